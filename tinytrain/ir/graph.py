@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes and graphs. Frozen: a pass returns a new graph, or the same object when nothing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tinytrain.ir.op import Declined, Op
+from tinytrain.ir.types import Role, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One call of an op. `origin` is the name of the ONNX node it stems from; it survives every pass."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    origin: str = ""
+
+    def with_op(self, **changes: object) -> Node:
+        return dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A straight line of nodes in execution order.
+
+    `updates` maps a PARAM or STATE value to the value that replaces it when the graph has run; until then readers see the old one.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    updates: dict[Value, Value] = field(default_factory=dict)
+
+    def values(self) -> list[Value]:
+        """Every value that is read or written, once, in order of first appearance."""
+        seen: dict[Value, None] = dict.fromkeys(self.inputs)
+        for node in self.nodes:
+            seen.update(dict.fromkeys(node.inputs))
+            seen.update(dict.fromkeys(node.outputs))
+        seen.update(dict.fromkeys(self.outputs))
+        seen.update(dict.fromkeys(self.updates))
+        return list(seen)
+
+    def stored(self, *roles: Role) -> list[Value]:
+        """Values of the given roles, in order of first appearance."""
+        return [v for v in self.values() if v.role in roles]
+
+    def producers(self) -> dict[Value, Node]:
+        return {v: node for node in self.nodes for v in node.outputs}
+
+    def readers(self) -> dict[Value, list[Node]]:
+        """Who reads a value; graph outputs and updates are not nodes, see `kept`."""
+        found: dict[Value, list[Node]] = {v: [] for v in self.values()}
+        for node in self.nodes:
+            for v in dict.fromkeys(node.inputs):
+                found[v].append(node)
+        return found
+
+    def kept(self) -> set[Value]:
+        """Values that must exist when the graph has run."""
+        return set(self.outputs) | set(self.updates.values())
+
+    def replace(self, **changes: object) -> Graph:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def substitute(self, mapping: dict[Value, Value], nodes: Iterable[Node] | None = None) -> Graph:
+        """Read the mapped value in place of each key, everywhere."""
+        def get(v: Value) -> Value:
+            while v in mapping:
+                v = mapping[v]
+            return v
+
+        return self.replace(
+            nodes=tuple(
+                n if not any(v in mapping for v in n.inputs) else dataclasses.replace(n, inputs=tuple(map(get, n.inputs)))
+                for n in (self.nodes if nodes is None else nodes)
+            ),
+            inputs=self.inputs,
+            outputs=tuple(map(get, self.outputs)),
+            updates={get(old): get(new) for old, new in self.updates.items()},
+        )
+
+    def map(self, rule: Callable[[Node], Node | Declined], ops: tuple[type[Op], ...]) -> Graph:
+        """Apply a rule to each node of the given op classes; the same object when every node declined."""
+        nodes = tuple(rule(n) or n if isinstance(n.op, ops) else n for n in self.nodes)
+        same = all(new is old for new, old in zip(nodes, self.nodes, strict=True))
+        return self if same else self.replace(nodes=nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a model can do: one graph per entry point, sharing PARAM, STATE and CONST values.
+
+    Entries: `infer`, `evaluate` (loss, no update), `train` (one sample), and `apply` when gradients are accumulated.
+    """
+
+    name: str
+    entries: dict[str, Graph]
+    accumulate: int = 1
+
+    def stored(self, *roles: Role) -> list[Value]:
+        seen: dict[Value, None] = {}
+        for graph in self.entries.values():
+            seen.update(dict.fromkeys(graph.stored(*roles)))
+        return list(seen)
+
+    def map(self, rule: Callable[[Graph], Graph]) -> Program:
+        return dataclasses.replace(self, entries={key: rule(graph) for key, graph in self.entries.items()})

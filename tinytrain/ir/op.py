@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an op is. Engines (autodiff, passes, planner, emitter) know this interface and the registry, never one op by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tinytrain.ir.types import F32, Array, DType, TensorType
+
+if TYPE_CHECKING:
+    from tinytrain.ir.builder import Builder
+    from tinytrain.ir.types import Value
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Why a rule, a kernel or a pass does not apply. False in a condition."""
+
+    why: str
+    fix: str | None = None
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def no(why: str, fix: str | None = None) -> Declined:
+    return Declined(why, fix)
+
+
+@dataclass(frozen=True)
+class Want:
+    """An input gradient that somebody asked for; `channels` is the slice of a weight that is updated, None for all."""
+
+    channels: tuple[int, int] | None = None
+
+
+Wanted = tuple["Want | None", ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one call, independent of the board: multiply-accumulates and elements touched."""
+
+    macs: int = 0
+    elements: int = 0
+
+
+def _takes_all(op: Op, *types: TensorType) -> bool:
+    return True
+
+
+def _no_params(op: Op, *types: TensorType) -> dict[str, int]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute an op in C: macro `macro` (by default the op's name) of `codegen/kernels/<template>.c.j2`.
+
+    An op lists its kernels from the portable one to the fastest; the last that a board and a node allow is taken.
+
+    `dtypes` are those of inputs then outputs (a shorter tuple's last entry stands for the rest; epilogue operands are not counted);
+    `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors;
+    `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`).
+    """
+
+    template: str
+    dtypes: tuple[DType, ...] = (F32,)
+    isa: str | None = None
+    macro: str | None = None
+    accepts: Callable[..., bool | Declined] = _takes_all
+    params: Callable[..., dict[str, int]] = _no_params
+    scratch: Callable[..., int] | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test case of an op: its attributes and its input types; `integers` bounds integer inputs [low, high)."""
+
+    op: Op
+    inputs: tuple[TensorType, ...]
+    integers: tuple[int, int] = (0, 2)
+
+
+def f32(*shapes: tuple[int, ...]) -> tuple[TensorType, ...]:
+    """Float input types of an example, one per shape."""
+    return tuple(TensorType(shape) for shape in shapes)
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all ops. The fields of a subclass are its attributes; what stands below is its behaviour.
+
+    `args` and `results` name the C parameters in order. `view` ops own no memory: their output is input 0 under another type.
+    `inplace` lists (input, output) pairs that may share storage: element i of the input is last read when element i of the
+    output is written. `differentiable` is False for ops that end every walk (optimisers, gradients, losses' by-products).
+    """
+
+    name: ClassVar[str] = ""
+    onnx: ClassVar[tuple[str, ...]] = ()
+    args: ClassVar[tuple[str, ...]] = ("x",)
+    results: ClassVar[tuple[str, ...]] = ("y",)
+    kernels: ClassVar[tuple[Kernel, ...]] = ()
+    view: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+    examples: ClassVar[tuple[Example, ...]] = ()
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        """Output types; raises ValueError with the reason where the inputs do not fit."""
+        raise NotImplementedError(self.name)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        """What is right: NumPy, in the floating type of the inputs (float32 or float64)."""
+        raise NotImplementedError(self.name)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        """Emit the gradients of the wanted inputs, given those of the outputs; None where not wanted."""
+        raise NotImplementedError(self.name)
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(elements=sum(t.numel for t in self.infer(*types)))
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        return ()
+
+    def attributes(self) -> dict[str, Any]:
+        """Fields that differ from their defaults, for text and symbols."""
+        return {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("name"):
+            known = _REGISTRY.setdefault(cls.name, cls)
+            assert known is cls or known.__qualname__ == cls.__qualname__, f"two ops are called {cls.name}: {known} and {cls}"
+            _REGISTRY[cls.name] = cls
+
+
+_REGISTRY: dict[str, type[Op]] = {}
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """Output i is a function of element i of each input: such an op can also run inside the store of another op.
+
+    Input 0 flows; the others are same-shaped, one per channel (last axis), or a single element.
+    """
+
+    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        """C expressions of the outputs from C names of the operands at one index. Names are simple: no side effects."""
+        raise NotImplementedError(self.name)
+
+    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
+        """C type and expression of an operand at flat index `i`, channel `c` (i modulo the last axis)."""
+        kind, whole = types[operand], types[0]
+        if kind.numel == whole.numel:
+            return kind.dtype.c, f"{pointer}[{i}]"
+        if kind.numel == 1:
+            return kind.dtype.c, f"{pointer}[0]"
+        assert kind.numel == whole.shape[-1], f"{self.name}: operand {operand} of {kind} against {whole}"
+        return kind.dtype.c, f"{pointer}[{c}]"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return tuple(types[0] for _ in self.results)
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        return tuple((i, o) for o in range(len(self.results)) for i in range(len(self.args)))
+
+
+@dataclass(frozen=True)
+class Fusable(Op):
+    """An op whose kernels store each output element once, through an epilogue of elementwise ops.
+
+    `then` are applied in order to each element of output 0; their further operands are appended to the inputs, and every
+    output of the last one is an output of the node. `base_*` describe the op without its epilogue.
+    """
+
+    then: tuple[Elementwise, ...] = field(default=(), kw_only=True)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        raise NotImplementedError(self.name)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        raise NotImplementedError(self.name)
+
+    @property
+    def arity(self) -> int:
+        """Number of inputs of the op itself, without epilogue operands."""
+        return len(self.args)
+
+    def epilogue(self) -> list[tuple[Elementwise, tuple[int, ...]]]:
+        """Each epilogue op with the indices of its further operands among the node's inputs."""
+        at = self.arity
+        steps = []
+        for op in self.then:
+            more = len(op.args) - 1
+            steps.append((op, tuple(range(at, at + more))))
+            at += more
+        return steps
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        out = self.base_infer(*types[: self.arity])
+        for op, more in self.epilogue():
+            out = op.infer(out[0], *(types[i] for i in more))
+        return out
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        out = self.base_reference(*arrays[: self.arity])
+        for op, more in self.epilogue():
+            out = op.reference(out[0], *(arrays[i] for i in more))
+        return out
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        # an epilogue operand is read at the very index that is then written
+        outputs = range(len(self.then[-1].results)) if self.then else ()
+        return tuple((i, o) for _, more in self.epilogue() for i in more for o in outputs)
+
+
+@cache
+def load_ops() -> None:
+    """Import every module of `tinytrain.ops`; each registers its ops."""
+    package = importlib.import_module("tinytrain.ops")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"tinytrain.ops.{module.name}")
+
+
+def registry() -> dict[str, type[Op]]:
+    """All ops by name, in the order of their modules."""
+    load_ops()
+    return dict(_REGISTRY)

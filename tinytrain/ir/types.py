@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the IR: element types, quantisation, tensor types, roles and values.
+
+Feature maps are H, W, C and weights K, R, S, C (out, rows, columns, in); the batch of one is not written down.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class DType(Enum):
+    """An element type: its tag in kernel names, its C type, its NumPy type."""
+
+    F32 = ("f32", "float", np.float32)
+    F16 = ("f16", "tt_half", np.float16)
+    S8 = ("s8", "int8_t", np.int8)
+    S16 = ("s16", "int16_t", np.int16)
+    S32 = ("s32", "int32_t", np.int32)
+    U8 = ("u8", "uint8_t", np.uint8)
+
+    def __init__(self, tag: str, c: str, numpy: type[np.generic]) -> None:
+        self.tag = tag
+        self.c = c
+        self.np: np.dtype[Any] = np.dtype(numpy)
+
+    @property
+    def is_float(self) -> bool:
+        return self.np.kind == "f"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+F32, F16, S8, S16, S32, U8 = DType.F32, DType.F16, DType.S8, DType.S16, DType.S32, DType.U8
+
+
+@dataclass(frozen=True)
+class Quant:
+    """real = scale · (stored − zero_point); one scale per tensor, or one per index of `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: int = 0
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape (elements), element type and, for integers that stand for reals, quantisation."""
+
+    shape: tuple[int, ...]
+    dtype: DType = F32
+    quant: Quant | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.np.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype.tag}[{'x'.join(map(str, self.shape))}]"
+
+
+class Role(Enum):
+    """Where a value lives: with the caller, in flash, in RAM for good, or in the arena for a while."""
+
+    INPUT = "input"      # given by the caller of the entry point
+    CONST = "const"      # flash
+    PARAM = "param"      # RAM, starts from flash, is updated, is read and written over the link
+    STATE = "state"      # RAM, belongs to the optimiser (momentum, accumulated gradient, learning rate)
+    TEMP = "temp"        # arena
+
+
+@dataclass(frozen=True)
+class Source:
+    """The ONNX initializer a PARAM or CONST came from and how it was laid out anew.
+
+    `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape; `to_onnx` inverts it.
+    """
+
+    initializer: str
+    onnx_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    perm: tuple[int, ...]
+
+    def to_ir(self, array: Array, ir_shape: tuple[int, ...]) -> Array:
+        return np.ascontiguousarray(array.reshape(self.shape).transpose(self.perm)).reshape(ir_shape)
+
+    def to_onnx(self, array: Array) -> Array:
+        moved = tuple(self.shape[axis] for axis in self.perm)
+        inverse = tuple(int(i) for i in np.argsort(self.perm))
+        return np.ascontiguousarray(array.reshape(moved).transpose(inverse)).reshape(self.onnx_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the graph. Two values are the same only if they are the same object."""
+
+    name: str
+    type: TensorType
+    role: Role = Role.TEMP
+    data: Array | None = field(default=None, repr=False)
+    source: Source | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    def __repr__(self) -> str:
+        return f"%{self.name}:{self.type}"

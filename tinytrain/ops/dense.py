@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dense: y[m,n] = Σ_k x[m,k] · w[n,k]
+
+dx[m,k] = Σ_n dy[m,n] · w[n,k]          dw[n,k] = Σ_m dy[m,n] · x[m,k]
+
+A bias is an Add after it; a pass moves it into the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ops.activation import Relu
+from tinytrain.ops.elementwise import Add
+from tinytrain.ops.optimiser import Sgd
+
+
+def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
+    # four outputs share one operand load; eight columns of a weight row are one run in memory
+    return {"NR": 4, "KR": 8, "KU": 4}
+
+
+@dataclass(frozen=True)
+class Dense(Fusable):
+    """x (..., K), w (N, K) -> y (..., N). ONNX Gemm, and MatMul by a constant."""
+
+    name = "dense"
+    onnx = ("Gemm", "MatMul")
+    args = ("x", "w")
+    differentiable = True
+    kernels = (Kernel("dense", params=_tiles),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        x, w = types
+        if len(w.shape) != 2 or not x.shape or x.shape[-1] != w.shape[1]:
+            raise ValueError(f"x {x.shape} against w {w.shape}: the last axis of x must be the second of w")
+        return (TensorType((*x.shape[:-1], w.shape[0]), x.dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        x, w = arrays
+        return (x @ w.T,)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (x, w), dy = inputs, grads[0]
+        assert dy is not None
+        return (
+            g.emit(DenseGradX(), dy, w, name=f"d_{x.name}") if wanted[0] else None,
+            g.emit(DenseGradW(), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+        )
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(macs=types[0].numel * types[1].shape[0])
+
+
+@dataclass(frozen=True)
+class DenseGradX(Fusable):
+    """dy (..., N), w (N, K) -> dx (..., K)."""
+
+    name = "dense_grad_x"
+    args = ("dy", "w")
+    results = ("dx",)
+    kernels = (Kernel("dense", params=_tiles),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        dy, w = types
+        if dy.shape[-1] != w.shape[0]:
+            raise ValueError(f"dy {dy.shape} against w {w.shape}")
+        return (TensorType((*dy.shape[:-1], w.shape[1]), dy.dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, w = arrays
+        return (dy @ w,)
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(macs=types[0].numel * types[1].shape[1])
+
+
+@dataclass(frozen=True)
+class DenseGradW(Fusable):
+    """dy (..., N), x (..., K) -> dw (N, K)."""
+
+    name = "dense_grad_w"
+    args = ("dy", "x")
+    results = ("dw",)
+    kernels = (Kernel("dense", params=_tiles),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        dy, x = types
+        if dy.shape[:-1] != x.shape[:-1]:
+            raise ValueError(f"dy {dy.shape} against x {x.shape}")
+        return (TensorType((dy.shape[-1], x.shape[-1]), dy.dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, x = (a.reshape(-1, a.shape[-1]) for a in arrays)
+        return (dy.T @ x,)
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(macs=types[0].numel * types[1].shape[-1])
+
+
+_SHAPES = (((8,), (4, 8)), ((5,), (3, 5)), ((1,), (1, 1)), ((13,), (7, 13)), ((64,), (10, 64)), ((3, 9), (6, 9)), ((2, 5, 7), (1, 7)))
+
+Dense.examples = (
+    *(Example(Dense(), f32(x, w)) for x, w in _SHAPES),
+    Example(Dense(then=(Add(),)), f32((11,), (6, 11), (6,))),
+    Example(Dense(then=(Add(), Relu())), f32((5, 7), (9, 7), (9,))),
+)
+DenseGradX.examples = tuple(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES)
+DenseGradW.examples = (
+    *(Example(DenseGradW(), f32((*x[:-1], w[0]), x)) for x, w in _SHAPES),
+    Example(DenseGradW(then=(Sgd(),)), f32((7,), (13,), (7, 13), (1,))),
+    Example(DenseGradW(then=(Sgd(momentum=0.9),)), f32((2, 5), (2, 3), (5, 3), (1,), (5, 3))),
+)
