@@ -109,6 +109,9 @@ class Op:
     kernels: ClassVar[tuple[Kernel, ...]] = ()
     view: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
+    parameters: ClassVar[dict[int, str]] = {}             # input index -> what a scheme calls it, where it is a constant
+    extends_layer: ClassVar[bool] = False                 # its parameters belong to the layer that makes input 0 (a bias)
+    training_only: ClassVar[bool] = False                 # the identity when the model only infers (Dropout)
     examples: ClassVar[tuple[Example, ...]] = ()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -131,6 +134,10 @@ class Op:
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return ()
+
+    def without(self, outputs: frozenset[int]) -> Op | Declined:
+        """The same op without the outputs that nobody reads."""
+        return no(f"{self.name} makes its outputs together")
 
     def attributes(self) -> dict[str, Any]:
         """Fields that differ from their defaults, for text and symbols."""
@@ -158,6 +165,7 @@ class Elementwise(Op):
     """
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
+    commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         """C expressions of the outputs from C names of the operands at one index. Names are simple: no side effects."""
@@ -179,6 +187,22 @@ class Elementwise(Op):
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return tuple((i, o) for o in range(len(self.results)) for i in range(len(self.args)))
+
+
+@dataclass(frozen=True)
+class Loss(Op):
+    """(output of the model, target) -> (loss of one element, ...). Its vjp starts the walk: d loss / d loss is 1, `grads` is ignored.
+
+    `key` is its name on the command line; `absorbs` are final activations that the loss already contains.
+    """
+
+    key: ClassVar[str] = ""
+    absorbs: ClassVar[tuple[type[Op], ...]] = ()
+    differentiable: ClassVar[bool] = True
+
+    def target_type(self, output: TensorType) -> TensorType:
+        """Type of the target that goes with an output; raises ValueError where the loss does not fit the output."""
+        raise NotImplementedError(self.name)
 
 
 @dataclass(frozen=True)

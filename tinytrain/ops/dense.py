@@ -33,6 +33,7 @@ class Dense(Fusable):
     onnx = ("Gemm", "MatMul")
     args = ("x", "w")
     differentiable = True
+    parameters = {1: "weight"}
     kernels = (Kernel("dense", params=_tiles),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinytrain.ir.op import Elementwise, Example, f32
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.kernels import literal
@@ -17,12 +19,16 @@ from tinytrain.kernels import literal
 
 @dataclass(frozen=True)
 class Sgd(Elementwise):
-    """g, w (same shape), lr (1) [, v like w] -> w' [, v']. `scale` multiplies the gradient first (1/N of N accumulated)."""
+    """g, w (same shape), lr (1) [, v like w] -> w' [, v'] [, 0].
+
+    `scale` multiplies the gradient first (1/N of N accumulated ones); `clear` also gives the zero that the sum starts from again.
+    """
 
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
     scale: float = 1.0
+    clear: bool = False
 
     name = "sgd"
 
@@ -32,7 +38,7 @@ class Sgd(Elementwise):
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
-        return ("w_new", "v_new") if self.momentum else ("w_new",)
+        return ("w_new", *(("v_new",) if self.momentum else ()), *(("g_new",) if self.clear else ()))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g, w = types[:2]
@@ -41,33 +47,35 @@ class Sgd(Elementwise):
         return tuple(w for _ in self.results)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        g, w, lr = arrays[:3]
-        g = g * g.dtype.type(self.scale) + g.dtype.type(self.weight_decay) * w
+        grad, w, lr = arrays[:3]
+        cleared = (np.zeros_like(grad),) if self.clear else ()
+        g = grad * grad.dtype.type(self.scale) + grad.dtype.type(self.weight_decay) * w
         if not self.momentum:
-            return (w - lr * g,)
-        v = g.dtype.type(self.momentum) * arrays[3] + g
-        step = g + g.dtype.type(self.momentum) * v if self.nesterov else v
-        return w - lr * step, v
+            return w - lr * g, *cleared
+        mu = grad.dtype.type(self.momentum)
+        v = mu * arrays[3] + g
+        return w - lr * (g + mu * v if self.nesterov else v), v, *cleared
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, w, lr = operands[:3]
+        cleared = ("0.0f",) if self.clear else ()
         if self.scale != 1.0:
-            g = f"{g} * {literal(self.scale)}"
+            g = f"({g} * {literal(self.scale)})"
         if self.weight_decay:
             g = f"({g} + {literal(self.weight_decay)} * {w})"
         if not self.momentum:
-            return (f"{w} - {lr} * {g}" if self.scale == 1.0 else f"{w} - {lr} * ({g})",)
+            return f"{w} - {lr} * {g}", *cleared
         mu = literal(self.momentum)
         v = f"({mu} * {operands[3]} + {g})"
-        step = f"({g} + {mu} * {v})" if self.nesterov else v
-        return f"{w} - {lr} * {step}", v
+        return f"{w} - {lr} * {f'({g} + {mu} * {v})' if self.nesterov else v}", v, *cleared
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        return ((0, 0), (1, 0), (3, 1)) if self.momentum else ((0, 0), (1, 0))
+        velocity = ((3, 1),) if self.momentum else ()
+        return (1, 0), *velocity, *(((0, len(self.results) - 1),) if self.clear else ((0, 0),))
 
 
 Sgd.examples = tuple(
     Example(op, f32((5, 3), (5, 3), (1,), *([(5, 3)] if op.momentum else [])))
-    for op in (Sgd(), Sgd(weight_decay=0.01), Sgd(0.9), Sgd(0.9, True, 0.001), Sgd(scale=0.25), Sgd(0.5, scale=0.125))
+    for op in (Sgd(), Sgd(weight_decay=0.01), Sgd(0.9), Sgd(0.9, True, 0.001), Sgd(scale=0.25), Sgd(0.5, scale=0.125, clear=True), Sgd(clear=True))
 )

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which updates are written straight over the old value, and what order that asks for.
+
+    g = grad(x, dy);  w' = sgd(w, g);  dx = grad_x(dy, w);  updates {w: w'}
+    → w' stands where w stood, and dx, which reads the old w, must come before w'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinytrain.ir.graph import Graph, Node
+from tinytrain.ir.types import Value
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`targets`: value written → PARAM or STATE whose storage it takes; `copies`: (old, new) left for the end, in order;
+
+    `edges`: (earlier, later) positions in the graph as given, on top of its data edges.
+    """
+
+    targets: dict[Value, Value]
+    copies: tuple[tuple[Value, Value], ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+def contents(graph: Graph) -> dict[Value, Value]:
+    """Each value mapped to the one whose bytes it is: itself, or what it is a view of, however far back."""
+    origin: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op.view:
+            seen = node.inputs[0]
+            for out in node.outputs:
+                assert out.type.nbytes == seen.type.nbytes, f"{node.op.name}: view {out!r} of {seen!r} has another size"
+                origin[out] = origin.get(seen, seen)
+    return {v: origin.get(v, v) for v in graph.values()}
+
+
+def may_overwrite(node: Node, output: int, target: Value, content: dict[Value, Value]) -> bool:
+    """Whether the op allows `output` where `target` stands: every input that reads these bytes must allow it, index by index."""
+    new = node.outputs[output].type
+    return all(
+        (i, output) in node.op.inplace and v.type.numel == new.numel and v.type.nbytes == new.nbytes
+        for i, v in enumerate(node.inputs) if content[v] is target
+    )
+
+
+def bind_updates(graph: Graph) -> Bound:
+    """Decide for each update: in place (with the edges that make it right), or a copy at the end."""
+    content = contents(graph)
+    producer = {v: (p, o) for p, node in enumerate(graph.nodes) if not node.op.view for o, v in enumerate(node.outputs)}
+    readers: dict[Value, list[int]] = {}
+    for p, node in enumerate(graph.nodes):
+        if not node.op.view:
+            for v in dict.fromkeys(content[v] for v in node.inputs):
+                readers.setdefault(v, []).append(p)
+    after: list[list[int]] = [[] for _ in graph.nodes]
+    for v, (p, _) in producer.items():
+        after[p].extend(readers.get(v, ()))
+
+    outputs = {content[v] for v in graph.outputs}
+    sources = {content[new] for old, new in graph.updates.items() if content[new] is not old}
+    targets: dict[Value, Value] = {}
+    copies: list[tuple[Value, Value]] = []
+    edges: list[tuple[int, int]] = []
+    for old, new in graph.updates.items():
+        source = content[new]
+        if source is old:
+            continue
+        assert old not in outputs, f"{graph.name}: {old!r} is an output and is updated by {new!r}; its old value would be lost"
+        if source in producer and source not in targets and old not in sources:
+            writer, output = producer[source]
+            earlier = [r for r in readers.get(old, ()) if r != writer]
+            if may_overwrite(graph.nodes[writer], output, old, content) and not _reaches(writer, earlier, after):
+                targets[source] = old
+                for r in earlier:
+                    after[r].append(writer)
+                    edges.append((r, writer))
+                continue
+        copies.append((old, new))
+    return Bound(targets, _sequence(copies, content), tuple(edges))
+
+
+def _reaches(start: int, goals: Sequence[int], after: list[list[int]]) -> bool:
+    wanted, seen, todo = set(goals), {start}, [start]
+    while todo:
+        for p in after[todo.pop()]:
+            if p in wanted:
+                return True
+            if p not in seen:
+                seen.add(p)
+                todo.append(p)
+    return False
+
+
+def _sequence(copies: list[tuple[Value, Value]], content: dict[Value, Value]) -> tuple[tuple[Value, Value], ...]:
+    """Order the copies so that none overwrites what a later one reads: {a: b, b: t} copies b to a first."""
+    done: list[tuple[Value, Value]] = []
+    pending = list(copies)
+    while pending:
+        free = next((c for c in pending if all(content[d[1]] is not c[0] for d in pending if d is not c)), None)
+        assert free is not None, f"updates swap values among each other, no order of copies is right: {pending}"
+        pending.remove(free)
+        done.append(free)
+    return tuple(done)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""forward + loss + backward + optimiser → one Program whose entry points share their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.autodiff import gradients
+from tinytrain.errors import ModelError
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.op import Loss, Want, registry
+from tinytrain.ir.types import Role, Value
+from tinytrain.ops.elementwise import Add
+from tinytrain.ops.optimiser import Sgd
+from tinytrain.schemes.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Stochastic gradient descent; `learning_rate` is only where the device starts, it can be set at run time.
+
+    `accumulate` sums the gradients of that many samples before one update by their mean.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    accumulate: int = 1
+
+    def rule(self) -> Sgd:
+        many = self.accumulate > 1
+        return Sgd(self.momentum, self.nesterov, self.weight_decay, scale=1.0 / self.accumulate, clear=many)
+
+
+def losses() -> dict[str, type[Loss]]:
+    """Losses by the key that the command line takes."""
+    return {op.key: op for op in registry().values() if issubclass(op, Loss)}
+
+
+def inference(graph: Graph) -> Graph:
+    """The forward graph without what only training has (Dropout)."""
+    identity = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.op.training_only}
+    return graph.substitute(identity, [n for n in graph.nodes if not n.op.training_only])
+
+
+def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser) -> Program:
+    """Entry points of a model. Without a loss it only infers.
+
+    Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist or nothing reaches the loss.
+    """
+    if loss is None:
+        return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
+    updated = scheme.values(forward)
+    params = {v: dataclasses.replace(v, role=Role.PARAM) for v in updated}
+    forward = forward.substitute(params)
+    wanted = list(params.values())
+    loss_op = losses()[loss]()
+    plain = inference(forward)
+    entries = {"infer": plain.replace(name="infer"), "evaluate": _with_loss(plain, loss_op)[0].replace(name="evaluate")}
+    lr = Value("learning_rate", dataclasses.replace(forward.outputs[0].type, shape=(1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
+    entries["train"] = _train(forward, loss_op, wanted, optimiser, lr)
+    if optimiser.accumulate > 1 and wanted:
+        entries["train"], entries["apply"] = _accumulated(entries["train"], optimiser, lr)
+    return Program(forward.name, entries, optimiser.accumulate)
+
+
+def _with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
+    """Append the loss to the forward graph; a final activation that the loss contains is not read by it."""
+    g = Builder(forward.name, forward.values(), forward.nodes)
+    output = forward.outputs[0]
+    last = forward.producers().get(output)
+    absorbed = last is not None and isinstance(last.op, loss_op.absorbs)
+    logits = last.inputs[0] if last is not None and absorbed else output
+    try:
+        kind = loss_op.target_type(logits.type)
+        g.inputs = [*forward.inputs, target := g.value("target", kind, Role.INPUT)]
+        g.origin = "loss"
+        loss = g.emit(loss_op, logits, target, name="loss")
+    except ValueError as error:
+        raise ModelError(f"{forward.name}: the loss does not fit the output of shape {output.shape}: {error}.") from error
+    return g.graph([loss, output]), g, loss
+
+
+def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimiser, lr: Value) -> Graph:
+    """Forward, loss, the gradients of `wanted` and their updates; each update stands right after its gradient if nothing hinders."""
+    _, g, loss = _with_loss(forward, loss_op)
+    g.name = "train"
+    g.unique(lr.name)
+    found = gradients(g, list(g.nodes), loss, {v: Want() for v in wanted})
+    if missing := [v.name for v in wanted if v not in found]:
+        raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}, so there is no gradient.", hint="Take it out of the scheme.")
+    updates = dict(forward.updates)
+    for value, grad in found.items():
+        g.origin = value.name
+        if optimiser.accumulate > 1:
+            total = _state(g, f"sum_{value.name}", value)
+            updates[total] = g.emit(Add(), grad, total, name=f"sum_{value.name}_new")
+        else:
+            updates.update(_step(g, optimiser.rule(), value, grad, lr))
+    return g.graph([loss], updates)
+
+
+def _accumulated(train: Graph, optimiser: Optimiser, lr: Value) -> tuple[Graph, Graph]:
+    """The `apply` entry of a train graph that only sums gradients."""
+    g = Builder("apply", train.values())
+    updates: dict[Value, Value] = {}
+    for total, node in ((t, train.producers()[new]) for t, new in train.updates.items() if t.role is Role.STATE):
+        param = next((v for v in train.stored(Role.PARAM) if f"sum_{v.name}" == total.name), None)
+        if param is not None:
+            g.origin = node.origin
+            updates.update(_step(g, optimiser.rule(), param, total, lr))
+    return train, g.graph([], updates)
+
+
+def _state(g: Builder, name: str, like: Value) -> Value:
+    return g.value(name, like.type, Role.STATE, np.zeros(like.shape, like.type.dtype.np))
+
+
+def _step(g: Builder, rule: Sgd, value: Value, grad: Value, lr: Value) -> dict[Value, Value]:
+    velocity = [_state(g, f"velocity_{value.name}", value)] if rule.momentum else []
+    new = g.emit_all(rule, grad, value, lr, *velocity, name=f"{value.name}_new")
+    return dict(zip([value, *velocity, *([grad] if rule.clear else [])], new, strict=True))
+
+
+def updated_nodes(graph: Graph) -> list[Node]:
+    """Nodes that write the new value of something stored."""
+    new = set(graph.updates.values())
+    return [n for n in graph.nodes if any(v in new for v in n.outputs)]
