@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything runs in .venv, which `setup` makes and keeps up to date. ARGS goes to the command: make test ARGS="-k planner"
+
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long bench lint clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make the virtual environment and install missing compilers and emulators
+	@sh scripts/setup.sh
+
+demo: setup ## teach an emulated STM32F405 new handwritten digits
+	@$(PYTHON) examples/digits/demo.py $(ARGS)
+
+test: setup ## run all tests, ruff and mypy among them
+	@$(PYTHON) -m pytest -n 2 $(ARGS)
+
+test-long: setup ## the same with the long tests and many more random cases
+	@$(PYTHON) -m pytest -n 2 -m "long or not long" --hypothesis-profile=long $(ARGS)
+
+bench: setup ## count instructions and bytes of the benchmark workloads
+	@$(PYTHON) benchmarks/micro.py $(ARGS)
+
+lint: setup ## ruff and mypy alone
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m mypy
+
+clean: ## remove caches and outputs; .venv stays
+	@rm -rf build dist out examples/*/out benchmarks/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find tinytrain tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +
