@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Types shared by every generated model, its kernels and the runtime. */
+#ifndef TT_TYPES_H
+#define TT_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a call answers. Values are part of the link protocol: only append. */
+typedef enum {
+    TT_OK = 0,
+    TT_ERROR_ARENA = 1,     /* arena too small or not aligned */
+    TT_ERROR_ARGUMENT = 2,  /* null pointer, or an index or offset out of range */
+    TT_ERROR_LABEL = 3,     /* class label outside [0, classes) */
+    TT_ERROR_FRAME = 4,     /* link: damaged frame, nothing was executed */
+    TT_ERROR_COMMAND = 5,   /* link: unknown command, or one this firmware was not compiled for */
+    TT_ERROR_LENGTH = 6,    /* link: payload of the wrong length */
+    TT_ERROR_STACK = 7,     /* the guard below the stack was overwritten */
+    TT_ERROR_FAULT = 8      /* the processor took a fault */
+} tt_status;
+
+/* Element types, by the tags of the compiler's DType. */
+typedef enum { TT_F32 = 0, TT_F16 = 1, TT_S8 = 2, TT_S16 = 3, TT_S32 = 4, TT_U8 = 5 } tt_tag;
+
+/* A tensor that can be read and written while the model runs. */
+typedef struct {
+    const char *name;
+    uint32_t offset; /* bytes from the start of the arena */
+    uint32_t bytes;
+    tt_tag tag;
+} tt_param;
+
+/* Half precision exists only where the compiler has it; portable fp32 code never names it. */
+#if defined(__FLT16_MAX__)
+typedef _Float16 tt_half;
+#elif defined(__ARM_FP16_FORMAT_IEEE)
+typedef __fp16 tt_half;
+#endif
+
+#endif
