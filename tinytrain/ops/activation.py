@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""relu: y = max(x, 0);  dx = dy where y > 0                       clip: y = min(max(x, low), high);  dx = dy where low < y < high
+leaky_relu: y = x where x > 0, else α·x;  dx = dy where y > 0, else α·dy
+sigmoid: y = 1/(1 + e⁻ˣ);  dx = dy·y·(1 − y)                      tanh: y = tanh x;  dx = dy·(1 − y²)
+
+Each gradient is a function of the output y, so that x need not be kept. Where it only asks on which side of a bound y lies, one bit
+an element is enough: `pass_bits` makes the bits, `mask_grad` reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.types import U8, Array, TensorType, Value
+from tinytrain.kernels import literal
+
+
+def sigmoid(x: Array) -> Array:
+    """1/(1 + e⁻ˣ) without overflow, in the type of x."""
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def _inside(name: str, low: float, high: float) -> str:
+    """C condition low < name < high; an infinite bound is left out."""
+    bounds = [f"{name} > {literal(low)}"] if low > -math.inf else []
+    bounds += [f"{name} < {literal(high)}"] if high < math.inf else []
+    return " && ".join(bounds) or "1"
+
+
+@dataclass(frozen=True)
+class OutputGrad(Elementwise):
+    """Base of gradients over (dy, y) with y the output of the forward op."""
+
+    args = ("dy", "y")
+    results = ("dx",)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        dy, y = types
+        if dy.shape != y.shape:
+            raise ValueError(f"dy {dy.shape} against y {y.shape}")
+        return (dy,)
+
+    def as_mask(self) -> tuple[Op, Elementwise] | Declined:
+        """The same gradient over one bit an element: (op from y to bits, op over (dy, bits))."""
+        return no(f"{self.name} needs the value of each output, not only its side of a bound")
+
+
+@dataclass(frozen=True)
+class Activation(Elementwise):
+    """Base of activations whose gradient is an `OutputGrad`."""
+
+    differentiable = True
+
+    def gradient(self) -> OutputGrad:
+        raise NotImplementedError(self.name)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(self.gradient(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class Relu(Activation):
+    """x -> max(x, 0). ONNX Relu."""
+
+    name = "relu"
+    onnx = ("Relu",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.maximum(arrays[0], 0),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        # a NaN flows on: it must not look like a dead unit
+        return (f"{operands[0]} < 0.0f ? 0.0f : {operands[0]}",)
+
+    def gradient(self) -> OutputGrad:
+        return ReluGrad()
+
+
+@dataclass(frozen=True)
+class ReluGrad(OutputGrad):
+    """dy where y > 0, else 0."""
+
+    name = "relu_grad"
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, y = arrays
+        return (np.where(y > 0, dy, np.zeros_like(dy)),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, y = operands
+        return (f"{y} > 0.0f ? {dy} : 0.0f",)
+
+    def as_mask(self) -> tuple[Op, Elementwise] | Declined:
+        return PassBits(), MaskGrad()
+
+
+@dataclass(frozen=True)
+class Clip(Activation):
+    """x -> min(max(x, low), high); an infinite bound is none. ONNX Clip, Relu6."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    name = "clip"
+    onnx = ("Clip",)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        if not self.low <= self.high:
+            raise ValueError(f"the lower bound {self.low} is above the upper bound {self.high}")
+        return (types[0],)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.clip(arrays[0], self.low, self.high),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        x = operands[0]
+        text = x
+        if self.high < math.inf:
+            text = f"({x} > {literal(self.high)} ? {literal(self.high)} : {text})"
+        if self.low > -math.inf:
+            text = f"({x} < {literal(self.low)} ? {literal(self.low)} : {text})"
+        return (text,)
+
+    def gradient(self) -> OutputGrad:
+        return ClipGrad(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class ClipGrad(OutputGrad):
+    """dy where low < y < high, else 0."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    name = "clip_grad"
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, y = arrays
+        return (np.where((y > self.low) & (y < self.high), dy, np.zeros_like(dy)),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, y = operands
+        return (f"({_inside(y, self.low, self.high)}) ? {dy} : 0.0f",)
+
+    def as_mask(self) -> tuple[Op, Elementwise] | Declined:
+        return PassBits(self.low, self.high), MaskGrad()
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """x -> x where x > 0, else alpha·x, with alpha >= 0: the sign of y is then that of x. ONNX LeakyRelu."""
+
+    alpha: float = 0.01
+
+    name = "leaky_relu"
+    onnx = ("LeakyRelu",)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        if not self.alpha >= 0:
+            raise ValueError(f"a slope of {self.alpha}: only slopes of 0 and above are supported")
+        return (types[0],)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        return (np.where(x > 0, x, x * x.dtype.type(self.alpha)),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"{operands[0]} > 0.0f ? {operands[0]} : {literal(self.alpha)} * {operands[0]}",)
+
+    def gradient(self) -> OutputGrad:
+        return LeakyReluGrad(self.alpha)
+
+
+@dataclass(frozen=True)
+class LeakyReluGrad(OutputGrad):
+    """dy where y > 0, else alpha·dy."""
+
+    alpha: float = 0.01
+
+    name = "leaky_relu_grad"
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, y = arrays
+        return (np.where(y > 0, dy, dy * dy.dtype.type(self.alpha)),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, y = operands
+        return (f"{y} > 0.0f ? {dy} : {literal(self.alpha)} * {dy}",)
+
+    def as_mask(self) -> tuple[Op, Elementwise] | Declined:
+        return PassBits(), MaskGrad(self.alpha)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """x -> 1/(1 + e⁻ˣ). ONNX Sigmoid."""
+
+    name = "sigmoid"
+    onnx = ("Sigmoid",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (sigmoid(arrays[0]),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"tt_sigmoidf({operands[0]})",)
+
+    def gradient(self) -> OutputGrad:
+        return SigmoidGrad()
+
+
+@dataclass(frozen=True)
+class SigmoidGrad(OutputGrad):
+    """dy·y·(1 − y)."""
+
+    name = "sigmoid_grad"
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, y = arrays
+        return (dy * (y * (1 - y)),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, y = operands
+        return (f"{dy} * ({y} * (1.0f - {y}))",)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """x -> tanh x. ONNX Tanh."""
+
+    name = "tanh"
+    onnx = ("Tanh",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.tanh(arrays[0]),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"tt_tanhf({operands[0]})",)
+
+    def gradient(self) -> OutputGrad:
+        return TanhGrad()
+
+
+@dataclass(frozen=True)
+class TanhGrad(OutputGrad):
+    """dy·(1 − y²)."""
+
+    name = "tanh_grad"
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, y = arrays
+        return (dy * (1 - y * y),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, y = operands
+        return (f"{dy} * (1.0f - {y} * {y})",)
+
+
+@dataclass(frozen=True)
+class PassBits(Op):
+    """y -> u8[ceil(n/8)]: bit i % 8 of byte i // 8 is set where low < y[i] < high; the spare bits are 0."""
+
+    low: float = 0.0
+    high: float = math.inf
+
+    name = "pass_bits"
+    args = ("y",)
+    results = ("bits",)
+    kernels = (Kernel("activation"),)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(((types[0].numel + 7) // 8,), U8),)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        y = arrays[0].ravel()
+        return (np.packbits((y > self.low) & (y < self.high), bitorder="little"),)
+
+    def inside(self, name: str) -> str:
+        """The C condition that sets a bit."""
+        return _inside(name, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class MaskGrad(Elementwise):
+    """dy, bits u8[ceil(n/8)] -> dy where the bit is set, else alpha·dy."""
+
+    alpha: float = 0.0
+
+    name = "mask_grad"
+    args = ("dy", "bits")
+    results = ("dx",)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        dy, bits = types
+        if bits != TensorType(((dy.numel + 7) // 8,), U8):
+            raise ValueError(f"{bits} is no bit mask of {dy}")
+        return (dy,)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, bits = arrays
+        passes = np.unpackbits(bits, count=dy.size, bitorder="little").astype(bool).reshape(dy.shape)
+        return (np.where(passes, dy, dy * dy.dtype.type(self.alpha) if self.alpha else np.zeros_like(dy)),)
+
+    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
+        if operand == 0:
+            return super().load(operand, pointer, i, c, types)
+        return "int32_t", f"({pointer}[({i}) >> 3] >> (({i}) & 7)) & 1"
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        dy, bit = operands
+        return (f"{bit} ? {dy} : {f'{literal(self.alpha)} * {dy}' if self.alpha else '0.0f'}",)
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0),)
+
+
+_SHAPES = ((1,), (7,), (8,), (17,), (3, 5, 2))
+
+
+def _examples(op: Op, count: int = 1) -> tuple[Example, ...]:
+    return tuple(Example(op, f32(*[shape] * count)) for shape in _SHAPES)
+
+
+Relu.examples = _examples(Relu())
+ReluGrad.examples = _examples(ReluGrad(), 2)
+Clip.examples = (*_examples(Clip(0.0, 6.0)), *(Example(op, f32((19,))) for op in (Clip(-0.5, 0.7), Clip(low=0.1), Clip(high=0.1), Clip())))
+ClipGrad.examples = (
+    *_examples(ClipGrad(0.0, 6.0), 2),
+    *(Example(op, f32((19,), (19,))) for op in (ClipGrad(-0.5, 0.7), ClipGrad(low=0.1), ClipGrad(high=0.1), ClipGrad())),
+)
+LeakyRelu.examples = (*_examples(LeakyRelu()), Example(LeakyRelu(0.3), f32((11,))), Example(LeakyRelu(0.0), f32((11,))))
+LeakyReluGrad.examples = (*_examples(LeakyReluGrad(), 2), Example(LeakyReluGrad(0.3), f32((11,), (11,))))
+Sigmoid.examples = _examples(Sigmoid())
+SigmoidGrad.examples = _examples(SigmoidGrad(), 2)
+Tanh.examples = _examples(Tanh())
+TanhGrad.examples = _examples(TanhGrad(), 2)
+PassBits.examples = (*_examples(PassBits()), *(Example(op, f32((19,))) for op in (PassBits(-0.5, 0.7), PassBits(-math.inf, 0.2))))
+MaskGrad.examples = tuple(
+    Example(MaskGrad(alpha), (*f32(shape), TensorType(((TensorType(shape).numel + 7) // 8,), U8)), (0, 256))
+    for alpha in (0.0, 0.1) for shape in _SHAPES
+)

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""add: y = a + b;  sub: y = a − b;  mul: y = a·b.  b is like a, or one per channel, or a single element.
+
+broadcast: NumPy broadcasting to a shape; every other combination goes through it.
+sum_to: its transpose, y[j] = Σ x[i] over the i that broadcasting maps to j. It is also the gradient of a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Op, Wanted, f32
+from tinytrain.ir.types import F32, Array, DType, TensorType, Value
+from tinytrain.kernels import literal
+from tinytrain.ops.optimiser import Sgd
+
+
+@dataclass(frozen=True)
+class Binary(Elementwise):
+    """Base of a ∘ b. Input 0 has the full shape; input 1 the same, (C,), or one element."""
+
+    args = ("a", "b")
+    differentiable = True
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        a, b = types
+        if not (b.shape == a.shape or b.numel == 1 or b.shape == a.shape[-1:]):
+            raise ValueError(f"b {b.shape} against a {a.shape}: the same shape, one per channel, or a single element is expected")
+        return (a,)
+
+    @staticmethod
+    def fitted(arrays: Sequence[Array]) -> tuple[Array, Array]:
+        a, b = arrays
+        return a, b.reshape(()) if b.size == 1 else b
+
+
+def reduced(g: Builder, grad: Value, like: Value) -> Value:
+    """Sum a gradient of the full shape down to that of the operand it belongs to."""
+    return grad if grad.shape == like.shape else g.emit(SumTo(like.shape), grad, name=f"d_{like.name}")
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """a + b. ONNX Add."""
+
+    name = "add"
+    onnx = ("Add",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        a, b = self.fitted(arrays)
+        return (a + b,)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"{operands[0]} + {operands[1]}",)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (dy if wanted[0] else None, reduced(g, dy, inputs[1]) if wanted[1] else None)
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """a − b. ONNX Sub."""
+
+    name = "sub"
+    onnx = ("Sub",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        a, b = self.fitted(arrays)
+        return (a - b,)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"{operands[0]} - {operands[1]}",)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        # summed first: the sign then costs one multiplication per element of the smaller operand
+        db = g.emit(Scale(-1.0), reduced(g, dy, inputs[1]), name=f"d_{inputs[1].name}") if wanted[1] else None
+        return (dy if wanted[0] else None, db)
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """a·b. ONNX Mul."""
+
+    name = "mul"
+    onnx = ("Mul",)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        a, b = self.fitted(arrays)
+        return (a * b,)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"{operands[0]} * {operands[1]}",)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (a, b), dy = inputs, grads[0]
+        assert dy is not None
+        return (
+            g.emit(Mul(), dy, b, name=f"d_{a.name}") if wanted[0] else None,
+            reduced(g, g.emit(Mul(), dy, a, name=f"d_{b.name}"), b) if wanted[1] else None,
+        )
+
+
+@dataclass(frozen=True)
+class Scale(Elementwise):
+    """x·factor, the factor known at compile time."""
+
+    factor: float = 1.0
+
+    name = "scale"
+    differentiable = True
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (arrays[0] * arrays[0].dtype.type(self.factor),)
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        return (f"-{operands[0]}" if self.factor == -1.0 else f"{operands[0]} * {literal(self.factor)}",)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(self, dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class Fill(Op):
+    """No inputs -> a tensor of one value; resets an accumulated gradient."""
+
+    value: float = 0.0
+    shape: tuple[int, ...] = (1,)
+    dtype: DType = F32
+
+    name = "fill"
+    args = ()
+    kernels = (Kernel("elementwise"),)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(self.shape, self.dtype),)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.full(self.shape, self.value, self.dtype.np),)
+
+
+def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """(size, stride in the full shape, stride in the small shape, 0 where repeated) of each axis; neighbours that belong together merge."""
+    padded = (1,) * (len(full) - len(small)) + small
+    axes: list[tuple[int, int, int]] = []
+    wide = narrow = 1
+    for size, kept in zip(reversed(full), reversed(padded), strict=True):
+        step = narrow if kept != 1 else 0
+        if size != 1:
+            inner = axes[-1] if axes else None
+            if inner and (step == inner[2] == 0 or (inner[2] != 0 and step == inner[2] * inner[0])):
+                axes[-1] = (inner[0] * size, inner[1], inner[2])
+            else:
+                axes.append((size, wide, step))
+        wide *= size
+        narrow *= kept
+    return tuple(reversed(axes))
+
+
+def _broadcastable(small: tuple[int, ...], full: tuple[int, ...]) -> None:
+    try:
+        fits = np.broadcast_shapes(small, full) == full
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"shape {small} cannot be broadcast to {full}")
+
+
+@dataclass(frozen=True)
+class Broadcast(Fusable):
+    """x -> x repeated along axes of size 1 to `shape`, as NumPy does. ONNX Expand."""
+
+    shape: tuple[int, ...] = ()
+
+    name = "broadcast"
+    onnx = ("Expand",)
+    differentiable = True
+    kernels = (Kernel("elementwise"),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        _broadcastable(types[0].shape, self.shape)
+        return (TensorType(self.shape, types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.ascontiguousarray(np.broadcast_to(arrays[0], self.shape)),)
+
+    def axes(self, small: TensorType) -> tuple[tuple[int, int, int], ...]:
+        """What the kernel loops over."""
+        return _mapping(self.shape, small.shape)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class SumTo(Fusable):
+    """x -> the sum of x over the axes that broadcasting `shape` to x would repeat; summed in ascending order of index."""
+
+    shape: tuple[int, ...] = ()
+
+    name = "sum_to"
+    differentiable = True
+    kernels = (Kernel("elementwise"),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        _broadcastable(self.shape, types[0].shape)
+        return (TensorType(self.shape, types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        padded = (1,) * (x.ndim - len(self.shape)) + self.shape
+        axes = tuple(axis for axis, kept in enumerate(padded) if kept == 1)
+        return (x.sum(axis=axes, keepdims=True).reshape(self.shape),)
+
+    def axes(self, full: TensorType) -> tuple[tuple[int, int, int], ...]:
+        """What the kernel loops over."""
+        return _mapping(full.shape, self.shape)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(Broadcast(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(elements=types[0].numel)
+
+
+_OPERANDS = (((1,), (1,)), ((13,), (13,)), ((13,), (1,)), ((3, 5, 7), (7,)), ((3, 5, 7), (3, 5, 7)), ((4, 2, 3), (1,)), ((5, 1), (1,)))
+_BROADCASTS = (
+    ((1,), (1,)), ((7,), (7,)), ((1,), (7,)), ((3,), (5, 3)), ((5, 1), (5, 3)), ((2, 1, 3), (2, 4, 3)), ((1, 4, 1), (2, 4, 3)),
+    ((4, 1), (2, 4, 3)), ((), (2, 3)), ((1, 1, 5), (3, 2, 5)), ((2, 1, 3, 1), (2, 5, 3, 7)), ((11,), (7, 5, 11)),
+)
+
+for _binary in (Add, Sub, Mul):
+    _binary.examples = tuple(Example(_binary(), f32(a, b)) for a, b in _OPERANDS)
+Scale.examples = (Example(Scale(0.25), f32((9,))), Example(Scale(-1.0), f32((2, 3))))
+Fill.examples = (Example(Fill(), ()), Example(Fill(-1.5, (3, 5)), ()), Example(Fill(0.0, (64,)), ()))
+Broadcast.examples = (
+    *(Example(Broadcast(full), f32(small)) for small, full in _BROADCASTS),
+    Example(Broadcast((4, 3), then=(Add(),)), f32((3,), (4, 3))),
+)
+SumTo.examples = (
+    *(Example(SumTo(small), f32(full)) for small, full in _BROADCASTS),
+    Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
+    Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),
+)
