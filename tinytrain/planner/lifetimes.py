@@ -55,10 +55,6 @@ def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], scratch: Call
                 spans[root] = (spans[root][0], end)
             else:
                 spans[out] = (p, end)
-        for v in dict.fromkeys(node.inputs):
-            root = roots[content[v]]
-            if root in spans:
-                spans[root] = (spans[root][0], max(spans[root][1], p + 1))
     roots.update({v: roots[c] for v, c in content.items()})
 
     owners: list[Value | Node] = [*fixed, *spans]
@@ -75,12 +71,17 @@ def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], scratch: Call
 
 
 def _dying_input(
-    node: Node, output: int, position: int, roots: dict[Value, Value], content: dict[Value, Value], last: dict[Value, int], taken: set[Value]
+    node: Node,
+    output: int,
+    position: int,
+    roots: dict[Value, Value],
+    content: dict[Value, Value],
+    last: dict[Value, int],
+    taken: set[Value],
 ) -> Value | None:
     """The storage of a TEMP input that ends here and that the op lets this output take over."""
     for i, o in node.op.inplace:
-        # epilogues of a shorter form may name operands that this node does not have
-        if o != output or i >= len(node.inputs):
+        if o != output:
             continue
         held = content[node.inputs[i]]
         root = roots[held]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tinytrain.ir.graph import Graph
@@ -108,20 +108,17 @@ def _groups(graph: Graph, bound: Bound, base: list[int], rank: dict[int, int], a
         elif len(heads) == 1 and depth <= _CHAIN and any(v in new for v in graph.nodes[min(heads)].outputs):
             head[p] = (min(heads), depth)
         else:
-            # deeper than any chain, so that nothing joins it
-            head[p] = (p, _CHAIN)
+            head[p] = (p, 0)
     members: dict[int, list[int]] = {}
     for p in base:
         members.setdefault(head[p][0], []).append(p)
 
-    reads = [Counter(content[v] for v in dict.fromkeys(node.inputs)) for node in graph.nodes]
-    total: Counter[Value] = sum(reads, Counter())
-    total.update(content[v] for v in graph.outputs)
-    total.update(new)
+    total = _uses(graph, range(len(graph.nodes)), content)
+    total.update({content[v] for v in graph.kept()})
     groups = []
     for top in sorted(members, key=rank.__getitem__):
         nodes = tuple(members[top])
-        inside: Counter[Value] = sum((reads[p] for p in nodes), Counter())
+        inside = _uses(graph, nodes, content)
         made = [v for p in nodes for v in graph.nodes[p].outputs if content[v] is v and v not in bound.targets]
         made_set = set(made)
         stays = sum(v.type.nbytes for v in made if total[v] > inside[v])
@@ -130,13 +127,16 @@ def _groups(graph: Graph, bound: Bound, base: list[int], rank: dict[int, int], a
     return groups
 
 
+def _uses(graph: Graph, nodes: Iterable[int], content: dict[Value, Value]) -> Counter[Value]:
+    """How many of the given nodes read each content."""
+    return Counter(v for p in nodes for v in {content[v] for v in graph.nodes[p].inputs})
+
+
 def _least_memory(graph: Graph, groups: list[_Group], before: list[list[int]], after: list[list[int]]) -> list[int]:
     """Of the groups that are ready, run the one that leaves the fewest bytes in use."""
     content = contents(graph)
-    left: Counter[Value] = Counter(content[v] for v in graph.outputs)
-    left.update({content[v] for v in graph.updates.values()})
-    for node in graph.nodes:
-        left.update(content[v] for v in dict.fromkeys(node.inputs))
+    left = _uses(graph, range(len(graph.nodes)), content)
+    left.update({content[v] for v in graph.kept()})
     missing = [len(b) for b in before]
     ready = [g for g, m in enumerate(missing) if m == 0]
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An independent proof of a plan: run it on labelled bytes.
+
+Every write labels its bytes with the value written; every read demands that all bytes still carry the label of the value
+read. Nothing here looks at lifetimes or at how the plan was found, so that a mistake there cannot hide here.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+
+import numpy as np
+
+from tinytrain.ir.graph import Graph, Node
+from tinytrain.ir.types import Role, Value
+from tinytrain.planner.plan import Plan
+
+_STORED = (Role.PARAM, Role.STATE)
+
+
+class _Bytes:
+    """The arena as runs between all offsets that occur, each with the label of who wrote it last; -1: nobody."""
+
+    def __init__(self, ranges: list[tuple[int, int]]) -> None:
+        self.cuts = sorted({0, *(at for at, _ in ranges), *(at + size for at, size in ranges)})
+        self.labels = np.full(len(self.cuts), -1, np.int64)
+        self.owners: list[object] = []
+
+    def _runs(self, at: int, size: int) -> slice:
+        return slice(bisect.bisect_left(self.cuts, at), bisect.bisect_left(self.cuts, at + size))
+
+    def write(self, at: int, size: int, owner: object) -> None:
+        self.labels[self._runs(at, size)] = len(self.owners)
+        self.owners.append(owner)
+
+    def demand(self, at: int, size: int, owner: Value, where: str) -> None:
+        for label in self.labels[self._runs(at, size)]:
+            found = self.owners[label] if label >= 0 else "nothing"
+            assert found is owner, f"{where}: {owner!r} is expected at {at}..{at + size}, {_name(found)} is there"
+
+
+def _name(owner: object) -> str:
+    return f"scratch of {owner.op.name}" if isinstance(owner, Node) else f"{owner!r}"
+
+
+def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], align: int) -> None:
+    """Raise AssertionError unless running `plan` gives what `given` means. `fixed`: offsets of all PARAM and STATE."""
+    graph = plan.graph
+    same = Counter(given.nodes) == Counter(graph.nodes)
+    assert same, f"{given.name}: {len(given.nodes)} nodes given, {len(graph.nodes)} planned, or others"
+    assert given.updates == graph.updates and given.outputs == graph.outputs, f"{given.name}: outputs or updates were changed"
+    _check_ranges(plan, fixed, align)
+
+    ranges = [(at, v.type.nbytes) for v, at in plan.offsets.items()]
+    ranges += [(at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
+    memory = _Bytes(ranges)
+    # the value whose bytes a view shows
+    shown: dict[Value, Value] = {}
+    for v, at in fixed.items():
+        memory.write(at, v.type.nbytes, v)
+    written: set[Value] = {v for v in graph.values() if v.role is not Role.TEMP}
+    for position, node in enumerate(graph.nodes):
+        where = f"{graph.name} node {position} {node.op.name}"
+        for v in node.inputs:
+            assert v in written, f"{where} reads {v!r} before it is written"
+        written.update(node.outputs)
+        if node.op.view:
+            _check_view(plan, node, shown, where)
+            continue
+        for v in node.inputs:
+            _demand(memory, plan, v, shown, f"{where} reads")
+        _check_node(plan, node, where)
+        if node in plan.scratch_offsets:
+            memory.write(plan.scratch_offsets[node], plan.scratch_sizes[node], node)
+        for v in node.outputs:
+            memory.write(plan.offsets[v], v.type.nbytes, v)
+
+    for v in graph.outputs:
+        _demand(memory, plan, v, shown, f"{graph.name} output")
+    for old, new in plan.copies:
+        assert graph.updates.get(old) is new, f"{graph.name}: copy of {new!r} over {old!r} is no update"
+        _demand(memory, plan, new, shown, f"{graph.name} copy")
+        memory.write(fixed[old], old.type.nbytes, shown.get(new, new))
+    for v in graph.outputs:
+        _demand(memory, plan, v, shown, f"{graph.name} output after copies")
+    for v, at in fixed.items():
+        new = graph.updates.get(v, v)
+        memory.demand(at, v.type.nbytes, shown.get(new, new), f"{graph.name} end, {v!r}")
+
+
+def _check_ranges(plan: Plan, fixed: dict[Value, int], align: int) -> None:
+    """Alignment, bounds, and that stored values stand where the program wants them."""
+    for v, at in fixed.items():
+        assert plan.offsets.get(v) == at, f"{v!r} stands at {plan.offsets.get(v)}, the program has it at {at}"
+    pieces: list[tuple[object, int, int]] = [(v, at, v.type.nbytes) for v, at in plan.offsets.items()]
+    pieces += [(node, at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
+    for owner, at, size in pieces:
+        assert at >= 0 and at % align == 0, f"{_name(owner)} at offset {at} is not aligned to {align}"
+        assert at + size <= plan.arena_bytes, f"{_name(owner)} at {at}..{at + size} leaves the arena of {plan.arena_bytes} bytes"
+    for node, size in plan.scratch_sizes.items():
+        assert node in plan.scratch_offsets, f"{node.op.name} needs {size} bytes of scratch and has none"
+    for v in plan.graph.values():
+        root, at = plan.root(v), plan.offsets.get(v)
+        assert at == plan.offsets.get(root), f"{v!r} at {at}, its root {root!r} at {plan.offsets.get(root)}"
+
+
+def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -> None:
+    """A view stands where its input stands, or like it has no place in the arena."""
+    seen = node.inputs[0]
+    root, at = plan.root(seen), plan.offsets.get(seen)
+    for v in node.outputs:
+        shown[v] = shown.get(seen, seen)
+        assert v.type.nbytes == seen.type.nbytes, f"{where}: view {v!r} of {seen!r} has another size"
+        assert plan.root(v) is root, f"{where}: view {v!r} of {seen!r} has root {plan.root(v)!r}, not {root!r}"
+        assert plan.offsets.get(v) == at, f"{where}: view {v!r} at {plan.offsets.get(v)}, {seen!r} at {at}"
+
+
+def _demand(memory: _Bytes, plan: Plan, value: Value, shown: dict[Value, Value], where: str) -> None:
+    source = shown.get(value, value)
+    if source.role in (Role.INPUT, Role.CONST):
+        root = plan.root(value)
+        assert root is source and value not in plan.offsets, f"{where} {value!r}: it shows {source!r}, its root is {root!r}"
+        return
+    assert value in plan.offsets, f"{where} {value!r}, which has no place in the arena"
+    memory.demand(plan.offsets[value], value.type.nbytes, source, where)
+
+
+def _check_node(plan: Plan, node: Node, where: str) -> None:
+    """What one kernel call touches is apart, but for what its op allows to be in place."""
+    writes: list[tuple[object, int, int]] = []
+    for v in node.outputs:
+        assert v in plan.offsets, f"{where} writes {v!r}, which has no place in the arena"
+        writes.append((v, plan.offsets[v], v.type.nbytes))
+    if node in plan.scratch_offsets:
+        writes.append((node, plan.scratch_offsets[node], plan.scratch_sizes[node]))
+    for k, (one, at, size) in enumerate(writes):
+        for other, at2, size2 in writes[:k]:
+            assert not _meet(at, size, at2, size2), f"{where} writes {_name(one)} and {_name(other)} to the same bytes"
+        for i, v in enumerate(node.inputs):
+            if v not in plan.offsets or not _meet(at, size, plan.offsets[v], v.type.nbytes):
+                continue
+            allowed = (i, k) in node.op.inplace and isinstance(one, Value) and at == plan.offsets[v] and v.type.nbytes == size
+            assert allowed and v.type.numel == node.outputs[k].type.numel, f"{where} writes {_name(one)} over its input {i} {v!r}"
+
+
+def _meet(at: int, size: int, at2: int, size2: int) -> bool:
+    return at < at2 + size2 and at2 < at + size and size > 0 and size2 > 0

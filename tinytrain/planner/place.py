@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offsets for buffers, so that no two that are in use at once overlap: greedy first fit in several sequences, then small repairs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinytrain.planner.plan import Buffer
+
+# work of the repairs, in buffer pairs looked at: some tenths of a second
+_REPAIR_PAIRS = 400_000
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Byte offset of each buffer, by id, and the bytes needed in all."""
+
+    offsets: tuple[int, ...]
+    height: int
+    proven_optimal: bool
+
+
+def lower_bound(buffers: Sequence[Buffer]) -> int:
+    """Most bytes in use at one position (sizes rounded up to the alignment), or the end of the last fixed buffer."""
+    change: dict[int, int] = {}
+    for b in buffers:
+        change[b.start] = change.get(b.start, 0) + b.padded
+        change[b.end] = change.get(b.end, 0) - b.padded
+    live, best = 0, max((b.fixed + b.padded for b in buffers if b.fixed is not None), default=0)
+    for position in sorted(change):
+        live += change[position]
+        best = max(best, live)
+    return best
+
+
+def overlaps(buffers: Sequence[Buffer]) -> list[list[int]]:
+    """For each buffer the ids of those in use at the same time."""
+    found: list[list[int]] = [[] for _ in buffers]
+    active: list[Buffer] = []
+    for b in sorted(buffers, key=lambda b: (b.start, b.id)):
+        active = [a for a in active if a.end > b.start]
+        for a in active:
+            found[a.id].append(b.id)
+            found[b.id].append(a.id)
+        active.append(b)
+    return found
+
+
+def place(buffers: Sequence[Buffer]) -> Placement:
+    """The best of the greedy placements. Ids are positions in `buffers`; all alignments are equal.
+
+    Sequences: by size, by area (size by time), by start, by length of life; then the buffer on top is moved forward in the
+    best sequence as long as that helps. Reaching the lower bound proves the placement optimal.
+    """
+    assert len({b.align for b in buffers}) <= 1, f"buffers of different alignment: {sorted({b.align for b in buffers})}"
+    bound = lower_bound(buffers)
+    free = [b for b in buffers if b.fixed is None]
+    near = overlaps(buffers)
+    best: Placement | None = None
+    sequence: list[int] = []
+    for key in (
+        lambda b: (-b.padded, b.start, b.id),
+        lambda b: (-b.padded * (b.end - b.start), b.start, b.id),
+        lambda b: (b.start, -b.padded, b.id),
+        lambda b: (b.start - b.end, -b.padded, b.id),
+    ):
+        ids = [b.id for b in sorted(free, key=key)]
+        found = _first_fit(buffers, ids, near, bound)
+        if best is None or found.height < best.height:
+            best, sequence = found, ids
+        if best.proven_optimal:
+            return best
+    assert best is not None
+    return _repair(buffers, sequence, near, bound, best)
+
+
+def _first_fit(buffers: Sequence[Buffer], sequence: Sequence[int], near: list[list[int]], bound: int) -> Placement:
+    """Each buffer at the lowest offset where it meets none of those placed before."""
+    offsets = [-1 if b.fixed is None else b.fixed for b in buffers]
+    height = bound
+    for i in sequence:
+        size, at = buffers[i].padded, 0
+        for low, high in sorted((offsets[j], offsets[j] + buffers[j].padded) for j in near[i] if offsets[j] >= 0):
+            if low - at >= size:
+                break
+            at = max(at, high)
+        offsets[i] = at
+        height = max(height, at + size)
+    return Placement(tuple(offsets), height, height == bound)
+
+
+def _repair(buffers: Sequence[Buffer], sequence: list[int], near: list[list[int]], bound: int, best: Placement) -> Placement:
+    """Move what ends on top to an earlier turn, and keep the sequence when it is not worse."""
+    chance = random.Random(len(buffers))
+    pairs = len(buffers) + sum(map(len, near))
+    current = best
+    for _ in range(min(400, _REPAIR_PAIRS // pairs)):
+        on_top = [i for i in sequence if current.offsets[i] + buffers[i].padded == current.height]
+        i = chance.choice(on_top)
+        turn = sequence.index(i)
+        trial = list(sequence)
+        trial.insert(chance.randrange(turn + 1), trial.pop(turn))
+        found = _first_fit(buffers, trial, near, bound)
+        if found.height <= current.height:
+            current, sequence = found, trial
+        if current.proven_optimal:
+            break
+    return current
