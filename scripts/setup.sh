@@ -89,7 +89,7 @@ if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
 fi
 
 stamp=.venv/tinytrain-setup.stamp
-wanted=$(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)
+wanted=$({ pwd; cat pyproject.toml constraints.txt scripts/setup.sh; } | cksum) # pwd: an editable install points to its folder
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing Python packages into .venv"
     .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[solver,plot,examples,dev]"
