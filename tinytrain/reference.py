@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NumPy interpreter of graphs: it defines what is right. Everything that runs elsewhere is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.types import F32, Array, Role, Value
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run of a graph gave: outputs in order, the new value of each updated one, and the intermediate values asked for."""
+
+    outputs: tuple[Array, ...]
+    updates: dict[Value, Array]
+    values: dict[Value, Array]
+
+
+def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
+    """An array in the element type of a value, where fp32 is replaced by `dtype`; the shape must be that of the value."""
+    made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
+    assert made.shape == value.shape, f"{value!r} is given an array of shape {made.shape}"
+    return made
+
+
+def run(
+    graph: Graph,
+    inputs: Mapping[Value, Array] | Sequence[Array],
+    state: Mapping[Value, Array] | None = None,
+    dtype: DTypeLike = np.float32,
+    keep: Iterable[Value] = (),
+) -> Result:
+    """Run a graph once. fp32 tensors are computed in `dtype`: float32, or float64 where a derivative is checked.
+
+    `inputs` are in the order of the graph's, or by value. `state` stands in for the data of stored values. Intermediates are
+    dropped after their last reader, except those in `keep`. Nothing given is changed.
+    """
+    given = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(graph.inputs, inputs, strict=True))
+    assert set(given) == set(graph.inputs), f"{graph.name} takes {graph.inputs}, given are {tuple(given)}"
+    live = {v: cast(v, array, dtype) for v, array in given.items()}
+    for v in graph.stored(Role.CONST, Role.PARAM, Role.STATE):
+        array = state[v] if state is not None and v in state else v.data
+        assert array is not None, f"{graph.name}: {v!r} is stored but has no data"
+        live[v] = cast(v, array, dtype)
+    wanted = graph.kept() | set(keep)
+    dying = _last_reads(graph, wanted)
+    for node in graph.nodes:
+        for v, array in zip(node.outputs, _evaluate(node, [live[v] for v in node.inputs], dtype), strict=True):
+            live[v] = array
+        for v in dying.get(node, ()):
+            del live[v]
+    return Result(
+        tuple(live[v] for v in graph.outputs),
+        {old: live[new] for old, new in graph.updates.items()},
+        {v: live[v] for v in keep},
+    )
+
+
+def _evaluate(node: Node, arrays: list[Array], dtype: DTypeLike) -> list[Array]:
+    made = node.op.reference(*arrays)
+    floating = [a.dtype for a in arrays if a.dtype.kind == "f"]
+    for v, array in zip(node.outputs, made, strict=True):
+        # an op that computes in another type than that of its inputs would hide errors of order 1e-8
+        assert array.dtype.kind != "f" or not floating or array.dtype in floating, f"{node.op.name}: {floating} in, {array.dtype} out"
+        assert v.type.dtype.is_float == (array.dtype.kind == "f"), f"{node.op.name}: {v!r} is given {array.dtype}"
+    return [cast(v, array, dtype) for v, array in zip(node.outputs, made, strict=True)]
+
+
+def _last_reads(graph: Graph, wanted: set[Value]) -> dict[Node, list[Value]]:
+    """Node → values that nobody needs once it has run."""
+    last: dict[Value, Node] = {}
+    for node in graph.nodes:
+        last.update(dict.fromkeys([*node.inputs, *node.outputs], node))
+    dying: dict[Node, list[Value]] = {}
+    for v, node in last.items():
+        if v not in wanted and v.role in (Role.TEMP, Role.INPUT):
+            dying.setdefault(node, []).append(v)
+    return dying
+
+
+class ReferenceModel:
+    """A program with its parameters and optimiser state kept between calls, as a device keeps them."""
+
+    def __init__(self, program: Program, dtype: DTypeLike = np.float32) -> None:
+        self.program = program
+        self.dtype = np.dtype(dtype)
+        self.state: dict[Value, Array] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the values that the program was compiled with."""
+        self.steps = 0
+        for v in self.program.stored(Role.PARAM, Role.STATE):
+            assert v.data is not None, f"{v!r} is stored but has no data"
+            self.state[v] = cast(v, v.data, self.dtype)
+
+    def infer(self, x: Array) -> Array:
+        """Output of the model for one sample, without the batch axis."""
+        return self._run("infer", x).outputs[0]
+
+    def evaluate(self, x: Array, target: Array) -> tuple[float, Array]:
+        """(loss, output) of one sample; nothing is learned."""
+        loss, output = self._run("evaluate", x, target).outputs
+        return float(loss[0]), output
+
+    def train_step(self, x: Array, target: Array) -> float:
+        """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum."""
+        result = self._run("train", x, target)
+        self.state.update(result.updates)
+        self.steps += 1
+        if "apply" in self.program.entries and self.steps % self.program.accumulate == 0:
+            self.state.update(self._run("apply").updates)
+        return float(result.outputs[0][0])
+
+    def set_lr(self, learning_rate: float) -> None:
+        self._named("learning_rate")[...] = learning_rate
+
+    def parameters(self) -> dict[str, Array]:
+        """Name → present value of everything that is trained."""
+        return {v.name: self.state[v] for v in self.program.stored(Role.PARAM)}
+
+    def _named(self, name: str) -> Array:
+        value = next(v for v in self.state if v.name == name)
+        self.state[value] = self.state[value].copy()      # the array may be that of the program
+        return self.state[value]
+
+    def _run(self, entry: str, *inputs: Array) -> Result:
+        graph = self.program.entries[entry]
+        shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
+        return run(graph, shaped, self.state, self.dtype)
