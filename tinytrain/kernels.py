@@ -18,7 +18,8 @@ from tinytrain.paths import data_dir
 if TYPE_CHECKING:
     import jinja2
 
-_ACCUMULATOR = {DType.F32: "float", DType.F16: "float", DType.S8: "int32_t", DType.U8: "int32_t", DType.S16: "int32_t", DType.S32: "int32_t"}
+# sums of floats are fp32, sums of integers 32 bits wide, whatever the elements are
+_ACCUMULATOR = {dtype: "float" if dtype.is_float else "int32_t" for dtype in DType}
 
 
 def literal(x: float) -> str:
@@ -26,6 +27,8 @@ def literal(x: float) -> str:
     text = np.format_float_scientific(np.float32(x), unique=True, trim="0", exp_digits=1)
     mantissa, exponent = text.split("e")
     return f"{mantissa}f" if int(exponent) == 0 else f"{mantissa}e{int(exponent)}f"
+
+Step = tuple[Elementwise, list[str], list[TensorType]]    # an epilogue op, and names and types of its further operands
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,19 @@ class KernelContext:
         """Operands of one element are read before the loops: the stores might alias them as far as a C compiler knows."""
         if self.outs[0].numel == 1:
             return []
-        first = 1 if isinstance(self.op, Elementwise) else self.arity
-        pairs = list(zip(self.ins, self.in_names, strict=True))[first:]
-        return [(t, name) for t, name in pairs if t.numel == 1]
+        steps: list[tuple[Elementwise, tuple[int, ...]]] = []
+        if isinstance(self.op, Elementwise):
+            steps = [(self.op, tuple(range(1, len(self.ins))))]
+        elif isinstance(self.op, Fusable):
+            steps = self.op.epilogue()
+        found = []
+        for op, more in steps:
+            types = (self.outs[0], *(self.ins[n] for n in more))
+            for position, n in enumerate(more, start=1):
+                # an op may read a single element in a way of its own: one byte holds eight bits of a mask
+                if self.ins[n].numel == 1 and op.load(position, self.in_names[n], "i", "c", types)[1] == f"{self.in_names[n]}[0]":
+                    found.append((self.ins[n], self.in_names[n]))
+        return found
 
     def store(self, acc: str, i: str, c: str = "0") -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`)."""
@@ -108,7 +121,7 @@ class KernelContext:
         _, acc = self.op.load(0, self.in_names[0], i, c, self.ins)
         return self._chain(acc, i, c, self.ins[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
-    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[tuple[Elementwise, list[str], list[TensorType]]]) -> str:
+    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step]) -> str:
         lines = [f"const {flowing.dtype.c} t0 = {acc};"]
         hoisted = {name for _, name in self._hoisted()}
         results: tuple[str, ...] = ("t0",)

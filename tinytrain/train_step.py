@@ -11,12 +11,14 @@ import numpy as np
 from tinytrain.autodiff import gradients
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.op import Loss, Want, registry
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, TensorType, Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.schemes.scheme import Scheme
+
+LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
     loss_op = losses()[loss]()
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": _with_loss(plain, loss_op)[0].replace(name="evaluate")}
-    lr = Value("learning_rate", dataclasses.replace(forward.outputs[0].type, shape=(1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
+    lr = Value(LEARNING_RATE, TensorType((1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
     entries["train"] = _train(forward, loss_op, wanted, optimiser, lr)
     if optimiser.accumulate > 1 and wanted:
         entries["train"], entries["apply"] = _accumulated(entries["train"], optimiser, lr)
@@ -93,7 +95,7 @@ def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimi
     g.unique(lr.name)
     found = gradients(g, list(g.nodes), loss, {v: Want() for v in wanted})
     if missing := [v.name for v in wanted if v not in found]:
-        raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}, so there is no gradient.", hint="Take it out of the scheme.")
+        raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
     updates = dict(forward.updates)
     for value, grad in found.items():
         g.origin = value.name
@@ -126,8 +128,3 @@ def _step(g: Builder, rule: Sgd, value: Value, grad: Value, lr: Value) -> dict[V
     new = g.emit_all(rule, grad, value, lr, *velocity, name=f"{value.name}_new")
     return dict(zip([value, *velocity, *([grad] if rule.clear else [])], new, strict=True))
 
-
-def updated_nodes(graph: Graph) -> list[Node]:
-    """Nodes that write the new value of something stored."""
-    new = set(graph.updates.values())
-    return [n for n in graph.nodes if any(v in new for v in n.outputs)]

@@ -21,7 +21,7 @@ class Node:
     origin: str = ""
 
     def with_op(self, **changes: object) -> Node:
-        return dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))  # type: ignore[arg-type]
+        return dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Graph:
         return set(self.outputs) | set(self.updates.values())
 
     def replace(self, **changes: object) -> Graph:
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **changes)
 
     def substitute(self, mapping: dict[Value, Value], nodes: Iterable[Node] | None = None) -> Graph:
         """Read the mapped value in place of each key, everywhere."""

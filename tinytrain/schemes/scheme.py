@@ -46,7 +46,8 @@ class Scheme:
         for name, kinds in self.layers.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(known)[-3:]
-                raise SchemeError(f"The scheme updates layer {name!r}, which {graph.name} does not have.", hint=f"Nearest names: {', '.join(near)}.")
+                message = f"The scheme updates layer {name!r}, which {graph.name} does not have."
+                raise SchemeError(message, hint=f"Nearest names: {', '.join(near)}.")
             for kind in sorted(kinds, reverse=True):
                 if kind not in known[name].parameters:
                     has = ", ".join(known[name].parameters)
@@ -96,7 +97,7 @@ def preset(text: str, graph: Graph) -> Scheme:
     elif text.startswith("last:") and text[5:].isdigit() and int(text[5:]) > 0:
         chosen, kinds = all_layers[-int(text[5:]):], None
     else:
-        raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint="See `tinytrain scheme --help`.")
+        raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.")
     updates = {layer.name: frozenset(k for k in layer.parameters if kinds is None or k in kinds) for layer in chosen}
     return Scheme({name: kinds for name, kinds in updates.items() if kinds}, text)
 

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards: folders of data. `boards/<name>/board.toml` over `boards/soc/<soc>/soc.toml`, and a toolchain that boards share."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinytrain.errors import BoardError
+from tinytrain.paths import data_dir
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SOURCE_FOLDERS = ("soc", "toolchain")                     # folders of boards/ that are not boards
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A region of the board: origin and size in bytes; `kind` is "flash" or "ram"; `dma` is False where only the core reaches it."""
+
+    name: str
+    origin: int
+    bytes: int
+    kind: str
+    dma: bool = True
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board."""
+
+    name: str
+    cc: tuple[str, ...]
+    package: str
+    flags: tuple[str, ...]
+    link_flags: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
+
+    `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
+    """
+
+    name: str
+    title: str
+    core: str
+    isa: tuple[str, ...]
+    toolchain: Toolchain
+    flags: tuple[str, ...]
+    memories: tuple[Memory, ...]
+    machine: tuple[str, ...]
+    clock_hz: int
+    timer_hz: int
+    serial: str
+    real: bool
+    sources: tuple[str, ...]
+    defines: Mapping[str, int] = field(hash=False)
+    flash: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def is_host(self) -> bool:
+        return not self.memories
+
+    @property
+    def ram(self) -> Memory | None:
+        """The memory of data and stack; None on the host."""
+        return next((m for m in self.memories if m.kind == "ram"), None)
+
+    @property
+    def rom(self) -> Memory | None:
+        """The memory of code and constants; None on the host."""
+        return next((m for m in self.memories if m.kind == "flash"), None)
+
+    def instructions(self, ticks: int) -> int:
+        """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).
+
+        Exact to one tick: 1e9 / timer_hz instructions.
+        """
+        return round(ticks * 1_000_000_000 / self.timer_hz) if self.timer_hz else 0
+
+
+def board_names() -> list[str]:
+    """Names of all boards, the host first."""
+    names = sorted(path.parent.name for path in data_dir("boards").glob("*/board.toml"))
+    return sorted(names, key=lambda name: name != "host")
+
+
+def load_board(name: str, folder: Path | None = None) -> Board:
+    """The board of that name. `folder` stands for boards/ elsewhere. Raises BoardError: unknown name, or a file that is not valid."""
+    boards = folder or data_dir("boards")
+    path = boards / name / "board.toml"
+    if not name or Path(name).name != name or name in SOURCE_FOLDERS or not path.is_file():
+        known = sorted(p.parent.name for p in boards.glob("*/board.toml"))
+        near = difflib.get_close_matches(name, known, 3, 0.5)
+        raise BoardError(
+            f"There is no board {name!r}; known boards are {', '.join(known)}.",
+            hint=f"Did you mean {' or '.join(near)}?" if near else "See `tinytrain boards`.",
+        )
+    data = _Table(_read(path), path)
+    soc = data.text("soc", "")
+    if soc:
+        soc_path = boards / "soc" / soc / "soc.toml"
+        if not soc_path.is_file():
+            raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
+        data = _Table(_merged(_read(soc_path), data.values), path)
+    emulator = data.table("emulator")
+    toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
+    board = Board(
+        name=name,
+        title=data.text("title"),
+        core=data.text("core"),
+        isa=data.texts("isa"),
+        toolchain=toolchain,
+        flags=data.texts("flags"),
+        memories=tuple(_memory(region, table, path) for region, table in data.table("memory").values.items()),
+        machine=emulator.texts("command"),
+        clock_hz=data.number("clock_hz", 0),
+        timer_hz=emulator.number("timer_hz", 0),
+        serial=emulator.text("serial", ""),
+        real=bool(data.values.get("real", False)),
+        sources=data.texts("sources"),
+        defines={key: data.table("defines").number(key) for key in data.table("defines").values},
+        flash=data.table("flash").values,
+    )
+    _check(board, path)
+    return board
+
+
+class _Table:
+    """A TOML table that says what is missing or of the wrong kind."""
+
+    def __init__(self, values: Any, path: Path, where: str = "") -> None:
+        if not isinstance(values, dict):
+            raise BoardError(f"{path}: [{where}] should be a table, found {values!r}.", hint="See the boards that come with tinytrain.")
+        self.values: dict[str, Any] = values
+        self.path = path
+        self.where = f"{where}." if where else ""
+
+    def _get(self, key: str, kind: type, called: str, default: Any = None) -> Any:
+        value = self.values.get(key, default)
+        if value is None:
+            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint="See the boards that come with tinytrain.")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise BoardError(
+                f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint="See the boards that come with tinytrain."
+            )
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return str(self._get(key, str, "a string", default))
+
+    def number(self, key: str, default: int | None = None) -> int:
+        return int(self._get(key, int, "an integer", default))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        items = self._get(key, list, "a list of strings", [])
+        if not all(isinstance(item, str) for item in items):
+            raise BoardError(
+                f"{self.path}: {self.where}{key} is {items!r}, expected a list of strings.", hint="See the boards that come with tinytrain."
+            )
+        return tuple(items)
+
+    def table(self, key: str) -> _Table:
+        return _Table(self.values.get(key, {}), self.path, self.where + key)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BoardError(f"{path} is not valid TOML: {error}.", hint="Correct the line that the message names.") from None
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: tables key by key, everything else replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = base.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _toolchain(path: Path) -> Toolchain:
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
+        raise BoardError(f"There is no toolchain {path.stem!r}; known ones are {known}.", hint="Correct `toolchain` in the board's file.")
+    data = _Table(_read(path), path)
+    if not data.texts("cc"):
+        raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
+    return Toolchain(
+        path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries")
+    )
+
+
+def _memory(name: str, values: Any, path: Path) -> Memory:
+    table = _Table(values, path, f"memory.{name}")
+    memory = Memory(
+        name, table.number("origin"), table.number("bytes"), table.text("kind", "flash" if name == "flash" else "ram"), values.get("dma", True)
+    )
+    if memory.bytes <= 0 or memory.origin < 0 or memory.kind not in ("flash", "ram"):
+        raise BoardError(
+            f"{path}: memory.{name} has origin {memory.origin}, bytes {memory.bytes}, kind {memory.kind!r};"
+            " expected a size above 0 and kind flash or ram.",
+            hint="See the boards that come with tinytrain.",
+        )
+    return memory
+
+
+def _check(board: Board, path: Path) -> None:
+    if board.memories and (board.ram is None or board.rom is None):
+        raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
+    missing = [source for source in board.sources if not (data_dir("runtime_c") / source).is_file()]
+    if missing or not board.sources:
+        raise BoardError(
+            f"{path}: sources = {list(board.sources)}, expected files of runtime_c.",
+            hint=f"There is no {', '.join(missing)}." if missing else "Name at least a port_*.c.",
+        )
+    spans = sorted((m.origin, m.origin + m.bytes, m.name) for m in board.memories)
+    for (_, end, first), (start, _, second) in zip(spans, spans[1:], strict=False):
+        if start < end:
+            raise BoardError(f"{path}: memory.{first} and memory.{second} overlap.", hint="Correct origin or bytes.")

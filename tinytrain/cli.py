@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tinytrain import __version__
+from tinytrain.errors import TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.compiler import Options
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Main(click.Group):
+    """A group that turns every TinytrainError into its sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TinytrainError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"tinytrain: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("tinytrain: interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Compile an ONNX model into C firmware that trains on a microcontroller."""
+
+
+def model_options(command: Command) -> Command:
+    """Options that say how a model is read and what is trained."""
+    for option in reversed((
+        click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), default="ce", show_default=True,
+                     help="Loss of training; none compiles for inference only."),
+        click.option("--scheme", default="full", show_default=True, help="What is trained: full, last:K, bias, none, or a scheme.toml."),
+        click.option("--lr", "learning_rate", type=float, default=0.01, show_default=True, help="Learning rate to start with."),
+        click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True),
+        click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
+        click.option("--weight-decay", type=click.FloatRange(0), default=0.0, show_default=True),
+        click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
+        click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape."),
+        click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
+        click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
+    )):
+        command = option(command)
+    return command
+
+
+def _options(board: str, **given: Any) -> Options:
+    from tinytrain.compiler import Options
+    from tinytrain.train_step import Optimiser
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in given["shapes"]:
+        name, _, sizes = text.rpartition("=")
+        if not name or not all(s.strip().isdigit() for s in sizes.split(",")):
+            raise TinytrainError(f"--shape {text}: expected INPUT=1,3,32,32.")
+        shapes[name] = tuple(int(s) for s in sizes.split(","))
+    optimiser = Optimiser(given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"])
+    return Options(
+        board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
+        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=shapes,
+    )
+
+
+MODEL = click.argument("model", type=click.Path(path_type=Path))
+PROJECT = click.argument("project", type=click.Path(path_type=Path))
+BOARD = click.option("--board", default="host", show_default=True, help="A board by name; see `tinytrain boards`.")
+
+
+@main.command("compile")
+@MODEL
+@BOARD
+@model_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
+@click.option("--build/--no-build", default=True, help="Also run the C compiler.")
+def compile_command(model: Path, board: str, output: Path, force: bool, build: bool, **given: Any) -> None:
+    """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.compiler import compile_model, write
+    from tinytrain.report.text import compiled_text, sizes_text
+
+    compiled = compile_model(model, _options(board, **given))
+    write(compiled, output, force=force)
+    click.echo(compiled_text(compiled))
+    click.echo(f"project    {output}")
+    if build:
+        from tinytrain.project import Project
+
+        click.echo(sizes_text(Project.open(output)))
+
+
+@main.command()
+@MODEL
+@model_options
+@click.option("--last", type=click.IntRange(1), help="Short for --scheme last:K.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
+def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
+    """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
+    from tinytrain.compiler import scheme_of
+    from tinytrain.project import write_text
+
+    given["scheme"] = f"last:{last}" if last else given["scheme"]
+    text = scheme_of(model, _options("host", **given)).to_toml()
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        click.echo(f"scheme     {output}")
+
+
+@main.command()
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--lr", type=float, help="Learning rate; the compiled one without it.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of samples.")
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for one answer of the device.")
+def train(project: Path, data: Path, validation: Path | None, epochs: int, lr: float | None, limit: int | None, seed: int, resume: bool, timeout: float) -> None:
+    """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
+    from tinytrain.project import Project
+    from tinytrain.report.live import training_bar
+    from tinytrain.training import Plan, train_project
+
+    opened = Project.open(project)
+    plan = Plan(epochs=epochs, learning_rate=lr, seed=seed, resume=resume, limit=limit, timeout=timeout)
+    with training_bar() as bar:
+        done = train_project(opened, data, validation, plan, bar)
+    for label, path in done.files.items():
+        click.echo(f"{label:<10} {path}")
+
+
+@main.command()
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for one answer of the device.")
+def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
+    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
+    from tinytrain.project import Project
+    from tinytrain.report.live import training_bar
+    from tinytrain.training import infer_project
+
+    with training_bar() as bar:
+        done = infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
+    click.echo(done.text)
+
+
+@main.command()
+@MODEL
+@model_options
+@click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True, help="What the gradients are compared with.")
+@click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements of each parameter that are compared.")
+def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
+    """Check the gradients of MODEL: against central differences in float64, or against TVM."""
+    from tinytrain.verification import verify_model
+
+    report = verify_model(model, _options("host", **given), oracle, samples)
+    click.echo(report.text)
+    if not report.passed:
+        sys.exit(1)
+
+
+@main.command()
+def boards() -> None:
+    """List the boards."""
+    from tinytrain.report.text import boards_text
+
+    click.echo(boards_text())
+
+
+@main.command()
+def ops() -> None:
+    """List the ops, their element types and the instruction sets they have kernels for."""
+    from tinytrain.report.text import ops_text
+
+    click.echo(ops_text())
+
+
+@main.command()
+def doctor() -> None:
+    """List each tool: found, version, what needs it, how to get it."""
+    from tinytrain.doctor import examine
+    from tinytrain.report.text import doctor_text
+
+    click.echo(doctor_text(examine()))

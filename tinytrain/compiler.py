@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole compiler as one ordered list of steps: ONNX file → Program → plan → a folder of C."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinytrain import __version__, passes
+from tinytrain.board import Board, load_board
+from tinytrain.emit import Emitter
+from tinytrain.errors import DoesNotFit, OutputError
+from tinytrain.golden import golden_vectors
+from tinytrain.ir.graph import Node, Program
+from tinytrain.ir.types import Role, Value
+from tinytrain.planner import ProgramPlan, plan_program
+from tinytrain.schemes.scheme import Scheme, resolve
+from tinytrain.select import select
+from tinytrain.train_step import Optimiser, build_program
+
+if TYPE_CHECKING:
+    from tinytrain.frontend.onnx_import import Imported
+    from tinytrain.frontend.prepare import Prepared
+
+STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs."""
+
+    board: str = "host"
+    loss: str | None = "ce"
+    scheme: str = "full"
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    fold_batchnorm: bool = True
+    dropout: bool = False
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    exact_seconds: float = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Everything the compiler knows about a model on a board; `write` makes the folder."""
+
+    prepared: Prepared
+    imported: Imported
+    scheme: Scheme
+    program: Program
+    plan: ProgramPlan
+    board: Board
+    options: Options
+    files: dict[str, str]
+
+
+def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
+    """Read, check, simplify and import a model. Raises ModelError."""
+    from tinytrain.frontend.onnx_import import import_model
+    from tinytrain.frontend.prepare import prepare
+
+    prepared = prepare(path, fold_batchnorm=options.fold_batchnorm, shapes=options.shapes)
+    return prepared, import_model(prepared, dropout=options.dropout)
+
+
+def compile_model(path: Path, options: Options, progress: Callable[[str], None] = lambda step: None) -> Compiled:
+    """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
+    board = load_board(options.board)
+    progress("reading")
+    prepared, imported = load_model(path, options)
+    forward = passes.run(imported.graph, passes.FORWARD)
+    progress("differentiating")
+    scheme = resolve(options.scheme, forward)
+    program = build_program(forward, options.loss, scheme, options.optimiser)
+    program = program.map(lambda graph: passes.run(graph, passes.DEFAULT))
+    progress("planning")
+    plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
+    check_fit(program, plan, board)
+    progress("writing")
+    files = Emitter(program, plan, board.isa, prepared.hash).files()
+    return Compiled(prepared, imported, scheme, program, plan, board, options, files)
+
+
+def scratch_of(board: Board) -> Callable[[Node], int]:
+    """Bytes of arena that the kernel chosen for a node needs while it runs."""
+    def scratch(node: Node) -> int:
+        if node.op.view:
+            return 0
+        rule = select(node, board.isa).kernel.scratch
+        return rule(node.op, *(v.type for v in node.inputs)) if rule else 0
+    return scratch
+
+
+def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
+    """Raise DoesNotFit, before any C compiler runs, where the arena, the sample and the stack exceed the board's RAM."""
+    inputs = max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
+    ram = board.ram
+    need = plan.arena_bytes + inputs + STACK_BYTES
+    if ram is None or need <= ram.bytes:
+        return
+    name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
+    node = worst.peak.node
+    largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
+    raise DoesNotFit(
+        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, sample {inputs:,}, stack {STACK_BYTES:,}), "
+        f"{board.name} has {ram.bytes:,}.",
+        f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
+        f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
+        hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
+    )
+
+
+def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, Any]:
+    """Write the self-contained project and return its manifest. The folder appears whole or not at all.
+
+    Raises OutputError where `out` exists; `force` replaces it only if it is a folder that this function made.
+    """
+    from tinytrain.build import project_files
+
+    if out.exists() and not (force and (out / "manifest.json").is_file()):
+        hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
+        raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        manifest = describe(compiled)
+        files = {**project_files(compiled.board, compiled.program.name, stack_bytes=STACK_BYTES), **compiled.files}
+        files["manifest.json"] = json.dumps(manifest, indent=2) + "\n"
+        files["scheme.toml"] = compiled.scheme.to_toml()
+        for name, text in files.items():
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        (staging / "model.onnx").write_bytes(compiled.prepared.model.SerializeToString())
+        golden_vectors(compiled.program).save(staging / "golden.npz")
+        staging.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return manifest
+
+
+def describe(compiled: Compiled) -> dict[str, Any]:
+    """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
+    program, plan, imported = compiled.program, compiled.plan, compiled.imported
+    infer = program.entries["infer"]
+    train = program.entries.get("train")
+    target = train.inputs[1].type if train else None
+    return {
+        "tinytrain": __version__,
+        "name": program.name,
+        "model": compiled.prepared.path.name,
+        "model_sha256": compiled.prepared.hash.hex(),
+        "board": compiled.board.name,
+        "isa": list(compiled.board.isa),
+        "loss": compiled.options.loss,
+        "scheme": {name: sorted(kinds) for name, kinds in compiled.scheme.layers.items()},
+        "optimiser": asdict(compiled.options.optimiser),
+        "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
+        "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
+        "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
+        "parameters": [
+            {"name": v.source.initializer if v.source else v.name, "shape": list(v.shape), "source": asdict(v.source) if v.source else None}
+            for v in program.stored(Role.PARAM)
+        ],
+        "memory": {
+            "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
+            "proven_optimal": plan.proven_optimal,
+            "entries": {
+                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order} for key, p in plan.entries.items()
+            },
+        },
+        "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
+        "macs": {key: sum(n.op.cost(*(v.type for v in n.inputs)).macs for n in graph.nodes) for key, graph in program.entries.items()},
+    }
+
+
+def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:
+    """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1) is transposed to it."""
+    return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm)}
+
+
+def scheme_of(path: Path, options: Options) -> Scheme:
+    """The scheme that the options name, for this model. Raises ModelError or SchemeError."""
+    _, imported = load_model(path, options)
+    graph = passes.run(imported.graph, passes.FORWARD)
+    scheme = resolve(options.scheme, graph)
+    scheme.values(graph)
+    return scheme

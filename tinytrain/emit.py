@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program + plan → the C text of the model: `NAME.h`, `NAME.c`, `NAME_kernels.h`, `NAME_weights.h`. Only this and `kernels` use Jinja."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinytrain.ir.graph import Node, Program
+from tinytrain.ir.types import F32, S32, Array, Role, Value
+from tinytrain.kernels import KernelCall, environment, render
+from tinytrain.planner import Plan, ProgramPlan
+from tinytrain.select import select
+from tinytrain.train_step import LEARNING_RATE
+
+ARENA_ALIGN = 16
+
+
+@dataclass(frozen=True)
+class CVariable:
+    """One array in flash: C name, C type, number of elements, text of the elements."""
+
+    name: str
+    type: str
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CParam:
+    """A PARAM or STATE at its place in the arena; `initial` is the flash array it starts from, "" for zeros."""
+
+    key: str
+    offset: int
+    bytes: int
+    tag: str
+    initial: str
+
+
+class Emitter:
+    """Names the kernels, places the values and renders the templates for one program on one board."""
+
+    def __init__(self, program: Program, plan: ProgramPlan, isa: Collection[str], model_hash: bytes) -> None:
+        self.program = program
+        self.plan = plan
+        self.isa = isa
+        self.model_hash = model_hash
+        self.symbols: dict[KernelCall, str] = {}
+        self.consts: dict[Value, str] = {}
+
+    def files(self) -> dict[str, str]:
+        """File name → text."""
+        name = self.program.name
+        entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+        stored = self.program.stored(Role.PARAM, Role.STATE)
+        params = {v: self._param(v) for v in stored}
+        context: dict[str, Any] = {
+            "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "accumulate": self.program.accumulate, "entries": entries,
+            "params": list(params.values()), "public": [p for v, p in params.items() if v.role is Role.PARAM],
+            "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
+            **self._interface(),
+        }
+        kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
+        context["kernels"] = kernels
+        context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
+        templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
+        return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
+
+    def _interface(self) -> dict[str, Any]:
+        """Types and sizes of the entry points' arguments."""
+        infer = self.program.entries["infer"]
+        train = self.program.entries.get("train")
+        target = train.inputs[1] if train else None
+        labels = target is not None and target.type.dtype is S32
+        return {
+            "x": infer.inputs[0], "y": infer.outputs[0], "target": target,
+            "classes": infer.outputs[0].type.numel if labels else 0,
+            "y_at": {key: self._at(plan, plan.graph.outputs[-1]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
+            "loss_at": {key: self._at(plan, plan.graph.outputs[0]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
+        }
+
+    def _entry(self, plan: Plan) -> list[str]:
+        """The calls of one entry point, in order."""
+        lines = [self._call(plan, node) for node in plan.graph.nodes if not node.op.view]
+        lines += [
+            f"tt_copy({self._at(plan, old)}, {self._at(plan, new)}, {old.type.nbytes});    /* {old.name} is updated */"
+            for old, new in plan.copies
+        ]
+        return lines
+
+    def _call(self, plan: Plan, node: Node) -> str:
+        kernel = select(node, self.isa).kernel
+        call = KernelCall(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), kernel)
+        symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
+        args = [self._at(plan, v) for v in (*node.inputs, *node.outputs)]
+        if node in plan.scratch_offsets:
+            args.append(f"m + {plan.scratch_offsets[node]}")
+        elif kernel.scratch:
+            args.append("m")
+        return f"{symbol}({', '.join(args)});    /* {node.origin.replace('*/', '')} */"
+
+    def _at(self, plan: Plan, value: Value) -> str:
+        """C expression of the address of a value."""
+        root = plan.root(value)
+        if root.role is Role.INPUT:
+            return root.name if root.name == "target" else "x"
+        if root.role is Role.CONST:
+            return self.consts.setdefault(root, f"{self.program.name}_{root.name}")
+        return f"TT_AT({value.type.dtype.c}, {plan.offsets[value]})"
+
+    def _param(self, v: Value) -> CParam:
+        assert v.data is not None
+        key = v.source.initializer if v.source else v.name
+        initial = self.consts.setdefault(v, f"{self.program.name}_{v.name}") if np.any(v.data) else ""
+        return CParam(key.replace("\\", "\\\\").replace('"', '\\"'), self.plan.fixed[v], v.type.nbytes, f"TT_{v.type.dtype.name}", initial)
+
+    def _variable(self, v: Value, name: str) -> CVariable:
+        assert v.data is not None
+        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+
+
+def array_text(data: Array, per_line: int = 8) -> str:
+    """Elements of a C initialiser; floats in nine digits, which give back every bit."""
+    flat = data.reshape(-1)
+    words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
+    return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))
+
+
+def selections(program: Program, isa: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """For reports: node → (kernel refused, why), for each node whose op had a choice."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    tags = set(isa)
+    for graph in program.entries.values():
+        for node in graph.nodes:
+            if node.op.view or len(node.op.kernels) < 2:
+                continue
+            refused = [(kernel.isa or "portable", why) for kernel, why in select(node, tags).refused]
+            found[f"{graph.name}/{node.origin}/{node.op.name}"] = refused
+    return found

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass a file, in one visible order. A pass takes a graph and returns another, or the same object when nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tinytrain.ir.graph import Graph
+from tinytrain.ir.verify import verify
+from tinytrain.passes.absorb_transposes import absorb_transposes
+from tinytrain.passes.drop_dead import drop_dead
+from tinytrain.passes.fuse_epilogues import fuse_epilogues
+from tinytrain.passes.pack_masks import pack_masks
+
+Pass = Callable[[Graph], Graph]
+
+# on the forward graph, before parameters get their place in memory
+FORWARD: tuple[Pass, ...] = (absorb_transposes, drop_dead)
+
+# on each entry point of the program
+DEFAULT: tuple[Pass, ...] = (drop_dead, pack_masks, fuse_epilogues)
+
+
+def run(graph: Graph, passes: Sequence[Pass]) -> Graph:
+    """Apply passes in order; the graph is verified after each that changed it."""
+    for step in passes:
+        before = graph
+        graph = step(graph)
+        if graph is not before:
+            verify(graph, after=step.__name__)
+    return graph

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plain-text views: the user's names, numbers with units, the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tinytrain.ir.op import Elementwise, registry
+from tinytrain.ir.types import Role
+
+if TYPE_CHECKING:
+    from tinytrain.compiler import Compiled
+    from tinytrain.doctor import Finding
+    from tinytrain.project import Project
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def compiled_text(compiled: Compiled) -> str:
+    """What was compiled: the trained layers, the memory of each entry point, and how far from the bound."""
+    program, plan = compiled.program, compiled.plan
+    params = program.stored(Role.PARAM)
+    trained = sum(v.type.numel for v in params)
+    optimal = "proven optimal" if plan.proven_optimal else "not proven optimal"
+    lines = [
+        f"model      {program.name} ({compiled.prepared.path.name}) for {compiled.board.title}",
+        f"trained    {trained:,} weights in {len(compiled.scheme.layers)} layers: {', '.join(compiled.scheme.layers) or 'none'}",
+        f"arena      {plan.arena_bytes:,} B   lower bound {plan.lower_bound_bytes:,} B for this order of nodes, {optimal}",
+        f"  fixed    {plan.fixed_bytes:,} B of parameters and optimiser state",
+    ]
+    lines += [
+        f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
+        for name, entry in plan.entries.items()
+    ]
+    constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
+    lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
+    return "\n".join(lines)
+
+
+def sizes_text(project: Project) -> str:
+    """Build the project and say what the linker made of it."""
+    sizes = project.sizes()
+    return f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
+
+
+def boards_text() -> str:
+    from tinytrain.board import board_names, load_board
+
+    rows = [["board", "title", "core", "flash", "RAM", "emulator"]]
+    for name in board_names():
+        board = load_board(name)
+        size = {m.kind: f"{m.bytes // 1024:,} KB" for m in reversed(board.memories)}
+        rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), board.machine[0] if board.machine else "-"])
+    return table(rows)
+
+
+def ops_text() -> str:
+    """The op × dtype × ISA table, from the registry."""
+    rows = [["op", "ONNX", "dtype", "kernels", "in epilogues", "gradient"]]
+    for name, op in registry().items():
+        dtypes = sorted({kernel.dtypes[0].tag for kernel in op.kernels})
+        isas = sorted({kernel.isa or "portable C" for kernel in op.kernels}) or ["view, no code"]
+        epilogue = "yes" if issubclass(op, Elementwise) else ""
+        rows.append([name, ", ".join(op.onnx), ", ".join(dtypes), ", ".join(isas), epilogue, "yes" if op.differentiable else ""])
+    return table(rows)
+
+
+def doctor_text(findings: Sequence[Finding]) -> str:
+    rows = [["", "tool", "version", "needed for", "how to get it"]]
+    rows += [["ok" if f.found else "--", f.name, f.version or "", f.needed_for, "" if f.found else f.get] for f in findings]
+    return table(rows)

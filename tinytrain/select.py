@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""node → kernel for a board, with the reason why each other candidate was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tinytrain.errors import ModelError
+from tinytrain.ir.graph import Node
+from tinytrain.ir.op import Declined, Fusable, Kernel, no
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The kernel taken, and (kernel, reason) for each one that was not."""
+
+    kernel: Kernel
+    refused: tuple[tuple[Kernel, str], ...]
+
+
+def select(node: Node, isa: Collection[str]) -> Selection:
+    """The last kernel of the op's list that the board's ISA and the node's types allow. Raises ModelError where none is."""
+    kernels = node.op.kernels
+    verdicts = [(kernel, _suits(node, kernel, isa)) for kernel in kernels]
+    taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
+    refused = tuple(
+        (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")
+        for kernel, verdict in verdicts
+        if kernel is not taken
+    )
+    if taken is None:
+        whys = "; ".join(why for _, why in refused) or "the op has no kernel"
+        raise ModelError(f"{node.origin} ({node.op.name}): no kernel for {', '.join(str(v.type) for v in node.inputs)}: {whys}.")
+    return Selection(taken, refused)
+
+
+def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
+    if kernel.isa is not None and kernel.isa not in isa:
+        return no(f"the board has no {kernel.isa}")
+    arity = node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
+    types = [v.type for v in node.inputs[:arity]]
+    for position, kind in enumerate(types):
+        expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
+        if kind.dtype is not expected:
+            return no(f"input {position} is {kind.dtype}, the kernel takes {expected}")
+    return kernel.accepts(node.op, *types)
