@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One ONNX node during import: what a handler sees of it, and the registry of handlers."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from tinytrain.errors import ModelError
+from tinytrain.frontend.layout import Dims, Tensor, ir_shape, lasting, plain
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Op
+from tinytrain.ir.types import Array, Source, Value
+from tinytrain.ops.shape import Reshape, Transpose
+
+if TYPE_CHECKING:
+    import onnx
+
+Handler = Callable[["Call"], Tensor]
+_HANDLERS: dict[str, Handler] = {}
+F = TypeVar("F", bound=Handler)
+
+
+def handles(*onnx_ops: str) -> Callable[[F], F]:
+    """Register a handler for ONNX ops of the default domain."""
+    def register(handler: F) -> F:
+        for name in onnx_ops:
+            assert name not in _HANDLERS, f"two handlers for {name}"
+            _HANDLERS[name] = handler
+        return handler
+
+    return register
+
+
+@cache
+def handlers() -> dict[str, Handler]:
+    """All handlers by ONNX op name; imports every module `handlers_*` of this package once."""
+    package = importlib.import_module("tinytrain.frontend")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("handlers_"):
+            importlib.import_module(f"tinytrain.frontend.{module.name}")
+    return _HANDLERS
+
+
+class Import:
+    """What is known while a model is imported: its stored arrays, shapes, and the tensors made so far."""
+
+    def __init__(self, file: str, graph: Builder, arrays: dict[str, Array], shapes: dict[str, Dims], stored: frozenset[str]) -> None:
+        self.file = file
+        self.graph = graph
+        self.arrays = arrays
+        self.shapes = shapes
+        self.stored = stored
+        self.tensors: dict[str, Tensor] = {}
+        self.dropout_seed: int | None = None
+        self.consts: dict[tuple[str, Dims, Dims, Dims, bool], Value] = {}
+        self.views: dict[tuple[Value, Dims, Dims], Value] = {}
+
+    def view(self, tensor: Tensor, order: Dims, shape: Dims | None = None) -> Value:
+        """The tensor's value with its axes in `order` and under `shape`; moves data only if the order differs in memory."""
+        shape = ir_shape(tensor.shape, order) if shape is None else shape
+        have, want = lasting(tensor.shape, tensor.order), lasting(tensor.shape, order)
+        value = tensor.value
+        if have != want:
+            value = self._reshape(value, tuple(tensor.shape[a] for a in have))
+            perm = tuple(have.index(a) for a in want)
+            key = (value, perm, ())
+            if key not in self.views:
+                self.views[key] = self.graph.emit(Transpose(perm), value, name=f"{tensor.value.name}_t")
+            value = self.views[key]
+        return self._reshape(value, shape)
+
+    def _reshape(self, value: Value, shape: Dims) -> Value:
+        if value.shape == shape:
+            return value
+        key = (value, (), shape)
+        if key not in self.views:
+            self.views[key] = self.graph.emit(Reshape(shape), value, name=f"{value.name}_r")
+        return self.views[key]
+
+
+class Call:
+    """One ONNX node: typed access to its attributes and operands, and errors that name it."""
+
+    def __init__(self, model: Import, node: onnx.NodeProto) -> None:
+        import onnx
+
+        self.model = model
+        self.node = node
+        self.op = node.op_type
+        self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+    def fail(self, reason: str, hint: str) -> ModelError:
+        return ModelError(f"{self.node.name} ({self.op}) in {self.model.file}: {reason}.", hint=hint)
+
+    @property
+    def shape(self) -> Dims:
+        """ONNX shape of output 0."""
+        return self.model.shapes[self.node.output[0]]
+
+    def integer(self, name: str, default: int = 0) -> int:
+        return int(self.attributes.get(name, default))
+
+    def number(self, name: str, default: float) -> float:
+        return float(self.attributes.get(name, default))
+
+    def text(self, name: str, default: str) -> str:
+        value: Any = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def integers(self, name: str, default: Dims) -> Dims:
+        return tuple(int(i) for i in self.attributes.get(name, default))
+
+    def has(self, index: int) -> bool:
+        """Whether an optional operand is given."""
+        return index < len(self.node.input) and bool(self.node.input[index])
+
+    def is_const(self, index: int) -> bool:
+        return self.node.input[index] in self.model.arrays
+
+    def array(self, index: int, what: str) -> Array:
+        """A constant operand as it is stored; an error that says what it is if it is computed."""
+        if not self.is_const(index):
+            raise self.fail(
+                f"its {what} is computed by the model ({self.node.input[index]}), expected a constant",
+                "Make it an initializer; a value that depends on the input cannot stand here.",
+            )
+        return self.model.arrays[self.node.input[index]]
+
+    def operand_shape(self, index: int) -> Dims:
+        name = self.node.input[index]
+        return tuple(self.model.arrays[name].shape) if name in self.model.arrays else self.tensor(index).shape
+
+    def tensor(self, index: int = 0) -> Tensor:
+        """A computed operand; a constant is one too, in plain order."""
+        name = self.node.input[index]
+        if name in self.model.arrays:
+            array = self.model.arrays[name]
+            shape = tuple(array.shape)
+            return Tensor(self.const(index, "operand", trained=bool(shape)), shape, plain(shape))
+        return self.model.tensors[name]
+
+    def const(
+        self, index: int, what: str, *, shape: Dims | None = None, perm: Dims | None = None, ir: Dims | None = None, trained: bool = True
+    ) -> Value:
+        """A stored operand as a CONST value: reshaped to `shape`, transposed by `perm`, reshaped to `ir`.
+
+        It carries its source, and so can be trained, only if the file itself stores it or it is a weight (`trained`).
+        """
+        array = self.array(index, what)
+        name = self.node.input[index]
+        if array.dtype != np.float32:
+            raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
+        shape = tuple(array.shape) if shape is None else shape
+        perm = plain(shape) if perm is None else perm
+        source = Source(name, tuple(array.shape), shape, perm)
+        ir = tuple(shape[a] for a in perm) or (1,) if ir is None else ir
+        key = (name, shape, perm, ir, trained)
+        if key not in self.model.consts:
+            data = source.to_ir(array, ir)
+            self.model.consts[key] = self.model.graph.const(name, data, source=source if trained else None)
+        return self.model.consts[key]
+
+    def view(self, tensor: Tensor, order: Dims, shape: Dims | None = None) -> Value:
+        return self.model.view(tensor, order, shape)
+
+    def emit(self, op: Op, *inputs: Value, part: str = "") -> Value:
+        """Append a node that is called like the ONNX output, or `output_part`."""
+        name = self.node.output[0]
+        try:
+            return self.model.graph.emit(op, *inputs, name=f"{name}_{part}" if part else name)
+        except ValueError as error:
+            raise self.fail(f"{error}", "Change the layer, or leave this part of the model out.") from None

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learned weights back into an ONNX model: the prepared model with new initializers, in ONNX layout."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytrain.errors import ModelError, OutputError
+from tinytrain.frontend.prepare import Prepared
+from tinytrain.ir.types import Array, Value
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def learned_arrays(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """ONNX arrays by initializer name, from arrays in our layout by value name; values without an array keep what they hold."""
+    found: dict[str, Array] = {}
+    for value in params:
+        assert value.source is not None, f"{value!r} has no ONNX initializer"
+        assert value.source.initializer not in found, f"two values come from the initializer {value.source.initializer}"
+        if value.name in arrays:
+            array = np.asarray(arrays[value.name], np.float32)
+            assert array.size == value.type.numel, f"{value!r}: {array.shape} was learned"
+            found[value.source.initializer] = value.source.to_onnx(array)
+    return found
+
+
+def export(prepared: Prepared, values: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of the prepared model with the given initializers replaced; it passes onnx.checker. Raises ModelError."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared.model)
+    tensors = {t.name: t for t in model.graph.initializer}
+    for name, array in values.items():
+        if name not in tensors:
+            raise ModelError(f"{prepared.path} has no initializer {name}; expected one of {', '.join(sorted(tensors))}.")
+        shape = tuple(tensors[name].dims)
+        if tuple(array.shape) != shape:
+            raise ModelError(f"{prepared.path}: initializer {name} has the shape {shape}, the learned array {tuple(array.shape)}.")
+        if not np.isfinite(array).all():
+            raise ModelError(
+                f"{prepared.path}: the learned initializer {name} holds NaN or infinite values; expected finite weights.",
+                hint="Train with a lower learning rate.",
+            )
+        tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
+    onnx.checker.check_model(model)
+    return model
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write the file in one piece: it appears complete or not at all. Raises OutputError."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(model.SerializeToString())
+        os.replace(file.name, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).", hint="Choose another path.") from None

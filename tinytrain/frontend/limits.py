@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model may hold: element types, sizes and finite numbers; checked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytrain.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+# sizes in the generated C are int32_t
+MAX_BYTES = 2**31 - 1
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Every tensor in the file with a name for messages: initializers and attributes, inside subgraphs and functions too."""
+
+    def of_graph(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+        for tensor in graph.initializer:
+            yield tensor.name, tensor
+        for sparse in graph.sparse_initializer:
+            yield sparse.values.name, sparse.values
+        yield from of_nodes(graph.node)
+
+    def of_nodes(nodes: object) -> Iterator[tuple[str, onnx.TensorProto]]:
+        for node in nodes:  # type: ignore[attr-defined]
+            for attribute in node.attribute:
+                name = f"{node.name or node.op_type}.{attribute.name}"
+                if attribute.HasField("t"):
+                    yield name, attribute.t
+                for tensor in attribute.tensors:
+                    yield name, tensor
+                for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                    yield from of_graph(graph)
+
+    yield from of_graph(model.graph)
+    for function in model.functions:
+        yield from of_nodes(function.node)
+
+
+def check_sizes(model: onnx.ModelProto, path: Path) -> None:
+    """Stored tensors and inputs, as the file declares them."""
+    for name, tensor in tensors(model):
+        _check_size(path, name, tuple(tensor.dims))
+    for value in model.graph.input:
+        _check_size(path, value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")))
+
+
+def check_value_sizes(model: onnx.ModelProto, path: Path) -> None:
+    """All other tensors, whose shapes were inferred."""
+    for value in (*model.graph.value_info, *model.graph.output):
+        _check_size(path, value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")))
+
+
+def _check_size(path: Path, name: str, dims: tuple[int, ...]) -> None:
+    if any(d < 0 for d in dims) or math.prod(dims) * 4 > MAX_BYTES:
+        raise ModelError(
+            f"{path}: tensor {name} of shape ({','.join(map(str, dims))}) would have {math.prod(dims):,} elements; "
+            f"at most {MAX_BYTES // 4:,} are supported.",
+            hint="The file may be corrupt; no microcontroller holds such a tensor.",
+        )
+
+
+def check_dtypes(model: onnx.ModelProto, path: Path) -> None:
+    """float32 for what is computed; integers and bools for shapes, labels and quantised tensors."""
+    import onnx
+
+    kinds = onnx.TensorProto
+    allowed = {kinds.FLOAT, kinds.INT64, kinds.INT32, kinds.INT8, kinds.UINT8, kinds.BOOL}
+    found = [(t.name, t.data_type) for t in model.graph.initializer]
+    found += [(v.name, v.type.tensor_type.elem_type) for v in (*model.graph.input, *model.graph.output, *model.graph.value_info)]
+    for name, kind in found:
+        if kind not in allowed and kind != kinds.UNDEFINED:
+            label = kinds.DataType.Name(kind).lower() if kind in kinds.DataType.values() else str(kind)
+            label = {"double": "float64"}.get(label, label)
+            raise ModelError(
+                f"{path}: tensor {name} is of type {label}; expected float32.",
+                hint="Export the model in float32 (model.float() in PyTorch).",
+            )
+
+
+def check_finite(model: onnx.ModelProto, path: Path) -> None:
+    """No NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
+    import onnx
+    from onnx import numpy_helper
+
+    for name, tensor in tensors(model):
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        try:
+            array = numpy_helper.to_array(tensor)
+        except ValueError as error:
+            raise ModelError(f"{path}: tensor {name} is damaged: {error}.", hint="Export or download the model again.") from None
+        bad = np.isnan(array) if array.ndim == 0 else ~np.isfinite(array)
+        if bad.any():
+            where = ",".join(str(int(i)) for i in np.argwhere(bad)[0])
+            raise ModelError(
+                f"{path}: initializer {name} holds {int(bad.sum()):,} of {array.size:,} values that are NaN or infinite, "
+                f"the first at [{where}]; expected finite weights.",
+                hint="The pretraining diverged or the file is damaged: use another checkpoint.",
+            )

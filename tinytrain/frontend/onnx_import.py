@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a prepared ONNX model to our forward graph, node by node.
+
+Each ONNX op has one handler (`handlers_*.py`), found by its name. Feature maps become channels-last and weights K, R, S, C here
+and nowhere else; the batch of one is dropped; weights carry the way back to their ONNX initializer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinytrain.errors import ModelError
+from tinytrain.frontend.call import Call, Import, handlers
+from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
+from tinytrain.frontend.prepare import Prepared
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Graph
+from tinytrain.ir.types import Array, Role, Value
+from tinytrain.ir.verify import verify
+
+if TYPE_CHECKING:
+    import onnx
+
+# the first of these on the way from the input says whether a sample is a feature map
+SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
+REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """The forward graph and how its samples relate to ONNX.
+
+    `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
+    the batch. `params` maps the initializers that can be trained to their values.
+    """
+
+    graph: Graph
+    input_perm: Dims
+    output_perm: Dims
+    onnx_input_shape: Dims
+    onnx_output_shape: Dims
+    params: dict[str, Value]
+
+
+def import_model(prepared: Prepared, *, dropout: int | None = None) -> Imported:
+    """Import the model; `dropout` is the seed of real Dropout ops, without it they are left out. Raises ModelError."""
+    from onnx import numpy_helper
+
+    file = str(prepared.path)
+    onnx_graph = prepared.model.graph
+    _check_ops(onnx_graph, file)
+    arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
+    shapes = _shapes(onnx_graph)
+    entry, exit_ = _ends(onnx_graph, arrays, file)
+    model = Import(file, Builder(prepared.name), arrays, shapes, prepared.stored)
+    model.dropout_seed = dropout
+    onnx_input = shapes[entry]
+    order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)
+    model.tensors[entry] = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
+    for node in onnx_graph.node:
+        _import_node(model, node)
+    if exit_ not in model.tensors:
+        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
+    result = model.tensors[exit_]
+    model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
+    output = model.view(result, result.order)
+    graph = verify(model.graph.graph([output]), "import")
+    params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
+    return Imported(graph, _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order), onnx_input, result.shape, params)
+
+
+def _import_node(model: Import, node: onnx.NodeProto) -> None:
+    call = Call(model, node)
+    if node.output[0] not in model.shapes:
+        raise call.fail(
+            "the shape of its output cannot be inferred, expected shapes that are known when compiling",
+            "Fix the input's shape with --shape, or export the model with static shapes.",
+        )
+    model.graph.origin = node.name
+    tensor = handlers()[node.op_type](call)
+    assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
+    model.tensors[node.output[0]] = tensor
+
+
+def _check_ops(graph: onnx.GraphProto, file: str) -> None:
+    """Every op must have a handler and only its first output may be read; said before anything is imported."""
+    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in handlers():
+            name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+            raise ModelError(
+                f"{node.name} ({name}) in {file}: this op is not supported; supported are {', '.join(sorted(handlers()))}.",
+                hint="Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
+            )
+        if more := [name for name in node.output[1:] if name in read]:
+            raise ModelError(
+                f"{node.name} ({node.op_type}) in {file}: its output {more[0]} is used; only its first output is supported.",
+                hint="Export the model for inference, without that output.",
+            )
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, Dims]:
+    """Known static shapes by tensor name."""
+    found: dict[str, Dims] = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+            found[value.name] = tuple(d.dim_value for d in kind.shape.dim)
+    return found
+
+
+def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[str, str]:
+    """Names of the one input and the one output."""
+    inputs = [i for i in graph.input if i.name not in arrays]
+    for kind, found in (("input", inputs), ("output", list(graph.output))):
+        if len(found) != 1:
+            names = ", ".join(v.name for v in found) or "none"
+            raise ModelError(
+                f"{file} has {len(found)} {kind}s ({names}); expected exactly one.", hint=f"Export the part of the model with one {kind}."
+            )
+    if inputs[0].type.tensor_type.elem_type != 1:
+        raise ModelError(f"{file}: input {inputs[0].name} holds integers; expected float32.", hint="Use the float32 version of the model.")
+    return inputs[0].name, graph.output[0].name
+
+
+def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:
+    """Whether the first op that minds the layout, on the way from the input, wants a feature map."""
+    reached = {name}
+    for node in graph.node:
+        if reached & set(node.input):
+            if node.op_type in SPATIAL:
+                return True
+            if node.op_type in REARRANGING:
+                return False
+            reached.update(node.output)
+    return False
+
+
+def _sample_perm(shape: Dims, order: Dims) -> Dims:
+    """The order of the axes without the batch."""
+    if shape and shape[0] == 1 and len(shape) > 1:
+        return tuple(a - 1 for a in order if a != 0)
+    return order
+

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sliding window that convolutions and pools share: kernel, stride, pads and dilation in two dimensions.
+
+A 1-D window slides over (L, 1): its second dimension is a kernel of 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinytrain.frontend.call import Call
+from tinytrain.frontend.layout import Dims, channels_last
+from tinytrain.ir.types import Value
+from tinytrain.ops.conv import Pad
+
+
+def feature_map(call: Call) -> tuple[Value, Dims]:
+    """Operand 0 as (H, W, C), or (L, 1, C) for one space axis, and the order of its ONNX axes."""
+    x = call.tensor()
+    space = len(x.shape) - 2
+    if space not in (1, 2):
+        raise call.fail(f"its input has {max(space, 0)} space axes, expected 1 or 2", "3-D layers are not supported.")
+    if x.shape[0] != 1:
+        raise call.fail(f"its input has a batch of {x.shape[0]}, expected 1", "Export the model with a batch of 1.")
+    order = channels_last(x.shape)
+    return call.view(x, order, (*x.shape[2:], *(1,) * (2 - space), x.shape[1])), order
+
+
+@dataclass(frozen=True)
+class Window:
+    """All in (rows, columns)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: Pad
+    dilation: tuple[int, int]
+
+    @classmethod
+    def of(cls, call: Call, kernel: Dims) -> Window:
+        """From the attributes of a Conv or pool. A window that reaches over the end (ceil_mode) gets the pad it needs there."""
+        axes = len(kernel)
+        stride = call.integers("strides", (1,) * axes)
+        dilation = call.integers("dilations", (1,) * axes)
+        sizes = call.tensor().shape[2:]
+        mode = call.text("auto_pad", "NOTSET")
+        reach = [(call.shape[2 + i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(axes)]
+        if mode == "VALID":
+            begins = ends = (0,) * axes
+        elif mode in ("SAME_UPPER", "SAME_LOWER"):
+            totals = [max(reach[i] - sizes[i], 0) for i in range(axes)]
+            less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+            begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
+        else:
+            pads = call.integers("pads", (0,) * (2 * axes))
+            begins, ends = pads[:axes], pads[axes:]
+        if any(p < 0 for p in (*begins, *ends)):
+            raise call.fail(f"its pads are {(*begins, *ends)}, expected 0 or more", "Crop the input by a Slice before the model.")
+        if call.integer("ceil_mode"):
+            ends = tuple(max(ends[i], reach[i] - sizes[i] - begins[i]) for i in range(axes))
+        top, left = _two(begins, 0)
+        bottom, right = _two(ends, 0)
+        return cls(_two(kernel, 1), _two(stride, 1), Pad(top, left, bottom, right), _two(dilation, 1))
+
+
+def _two(dims: Dims, second: int) -> tuple[int, int]:
+    return (dims[0], dims[1] if len(dims) > 1 else second)
