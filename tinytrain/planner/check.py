@@ -101,8 +101,8 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], align: int) -> None:
     for node, size in plan.scratch_sizes.items():
         assert node in plan.scratch_offsets, f"{node.op.name} needs {size} bytes of scratch and has none"
     for v in plan.graph.values():
-        root, at = plan.root(v), plan.offsets.get(v)
-        assert at == plan.offsets.get(root), f"{v!r} at {at}, its root {root!r} at {plan.offsets.get(root)}"
+        root, here = plan.root(v), plan.offsets.get(v)
+        assert here == plan.offsets.get(root), f"{v!r} at {here}, its root {root!r} at {plan.offsets.get(root)}"
 
 
 def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -> None:

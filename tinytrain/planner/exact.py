@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from tinytrain.planner.place import Placement, lower_bound
 from tinytrain.planner.plan import Buffer
 
+# a second of a 2-core machine, in the solver's own deterministic unit
+_UNITS_PER_SECOND = 0.3
+
 
 def improve(buffers: Sequence[Buffer], start: Placement, seconds: float) -> Placement:
-    """The least arena, or the best found in about `seconds` of solver work, never worse than `start`.
+    """The least arena, or the best found in about `seconds`, never worse than `start`.
 
-    Time is the solver's deterministic measure on one worker, so that the same model gives the same plan on any machine.
+    What is counted is the solver's work on one worker, not time, so that the same model gives the same plan on any machine.
     Without ortools the given placement comes back.
     """
     if start.proven_optimal or seconds <= 0:
@@ -44,7 +47,7 @@ def improve(buffers: Sequence[Buffer], start: Placement, seconds: float) -> Plac
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = seconds
+    solver.parameters.max_deterministic_time = seconds * _UNITS_PER_SECOND
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return start
