@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import U8, Array, TensorType, Value
+from tinytrain.ir.types import F32, U8, Array, TensorType, Value
 from tinytrain.kernels import literal
 
 
@@ -28,10 +28,10 @@ def sigmoid(x: Array) -> Array:
 
 
 def _inside(name: str, low: float, high: float) -> str:
-    """C condition low < name < high; an infinite bound is left out."""
+    """C condition low < name < high; an infinite bound is left out; a NaN is never inside."""
     bounds = [f"{name} > {literal(low)}"] if low > -math.inf else []
     bounds += [f"{name} < {literal(high)}"] if high < math.inf else []
-    return " && ".join(bounds) or "1"
+    return " && ".join(bounds) or f"{name} == {name}"
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class PassBits(Op):
     name = "pass_bits"
     args = ("y",)
     results = ("bits",)
-    kernels = (Kernel("activation"),)
+    kernels = (Kernel("activation", dtypes=(F32, U8)),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(((types[0].numel + 7) // 8,), U8),)
@@ -297,6 +297,7 @@ class MaskGrad(Elementwise):
     alpha: float = 0.0
 
     name = "mask_grad"
+    kernels = (Kernel("elementwise", dtypes=(F32, U8, F32), macro="elementwise"),)
     args = ("dy", "bits")
     results = ("dx",)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Op, Wanted, f32
-from tinytrain.ir.types import F32, Array, DType, TensorType, Value
+from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.optimiser import Sgd
 
@@ -49,6 +49,9 @@ class Add(Binary):
 
     name = "add"
     onnx = ("Add",)
+    commutative = True
+    parameters = {1: "bias"}
+    extends_layer = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
@@ -95,6 +98,7 @@ class Mul(Binary):
 
     name = "mul"
     onnx = ("Mul",)
+    commutative = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
@@ -137,25 +141,6 @@ class Scale(Elementwise):
         return (g.emit(self, dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
 
-@dataclass(frozen=True)
-class Fill(Op):
-    """No inputs -> a tensor of one value; resets an accumulated gradient."""
-
-    value: float = 0.0
-    shape: tuple[int, ...] = (1,)
-    dtype: DType = F32
-
-    name = "fill"
-    args = ()
-    kernels = (Kernel("elementwise"),)
-
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        return (TensorType(self.shape, self.dtype),)
-
-    def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.full(self.shape, self.value, self.dtype.np),)
-
-
 def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     """(size, stride in the full shape, stride in the small shape, 0 where repeated) of each axis; neighbours that belong together merge."""
     padded = (1,) * (len(full) - len(small)) + small
@@ -192,7 +177,7 @@ class Broadcast(Fusable):
     name = "broadcast"
     onnx = ("Expand",)
     differentiable = True
-    kernels = (Kernel("elementwise"),)
+    kernels = (Kernel("broadcast"),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _broadcastable(types[0].shape, self.shape)
@@ -221,7 +206,7 @@ class SumTo(Fusable):
 
     name = "sum_to"
     differentiable = True
-    kernels = (Kernel("elementwise"),)
+    kernels = (Kernel("broadcast"),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _broadcastable(self.shape, types[0].shape)
@@ -257,7 +242,6 @@ _BROADCASTS = (
 for _binary in (Add, Sub, Mul):
     _binary.examples = tuple(Example(_binary(), f32(a, b)) for a, b in _OPERANDS)
 Scale.examples = (Example(Scale(0.25), f32((9,))), Example(Scale(-1.0), f32((2, 3))))
-Fill.examples = (Example(Fill(), ()), Example(Fill(-1.5, (3, 5)), ()), Example(Fill(0.0, (64,)), ()))
 Broadcast.examples = (
     *(Example(Broadcast(full), f32(small)) for small, full in _BROADCASTS),
     Example(Broadcast((4, 3), then=(Add(),)), f32((3,), (4, 3))),
