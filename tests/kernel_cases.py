@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel cases from the registry, and their C: every example of every op, each kernel that suits it, fine and coarse inputs, and
+every way in which outputs may share the storage of inputs. `kernel_cases.c` is the fixed part that runs them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Example, Kernel, Op, registry
+from tinytrain.ir.types import Array, DType, TensorType
+from tinytrain.kernels import KernelCall, render
+from tinytrain.paths import data_dir
+from tinytrain.random import random_u32
+from tinytrain.select import select
+
+HERE = Path(__file__).resolve().parent
+Pairs = tuple[tuple[int, int], ...]                       # (input, output) that share storage
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of one kernel. `example` is the index in the op's list."""
+
+    op: Op
+    number: int
+    example: Example
+    kernel: Kernel
+    coarse: bool = False
+    shared: Pairs = ()
+    outputs: tuple[TensorType, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`."""
+        kinds = self.example.inputs or self.outputs
+        parts = [self.op.name, kinds[0].dtype.tag, *([self.kernel.isa] if self.kernel.isa else []), str(self.number)]
+        parts += ["coarse"] if self.coarse else []
+        return "/".join([*parts, *(f"in{i}=out{o}" for i, o in self.shared)])
+
+    @property
+    def seed(self) -> int:
+        return zlib.crc32(f"{self.op.name}/{self.number}".encode())
+
+    @property
+    def call(self) -> KernelCall:
+        return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel)
+
+    def arrays(self) -> list[Array]:
+        """The inputs, bit for bit as `make_input` in C makes them."""
+        made: list[Array] = []
+        for i, kind in enumerate(self.example.inputs):
+            bits = random_u32(self.seed + i, np.arange(kind.numel)).astype(np.int64)
+            if kind.dtype.is_float:
+                values = ((bits >> 29) - 4) * 0.25 if self.coarse else ((bits >> 8) - 0x800000) * 2.0**-23
+            else:
+                low, high = self.example.integers
+                values = low + bits % (high - low)
+            made.append(values.astype(kind.dtype.np).reshape(kind.shape))
+        return made
+
+    def want(self) -> tuple[Array, ...]:
+        return self.op.reference(*self.arrays())
+
+    def decode(self, data: bytes) -> list[Array]:
+        """Outputs from the bytes that the program printed."""
+        made, at = [], 0
+        for kind in self.outputs:
+            made.append(np.frombuffer(data[at : at + kind.nbytes], kind.dtype.np).reshape(kind.shape))
+            at += kind.nbytes
+        return made
+
+
+def sharings(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> list[Pairs]:
+    """Each pair that the op allows and whose tensors are of one size, then as many as possible at once."""
+    pairs = [(i, o) for i, o in op.inplace if inputs[i].nbytes == outputs[o].nbytes]
+    together: dict[int, int] = {}
+    for i, o in pairs:
+        if i not in together and o not in together.values():
+            together[i] = o
+    return [*((pair,) for pair in pairs), *([tuple(together.items())] if len(together) > 1 else [])]
+
+
+@cache
+def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
+    """Every case for a processor with these extensions: what is portable, and what its own kernels are chosen for."""
+    cases: list[Case] = []
+    for op_class in registry().values():
+        for number, example in enumerate(op_class.examples if not op_class.view else ()):
+            g = Builder("case")
+            outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype) for t in example.inputs)))
+            for kernel in dict.fromkeys(select(g.nodes[0], extensions).kernel for extensions in ((), isa)):
+                plain = Case(example.op, number, example, kernel, outputs=outputs)
+                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs))]
+                cases += [Case(plain.op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
+    return tuple(cases)
+
+
+def families(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Cases by the template of their kernel."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.kernel.template, []).append(case)
+    return found
+
+
+_TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16: "TT_S16", DType.S32: "TT_S32", DType.U8: "TT_U8"}
+
+
+def cases_header(cases: Sequence[Case]) -> str:
+    """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
+    wrappers: dict[KernelCall, str] = {}
+    text = ['#include "tt_math.h"', '#include "tt_random.h"', '#include "tt_types.h"', ""]
+    tensors: list[str] = []
+    entries: list[str] = []
+    largest = 0
+    for case in cases:
+        call = case.call
+        if call not in wrappers:
+            wrappers[call] = f"call_{len(wrappers)}"
+            symbol = f"{call.stem}_{len(wrappers)}"
+            kinds = [*(f"const {t.dtype.c}" for t in call.ins), *(t.dtype.c for t in call.outs)]
+            kinds += ["unsigned char"] if call.kernel.scratch else []
+            arguments = ", ".join(f"({kind} *)(void *)b[{i}]" for i, kind in enumerate(kinds))
+            text += [render(call, symbol), f"static void {wrappers[call]}(unsigned char *const *b)\n{{\n    {symbol}({arguments});\n}}\n"]
+        low, high = case.example.integers
+        scratch = case.kernel.scratch(case.op, *call.ins) if case.kernel.scratch else 0
+        shares = {o: i for i, o in case.shared}
+        kinds_of_case = [*((t, -1) for t in call.ins), *((t, shares.get(o, -1)) for o, t in enumerate(call.outs))]
+        row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, int(case.coarse)]
+        entries.append(f"    {{ {', '.join(map(str, row))} }}, /* {case} */")
+        tensors += [f"    {{ {_TAGS[t.dtype]}, {t.numel}, {low}, {high}, {share} }}," for t, share in kinds_of_case]
+        largest = max(largest, sum(t.nbytes + 64 for t, _ in kinds_of_case) + scratch + 128)
+    buffers = max(len(c.example.inputs) + len(c.outputs) + 1 for c in cases)
+    text += [
+        "typedef struct { tt_tag tag; uint32_t count; int32_t low, high, shares; } case_tensor;",
+        "typedef struct { void (*call)(unsigned char *const *); uint32_t seed, first, inputs, outputs, scratch; int coarse; } case_entry;",
+        f"#define CASES_COUNT {len(cases)}u",
+        f"#define CASES_MAX_BUFFERS {buffers}",
+        f"#define CASES_ARENA_BYTES {(largest + 15) // 16 * 16}u",
+        "static const case_tensor case_tensors[] = {", *tensors, "};", "static const case_entry cases[] = {", *entries, "};", "",
+    ]
+    return "\n".join(text)
+
+
+def write_program(cases: Sequence[Case], folder: Path) -> list[str]:
+    """Put cases.h into a folder; returns the compiler's arguments for one program out of it (without -o and a target's own files)."""
+    (folder / "cases.h").write_text(cases_header(cases))
+    return [f"-I{folder}", f"-I{data_dir('runtime_c')}", str(HERE / "kernel_cases.c")]
+
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror", "-ffp-contract=off")

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds and runs the kernel cases: once for each distinct program, shared by all test processes of this and later sessions."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kernel_cases import HERE, WARNINGS, Case, cases_header, write_program
+
+from tinytrain.paths import data_dir
+
+HOST_FLAGS = (*WARNINGS, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
+BATCH_SECONDS = 300
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time; released when the process ends, however it ends."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def once(cache: Path, key: Sequence[str], make: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+    """The result of `make(folder)`, made by the first process that asks and read from the cache by all others."""
+    digest = hashlib.sha256()
+    fixed = sorted([*data_dir("runtime_c").glob("**/*.[chS]"), HERE / "kernel_cases.c"])
+    for part in [*key, *(p.read_text() for p in fixed)]:
+        digest.update(part.encode() + b"\0")
+    folder = cache / digest.hexdigest()[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        kept = folder / "results.json"
+        if not kept.exists():
+            results = make(folder)
+            kept.write_text(json.dumps(results))
+        loaded: dict[str, str] = json.loads(kept.read_text())
+    return loaded
+
+
+def compile_c(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[:6000]}"
+
+
+def host_results(cases: Sequence[Case], cache: Path) -> dict[str, str]:
+    """str(case) → hex of the outputs, or `error: …` with what the sanitizer said; gcc, AddressSanitizer and UBSan."""
+
+    def make(folder: Path) -> dict[str, str]:
+        sources = write_program(cases, folder)
+        program = folder / "cases"
+        compile_c(["gcc", *HOST_FLAGS, *HOST_DEFINES, *sources, "-o", str(program)])
+        results: dict[str, str] = {}
+        while len(results) < len(cases):
+            done = subprocess.run([program, str(len(results))], capture_output=True, text=True, check=False, timeout=BATCH_SECONDS)
+            results.update(parse(cases, done.stdout))
+            if len(results) < len(cases):                 # this case stopped the program: go on behind it
+                results[str(cases[len(results)])] = f"error: left with {done.returncode}: {done.stderr[:3000]}"
+        program.unlink()
+        return results
+
+    return once(cache, [cases_header(cases), *HOST_FLAGS, *HOST_DEFINES], make)
+
+
+def parse(cases: Sequence[Case], text: str) -> dict[str, str]:
+    """`<case> <value> <guards whole>` lines by the name of the case."""
+    results: dict[str, str] = {}
+    for line in text.splitlines():
+        words = line.split(" ")
+        if len(words) != 3:
+            continue
+        results[str(cases[int(words[0], 16)])] = words[1] if words[2] == "1" else "error: bytes around a buffer were overwritten"
+    return results

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generated C equals the reference: each op × kernel × example on the host under sanitizers, and bit for bit the same on boards."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, write_program
+from kernel_runs import compile_c, host_results
+
+from tinytrain.checks import assert_matches
+from tinytrain.ir.op import Elementwise, registry
+from tinytrain.paths import data_dir
+
+FAMILIES = families(all_cases())
+
+
+@pytest.fixture(scope="session")
+def cache(request: pytest.FixtureRequest) -> Path:
+    return Path(request.config.cache.mkdir("kernel_cases"))
+
+
+@pytest.fixture(scope="session")
+def host_c(cache: Path) -> Callable[[Case], str]:
+    """What a case gave on the host; its whole family is compiled and run at the first question."""
+    known: dict[str, str] = {}
+
+    def ask(case: Case) -> str:
+        if str(case) not in known:
+            known.update(host_results(FAMILIES[case.kernel.template], cache))
+        return known[str(case)]
+
+    return ask
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=str)
+def test_kernel_equals_reference(case: Case, host_c: Callable[[Case], str]) -> None:
+    """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats."""
+    got = host_c(case)
+    assert not got.startswith("error"), f"{case}: {got}"
+    assert_matches(case.decode(bytes.fromhex(got)), case.want(), [t.dtype for t in case.outputs], str(case))
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "clang-19"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_kernels_compile_without_warning(family: str, compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    sources = write_program([c for c in FAMILIES[family] if not c.shared and not c.coarse], tmp_path)
+    compile_c([compiler, *WARNINGS, "-O2", "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources, "-S", "-o", "/dev/null"])
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_op_is_complete(name: str) -> None:
+    """Every op is tested, and can be computed: by a kernel, or because it only looks at its input in another shape."""
+    op = registry()[name]
+    assert op.examples, f"{name} has no example"
+    assert op.kernels or op.view, f"{name} has no kernel"
+    used = {case.kernel for case in all_cases() if case.op.name == name}
+    portable = [kernel for kernel in op.kernels if kernel.isa is None]
+    assert op.view or all(kernel in used for kernel in portable), f"{name}: no example uses {[k for k in portable if k not in used]}"
+
+
+def test_every_macro_belongs_to_an_op() -> None:
+    """A macro over `k` alone renders a whole function, so some op must name it; others are parts of such."""
+    named = {(kernel.template, kernel.macro or op.name) for op in registry().values() for kernel in op.kernels}
+    found = {
+        (path.name.removesuffix(".c.j2"), macro)
+        for path in (data_dir("codegen") / "kernels").glob("*.c.j2")
+        for macro in re.findall(r"\{%-?\s*macro\s+(\w+)\(k\)", path.read_text())
+    }
+    assert found - named == set(), "macros without an op"
+    assert named - found == set(), "ops without a macro"
+
+
+def test_elementwise_ops_have_no_own_template() -> None:
+    for op in registry().values():
+        if issubclass(op, Elementwise):
+            assert all(k.template == "elementwise" for k in op.kernels), op.name
+
+
+def test_case_names_are_unique() -> None:
+    names = [str(case) for case in all_cases()]
+    assert len(names) == len(set(names))
+    assert cases_header(all_cases()[:3]) == cases_header(all_cases()[:3])
