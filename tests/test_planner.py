@@ -69,7 +69,8 @@ def _graphs(draw: st.DrawFn) -> Graph:
     for _ in range(draw(st.integers(0, 12))):
         # mostly recent values, so that the graph gets deep
         read = draw(st.lists(st.integers(0, min(len(values), 6) - 1), min_size=1, max_size=3))
-        inputs = [values[-1 - i] for i in read] if draw(st.booleans()) else [values[i] for i in read]
+        recent = draw(st.booleans())
+        inputs = [values[-1 - i if recent else i] for i in read]
         kind = draw(st.integers(0, 3))
         if kind == 0:
             values.append(g.emit(_View(sizes=(inputs[0].type.numel,)), inputs[0]))
@@ -396,3 +397,18 @@ def test_old_value_that_another_update_stores_is_not_overwritten_before() -> Non
     new = g.emit(_same(b), b)
     plan = _one(g.graph([], {a: b, b: new}))
     assert plan.copies == ((a, b), (b, new))
+
+
+def test_same_program_same_plan() -> None:
+    """Also where values are other objects, and where the exact search is cut off."""
+    plans = [_one(_deep(20)) for _ in range(2)]
+    named = [{v.name: at for v, at in plan.offsets.items()} for plan in plans]
+    assert named[0] == named[1]
+    assert [n.outputs[0].name for n in plans[0].graph.nodes] == [n.outputs[0].name for n in plans[1].graph.nodes]
+
+    pytest.importorskip("ortools")
+    rng = np.random.default_rng(1)
+    starts, lengths, sizes = rng.integers(0, 60, 120), rng.integers(1, 30, 120), rng.integers(1, 500, 120)
+    buffers = [Buffer(i, int(s), int(s + d), int(n), 8) for i, (s, d, n) in enumerate(zip(starts, lengths, sizes, strict=True))]
+    greedy = dataclasses.replace(place(buffers), proven_optimal=False)
+    assert improve(buffers, greedy, 0.5) == improve(buffers, greedy, 0.5)
