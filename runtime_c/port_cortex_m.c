@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cortex-M (Armv7-M, Armv8-M): vectors, FPU, SysTick as a 64-bit counter, faults. */
+#include "tt_port.h"
+#include "tt_start.h"
+#include "uart.h"
+
+#define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+#define SYST_CSR REGISTER(0xE000E010)
+#define SYST_RVR REGISTER(0xE000E014)
+#define SYST_CVR REGISTER(0xE000E018)
+#define CPACR REGISTER(0xE000ED88)
+#define CFSR REGISTER(0xE000ED28)
+#define BFAR REGISTER(0xE000ED38)
+#define SYSTICK_MAX UINT32_C(0x00FFFFFF)
+
+static volatile uint32_t wraps; /* of the 24-bit SysTick */
+
+void tt_reset_handler(void);
+void tt_fault_handler(void);
+void tt_systick_handler(void);
+void tt_fault_report(const uint32_t *frame);
+
+typedef union {
+    const uint32_t *stack;
+    void (*handler)(void);
+} vector;
+
+extern const vector tt_vectors[16];
+__attribute__((section(".vectors"), used)) const vector tt_vectors[16] = {
+    {.stack = tt_stack_top},         {.handler = tt_reset_handler}, {.handler = tt_fault_handler},
+    {.handler = tt_fault_handler},   {.handler = tt_fault_handler}, {.handler = tt_fault_handler},
+    {.handler = tt_fault_handler},   {.handler = tt_fault_handler}, {.handler = tt_fault_handler},
+    {.handler = tt_fault_handler},   {.handler = tt_fault_handler}, {.handler = tt_fault_handler},
+    {.handler = tt_fault_handler},   {.handler = tt_fault_handler}, {.handler = tt_fault_handler},
+    {.handler = tt_systick_handler},
+};
+
+void tt_reset_handler(void)
+{
+#if defined(__ARM_FP)
+    CPACR |= UINT32_C(0xF) << 20; /* full access to coprocessors 10 and 11 */
+    __asm volatile("dsb\n\tisb" ::: "memory");
+#endif
+    tt_start();
+}
+
+void tt_systick_handler(void)
+{
+    ++wraps;
+}
+
+/* The old stack pointer may be what failed: read the saved registers through it, then work on a fresh stack. */
+__attribute__((naked)) void tt_fault_handler(void)
+{
+    __asm volatile("mrs r0, msp\n\t"
+                   "ldr r1, =tt_stack_top\n\t"
+                   "mov sp, r1\n\t"
+                   "b tt_fault_report");
+}
+
+__attribute__((used)) void tt_fault_report(const uint32_t *frame)
+{
+    const int readable = frame >= tt_stack_bottom && frame + 8 <= tt_stack_top;
+    tt_fault(readable ? frame[6] : 0u, CFSR, BFAR);
+}
+
+void tt_port_start(void)
+{
+    tt_uart_start();
+    SYST_RVR = SYSTICK_MAX;
+    SYST_CVR = 0;
+    SYST_CSR = 7; /* processor clock, interrupt, on */
+}
+
+uint64_t tt_port_ticks(void)
+{
+    uint32_t high, low;
+    do {
+        high = wraps;
+        low = SYSTICK_MAX - SYST_CVR;
+    } while (high != wraps);
+    return ((uint64_t)high << 24) + low;
+}

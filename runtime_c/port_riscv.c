@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RISC-V in machine mode: entry, FPU and vector unit on, retired instructions as the counter, traps. */
+#include "tt_port.h"
+#include "tt_start.h"
+#include "uart.h"
+
+void tt_entry(void);
+void tt_trap(void);
+
+/* mstatus.FS and .VS are set to dirty: with them off, the first float or vector instruction would trap. */
+__attribute__((naked, used, section(".vectors"))) void tt_entry(void)
+{
+    __asm volatile(".option push\n\t"
+                   ".option norelax\n\t"
+                   "la gp, __global_pointer$\n\t"
+                   ".option pop\n\t"
+                   "la sp, tt_stack_top\n\t"
+                   "la t0, tt_trap\n\t"
+                   "csrw mtvec, t0\n\t"
+                   "li t0, 0x6600\n\t"
+                   "csrs mstatus, t0\n\t"
+                   "csrw fcsr, zero\n\t"
+                   "j tt_start");
+}
+
+__attribute__((naked, used, aligned(4))) void tt_trap(void)
+{
+    __asm volatile("la sp, tt_stack_top\n\t"
+                   "csrr a0, mepc\n\t"
+                   "csrr a1, mcause\n\t"
+                   "csrr a2, mtval\n\t"
+                   "j tt_fault");
+}
+
+void tt_port_start(void)
+{
+    tt_uart_start();
+}
+
+uint64_t tt_port_ticks(void)
+{
+    uint32_t high, low, again;
+    do {
+        __asm volatile("csrr %0, minstreth\n\t"
+                       "csrr %1, minstret\n\t"
+                       "csrr %2, minstreth"
+                       : "=r"(high), "=r"(low), "=r"(again));
+    } while (high != again);
+    return ((uint64_t)high << 32) | low;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Serves a model over the serial port. The protocol is described in docs/link.md and spoken by tinytrain/device/link.py. */
+#ifndef TT_LINK_H
+#define TT_LINK_H
+
+#include "tt_types.h"
+
+#define TT_LINK_VERSION 1
+
+/* Commands; only append. */
+enum {
+    TT_HELLO = 1,
+    TT_INFER = 2,
+    TT_TRAIN = 3,
+    TT_EVALUATE = 4,
+    TT_PARAM_INFO = 5,
+    TT_READ_PARAM = 6,
+    TT_WRITE_PARAM = 7,
+    TT_SET_LR = 8,
+    TT_COUNTERS = 9,
+    TT_RESET = 10
+};
+
+/* Header of a request; the fields of a response are its first four bytes. Little-endian, as all targets are. */
+typedef struct {
+    uint8_t seq;     /* 1..255, repeated in the response; 0 in what the device says unasked */
+    uint8_t command; /* in a response: the tt_status */
+    uint16_t index;  /* of a parameter */
+    uint32_t offset; /* bytes from the start of that parameter */
+} tt_request;
+
+/* What main.c tells about its model. Functions that it was not compiled with are null. */
+typedef struct {
+    const char *name;
+    const char *board;
+    const uint8_t *hash; /* 32 bytes */
+    uint32_t input_bytes;
+    uint32_t target_bytes;
+    uint32_t output_bytes;
+    uint32_t arena_bytes;
+    uint32_t ctx_bytes;
+    uint32_t param_count;
+    uint32_t payload_bytes; /* room behind the header of a request */
+    const tt_param *params;
+    unsigned char *arena;
+    float *output;
+    tt_request *request; /* payload and CRC follow it in memory: x, then the target at the next multiple of 4 */
+    tt_status (*init)(void);
+    tt_status (*infer)(const void *x, float *y);
+    tt_status (*evaluate)(const void *x, const void *target, float *loss, float *y);
+    tt_status (*train_step)(const void *x, const void *target, float *loss);
+    void (*set_lr)(float lr);
+} tt_model;
+
+/* Answers requests until the other side has gone; on a board, for ever. */
+void tt_link_serve(const tt_model *model);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a target must provide. port_*.c has the processor's part (start-up, counter, stack), uart_*.c the serial port. */
+#ifndef TT_PORT_H
+#define TT_PORT_H
+
+#include <stdint.h>
+
+void tt_port_start(void); /* serial port and counter on */
+int tt_port_get(void);    /* next byte, waits for it; -1 when the other side has gone */
+void tt_port_put(uint8_t byte);
+void tt_port_flush(void);
+
+/* Free-running counter: SysTick on Cortex-M, retired instructions on RISC-V, 0 on the host. */
+uint64_t tt_port_ticks(void);
+
+/* The stack is painted at start-up. Its lowest bytes are a guard: they must keep the paint. */
+uint32_t tt_stack_bytes(void);
+uint32_t tt_stack_used(void); /* deepest use since start-up, bytes */
+int tt_stack_intact(void);
+
+/* Called by fault handlers: reports over the serial port and never returns. */
+void tt_fault(uint32_t pc, uint32_t cause, uint32_t address);
+
+#define TT_STACK_PAINT UINT32_C(0xC5C5C5C5)
+#define TT_STACK_GUARD_BYTES 32
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the start-up code of every bare-metal processor shares, and the symbols of the linker script. */
+#ifndef TT_START_H
+#define TT_START_H
+
+#include <stdint.h>
+
+extern uint32_t tt_stack_bottom[], tt_stack_top[];
+extern uint32_t tt_data_load[], tt_data_start[], tt_data_end[], tt_bss_start[], tt_bss_end[];
+
+/* Entered with the stack pointer at the top: paints the stack, fills .data and .bss, runs main. */
+void tt_start(void);
+
+int main(void);
+
+#endif

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A serial port that is polled: each uart_*.c implements this and the byte functions of tt_port.h. TT_UART_BASE: board.toml. */
+#ifndef TT_UART_H
+#define TT_UART_H
+
+#include <stdint.h>
+
+#define UART_REGISTER(offset) (*(volatile uint32_t *)(uintptr_t)(TT_UART_BASE + (offset)))
+
+void tt_uart_start(void);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* 16550-compatible UART with byte-wide registers. */
+#include "uart.h"
+
+#include "tt_port.h"
+
+#define BYTE_REGISTER(offset) (*(volatile uint8_t *)(uintptr_t)(TT_UART_BASE + (offset)))
+#define DATA BYTE_REGISTER(0)
+#define FIFO_CONTROL BYTE_REGISTER(2)
+#define LINE_CONTROL BYTE_REGISTER(3)
+#define LINE_STATUS BYTE_REGISTER(5) /* bit 0: byte received, bit 5: transmit register empty */
+
+void tt_uart_start(void)
+{
+    LINE_CONTROL = 3; /* 8 data bits, 1 stop bit; the boot code's baud rate stays */
+    FIFO_CONTROL = 7; /* FIFOs on and empty */
+}
+
+int tt_port_get(void)
+{
+    while ((LINE_STATUS & 1u) == 0u) {
+    }
+    return DATA;
+}
+
+void tt_port_put(uint8_t byte)
+{
+    while ((LINE_STATUS & 0x20u) == 0u) {
+    }
+    DATA = byte;
+}
+
+void tt_port_flush(void)
+{
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* UART of Arm's CMSDK (MPS2 and MPS3 boards). Arm DDI 0479, chapter 4.3. */
+#include "uart.h"
+
+#include "tt_port.h"
+
+#define DATA UART_REGISTER(0x00)
+#define STATE UART_REGISTER(0x04) /* bit 0: transmit buffer full, bit 1: byte received */
+#define CTRL UART_REGISTER(0x08)
+#define BAUDDIV UART_REGISTER(0x10)
+
+void tt_uart_start(void)
+{
+    BAUDDIV = TT_UART_CLOCK_HZ / TT_UART_BAUD;
+    CTRL = 3; /* transmit, receive */
+}
+
+int tt_port_get(void)
+{
+    while ((STATE & 2u) == 0u) {
+    }
+    return (int)(DATA & 0xFFu);
+}
+
+void tt_port_put(uint8_t byte)
+{
+    while ((STATE & 1u) != 0u) {
+    }
+    DATA = byte;
+}
+
+void tt_port_flush(void)
+{
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes of a linked program, read from its ELF file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinytrain.errors import ToolError
+
+_WRITE, _ALLOC = 1, 2                                     # section flags of the ELF standard
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All in bytes. Flash holds code, constants and the first values of .data; RAM holds data, bss (with the arena) and the stack.
+
+    `arena_bytes` is part of `bss_bytes`; `by_symbol` has every function and object, the largest first.
+    """
+
+    flash_bytes: int
+    data_bytes: int
+    bss_bytes: int
+    stack_bytes: int = 0
+    arena_bytes: int = 0
+    by_symbol: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ram_bytes(self) -> int:
+        return self.data_bytes + self.bss_bytes + self.stack_bytes
+
+
+def sizes(elf: Path) -> Sizes:
+    """Sizes of an ELF file. Raises ToolError for anything else."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    totals = {"flash": 0, "data": 0, "bss": 0, "stack": 0}
+    arena = 0
+    try:
+        with elf.open("rb") as stream:
+            file = ELFFile(stream)
+            for section in file.iter_sections():
+                if not section["sh_flags"] & _ALLOC:
+                    continue
+                bytes_ = int(section["sh_size"])
+                stored = section["sh_type"] != "SHT_NOBITS"
+                kind = "stack" if section.name == ".stack" else "bss" if not stored else "data" if section["sh_flags"] & _WRITE else "flash"
+                totals[kind] += bytes_
+                arena += bytes_ if section.name == ".arena" else 0
+            table = file.get_section_by_name(".symtab")
+            symbols: dict[str, int] = {}
+            for symbol in table.iter_symbols() if table else ():
+                if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
+                    symbols[symbol.name] = symbols.get(symbol.name, 0) + int(symbol["st_size"])
+    except (OSError, ELFError) as error:
+        raise ToolError(f"{elf} is not a readable ELF file: {error}.", hint="Build the project again.") from None
+    largest = dict(sorted(symbols.items(), key=lambda item: (-item[1], item[0])))
+    return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, largest)
