@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reshape: a view.  transpose: y[i∘perm] = x[i].  concat, slice, pad: copies; each is the transpose of another:
+
+d concat = slices of dy     d slice = dy padded with zeros     d pad = dy cropped     d transpose = dy transposed back
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Example, Fusable, Kernel, Op, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same elements in the same order under another shape. ONNX Reshape, Flatten, Squeeze, Unsqueeze."""
+
+    shape: tuple[int, ...] = ()
+
+    name = "reshape"
+    onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+    view = True
+    differentiable = True
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        if math.prod(self.shape) != types[0].numel:
+            raise ValueError(f"{types[0].shape} cannot be seen as {self.shape}")
+        return (TensorType(self.shape, types[0].dtype, types[0].quant),)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (arrays[0].reshape(self.shape),)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(Reshape(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class Transpose(Fusable):
+    """Axis a of y is axis perm[a] of x. ONNX Transpose."""
+
+    perm: tuple[int, ...] = ()
+
+    name = "transpose"
+    onnx = ("Transpose",)
+    differentiable = True
+    kernels = (Kernel("shape"),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        shape = types[0].shape
+        if sorted(self.perm) != list(range(len(shape))):
+            raise ValueError(f"{self.perm} is no permutation of the axes of {shape}")
+        return (TensorType(tuple(shape[a] for a in self.perm), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.ascontiguousarray(arrays[0].transpose(self.perm)),)
+
+    def strides(self, x: TensorType) -> tuple[int, ...]:
+        """Elements between neighbours in x along each axis of y."""
+        return tuple(math.prod(x.shape[a + 1 :]) for a in self.perm)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        back = tuple(self.perm.index(a) for a in range(len(self.perm)))
+        return (g.emit(Transpose(back), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """`count` tensors, alike but for their size along `axis`, one behind the other. ONNX Concat."""
+
+    axis: int = 0
+    count: int = 2
+
+    name = "concat"
+    onnx = ("Concat",)
+    differentiable = True
+    kernels = (Kernel("shape"),)
+
+    @property
+    def args(self) -> tuple[str, ...]:                    # type: ignore[override]
+        return tuple(f"x{n}" for n in range(self.count))
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        first, axis = types[0].shape, self.axis
+        if len(types) != self.count or not 0 <= axis < len(first):
+            raise ValueError(f"{len(types)} tensors along axis {axis} of {first}")
+        for kind in types[1:]:
+            if len(kind.shape) != len(first) or kind.shape[:axis] != first[:axis] or kind.shape[axis + 1 :] != first[axis + 1 :]:
+                raise ValueError(f"{first} and {kind.shape} differ outside of axis {axis}")
+        return (TensorType((*first[:axis], sum(t.shape[axis] for t in types), *first[axis + 1 :]), types[0].dtype),)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.concatenate(arrays, self.axis),)
+
+    def rows(self, x: TensorType) -> int:
+        """Runs that an input consists of: whatever lies before the axis."""
+        return math.prod(x.shape[: self.axis])
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        found: list[Value | None] = []
+        start = 0
+        for value, want in zip(inputs, wanted, strict=True):
+            stop = start + value.shape[self.axis]
+            found.append(g.emit(Slice(self.axis, start, stop), dy, name=f"d_{value.name}") if want else None)
+            start = stop
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Slice(Fusable):
+    """Indices start..stop-1 along one axis. ONNX Slice with step 1, Split."""
+
+    axis: int = 0
+    start: int = 0
+    stop: int = 1
+
+    name = "slice"
+    onnx = ("Slice", "Split")
+    differentiable = True
+    kernels = (Kernel("shape"),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        shape = types[0].shape
+        if not 0 <= self.axis < len(shape) or not 0 <= self.start < self.stop <= shape[self.axis]:
+            raise ValueError(f"[{self.start}, {self.stop}) along axis {self.axis} is no part of {shape}")
+        return (TensorType((*shape[: self.axis], self.stop - self.start, *shape[self.axis + 1 :]), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.ascontiguousarray(np.take(arrays[0], range(self.start, self.stop), self.axis)),)
+
+    def rows(self, x: TensorType) -> int:
+        """Runs that the input consists of: whatever lies before the axis."""
+        return math.prod(x.shape[: self.axis])
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (x,), dy = inputs, grads[0]
+        assert dy is not None
+        before = tuple(self.start if a == self.axis else 0 for a in range(len(x.shape)))
+        after = tuple(n - self.stop if a == self.axis else 0 for a, n in enumerate(x.shape))
+        return (g.emit(Pad(before, after), dy, name=f"d_{x.name}") if wanted[0] else None,)
+
+
+@dataclass(frozen=True)
+class Pad(Fusable):
+    """`before` and `after` elements of a constant around x, one number an axis. ONNX Pad, mode constant."""
+
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    value: float = 0.0
+
+    name = "pad"
+    onnx = ("Pad",)
+    differentiable = True
+    kernels = (Kernel("shape"),)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        shape = types[0].shape
+        if not len(self.before) == len(self.after) == len(shape) or min((0, *self.before, *self.after)) < 0:
+            raise ValueError(f"padding of {self.before} before and {self.after} after {shape}: one number of 0 or more an axis is expected")
+        return (TensorType(tuple(b + n + a for b, n, a in zip(self.before, shape, self.after, strict=True)), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.pad(arrays[0], tuple(zip(self.before, self.after, strict=True)), constant_values=self.value),)
+
+    def stride(self, shape: tuple[int, ...], axis: int) -> int:
+        """Elements between neighbours along an axis."""
+        return math.prod(shape[axis + 1 :])
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (x,), dx = inputs, grads[0]
+        assert dx is not None
+        if not wanted[0]:
+            return (None,)
+        for axis, (start, size) in enumerate(zip(self.before, x.shape, strict=True)):
+            if dx.shape[axis] != size:
+                dx = g.emit(Slice(axis, start, start + size), dx, name=f"d_{x.name}")
+        return (dx,)
+
+
+Reshape.examples = (Example(Reshape((6,)), f32((2, 3))), Example(Reshape((1,)), f32(())), Example(Reshape((5, 1, 3)), f32((3, 5))))
+Transpose.examples = (
+    Example(Transpose((0,)), f32((1,))),
+    Example(Transpose((1, 0)), f32((3, 7))),
+    Example(Transpose((1, 2, 0)), f32((3, 5, 2))),
+    Example(Transpose((2, 0, 1)), f32((4, 1, 7))),
+    Example(Transpose((0, 3, 1, 2)), f32((2, 3, 5, 2))),
+)
+Concat.examples = (
+    Example(Concat(0, 2), f32((1,), (1,))),
+    Example(Concat(0, 3), f32((5,), (1,), (7,))),
+    Example(Concat(2, 2), f32((3, 5, 2), (3, 5, 7))),
+    Example(Concat(1, 2), f32((3, 1, 2), (3, 4, 2))),
+    Example(Concat(2, 1), f32((2, 3, 5))),
+)
+Slice.examples = (
+    Example(Slice(0, 0, 1), f32((1,))),
+    Example(Slice(0, 2, 7), f32((11,))),
+    Example(Slice(1, 1, 3), f32((3, 4, 5))),
+    Example(Slice(2, 1, 2), f32((3, 4, 5))),
+    Example(Slice(0, 0, 3), f32((3, 4, 5))),
+)
+Pad.examples = (
+    Example(Pad((0,), (0,)), f32((1,))),
+    Example(Pad((2,), (1,), -1.5), f32((3,))),
+    Example(Pad((1, 0, 0), (0, 2, 0)), f32((3, 5, 2))),
+    Example(Pad((1, 2, 3), (3, 0, 1), 0.5), f32((2, 3, 1))),
+    Example(Pad((0, 0, 2), (0, 0, 3)), f32((3, 2, 3))),
+)
