@@ -112,8 +112,8 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
 def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
     """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
+    from tinytrain.atomic import write_text
     from tinytrain.compiler import scheme_of
-    from tinytrain.project import write_text
 
     given["scheme"] = f"last:{last}" if last else given["scheme"]
     text = scheme_of(model, _options("host", **given)).to_toml()
@@ -128,24 +128,22 @@ def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> 
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
+@click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.1, show_default=True,
+              help="Part of the data kept for that where no --validation is given.")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--lr", type=float, help="Learning rate; the compiled one without it.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of samples.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for one answer of the device.")
-def train(project: Path, data: Path, validation: Path | None, epochs: int, lr: float | None, limit: int | None, seed: int, resume: bool, timeout: float) -> None:
+def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.project import Project
     from tinytrain.report.live import training_bar
     from tinytrain.training import Plan, train_project
 
-    opened = Project.open(project)
-    plan = Plan(epochs=epochs, learning_rate=lr, seed=seed, resume=resume, limit=limit, timeout=timeout)
     with training_bar() as bar:
-        done = train_project(opened, data, validation, plan, bar)
-    for label, path in done.files.items():
-        click.echo(f"{label:<10} {path}")
+        train_project(Project.open(project), data, validation, Plan(learning_rate=lr, **plan), bar)
 
 
 @main.command()
@@ -162,15 +160,14 @@ def infer(project: Path, data: Path, learned: bool, limit: int | None, output: P
     from tinytrain.training import infer_project
 
     with training_bar() as bar:
-        done = infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
-    click.echo(done.text)
+        infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
 
 
 @main.command()
 @MODEL
 @model_options
 @click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True, help="What the gradients are compared with.")
-@click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements of each parameter that are compared.")
+@click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
 def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
     """Check the gradients of MODEL: against central differences in float64, or against TVM."""
     from tinytrain.verification import verify_model

@@ -167,8 +167,9 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
         "parameters": [
-            {"name": v.source.initializer if v.source else v.name, "shape": list(v.shape), "source": asdict(v.source) if v.source else None}
+            {"name": v.source.initializer, "shape": list(v.shape), "source": asdict(v.source)}
             for v in program.stored(Role.PARAM)
+            if v.source
         ],
         "memory": {
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,

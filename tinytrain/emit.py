@@ -60,7 +60,7 @@ class Emitter:
         context: dict[str, Any] = {
             "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "accumulate": self.program.accumulate, "entries": entries,
-            "params": list(params.values()), "public": [p for v, p in params.items() if v.role is Role.PARAM],
+            "params": list(params.values()),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             **self._interface(),
         }

@@ -174,7 +174,8 @@ def _labels(y: Array, classes: int, where: str) -> Array:
     if bad.any():
         first = int(np.argmax(bad))
         raise DataError(
-            f"{where}: label {int(y[first])} of sample {first} is out of range; the model has {classes} outputs, expected 0 to {classes - 1}.",
+            f"{where}: label {int(y[first])} of sample {first} is out of range; "
+            f"the model has {classes} outputs, expected 0 to {classes - 1}.",
             hint="Count classes from 0, or use a model with more outputs.",
         )
     return y.astype(np.int32)

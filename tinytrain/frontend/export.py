@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import ModelError, OutputError
-from tinytrain.frontend.prepare import Prepared
+from tinytrain.errors import ModelError
 from tinytrain.ir.types import Array, Value
 
 if TYPE_CHECKING:
@@ -32,35 +28,25 @@ def learned_arrays(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict
     return found
 
 
-def export(prepared: Prepared, values: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy of the prepared model with the given initializers replaced; it passes onnx.checker. Raises ModelError."""
+def export(prepared: onnx.ModelProto, values: Mapping[str, Array], where: str) -> onnx.ModelProto:
+    """A copy of a prepared model with the given initializers replaced; it passes onnx.checker. Raises ModelError naming `where`."""
     import onnx
     from onnx import numpy_helper
 
     model = onnx.ModelProto()
-    model.CopyFrom(prepared.model)
+    model.CopyFrom(prepared)
     tensors = {t.name: t for t in model.graph.initializer}
     for name, array in values.items():
         if name not in tensors:
-            raise ModelError(f"{prepared.path} has no initializer {name}; expected one of {', '.join(sorted(tensors))}.")
+            raise ModelError(f"{where} has no initializer {name}; expected one of {', '.join(sorted(tensors))}.")
         shape = tuple(tensors[name].dims)
         if tuple(array.shape) != shape:
-            raise ModelError(f"{prepared.path}: initializer {name} has the shape {shape}, the learned array {tuple(array.shape)}.")
+            raise ModelError(f"{where}: initializer {name} has the shape {shape}, the learned array {tuple(array.shape)}.")
         if not np.isfinite(array).all():
             raise ModelError(
-                f"{prepared.path}: the learned initializer {name} holds NaN or infinite values; expected finite weights.",
+                f"{where}: the learned initializer {name} holds NaN or infinite values; expected finite weights.",
                 hint="Train with a lower learning rate.",
             )
         tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
     onnx.checker.check_model(model)
     return model
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write the file in one piece: it appears complete or not at all. Raises OutputError."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(model.SerializeToString())
-        os.replace(file.name, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).", hint="Choose another path.") from None

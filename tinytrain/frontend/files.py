@@ -33,7 +33,8 @@ def read_csv(path: Path, sample: int, target: int) -> tuple[Array, Array | None]
         numbers = _numbers(row)
         if numbers is None or len(row) != len(rows[0]):
             raise DataError(
-                f"{path}: row {index + 1 + bool(names)} does not hold {len(rows[0])} numbers; expected {sample} and {target or 'no'} for the target.",
+                f"{path}: row {index + 1 + bool(names)} does not hold {len(rows[0])} numbers; "
+                f"expected {sample} for the sample and {target or 'none'} for the target.",
                 hint="Replace text by numbers, for example class names by 0, 1, 2.",
             )
         table.append(numbers)

@@ -43,8 +43,8 @@ class Imported:
     params: dict[str, Value]
 
 
-def import_model(prepared: Prepared, *, dropout: int | None = None) -> Imported:
-    """Import the model; `dropout` is the seed of real Dropout ops, without it they are left out. Raises ModelError."""
+def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
+    """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError."""
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -54,7 +54,7 @@ def import_model(prepared: Prepared, *, dropout: int | None = None) -> Imported:
     shapes = _shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), arrays, shapes, prepared.stored)
-    model.dropout_seed = dropout
+    model.dropout_seed = seed if dropout else None
     onnx_input = shapes[entry]
     order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)
     model.tensors[entry] = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)

@@ -21,7 +21,6 @@ from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, c
 
 if TYPE_CHECKING:
     import onnx
-    import onnx_ir
 
 OLDEST_OPSET = 13
 
@@ -195,18 +194,24 @@ def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     import onnx_ir.passes.common as common
     from onnxscript import optimizer
 
-    def keep(node: onnx_ir.Node) -> bool | None:
-        # a Dropout may be wanted for training; the library would drop it as it does nothing in inference
-        return False if node.op_type == "Dropout" else None
-
     everything = 1 << 31
     try:
         work = onnx_ir.from_proto(model)
         common.InlinePass()(work)
-        optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything, should_fold=keep)
+        # a Dropout may be wanted for training; under a domain that is not imported the library does not take it for an identity
+        dropouts = [node for node in work.graph if node.op_type == "Dropout"]
+        for node in dropouts:
+            node.domain = "kept"
+        optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything)
+        for node in dropouts:
+            node.domain = ""
         for step in (
-            common.RemoveUnusedNodesPass(), common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            common.IdentityEliminationPass(), common.RemoveInitializersFromInputsPass(), common.RemoveUnusedNodesPass(), common.NameFixPass(),
+            common.RemoveUnusedNodesPass(),
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common.IdentityEliminationPass(),
+            common.RemoveInitializersFromInputsPass(),
+            common.RemoveUnusedNodesPass(),
+            common.NameFixPass(),
         ):
             step(work)
         return onnx_ir.to_proto(work)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tinytrain.ir.op import Declined, Op
 from tinytrain.ir.types import Role, Value
@@ -66,7 +67,7 @@ class Graph:
         """Values that must exist when the graph has run."""
         return set(self.outputs) | set(self.updates.values())
 
-    def replace(self, **changes: object) -> Graph:
+    def replace(self, **changes: Any) -> Graph:
         return dataclasses.replace(self, **changes)
 
     def substitute(self, mapping: dict[Value, Value], nodes: Iterable[Node] | None = None) -> Graph:

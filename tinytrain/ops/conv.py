@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""conv2d: y[h,w,k] = Σ_r,s,c x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · w[k,r,s,c]    (x is 0 outside its borders)
+
+dx[i,j,c] = Σ over the live taps (h·sh + r·dh − pt = i, w·sw + s·dw − pl = j) Σ_k dy[h,w,k] · w[k,r,s,c]
+dw[k,r,s,c] = Σ_h,w x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · dy[h,w,k]
+
+With groups, output channel k sees only the C/group input channels of its own group. A bias is an Add after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ops.activation import Relu, ReluGrad
+from tinytrain.ops.elementwise import Add
+from tinytrain.ops.optimiser import Sgd
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Rows and columns of zeros around a feature map."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+def out_size(size: int, kernel: int, stride: int, dilation: int, pads: int) -> int:
+    """Positions of a window along one axis that has `pads` elements of padding in all; ValueError where there is none."""
+    if min(size, kernel, stride, dilation) < 1 or pads < 0:
+        raise ValueError(f"size {size}, kernel {kernel}, stride {stride} and dilation {dilation} must be positive, pads not negative")
+    extent = (kernel - 1) * dilation + 1
+    if size + pads < extent:
+        raise ValueError(f"a window of {extent} elements does not fit into {size} with {pads} of padding")
+    return (size + pads - extent) // stride + 1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A window that moves along one axis: tap t of position p reads element p·stride + t·dilation − before."""
+
+    size: int
+    taps: int
+    positions: int
+    stride: int
+    dilation: int
+    before: int
+
+    def element(self, position: int, tap: int) -> int:
+        return position * self.stride + tap * self.dilation - self.before
+
+    @property
+    def clips(self) -> bool:
+        """Some tap of some position reads padding."""
+        return self.before > 0 or self.element(self.positions - 1, self.taps - 1) >= self.size
+
+    def _live(self, position: int, tap: int) -> bool:
+        return 0 <= self.element(position, tap) < self.size
+
+    @property
+    def barren(self) -> bool:
+        """Some position, or some tap, reads nothing but padding."""
+        return not all(any(self._live(p, t) for t in range(self.taps)) for p in range(self.positions)) or not all(
+            any(self._live(p, t) for p in range(self.positions)) for t in range(self.taps)
+        )
+
+    @property
+    def inner(self) -> Pair:
+        """The positions [first, last) whose taps are all alive."""
+        last = (self.size - 1 - self.element(0, self.taps - 1)) // self.stride + 1
+        first = -(-self.before // self.stride)
+        return first, max(first, min(self.positions, last))
+
+    @cached_property
+    def step(self) -> Pair:
+        """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
+        common = int(np.gcd(self.stride, self.dilation))
+        return self.stride // common, self.dilation // common
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The two axes of a convolution and its channels: C in, K out, in `group` groups."""
+
+    rows: Axis
+    cols: Axis
+    C: int
+    K: int
+    group: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the convolution; each gradient takes as many. Those with padding are counted."""
+        return self.rows.positions * self.cols.positions * self.K * self.rows.taps * self.cols.taps * (self.C // self.group)
+
+    def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
+        """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
+        h, w = self.rows, self.cols
+        for r in range(h.taps):
+            for s in range(w.taps):
+                i, j = r * h.dilation, s * w.dilation
+                yield r, s, padded[
+                    i : i + (h.positions - 1) * h.stride + 1 : h.stride, j : j + (w.positions - 1) * w.stride + 1 : w.stride
+                ]
+
+    @property
+    def lined_up(self) -> Geometry:
+        """The same sums with the longer run along the columns, for the kernels: rows of one column, and 1x1 windows, become one row."""
+        h, w = self.rows, self.cols
+        one = Axis(1, 1, 1, 1, 1, 0)
+        if w == one:
+            return dataclasses.replace(self, rows=one, cols=h)
+        if h.taps == w.taps == h.stride == w.stride == 1 and not h.clips and not w.clips:
+            return dataclasses.replace(self, rows=one, cols=Axis(h.size * w.size, 1, h.size * w.size, 1, 1, 0))
+        return self
+
+
+@dataclass(frozen=True)
+class Windowed(Fusable):
+    """What the convolutions share: a window that moves over the rows and columns of a feature map."""
+
+    stride: Pair = (1, 1)
+    pad: Pad = Pad()
+    dilation: Pair = (1, 1)
+
+    def axes(self, x: Sequence[int], kernel: Sequence[int]) -> tuple[Axis, Axis]:
+        """Rows and columns, for a map (H, W, C) and a kernel (R, S)."""
+        if len(x) != 3:
+            raise ValueError(f"x {tuple(x)}: expected (H, W, C)")
+        pads = ((self.pad.top, self.pad.bottom), (self.pad.left, self.pad.right))
+        if min(min(p) for p in pads) < 0:
+            raise ValueError(f"{self.pad}: negative padding")
+        rows, cols = (
+            Axis(size, taps, out_size(size, taps, stride, dilation, sum(p)), stride, dilation, p[0])
+            for size, taps, stride, dilation, p in zip(x[:2], kernel, self.stride, self.dilation, pads, strict=True)
+        )
+        return rows, cols
+
+    def padded(self, x: Array) -> Array:
+        return np.pad(x, ((self.pad.top, self.pad.bottom), (self.pad.left, self.pad.right), (0, 0)))
+
+    def cropped(self, padded: Array, x: Sequence[int]) -> Array:
+        """The inverse of `padded`, for a map of shape x."""
+        return padded[self.pad.top : self.pad.top + x[0], self.pad.left : self.pad.left + x[1]]
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        """Of the op without its epilogue; ValueError where the inputs do not fit."""
+        raise NotImplementedError(self.name)
+
+    def cost(self, *types: TensorType) -> Cost:
+        return Cost(macs=self.geometry(*types).macs)
+
+
+def split(n: int, best: int) -> int:
+    """A tile of about `best` out of n: one that leaves no rest, if there is one near."""
+    if n <= best:
+        return n
+    return next((t for t in (best, best + 1, best - 1) if n % t == 0), best)
+
+
+def _run(length: int) -> int:
+    """How many steps of a run of a multiple of `length` are unrolled."""
+    return next(u for u in (4, 3, 2, 1) if length % u == 0)
+
+
+@dataclass(frozen=True)
+class _Conv(Windowed):
+    group: int = 1
+
+    def of(self, x: Sequence[int], w: Sequence[int]) -> Geometry:
+        """For a map (H, W, C) and a weight (K, R, S, C/group)."""
+        if len(w) != 4:
+            raise ValueError(f"w {tuple(w)}: expected (K, R, S, C/group)")
+        rows, cols = self.axes(x, w[1:3])
+        if self.group < 1 or x[2] != w[3] * self.group or w[0] % self.group:
+            raise ValueError(
+                f"{self.group} groups of {w[3]} input channels against {x[2]} channels of x and {w[0]} of y: "
+                "the groups must split both evenly"
+            )
+        return Geometry(rows, cols, x[2], w[0], self.group)
+
+    def _against(self, dy: TensorType, g: Geometry) -> Geometry:
+        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
+            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
+        return g
+
+    def _grouped(self, a: Array) -> Array:
+        """(H, W, n) -> (group, H·W, n/group)"""
+        return a.reshape(-1, self.group, a.shape[-1] // self.group).transpose(1, 0, 2)
+
+
+def _forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    # PW neighbouring pixels times KT output channels: PW + KT loads feed PW·KT products
+    g = op.geometry(*types)
+    joined = g.group == 1 and g.cols.dilation == 1
+    run = g.C // g.group
+    return {"PW": 2, "KT": split(g.K // g.group, 4), "U": _run(run), "UI": _run(run * g.cols.taps if joined else run)}
+
+
+@dataclass(frozen=True)
+class Conv2d(_Conv):
+    """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
+
+    name = "conv2d"
+    onnx = ("Conv",)
+    args = ("x", "w")
+    parameters: ClassVar[dict[int, str]] = {1: "weight"}
+    differentiable = True
+    kernels = (Kernel("conv2d", params=_forward_tiles),)
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        return self.of(types[0].shape, types[1].shape)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        g = self.geometry(*types)
+        return (TensorType((g.rows.positions, g.cols.positions, g.K), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        x, w = arrays
+        g = self.of(x.shape, w.shape)
+        weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
+        y = np.zeros((self.group, g.rows.positions * g.cols.positions, g.K // self.group), x.dtype)
+        for r, s, patch in g.patches(self.padded(x)):
+            y += self._grouped(patch) @ weights[:, :, r, s].transpose(0, 2, 1)
+        return (y.transpose(1, 0, 2).reshape(g.rows.positions, g.cols.positions, g.K),)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (x, w), dy = inputs, grads[0]
+        assert dy is not None
+        same = (self.stride, self.pad, self.dilation, self.group)
+        return (
+            g.emit(Conv2dGradX(*same, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
+            g.emit(Conv2dGradW(*same, kernel=w.shape[1:3]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+        )
+
+
+def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
+    # CT input channels are one run of a weight
+    g = op.geometry(*types)
+    return {"CT": split(g.C // g.group, 8), "U": 2 if (g.K // g.group) % 2 == 0 else 1}
+
+
+@dataclass(frozen=True)
+class Conv2dGradX(_Conv):
+    """dy (H', W', K), w (K, R, S, C/group) -> dx of `shape` (H, W, C)."""
+
+    shape: tuple[int, ...] = field(kw_only=True)
+
+    name = "conv2d_grad_x"
+    args = ("dy", "w")
+    results = ("dx",)
+    kernels = (Kernel("conv2d", params=_grad_x_tiles),)
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        return self._against(types[0], self.of(self.shape, types[1].shape))
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self.geometry(*types)
+        return (TensorType(self.shape, types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, w = arrays
+        g = self.of(self.shape, w.shape)
+        weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
+        padded = self.padded(np.zeros(self.shape, dy.dtype))
+        for r, s, patch in g.patches(padded):
+            patch += (self._grouped(dy) @ weights[:, :, r, s]).transpose(1, 0, 2).reshape(patch.shape)
+        return (self.cropped(padded, self.shape),)
+
+
+def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
+    # KT outputs times CT inputs: KT + CT loads feed KT·CT products, all sums stay in registers
+    g = op.geometry(*types)
+    c = split(g.C // g.group, 4)
+    return {"KT": split(g.K // g.group, 4 if c >= 3 else 8), "CT": c}
+
+
+@dataclass(frozen=True)
+class Conv2dGradW(_Conv):
+    """dy (H', W', K), x (H, W, C) -> dw (K, R, S, C/group) of `kernel` (R, S)."""
+
+    kernel: tuple[int, ...] = field(kw_only=True)
+
+    name = "conv2d_grad_w"
+    args = ("dy", "x")
+    results = ("dw",)
+    kernels = (Kernel("conv2d", params=_grad_w_tiles),)
+
+    def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:
+        return (dy[-1], *self.kernel, x[-1] // max(self.group, 1))
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        dy, x = types[:2]
+        return self._against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self.geometry(*types)
+        return (TensorType(self._weight(types[0].shape, types[1].shape), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, x = arrays
+        w = self._weight(dy.shape, x.shape)
+        dw = np.zeros(w, dy.dtype)
+        for r, s, patch in self.of(x.shape, w).patches(self.padded(x)):
+            dw[:, r, s] = (self._grouped(dy).transpose(0, 2, 1) @ self._grouped(patch)).reshape(w[0], w[3])
+        return (dw,)
+
+
+_Case = tuple[Conv2d, tuple[int, ...], tuple[int, ...]]
+_CASES: tuple[_Case, ...] = (
+    (Conv2d(pad=Pad(1, 1, 1, 1)), (8, 8, 1), (8, 3, 3, 1)),
+    (Conv2d((2, 2), Pad(1, 1, 1, 1)), (8, 8, 8), (16, 3, 3, 8)),
+    (Conv2d(), (1, 1, 1), (1, 1, 1, 1)),
+    (Conv2d(), (5, 7, 3), (7, 3, 2, 3)),
+    (Conv2d((2, 3), Pad(0, 1, 1, 0)), (11, 13, 5), (10, 3, 5, 5)),
+    (Conv2d((3, 2), Pad(2, 0, 1, 3)), (7, 9, 4), (6, 4, 3, 4)),
+    (Conv2d(pad=Pad(2, 2, 2, 2), dilation=(2, 2)), (7, 6, 4), (5, 3, 3, 4)),
+    (Conv2d((2, 1), Pad(3, 0, 1, 4), (1, 3)), (6, 9, 2), (3, 4, 3, 2)),
+    (Conv2d((2, 4), Pad(4, 3, 4, 3), (2, 6)), (9, 11, 2), (4, 3, 3, 2)),
+    (Conv2d((1, 1), Pad(1, 1, 1, 1), group=2), (5, 6, 8), (6, 3, 3, 4)),
+    (Conv2d((2, 2), Pad(0, 1, 0, 1), group=3), (7, 7, 9), (6, 3, 3, 3)),
+    (Conv2d(group=2), (3, 5, 4), (8, 1, 1, 2)),
+    (Conv2d(), (4, 5, 6), (9, 1, 1, 6)),
+    (Conv2d((2, 2)), (7, 8, 5), (4, 1, 1, 5)),
+    (Conv2d((2, 2), Pad(1, 2, 0, 1)), (4, 3, 2), (3, 1, 1, 2)),
+    (Conv2d(pad=Pad(3, 3, 3, 3)), (2, 3, 4), (5, 7, 7, 4)),
+    (Conv2d(pad=Pad(1, 3, 2, 0), dilation=(1, 5)), (3, 1, 2), (2, 2, 1, 2)),
+    (Conv2d((2, 1), Pad(2, 0, 1, 0)), (17, 1, 3), (4, 5, 1, 3)),
+    (Conv2d((1, 1), dilation=(4, 1)), (20, 1, 2), (5, 3, 1, 2)),
+    (Conv2d((1, 1), Pad(0, 1, 0, 1)), (1, 12, 4), (4, 1, 3, 4)),
+)
+
+
+def _gradients(cases: Sequence[_Case]) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    dx, dw = [], []
+    for op, x, w in cases:
+        same = (op.stride, op.pad, op.dilation, op.group)
+        dy = op.infer(*f32(x, w))[0].shape
+        dx.append(Example(Conv2dGradX(*same, shape=x), f32(dy, w)))
+        dw.append(Example(Conv2dGradW(*same, kernel=w[1:3]), f32(dy, x)))
+    return tuple(dx), tuple(dw)
+
+
+_DX, _DW = _gradients(_CASES)
+_ONE = Pad(1, 1, 1, 1)
+Conv2d.examples = (
+    *(Example(op, f32(x, w)) for op, x, w in _CASES),
+    Example(Conv2d(pad=_ONE, then=(Add(),)), f32((5, 5, 2), (6, 3, 3, 2), (6,))),
+    Example(Conv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 5, 3), (9, 3, 3, 3), (9,))),
+    Example(Conv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (4, 1, 1, 4), (4,), (5, 3, 4))),
+)
+Conv2dGradX.examples = (
+    *_DX,
+    Example(Conv2dGradX((2, 2), _ONE, shape=(7, 5, 3), then=(ReluGrad(),)), f32((4, 3, 6), (6, 3, 3, 3), (7, 5, 3))),
+)
+Conv2dGradW.examples = (
+    *_DW,
+    Example(Conv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 3), (6, 3, 3, 3), (1,))),
+    Example(
+        Conv2dGradW(pad=_ONE, group=2, kernel=(3, 3), then=(Sgd(momentum=0.9),)),
+        f32((4, 3, 6), (4, 3, 4), (6, 3, 3, 2), (1,), (6, 3, 3, 2)),
+    ),
+)

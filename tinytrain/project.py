@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled project on disk: its manifest, its firmware, its device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinytrain.board import Board, load_board
+from tinytrain.errors import OutputError
+
+if TYPE_CHECKING:
+    from tinytrain.device.session import Session
+    from tinytrain.size import Sizes
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that `tinytrain compile` made."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Project:
+        """Raises OutputError where the folder is none of ours."""
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            message = f"{folder} is not a compiled project: it has no readable manifest.json."
+            raise OutputError(message, hint="Make one with `tinytrain compile`.") from error
+        return cls(folder, manifest)
+
+    @cached_property
+    def board(self) -> Board:
+        return load_board(str(self.manifest["board"]))
+
+    @cached_property
+    def _elf(self) -> Path:
+        from tinytrain.build import build
+
+        return build(self.folder, self.board)
+
+    def elf(self) -> Path:
+        """The firmware, built if need be. Raises ToolError without a compiler, DoesNotFit where the linker says so."""
+        return self._elf
+
+    def sizes(self) -> Sizes:
+        from tinytrain.size import sizes
+
+        return sizes(self.elf())
+
+    def session(self, *, icount: bool = False, timeout: float = 60.0) -> Session:
+        """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions."""
+        from tinytrain.device.session import open_session
+
+        self.elf()
+        return open_session(self.folder, self.board, icount=icount, timeout=timeout)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long work on a device: training over epochs with checkpoints, evaluation, inference. Samples are streamed one by one."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinytrain.atomic import write_bytes, write_text
+from tinytrain.errors import DataError, DeviceError
+from tinytrain.frontend.data import Dataset, Labels, Layout, Target, Vectors, load_dataset
+from tinytrain.ir.types import Array, Source
+from tinytrain.project import Project
+from tinytrain.report.live import Progress
+
+if TYPE_CHECKING:
+    from tinytrain.device.session import Session
+
+STATE = "state/"                                          # prefix of optimiser state among the arrays of learned.npz
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given."""
+
+    epochs: int = 1
+    learning_rate: float | None = None
+    seed: int = 0
+    resume: bool = False
+    limit: int | None = None
+    holdout: float = 0.1
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none."""
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    validation_loss: float | None
+    steps: int
+    seconds: float
+
+
+def train_project(project: Project, data: Path, validation: Path | None, plan: Plan, progress: Progress) -> list[Epoch]:
+    """Train a compiled project on its board; after each epoch `history.json`, `learned.npz` and `learned.onnx` are up to date.
+
+    Raises DataError for unusable data, DeviceError where the device fails; what the finished epochs learned is then on disk.
+    """
+    if project.manifest["target"] is None:
+        raise DataError(f"{project.folder} was compiled for inference only.", hint="Compile it with --loss ce (or mse, bce).")
+    samples = load(project, data, "train", plan.limit)
+    if samples.y is None:
+        raise DataError(f"{data} has no targets to train with.", hint="An .npz needs y beside x.")
+    held = load(project, validation, "test") if validation else None
+    if held is None and plan.holdout > 0:
+        samples, held = split(samples, plan.holdout, plan.seed)
+    with project.session(timeout=plan.timeout) as session:
+        history = _resume(project, session) if plan.resume else []
+        if plan.learning_rate is not None:
+            session.set_lr(plan.learning_rate)
+        for number in range(len(history) + 1, plan.epochs + 1):
+            history.append(train_epoch(session, samples, held, number, plan.seed, progress))
+            _checkpoint(project, session, history, plan)
+            progress.say(epoch_text(history[-1], plan.epochs))
+    for name in ("history.json", "learned.npz", "learned.onnx"):
+        progress.say(f"{name.split('.')[1]:<10} {project.folder / name}")
+    return history
+
+
+def train_epoch(session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress) -> Epoch:
+    """One pass in an order that only (seed, number) decides, then a pass over the validation samples."""
+    assert samples.y is not None
+    began = time.monotonic()
+    order = np.random.default_rng((seed, number)).permutation(len(samples))
+    progress.start(f"epoch {number}", len(order))
+    total = 0.0
+    for done, i in enumerate(order, start=1):
+        total += session.train_step(samples.x[i], samples.y[i]).loss
+        progress.advance(f"loss {total / done:.4f}")
+        if not np.isfinite(total):
+            raise DeviceError(f"The loss is {total} after {done} samples of epoch {number}.", hint="Train with a lower learning rate (--lr).")
+    accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
+    return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began)
+
+
+def evaluate(session: Session, samples: Dataset, progress: Progress) -> tuple[float | None, float | None]:
+    """(accuracy, mean loss) without learning; accuracy is None where the targets are no labels."""
+    assert samples.y is not None
+    progress.start("evaluate", len(samples))
+    hits, total = 0, 0.0
+    labels = samples.y.dtype.kind == "i"
+    for done, (x, target) in enumerate(zip(samples.x, samples.y, strict=True), start=1):
+        loss, output = session.evaluate(x, target)
+        total += loss
+        hits += int(labels and int(np.argmax(output)) == int(target))
+        progress.advance(f"accuracy {hits / done:.1%}" if labels else f"loss {total / done:.4f}")
+    count = max(len(samples), 1)
+    return (hits / count if labels else None), total / count
+
+
+def infer_project(
+    project: Project, data: Path, progress: Progress, *, learned: bool, limit: int | None, output: Path | None, timeout: float
+) -> Array:
+    """Outputs (n, ...) in ONNX layout for the samples of a file; says the accuracy where the file has labels."""
+    samples = load(project, data, "test", limit, optional=True)
+    shape = project.manifest["output"]["shape"]
+    with project.session(timeout=timeout) as session:
+        if learned:
+            restore(project, session)
+        progress.start("infer", len(samples))
+        rows = []
+        for x in samples.x:
+            rows.append(session.infer(x).reshape(shape))
+            progress.advance("")
+    outputs = np.array(rows, np.float32).reshape(len(rows), *shape)
+    outputs = outputs.transpose(0, *(1 + int(i) for i in np.argsort(project.manifest["output"]["perm"])))
+    if samples.y is not None and samples.y.dtype.kind == "i":
+        accuracy = float(np.mean(outputs.reshape(len(rows), -1).argmax(axis=1) == samples.y))
+        progress.say(f"accuracy   {accuracy:.2%} of {len(rows):,} samples")
+    if output is not None:
+        write_bytes(output, _npz({"y": outputs}))
+        progress.say(f"outputs    {output}")
+    return outputs
+
+
+def load(project: Project, path: Path, which: str, limit: int | None = None, optional: bool = False) -> Dataset:
+    """The samples of a file in the layout of the project's device; with `optional`, targets may be missing."""
+    manifest = project.manifest
+    kind: Target = None
+    if manifest["target"] is not None:
+        labels = manifest["target"]["dtype"] == "s32"
+        kind = Labels(int(np.prod(manifest["output"]["shape"]))) if labels else Vectors(_layout(manifest["output"]))
+    if optional:
+        try:
+            found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
+        except DataError:
+            found = load_dataset(path, _layout(manifest["input"]), None, split=which)
+    else:
+        found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
+    return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
+
+
+def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """(training samples, held-back samples): a seeded choice that does not depend on the epoch."""
+    assert samples.y is not None
+    order = np.random.default_rng((seed, 0)).permutation(len(samples))
+    cut = len(order) - int(len(order) * part)
+    keep, hold = order[:cut], order[cut:]
+    return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
+
+
+def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
+    read = session.get_params()
+    learned = {p["name"]: _source(p).to_onnx(read.pop(p["name"])) for p in project.manifest["parameters"]}
+    return learned, read
+
+
+def restore(project: Project, session: Session) -> None:
+    """Write `learned.npz` into the device. Raises DataError where it is missing or of another model."""
+    path = project.folder / "learned.npz"
+    try:
+        with np.load(path) as file:
+            arrays = {key: file[key] for key in file.files}
+        written = {
+            p["name"]: _source(p).to_ir(arrays[p["name"]], tuple(p["shape"])) for p in project.manifest["parameters"]
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} does not hold the parameters of this project: {error}.", hint="Train it first.") from error
+    state = {key.removeprefix(STATE): array for key, array in arrays.items() if key.startswith(STATE)}
+    session.set_params({**written, **state})
+
+
+def epoch_text(epoch: Epoch, epochs: int) -> str:
+    """One line for people."""
+    accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
+    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s"
+
+
+def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], plan: Plan) -> None:
+    """Weights first: a history that counts an epoch whose weights are lost could not be resumed."""
+    import onnx
+
+    from tinytrain.frontend.export import export
+
+    learned, state = parameters(project, session)
+    write_bytes(project.folder / "learned.npz", _npz({**learned, **{STATE + name: array for name, array in state.items()}}))
+    model = export(onnx.load(project.folder / "model.onnx"), learned, str(project.folder))
+    write_bytes(project.folder / "learned.onnx", model.SerializeToString())
+    settings: dict[str, Any] = {"plan": asdict(plan), "epochs": [asdict(epoch) for epoch in history]}
+    write_text(project.folder / "history.json", json.dumps(settings, indent=2) + "\n")
+
+
+def _resume(project: Project, session: Session) -> list[Epoch]:
+    """The finished epochs, with their weights back in the device; nothing where there is no history yet."""
+    path = project.folder / "history.json"
+    if not path.exists():
+        return []
+    try:
+        history = [Epoch(**epoch) for epoch in json.loads(path.read_text(encoding="utf-8"))["epochs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no history of training: {error}.", hint="Delete it to start anew.") from error
+    restore(project, session)
+    return history
+
+
+def _layout(port: dict[str, Any]) -> Layout:
+    return Layout(tuple(port["onnx_shape"][1:]), tuple(port["perm"]))
+
+
+def _source(parameter: dict[str, Any]) -> Source:
+    source = parameter["source"]
+    return Source(source["initializer"], tuple(source["onnx_shape"]), tuple(source["shape"]), tuple(source["perm"]))
+
+
+def _npz(arrays: dict[str, Array]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
