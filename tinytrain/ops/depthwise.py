@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""depthwise_conv2d: y[h,w,c] = Σ_r,s x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · w[r,s,c]    (x is 0 outside its borders)
+
+dx[i,j,c] = Σ over the live taps (h·sh + r·dh − pt = i, w·sw + s·dw − pl = j) of dy[h,w,c] · w[r,s,c]
+dw[r,s,c] = Σ_h,w x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · dy[h,w,c]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ops.activation import Relu, ReluGrad
+from tinytrain.ops.conv import Geometry, Pad, Windowed, split
+from tinytrain.ops.elementwise import Add
+from tinytrain.ops.optimiser import Sgd
+
+
+def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
+    # two neighbouring pixels share the weights of four channels; a gradient has one sum per channel and takes more of them
+    return {"PW": 2, "CT": split(a.shape[-1], 4), "CG": split(a.shape[-1], 8)}
+
+
+@dataclass(frozen=True)
+class _Depthwise(Windowed):
+    def of(self, x: Sequence[int], w: Sequence[int]) -> Geometry:
+        """For a map (H, W, C) and a weight (R, S, C)."""
+        if len(w) != 3 or len(x) != 3 or w[2] != x[2]:
+            raise ValueError(f"x {tuple(x)} against w {tuple(w)}: expected (H, W, C) and (R, S, C)")
+        rows, cols = self.axes(x, w[:2])
+        return Geometry(rows, cols, x[2], x[2], x[2])
+
+    def _against(self, dy: TensorType, g: Geometry) -> Geometry:
+        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
+            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
+        return g
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2d(_Depthwise):
+    """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
+
+    name = "depthwise_conv2d"
+    onnx = ("Conv",)
+    args = ("x", "w")
+    parameters = {1: "weight"}
+    differentiable = True
+    kernels = (Kernel("depthwise", params=_tiles),)
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        return self.of(types[0].shape, types[1].shape)
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        g = self.geometry(*types)
+        return (TensorType((g.rows.positions, g.cols.positions, g.C), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        x, w = arrays
+        g = self.of(x.shape, w.shape)
+        y = np.zeros((g.rows.positions, g.cols.positions, g.C), x.dtype)
+        for r, s, patch in g.patches(self.padded(x)):
+            y += patch * w[r, s]
+        return (y,)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        (x, w), dy = inputs, grads[0]
+        assert dy is not None
+        same = (self.stride, self.pad, self.dilation)
+        return (
+            g.emit(DepthwiseConv2dGradX(*same, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
+            g.emit(DepthwiseConv2dGradW(*same, kernel=w.shape[:2]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+        )
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2dGradX(_Depthwise):
+    """dy (H', W', C), w (R, S, C) -> dx of `shape` (H, W, C)."""
+
+    shape: tuple[int, ...] = field(kw_only=True)
+
+    name = "depthwise_conv2d_grad_x"
+    args = ("dy", "w")
+    results = ("dx",)
+    kernels = (Kernel("depthwise", params=_tiles),)
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        return self._against(types[0], self.of(self.shape, types[1].shape))
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self.geometry(*types)
+        return (TensorType(self.shape, types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, w = arrays
+        padded = self.padded(np.zeros(self.shape, dy.dtype))
+        for r, s, patch in self.of(self.shape, w.shape).patches(padded):
+            patch += dy * w[r, s]
+        return (self.cropped(padded, self.shape),)
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2dGradW(_Depthwise):
+    """dy (H', W', C), x (H, W, C) -> dw (R, S, C) of `kernel` (R, S)."""
+
+    kernel: tuple[int, ...] = field(kw_only=True)
+
+    name = "depthwise_conv2d_grad_w"
+    args = ("dy", "x")
+    results = ("dw",)
+    kernels = (Kernel("depthwise", params=_tiles),)
+
+    def geometry(self, *types: TensorType) -> Geometry:
+        dy, x = types[:2]
+        return self._against(dy, self.of(x.shape, (*self.kernel, x.shape[-1])))
+
+    def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self.geometry(*types)
+        return (TensorType((*self.kernel, types[1].shape[-1]), types[0].dtype),)
+
+    def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        dy, x = arrays
+        dw = np.zeros((*self.kernel, x.shape[-1]), dy.dtype)
+        for r, s, patch in self.of(x.shape, dw.shape).patches(self.padded(x)):
+            dw[r, s] = (patch * dy).sum(axis=(0, 1))
+        return (dw,)
+
+
+_CASES: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
+    (DepthwiseConv2d(pad=Pad(1, 1, 1, 1)), (7, 5, 8), (3, 3, 8)),
+    (DepthwiseConv2d(), (1, 1, 1), (1, 1, 1)),
+    (DepthwiseConv2d((2, 2), Pad(0, 0, 1, 1)), (9, 8, 5), (3, 3, 5)),
+    (DepthwiseConv2d((3, 1), Pad(2, 0, 0, 2)), (8, 7, 1), (5, 3, 1)),
+    (DepthwiseConv2d((1, 2), Pad(2, 2, 2, 2), (2, 2)), (6, 7, 6), (3, 3, 6)),
+    (DepthwiseConv2d((2, 4), Pad(4, 3, 4, 3), (2, 6)), (9, 11, 3), (3, 3, 3)),
+    (DepthwiseConv2d(), (4, 5, 13), (1, 1, 13)),
+    (DepthwiseConv2d((2, 3)), (5, 7, 2), (1, 1, 2)),
+    (DepthwiseConv2d(pad=Pad(3, 3, 3, 3)), (2, 3, 4), (7, 7, 4)),
+    (DepthwiseConv2d((2, 1), Pad(3, 0, 1, 0)), (17, 1, 7), (5, 1, 7)),
+    (DepthwiseConv2d(dilation=(3, 1)), (14, 1, 17), (4, 1, 17)),
+)
+_ONE = Pad(1, 1, 1, 1)
+
+DepthwiseConv2d.examples = (
+    *(Example(op, f32(x, w)) for op, x, w in _CASES),
+    Example(DepthwiseConv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 6, 9), (3, 3, 9), (9,))),
+    Example(DepthwiseConv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (2, 2, 4), (4,), (4, 2, 4))),
+)
+DepthwiseConv2dGradX.examples = (
+    *(
+        Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), f32(op.infer(*f32(x, w))[0].shape, w))
+        for op, x, w in _CASES
+    ),
+    Example(DepthwiseConv2dGradX((2, 2), _ONE, shape=(7, 5, 10), then=(ReluGrad(),)), f32((4, 3, 10), (3, 3, 10), (7, 5, 10))),
+)
+DepthwiseConv2dGradW.examples = (
+    *(
+        Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), f32(op.infer(*f32(x, w))[0].shape, x))
+        for op, x, w in _CASES
+    ),
+    Example(DepthwiseConv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 6), (3, 3, 6), (1,))),
+    Example(DepthwiseConv2dGradW(kernel=(2, 2), then=(Sgd(momentum=0.9),)), f32((3, 2, 5), (4, 3, 5), (2, 2, 5), (1,), (2, 2, 5))),
+)
