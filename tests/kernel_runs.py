@@ -6,18 +6,24 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import select
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kernel_cases import HERE, WARNINGS, Case, cases_header, write_program
 
+from tinytrain.board import Board
+from tinytrain.build import build, project_files
+from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
 
 HOST_FLAGS = (*WARNINGS, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 300
+STACK_BYTES = 4096
 
 
 @contextmanager
@@ -78,3 +84,39 @@ def parse(cases: Sequence[Case], text: str) -> dict[str, str]:
             continue
         results[str(cases[int(words[0], 16)])] = words[1] if words[2] == "1" else "error: bytes around a buffer were overwritten"
     return results
+
+
+def board_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bool = False) -> dict[str, str]:
+    """str(case) → CRC-32 of the outputs on the emulated board, all cases in one firmware; `whole`: hex of the outputs."""
+    header = ("#define CASES_HEX\n" if whole else "") + cases_header(cases)
+
+    def make(folder: Path) -> dict[str, str]:
+        files = project_files(board, "cases", stack_bytes=STACK_BYTES)
+        files["main.c"] = (HERE / "kernel_cases.c").read_text()
+        files["cases.c"] = "typedef int unused; /* the model, of which there is none */\n"
+        files["cases.h"] = header
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        elf = build(folder, board)
+        return parse(cases, until_dot(qemu_command(elf, board)))
+
+    return once(cache, [board.name, *board.toolchain.flags, *board.flags, *board.machine, header], make)
+
+
+def until_dot(command: Sequence[str]) -> str:
+    """What a program prints until a line with only a dot; it is then stopped, as it is when it prints nothing for a while."""
+    silence_seconds = 60.0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        received = b""
+        stop = time.monotonic() + BATCH_SECONDS
+        while not received.endswith(b"\n.\n") and time.monotonic() < stop:
+            if not select.select([process.stdout], [], [], silence_seconds)[0]:
+                break
+            chunk = process.stdout.read1(65536)
+            if not chunk:
+                break
+            received += chunk.replace(b"\r", b"")
+        process.kill()
+    return received.decode("ascii", "replace")

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, write_program
-from kernel_runs import compile_c, host_results
+from kernel_runs import board_results, compile_c, host_results
 
+from tinytrain.board import Board, board_names, load_board
 from tinytrain.checks import assert_matches
 from tinytrain.ir.op import Elementwise, registry
 from tinytrain.paths import data_dir
@@ -43,6 +45,40 @@ def test_kernel_equals_reference(case: Case, host_c: Callable[[Case], str]) -> N
     got = host_c(case)
     assert not got.startswith("error"), f"{case}: {got}"
     assert_matches(case.decode(bytes.fromhex(got)), case.want(), [t.dtype for t in case.outputs], str(case))
+
+
+def emulated() -> list[Board]:
+    return [board for board in map(load_board, board_names()) if board.machine]
+
+
+@pytest.mark.parametrize("board", emulated(), ids=lambda board: board.name)
+def test_board_equals_host(board: Board, cache: Path, host_c: Callable[[Case], str]) -> None:
+    """All portable kernels in one firmware: outputs are bit for bit those of the host, and nothing around them is touched."""
+    for tool in (board.machine[0], "make"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    if not any(map(shutil.which, board.toolchain.cc)):
+        pytest.skip(f"{board.toolchain.package} is not installed")
+    cases = [case for case in all_cases() if not host_c(case).startswith("error")]
+    got = board_results(cases, board, cache)
+    missing = [str(case) for case in cases if str(case) not in got]
+    assert not missing, f"{board.name} stopped in {missing[0]}"
+    wrong = [case for case in cases if got[str(case)] != f"{zlib.crc32(bytes.fromhex(host_c(case))):08x}"]
+    if wrong:
+        shown = board_results(wrong[:5], board, cache, whole=True)
+        raise AssertionError("\n".join(f"{case}: {_bits_differ(case, shown[str(case)], host_c(case))}" for case in wrong[:5]))
+
+
+def _bits_differ(case: Case, got: str, want: str) -> str | None:
+    """The first element with other bits, by its place, and both values."""
+    if got.startswith("error"):
+        return got
+    for o, (a, b, kind) in enumerate(zip(case.decode(bytes.fromhex(got)), case.decode(bytes.fromhex(want)), case.outputs, strict=True)):
+        unequal = (a.view(f"u{a.itemsize}") != b.view(f"u{b.itemsize}")).nonzero()
+        if unequal[0].size:
+            at = tuple(int(axis[0]) for axis in unequal)
+            return f"output {o} of {kind} has other bits in {unequal[0].size} elements, first at {at}: {a[at]!r} instead of {b[at]!r}"
+    return None
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "clang-19"])

@@ -121,8 +121,11 @@ class MaxPool(Pool):
 
     name = "max_pool"
     onnx = ("MaxPool",)
-    differentiable = True
     kernels = (Kernel("pool"),)
+
+    @property
+    def differentiable(self) -> bool:                     # type: ignore[override]
+        return self.argmax
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -150,9 +153,12 @@ class MaxPool(Pool):
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
-        assert dy is not None and self.argmax, "the gradient of a max_pool needs its index"
+        assert dy is not None
+        if not wanted[0]:
+            return (None,)
+        index = outputs[1] if self.argmax else g.emit_all(dataclasses.replace(self, argmax=True), x)[1]
         op = MaxPoolGrad(self.kernel, self.stride, self.pad, self.dilation, x.shape)
-        return (g.emit(op, dy, outputs[1], name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(op, dy, index, name=f"d_{x.name}"),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=self.base_infer(*types[:1])[0].numel * self.kernel[0] * self.kernel[1])
