@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytrain import __version__, passes
 from tinytrain.board import Board, load_board
+from tinytrain.build import arena_memory, project_files
 from tinytrain.emit import Emitter
 from tinytrain.errors import DoesNotFit, OutputError
 from tinytrain.golden import golden_vectors
@@ -97,16 +98,20 @@ def scratch_of(board: Board) -> Callable[[Node], int]:
 
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     """Raise DoesNotFit, before any C compiler runs, where the arena, the sample and the stack exceed the board's RAM."""
-    inputs = max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
     ram = board.ram
-    need = plan.arena_bytes + inputs + STACK_BYTES
-    if ram is None or need <= ram.bytes:
+    if ram is None:
         return
+    sample = max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
+    beside = sample + STACK_BYTES
+    arena = arena_memory(board, plan.arena_bytes, beside)
+    if plan.arena_bytes + (beside if arena is ram else 0) <= arena.bytes:
+        return
+    need = plan.arena_bytes + beside
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, sample {inputs:,}, stack {STACK_BYTES:,}), "
+        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, sample {sample:,}, stack {STACK_BYTES:,}), "
         f"{board.name} has {ram.bytes:,}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
@@ -119,8 +124,6 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
 
     Raises OutputError where `out` exists; `force` replaces it only if it is a folder that this function made.
     """
-    from tinytrain.build import project_files
-
     if out.exists() and not (force and (out / "manifest.json").is_file()):
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
         raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
@@ -128,7 +131,7 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         manifest = describe(compiled)
-        files = {**project_files(compiled.board, compiled.program.name, stack_bytes=STACK_BYTES), **compiled.files}
+        files = {**_fixed_files(compiled), **compiled.files}
         files["manifest.json"] = json.dumps(manifest, indent=2) + "\n"
         files["scheme.toml"] = compiled.scheme.to_toml()
         for name, text in files.items():
@@ -145,6 +148,10 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return manifest
+
+
+def _fixed_files(compiled: Compiled) -> dict[str, str]:
+    return project_files(compiled.board, compiled.program.name, stack_bytes=STACK_BYTES, arena_bytes=compiled.plan.arena_bytes)
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
     wanted = list(params.values())
     loss_op = losses()[loss]()
     plain = inference(forward)
-    entries = {"infer": plain.replace(name="infer"), "evaluate": _with_loss(plain, loss_op)[0].replace(name="evaluate")}
+    entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
     lr = Value(LEARNING_RATE, TensorType((1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
     entries["train"] = _train(forward, loss_op, wanted, optimiser, lr)
     if optimiser.accumulate > 1 and wanted:
@@ -71,7 +71,7 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
     return Program(forward.name, entries, optimiser.accumulate)
 
 
-def _with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
+def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
     """Append the loss to the forward graph; a final activation that the loss contains is not read by it."""
     g = Builder(forward.name, forward.values(), forward.nodes)
     output = forward.outputs[0]
@@ -90,7 +90,7 @@ def _with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
 
 def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimiser, lr: Value) -> Graph:
     """Forward, loss, the gradients of `wanted` and their updates; each update stands right after its gradient if nothing hinders."""
-    _, g, loss = _with_loss(forward, loss_op)
+    _, g, loss = with_loss(forward, loss_op)
     g.name = "train"
     g.unique(lr.name)
     found = gradients(g, list(g.nodes), loss, {v: Want() for v in wanted})

@@ -187,8 +187,8 @@ def epoch_text(epoch: Epoch, epochs: int) -> str:
     return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s"
 
 
-def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], plan: Plan) -> None:
-    """Weights first: a history that counts an epoch whose weights are lost could not be resumed."""
+def export_learned(project: Project, session: Session) -> Path:
+    """Write what the device has learned as `learned.npz` and `learned.onnx`; returns the latter."""
     import onnx
 
     from tinytrain.frontend.export import export
@@ -197,6 +197,12 @@ def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], pl
     write_bytes(project.folder / "learned.npz", _npz({**learned, **{STATE + name: array for name, array in state.items()}}))
     model = export(onnx.load(project.folder / "model.onnx"), learned, str(project.folder))
     write_bytes(project.folder / "learned.onnx", model.SerializeToString())
+    return project.folder / "learned.onnx"
+
+
+def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], plan: Plan) -> None:
+    """Weights first: a history that counts an epoch whose weights are lost could not be resumed."""
+    export_learned(project, session)
     settings: dict[str, Any] = {"plan": asdict(plan), "epochs": [asdict(epoch) for epoch in history]}
     write_text(project.folder / "history.json", json.dumps(settings, indent=2) + "\n")
 

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
@@ -17,9 +19,24 @@ from tinytrain.planner.lifetimes import Lifetimes, lifetimes
 from tinytrain.planner.order import orders
 from tinytrain.planner.place import Placement, lower_bound, place
 from tinytrain.planner.plan import Buffer, Peak, Plan, ProgramPlan
+from tinytrain.planner.reorder import reorder
 from tinytrain.planner.updates import Bound, bind_updates
 
 __all__ = ["Buffer", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
+
+
+_Measure = Callable[[Graph, Bound], Lifetimes]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """An entry point while it is planned."""
+
+    order: str
+    graph: Graph
+    bound: Bound
+    life: Lifetimes
+    placement: Placement
 
 
 def plan_program(
@@ -32,18 +49,25 @@ def plan_program(
     0 leaves it out. The same program gives the same plan.
     """
     fixed, fixed_bytes = _stack(program.stored(Role.PARAM, Role.STATE), align)
-    drafts = {name: _draft(graph, fixed, scratch, align) for name, graph in program.entries.items()}
-    lives = {name: draft[2] for name, draft in drafts.items()}
-    bounds = {name: lower_bound(life.buffers) for name, life in lives.items()}
-    placements = {name: place(life.buffers) for name, life in lives.items()}
+    drafts: dict[str, _Draft] = {}
+    for name, graph in program.entries.items():
+        drafts[name] = _draft(graph, lambda g, bound: lifetimes(g, bound, fixed, scratch, align))
 
-    # one arena serves all entries: only one that needs more than the largest lower bound is worth the exact search
+    # one arena serves all entries: effort is worth its time only on one that needs more than all others must have
+    needed = 0
+    for name in sorted(drafts, key=lambda name: -drafts[name].life.peak.bytes):
+        if drafts[name].placement.height > needed:
+            drafts[name] = _repaired(program.entries[name], drafts[name], lambda g, bound: lifetimes(g, bound, fixed, scratch, align))
+            needed = max(needed, lower_bound(drafts[name].life.buffers))
+    bounds = {name: lower_bound(draft.life.buffers) for name, draft in drafts.items()}
     bound = max(bounds.values(), default=fixed_bytes)
-    costly = [name for name, found in placements.items() if found.height > bound]
+    costly = [name for name, draft in drafts.items() if draft.placement.height > bound]
     for name in costly:
-        placements[name] = improve(lives[name].buffers, placements[name], exact_seconds / len(costly))
+        draft = drafts[name]
+        found = improve(draft.life.buffers, draft.placement, exact_seconds / len(costly))
+        drafts[name] = dataclasses.replace(draft, placement=found)
 
-    entries = {name: _plan(*drafts[name], placements[name], bounds[name], scratch) for name in drafts}
+    entries = {name: _plan(draft, bounds[name], scratch) for name, draft in drafts.items()}
     for name, plan in entries.items():
         check_plan(program.entries[name], plan, fixed, align)
     arena = max((plan.arena_bytes for plan in entries.values()), default=fixed_bytes)
@@ -60,25 +84,32 @@ def _stack(values: list[Value], align: int) -> tuple[dict[Value, int], int]:
     return offsets, end
 
 
-def _draft(
-    graph: Graph, fixed: dict[Value, int], scratch: Callable[[Node], int] | None, align: int
-) -> tuple[str, Bound, Lifetimes, Graph]:
-    """The greedy order with the least bytes in use at once; of equals the first."""
-    bound = bind_updates(graph)
-    found = [(name, bound, lifetimes(g, bound, fixed, scratch, align), g) for name, g in orders(graph, bound).items()]
-    return min(found, key=lambda draft: draft[2].peak.bytes)
+def _draft(given: Graph, measure: _Measure) -> _Draft:
+    """The greedy order with the least bytes in use at once, placed; of equals the first."""
+    bound = bind_updates(given)
+    found = [(measure(graph, bound), name, graph) for name, graph in orders(given, bound).items()]
+    life, name, graph = min(found, key=lambda draft: draft[0].peak.bytes)
+    return _Draft(name, graph, bound, life, place(life.buffers))
 
 
-def _plan(
-    order: str, bound: Bound, life: Lifetimes, graph: Graph, placement: Placement, bound_bytes: int, scratch: Callable[[Node], int] | None
-) -> Plan:
+def _repaired(given: Graph, draft: _Draft, measure: _Measure) -> _Draft:
+    """The order repaired, unless it is harder to place and thereby worse in the end."""
+    graph, life = reorder(draft.graph, draft.life, draft.bound, given, lambda g: measure(g, draft.bound))
+    if graph is draft.graph:
+        return draft
+    better = _Draft(f"{draft.order}, repaired", graph, draft.bound, life, place(life.buffers))
+    return better if better.placement.height <= draft.placement.height else draft
+
+
+def _plan(draft: _Draft, bound_bytes: int, scratch: Callable[[Node], int] | None) -> Plan:
+    life, placement = draft.life, draft.placement
     at = dict(zip(life.owners, placement.offsets, strict=True))
     offsets = {v: at[v] for v in life.owners if isinstance(v, Value)}
     offsets.update({v: at[root] for v, root in life.roots.items() if root in at})
-    nodes = {node: at[node] for node in life.owners if isinstance(node, Node)}
-    sizes = {node: size for node in graph.nodes if scratch and (size := scratch(node)) > 0}
     return Plan(
-        graph=graph, offsets=offsets, aliases={v: root for v, root in life.roots.items() if root is not v},
-        scratch_offsets=nodes, scratch_sizes=sizes, copies=bound.copies, arena_bytes=placement.height,
-        lower_bound_bytes=bound_bytes, proven_optimal=placement.proven_optimal, peak=life.peak, order=order,
+        graph=draft.graph, offsets=offsets, aliases={v: root for v, root in life.roots.items() if root is not v},
+        scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},
+        scratch_sizes={node: size for node in draft.graph.nodes if scratch and (size := scratch(node)) > 0},
+        copies=draft.bound.copies, arena_bytes=placement.height, lower_bound_bytes=bound_bytes,
+        proven_optimal=placement.proven_optimal, peak=life.peak, order=draft.order,
     )

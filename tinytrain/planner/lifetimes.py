@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
@@ -96,11 +97,9 @@ def _peak(graph: Graph, buffers: list[Buffer], owners: list[Value | Node]) -> Pe
     for b in buffers:
         change[b.start] += b.padded
         change[b.end] -= b.padded
-    best, position, live = 0, 0, 0
-    for p, c in enumerate(change):
-        live += c
-        if live > best:
-            best, position = live, p
+    used = list(accumulate(change))
+    best = max(used)
+    position = used.index(best)
     there = [o for b, o in zip(buffers, owners, strict=True) if b.start <= position < b.end and b.fixed is None]
     values = sorted((o for o in there if isinstance(o, Value)), key=lambda v: -v.type.nbytes)
-    return Peak(position, best, graph.nodes[position] if graph.nodes else None, tuple(values))
+    return Peak(position, used.count(best), best, graph.nodes[position] if graph.nodes else None, tuple(values))

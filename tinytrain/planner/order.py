@@ -28,7 +28,7 @@ class _Group:
 
 def orders(graph: Graph, bound: Bound) -> dict[str, Graph]:
     """The graph in each greedy order, by name, the graph as given first."""
-    before, after = _edges(graph, bound)
+    before, after = edges(graph, bound)
     everything = range(len(graph.nodes))
     base = _list_schedule(before, after, lambda i: (i,))
     rank = {p: i for i, p in enumerate(base)}
@@ -49,7 +49,7 @@ def orders(graph: Graph, bound: Bound) -> dict[str, Graph]:
     return {name: graph.replace(nodes=tuple(graph.nodes[p] for p in sequence)) for name, sequence in found.items()}
 
 
-def _edges(graph: Graph, bound: Bound) -> tuple[list[list[int]], list[list[int]]]:
+def edges(graph: Graph, bound: Bound) -> tuple[list[list[int]], list[list[int]]]:
     """Predecessors and successors of each position: data edges and those of in-place updates."""
     producer = {v: p for p, node in enumerate(graph.nodes) for v in node.outputs}
     pairs = {(producer[v], p): None for p, node in enumerate(graph.nodes) for v in node.inputs if v in producer}

@@ -28,9 +28,10 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Peak:
-    """The position where most bytes are in use, for messages; `values` are TEMP storage roots, largest first."""
+    """The first position where most bytes are in use; `width` positions have as many; `values` are TEMP roots, largest first."""
 
     position: int
+    width: int
     bytes: int
     node: Node | None
     values: tuple[Value, ...]

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link protocol, host side: COBS frames with CRC-32, one request at a time, a deadline for everything. See docs/link.md."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from enum import IntEnum
+from typing import Protocol
+
+from tinytrain.errors import DeviceError
+
+VERSION = 1
+RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
+_BLOCK = 254                                              # longest run without a zero that one COBS code byte covers
+
+
+class Command(IntEnum):
+    """As in runtime_c/tt_link.h."""
+
+    HELLO = 1
+    INFER = 2
+    TRAIN = 3
+    EVALUATE = 4
+    PARAM_INFO = 5
+    READ_PARAM = 6
+    WRITE_PARAM = 7
+    SET_LR = 8
+    COUNTERS = 9
+    RESET = 10
+
+
+class Status(IntEnum):
+    """tt_status of runtime_c/tt_types.h."""
+
+    OK = 0
+    ARENA = 1
+    ARGUMENT = 2
+    LABEL = 3
+    FRAME = 4
+    COMMAND = 5
+    LENGTH = 6
+    STACK = 7
+    FAULT = 8
+
+
+_MEANING = {
+    Status.ARENA: "the arena is too small or not aligned",
+    Status.ARGUMENT: "an index or offset is out of range",
+    Status.LABEL: "the class label is out of range",
+    Status.FRAME: "the request arrived damaged",
+    Status.COMMAND: "this firmware was not compiled for that command",
+    Status.LENGTH: "the sample has the wrong length",
+    Status.STACK: "the stack has overflowed; its contents and the weights can no longer be trusted",
+}
+
+
+class Transport(Protocol):
+    """A stream of bytes to a device. `name` says in messages what is at the other end; deadlines are values of time.monotonic."""
+
+    name: str
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Send everything. Raises DeviceError at the deadline, or when the other side has gone."""
+
+    def read(self, deadline: float) -> bytes:
+        """What has arrived, at least one byte; b"" at the deadline. Raises DeviceError when the other side has gone."""
+
+    def close(self) -> None:
+        """End the connection and what it started."""
+
+
+def cobs_encode(data: bytes) -> bytes:
+    """Consistent overhead byte stuffing: the same bytes without any zero, one more byte in 254 (Cheshire and Baker, 1999)."""
+    out = bytearray()
+    for run in data.split(b"\0"):
+        start = 0
+        while len(run) - start >= _BLOCK:
+            out.append(255)
+            out += run[start : start + _BLOCK]
+            start += _BLOCK
+        out.append(len(run) - start + 1)
+        out += run[start:]
+    return bytes(out)
+
+
+def cobs_decode(data: bytes) -> bytes | None:
+    """Inverse of `cobs_encode`; None where a block is cut short."""
+    out: list[bytes] = []
+    at, end = 0, len(data)
+    while at < end:
+        code = data[at]
+        if code == 0 or at + code > end:
+            return None
+        out.append(data[at + 1 : at + code])
+        at += code
+        if code != 255 and at < end:
+            out.append(b"\0")
+    return b"".join(out)
+
+
+def pack_frame(body: bytes) -> bytes:
+    """Body with its CRC, encoded, between two zero bytes: the first ends whatever the device may have half received."""
+    return b"\0" + cobs_encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+
+
+def unpack_frame(encoded: bytes) -> bytes | None:
+    """Body of what stood between two zero bytes; None where it is damaged."""
+    frame = cobs_decode(encoded)
+    if frame is None or len(frame) < 4 or zlib.crc32(frame[:-4]) != int.from_bytes(frame[-4:], "little"):
+        return None
+    return frame[:-4]
+
+
+class Link:
+    """Request and response over a transport. `timeout` is the longest wait for one response, seconds."""
+
+    def __init__(self, transport: Transport, timeout: float = 60.0) -> None:
+        self.transport = transport
+        self.timeout = timeout
+        self._seq = 0
+        self._received = bytearray()
+
+    def call(self, command: Command, payload: bytes = b"", *, index: int = 0, offset: int = 0) -> bytes:
+        """Payload of the response. Raises DeviceError: no answer in time, a fault, an error status.
+
+        A frame that arrives damaged on either side is sent again under the same number; the device does not train twice on it.
+        """
+        self._seq = self._seq % 255 + 1
+        request = pack_frame(struct.pack("<BBHI", self._seq, command, index, offset) + payload)
+        deadline = time.monotonic() + self.timeout
+        self.transport.write(request, deadline)
+        damaged = 0
+        while True:
+            frame = unpack_frame(self._next_frame(deadline, command))
+            if frame is not None and len(frame) >= 4:
+                seq, status = frame[0], frame[1]
+                if seq == self._seq:
+                    self._check(status, command)
+                    return frame[4:]
+                if seq == 0 and status == Status.FAULT:
+                    raise self._fault(frame[4:])
+                if seq != 0:
+                    continue                              # a late answer to an earlier request
+            damaged += 1
+            if damaged > RESENDS:
+                raise DeviceError(
+                    f"{self.transport.name}: {damaged} frames of one {command.name.lower()} request arrived damaged, expected a clean line.",
+                    hint="Check baud rate, cable and what else writes to this port.",
+                )
+            self.transport.write(request, deadline)
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def _next_frame(self, deadline: float, command: Command) -> bytes:
+        """The next non-empty run of bytes that a zero ends."""
+        searched = 0
+        while True:
+            end = self._received.find(0, searched)
+            if end > 0:
+                frame = bytes(self._received[:end])
+                del self._received[: end + 1]
+                return frame
+            if end == 0:
+                del self._received[:1]
+                continue
+            searched = len(self._received)
+            more = self.transport.read(deadline)
+            if not more:
+                raise DeviceError(
+                    f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
+                    hint="Give it longer with --timeout, or reset the board.",
+                )
+            self._received += more
+
+    def _check(self, status: int, command: Command) -> None:
+        if status != Status.OK:
+            meaning = _MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
+            raise DeviceError(f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed.")
+
+    def _fault(self, payload: bytes) -> DeviceError:
+        pc, cause, address = struct.unpack_from("<III", payload.ljust(12, b"\0"))
+        return DeviceError(
+            f"The firmware on {self.transport.name} stopped with a fault at pc 0x{pc:08x} (cause 0x{cause:08x}, address 0x{address:08x}).",
+            hint="Look the address up with addr2line; too small a stack is the usual reason.",
+        )

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A transport to a program of this computer that speaks the link protocol on its standard input and output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinytrain.errors import DeviceError, ToolError
+
+LIFETIME_SECONDS = 6 * 3600                               # nothing that is started here outlives this, whatever happens to its parent
+_CHUNK = 1 << 16
+
+
+class ProcessTransport:
+    """Starts `command` in a process group of its own; `close`, the end of this object or of Python ends the whole group."""
+
+    def __init__(self, name: str, command: Sequence[str], lifetime: float = LIFETIME_SECONDS) -> None:
+        self.name = name
+        guard = ["timeout", "--kill-after=5", f"{lifetime:g}"] if shutil.which("timeout") else []
+        self._errors = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                [*guard, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            self._errors.close()
+            raise ToolError(f"{Path(command[0]).name} could not be started: {error.strerror}.", hint="See `tinytrain doctor`.") from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        os.set_blocking(self._to.fileno(), False)
+        os.set_blocking(self._from.fileno(), False)
+        self._finalizer = weakref.finalize(self, _end, self._process)
+
+    def write(self, data: bytes, deadline: float) -> None:
+        left = memoryview(data)
+        while left:
+            if not self._wait(self._to.fileno(), select.POLLOUT, deadline):
+                raise DeviceError(f"{self.name} does not take any more bytes.", hint="Give it longer with --timeout, or start again.")
+            try:
+                left = left[os.write(self._to.fileno(), left) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise self._gone() from None
+
+    def read(self, deadline: float) -> bytes:
+        while self._wait(self._from.fileno(), select.POLLIN, deadline):
+            try:
+                data = os.read(self._from.fileno(), _CHUNK)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise self._gone()
+            return data
+        return b""
+
+    def close(self) -> None:
+        self._finalizer()
+        self._to.close()
+        self._from.close()
+        self._errors.close()
+
+    def _wait(self, fd: int, event: int, deadline: float) -> bool:
+        if self._to.closed:
+            raise DeviceError(f"The connection to {self.name} is closed already.", hint="Open a new session.")
+        poll = select.poll()
+        poll.register(fd, event)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def _gone(self) -> DeviceError:
+        """What to say when the program has ended by itself: its exit code and the last thing it complained of."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2)
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        said = f" It said: {lines[0].strip()}" if lines else ""
+        return DeviceError(f"{self.name} has ended by itself (exit code {self._process.returncode}).{said}", hint="Start again; the firmware may have crashed.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group that was started, and only that."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards emulated by QEMU: the board's first serial port is QEMU's standard input and output."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tinytrain.board import Board
+from tinytrain.device.process import ProcessTransport
+from tinytrain.errors import ToolError
+
+_PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
+
+
+def qemu_command(elf: Path, board: Board, *, icount: bool = False) -> list[str]:
+    """`icount`: every instruction takes 1 ns of virtual time, so that the board's counter gives exact, repeatable instruction counts."""
+    return [
+        *board.machine,
+        *("-display", "none", "-monitor", "none", "-nic", "none"),
+        *("-chardev", "stdio,id=link,signal=off", "-serial", "chardev:link"),
+        *(("-icount", "shift=0") if icount else ()),
+        *("-kernel", str(elf.resolve())),
+    ]
+
+
+def start_qemu(elf: Path, board: Board, *, icount: bool = False) -> ProcessTransport:
+    """Start the firmware. Raises ToolError where QEMU is not installed."""
+    program = board.machine[0]
+    if not shutil.which(program):
+        raise ToolError(
+            f"Board {board.name} needs the emulator {program}, which is not installed.",
+            hint=f"Install it: apt-get install {_PACKAGES.get(program, program)}.",
+        )
+    return ProcessTransport(f"board {board.name} (QEMU)", qemu_command(elf, board, icount=icount))

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A conversation with a model on a device, in NumPy arrays."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinytrain.board import Board
+from tinytrain.device.link import VERSION, Command, Link, Transport
+from tinytrain.errors import DataError, DeviceError, ToolError
+from tinytrain.ir.types import Array, DType
+
+_DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
+_HELLO = struct.Struct("<9I32s")
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the firmware says about itself. Sizes in bytes."""
+
+    model: str
+    board: str
+    model_hash: bytes
+    input_bytes: int
+    target_bytes: int
+    output_bytes: int
+    arena_bytes: int
+    ctx_bytes: int
+    param_count: int
+    trains: bool
+    payload_bytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step; `instructions` is None where they were not counted (host, or an emulator without icount)."""
+
+    loss: float
+    instructions: int | None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host."""
+
+    instructions: int | None
+    ticks: int
+    calls: int
+    stack_bytes: int
+    stack_reserved_bytes: int
+    arena_bytes: int
+    ctx_bytes: int
+
+
+@dataclass(frozen=True)
+class _Param:
+    index: int
+    dtype: np.dtype[Any]
+    bytes: int
+
+
+class Session:
+    """A model on a device. Use it in a `with` statement: leaving it ends the emulator or program that it talks to.
+
+    `target_dtype` is that of the model's target (int32 label or float32); without it the array's own kind decides.
+    All methods raise DeviceError where the device does not answer or refuses, DataError where an array does not fit the model.
+    """
+
+    def __init__(
+        self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0, target_dtype: np.dtype[Any] | None = None
+    ) -> None:
+        self.board = board
+        self.counts_instructions = icount and board.timer_hz > 0
+        self.target_dtype = target_dtype
+        self.link = Link(transport, timeout)
+        try:
+            self.info = self.hello()
+            self._params = self._list_params()
+        except BaseException:
+            self.link.close()
+            raise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.link.close()
+
+    def hello(self) -> Hello:
+        answer = self.link.call(Command.HELLO)
+        if len(answer) < _HELLO.size:
+            raise DeviceError(f"{self.link.transport.name} does not speak tinytrain's protocol.", hint="Is the right firmware on the board?")
+        version, *numbers, model_hash = _HELLO.unpack_from(answer)
+        if version != VERSION:
+            raise DeviceError(
+                f"{self.link.transport.name} speaks version {version} of the link protocol, expected {VERSION}.",
+                hint="Compile the project again with this version of tinytrain.",
+            )
+        model, board = (text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2])
+        inputs, target, output, arena, ctx, params, trains, payload = numbers
+        return Hello(model, board, model_hash, inputs, target, output, arena, ctx, params, bool(trains), payload)
+
+    def infer(self, x: ArrayLike) -> NDArray[np.float32]:
+        """x in the model's layout (rows, columns, channels) -> y, flat."""
+        return np.frombuffer(self.link.call(Command.INFER, self._input(x)), "<f4").astype(np.float32)
+
+    def train_step(self, x: ArrayLike, target: ArrayLike) -> Step:
+        answer = self.link.call(Command.TRAIN, self._sample(x, target))
+        loss, ticks = struct.unpack("<fQ", answer)
+        return Step(loss, self._instructions(ticks))
+
+    def evaluate(self, x: ArrayLike, target: ArrayLike) -> tuple[float, NDArray[np.float32]]:
+        """Loss and output of one sample; nothing is updated."""
+        answer = self.link.call(Command.EVALUATE, self._sample(x, target))
+        return struct.unpack_from("<f", answer)[0], np.frombuffer(answer, "<f4", offset=4).astype(np.float32)
+
+    def get_params(self) -> dict[str, Array]:
+        """Name → flat array, of everything that training changes."""
+        return {
+            name: np.frombuffer(self.link.call(Command.READ_PARAM, struct.pack("<I", p.bytes), index=p.index), p.dtype).copy()
+            for name, p in self._params.items()
+        }
+
+    def set_params(self, values: Mapping[str, ArrayLike]) -> None:
+        """Overwrite the named parameters; any shape with the right number of elements. Nothing is written unless all fit."""
+        writes = [(self._param(name), *self._bytes_of(name, value)) for name, value in values.items()]
+        for param, data in writes:
+            for start in range(0, len(data), self.info.payload_bytes):
+                self.link.call(Command.WRITE_PARAM, data[start : start + self.info.payload_bytes], index=param.index, offset=start)
+
+    def set_lr(self, learning_rate: float) -> None:
+        self.link.call(Command.SET_LR, struct.pack("<f", learning_rate))
+
+    def counters(self) -> Counters:
+        ticks, calls, used, reserved = struct.unpack("<QIII", self.link.call(Command.COUNTERS))
+        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes)
+
+    def reset(self) -> None:
+        """Back to the compiled parameters, optimiser state and learning rate."""
+        self.link.call(Command.RESET)
+
+    def _instructions(self, ticks: int) -> int | None:
+        return self.board.instructions(ticks) if self.counts_instructions else None
+
+    def _list_params(self) -> dict[str, _Param]:
+        found = {}
+        for index in range(self.info.param_count):
+            answer = self.link.call(Command.PARAM_INFO, index=index)
+            bytes_, tag = struct.unpack_from("<II", answer)
+            found[answer[8:].rstrip(b"\0").decode()] = _Param(index, _DTYPES[tag], bytes_)
+        return found
+
+    def _param(self, name: str) -> _Param:
+        if name not in self._params:
+            raise DataError(
+                f"{self.info.model} has no trained parameter {name!r}; it has {', '.join(self._params) or 'none'}.",
+                hint="Were these weights learned with another scheme?",
+            )
+        return self._params[name]
+
+    def _bytes_of(self, name: str, value: ArrayLike) -> tuple[bytes]:
+        param = self._param(name)
+        data = np.ascontiguousarray(value, param.dtype).tobytes()
+        if len(data) != param.bytes:
+            count = param.bytes // param.dtype.itemsize
+            raise DataError(
+                f"Parameter {name} of {self.info.model} has {count} elements, found {len(data) // param.dtype.itemsize}.",
+                hint="Were these weights learned with another model?",
+            )
+        return (data,)
+
+    def _input(self, x: ArrayLike) -> bytes:
+        data = np.ascontiguousarray(x, np.float32).tobytes()
+        if len(data) != self.info.input_bytes:
+            raise DataError(
+                f"A sample for {self.info.model} has {self.info.input_bytes // 4} values, found shape {np.shape(x)}.",
+                hint="Give samples in the shape of the model's input.",
+            )
+        return data
+
+    def _sample(self, x: ArrayLike, target: ArrayLike) -> bytes:
+        if not self.info.trains:
+            raise DeviceError(f"{self.info.model} was compiled for inference only.", hint="Compile it with --loss and --scheme.")
+        values = np.asarray(target)
+        dtype = self.target_dtype or np.dtype(np.int32 if values.dtype.kind in "iub" else np.float32)
+        data = np.ascontiguousarray(values, dtype).tobytes()
+        if len(data) != self.info.target_bytes:
+            raise DataError(
+                f"A target for {self.info.model} has {self.info.target_bytes // 4} values, found shape {values.shape}.",
+                hint="Give one integer label, or as many values as the model puts out.",
+            )
+        x_bytes = self._input(x)
+        return x_bytes + bytes(-len(x_bytes) % 4) + data
+
+
+def open_session(project: Path, board: Board, *, icount: bool = False, timeout: float = 60.0) -> Session:
+    """Start the built project on its board (host twin or QEMU) and say hello.
+
+    `icount` counts instructions on an emulator, and makes it slower. Raises ToolError (not built, no emulator), DeviceError.
+    """
+    from tinytrain.device.hosttwin import start_twin
+    from tinytrain.device.qemu import start_qemu
+
+    elf = next((project / "build").glob("*.elf"), None)
+    if elf is None:
+        raise ToolError(f"{project} is not built: there is no ELF file in {project / 'build'}.", hint=f"Run `make` in {project}.")
+    manifest = project / "manifest.json"
+    described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    target = next((d.np for d in DType if d.tag == (described.get("target") or {}).get("dtype")), None)
+    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount)
+    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target)
+    expected = described.get("model_sha256", session.info.model_hash.hex())
+    if session.info.model_hash.hex() != expected:
+        session.close()
+        raise DeviceError(
+            f"The firmware in {project} was made from another model than its manifest says.", hint="Run `make clean`, then build again."
+        )
+    return session
