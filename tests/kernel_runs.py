@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kernel_cases import HERE, WARNINGS, Case, cases_header, write_program
+from kernel_cases import HERE, Case, cases_header, write_program
 
 from tinytrain.board import Board
 from tinytrain.build import build, project_files
 from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
 
-HOST_FLAGS = (*WARNINGS, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 300
 STACK_BYTES = 4096
