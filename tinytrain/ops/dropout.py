@@ -36,15 +36,15 @@ class Dropout(Elementwise):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, counter = types
-        if not 0 <= self.ratio < 1:
-            raise ValueError(f"a ratio of {self.ratio}: 0 or more and less than 1 is expected")
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"a ratio of {self.ratio}: between 0 and 1 is expected")
         if counter != TensorType((1,), S32):
             raise ValueError(f"counter {counter}: s32[1] is expected")
         return (x,)
 
     def _threshold(self) -> int:
         """Random words below it are dropped."""
-        return round(self.ratio * 2**32)
+        return min(max(round(self.ratio * 2**32), 1), 2**32 - 1)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         x, counter = arrays
@@ -96,6 +96,6 @@ _COUNTER = TensorType((1,), S32)
 
 Dropout.examples = tuple(
     Example(Dropout(ratio, seed), (*f32(shape), _COUNTER), (0, 1000))
-    for ratio, seed in ((0.5, 1), (0.1, 4_000_000_000), (0.0, 3)) for shape in ((1,), (17,), (3, 5, 7))
+    for ratio, seed in ((0.5, 1), (0.1, 4_000_000_000), (0.9, 3)) for shape in ((1,), (17,), (3, 5, 7))
 )
 Advance.examples = (Example(Advance(), (_COUNTER,), (-5, 5)),)
