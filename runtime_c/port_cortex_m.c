@@ -8,6 +8,8 @@
 #define SYST_CSR REGISTER(0xE000E010)
 #define SYST_RVR REGISTER(0xE000E014)
 #define SYST_CVR REGISTER(0xE000E018)
+#define ICSR REGISTER(0xE000ED04)
+#define PENDSTCLR (UINT32_C(1) << 25)
 #define CPACR REGISTER(0xE000ED88)
 #define CFSR REGISTER(0xE000ED28)
 #define BFAR REGISTER(0xE000ED38)
@@ -67,17 +69,25 @@ __attribute__((used)) void tt_fault_report(const uint32_t *frame)
 void tt_port_start(void)
 {
     tt_uart_start();
+}
+
+void tt_port_ticks_start(void)
+{
+    SYST_CSR = 0;
     SYST_RVR = SYSTICK_MAX;
-    SYST_CVR = 0;
+    SYST_CVR = 0; /* whatever is written clears it */
+    ICSR = PENDSTCLR;
+    wraps = 0;
     SYST_CSR = 7; /* processor clock, interrupt, on */
 }
 
+/* The counter starts at 0, takes its reload value with the first tick and counts down: 0 - value, in 24 bits. */
 uint64_t tt_port_ticks(void)
 {
     uint32_t high, low;
     do {
         high = wraps;
-        low = SYSTICK_MAX - SYST_CVR;
+        low = (0u - SYST_CVR) & SYSTICK_MAX;
     } while (high != wraps);
     return ((uint64_t)high << 24) + low;
 }

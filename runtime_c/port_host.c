@@ -50,6 +50,10 @@ void tt_port_flush(void)
     port.waiting = 0;
 }
 
+void tt_port_ticks_start(void)
+{
+}
+
 uint64_t tt_port_ticks(void)
 {
     return 0;

@@ -37,7 +37,7 @@ void tt_port_start(void)
     tt_uart_start();
 }
 
-uint64_t tt_port_ticks(void)
+static uint64_t retired(void)
 {
     uint32_t high, low, again;
     do {
@@ -47,4 +47,16 @@ uint64_t tt_port_ticks(void)
                        : "=r"(high), "=r"(low), "=r"(again));
     } while (high != again);
     return ((uint64_t)high << 32) | low;
+}
+
+static uint64_t start;
+
+void tt_port_ticks_start(void)
+{
+    start = retired();
+}
+
+uint64_t tt_port_ticks(void)
+{
+    return retired() - start;
 }

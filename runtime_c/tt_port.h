@@ -5,12 +5,14 @@
 
 #include <stdint.h>
 
-void tt_port_start(void); /* serial port and counter on */
+void tt_port_start(void); /* serial port on */
 int tt_port_get(void);    /* next byte, waits for it; -1 when the other side has gone */
 void tt_port_put(uint8_t byte);
 void tt_port_flush(void);
 
-/* Free-running counter: SysTick on Cortex-M, retired instructions on RISC-V, 0 on the host. */
+/* Ticks since the counter was started: SysTick on Cortex-M, retired instructions on RISC-V, always 0 on the host.
+ * Starting it anew aligns a coarse tick with the code that is measured, so that equal code gives equal counts. */
+void tt_port_ticks_start(void);
 uint64_t tt_port_ticks(void);
 
 /* The stack is painted at start-up. Its lowest bytes are a guard: they must keep the paint. */

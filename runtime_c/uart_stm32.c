@@ -13,6 +13,7 @@ void tt_uart_start(void)
 {
     BRR = TT_UART_CLOCK_HZ / TT_UART_BAUD;
     CR1 = (UINT32_C(1) << 13) | (UINT32_C(1) << 3) | (UINT32_C(1) << 2); /* on, transmit, receive */
+    (void)DR; /* drop what came before */
 }
 
 int tt_port_get(void)

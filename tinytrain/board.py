@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ else:
     import tomli as tomllib
 
 SOURCE_FOLDERS = ("soc", "toolchain")                     # folders of boards/ that are not boards
+_HINT = "See the boards that come with tinytrain."
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class _Table:
 
     def __init__(self, values: Any, path: Path, where: str = "") -> None:
         if not isinstance(values, dict):
-            raise BoardError(f"{path}: [{where}] should be a table, found {values!r}.", hint="See the boards that come with tinytrain.")
+            raise BoardError(f"{path}: [{where}] should be a table, found {values!r}.", hint=_HINT)
         self.values: dict[str, Any] = values
         self.path = path
         self.where = f"{where}." if where else ""
@@ -149,11 +151,9 @@ class _Table:
     def _get(self, key: str, kind: type, called: str, default: Any = None) -> Any:
         value = self.values.get(key, default)
         if value is None:
-            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint="See the boards that come with tinytrain.")
+            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint=_HINT)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise BoardError(
-                f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint="See the boards that come with tinytrain."
-            )
+            raise BoardError(f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint=_HINT)
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -165,9 +165,7 @@ class _Table:
     def texts(self, key: str) -> tuple[str, ...]:
         items = self._get(key, list, "a list of strings", [])
         if not all(isinstance(item, str) for item in items):
-            raise BoardError(
-                f"{self.path}: {self.where}{key} is {items!r}, expected a list of strings.", hint="See the boards that come with tinytrain."
-            )
+            raise BoardError(f"{self.path}: {self.where}{key} is {items!r}, expected a list of strings.", hint=_HINT)
         return tuple(items)
 
     def table(self, key: str) -> _Table:
@@ -204,14 +202,13 @@ def _toolchain(path: Path) -> Toolchain:
 
 def _memory(name: str, values: Any, path: Path) -> Memory:
     table = _Table(values, path, f"memory.{name}")
-    memory = Memory(
-        name, table.number("origin"), table.number("bytes"), table.text("kind", "flash" if name == "flash" else "ram"), values.get("dma", True)
-    )
+    kind = table.text("kind", "flash" if name == "flash" else "ram")
+    memory = Memory(name, table.number("origin"), table.number("bytes"), kind, bool(values.get("dma", True)))
     if memory.bytes <= 0 or memory.origin < 0 or memory.kind not in ("flash", "ram"):
         raise BoardError(
             f"{path}: memory.{name} has origin {memory.origin}, bytes {memory.bytes}, kind {memory.kind!r};"
             " expected a size above 0 and kind flash or ram.",
-            hint="See the boards that come with tinytrain.",
+            hint=_HINT,
         )
     return memory
 
@@ -226,6 +223,6 @@ def _check(board: Board, path: Path) -> None:
             hint=f"There is no {', '.join(missing)}." if missing else "Name at least a port_*.c.",
         )
     spans = sorted((m.origin, m.origin + m.bytes, m.name) for m in board.memories)
-    for (_, end, first), (start, _, second) in zip(spans, spans[1:], strict=False):
+    for (_, end, first), (start, _, second) in itertools.pairwise(spans):
         if start < end:
             raise BoardError(f"{path}: memory.{first} and memory.{second} overlap.", hint="Correct origin or bytes.")

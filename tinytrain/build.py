@@ -40,7 +40,8 @@ def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int
         values |= {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry}
         files["link.ld"] = "link.ld.j2"
     environment = Environment(
-        loader=FileSystemLoader(data_dir("codegen")), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(data_dir("codegen")), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )
     texts = {path: environment.get_template(template).render(values).lstrip("\n") for path, template in files.items()}
     headers = sorted(path.name for path in runtime.glob("*.h") if not (board.is_host and path.name in ("uart.h", "tt_start.h")))
@@ -82,10 +83,12 @@ def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
     command = ["make", f"-j{jobs}", f"CC={find_compiler(board)}"]
     try:
         done = subprocess.run(
-            command, cwd=project, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL, check=False
+            command, cwd=project, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ToolError(f"Building {project} took more than {BUILD_SECONDS} s.", hint=f"Run `make` in {project} to see where it stands.") from None
+        hint = f"Run `make` in {project} to see where it stands."
+        raise ToolError(f"Building {project} took more than {BUILD_SECONDS} s.", hint=hint) from None
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
         if any(_OVERFLOW.search(line) for line in lines):
@@ -103,5 +106,6 @@ def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
 
 def _why_not(lines: list[str]) -> str:
     """The linker's own words, the assertions of the linker script first."""
-    found = [line.split(": ", 1)[-1] for line in lines if "does not fit:" in line] or [line.split(": ", 1)[-1] for line in lines if _OVERFLOW.search(line)]
+    words = [line.split("ld: ", 1)[-1].split("error: ", 1)[-1] for line in lines if _OVERFLOW.search(line)]
+    found = [line for line in words if "does not fit:" in line] or words
     return "; ".join(dict.fromkeys(found)) + "." if found else ""

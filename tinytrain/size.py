@@ -34,9 +34,11 @@ def sizes(elf: Path) -> Sizes:
     """Sizes of an ELF file. Raises ToolError for anything else."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
 
     totals = {"flash": 0, "data": 0, "bss": 0, "stack": 0}
     arena = 0
+    found: dict[tuple[int, int], tuple[str, int]] = {}    # two names of one address are counted once
     try:
         with elf.open("rb") as stream:
             file = ELFFile(stream)
@@ -49,11 +51,13 @@ def sizes(elf: Path) -> Sizes:
                 totals[kind] += bytes_
                 arena += bytes_ if section.name == ".arena" else 0
             table = file.get_section_by_name(".symtab")
-            symbols: dict[str, int] = {}
-            for symbol in table.iter_symbols() if table else ():
-                if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
-                    symbols[symbol.name] = symbols.get(symbol.name, 0) + int(symbol["st_size"])
+            if isinstance(table, SymbolTableSection):
+                for symbol in table.iter_symbols():
+                    if symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"]:
+                        found.setdefault((symbol["st_value"], symbol["st_size"]), (symbol.name, int(symbol["st_size"])))
     except (OSError, ELFError) as error:
         raise ToolError(f"{elf} is not a readable ELF file: {error}.", hint="Build the project again.") from None
-    largest = dict(sorted(symbols.items(), key=lambda item: (-item[1], item[0])))
-    return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, largest)
+    symbols: dict[str, int] = {}
+    for name, size in sorted(found.values(), key=lambda item: (-item[1], item[0])):
+        symbols[name] = symbols.get(name, 0) + size       # static functions of two files may share a name
+    return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, symbols)

@@ -13,6 +13,7 @@ from tinytrain.errors import DeviceError
 
 VERSION = 1
 RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
+KNOCK_SECONDS = 0.25                                       # hello is repeated: a board that still starts may drop what comes early
 _BLOCK = 254                                              # longest run without a zero that one COBS code byte covers
 
 
@@ -133,7 +134,17 @@ class Link:
         self.transport.write(request, deadline)
         damaged = 0
         while True:
-            frame = unpack_frame(self._next_frame(deadline, command))
+            wait = min(deadline, time.monotonic() + KNOCK_SECONDS) if command is Command.HELLO else deadline
+            encoded = self._next_frame(wait)
+            if encoded is None and wait < deadline:
+                self.transport.write(request, deadline)
+                continue
+            if encoded is None:
+                raise DeviceError(
+                    f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
+                    hint="Give it longer with --timeout, or reset the board.",
+                )
+            frame = unpack_frame(encoded)
             if frame is not None and len(frame) >= 4:
                 seq, status = frame[0], frame[1]
                 if seq == self._seq:
@@ -146,7 +157,7 @@ class Link:
             damaged += 1
             if damaged > RESENDS:
                 raise DeviceError(
-                    f"{self.transport.name}: {damaged} frames of one {command.name.lower()} request arrived damaged, expected a clean line.",
+                    f"{self.transport.name}: {damaged} damaged frames around one {command.name.lower()} request, expected a clean line.",
                     hint="Check baud rate, cable and what else writes to this port.",
                 )
             self.transport.write(request, deadline)
@@ -154,8 +165,8 @@ class Link:
     def close(self) -> None:
         self.transport.close()
 
-    def _next_frame(self, deadline: float, command: Command) -> bytes:
-        """The next non-empty run of bytes that a zero ends."""
+    def _next_frame(self, deadline: float) -> bytes | None:
+        """The next non-empty run of bytes that a zero ends; None at the deadline."""
         searched = 0
         while True:
             end = self._received.find(0, searched)
@@ -169,16 +180,15 @@ class Link:
             searched = len(self._received)
             more = self.transport.read(deadline)
             if not more:
-                raise DeviceError(
-                    f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
-                    hint="Give it longer with --timeout, or reset the board.",
-                )
+                return None
             self._received += more
 
     def _check(self, status: int, command: Command) -> None:
         if status != Status.OK:
             meaning = _MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
-            raise DeviceError(f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed.")
+            raise DeviceError(
+                f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed."
+            )
 
     def _fault(self, payload: bytes) -> DeviceError:
         pc, cause, address = struct.unpack_from("<III", payload.ljust(12, b"\0"))

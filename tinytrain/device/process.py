@@ -27,7 +27,7 @@ class ProcessTransport:
     def __init__(self, name: str, command: Sequence[str], lifetime: float = LIFETIME_SECONDS) -> None:
         self.name = name
         guard = ["timeout", "--kill-after=5", f"{lifetime:g}"] if shutil.which("timeout") else []
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()           # noqa: SIM115 - lives as long as the process
         try:
             self._process = subprocess.Popen(
                 [*guard, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, start_new_session=True
@@ -85,7 +85,10 @@ class ProcessTransport:
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         said = f" It said: {lines[0].strip()}" if lines else ""
-        return DeviceError(f"{self.name} has ended by itself (exit code {self._process.returncode}).{said}", hint="Start again; the firmware may have crashed.")
+        return DeviceError(
+            f"{self.name} has ended by itself (exit code {self._process.returncode}).{said}",
+            hint="Start again; the firmware may have crashed.",
+        )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -101,7 +101,7 @@ class Session:
     def hello(self) -> Hello:
         answer = self.link.call(Command.HELLO)
         if len(answer) < _HELLO.size:
-            raise DeviceError(f"{self.link.transport.name} does not speak tinytrain's protocol.", hint="Is the right firmware on the board?")
+            raise DeviceError(f"{self.link.transport.name} does not speak this protocol.", hint="Is the right firmware on the board?")
         version, *numbers, model_hash = _HELLO.unpack_from(answer)
         if version != VERSION:
             raise DeviceError(

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake.h"
+
+#define INPUTS 4
+#define OUTPUTS 3
+#define LR_OFFSET (4 * INPUTS * OUTPUTS)
+
+/* Inputs that make the firmware misbehave, for the tests of the link. */
+#define HANG (-1000.0f)
+#define FAULT (-2000.0f)
+#define DEEP (-3000.0f)
+#define FAKE_DEEP_BYTES 700
+
+const uint8_t fake_model_hash[32] = {1, 2, 3, 0, 255, 0, 0, 7};
+
+static const tt_param params[] = {
+    {"layer.weight", 0, 4 * INPUTS * OUTPUTS, TT_F32},
+    {"learning_rate", LR_OFFSET, 4, TT_F32},
+};
+
+const tt_param *fake_params(void)
+{
+    return params;
+}
+
+static float *weights(const fake_ctx *ctx)
+{
+    return (float *)(void *)ctx->arena;
+}
+
+tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes)
+{
+    if (bytes < FAKE_ARENA_BYTES) {
+        return TT_ERROR_ARENA;
+    }
+    ctx->arena = arena;
+    ctx->count = 0;
+    for (int32_t i = 0; i < INPUTS * OUTPUTS; ++i) {
+        weights(ctx)[i] = 0.125f * (float)i;
+    }
+    fake_set_lr(ctx, 0.25f);
+    return TT_OK;
+}
+
+void fake_set_lr(fake_ctx *ctx, float lr)
+{
+    *(float *)(void *)(ctx->arena + LR_OFFSET) = lr;
+}
+
+static void misbehave(float x)
+{
+    if (x == HANG) {
+        for (volatile int forever = 1; forever != 0;) {
+        }
+    }
+    if (x == FAULT) {
+        __builtin_trap();
+    }
+    if (x == DEEP) {
+        volatile unsigned char deep[FAKE_DEEP_BYTES];
+        for (int32_t i = 0; i < FAKE_DEEP_BYTES; ++i) {
+            deep[i] = (unsigned char)(i == 0 ? 1 : deep[i - 1] + 1);
+        }
+    }
+}
+
+tt_status fake_infer(fake_ctx *ctx, const float *x, float *y)
+{
+    misbehave(x[0]);
+    for (int32_t n = 0; n < OUTPUTS; ++n) {
+        float sum = 0.0f;
+        for (int32_t k = 0; k < INPUTS; ++k) {
+            sum += weights(ctx)[n * INPUTS + k] * x[k];
+        }
+        y[n] = sum;
+    }
+    return TT_OK;
+}
+
+tt_status fake_evaluate(fake_ctx *ctx, const float *x, const float *target, float *loss, float *y)
+{
+    const tt_status status = fake_infer(ctx, x, y);
+    float sum = 0.0f;
+    for (int32_t n = 0; n < OUTPUTS; ++n) {
+        sum += (y[n] - target[n]) * (y[n] - target[n]);
+    }
+    *loss = sum;
+    return status;
+}
+
+tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, float *loss)
+{
+    float y[OUTPUTS];
+    const float lr = *(const float *)(const void *)(ctx->arena + LR_OFFSET);
+    const tt_status status = fake_evaluate(ctx, x, target, loss, y);
+    for (int32_t n = 0; n < OUTPUTS; ++n) {
+        for (int32_t k = 0; k < INPUTS; ++k) {
+            weights(ctx)[n * INPUTS + k] -= lr * (2.0f * (y[n] - target[n]) * x[k]);
+        }
+    }
+    ++ctx->count;
+    return status;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A hand-written model with the interface of generated ones: y = W x (3 x 4), loss = sum (y - target)^2, one SGD step. */
+#ifndef FAKE_H
+#define FAKE_H
+
+#include "tt_types.h"
+
+#ifndef FAKE_ARENA_BYTES
+#define FAKE_ARENA_BYTES 64
+#endif
+#define FAKE_ARENA_ALIGN 16
+#define FAKE_INPUT_BYTES 16
+#define FAKE_OUTPUT_BYTES 12
+#define FAKE_TARGET_BYTES 12
+#define FAKE_TRAINS 1
+#define FAKE_PARAM_COUNT 2
+
+extern const uint8_t fake_model_hash[32];
+
+typedef struct {
+    unsigned char *arena;
+    uint32_t count;
+} fake_ctx;
+
+tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes);
+tt_status fake_infer(fake_ctx *ctx, const float *x, float *y);
+tt_status fake_evaluate(fake_ctx *ctx, const float *x, const float *target, float *loss, float *y);
+tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, float *loss);
+void fake_set_lr(fake_ctx *ctx, float lr);
+const tt_param *fake_params(void);
+
+#endif
