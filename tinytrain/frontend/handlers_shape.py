@@ -7,8 +7,8 @@ from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, plain, reshaped_order
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import Value
-from tinytrain.ops.loss import LogSoftmax, Softmax
 from tinytrain.ops.shape import Concat, Pad
+from tinytrain.ops.softmax import LogSoftmax, Softmax
 
 
 @handles("Flatten", "Reshape", "Squeeze", "Unsqueeze")
@@ -43,9 +43,12 @@ def concat(call: Call) -> Tensor:
 
 
 def _part(call: Call, index: int, axes: Dims) -> Value:
-    part = call.tensor(index)
-    missing = tuple(a for a in range(len(part.shape)) if a not in axes)
-    return call.view(part, (*missing, *axes), tuple(part.shape[a] for a in axes))
+    shape = call.operand_shape(index)
+    order = (*(a for a in range(len(shape)) if a not in axes), *axes)
+    ir = tuple(shape[a] for a in axes)
+    if call.is_const(index):
+        return call.const(index, "operand", perm=order, ir=ir, trained=False)
+    return call.view(call.tensor(index), order, ir)
 
 
 @handles("Pad")

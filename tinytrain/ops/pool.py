@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows over rows and columns of a feature map (H, W, C); tap (r, s) of window (h, w) reads i = h·sh + r·dh − top, j = w·sw + s·dw − left.
+"""Windows over a feature map (H, W, C): tap (r, s) of window (h, w) reads row i = h·sh + r·dh − top, column j = w·sw + s·dw − left.
 
 max_pool: y[h,w,c] = max over the live taps of x[i,j,c], the first where several are equal; index = r·S + s of that tap
     dx[i,j,c] = Σ over the windows (h, w) whose index points to (i, j) of dy[h,w,c]
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class Window:
     def live(self) -> Array:
         """Number of taps that are not padding, for each window."""
         taps = np.arange(self.out)[:, None] * self.stride + np.arange(self.kernel) * self.dilation - self.before
-        return ((taps >= 0) & (taps < self.size)).sum(axis=1)
+        return np.asarray(((taps >= 0) & (taps < self.size)).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Pool(Fusable):
 
     kernel: tuple[int, int] = (2, 2)
     stride: tuple[int, int] = (1, 1)
-    pad: Pad = Pad()
+    pad: Pad = field(default=Pad())
 
     def dilations(self) -> tuple[int, int]:
         return (1, 1)
@@ -106,7 +106,7 @@ class Pool(Fusable):
     @staticmethod
     def under(padded: Array, rows: Window, columns: Window, r: int, s: int) -> Array:
         i, j = r * rows.dilation, s * columns.dilation
-        return padded[i : i + rows.out * rows.stride : rows.stride, j : j + columns.out * columns.stride : columns.stride][: rows.out, : columns.out]
+        return padded[i : i + rows.out * rows.stride : rows.stride, j : j + columns.out * columns.stride : columns.stride]
 
     def cropped(self, padded: Array, shape: tuple[int, ...]) -> Array:
         return np.ascontiguousarray(padded[self.pad.top : self.pad.top + shape[0], self.pad.left : self.pad.left + shape[1]])
