@@ -43,6 +43,9 @@ void tt_reset_handler(void)
     CPACR |= UINT32_C(0xF) << 20; /* full access to coprocessors 10 and 11 */
     __asm volatile("dsb\n\tisb" ::: "memory");
 #endif
+#if __ARM_ARCH >= 8
+    __asm volatile("msr msplim, %0" ::"r"(tt_stack_bottom + TT_STACK_GUARD_BYTES / sizeof tt_stack_bottom[0]));
+#endif
     tt_start();
 }
 

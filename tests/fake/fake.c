@@ -9,7 +9,7 @@
 #define HANG (-1000.0f)
 #define FAULT (-2000.0f)
 #define DEEP (-3000.0f)
-#define FAKE_DEEP_BYTES 700
+#define FAKE_DEEP_BYTES 1500
 
 const uint8_t fake_model_hash[32] = {1, 2, 3, 0, 255, 0, 0, 7};
 
@@ -47,20 +47,24 @@ void fake_set_lr(fake_ctx *ctx, float lr)
     *(float *)(void *)(ctx->arena + LR_OFFSET) = lr;
 }
 
+/* Uses more stack than the tests reserve. */
+__attribute__((noinline)) static int deep(void)
+{
+    volatile unsigned char frame[FAKE_DEEP_BYTES];
+    for (int32_t i = 0; i < FAKE_DEEP_BYTES; ++i) {
+        frame[i] = (unsigned char)i;
+    }
+    return frame[1];
+}
+
 static void misbehave(float x)
 {
     if (x == HANG) {
         for (volatile int forever = 1; forever != 0;) {
         }
     }
-    if (x == FAULT) {
+    if (x == FAULT || (x == DEEP && deep() != 1)) {
         __builtin_trap();
-    }
-    if (x == DEEP) {
-        volatile unsigned char deep[FAKE_DEEP_BYTES];
-        for (int32_t i = 0; i < FAKE_DEEP_BYTES; ++i) {
-            deep[i] = (unsigned char)(i == 0 ? 1 : deep[i - 1] + 1);
-        }
     }
 }
 
