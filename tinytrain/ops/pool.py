@@ -20,7 +20,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import F32, S16, S32, U8, Array, DType, TensorType, Value
+from tinytrain.ir.types import F32, S16, U8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.conv import Pad, out_size
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
@@ -29,7 +29,9 @@ from tinytrain.ops.elementwise import Add, Broadcast, Scale
 def _index_type(kernel: tuple[int, int]) -> DType:
     """The smallest type that holds a position inside the window."""
     taps = kernel[0] * kernel[1]
-    return U8 if taps <= 256 else S16 if taps <= 32768 else S32
+    if taps > 32768:
+        raise ValueError(f"a window of {kernel[0]}x{kernel[1]} is too large for a 16-bit index of its maximum")
+    return U8 if taps <= 256 else S16
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,8 @@ class MaxPool(Pool):
 
     name = "max_pool"
     onnx = ("MaxPool",)
+    differentiable = True
     kernels = (Kernel("pool"),)
-
-    @property
-    def differentiable(self) -> bool:                     # type: ignore[override]
-        return self.argmax
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -174,7 +173,7 @@ class MaxPoolGrad(Pool):
     name = "max_pool_grad"
     args = ("dy", "index")
     results = ("dx",)
-    kernels = tuple(Kernel("pool", dtypes=(F32, index, F32)) for index in (U8, S16, S32))
+    kernels = tuple(Kernel("pool", dtypes=(F32, index, F32)) for index in (U8, S16))
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
