@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference, through the front end, against the node tests of the onnx package and its reference evaluator."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx_models import ModelMaker, forward, imported
+
+from tinytrain.checks import assert_matches
+from tinytrain.ir.types import F32, Array
+
+# Node tests whose op works on each sample of the batch by itself.
+BY_SAMPLE = """
+add add_bcast averagepool_1d_default averagepool_2d_ceil averagepool_2d_default averagepool_2d_pads averagepool_2d_pads_count_include_pad
+averagepool_2d_precomputed_pads averagepool_2d_precomputed_pads_count_include_pad averagepool_2d_precomputed_same_upper
+averagepool_2d_precomputed_strides averagepool_2d_same_lower averagepool_2d_same_upper averagepool_2d_strides basic_conv_with_padding
+basic_conv_without_padding batchnorm_epsilon batchnorm_example clip clip_default_inbounds clip_default_max clip_default_min clip_example
+clip_inbounds clip_outbounds clip_splitbounds concat_2d_axis_1 concat_2d_axis_negative_1 concat_3d_axis_1 concat_3d_axis_2
+concat_3d_axis_negative_1 concat_3d_axis_negative_2 constant_pad conv_with_autopad_same conv_with_strides_and_asymmetric_padding
+conv_with_strides_no_padding conv_with_strides_padding dropout_default flatten_axis1 flatten_default_axis flatten_negative_axis3
+gemm_alpha gemm_beta gemm_default_matrix_bias gemm_default_no_bias gemm_default_scalar_bias
+gemm_default_single_elem_vector_bias gemm_default_vector_bias gemm_default_zero_bias gemm_transposeB globalaveragepool
+globalaveragepool_precomputed globalmaxpool globalmaxpool_precomputed identity leakyrelu leakyrelu_default leakyrelu_example
+logsoftmax_axis_1 logsoftmax_axis_2 logsoftmax_default_axis logsoftmax_example_1 logsoftmax_large_number logsoftmax_negative_axis matmul_2d
+maxpool_1d_default maxpool_2d_ceil maxpool_2d_default maxpool_2d_dilations maxpool_2d_pads maxpool_2d_precomputed_pads
+maxpool_2d_precomputed_same_upper maxpool_2d_precomputed_strides maxpool_2d_same_lower maxpool_2d_same_upper maxpool_2d_strides mul mul_bcast
+mul_example reduce_mean_do_not_keepdims_example reduce_mean_keepdims_random relu sigmoid sigmoid_example softmax_axis_1 softmax_axis_2
+softmax_default_axis softmax_example softmax_large_number softmax_negative_axis sub sub_bcast sub_example tanh tanh_example
+transpose_all_permutations_0 transpose_all_permutations_1 unsqueeze_axis_2
+""".split()
+
+
+@cache
+def node_tests() -> dict[str, Any]:
+    from onnx.backend.test.case.node import collect_testcases
+
+    return {test.name.removeprefix("test_"): test for test in collect_testcases(None)}
+
+
+def samples(name: str) -> list[tuple[onnx.ModelProto, Array, Array]]:
+    """A node test as models of batch 1 with every further input stored: (model, x, y) for each sample."""
+    test = node_tests()[name]
+    inputs, outputs = (list(arrays) for arrays in test.data_sets[0])
+    if np.ndim(inputs[0]) == 1:                           # a vector is one sample
+        inputs, outputs = ([a[None] if np.ndim(a) == 1 else a for a in arrays] for arrays in (inputs, outputs[:1]))
+    batch = len(inputs[0])
+    made = []
+    for n in range(batch):
+        # what has a batch axis too is taken apart with the first input, unless it is a matrix of weights
+        alike = [np.ndim(a) == np.ndim(inputs[0]) and len(a) == batch and "gemm" not in name and "matmul" not in name for a in inputs]
+        alike = [same or (name == "gemm_default_matrix_bias" and i == 2) for i, same in enumerate(alike)]
+        part = [np.asarray(a[n : n + 1] if same or i == 0 else a) for i, (a, same) in enumerate(zip(inputs, alike, strict=True))]
+        model = onnx.ModelProto()
+        model.CopyFrom(test.model)
+        names = [v.name for v in model.graph.input]
+        del model.graph.input[1:]
+        model.graph.initializer.extend(numpy_helper.from_array(a, key) for key, a in zip(names[1:], part[1:], strict=True))
+        del model.graph.output[1:]
+        want = np.asarray(outputs[0][n : n + 1])
+        for value, array in ((model.graph.input[0], part[0]), (model.graph.output[0], want)):
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, array.shape))
+        made.append((model, part[0], want))
+    return made
+
+
+@pytest.mark.parametrize("name", BY_SAMPLE)
+def test_onnx_node_test(name: str, tmp_path: Path) -> None:
+    for model, x, want in samples(name):
+        got = forward(imported(model, tmp_path, fold_batchnorm=False), x)
+        assert_matches([got.reshape(want.shape)], [want], [F32], name)
+
+
+def small_models() -> dict[str, ModelMaker]:
+    """What the node tests leave out: groups, depthwise, dilation, 1-D, and chains that change the layout on the way."""
+    made = {}
+    grouped = made["grouped"] = ModelMaker(1, 4, 7, 6)
+    grouped.conv(6, 2, group=2, pads=[1, 0, 2, 1], strides=[2, 1])
+    depthwise = made["depthwise"] = ModelMaker(1, 5, 8, 7)
+    depthwise.conv(5, 1, group=5, pads=[1, 1, 1, 1], strides=[2, 2])
+    multiplier = made["depthwise_multiplier"] = ModelMaker(1, 3, 6, 6)
+    multiplier.conv(6, 1, group=3)
+    dilated = made["dilated"] = ModelMaker(1, 2, 9, 10)
+    dilated.conv(3, 2, dilations=[2, 3], pads=[2, 3, 2, 3])
+    one_d = made["one_d"] = ModelMaker(1, 3, 16)
+    one_d.node("Conv", one_d.weight(4, 3, 5), one_d.weight(4), kernel_shape=[5], strides=[2], pads=[2, 1])
+    one_d.node("Relu")
+    one_d.node("MaxPool", kernel_shape=[2], strides=[2])
+    one_d.node("Flatten")
+    one_d.dense(3, 16)
+    chain = made["chain"] = ModelMaker(1, 2, 8, 8)
+    chain.conv(4, 2, pads=[1, 1, 1, 1])
+    chain.batch_norm(4)
+    skip = chain.node("Relu")
+    chain.conv(4, 4, pads=[1, 1, 1, 1])
+    chain.node("Add", skip)
+    chain.node("AveragePool", kernel_shape=[2, 2], strides=[2, 2])
+    chain.node("Flatten")
+    chain.dense(5, 64)
+    chain.node("Softmax", axis=-1)
+    return made
+
+
+@pytest.mark.parametrize("fold", [False, True], ids=["kept", "folded"])
+@pytest.mark.parametrize("name", sorted(small_models()))
+def test_small_model_against_onnx_evaluator(name: str, fold: bool, tmp_path: Path) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    maker = small_models()[name]
+    model = maker.model()
+    x = maker.rng.normal(size=maker.input_shape).astype(np.float32)
+    (want,) = ReferenceEvaluator(model).run(None, {"x": x})
+    got = forward(imported(model, tmp_path, fold_batchnorm=fold), x)
+    assert_matches([got.reshape(want.shape)], [want], [F32], name)
