@@ -58,6 +58,7 @@ class Import:
         self.stored = stored
         self.tensors: dict[str, Tensor] = {}
         self.dropout_seed: int | None = None
+        self.step: Value | None = None                        # number of the training step, for the masks of Dropout
         self.consts: dict[tuple[str, Dims, Dims, Dims, bool], Value] = {}
         self.views: dict[tuple[Value, Dims, Dims], Value] = {}
 

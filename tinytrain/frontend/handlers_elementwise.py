@@ -11,7 +11,7 @@ import numpy as np
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, lasting
 from tinytrain.ir.op import Op
-from tinytrain.ir.types import Value
+from tinytrain.ir.types import Role, Value
 from tinytrain.ops.activation import Clip, LeakyRelu, Relu, Sigmoid, Tanh
 from tinytrain.ops.dropout import Dropout
 from tinytrain.ops.elementwise import Add, Broadcast, Mul, Scale, Sub
@@ -73,8 +73,11 @@ def dropout(call: Call) -> Tensor:
     if not 0 <= ratio < 1:
         raise call.fail(f"its ratio is {ratio:g}, expected 0 or more and less than 1", "Check the ratio.")
     graph = call.model.graph
+    if call.model.step is None:
+        call.model.step = graph.const("dropout_step", np.zeros(1, np.int32), Role.STATE)
     layer = sum(isinstance(n.op, Dropout) for n in graph.nodes)
-    return unary(call, Dropout(ratio, call.model.dropout_seed + layer))
+    op = Dropout(ratio, call.model.dropout_seed + layer)
+    return Tensor(call.emit(op, x.value, call.model.step), x.shape, x.order)
 
 
 @handles("Add")

@@ -18,6 +18,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
+from tinytrain.ops.dropout import Advance
 
 if TYPE_CHECKING:
     import onnx
@@ -65,7 +66,8 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     result = model.tensors[exit_]
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
     output = model.view(result, result.order)
-    graph = verify(model.graph.graph([output]), "import")
+    updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
+    graph = verify(model.graph.graph([output], updates), "import")
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     return Imported(graph, _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order), onnx_input, result.shape, params)
 

@@ -57,7 +57,6 @@ def prepare(path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[st
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    _check(model, path)
     return Prepared(model, path.stem, path, digest, stored)
 
 
