@@ -20,7 +20,6 @@ from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wa
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid
-from tinytrain.ops.elementwise import Scale
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials
 
 _SCALAR = TensorType((1,))
@@ -156,14 +155,12 @@ class SoftmaxCrossEntropySoft(Loss):
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
-        logits, target = inputs
-        d_logits = d_target = None
-        if wanted[0]:
-            _, probs, total = outputs if self.probs else g.emit_all(SoftmaxCrossEntropySoft(), *inputs)
-            d_logits = g.emit(SoftmaxCrossEntropySoftGrad(), probs, target, total, name=f"d_{logits.name}")
-        if wanted[1]:
-            d_target = g.emit(Scale(-1.0), g.emit(LogSoftmax(), logits), name=f"d_{target.name}")
-        return d_logits, d_target
+        (logits, target) = inputs
+        assert not wanted[1], "a target has no gradient"
+        if not wanted[0]:
+            return None, None
+        _, probs, total = outputs if self.probs else g.emit_all(SoftmaxCrossEntropySoft(), *inputs)
+        return g.emit(SoftmaxCrossEntropySoftGrad(), probs, target, total, name=f"d_{logits.name}"), None
 
 
 @dataclass(frozen=True)
@@ -202,6 +199,17 @@ class MeanLoss(Loss):
             raise ValueError(f"target {types[1]}: {types[0]} is expected")
         return (_SCALAR,)
 
+    def gradient(self, count: int) -> Elementwise:
+        """The op over (output, target) that gives the gradient, `count` elements in all."""
+        raise NotImplementedError(self.name)
+
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        y = inputs[0]
+        assert not wanted[1], "a target has no gradient"
+        return g.emit(self.gradient(y.type.numel), *inputs, name=f"d_{y.name}") if wanted[0] else None, None
+
 
 @dataclass(frozen=True)
 class Mse(MeanLoss):
@@ -215,15 +223,8 @@ class Mse(MeanLoss):
         y, target = arrays
         return (np.mean((y - target) ** 2).reshape(1),)
 
-    def vjp(
-        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
-    ) -> tuple[Value | None, ...]:
-        y, target = inputs
-        op = MseGrad(y.type.numel)
-        return (
-            g.emit(op, y, target, name=f"d_{y.name}") if wanted[0] else None,
-            g.emit(op, target, y, name=f"d_{target.name}") if wanted[1] else None,
-        )
+    def gradient(self, count: int) -> Elementwise:
+        return MseGrad(count)
 
 
 @dataclass(frozen=True)
@@ -258,15 +259,8 @@ class SigmoidBce(MeanLoss):
         z, target = arrays
         return (np.mean(np.maximum(z, 0) - z * target + np.log1p(np.exp(-np.abs(z)))).reshape(1),)
 
-    def vjp(
-        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
-    ) -> tuple[Value | None, ...]:
-        logits, target = inputs
-        count = logits.type.numel
-        return (
-            g.emit(SigmoidBceGrad(count), logits, target, name=f"d_{logits.name}") if wanted[0] else None,
-            g.emit(Scale(-1 / count), logits, name=f"d_{target.name}") if wanted[1] else None,
-        )
+    def gradient(self, count: int) -> Elementwise:
+        return SigmoidBceGrad(count)
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,11 @@ class BatchNorm(Elementwise):
     ) -> tuple[Value | None, ...]:
         (x, gamma, beta, mean, inv_std), dy = inputs, grads[0]
         assert dy is not None
-        assert not wanted[3] and not wanted[4], "statistics are frozen"
         return (
             g.emit(BatchNormGradX(), dy, gamma, inv_std, name=f"d_{x.name}") if wanted[0] else None,
             g.emit(BatchNormGradGamma(), dy, x, mean, inv_std, name=f"d_{gamma.name}") if wanted[1] else None,
             g.emit(SumTo(beta.shape), dy, name=f"d_{beta.name}") if wanted[2] else None,
-            None,
+            None,                                         # the statistics are frozen
             None,
         )
 
