@@ -281,3 +281,11 @@ def test_same_program_same_plan() -> None:
     buffers = [Buffer(i, int(s), int(s + d), int(n), 8) for i, (s, d, n) in enumerate(zip(starts, lengths, sizes, strict=True))]
     greedy = dataclasses.replace(place(buffers), proven_optimal=False)
     assert improve(buffers, greedy, 0.5) == improve(buffers, greedy, 0.5)
+
+
+def test_value_that_replaces_two_stands_in_one_and_is_copied_to_the_other() -> None:
+    g = Builder("both")
+    a, b = (param(g, name, 4, Role.STATE) for name in "ab")
+    new = g.emit(same(a), a)
+    plan = plan_one(g.graph([], {a: new, b: new}))
+    assert plan.root(new) is a and plan.copies == ((b, new),)
