@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -66,15 +65,11 @@ class Axis:
         """Some tap of some position reads padding."""
         return self.before > 0 or self.element(self.positions - 1, self.taps - 1) >= self.size
 
-    def _live(self, position: int, tap: int) -> bool:
-        return 0 <= self.element(position, tap) < self.size
-
     @property
     def barren(self) -> bool:
         """Some position, or some tap, reads nothing but padding."""
-        return not all(any(self._live(p, t) for t in range(self.taps)) for p in range(self.positions)) or not all(
-            any(self._live(p, t) for p in range(self.positions)) for t in range(self.taps)
-        )
+        live = [[0 <= self.element(p, t) < self.size for t in range(self.taps)] for p in range(self.positions)]
+        return not (all(map(any, live)) and all(map(any, zip(*live, strict=True))))
 
     @property
     def inner(self) -> Pair:
@@ -83,7 +78,12 @@ class Axis:
         first = -(-self.before // self.stride)
         return first, max(first, min(self.positions, last))
 
-    @cached_property
+    def reached_by(self, element: int) -> tuple[int, ...]:
+        """The live taps of the gradient of an element: those that some position reads it with."""
+        ends = [(tap, element + self.before - tap * self.dilation) for tap in range(self.taps)]
+        return tuple(tap for tap, at in ends if at % self.stride == 0 and 0 <= at // self.stride < self.positions)
+
+    @property
     def step(self) -> Pair:
         """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
         common = int(np.gcd(self.stride, self.dilation))
@@ -170,14 +170,26 @@ def split(n: int, best: int) -> int:
     return next((t for t in (best, best + 1, best - 1) if n % t == 0), best)
 
 
-def _run(length: int) -> int:
+def _run(length: int, most: int = 4) -> int:
     """How many steps of a run of a multiple of `length` are unrolled."""
-    return next(u for u in (4, 3, 2, 1) if length % u == 0)
+    return next(u for u in range(most, 0, -1) if length % u == 0)
+
+
+def side_by_side(pixels: int, shared: int, own: int, products: int) -> int:
+    """Of a row of pixels, how many to take at once (1 to 4): a group loads `shared` operands, each pixel `own`, and does `products`."""
+    def instructions(n: int) -> int:
+        return pixels // n * (shared + n * (own + 2 * products)) + pixels % n * (shared + own + 2 * products)
+
+    return min(range(1, 5), key=instructions)
 
 
 @dataclass(frozen=True)
 class _Conv(Windowed):
     group: int = 1
+
+    @property
+    def window(self) -> tuple[Pair, Pad, Pair, int]:
+        return self.stride, self.pad, self.dilation, self.group
 
     def of(self, x: Sequence[int], w: Sequence[int]) -> Geometry:
         """For a map (H, W, C) and a weight (K, R, S, C/group)."""
@@ -202,11 +214,14 @@ class _Conv(Windowed):
 
 
 def _forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
-    # PW neighbouring pixels times KT output channels: PW + KT loads feed PW·KT products
-    g = op.geometry(*types)
-    joined = g.group == 1 and g.cols.dilation == 1
+    # PW neighbouring pixels times KT output channels: PW + KT loads feed PW·KT products, all sums stay in registers
+    g = op.geometry(*types).lined_up
     run = g.C // g.group
-    return {"PW": 2, "KT": split(g.K // g.group, 4), "U": _run(run), "UI": _run(run * g.cols.taps if joined else run)}
+    whole = run * g.cols.taps if g.group == 1 and g.cols.dilation == 1 else run
+    first, last = g.cols.inner
+    k = split(g.K // g.group, 4)
+    pixels = side_by_side(last - first, k, 1, k)
+    return {"PW": pixels, "KT": k, "U": _run(run), "UI": _run(whole, 4 if pixels < 3 else 1 if pixels == 4 else 2)}
 
 
 @dataclass(frozen=True)
@@ -241,17 +256,31 @@ class Conv2d(_Conv):
     ) -> tuple[Value | None, ...]:
         (x, w), dy = inputs, grads[0]
         assert dy is not None
-        same = (self.stride, self.pad, self.dilation, self.group)
         return (
-            g.emit(Conv2dGradX(*same, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(Conv2dGradW(*same, kernel=w.shape[1:3]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(Conv2dGradX(*self.window, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
+            g.emit(Conv2dGradW(*self.window, kernel=w.shape[1:3]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
         )
 
 
 def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
-    # CT input channels are one run of a weight
-    g = op.geometry(*types)
-    return {"CT": split(g.C // g.group, 8), "U": 2 if (g.K // g.group) % 2 == 0 else 1}
+    # PW pixels, a stride apart so that they have the same live taps, times CT input channels, whose weights are one run
+    g = op.geometry(*types).lined_up
+    reached = [g.cols.reached_by(j) for j in range(g.cols.size)]
+
+    def instructions(tile: Pair) -> float:
+        pixels, c = tile
+        total = 0
+        for phase in range(g.cols.stride):
+            row, j = reached[phase :: g.cols.stride], 0
+            while j < len(row):
+                n = pixels if j + pixels <= len(row) and len(set(row[j : j + pixels])) == 1 else 1
+                total += len(row[j]) * (3 + n + c + 2 * n * c)
+                j += n
+        return total / c
+
+    run = g.C // g.group
+    pixels, c = min(((n, split(run, most)) for n, most in ((1, 8), (2, 8), (2, 4), (3, 4), (4, 4))), key=instructions)
+    return {"PW": pixels, "CT": c, "U": 2 if (g.K // g.group) % 2 == 0 and pixels * c <= 8 else 1}
 
 
 @dataclass(frozen=True)
@@ -320,8 +349,7 @@ class Conv2dGradW(_Conv):
         return (dw,)
 
 
-_Case = tuple[Conv2d, tuple[int, ...], tuple[int, ...]]
-_CASES: tuple[_Case, ...] = (
+_CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (Conv2d(pad=Pad(1, 1, 1, 1)), (8, 8, 1), (8, 3, 3, 1)),
     (Conv2d((2, 2), Pad(1, 1, 1, 1)), (8, 8, 8), (16, 3, 3, 8)),
     (Conv2d(), (1, 1, 1), (1, 1, 1, 1)),
@@ -345,17 +373,6 @@ _CASES: tuple[_Case, ...] = (
 )
 
 
-def _gradients(cases: Sequence[_Case]) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    dx, dw = [], []
-    for op, x, w in cases:
-        same = (op.stride, op.pad, op.dilation, op.group)
-        dy = op.infer(*f32(x, w))[0].shape
-        dx.append(Example(Conv2dGradX(*same, shape=x), f32(dy, w)))
-        dw.append(Example(Conv2dGradW(*same, kernel=w[1:3]), f32(dy, x)))
-    return tuple(dx), tuple(dw)
-
-
-_DX, _DW = _gradients(_CASES)
 _ONE = Pad(1, 1, 1, 1)
 Conv2d.examples = (
     *(Example(op, f32(x, w)) for op, x, w in _CASES),
@@ -364,11 +381,11 @@ Conv2d.examples = (
     Example(Conv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (4, 1, 1, 4), (4,), (5, 3, 4))),
 )
 Conv2dGradX.examples = (
-    *_DX,
+    *(Example(Conv2dGradX(*op.window, shape=x), f32(op.infer(*f32(x, w))[0].shape, w)) for op, x, w in _CASES),
     Example(Conv2dGradX((2, 2), _ONE, shape=(7, 5, 3), then=(ReluGrad(),)), f32((4, 3, 6), (6, 3, 3, 3), (7, 5, 3))),
 )
 Conv2dGradW.examples = (
-    *_DW,
+    *(Example(Conv2dGradW(*op.window, kernel=w[1:3]), f32(op.infer(*f32(x, w))[0].shape, x)) for op, x, w in _CASES),
     Example(Conv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 3), (6, 3, 3, 3), (1,))),
     Example(
         Conv2dGradW(pad=_ONE, group=2, kernel=(3, 3), then=(Sgd(momentum=0.9),)),
