@@ -119,6 +119,7 @@ UNARY: dict[str, tuple[onnx.NodeProto, Arrays, list[str]]] = {
     "tanh": (node("Tanh"), {}, ["tanh"]),
     "softmax": (node("Softmax", axis=-1), {}, ["softmax"]),
     "softmax over channels": (node("Softmax", axis=1), {}, ["transpose", "reshape", "softmax"]),
+    "softmax over the batch": (node("Softmax", axis=0), {}, ["softmax"]),
     "log softmax": (node("LogSoftmax", axis=-1), {}, ["log_softmax"]),
 }
 

@@ -47,7 +47,9 @@ class _Folding:
     def store(self, name: str, array: Array) -> None:
         from onnx import numpy_helper
 
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name)
+        # what overflows here is found by check_finite, with the name of the tensor
+        with np.errstate(over="ignore"):
+            tensor = numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name)
         if name in self.tensors:
             self.tensors[name].CopyFrom(tensor)
         else:
@@ -66,6 +68,8 @@ class _Folding:
         linear, add, weight, bias, out_axis = matched
         epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
         gamma, beta, mean, var = (self.array(name).astype(np.float64) for name in norm.input[1:])
+        if not (var + epsilon > 0).all():
+            return  # left for the importer, which says what is wrong with it
         scale = gamma / np.sqrt(var + epsilon)
         w = self.array(weight).astype(np.float64)
         along = [1] * w.ndim

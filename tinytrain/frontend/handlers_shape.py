@@ -90,4 +90,6 @@ def _along_last(call: Call, op: Op) -> Tensor:
     x = call.tensor()
     axis = call.integer("axis", -1) % len(x.shape)
     order = (*(a for a in x.order if a != axis), axis)
-    return Tensor(call.emit(op, call.view(x, order, ir_shape(x.shape, order))), call.shape, order)
+    # along the batch axis, which is not written down otherwise, it works on single elements
+    shape = ir_shape(x.shape, order) if axis else tuple(x.shape[a] for a in order)
+    return Tensor(call.emit(op, call.view(x, order, shape)), call.shape, order)
