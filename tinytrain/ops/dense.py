@@ -20,8 +20,13 @@ from tinytrain.ops.optimiser import Sgd
 
 
 def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
-    # four outputs share one operand load; eight columns of a weight row are one run in memory
+    # NR rows share each operand; KR columns of one weight row are one run in memory; KU steps of a sum are unrolled
     return {"NR": 4, "KR": 8, "KU": 4}
+
+
+def _outer_tiles(op: Fusable, dy: TensorType, x: TensorType) -> dict[str, int]:
+    # of one row no sums are kept; of more, NR x KR of them must fit the 32 registers of a single-precision FPU
+    return {"NR": 4, "KR": 8 if dy.numel == dy.shape[-1] else 4}
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class DenseGradW(Fusable):
     name = "dense_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (Kernel("dense", params=_tiles),)
+    kernels = (Kernel("dense", params=_outer_tiles),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, x = types
