@@ -87,7 +87,9 @@ def test_kernels_compile_without_warning(family: str, compiler: str, tmp_path: P
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     sources = write_program([c for c in FAMILIES[family] if not c.shared and not c.coarse], tmp_path)
-    compile_c([compiler, *WARNINGS, "-O2", "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources, "-S", "-o", "/dev/null"])
+    # gcc sees more when it optimises; the boards' builds do so with -O2
+    how = ["-fsyntax-only"] if "clang" in compiler else ["-O1", "-S", "-o", "/dev/null"]
+    compile_c([compiler, *WARNINGS, *how, "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
 @pytest.mark.parametrize("name", sorted(registry()))
@@ -102,13 +104,13 @@ def test_op_is_complete(name: str) -> None:
 
 
 def test_every_macro_belongs_to_an_op() -> None:
-    """A macro over `k` alone renders a whole function, so some op must name it; others are parts of such."""
+    """A macro over `k` alone that no other macro of its file uses renders a function: some op must name it."""
     named = {(kernel.template, kernel.macro or op.name) for op in registry().values() for kernel in op.kernels}
-    found = {
-        (path.name.removesuffix(".c.j2"), macro)
-        for path in (data_dir("codegen") / "kernels").glob("*.c.j2")
-        for macro in re.findall(r"\{%-?\s*macro\s+(\w+)\(k\)", path.read_text())
-    }
+    found = set()
+    for path in (data_dir("codegen") / "kernels").glob("*.c.j2"):
+        text = path.read_text()
+        whole = [macro for macro in re.findall(r"macro\s+(\w+)\(k\)", text) if len(re.findall(rf"\b{macro}\(", text)) == 1]
+        found |= {(path.name.removesuffix(".c.j2"), macro) for macro in whole}
     assert found - named == set(), "macros without an op"
     assert named - found == set(), "ops without a macro"
 

@@ -15,7 +15,7 @@ import numpy as np
 from tinytrain.autodiff import gradients
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Example, Loss, Want
+from tinytrain.ir.op import Example, Loss, Op, Want
 from tinytrain.ir.types import F16, F32, Array, DType, Value
 from tinytrain.reference import run
 
@@ -112,10 +112,18 @@ def random_inputs(example: Example, rng: np.random.Generator) -> list[Array]:
     return arrays
 
 
+def _active(op: Op, xs: Sequence[Value]) -> set[int]:
+    """Inputs that have a gradient: no integers, no target of a loss, and of an op with parameters its input and those alone."""
+    floats = {i for i, v in enumerate(xs) if v.type.dtype.is_float}
+    if isinstance(op, Loss):
+        return floats & {0}
+    return floats & {0, *op.parameters} if op.parameters else floats
+
+
 def check_op(example: Example, seed: int = 0, samples: int | None = 24) -> list[GradientError]:
     """The vjp of an op against central differences of its reference, in float64, for random inputs and cotangents.
 
-    Integer inputs have no gradient, nor do inputs for which the op's rule declines. A loss starts the walk: its cotangent is 1.
+    A loss starts the walk: its cotangent is 1.
     """
     rng = np.random.default_rng(seed)
     op = example.op
@@ -125,8 +133,7 @@ def check_op(example: Example, seed: int = 0, samples: int | None = 24) -> list[
     dys: list[Value | None] = [None] * len(ys)
     if not isinstance(op, Loss):
         dys = [g.input(f"dy{o}", y.shape) if y.type.dtype.is_float else None for o, y in enumerate(ys)]
-    wanted = tuple(Want() if v.type.dtype.is_float else None for v in xs)
-    dxs = op.vjp(g, xs, ys, dys, wanted)
+    dxs = op.vjp(g, xs, ys, dys, tuple(Want() if i in _active(op, xs) else None for i in range(len(xs))))
     arrays = random_inputs(example, rng)
     cotangents = [rng.normal(size=v.shape) for v in dys if v is not None]
     graph = g.graph([v for v in dxs if v is not None])
