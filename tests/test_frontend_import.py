@@ -53,6 +53,14 @@ def test_a_shared_weight_is_one_value(tmp_path: Path) -> None:
     assert len(imported.graph.stored(Role.CONST)) == 1
 
 
+def test_a_weight_shared_in_two_layouts_is_one_value(tmp_path: Path) -> None:
+    """An autoencoder with tied weights: encoder x·W, decoder h·Wᵀ."""
+    nodes = [node("MatMul", "x w", "a", "enc"), node("Tanh", "a", "b"), node("Gemm", "b w", "y", "dec", transB=1)]
+    imported = check(tmp_path, nodes, {"w": f32(6, 4)}, (1, 6))
+    assert [v.shape for v in imported.graph.stored(Role.CONST)] == [(4, 6)]
+    assert op_names(imported) == ["dense", "tanh", "transpose", "dense"]
+
+
 def test_dropout_is_real_when_asked(tmp_path: Path) -> None:
     nodes = [node("Dropout", "x r", "a", "d1"), node("Relu", "a", "b"), node("Dropout", "b", "y", "d2")]
     onnx.save(model_of(nodes, {"r": scalar(0.25)}, (1, 4)), tmp_path / "m.onnx")

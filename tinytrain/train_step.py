@@ -47,7 +47,7 @@ def losses() -> dict[str, type[Loss]]:
 def inference(graph: Graph) -> Graph:
     """The forward graph without what only training has (Dropout)."""
     identity = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.op.training_only}
-    return graph.substitute(identity, [n for n in graph.nodes if not n.op.training_only])
+    return graph.substitute(identity, [n for n in graph.nodes if not n.op.training_only]).replace(updates={})
 
 
 def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser) -> Program:

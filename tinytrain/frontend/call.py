@@ -163,9 +163,19 @@ class Call:
         ir = tuple(shape[a] for a in perm) or (1,) if ir is None else ir
         key = (name, shape, perm, ir, trained)
         if key not in self.model.consts:
-            data = source.to_ir(array, ir)
-            self.model.consts[key] = self.model.graph.const(name, data, source=source if trained else None)
+            first = next((v for (other, *_), v in self.model.consts.items() if other == name and v.source), None)
+            if first is not None and trained:
+                return self._laid_out_anew(first, shape, perm, ir)
+            self.model.consts[key] = self.model.graph.const(name, source.to_ir(array, ir), source=source if trained else None)
         return self.model.consts[key]
+
+    def _laid_out_anew(self, value: Value, shape: Dims, perm: Dims, ir: Dims) -> Value:
+        """A weight that two layers share in different layouts stays one value, so that both train the same numbers."""
+        assert value.source is not None
+        have = Tensor(value, value.source.shape, value.source.perm)
+        if have.shape != shape:
+            have = Tensor(self.view(have, plain(have.shape)), shape, plain(shape))
+        return self.view(have, perm, ir)
 
     def view(self, tensor: Tensor, order: Dims, shape: Dims | None = None) -> Value:
         return self.model.view(tensor, order, shape)

@@ -66,6 +66,7 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     result = model.tensors[exit_]
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
     output = model.view(result, result.order)
+    model.graph.origin = "dropout"
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
     graph = verify(model.graph.graph([output], updates), "import")
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
