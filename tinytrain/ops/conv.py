@@ -159,6 +159,12 @@ class Windowed(Fusable):
         """Of the op without its epilogue; ValueError where the inputs do not fit."""
         raise NotImplementedError(self.name)
 
+    def against(self, dy: TensorType, g: Geometry) -> Geometry:
+        """g, if dy is a gradient of its result."""
+        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
+            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
+        return g
+
     def cost(self, *types: TensorType) -> Cost:
         return Cost(macs=self.geometry(*types).macs)
 
@@ -202,11 +208,6 @@ class _Conv(Windowed):
                 "the groups must split both evenly"
             )
         return Geometry(rows, cols, x[2], w[0], self.group)
-
-    def _against(self, dy: TensorType, g: Geometry) -> Geometry:
-        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
-            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
-        return g
 
     def _grouped(self, a: Array) -> Array:
         """(H, W, n) -> (group, H·W, n/group)"""
@@ -295,7 +296,7 @@ class Conv2dGradX(_Conv):
     kernels = (Kernel("conv2d", params=_grad_x_tiles),)
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self._against(types[0], self.of(self.shape, types[1].shape))
+        return self.against(types[0], self.of(self.shape, types[1].shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -334,7 +335,7 @@ class Conv2dGradW(_Conv):
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
-        return self._against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
+        return self.against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)

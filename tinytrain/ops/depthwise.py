@@ -21,9 +21,14 @@ from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
 
 
-def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
-    # two neighbouring pixels share the weights of four channels; a gradient has one sum per channel and takes more of them
-    return {"PW": 2, "CT": split(a.shape[-1], 4), "CG": split(a.shape[-1], 8)}
+def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
+    # two pixels share the weights of four channels
+    return {"PW": 2, "CT": split(types[0].shape[-1], 4)}
+
+
+def _weight_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
+    # nothing is shared: eight channels spread the cost of the loops
+    return {"CT": split(types[0].shape[-1], 8)}
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,6 @@ class _Depthwise(Windowed):
         rows, cols = self.axes(x, w[:2])
         return Geometry(rows, cols, x[2], x[2], x[2])
 
-    def _against(self, dy: TensorType, g: Geometry) -> Geometry:
-        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
-            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
-        return g
-
 
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise):
@@ -50,7 +50,7 @@ class DepthwiseConv2d(_Depthwise):
     args = ("x", "w")
     parameters = {1: "weight"}
     differentiable = True
-    kernels = (Kernel("depthwise", params=_tiles),)
+    kernels = (Kernel("depthwise", params=_pixel_tiles),)
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.of(types[0].shape, types[1].shape)
@@ -88,10 +88,10 @@ class DepthwiseConv2dGradX(_Depthwise):
     name = "depthwise_conv2d_grad_x"
     args = ("dy", "w")
     results = ("dx",)
-    kernels = (Kernel("depthwise", params=_tiles),)
+    kernels = (Kernel("depthwise", params=_pixel_tiles),)
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self._against(types[0], self.of(self.shape, types[1].shape))
+        return self.against(types[0], self.of(self.shape, types[1].shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -114,11 +114,11 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (Kernel("depthwise", params=_tiles),)
+    kernels = (Kernel("depthwise", params=_weight_tiles),)
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
-        return self._against(dy, self.of(x.shape, (*self.kernel, x.shape[-1])))
+        return self.against(dy, self.of(x.shape, (*self.kernel, x.shape[-1])))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
