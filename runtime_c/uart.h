@@ -9,4 +9,12 @@
 
 void tt_uart_start(void);
 
+/* Some 20 turns between two looks at a status register: on an emulator each look takes the lock that an arriving byte needs. */
+static inline void tt_uart_pause(void)
+{
+    for (uint32_t i = 0; i < 20; ++i) {
+        __asm volatile("");
+    }
+}
+
 #endif

@@ -13,13 +13,14 @@
 void tt_uart_start(void)
 {
     LINE_CONTROL = 3; /* 8 data bits, 1 stop bit; the boot code's baud rate stays */
-    FIFO_CONTROL = 7; /* FIFOs on and empty */
-    (void)DATA;       /* drop what came before */
+    FIFO_CONTROL = 0xC7; /* FIFOs on, empty, 14 bytes deep before the sender is held back */
+    (void)DATA;          /* drop what came before */
 }
 
 int tt_port_get(void)
 {
     while ((LINE_STATUS & 1u) == 0u) {
+        tt_uart_pause();
     }
     return DATA;
 }

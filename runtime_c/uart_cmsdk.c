@@ -19,6 +19,7 @@ void tt_uart_start(void)
 int tt_port_get(void)
 {
     while ((STATE & 2u) == 0u) {
+        tt_uart_pause();
     }
     return (int)(DATA & 0xFFu);
 }

@@ -19,6 +19,7 @@ void tt_uart_start(void)
 int tt_port_get(void)
 {
     while ((SR & (UINT32_C(1) << 5)) == 0u) {
+        tt_uart_pause();
     }
     return (int)(DR & 0xFFu);
 }

@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
+from typing import IO
 
 from tinytrain.errors import DeviceError, ToolError
 
@@ -26,15 +26,15 @@ class ProcessTransport:
 
     def __init__(self, name: str, command: Sequence[str], lifetime: float = LIFETIME_SECONDS) -> None:
         self.name = name
+        program = shutil.which(command[0])
+        if program is None:
+            raise ToolError(f"{command[0]} is not an executable program; it speaks for {name}.", hint="Build the project again.")
         guard = ["timeout", "--kill-after=5", f"{lifetime:g}"] if shutil.which("timeout") else []
         self._errors = tempfile.TemporaryFile()           # noqa: SIM115 - lives as long as the process
-        try:
-            self._process = subprocess.Popen(
-                [*guard, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, start_new_session=True
-            )
-        except OSError as error:
-            self._errors.close()
-            raise ToolError(f"{Path(command[0]).name} could not be started: {error.strerror}.", hint="See `tinytrain doctor`.") from None
+        self._process = subprocess.Popen(
+            [*guard, program, *command[1:]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, start_new_session=True,
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
@@ -45,7 +45,7 @@ class ProcessTransport:
     def write(self, data: bytes, deadline: float) -> None:
         left = memoryview(data)
         while left:
-            if not self._wait(self._to.fileno(), select.POLLOUT, deadline):
+            if not self._wait(self._to, select.POLLOUT, deadline):
                 raise DeviceError(f"{self.name} does not take any more bytes.", hint="Give it longer with --timeout, or start again.")
             try:
                 left = left[os.write(self._to.fileno(), left) :]
@@ -55,7 +55,7 @@ class ProcessTransport:
                 raise self._gone() from None
 
     def read(self, deadline: float) -> bytes:
-        while self._wait(self._from.fileno(), select.POLLIN, deadline):
+        while self._wait(self._from, select.POLLIN, deadline):
             try:
                 data = os.read(self._from.fileno(), _CHUNK)
             except BlockingIOError:
@@ -71,11 +71,11 @@ class ProcessTransport:
         self._from.close()
         self._errors.close()
 
-    def _wait(self, fd: int, event: int, deadline: float) -> bool:
-        if self._to.closed:
+    def _wait(self, pipe: IO[bytes], event: int, deadline: float) -> bool:
+        if pipe.closed:
             raise DeviceError(f"The connection to {self.name} is closed already.", hint="Open a new session.")
         poll = select.poll()
-        poll.register(fd, event)
+        poll.register(pipe.fileno(), event)
         return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
     def _gone(self) -> DeviceError:
