@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.verify import verify
 from tinytrain.passes.absorb_transposes import absorb_transposes
-from tinytrain.passes.drop_dead import drop_dead
+from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
+from tinytrain.passes.sink_views import sink_views
 
 Pass = Callable[[Graph], Graph]
 
 # on the forward graph, before parameters get their place in memory
-FORWARD: tuple[Pass, ...] = (absorb_transposes, drop_dead)
+FORWARD: tuple[Pass, ...] = (absorb_transposes, drop_dead_nodes)
 
 # on each entry point of the program
-DEFAULT: tuple[Pass, ...] = (drop_dead, pack_masks, fuse_epilogues)
+DEFAULT: tuple[Pass, ...] = (drop_dead, pack_masks, sink_views, fuse_epilogues)
 
 
 def run(graph: Graph, passes: Sequence[Pass]) -> Graph:

@@ -30,7 +30,7 @@ def pack_masks(graph: Graph) -> Graph:
         if not isinstance(node.op, OutputGrad):
             continue
         dy, y = node.inputs
-        late = [n for n in readers[y] if position[id(n)] > turn]
+        late = [n for n in _readers(y, readers) if position[id(n)] > turn]
         masks = node.op.as_mask()
         if late != [node] or y in kept or not masks:
             continue
@@ -47,3 +47,11 @@ def pack_masks(graph: Graph) -> Graph:
         nodes.append(changed.get(id(node), node))
         nodes += [after[v] for v in node.outputs if v in after]
     return graph.replace(nodes=tuple(nodes))
+
+
+def _readers(value: Value, readers: dict[Value, list[Node]]) -> list[Node]:
+    """Who reads the memory of a value, also by another name."""
+    found: list[Node] = []
+    for node in readers[value]:
+        found += _readers(node.outputs[0], readers) if node.op.view else [node]
+    return found
