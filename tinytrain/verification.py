@@ -31,7 +31,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return self.declined is None and all(e.relative <= LIMITS[self.oracle] for e in self.errors)
+        return self.declined is None and all(e.compared and e.relative <= LIMITS[self.oracle] for e in self.errors)
 
     @property
     def text(self) -> str:
