@@ -16,6 +16,10 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile("short")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew in place of comparing with them")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with models/ and sets/, which is not part of this repository."""

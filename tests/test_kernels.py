@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import kernel_cases
 import pytest
 from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, write_program
 from kernel_runs import board_results, compile_c, host_results
@@ -16,6 +17,7 @@ from kernel_runs import board_results, compile_c, host_results
 from tinytrain.board import Board, board_names, load_board
 from tinytrain.checks import assert_matches
 from tinytrain.ir.op import Elementwise, registry
+from tinytrain.kernels import KernelCall, render
 from tinytrain.paths import data_dir
 
 FAMILIES = families(all_cases())
@@ -51,14 +53,18 @@ def emulated() -> list[Board]:
     return [board for board in map(load_board, board_names()) if board.machine]
 
 
-@pytest.mark.parametrize("board", emulated(), ids=lambda board: board.name)
-def test_board_equals_host(board: Board, cache: Path, host_c: Callable[[Case], str]) -> None:
-    """All portable kernels in one firmware: outputs are bit for bit those of the host, and nothing around them is touched."""
+def skip_without_tools(board: Board) -> None:
     for tool in (board.machine[0], "make"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     if not any(map(shutil.which, board.toolchain.cc)):
         pytest.skip(f"{board.toolchain.package} is not installed")
+
+
+@pytest.mark.parametrize("board", emulated(), ids=lambda board: board.name)
+def test_board_equals_host(board: Board, cache: Path, host_c: Callable[[Case], str]) -> None:
+    """All portable kernels in one firmware: outputs are bit for bit those of the host, and nothing around them is touched."""
+    skip_without_tools(board)
     cases = [case for case in all_cases() if not host_c(case).startswith("error")]
     got = board_results(cases, board, cache)
     missing = [str(case) for case in cases if str(case) not in got]
@@ -81,14 +87,16 @@ def _bits_differ(case: Case, got: str, want: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "clang-19"])
+@pytest.mark.parametrize("kind", ["gcc", "clang"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_kernels_compile_without_warning(family: str, compiler: str, tmp_path: Path) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
+def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path) -> None:
+    names = [kind, *(f"{kind}-{version}" for version in range(19, 13, -1))]
+    compiler = next((name for name in names if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip(f"{kind} is not installed")
     sources = write_program([c for c in FAMILIES[family] if not c.shared and not c.coarse], tmp_path)
     # gcc sees more when it optimises; the boards' builds do so with -O2
-    how = ["-fsyntax-only"] if "clang" in compiler else ["-O1", "-S", "-o", "/dev/null"]
+    how = ["-fsyntax-only"] if kind == "clang" else ["-O1", "-S", "-o", "/dev/null"]
     compile_c([compiler, *WARNINGS, *how, "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
@@ -125,3 +133,34 @@ def test_case_names_are_unique() -> None:
     names = [str(case) for case in all_cases()]
     assert len(names) == len(set(names))
     assert cases_header(all_cases()[:3]) == cases_header(all_cases()[:3])
+
+
+def relus() -> list[Case]:
+    return [case for case in FAMILIES["elementwise"] if case.op.name == "relu" and not case.shared]
+
+
+@pytest.fixture
+def one_element_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of seven elements compute eight."""
+
+    def spoilt(call: KernelCall, symbol: str) -> str:
+        return render(call, symbol).replace("i < 7;", "i < 8;")
+
+    monkeypatch.setattr(kernel_cases, "render", spoilt)
+
+
+@pytest.mark.usefixtures("one_element_too_many")
+def test_overrun_is_seen_on_the_host(tmp_path: Path) -> None:
+    results = host_results(relus(), tmp_path)
+    seven = {str(case) for case in relus() if case.outputs[0].numel == 7}
+    assert seven and {name for name, value in results.items() if value.startswith("error")} == seven
+    assert all("heap-buffer-overflow" in results[name] for name in seven)
+
+
+@pytest.mark.usefixtures("one_element_too_many")
+def test_overrun_is_seen_on_a_board(tmp_path: Path) -> None:
+    board = load_board("mps2-an385")
+    skip_without_tools(board)
+    results = board_results(relus(), board, tmp_path)
+    seven = {str(case) for case in relus() if case.outputs[0].numel == 7}
+    assert {name for name, value in results.items() if value.startswith("error")} == seven

@@ -166,7 +166,8 @@ def infer(project: Path, data: Path, learned: bool, limit: int | None, output: P
 @main.command()
 @MODEL
 @model_options
-@click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True, help="What the gradients are compared with.")
+@click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True,
+              help="What the gradients are compared with.")
 @click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
 def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
     """Check the gradients of MODEL: against central differences in float64, or against TVM."""

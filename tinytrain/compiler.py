@@ -182,7 +182,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
             "proven_optimal": plan.proven_optimal,
             "entries": {
-                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order} for key, p in plan.entries.items()
+                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order}
+                for key, p in plan.entries.items()
             },
         },
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),

@@ -88,7 +88,8 @@ def train_epoch(session: Session, samples: Dataset, held: Dataset | None, number
         total += session.train_step(samples.x[i], samples.y[i]).loss
         progress.advance(f"loss {total / done:.4f}")
         if not np.isfinite(total):
-            raise DeviceError(f"The loss is {total} after {done} samples of epoch {number}.", hint="Train with a lower learning rate (--lr).")
+            message = f"The loss is not finite after {done} samples of epoch {number}; what was learned in this epoch is dropped."
+            raise DeviceError(message, hint="Train with a lower learning rate (--lr).")
     accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
     return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began)
 

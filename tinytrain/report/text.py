@@ -55,7 +55,8 @@ def boards_text() -> str:
     for name in board_names():
         board = load_board(name)
         size = {m.kind: f"{m.bytes // 1024:,} KB" for m in reversed(board.memories)}
-        rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), board.machine[0] if board.machine else "-"])
+        emulator = board.machine[0] if board.machine else "-"
+        rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), emulator])
     return table(rows)
 
 

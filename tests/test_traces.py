@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ten training steps: NumPy = host twin within tolerance, host twin = every emulated board bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tinytrain import zoo
+from tinytrain.board import board_names, load_board
+from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.golden import Golden, golden_vectors
+from tinytrain.ir.types import Array
+from tinytrain.project import Project
+from tinytrain.train_step import Optimiser
+
+BOARDS = [name for name in board_names() if name != "host"]
+STEPS = 10
+CASES = {
+    "mlp": (Optimiser(0.01), "full"),
+    "cnn": (Optimiser(0.005, momentum=0.9, weight_decay=1e-4), "full"),
+    "cnn-last": (Optimiser(0.01, accumulate=3), "last:2"),
+    "cnn-bias": (Optimiser(0.01, momentum=0.5, nesterov=True), "bias"),
+}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a device did: output of the first sample, loss of each step, parameters and optimiser state after the last."""
+
+    output: Array
+    losses: Array
+    stored: dict[str, Array]
+
+
+def compiled(model: Path, board: str, optimiser: Optimiser, scheme: str = "full") -> Compiled:
+    return compile_model(model, Options(board=board, scheme=scheme, optimiser=optimiser))
+
+
+def trace(program: Compiled, golden: Golden, folder: Path) -> Trace:
+    write(program, folder)
+    with Project.open(folder).session(timeout=120) as session:
+        output = session.infer(golden.x[0])
+        losses = [session.train_step(x, target).loss for x, target in zip(golden.x, golden.target, strict=True)]
+        return Trace(output, np.array(losses, np.float32), session.get_params())
+
+
+def need(board: str) -> None:
+    tools = load_board(board)
+    missing = [names for names in (tools.toolchain.cc, tools.machine[:1]) if names and not any(map(shutil.which, names))]
+    if missing:
+        pytest.skip(f"{board} needs {missing[0][0]}")
+
+
+def model_file(case: str, folder: Path) -> Path:
+    name = case.split("-")[0]
+    onnx.save(zoo.model(name), folder / f"{name}.onnx")
+    return folder / f"{name}.onnx"
+
+
+@pytest.fixture(scope="module", params=CASES)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Golden, Trace, Path]:
+    """(case, golden vectors, trace of the host twin, model file)."""
+    folder = tmp_path_factory.mktemp("host")
+    model = model_file(request.param, folder)
+    program = compiled(model, "host", *CASES[request.param])
+    golden = golden_vectors(program.program, STEPS)
+    return request.param, golden, trace(program, golden, folder / "project"), model
+
+
+def assert_reference(found: Trace, golden: Golden) -> None:
+    np.testing.assert_allclose(found.output, golden.output.reshape(-1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.losses, golden.losses, rtol=1e-4, atol=1e-5)
+
+
+def assert_same_bits(found: Trace, twin: Trace) -> None:
+    np.testing.assert_array_equal(found.output, twin.output)
+    np.testing.assert_array_equal(found.losses, twin.losses)
+    assert found.stored.keys() == twin.stored.keys()
+    for name, array in twin.stored.items():
+        np.testing.assert_array_equal(found.stored[name], array, err_msg=name)
+
+
+def test_host_twin_equals_the_reference(host: tuple[str, Golden, Trace, Path]) -> None:
+    _, golden, twin, _ = host
+    assert_reference(twin, golden)
+    assert len(set(twin.losses.tolist())) == STEPS, "the losses do not move: nothing was learned"
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_board_equals_the_host_twin_bit_for_bit(board: str, host: tuple[str, Golden, Trace, Path], tmp_path: Path) -> None:
+    need(board)
+    case, golden, twin, model = host
+    assert_same_bits(trace(compiled(model, board, *CASES[case]), golden, tmp_path / "project"), twin)
+
+
+@pytest.mark.parametrize(("name", "board"), [("mlperf_ic_resnet8_bn", "mps2-an500"), ("mlperf_kws_dscnn_bn", "mps2-an386")])
+def test_trained_model_in_the_emulator_equals_the_reference(name: str, board: str, shared_data: Path, tmp_path: Path) -> None:
+    """Real networks with batch norm: ten full steps on an emulated board, on the twin, and in NumPy."""
+    need(board)
+    model = shared_data / "models" / f"{name}.onnx"
+    optimiser = Optimiser(1e-4)
+    twin = compiled(model, "host", optimiser)
+    golden = golden_vectors(twin.program, STEPS)
+    on_host = trace(twin, golden, tmp_path / "host")
+    assert_reference(on_host, golden)
+    assert_same_bits(trace(compiled(model, board, optimiser), golden, tmp_path / "board"), on_host)
+
+
+def test_instruction_counts_repeat(tmp_path: Path) -> None:
+    need("mps2-an386")
+    model = model_file("mlp", tmp_path)
+    write(compiled(model, "mps2-an386", Optimiser()), tmp_path / "project")
+    project = Project.open(tmp_path / "project")
+    counts = []
+    for _ in range(2):
+        with project.session(icount=True) as session:
+            counts.append([session.train_step(np.ones(64), np.int32(1)).instructions for _ in range(2)])
+    assert counts[0] == counts[1]
+    assert counts[0][1] is not None and counts[0][1] > 10_000
