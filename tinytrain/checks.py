@@ -52,7 +52,7 @@ def first_difference(got: Array, want: Array, dtype: DType) -> str | None:
     at = tuple(int(i) for i in wrong[0])
     here, expected = np.atleast_1d(got)[at], np.atleast_1d(want)[at]
     gap = np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64))
-    return f"at {at}: got {here!r}, expected {expected!r}; {len(wrong)} of {want.size} elements differ, by up to {np.nanmax(gap):.3g}"
+    return f"at {at}: got {here!r}, expected {expected!r}; {len(wrong)} of {want.size} elements differ, by up to {gap.max():.3g}"
 
 
 def assert_matches(got: Sequence[Array], want: Sequence[Array], dtypes: Sequence[DType], what: str = "") -> None:
