@@ -21,7 +21,7 @@ def entries_text(compiled: Compiled) -> str:
 
 
 def last_kernel(header: str) -> str:
-    """The last function of a kernel header, with its comment: here a weight gradient that runs into the SGD step."""
+    """The last function of a kernel header, with its comment: here the SGD step of a bias."""
     return header[header.rindex("/* ") : header.rindex("#endif")]
 
 
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, str, Callable[[Compiled], str]]] = {
     "cnn_last1.txt": ("cnn", "last:1", entries_text),
     "mlp_bias.txt": ("mlp", "bias", entries_text),
     "mlp_full.c": ("mlp", "full", lambda compiled: compiled.files["mlp.c"]),
-    "mlp_update_kernel.c": ("mlp", "last:1", lambda compiled: last_kernel(compiled.files["mlp_kernels.h"])),
+    "mlp_sgd_kernel.c": ("mlp", "last:1", lambda compiled: last_kernel(compiled.files["mlp_kernels.h"])),
 }
 
 

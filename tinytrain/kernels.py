@@ -138,7 +138,7 @@ class KernelContext:
             lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in zip(outs, results, op.expr(*operands), strict=True)]
             flowing = outs[0]
         lines += [f"{pointer}[{i}] = {name};" for pointer, name in zip(self.out_names, results, strict=True)]
-        return "{ " + "\n".join(lines) + " }"
+        return "\n".join(["{", *lines, "}"])
 
     @property
     def by_channel(self) -> bool:
