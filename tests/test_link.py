@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -258,6 +262,36 @@ def test_closing_ends_the_process_and_only_once(opened: Opener) -> None:
         os.kill(pid, 0)
     with pytest.raises(DeviceError, match="The connection to the host twin is closed already"):
         session.infer(X)
+
+
+def test_firmware_of_another_board(firmware: Callable[[str], Path]) -> None:
+    with pytest.raises(DeviceError, match=r"The firmware on the host twin was built for board host, expected riscv-virt\."):
+        Session(start_twin(firmware("host") / "build" / "fake.elf"), load_board("riscv-virt"))
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
+def test_an_emulator_does_not_outlive_a_killed_python(firmware: Callable[[str], Path]) -> None:
+    """The emulator would spin for ever: nothing tells its firmware that nobody is listening."""
+    program = (
+        "import sys, time; from pathlib import Path; from tinytrain.board import load_board\n"
+        "from tinytrain.device.session import open_session\n"
+        "session = open_session(Path(sys.argv[1]), load_board('netduinoplus2'))\n"
+        "print(session.link.transport._process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(firmware("netduinoplus2"))], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        group = int(parent.stdout.readline())
+        os.killpg(group, 0)
+        parent.kill()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("the emulator went on")
 
 
 def test_what_does_not_speak_the_protocol() -> None:

@@ -22,7 +22,10 @@ _CHUNK = 1 << 16
 
 
 class ProcessTransport:
-    """Starts `command` in a process group of its own; `close`, the end of this object or of Python ends the whole group."""
+    """Starts `command` in a process group of its own; `close`, the end of this object or of Python ends the whole group.
+
+    Where setpriv is there (Linux), that holds for the end of the thread that opened it too, and when Python is killed.
+    """
 
     def __init__(self, name: str, command: Sequence[str], lifetime: float = LIFETIME_SECONDS) -> None:
         self.name = name
@@ -30,6 +33,8 @@ class ProcessTransport:
         if program is None:
             raise ToolError(f"{command[0]} is not an executable program; it speaks for {name}.", hint="Build the project again.")
         guard = ["timeout", "--kill-after=5", f"{lifetime:g}"] if shutil.which("timeout") else []
+        if guard and shutil.which("setpriv"):
+            guard = ["setpriv", "--pdeathsig", "TERM", *guard]
         self._errors = tempfile.TemporaryFile()           # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [*guard, program, *command[1:]],
@@ -83,7 +88,7 @@ class ProcessTransport:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         self._errors.seek(0)
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip() and "warning:" not in line]
         said = f" It said: {lines[0].strip()}" if lines else ""
         return DeviceError(
             f"{self.name} has ended by itself (exit code {self._process.returncode}).{said}",

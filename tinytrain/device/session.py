@@ -84,6 +84,11 @@ class Session:
         self.link = Link(transport, timeout)
         try:
             self.info = self.hello()
+            if self.info.board != board.name:
+                raise DeviceError(
+                    f"The firmware on {transport.name} was built for board {self.info.board}, expected {board.name}.",
+                    hint="Build the project again.",
+                )
             self._params = self._list_params()
         except BaseException:
             self.link.close()
