@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graphs and C of the built-in models, word for word. After a wanted change: make test ARGS="--update-golden -k golden", then read the diff."""
+"""Graphs and C of the built-in models, word for word.
+
+After a wanted change: `make test ARGS="--update-golden -k golden"`, then read the diff.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ CASES: dict[str, tuple[str, str, Callable[[Compiled], str]]] = {
     "cnn_full.txt": ("cnn", "full", entries_text),
     "cnn_last1.txt": ("cnn", "last:1", entries_text),
     "mlp_bias.txt": ("mlp", "bias", entries_text),
-    "mlp_full.c": ("mlp", "full", lambda compiled: compiled.files["mlp.c"]),
-    "mlp_sgd_kernel.c": ("mlp", "last:1", lambda compiled: last_kernel(compiled.files["mlp_kernels.h"])),
+    "mlp_full_c.txt": ("mlp", "full", lambda compiled: compiled.files["mlp.c"]),
+    "mlp_sgd_kernel_c.txt": ("mlp", "last:1", lambda compiled: last_kernel(compiled.files["mlp_kernels.h"])),
 }
 
 

@@ -179,6 +179,19 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
         sys.exit(1)
 
 
+@main.command("model")
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+def model_command(name: str, output: Path, seed: int) -> None:
+    """Write a small untrained model to try things on: mlp (64-32-16-10) or cnn (8x8 images, 10 classes)."""
+    from tinytrain import zoo
+    from tinytrain.atomic import write_bytes
+
+    write_bytes(output, zoo.model(name, seed).SerializeToString())
+    click.echo(f"model      {output}")
+
+
 @main.command()
 def boards() -> None:
     """List the boards."""
