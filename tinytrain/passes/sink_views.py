@@ -25,7 +25,7 @@ def sink_views(graph: Graph) -> Graph:
         view = made.get(node.inputs[0]) if node.inputs else None
         sinks = (
             view is not None and isinstance(view.op, Reshape) and view in g.nodes
-            and readers[node.inputs[0]] == 1 and node.inputs[0] not in kept and _same_shaped(node)
+            and readers[node.inputs[0]] == 1 and node.inputs[0] not in kept and _same_shaped(node) and _fits(node, view.inputs[0])
         )
         if view is not None and sinks:
             g.nodes.remove(view)
@@ -41,6 +41,16 @@ def _same_shaped(node: Node) -> bool:
     """One output, and each operand like it or a single element: the shape then only counts elements."""
     shape = node.inputs[0].shape
     return isinstance(node.op, Elementwise) and len(node.outputs) == 1 and all(v.shape == shape or v.type.numel == 1 for v in node.inputs)
+
+
+def _fits(node: Node, before: Value) -> bool:
+    """Whether the op takes its operands in the shape before the view: a single element there need not be one per channel any more."""
+    kinds = [v.type if v.type.numel == 1 else dataclasses.replace(v.type, shape=before.shape) for v in node.inputs[1:]]
+    try:
+        node.op.infer(before.type, *kinds)
+    except ValueError:
+        return False
+    return True
 
 
 def _swapped(g: Builder, view: Node, node: Node) -> Node:
