@@ -8,6 +8,7 @@ on-device training on the same model, board and compiler.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,7 @@ def main() -> int:
             f"than {other.instructions:,};   {record.ram_bytes:>6,} B of RAM in all, {other.ram_bytes / record.ram_bytes:.1f} times less "
             f"than {other.ram_bytes:,} (arena {record.arena_bytes:,}, stack {record.stack_bytes:,});   {record.flash_bytes:,} B of flash"
         )
-    print(f"\n{RESULTS}")
+    print(f"\n{os.path.relpath(RESULTS)}")
     return 0
 
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cortex-M (Armv7-M, Armv8-M): vectors, FPU, SysTick as a 64-bit counter, faults. */
+/* Cortex-M (Armv7-M, Armv8-M): vectors, FPU, SysTick as a 64-bit counter, sleep until a byte comes, faults. */
 #include "tt_port.h"
 #include "tt_start.h"
 #include "uart.h"
@@ -13,6 +13,10 @@
 #define CPACR REGISTER(0xE000ED88)
 #define CFSR REGISTER(0xE000ED28)
 #define BFAR REGISTER(0xE000ED38)
+#define NVIC_ISER REGISTER(0xE000E100 + TT_UART_IRQ / 32 * 4) /* enable */
+#define NVIC_ICER REGISTER(0xE000E180 + TT_UART_IRQ / 32 * 4) /* disable */
+#define NVIC_ICPR REGISTER(0xE000E280 + TT_UART_IRQ / 32 * 4) /* no longer pending */
+#define UART_IRQ (UINT32_C(1) << TT_UART_IRQ % 32)
 #define SYSTICK_MAX UINT32_C(0x00FFFFFF)
 
 static volatile uint32_t wraps; /* of the 24-bit SysTick */
@@ -46,6 +50,7 @@ void tt_reset_handler(void)
 #if __ARM_ARCH >= 8
     __asm volatile("msr msplim, %0" ::"r"(tt_stack_bottom + TT_STACK_GUARD_BYTES / sizeof tt_stack_bottom[0]));
 #endif
+    __asm volatile("cpsid i" ::: "memory");
     tt_start();
 }
 
@@ -74,23 +79,42 @@ void tt_port_start(void)
     tt_uart_start();
 }
 
-void tt_port_ticks_start(void)
+/* Sleeps until a byte has arrived. With PRIMASK set its interrupt is never taken; pending, it only ends the sleep.
+ * Cleared before the look at the port, it cannot be missed. */
+int tt_port_get(void)
 {
+    NVIC_ISER = UART_IRQ;
+    for (;;) {
+        NVIC_ICPR = UART_IRQ;
+        if (tt_uart_ready()) {
+            return tt_uart_byte();
+        }
+        __asm volatile("wfi" ::: "memory");
+    }
+}
+
+/* SysTick is the only interrupt that is ever taken, and only while it counts. */
+void tt_port_count_start(void)
+{
+    NVIC_ICER = UART_IRQ;
     SYST_CSR = 0;
     SYST_RVR = SYSTICK_MAX;
     SYST_CVR = 0; /* whatever is written clears it */
     ICSR = PENDSTCLR;
     wraps = 0;
+    __asm volatile("cpsie i" ::: "memory");
     SYST_CSR = 7; /* processor clock, interrupt, on */
 }
 
 /* The counter starts at 0, takes its reload value with the first tick and counts down: 0 - value, in 24 bits. */
-uint64_t tt_port_ticks(void)
+uint64_t tt_port_count_stop(void)
 {
     uint32_t high, low;
     do {
         high = wraps;
         low = (0u - SYST_CVR) & SYSTICK_MAX;
     } while (high != wraps);
+    SYST_CSR = 0;
+    __asm volatile("cpsid i" ::: "memory");
     return ((uint64_t)high << 24) + low;
 }

@@ -50,11 +50,11 @@ void tt_port_flush(void)
     port.waiting = 0;
 }
 
-void tt_port_ticks_start(void)
+void tt_port_count_start(void)
 {
 }
 
-uint64_t tt_port_ticks(void)
+uint64_t tt_port_count_stop(void)
 {
     return 0;
 }

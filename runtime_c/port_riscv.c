@@ -37,6 +37,17 @@ void tt_port_start(void)
     tt_uart_start();
 }
 
+/* Some turns between two looks at the status: on an emulator each look takes the lock that an arriving byte needs. */
+int tt_port_get(void)
+{
+    while (!tt_uart_ready()) {
+        for (uint32_t i = 0; i < 20; ++i) {
+            __asm volatile("");
+        }
+    }
+    return tt_uart_byte();
+}
+
 static uint64_t retired(void)
 {
     uint32_t high, low, again;
@@ -51,12 +62,12 @@ static uint64_t retired(void)
 
 static uint64_t start;
 
-void tt_port_ticks_start(void)
+void tt_port_count_start(void)
 {
     start = retired();
 }
 
-uint64_t tt_port_ticks(void)
+uint64_t tt_port_count_stop(void)
 {
     return retired() - start;
 }

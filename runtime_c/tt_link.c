@@ -60,11 +60,11 @@ static tt_status run(const tt_model *m, uint8_t command, const unsigned char *pa
     if (bytes != want) {
         return TT_ERROR_LENGTH;
     }
-    tt_port_ticks_start();
+    tt_port_count_start();
     const tt_status status = command == TT_INFER   ? m->infer(payload, m->output)
                              : command == TT_TRAIN ? m->train_step(payload, target, &state.loss)
                                                    : m->evaluate(payload, target, &state.loss, m->output);
-    state.ticks = tt_port_ticks();
+    state.ticks = tt_port_count_stop();
     ++state.calls;
     return tt_stack_intact() ? status : TT_ERROR_STACK;
 }

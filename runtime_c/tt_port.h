@@ -10,10 +10,10 @@ int tt_port_get(void);    /* next byte, waits for it; -1 when the other side has
 void tt_port_put(uint8_t byte);
 void tt_port_flush(void);
 
-/* Ticks since the counter was started: SysTick on Cortex-M, retired instructions on RISC-V, always 0 on the host.
- * Starting it anew aligns a coarse tick with the code that is measured, so that equal code gives equal counts. */
-void tt_port_ticks_start(void);
-uint64_t tt_port_ticks(void);
+/* Ticks from start to stop: SysTick on Cortex-M, retired instructions on RISC-V, always 0 on the host.
+ * Starting aligns a coarse tick with the code that is measured, so that equal code gives equal counts. */
+void tt_port_count_start(void);
+uint64_t tt_port_count_stop(void);
 
 /* The stack is painted at start-up. Its lowest bytes are a guard: they must keep the paint. */
 uint32_t tt_stack_bytes(void);

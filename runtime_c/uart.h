@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A serial port that is polled: each uart_*.c implements this and the byte functions of tt_port.h. TT_UART_BASE: board.toml. */
+/* A serial port: each uart_*.c implements this and the sending half of tt_port.h. TT_UART_BASE comes from board.toml. */
 #ifndef TT_UART_H
 #define TT_UART_H
 
@@ -8,13 +8,7 @@
 #define UART_REGISTER(offset) (*(volatile uint32_t *)(uintptr_t)(TT_UART_BASE + (offset)))
 
 void tt_uart_start(void);
-
-/* Some 20 turns between two looks at a status register: on an emulator each look takes the lock that an arriving byte needs. */
-static inline void tt_uart_pause(void)
-{
-    for (uint32_t i = 0; i < 20; ++i) {
-        __asm volatile("");
-    }
-}
+int tt_uart_ready(void);    /* a byte has arrived */
+uint8_t tt_uart_byte(void); /* takes it, and withdraws the interrupt that announced it */
 
 #endif

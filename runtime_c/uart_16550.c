@@ -17,11 +17,13 @@ void tt_uart_start(void)
     (void)DATA;          /* drop what came before */
 }
 
-int tt_port_get(void)
+int tt_uart_ready(void)
 {
-    while ((LINE_STATUS & 1u) == 0u) {
-        tt_uart_pause();
-    }
+    return (LINE_STATUS & 1u) != 0u;
+}
+
+uint8_t tt_uart_byte(void)
+{
     return DATA;
 }
 

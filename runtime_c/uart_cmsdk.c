@@ -7,21 +7,26 @@
 #define DATA UART_REGISTER(0x00)
 #define STATE UART_REGISTER(0x04) /* bit 0: transmit buffer full, bit 1: byte received */
 #define CTRL UART_REGISTER(0x08)
+#define INTSTATUS UART_REGISTER(0x0C) /* bit 1: byte received; writing it clears it */
 #define BAUDDIV UART_REGISTER(0x10)
 
 void tt_uart_start(void)
 {
     BAUDDIV = TT_UART_CLOCK_HZ / TT_UART_BAUD;
-    CTRL = 3;   /* transmit, receive */
+    CTRL = 11;  /* transmit, receive, interrupt on receive */
     (void)DATA; /* drop what came before */
 }
 
-int tt_port_get(void)
+int tt_uart_ready(void)
 {
-    while ((STATE & 2u) == 0u) {
-        tt_uart_pause();
-    }
-    return (int)(DATA & 0xFFu);
+    return (STATE & 2u) != 0u;
+}
+
+uint8_t tt_uart_byte(void)
+{
+    const uint8_t byte = (uint8_t)DATA;
+    INTSTATUS = 2;
+    return byte;
 }
 
 void tt_port_put(uint8_t byte)

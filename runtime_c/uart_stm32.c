@@ -12,16 +12,18 @@
 void tt_uart_start(void)
 {
     BRR = TT_UART_CLOCK_HZ / TT_UART_BAUD;
-    CR1 = (UINT32_C(1) << 13) | (UINT32_C(1) << 3) | (UINT32_C(1) << 2); /* on, transmit, receive */
+    CR1 = (UINT32_C(1) << 13) | (UINT32_C(1) << 5) | (UINT32_C(1) << 3) | (UINT32_C(1) << 2); /* on, receive interrupt, both ways */
     (void)DR; /* drop what came before */
 }
 
-int tt_port_get(void)
+int tt_uart_ready(void)
 {
-    while ((SR & (UINT32_C(1) << 5)) == 0u) {
-        tt_uart_pause();
-    }
-    return (int)(DR & 0xFFu);
+    return (SR & (UINT32_C(1) << 5)) != 0u;
+}
+
+uint8_t tt_uart_byte(void)
+{
+    return (uint8_t)DR;
 }
 
 void tt_port_put(uint8_t byte)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,8 +99,9 @@ def board_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bo
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text)
-        elf = build(folder, board)
-        return parse(cases, until_dot(qemu_command(elf, board)))
+        printed = until_dot(qemu_command(build(folder, board), board))
+        shutil.rmtree(folder / "build")
+        return parse(cases, printed)
 
     return once(cache, [board.name, *board.toolchain.flags, *board.flags, *board.machine, header], make)
 

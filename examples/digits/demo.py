@@ -8,6 +8,7 @@ samples of the new world and recovers. Accuracy is measured on samples that no t
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -31,7 +32,7 @@ from tinytrain.training import evaluate, export_learned, train_epoch
 OUT = Path(__file__).parent / "out"
 KIT = "netduinoplus2"
 PRETRAIN, ADAPT = 900, 597                                # samples; the rest of the 1,797 is held back
-PRETRAIN_EPOCHS, ADAPT_EPOCHS = 6, 10
+PRETRAIN_EPOCHS, ADAPT_EPOCHS = 6, 6
 
 
 def digits() -> tuple[Array, Array]:
@@ -141,7 +142,7 @@ def main(board: str | None) -> None:
         f"stack         {shown(numbers['stack_bytes'], 'B')} of {STACK_BYTES:,} B reserved\n"
         f"flash         {shown(numbers['flash_bytes'], 'B')}\n"
         f"instructions  {shown(numbers['instructions'], 'a training step (forward, backward, update)')}\n"
-        f"curve         {path}\n"
+        f"curve         {os.path.relpath(path)}\n"
         f"time          {seconds:.0f} s"
     )
 
