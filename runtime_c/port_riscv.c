@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RISC-V in machine mode: entry, FPU and vector unit on, retired instructions as the counter, traps. */
+/* RISC-V in machine mode: entry, FPU and vector unit on, retired instructions as the counter, traps, sleep until a byte comes. */
 #include "tt_port.h"
 #include "tt_start.h"
 #include "uart.h"
+
+/* Platform-level interrupt controller, machine mode of hart 0 (RISC-V PLIC specification 1.0). */
+#define PLIC_REGISTER(offset) (*(volatile uint32_t *)(uintptr_t)(TT_PLIC_BASE + (offset)))
+#define PLIC_PRIORITY PLIC_REGISTER(4u * TT_UART_IRQ)
+#define PLIC_ENABLE PLIC_REGISTER(0x2000 + TT_UART_IRQ / 32 * 4)
+#define PLIC_THRESHOLD PLIC_REGISTER(0x200000)
+#define PLIC_CLAIM PLIC_REGISTER(0x200004) /* reading claims, writing back completes */
 
 void tt_entry(void);
 void tt_trap(void);
@@ -35,17 +42,23 @@ __attribute__((naked, used, aligned(4))) void tt_trap(void)
 void tt_port_start(void)
 {
     tt_uart_start();
+    PLIC_PRIORITY = 1;
+    PLIC_ENABLE = UINT32_C(1) << TT_UART_IRQ % 32;
+    PLIC_THRESHOLD = 0;
+    __asm volatile("csrs mie, %0" ::"r"(1u << 11)); /* external interrupts */
 }
 
-/* Some turns between two looks at the status: on an emulator each look takes the lock that an arriving byte needs. */
+/* Sleeps until a byte has arrived. Machine interrupts stay off in mstatus: a pending one only ends the sleep.
+ * Claimed and completed before the look at the port, it cannot be missed. */
 int tt_port_get(void)
 {
-    while (!tt_uart_ready()) {
-        for (uint32_t i = 0; i < 20; ++i) {
-            __asm volatile("");
+    for (;;) {
+        PLIC_CLAIM = PLIC_CLAIM;
+        if (tt_uart_ready()) {
+            return tt_uart_byte();
         }
+        __asm volatile("wfi" ::: "memory");
     }
-    return tt_uart_byte();
 }
 
 static uint64_t retired(void)
