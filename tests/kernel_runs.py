@@ -21,7 +21,8 @@ from tinytrain.build import build, project_files
 from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
 
-HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O1", "-g", *SANITIZERS)
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 300
 STACK_BYTES = 4096
