@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinytrain.checks import GRADIENT_RTOL, assert_matches, central_differences, check_op, first_difference
+from tinytrain.errors import ToolError
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Wanted, f32
 from tinytrain.ir.types import F32, S8, Role, Value
@@ -68,6 +70,18 @@ def test_wrong_gradient_is_found() -> None:
     (wrong,) = check_op(Example(_WrongTanh(), f32((5,))))
     assert right.relative < GRADIENT_RTOL / 100 and right.compared == 5
     assert wrong.relative > 10 * GRADIENT_RTOL
+
+
+def test_missing_oracle_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+
+    from tinytrain.oracle import tvm_gradients
+
+    monkeypatch.setitem(sys.modules, "tvm", None)
+    with pytest.raises(ToolError) as caught:
+        tvm_gradients(onnx.ModelProto(), "mse", np.zeros(1), np.zeros(1), {})
+    assert str(caught.value).startswith("The oracle needs TVM, which cannot be imported: ")
+    assert caught.value.hint == "Install tinytrain[tvm]."
 
 
 def small_graph() -> tuple[Builder, Value, Value]:

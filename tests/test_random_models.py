@@ -117,7 +117,7 @@ def networks(draw: st.DrawFn) -> Network:
 def optimisers(draw: st.DrawFn) -> Optimiser:
     momentum = draw(st.sampled_from([0.0, 0.9]))
     nesterov = bool(momentum) and draw(st.booleans())
-    return Optimiser(0.05, momentum, nesterov, draw(st.sampled_from([0.0, 0.01])), draw(st.sampled_from([1, 1, 3])))
+    return Optimiser(0.01, momentum, nesterov, draw(st.sampled_from([0.0, 0.01])), draw(st.sampled_from([1, 1, 3])))
 
 
 LOSSES = st.sampled_from(["ce", "ce-soft", "mse", "bce"])
