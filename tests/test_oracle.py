@@ -70,6 +70,7 @@ def pools() -> ModelMaker:
     m.conv(4, 4, pads=[1, 1, 1, 1])
     m.node("AveragePool", kernel_shape=[2, 2], strides=[2, 2])
     m.node("Flatten")
+    m.node("Dropout")
     m.dense(3, 16)
     return m
 

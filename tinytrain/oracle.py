@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 # What Relax 0.27 cannot differentiate, or imports in a form that it cannot.
-_NO_RULE = {"Pad", "Squeeze", "Slice", "Min", "Max", "ConvTranspose", "Gelu", "Dropout", "Expand"}
+_NO_RULE = {"Pad", "Squeeze", "Slice", "Min", "Max", "ConvTranspose", "Gelu", "Expand"}
 _POOLS = {"MaxPool", "AveragePool", "LpPool"}
 _SOFTMAX = {"Softmax", "LogSoftmax"}
 _FINAL_ACTIVATIONS: dict[str, set[str]] = {"ce": _SOFTMAX, "ce-soft": _SOFTMAX, "bce": {"Sigmoid"}, "mse": set()}
@@ -171,11 +171,15 @@ def _refusal(node: onnx.NodeProto, stored: Mapping[str, Array]) -> str | None:
 
 
 def _rewritten(node: onnx.NodeProto, stored: Mapping[str, Array]) -> list[onnx.NodeProto]:
-    """The node, or what stands for it in terms of ReLU."""
+    """The node, or what stands for it in terms of ReLU; Dropout does nothing outside of training."""
+    from onnx import helper
+
     if node.op_type == "Clip":
         return _clip(node, stored)
     if node.op_type == "LeakyRelu":
         return _leaky_relu(node)
+    if node.op_type == "Dropout":
+        return [helper.make_node("Identity", node.input[:1], node.output[:1])]
     return [node]
 
 
