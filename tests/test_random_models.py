@@ -48,7 +48,8 @@ class Network(ModelMaker):
         c, h, w = self.size
         stride = self.draw(st.sampled_from([(1, 1), (2, 2), (1, 2)]))
         pads = [self.draw(st.integers(0, size[i % 2] // 2)) for i in range(4)]
-        out = [(n + pads[i] + pads[i + 2] - size[i]) // stride[i] + 1 for i, n in enumerate((h, w))]
+        reach = [(k - 1) * d + 1 for k, d in zip(size, attributes.get("dilations", (1, 1)), strict=True)]
+        out = [(n + pads[i] + pads[i + 2] - reach[i]) // stride[i] + 1 for i, n in enumerate((h, w))]
         if min(out) < 1:
             return
         more = [self.weight(filters, c // attributes.get("group", 1), *size)] if filters else []
@@ -60,7 +61,7 @@ class Network(ModelMaker):
         group = self.draw(st.sampled_from([g for g in (1, 1, 2, c) if c % g == 0]))
         filters = group * self.draw(st.integers(1, 3))
         size = self.draw(st.sampled_from([(1, 1), (3, 3), (3, 2), (2, 3)]))
-        self.window("Conv", size, filters, group=group)
+        self.window("Conv", size, filters, group=group, dilations=self.draw(st.sampled_from([[1, 1], [1, 1], [2, 1]])))
         if self.draw(st.booleans()):
             self.add("Add", self.weight(1, self.size[0], 1, 1))
         return self.last
