@@ -42,11 +42,11 @@ class KernelCall:
 
     @property
     def stem(self) -> str:
-        """`tt_<op>[_<epilogue>…]_<dtype>[_<isa>]`."""
+        """`tt_<op>[_<epilogue>…]_<dtypes>[_<isa>]`."""
         op = self.op
         then = op.then if isinstance(op, Fusable) else ()
-        parts = [op.name, *(e.name for e in then), self.ins[0].dtype.tag]
-        return "_".join(["tt", *parts, *([self.kernel.isa] if self.kernel.isa else [])])
+        dtypes = dict.fromkeys(dtype.tag for dtype in self.kernel.dtypes)
+        return "_".join(["tt", op.name, *(e.name for e in then), *dtypes, *([self.kernel.isa] if self.kernel.isa else [])])
 
 
 class KernelContext:

@@ -157,11 +157,16 @@ class Op:
 _REGISTRY: dict[str, type[Op]] = {}
 
 
+def is_row_operand(kind: TensorType, whole: TensorType) -> bool:
+    """Whether an operand has one element per index of the first axis: (K, 1, 1, 1) against (K, R, S, C)."""
+    return len(kind.shape) == len(whole.shape) > 1 and kind.shape == (whole.shape[0], *(1 for _ in whole.shape[1:]))
+
+
 @dataclass(frozen=True)
 class Elementwise(Op):
     """Output i is a function of element i of each input: such an op can also run inside the store of another op.
 
-    Input 0 flows; the others are same-shaped, one per channel (last axis), or a single element.
+    Input 0 flows; the others are same-shaped, one per channel (C: last axis), one per row (K, 1, …: first axis), or a single element.
     """
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
@@ -178,6 +183,8 @@ class Elementwise(Op):
             return kind.dtype.c, f"{pointer}[{i}]"
         if kind.numel == 1:
             return kind.dtype.c, f"{pointer}[0]"
+        if is_row_operand(kind, whole):
+            return kind.dtype.c, f"{pointer}[({i}) / {whole.numel // whole.shape[0]}]"
         assert kind.numel == whole.shape[-1], f"{self.name}: operand {operand} of {kind} against {whole}"
         return kind.dtype.c, f"{pointer}[{c}]"
 
