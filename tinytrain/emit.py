@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,8 @@ class Emitter:
         name = self.program.name
         entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
         stored = self.program.stored(Role.PARAM, Role.STATE)
-        params = {v: self._param(v) for v in stored}
+        keys = self._keys(stored)
+        params = {v: self._param(v, keys[v]) for v in stored}
         context: dict[str, Any] = {
             "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "accumulate": self.program.accumulate, "entries": entries,
@@ -101,26 +103,48 @@ class Emitter:
             args.append(f"m + {plan.scratch_offsets[node]}")
         elif kernel.scratch:
             args.append("m")
-        return f"{symbol}({', '.join(args)});    /* {node.origin.replace('*/', '')} */"
+        return f"{symbol}({', '.join(args)});    /* {comment(node.origin)} */"
 
     def _at(self, plan: Plan, value: Value) -> str:
         """C expression of the address of a value."""
         root = plan.root(value)
         if root.role is Role.INPUT:
-            return root.name if root.name == "target" else "x"
+            return "x" if root is plan.graph.inputs[0] else "target"
         if root.role is Role.CONST:
-            return self.consts.setdefault(root, f"{self.program.name}_{root.name}")
+            return self._const(root)
         return f"TT_AT({value.type.dtype.c}, {plan.offsets[value]})"
 
-    def _param(self, v: Value) -> CParam:
+    def _const(self, v: Value) -> str:
+        """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
+        return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
+
+    def _keys(self, stored: Iterable[Value]) -> dict[Value, str]:
+        """What the tensors are called over the link: as in the ONNX file, and otherwise unlike any of those."""
+        keys = {v: v.source.initializer for v in stored if v.source}
+        for v in stored:
+            key = v.name
+            while v not in keys and key in keys.values():
+                key += "_"
+            keys.setdefault(v, key)
+        return keys
+
+    def _param(self, v: Value, key: str) -> CParam:
         assert v.data is not None
-        key = v.source.initializer if v.source else v.name
-        initial = self.consts.setdefault(v, f"{self.program.name}_{v.name}") if np.any(v.data) else ""
-        return CParam(key.replace("\\", "\\\\").replace('"', '\\"'), self.plan.fixed[v], v.type.nbytes, f"TT_{v.type.dtype.name}", initial)
+        return CParam(string(key), self.plan.fixed[v], v.type.nbytes, f"TT_{v.type.dtype.name}", self._const(v) if np.any(v.data) else "")
 
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
         return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+
+
+def comment(text: str) -> str:
+    """Text that neither ends a C comment nor seems to begin another one, on one line."""
+    return re.sub(r"[*/](?=[*/])", r"\g<0> ", "".join(ch if ch.isprintable() else " " for ch in text))
+
+
+def string(text: str) -> str:
+    """What stands between the quotes of a C string: UTF-8, with octal escapes for all that is not plain; `?` may begin a trigraph."""
+    return "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
 
 
 def array_text(data: Array, per_line: int = 8) -> str:

@@ -65,9 +65,9 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
     lr = Value(LEARNING_RATE, TensorType((1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
-    entries["train"] = _train(forward, loss_op, wanted, optimiser, lr)
-    if optimiser.accumulate > 1 and wanted:
-        entries["train"], entries["apply"] = _accumulated(entries["train"], optimiser, lr)
+    entries["train"], totals = _train(forward, loss_op, wanted, optimiser, lr)
+    if totals:
+        entries["apply"] = _apply(entries["train"], totals, optimiser, lr)
     return Program(forward.name, entries, optimiser.accumulate)
 
 
@@ -88,8 +88,11 @@ def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
     return g.graph([loss, output]), g, loss
 
 
-def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimiser, lr: Value) -> Graph:
-    """Forward, loss, the gradients of `wanted` and their updates; each update stands right after its gradient if nothing hinders."""
+def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimiser, lr: Value) -> tuple[Graph, dict[Value, Value]]:
+    """Forward, loss, the gradients of `wanted` and their updates; each update stands right after its gradient if nothing hinders.
+
+    With accumulation the graph only sums; then also parameter → STATE with the sum of its gradients.
+    """
     _, g, loss = with_loss(forward, loss_op)
     g.name = "train"
     g.unique(lr.name)
@@ -97,26 +100,25 @@ def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimi
     if missing := [v.name for v in wanted if v not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
     updates = dict(forward.updates)
+    totals: dict[Value, Value] = {}
     for value, grad in found.items():
         g.origin = value.name
         if optimiser.accumulate > 1:
-            total = _state(g, f"sum_{value.name}", value)
+            total = totals[value] = _state(g, f"sum_{value.name}", value)
             updates[total] = g.emit(Add(), grad, total, name=f"sum_{value.name}_new")
         else:
             updates.update(_step(g, optimiser.rule(), value, grad, lr))
-    return g.graph([loss], updates)
+    return g.graph([loss], updates), totals
 
 
-def _accumulated(train: Graph, optimiser: Optimiser, lr: Value) -> tuple[Graph, Graph]:
-    """The `apply` entry of a train graph that only sums gradients."""
-    g = Builder("apply", train.values())
+def _apply(train: Graph, totals: dict[Value, Value], optimiser: Optimiser, lr: Value) -> Graph:
+    """The entry that updates each parameter by the sum of its gradients and clears the sum."""
+    g = Builder("apply", [*train.values(), lr])
     updates: dict[Value, Value] = {}
-    for total, node in ((t, train.producers()[new]) for t, new in train.updates.items() if t.role is Role.STATE):
-        param = next((v for v in train.stored(Role.PARAM) if f"sum_{v.name}" == total.name), None)
-        if param is not None:
-            g.origin = node.origin
-            updates.update(_step(g, optimiser.rule(), param, total, lr))
-    return train, g.graph([], updates)
+    for value, total in totals.items():
+        g.origin = value.name
+        updates.update(_step(g, optimiser.rule(), value, total, lr))
+    return g.graph([], updates)
 
 
 def _state(g: Builder, name: str, like: Value) -> Value:

@@ -19,6 +19,7 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
+from tinytrain.train_step import LEARNING_RATE
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +56,8 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     shapes = _shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), arrays, shapes, prepared.stored)
+    for name in (LEARNING_RATE, "target", "loss"):
+        model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
     onnx_input = shapes[entry]
     order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)

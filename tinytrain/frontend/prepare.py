@@ -18,16 +18,21 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.ir.builder import identifier
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET = 13
+LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A model that is ready for import. `hash` is the SHA-256 of the file; `stored` are the initializers that the file itself names."""
+    """A model that is ready for import.
+
+    `name` is a C identifier; `hash` is the SHA-256 of the file; `stored` are the initializers that the file itself names.
+    """
 
     model: onnx.ModelProto
     name: str
@@ -57,7 +62,13 @@ def prepare(path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[st
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, path.stem, path, digest, stored)
+    return Prepared(model, c_name(path.stem), path, digest, stored)
+
+
+def c_name(stem: str) -> str:
+    """What the generated files, functions and macros are named after: an identifier that no other file of a project has."""
+    name = identifier(stem)[:LONGEST_NAME]
+    return f"model_{name}" if name.lower() in ("main", "uart") or name.lower().startswith(("tt_", "port_", "uart_")) else name
 
 
 def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:

@@ -12,6 +12,12 @@ from tinytrain.ir.op import Op
 from tinytrain.ir.types import F32, Array, DType, Role, Source, TensorType, Value
 
 
+def identifier(name: str) -> str:
+    """A valid C identifier close to `name`; a letter comes first."""
+    clean = "".join(ch if ch.isalnum() and ch.isascii() else "_" for ch in name).strip("_") or "v"
+    return clean if clean[0].isalpha() else f"v{clean}"
+
+
 class Builder:
     """Collects nodes; gives every value a name that is unique in the graph and valid in C.
 
@@ -27,8 +33,7 @@ class Builder:
 
     def unique(self, name: str) -> str:
         """A valid C identifier close to `name` that no value has yet."""
-        clean = "".join(ch if ch.isalnum() and ch.isascii() else "_" for ch in name).strip("_") or "v"
-        clean = clean if clean[0].isalpha() else f"v{clean}"
+        clean = identifier(name)
         candidate, count = clean, 1
         while candidate in self._names:
             count += 1
