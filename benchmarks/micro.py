@@ -68,10 +68,10 @@ def measure(workload: str, folder: Path) -> Record:
         counters = session.counters()
         inputs = session.info.input_bytes + session.info.target_bytes
     toolchain = project.board.toolchain
-    compiler = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()[0]
+    version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     ram = counters.arena_bytes + counters.ctx_bytes + inputs + counters.stack_bytes
     return Record(
-        workload, BOARD, compiler, " ".join((*toolchain.flags, *project.board.flags)), max(step or 0 for step in steps), ram,
+        workload, BOARD, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)), max(step or 0 for step in steps), ram,
         counters.arena_bytes, counters.stack_bytes, project.sizes().flash_bytes, COMMAND,
     )
 

@@ -25,7 +25,7 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("workload", LIMITS)
-@pytest.mark.skipif(not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")), reason="needs the Arm compiler and emulator")
+@pytest.mark.skipif(not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))), reason="needs the Arm compiler and emulator")
 def test_workload_keeps_its_limits(workload: str, tmp_path: Path) -> None:
     record = load("micro").measure(workload, tmp_path)
     instructions, ram_bytes = LIMITS[workload]

@@ -32,7 +32,7 @@ def test_benchmark_block_shows_the_stored_results() -> None:
         assert f"{record['ram_bytes']:,} B of RAM in all" in README
 
 
-@pytest.mark.skipif(not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")), reason="needs the Arm compiler and emulator")
+@pytest.mark.skipif(not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))), reason="needs the Arm compiler and emulator")
 def test_quickstart_runs_as_written(tmp_path: Path) -> None:
     script = next(text for kind, text in BLOCKS if kind == "sh")
     commands = [line for line in script.splitlines() if not line.startswith(". .venv")]
@@ -58,6 +58,7 @@ def test_c_example_compiles(tmp_path: Path) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
-    command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-I", "out", "-I", "out/runtime", "-c", "use.c", "-o", "use.o"]
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-I", "out", "-I", "out/runtime"]
+    command = [compiler, *flags, "-c", "use.c", "-o", "use.o"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -271,6 +271,6 @@ def load_ops() -> None:
 
 
 def registry() -> dict[str, type[Op]]:
-    """All ops by name, in the order of their modules."""
+    """All ops by name, module after module, whoever imported which first."""
     load_ops()
-    return dict(_REGISTRY)
+    return dict(sorted(_REGISTRY.items(), key=lambda item: item[1].__module__))
