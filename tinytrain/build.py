@@ -74,13 +74,18 @@ def find_compiler(board: Board) -> str:
     )
 
 
+def find_tools(board: Board) -> str:
+    """The compiler, where make is there too. Raises ToolError."""
+    if not shutil.which("make"):
+        raise ToolError("`make` is not installed; it builds the project.", hint="Install it: apt-get install make.")
+    return find_compiler(board)
+
+
 def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
     """Run make in a project folder; returns the ELF. Raises ToolError, or DoesNotFit where the linker ran out of memory."""
     if not (project / "Makefile").is_file():
         raise ToolError(f"{project} has no Makefile, expected a folder made by `tinytrain compile`.", hint="Compile the model first.")
-    if not shutil.which("make"):
-        raise ToolError("`make` is not installed; it builds the project.", hint="Install it: apt-get install make.")
-    command = ["make", f"-j{jobs}", f"CC={find_compiler(board)}"]
+    command = ["make", f"-j{jobs}", f"CC={find_tools(board)}"]
     try:
         done = subprocess.run(
             command, cwd=project, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL,

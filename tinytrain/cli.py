@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tinytrain import __version__
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import DoesNotFit, TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: click lets NaN through, as it compares false with both ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class Main(click.Group):
@@ -29,6 +41,12 @@ class Main(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"tinytrain: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            click.echo(f"tinytrain: {error.filename}: {error.strerror}.\nCheck the path, its permissions and the space left.", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("tinytrain: interrupted.", err=True)
@@ -48,10 +66,10 @@ def model_options(command: Command) -> Command:
         click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), default="ce", show_default=True,
                      help="Loss of training; none compiles for inference only."),
         click.option("--scheme", default="full", show_default=True, help="What is trained: full, last:K, bias, none, or a scheme.toml."),
-        click.option("--lr", "learning_rate", type=float, default=0.01, show_default=True, help="Learning rate to start with."),
-        click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True),
+        click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
+        click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
         click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
-        click.option("--weight-decay", type=click.FloatRange(0), default=0.0, show_default=True),
+        click.option("--weight-decay", type=Number(0), default=0.0, show_default=True),
         click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
         click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape."),
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
@@ -71,6 +89,8 @@ def _options(board: str, **given: Any) -> Options:
         if not name or not all(s.strip().isdigit() for s in sizes.split(",")):
             raise TinytrainError(f"--shape {text}: expected INPUT=1,3,32,32.")
         shapes[name] = tuple(int(s) for s in sizes.split(","))
+    if given["nesterov"] and not given["momentum"]:
+        raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     optimiser = Optimiser(given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"])
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
@@ -80,6 +100,8 @@ def _options(board: str, **given: Any) -> Options:
 
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
+TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
+                       help="Seconds to wait for one answer of the device.")
 BOARD = click.option("--board", default="host", show_default=True, help="A board by name; see `tinytrain boards`.")
 
 
@@ -92,17 +114,24 @@ BOARD = click.option("--board", default="host", show_default=True, help="A board
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
 def compile_command(model: Path, board: str, output: Path, force: bool, build: bool, **given: Any) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.build import find_tools
     from tinytrain.compiler import compile_model, write
+    from tinytrain.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
 
     compiled = compile_model(model, _options(board, **given))
-    write(compiled, output, force=force)
-    click.echo(compiled_text(compiled))
-    click.echo(f"project    {output}")
     if build:
-        from tinytrain.project import Project
-
-        click.echo(sizes_text(Project.open(output)))
+        find_tools(compiled.board)
+    write(compiled, output, force=force)
+    sizes = ""
+    if build:
+        try:
+            sizes = sizes_text(Project.open(output))
+        except DoesNotFit:
+            shutil.rmtree(output)
+            raise
+    click.echo(compiled_text(compiled))
+    click.echo(f"project    {output}\n{sizes}".rstrip())
 
 
 @main.command()
@@ -128,14 +157,14 @@ def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> 
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
-@click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.1, show_default=True,
+@click.option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True,
               help="Part of the data kept for that where no --validation is given.")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--lr", type=float, help="Learning rate; the compiled one without it.")
+@click.option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of samples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for one answer of the device.")
+@TIMEOUT
 def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.project import Project
@@ -152,7 +181,7 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for one answer of the device.")
+@TIMEOUT
 def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
     from tinytrain.project import Project
@@ -182,7 +211,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
 @main.command("model")
 @click.argument("name")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
 def model_command(name: str, output: Path, seed: int) -> None:
     """Write a small untrained model to try things on: mlp (64-32-16-10) or cnn (8x8 images, 10 classes)."""
     from tinytrain import zoo

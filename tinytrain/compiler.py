@@ -97,7 +97,14 @@ def scratch_of(board: Board) -> Callable[[Node], int]:
 
 
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
-    """Raise DoesNotFit, before any C compiler runs, where the arena, the sample and the stack exceed the board's RAM."""
+    """Raise DoesNotFit, before any C compiler runs, where weights exceed the flash, or arena, sample and stack the RAM."""
+    stored = sum(v.type.nbytes for role in (Role.CONST, Role.PARAM) for v in program.stored(role))
+    if board.rom is not None and stored > board.rom.bytes:
+        raise DoesNotFit(
+            f"{program.name} has {stored:,} bytes of weights, "
+            f"{board.name} has {board.rom.bytes:,} bytes of {board.rom.name} for them and the code.",
+            hint="Use a smaller model, or choose a board with more memory (tinytrain boards).",
+        )
     ram = board.ram
     if ram is None:
         return
@@ -127,8 +134,12 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
     if out.exists() and not (force and (out / "manifest.json").is_file()):
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
         raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
+        raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
     try:
         manifest = describe(compiled)
         files = {**_fixed_files(compiled), **compiled.files}

@@ -84,7 +84,8 @@ def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
         g.origin = "loss"
         loss = g.emit(loss_op, logits, target, name="loss")
     except ValueError as error:
-        raise ModelError(f"{forward.name}: the loss does not fit the output of shape {output.shape}: {error}.") from error
+        message = f"{forward.name}: loss {loss_op.key} does not fit the output of shape {output.shape}: {error}."
+        raise ModelError(message, hint="Choose another --loss (mse takes any shape), or end the model in a flat layer.") from error
     return g.graph([loss, output]), g, loss
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinytrain.atomic import write_bytes, write_text
-from tinytrain.errors import DataError, DeviceError
+from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.frontend.data import Dataset, Labels, Layout, Target, Vectors, load_dataset
 from tinytrain.ir.types import Array, Source
 from tinytrain.project import Project
@@ -57,19 +57,24 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
     Raises DataError for unusable data, DeviceError where the device fails; what the finished epochs learned is then on disk.
     """
     if project.manifest["target"] is None:
-        raise DataError(f"{project.folder} was compiled for inference only.", hint="Compile it with --loss ce (or mse, bce).")
+        message = f"{project.folder} was compiled for inference only; expected a project with a loss."
+        raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
     samples = load(project, data, "train", plan.limit)
     if samples.y is None:
         raise DataError(f"{data} has no targets to train with.", hint="An .npz needs y beside x.")
+    accumulate = int(project.manifest["optimiser"]["accumulate"])
     held = load(project, validation, "test") if validation else None
     if held is None and plan.holdout > 0:
         samples, held = split(samples, plan.holdout, plan.seed)
+    if len(samples) < accumulate:
+        message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
+        raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     with project.session(timeout=plan.timeout) as session:
         history = _resume(project, session) if plan.resume else []
         if plan.learning_rate is not None:
             session.set_lr(plan.learning_rate)
         for number in range(len(history) + 1, plan.epochs + 1):
-            history.append(train_epoch(session, samples, held, number, plan.seed, progress))
+            history.append(train_epoch(session, samples, held, number, plan.seed, progress, accumulate))
             _checkpoint(project, session, history, plan)
             progress.say(epoch_text(history[-1], plan.epochs))
     for name in ("history.json", "learned.npz", "learned.onnx"):
@@ -77,11 +82,18 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
     return history
 
 
-def train_epoch(session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress) -> Epoch:
-    """One pass in an order that only (seed, number) decides, then a pass over the validation samples."""
+def train_epoch(
+    session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1
+) -> Epoch:
+    """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
+
+    With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
+    never falls between two updates.
+    """
     assert samples.y is not None
     began = time.monotonic()
     order = np.random.default_rng((seed, number)).permutation(len(samples))
+    order = order[: len(order) - len(order) % accumulate]
     progress.start(f"epoch {number}", len(order))
     total = 0.0
     for done, i in enumerate(order, start=1):
@@ -113,6 +125,8 @@ def infer_project(
     project: Project, data: Path, progress: Progress, *, learned: bool, limit: int | None, output: Path | None, timeout: float
 ) -> Array:
     """Outputs (n, ...) in ONNX layout for the samples of a file; says the accuracy where the file has labels."""
+    if output is not None and not output.parent.is_dir():
+        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
     samples = load(project, data, "test", limit, optional=True)
     shape = project.manifest["output"]["shape"]
     with project.session(timeout=timeout) as session:
@@ -170,6 +184,8 @@ def parameters(project: Project, session: Session) -> tuple[dict[str, Array], di
 def restore(project: Project, session: Session) -> None:
     """Write `learned.npz` into the device. Raises DataError where it is missing or of another model."""
     path = project.folder / "learned.npz"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; expected the weights of an earlier training.", hint="Train first: `tinytrain train`.")
     try:
         with np.load(path) as file:
             arrays = {key: file[key] for key in file.files}
@@ -195,6 +211,9 @@ def export_learned(project: Project, session: Session) -> Path:
     from tinytrain.frontend.export import export
 
     learned, state = parameters(project, session)
+    for name, array in {**learned, **state}.items():
+        if not np.isfinite(array).all():
+            raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
     write_bytes(project.folder / "learned.npz", _npz({**learned, **{STATE + name: array for name, array in state.items()}}))
     model = export(onnx.load(project.folder / "model.onnx"), learned, str(project.folder))
     write_bytes(project.folder / "learned.onnx", model.SerializeToString())

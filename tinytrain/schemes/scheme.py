@@ -22,6 +22,7 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Role, Value
 
 PRESETS = "full, last:K, bias or none"
+WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scheme:
             for kind in sorted(kinds, reverse=True):
                 if kind not in known[name].parameters:
                     has = ", ".join(known[name].parameters)
-                    raise SchemeError(f"The scheme updates {kind!r} of layer {name!r}, which has {has}.")
+                    raise SchemeError(f"The scheme updates {kind!r} of layer {name!r}, which has {has}.", hint="Take it out of the scheme.")
                 chosen.append(known[name].parameters[kind])
         return chosen
 
@@ -97,7 +98,7 @@ def preset(text: str, graph: Graph) -> Scheme:
     elif text.startswith("last:") and text[5:].isdigit() and int(text[5:]) > 0:
         chosen, kinds = all_layers[-int(text[5:]):], None
     else:
-        raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.")
+        raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
     updates = {layer.name: frozenset(k for k in layer.parameters if kinds is None or k in kinds) for layer in chosen}
     return Scheme({name: kinds for name, kinds in updates.items() if kinds}, text)
 
@@ -111,16 +112,16 @@ def load(path: Path) -> Scheme:
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SchemeError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise SchemeError(f"{path}: cannot be read ({error.strerror}); expected a scheme file.", hint=WRITE_ONE) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemeError(f"{path}: is not valid TOML: {error}.") from error
+        raise SchemeError(f"{path}: is not valid TOML: {error}.", hint=WRITE_ONE) from error
     tables = data.get("layers", {})
     if not isinstance(tables, dict) or set(data) - {"layers", "preset"}:
-        raise SchemeError(f'{path}: has {", ".join(data)}; expected tables like [layers."fc1"].')
+        raise SchemeError(f'{path}: has {", ".join(data)}; expected tables like [layers."fc1"].', hint=WRITE_ONE)
     chosen: dict[str, frozenset[str]] = {}
     for name, table in tables.items():
         if not isinstance(table, dict) or not all(isinstance(flag, bool) for flag in table.values()):
-            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true`.")
+            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true`.", hint=WRITE_ONE)
         chosen[name] = frozenset(kind for kind, flag in table.items() if flag)
     return Scheme(chosen, str(data.get("preset", "")))
 
