@@ -9,6 +9,7 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.verify import verify
 from tinytrain.passes.absorb_transposes import absorb_transposes
 from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
+from tinytrain.passes.fold_pads import fold_pads
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
 from tinytrain.passes.sink_views import sink_views
@@ -16,7 +17,7 @@ from tinytrain.passes.sink_views import sink_views
 Pass = Callable[[Graph], Graph]
 
 # on the forward graph, before parameters get their place in memory
-FORWARD: tuple[Pass, ...] = (absorb_transposes, drop_dead_nodes)
+FORWARD: tuple[Pass, ...] = (absorb_transposes, fold_pads, drop_dead_nodes)
 
 # on each entry point of the program
 DEFAULT: tuple[Pass, ...] = (drop_dead, pack_masks, sink_views, fuse_epilogues)

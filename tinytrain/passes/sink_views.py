@@ -25,7 +25,8 @@ def sink_views(graph: Graph) -> Graph:
         view = made.get(node.inputs[0]) if node.inputs else None
         sinks = (
             view is not None and isinstance(view.op, Reshape) and view in g.nodes
-            and readers[node.inputs[0]] == 1 and node.inputs[0] not in kept and _same_shaped(node) and _fits(node, view.inputs[0])
+            and readers[node.inputs[0]] == node.inputs.count(node.inputs[0]) == 1 and node.inputs[0] not in kept
+            and _same_shaped(node) and _fits(node, view.inputs[0])
         )
         if view is not None and sinks:
             g.nodes.remove(view)
