@@ -68,20 +68,16 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     return prepared, import_model(prepared, dropout=options.dropout)
 
 
-def compile_model(path: Path, options: Options, progress: Callable[[str], None] = lambda step: None) -> Compiled:
+def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
-    progress("reading")
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    progress("differentiating")
     scheme = resolve(options.scheme, forward)
     program = build_program(forward, options.loss, scheme, options.optimiser)
     program = program.map(lambda graph: passes.run(graph, passes.DEFAULT))
-    progress("planning")
     plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
-    progress("writing")
     files = Emitter(program, plan, board.isa, prepared.hash).files()
     return Compiled(prepared, imported, scheme, program, plan, board, options, files)
 
