@@ -136,6 +136,13 @@ def test_data(change: dict[str, int], expected: str, project: Path, tmp_path: Pa
     assert f"{data}: {expected}" in refused(tmp_path, "train", project, "--data", data)
 
 
+def test_inference_does_without_targets_but_says_why(project: Path, tmp_path: Path) -> None:
+    wrong, none = save_data(tmp_path / "wrong.npz", shift=5), tmp_path / "none.npz"
+    np.savez(none, x=np.load(wrong)["x"])
+    assert f"accuracy   unknown: {wrong}: label 13 of sample 0 is out of range" in succeed("infer", project, "--data", wrong)
+    assert "accuracy" not in succeed("infer", project, "--data", none)
+
+
 def test_data_file_of_the_wrong_kind(project: Path, tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("1 2 3")
     (tmp_path / "d.npz").write_text("1 2 3")
@@ -217,6 +224,7 @@ def test_flash_that_only_the_linker_finds_too_small(tmp_path: Path) -> None:
     model = dense(tmp_path / "big.onnx", 1000, 259)
     text = refused(tmp_path, "compile", model, "--board", board.name, "--scheme", "last:1", "-o", tmp_path / "out")
     assert "big does not fit: code and constants need more than the 1048576 bytes of flash of netduinoplus2." in text
+    assert "Use a smaller model, or choose a board with more memory" in text
 
 
 def test_missing_tools(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

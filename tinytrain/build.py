@@ -97,10 +97,9 @@ def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
         if any(_OVERFLOW.search(line) for line in lines):
-            raise DoesNotFit(
-                _why_not(lines) or f"The firmware does not fit into the memory of {board.name}.",
-                hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
-            )
+            why = _why_not(lines) or f"The firmware does not fit into the memory of {board.name}."
+            less = "Use a smaller model" if board.rom and f"of {board.rom.name}" in why else "Train less of the model (--scheme last:1)"
+            raise DoesNotFit(why, hint=f"{less}, or choose a board with more memory (tinytrain boards).")
         shown = "\n".join(lines[:_SHOWN_LINES])
         raise ToolError(f"Building {project} failed:\n{shown}", hint=f"Run `{' '.join(command)}` in {project} to see everything.")
     elf = next((project / "build").glob("*.elf"), None)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinytrain.atomic import write_bytes, write_text
+from tinytrain.atomic import uninterrupted, write_bytes, write_text
 from tinytrain.errors import DataError, DeviceError, OutputError
-from tinytrain.frontend.data import Dataset, Labels, Layout, Target, Vectors, load_dataset
+from tinytrain.frontend.data import Dataset, Labels, Layout, NoTargets, Target, Vectors, load_dataset
 from tinytrain.ir.types import Array, Source
 from tinytrain.project import Project
 from tinytrain.report.live import Progress
@@ -127,7 +127,12 @@ def infer_project(
     """Outputs (n, ...) in ONNX layout for the samples of a file; says the accuracy where the file has labels."""
     if output is not None and not output.parent.is_dir():
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
-    samples = load(project, data, "test", limit, optional=True)
+    try:
+        samples = load(project, data, "test", limit)
+    except DataError as error:
+        samples = load(project, data, "test", limit, targets=False)
+        if not isinstance(error, NoTargets):
+            progress.say(f"accuracy   unknown: {error.sentences[0]}")
     shape = project.manifest["output"]["shape"]
     with project.session(timeout=timeout) as session:
         if learned:
@@ -148,20 +153,14 @@ def infer_project(
     return outputs
 
 
-def load(project: Project, path: Path, which: str, limit: int | None = None, optional: bool = False) -> Dataset:
-    """The samples of a file in the layout of the project's device; with `optional`, targets may be missing."""
+def load(project: Project, path: Path, which: str, limit: int | None = None, *, targets: bool = True) -> Dataset:
+    """The samples of a file in the layout of the project's device; without `targets` only the samples are read."""
     manifest = project.manifest
     kind: Target = None
-    if manifest["target"] is not None:
+    if targets and manifest["target"] is not None:
         labels = manifest["target"]["dtype"] == "s32"
         kind = Labels(int(np.prod(manifest["output"]["shape"]))) if labels else Vectors(_layout(manifest["output"]))
-    if optional:
-        try:
-            found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
-        except DataError:
-            found = load_dataset(path, _layout(manifest["input"]), None, split=which)
-    else:
-        found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
+    found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
     return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
 
 
@@ -206,11 +205,14 @@ def epoch_text(epoch: Epoch, epochs: int) -> str:
 
 def export_learned(project: Project, session: Session) -> Path:
     """Write what the device has learned as `learned.npz` and `learned.onnx`; returns the latter."""
+    return _save(project, *parameters(project, session))
+
+
+def _save(project: Project, learned: dict[str, Array], state: dict[str, Array]) -> Path:
     import onnx
 
     from tinytrain.frontend.export import export
 
-    learned, state = parameters(project, session)
     for name, array in {**learned, **state}.items():
         if not np.isfinite(array).all():
             raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
@@ -222,9 +224,11 @@ def export_learned(project: Project, session: Session) -> Path:
 
 def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], plan: Plan) -> None:
     """Weights first: a history that counts an epoch whose weights are lost could not be resumed."""
-    export_learned(project, session)
+    learned, state = parameters(project, session)
     settings: dict[str, Any] = {"plan": asdict(plan), "epochs": [asdict(epoch) for epoch in history]}
-    write_text(project.folder / "history.json", json.dumps(settings, indent=2) + "\n")
+    with uninterrupted():
+        _save(project, learned, state)
+        write_text(project.folder / "history.json", json.dumps(settings, indent=2) + "\n")
 
 
 def _resume(project: Project, session: Session) -> list[Epoch]:

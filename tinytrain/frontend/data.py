@@ -23,6 +23,10 @@ TARGET_KEYS = ("y", "Y", "labels", "label", "target", "targets")
 KINDS = ".npz, .npy, .csv, or a folder of images"
 
 
+class NoTargets(DataError):
+    """Samples without targets, where both are expected."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How samples look: ONNX shape without the batch, and the order of these axes on the device (`Imported.input_perm`)."""
@@ -102,7 +106,7 @@ def arrange(x: Array, y: Array | None, layout: Layout, target: Target, where: st
         # an autoencoder is trained towards its own input
         y = x
     if y is None:
-        raise DataError(
+        raise NoTargets(
             f"{where} holds samples but no targets; expected both.",
             hint=f"Store them under one of the names {', '.join(TARGET_KEYS)}.",
         )
