@@ -145,7 +145,7 @@ def test_gradients_of_random_networks(net: Network, loss: str, fold: bool) -> No
     with tempfile.TemporaryDirectory() as folder:
         _, read = load_model(saved(net, folder), Options(fold_batchnorm=fold))
     forward = inference(passes.run(read.graph, passes.FORWARD))
-    wanted = resolve("full", forward).values(forward)
+    wanted = list(resolve("full", forward).values(forward))
     graph, _, total = with_loss(forward, losses()[loss]())
     rng = np.random.default_rng(1)
     x, target = graph.inputs

@@ -175,7 +175,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "board": compiled.board.name,
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
-        "scheme": {name: sorted(kinds) for name, kinds in compiled.scheme.layers.items()},
+        "scheme": {name: {k: want.channels or True for k, want in kinds.items()} for name, kinds in compiled.scheme.layers.items()},
         "optimiser": asdict(compiled.options.optimiser),
         "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),

@@ -16,6 +16,7 @@ from tinytrain.ir.op import Loss, Want, registry
 from tinytrain.ir.types import Role, TensorType, Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.shape import channels_of, with_channels
 from tinytrain.schemes.scheme import Scheme
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
@@ -60,14 +61,14 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
     updated = scheme.values(forward)
     params = {v: dataclasses.replace(v, role=Role.PARAM) for v in updated}
     forward = forward.substitute(params)
-    wanted = list(params.values())
+    wanted = {params[v]: want for v, want in updated.items()}
     loss_op = losses()[loss]()
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
     lr = Value(LEARNING_RATE, TensorType((1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
     entries["train"], totals = _train(forward, loss_op, wanted, optimiser, lr)
     if totals:
-        entries["apply"] = _apply(entries["train"], totals, optimiser, lr)
+        entries["apply"] = _apply(entries["train"], totals, wanted, optimiser, lr)
     return Program(forward.name, entries, optimiser.accumulate)
 
 
@@ -89,7 +90,9 @@ def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
     return g.graph([loss, output]), g, loss
 
 
-def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimiser, lr: Value) -> tuple[Graph, dict[Value, Value]]:
+def _train(
+    forward: Graph, loss_op: Loss, wanted: dict[Value, Want], optimiser: Optimiser, lr: Value
+) -> tuple[Graph, dict[Value, Value]]:
     """Forward, loss, the gradients of `wanted` and their updates; each update stands right after its gradient if nothing hinders.
 
     With accumulation the graph only sums; then also parameter → STATE with the sum of its gradients.
@@ -97,7 +100,10 @@ def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimi
     _, g, loss = with_loss(forward, loss_op)
     g.name = "train"
     g.unique(lr.name)
-    found = gradients(g, list(g.nodes), loss, {v: Want() for v in wanted})
+    try:
+        found = gradients(g, list(g.nodes), loss, wanted)
+    except ValueError as error:
+        raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [v.name for v in wanted if v not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
     updates = dict(forward.updates)
@@ -105,20 +111,20 @@ def _train(forward: Graph, loss_op: Loss, wanted: list[Value], optimiser: Optimi
     for value, grad in found.items():
         g.origin = value.name
         if optimiser.accumulate > 1:
-            total = totals[value] = _state(g, f"sum_{value.name}", value)
+            total = totals[value] = _state(g, f"sum_{value.name}", grad)
             updates[total] = g.emit(Add(), grad, total, name=f"sum_{value.name}_new")
         else:
-            updates.update(_step(g, optimiser.rule(), value, grad, lr))
+            updates.update(_step(g, optimiser.rule(), value, grad, lr, wanted[value]))
     return g.graph([loss], updates), totals
 
 
-def _apply(train: Graph, totals: dict[Value, Value], optimiser: Optimiser, lr: Value) -> Graph:
+def _apply(train: Graph, totals: dict[Value, Value], wanted: dict[Value, Want], optimiser: Optimiser, lr: Value) -> Graph:
     """The entry that updates each parameter by the sum of its gradients and clears the sum."""
     g = Builder("apply", [*train.values(), lr])
     updates: dict[Value, Value] = {}
     for value, total in totals.items():
         g.origin = value.name
-        updates.update(_step(g, optimiser.rule(), value, total, lr))
+        updates.update(_step(g, optimiser.rule(), value, total, lr, wanted[value]))
     return g.graph([], updates)
 
 
@@ -126,8 +132,11 @@ def _state(g: Builder, name: str, like: Value) -> Value:
     return g.value(name, like.type, Role.STATE, np.zeros(like.shape, like.type.dtype.np))
 
 
-def _step(g: Builder, rule: Sgd, value: Value, grad: Value, lr: Value) -> dict[Value, Value]:
-    velocity = [_state(g, f"velocity_{value.name}", value)] if rule.momentum else []
-    new = g.emit_all(rule, grad, value, lr, *velocity, name=f"{value.name}_new")
-    return dict(zip([value, *velocity, *([grad] if rule.clear else [])], new, strict=True))
-
+def _step(g: Builder, rule: Sgd, value: Value, grad: Value, lr: Value, want: Want) -> dict[Value, Value]:
+    """Updates of a parameter and what the optimiser keeps beside it; of a slice of channels the rest is carried over."""
+    velocity = [_state(g, f"velocity_{value.name}", grad)] if rule.momentum else []
+    old = channels_of(g, value, want)
+    new, *others = g.emit_all(rule, grad, old, lr, *velocity, name=f"{value.name}_new")
+    if want.channels:
+        new = with_channels(g, value, want, new)
+    return dict(zip([value, *velocity, *([grad] if rule.clear else [])], [new, *others], strict=True))

@@ -48,7 +48,7 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
         raise ModelError(f"{path}: there are no gradients without a loss.", hint="Give --loss ce (or ce-soft, mse, bce).")
     prepared, imported = load_model(path, options)
     forward = inference(passes.run(imported.graph, passes.FORWARD))
-    wanted = resolve(options.scheme, forward).values(forward)
+    wanted = list(resolve(options.scheme, forward).values(forward))
     graph, _, loss = with_loss(forward, losses()[options.loss]())
     rng = np.random.default_rng(seed)
     sample, target = _inputs(rng, graph)

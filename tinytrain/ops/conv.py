@@ -22,6 +22,7 @@ from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.shape import channels_of
 
 Pair = tuple[int, int]
 
@@ -257,9 +258,10 @@ class Conv2d(_Conv):
     ) -> tuple[Value | None, ...]:
         (x, w), dy = inputs, grads[0]
         assert dy is not None
+        grad_w = Conv2dGradW(*self.window, kernel=w.shape[1:3])
         return (
             g.emit(Conv2dGradX(*self.window, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(Conv2dGradW(*self.window, kernel=w.shape[1:3]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(grad_w, dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
         )
 
 

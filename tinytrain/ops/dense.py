@@ -17,6 +17,7 @@ from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.shape import channels_of
 
 
 def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
@@ -57,7 +58,7 @@ class Dense(Fusable):
         assert dy is not None
         return (
             g.emit(DenseGradX(), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(DenseGradW(), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(DenseGradW(), dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
         )
 
     def cost(self, *types: TensorType) -> Cost:

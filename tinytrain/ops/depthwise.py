@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.op import Example, Fusable, Kernel, Want, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv import Geometry, Pad, Windowed, split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.shape import channels_of
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -75,8 +76,12 @@ class DepthwiseConv2d(_Depthwise):
         same = (self.stride, self.pad, self.dilation)
         return (
             g.emit(DepthwiseConv2dGradX(*same, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(DepthwiseConv2dGradW(*same, kernel=w.shape[:2]), dy, x, name=f"d_{w.name}") if wanted[1] else None,
+            self._grad_w(g, x, w, dy, wanted[1]) if wanted[1] else None,
         )
+
+    def _grad_w(self, g: Builder, x: Value, w: Value, dy: Value, want: Want) -> Value:
+        op = DepthwiseConv2dGradW(self.stride, self.pad, self.dilation, kernel=w.shape[:2])
+        return g.emit(op, channels_of(g, dy, want), channels_of(g, x, want), name=f"d_{w.name}")
 
 
 @dataclass(frozen=True)

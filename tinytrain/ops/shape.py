@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Fusable, Kernel, Op, Wanted, f32
+from tinytrain.ir.op import Example, Fusable, Kernel, Op, Want, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
 
 
@@ -227,3 +227,20 @@ Pad.examples = (
     Example(Pad((1, 2, 3), (3, 0, 1), 0.5), f32((2, 3, 1))),
     Example(Pad((0, 0, 2), (0, 0, 3)), f32((3, 2, 3))),
 )
+
+
+def channels_of(g: Builder, value: Value, want: Want) -> Value:
+    """The wanted channels (last axis) of a value; the value itself where all are wanted."""
+    if want.channels is None:
+        return value
+    return g.emit(Slice(len(value.shape) - 1, *want.channels), value, name=f"{value.name}_part")
+
+
+def with_channels(g: Builder, value: Value, want: Want, part: Value) -> Value:
+    """A value with its wanted channels (last axis) replaced by `part`."""
+    assert want.channels is not None
+    (start, stop), end = want.channels, value.shape[-1]
+    pieces = [channels_of(g, value, Want((0, start)))] if start else []
+    pieces.append(part)
+    pieces += [channels_of(g, value, Want((stop, end)))] if stop < end else []
+    return g.emit(Concat(len(value.shape) - 1, len(pieces)), *pieces, name=f"{value.name}_new") if len(pieces) > 1 else part

@@ -4,7 +4,7 @@
     preset = "last:2"              # where the file came from; not read back
 
     [layers."fc2"]                 # the name of the ONNX node
-    weight = true
+    weight = true                  # or [0, 12]: only what belongs to input channels 0 to 11
     bias = true
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
+from tinytrain.ir.op import Want
 from tinytrain.ir.types import Role, Value
 
 PRESETS = "full, last:K, bias or none"
@@ -35,35 +36,44 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Layer name -> kinds of parameter that are updated (`weight`, `bias`, `gamma`, `beta`)."""
+    """Layer name -> what is updated of it: kind of parameter (`weight`, `bias`, `gamma`, `beta`) -> all, or a slice of channels."""
 
-    layers: Mapping[str, frozenset[str]]
+    layers: Mapping[str, Mapping[str, Want]]
     preset: str = ""
 
-    def values(self, graph: Graph) -> list[Value]:
+    def values(self, graph: Graph) -> dict[Value, Want]:
         """The updated values, in the order of the layers. Raises SchemeError where the scheme does not fit the graph."""
         known = {layer.name: layer for layer in layers(graph)}
-        chosen: list[Value] = []
+        chosen: dict[Value, Want] = {}
         for name, kinds in self.layers.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(known)[-3:]
                 message = f"The scheme updates layer {name!r}, which {graph.name} does not have."
                 raise SchemeError(message, hint=f"Nearest names: {', '.join(near)}.")
-            for kind in sorted(kinds, reverse=True):
+            for kind, want in kinds.items():
                 if kind not in known[name].parameters:
                     has = ", ".join(known[name].parameters)
                     raise SchemeError(f"The scheme updates {kind!r} of layer {name!r}, which has {has}.", hint="Take it out of the scheme.")
-                chosen.append(known[name].parameters[kind])
+                value = known[name].parameters[kind]
+                if want.channels and (kind != "weight" or not 0 <= want.channels[0] < want.channels[1] <= value.shape[-1]):
+                    part = f"channels {list(want.channels)} of {kind!r} of layer {name!r}"
+                    message = f"The scheme updates {part}, which has {value.shape[-1]}."
+                    raise SchemeError(message, hint="A slice of a weight is [first, end) of its input channels.")
+                chosen[value] = want
         return chosen
 
     def to_toml(self) -> str:
-        lines = ["# tinytrain update scheme: true = trained on the device"]
+        lines = ["# tinytrain update scheme: true = trained on the device, [0, 12] = only the weights of input channels 0 to 11"]
         if self.preset:
             lines.append(f'preset = "{self.preset}"')
         for name, kinds in self.layers.items():
             quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-            lines += ["", f'[layers."{quoted}"]', *(f"{kind} = true" for kind in sorted(kinds, reverse=True))]
+            lines += ["", f'[layers."{quoted}"]', *(f"{kind} = {_toml(want)}" for kind, want in kinds.items())]
         return "\n".join(lines) + "\n"
+
+
+def _toml(want: Want) -> str:
+    return str(list(want.channels)) if want.channels else "true"
 
 
 def layers(graph: Graph) -> list[Layer]:
@@ -99,7 +109,7 @@ def preset(text: str, graph: Graph) -> Scheme:
         chosen, kinds = all_layers[-int(text[5:]):], None
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
-    updates = {layer.name: frozenset(k for k in layer.parameters if kinds is None or k in kinds) for layer in chosen}
+    updates = {layer.name: {k: Want() for k in layer.parameters if kinds is None or k in kinds} for layer in chosen}
     return Scheme({name: kinds for name, kinds in updates.items() if kinds}, text)
 
 
@@ -118,12 +128,16 @@ def load(path: Path) -> Scheme:
     tables = data.get("layers", {})
     if not isinstance(tables, dict) or set(data) - {"layers", "preset"}:
         raise SchemeError(f'{path}: has {", ".join(data)}; expected tables like [layers."fc1"].', hint=WRITE_ONE)
-    chosen: dict[str, frozenset[str]] = {}
+    chosen: dict[str, dict[str, Want]] = {}
     for name, table in tables.items():
-        if not isinstance(table, dict) or not all(isinstance(flag, bool) for flag in table.values()):
-            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true`.", hint=WRITE_ONE)
-        chosen[name] = frozenset(kind for kind, flag in table.items() if flag)
+        if not isinstance(table, dict) or not all(isinstance(flag, bool) or _is_slice(flag) for flag in table.values()):
+            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true` or `weight = [0, 12]`.", hint=WRITE_ONE)
+        chosen[name] = {kind: Want(None if flag is True else (flag[0], flag[1])) for kind, flag in table.items() if flag}
     return Scheme(chosen, str(data.get("preset", "")))
+
+
+def _is_slice(flag: object) -> bool:
+    return isinstance(flag, list) and len(flag) == 2 and all(type(n) is int for n in flag)
 
 
 def resolve(text: str, graph: Graph) -> Scheme:
