@@ -189,6 +189,13 @@ def test_output_that_exists_or_is_no_folder(built: Path) -> None:
     assert f"y.npz cannot be written: there is no folder {built / 'no'}." in text
 
 
+def test_manifest_of_something_else(project: Path, built: Path, tmp_path: Path) -> None:
+    for text, found in (('{"board": "host"}', "lacks name, model_sha256, input"), ("[1]", "is no JSON object")):
+        (project / "manifest.json").write_text(text)
+        message = refused(tmp_path, "infer", project, "--data", built / "d.npz")
+        assert f"{project / 'manifest.json'} {found}" in message and "; expected the manifest of a compiled project." in message
+
+
 def test_board(built: Path) -> None:
     text = refused(built, "compile", built / "mlp.onnx", "--board", "arduino", "-o", built / "never")
     assert "There is no board 'arduino'; known boards are host, mps2-an385," in text
@@ -323,7 +330,7 @@ SCHEMES = {
     '[layers."fc2"]\ngamma = true': "The scheme updates 'gamma' of layer 'fc2', which has weight, bias.",
     '[layers."fc2"\nweight = true': "{file}: is not valid TOML: Expected ']'",
     '[layer."fc2"]\nweight = true': '{file}: has layer; expected tables like [layers."fc1"].',
-    '[layers."fc2"]\nweight = 1': "{file}: layer 'fc2' must hold lines like `weight = true`.",
+    '[layers."fc2"]\nweight = 1': "{file}: layer 'fc2' must hold lines like `weight = true`",
 }
 
 

@@ -40,13 +40,18 @@ def history(project: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in json.loads((project / "history.json").read_text())["epochs"]]
 
 
+def trained(project: Path) -> dict[str, set[str]]:
+    """Layer → kinds of parameter that are updated, by the manifest."""
+    return {layer: set(kinds) for layer, kinds in json.loads((project / "manifest.json").read_text())["scheme"].items()}
+
+
 def test_compile_says_what_it_made(folder: Path) -> None:
     text = succeed("compile", folder / "mlp.onnx", "-o", folder / "said", "--scheme", "last:1")
     assert "trained    170 weights in 1 layers: fc3" in text
     assert "lower bound" in text
     assert str(folder / "said" / "build" / "mlp.elf") in text
     assert "flash" in text
-    assert json.loads((folder / "said" / "manifest.json").read_text())["scheme"] == {"fc3": ["bias", "weight"]}
+    assert trained(folder / "said") == {"fc3": {"bias", "weight"}}
 
 
 def test_compile_for_a_board_without_building(folder: Path) -> None:
@@ -155,7 +160,7 @@ def test_scheme_is_written_edited_and_used(folder: Path) -> None:
     file.write_text(file.read_text().replace("weight = true", "weight = false", 1))
     text = succeed("compile", folder / "mlp.onnx", "--scheme", file, "--no-build", "-o", folder / "edited")
     assert "trained    186 weights in 2 layers: fc2, fc3" in text
-    assert json.loads((folder / "edited" / "manifest.json").read_text())["scheme"] == {"fc2": ["bias"], "fc3": ["bias", "weight"]}
+    assert trained(folder / "edited") == {"fc2": {"bias"}, "fc3": {"bias", "weight"}}
 
 
 def test_verify(folder: Path) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
     from tinytrain.size import Sizes
 
+_NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
+
 
 @dataclass(frozen=True)
 class Project:
@@ -32,6 +34,10 @@ class Project:
         except (OSError, ValueError) as error:
             message = f"{folder} is not a compiled project: it has no readable manifest.json."
             raise OutputError(message, hint="Make one with `tinytrain compile`.") from error
+        if not isinstance(manifest, dict) or (missing := [key for key in _NEEDED if key not in manifest]):
+            lacks = f"lacks {', '.join(missing)}" if isinstance(manifest, dict) else "is no JSON object"
+            message = f"{folder / 'manifest.json'} {lacks}; expected the manifest of a compiled project."
+            raise OutputError(message, hint="Make the project again with `tinytrain compile`.")
         return cls(folder, manifest)
 
     @cached_property
