@@ -21,6 +21,7 @@ from tinytrain.emit import Emitter
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Program
+from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, Role, TensorType
 from tinytrain.ops.elementwise import Add, Mul
 from tinytrain.ops.loss import Mse
@@ -238,7 +239,7 @@ def test_sums_of_gradients_belong_to_their_parameters() -> None:
     x = g.emit(Add(), g.emit(Mul(), x, g.const("sum_w", np.ones(3, np.float32))), g.const("w", np.ones(3, np.float32)))
     forward = g.graph([x])
     params = {v.name: v for v in forward.stored(Role.CONST)}
-    chosen: Any = types.SimpleNamespace(values=lambda graph: list(params.values()))
+    chosen: Any = types.SimpleNamespace(values=lambda graph: dict.fromkeys(params.values(), Want()))
     program = build_program(forward, "mse", chosen, Optimiser(0.1, accumulate=2))
     model = ReferenceModel(program)
     for _ in range(2):
@@ -256,6 +257,6 @@ def test_loss_that_does_not_depend_on_a_parameter() -> None:
     x = g.input("x", (3,))
     unread = g.const("w", np.ones(3, np.float32))
     forward = g.graph([x])
-    chosen: Any = types.SimpleNamespace(values=lambda graph: [unread])
+    chosen: Any = types.SimpleNamespace(values=lambda graph: {unread: Want()})
     with pytest.raises(ModelError, match="the loss does not depend on w"):
         build_program(forward, "mse", chosen, Optimiser())
