@@ -85,8 +85,8 @@ def main() -> int:
     for record in records:
         other = PUBLISHED[record.workload]
         print(
-            f"{record.workload:<5} {record.instructions:>9,} instructions a step, {other.instructions / record.instructions:.1f} times fewer "
-            f"than {other.instructions:,};   {record.ram_bytes:>6,} B of RAM in all, {other.ram_bytes / record.ram_bytes:.1f} times less "
+            f"{record.workload:<5} {record.instructions:>9,} instructions a step, "
+            f"{other.instructions / record.instructions:.1f} times fewer than {other.instructions:,};   {record.ram_bytes:>6,} B of RAM in all, {other.ram_bytes / record.ram_bytes:.1f} times less "
             f"than {other.ram_bytes:,} (arena {record.arena_bytes:,}, stack {record.stack_bytes:,});   {record.flash_bytes:,} B of flash"
         )
     print(f"\n{os.path.relpath(RESULTS)}")

@@ -86,7 +86,7 @@ def _options(board: str, **given: Any) -> Options:
     shapes: dict[str, tuple[int, ...]] = {}
     for text in given["shapes"]:
         name, _, sizes = text.rpartition("=")
-        if not name or not all(s.strip().isdigit() for s in sizes.split(",")):
+        if not name or not all(s.strip().isdecimal() for s in sizes.split(",")):
             raise TinytrainError(f"--shape {text}: expected INPUT=1,3,32,32.")
         shapes[name] = tuple(int(s) for s in sizes.split(","))
     if given["nesterov"] and not given["momentum"]:

@@ -105,7 +105,7 @@ def preset(text: str, graph: Graph) -> Scheme:
         chosen, kinds = all_layers, None
     elif text == "bias":
         chosen, kinds = all_layers, {"bias", "beta"}
-    elif text.startswith("last:") and text[5:].isdigit() and int(text[5:]) > 0:
+    elif text.startswith("last:") and text[5:].isdecimal() and int(text[5:]) > 0:
         chosen, kinds = all_layers[-int(text[5:]):], None
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
