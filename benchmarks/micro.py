@@ -84,10 +84,11 @@ def main() -> int:
     print(f"{records[0].compiler}\n{records[0].flags}\n")
     for record in records:
         other = PUBLISHED[record.workload]
+        fewer, less = other.instructions / record.instructions, other.ram_bytes / record.ram_bytes
         print(
-            f"{record.workload:<5} {record.instructions:>9,} instructions a step, "
-            f"{other.instructions / record.instructions:.1f} times fewer than {other.instructions:,};   {record.ram_bytes:>6,} B of RAM in all, {other.ram_bytes / record.ram_bytes:.1f} times less "
-            f"than {other.ram_bytes:,} (arena {record.arena_bytes:,}, stack {record.stack_bytes:,});   {record.flash_bytes:,} B of flash"
+            f"{record.workload:<5} {record.instructions:>9,} instructions a step, {fewer:.1f} times fewer than {other.instructions:,};   "
+            f"{record.ram_bytes:>6,} B of RAM in all, {less:.1f} times less than {other.ram_bytes:,} "
+            f"(arena {record.arena_bytes:,}, stack {record.stack_bytes:,});   {record.flash_bytes:,} B of flash"
         )
     print(f"\n{os.path.relpath(RESULTS)}")
     return 0
