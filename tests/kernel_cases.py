@@ -67,6 +67,11 @@ class Case:
     def want(self) -> tuple[Array, ...]:
         return self.op.reference(*self.arrays())
 
+    def scale(self, want: Sequence[Array]) -> float:
+        """Size of the summed products, for fp32 sums of integers."""
+        integers = any(t.quant and not t.dtype.is_float for t in self.example.inputs)
+        return max(1.0, *(float(np.abs(a).max(initial=0)) for a in want)) if integers else 1.0
+
     def decode(self, data: bytes) -> list[Array]:
         """Outputs from the bytes that the program printed."""
         made, at = [], 0
@@ -93,7 +98,7 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
             g = Builder("case")
-            outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype) for t in example.inputs)))
+            outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs)))
             for kernel in dict.fromkeys(select(g.nodes[0], extensions).kernel for extensions in ((), isa)):
                 plain = Case(example.op, number, example, kernel, outputs=outputs)
                 variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs))]
@@ -115,7 +120,7 @@ _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16:
 def cases_header(cases: Sequence[Case]) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = ['#include "tt_math.h"', '#include "tt_random.h"', '#include "tt_types.h"', ""]
+    text = ['#include "tt_integer.h"', '#include "tt_math.h"', '#include "tt_random.h"', '#include "tt_types.h"', ""]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0

@@ -46,7 +46,8 @@ def test_kernel_equals_reference(case: Case, host_c: Callable[[Case], str]) -> N
     """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats."""
     got = host_c(case)
     assert not got.startswith("error"), f"{case}: {got}"
-    assert_matches(case.decode(bytes.fromhex(got)), case.want(), [t.dtype for t in case.outputs], str(case))
+    want = case.want()
+    assert_matches(case.decode(bytes.fromhex(got)), want, [t.dtype for t in case.outputs], str(case), case.scale(want))
 
 
 def emulated() -> list[Board]:
@@ -75,7 +76,8 @@ def test_board_equals_host(board: Board, cache: Path, host_c: Callable[[Case], s
     fast = [case for case in all_cases(frozenset(board.isa)) if case.kernel.isa]
     for name, value in (board_results(fast, board, cache, whole=True) if fast else {}).items():
         case = next(case for case in fast if str(case) == name)
-        assert_matches(case.decode(bytes.fromhex(value)), case.want(), [t.dtype for t in case.outputs], f"{board.name}: {name}")
+        want = case.want()
+        assert_matches(case.decode(bytes.fromhex(value)), want, [t.dtype for t in case.outputs], f"{board.name}: {name}", case.scale(want))
     wrong = [case for case in cases if got[str(case)] != f"{zlib.crc32(bytes.fromhex(host_c(case))):08x}"]
     if wrong:
         shown = board_results(wrong[:5], board, cache, whole=True)

@@ -17,7 +17,7 @@ from tinytrain.autodiff import gradients
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Example, Loss, Op, Want
-from tinytrain.ir.types import F16, F32, Array, DType, Value
+from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.reference import run
 
 
@@ -37,15 +37,18 @@ AGREEMENT = 3e-7                                          # of D(h) with D(h/2),
 SMALLEST_SCALE = 1e-3                                     # gradients below this are compared absolutely: rounding is all there is
 
 
-def first_difference(got: Array, want: Array, dtype: DType) -> str | None:
-    """What differs first and how much differs in all; None when the arrays are equal within the tolerance of the type."""
+def first_difference(got: Array, want: Array, dtype: DType, scale: float = 1.0) -> str | None:
+    """What differs first and how much differs in all; None when the arrays are equal within the tolerance of the type.
+
+    `scale` is the size of what was summed, where that is not near 1: it multiplies the absolute tolerance.
+    """
     if got.shape != want.shape:
         return f"shape {got.shape}, expected {want.shape}"
     allowed = TOLERANCE.get(dtype, Tolerance())
     if not dtype.is_float:
         equal = got == want
     else:
-        equal = np.isclose(got.astype(np.float64), want.astype(np.float64), allowed.rtol, allowed.atol, equal_nan=True)
+        equal = np.isclose(got.astype(np.float64), want.astype(np.float64), allowed.rtol, allowed.atol * scale, equal_nan=True)
     if np.all(equal):
         return None
     wrong = np.argwhere(~np.atleast_1d(equal))
@@ -55,10 +58,10 @@ def first_difference(got: Array, want: Array, dtype: DType) -> str | None:
     return f"at {at}: got {here!r}, expected {expected!r}; {len(wrong)} of {want.size} elements differ, by up to {gap.max():.3g}"
 
 
-def assert_matches(got: Sequence[Array], want: Sequence[Array], dtypes: Sequence[DType], what: str = "") -> None:
+def assert_matches(got: Sequence[Array], want: Sequence[Array], dtypes: Sequence[DType], what: str = "", scale: float = 1.0) -> None:
     """All tensors equal: integers exactly, floats by TOLERANCE. Raises AssertionError with the first difference."""
     for number, (a, b, dtype) in enumerate(zip(got, want, dtypes, strict=True)):
-        found = first_difference(a, b, dtype)
+        found = first_difference(a, b, dtype, scale)
         assert found is None, f"{what}: output {number} differs {found}"
 
 
@@ -129,9 +132,14 @@ def random_inputs(example: Example, rng: np.random.Generator) -> list[Array]:
     return arrays
 
 
+def _is_real(kind: TensorType) -> bool:
+    """Whether the elements are, or stand for, real numbers. Gradients are with respect to the stored ones."""
+    return kind.dtype.is_float or kind.quant is not None
+
+
 def _active(op: Op, xs: Sequence[Value]) -> set[int]:
-    """Inputs that have a gradient: no integers, no target of a loss, and of an op with parameters its input and those alone."""
-    floats = {i for i, v in enumerate(xs) if v.type.dtype.is_float}
+    """Inputs that have a gradient: no counts, no target of a loss, and of an op with parameters its input and those alone."""
+    floats = {i for i, v in enumerate(xs) if _is_real(v.type)}
     if isinstance(op, Loss):
         return floats & {0}
     return floats & {0, *op.parameters} if op.parameters else floats
@@ -145,19 +153,19 @@ def check_op(example: Example, seed: int = 0, samples: int | None = 24) -> list[
     rng = np.random.default_rng(seed)
     op = example.op
     g = Builder("check")
-    xs = tuple(g.input(f"x{i}", t.shape, t.dtype) for i, t in enumerate(example.inputs))
+    xs = tuple(g.input(f"x{i}", t.shape, t.dtype, t.quant) for i, t in enumerate(example.inputs))
     ys = g.emit_all(op, *xs)
     dys: list[Value | None] = [None] * len(ys)
     if not isinstance(op, Loss):
-        dys = [g.input(f"dy{o}", y.shape) if y.type.dtype.is_float else None for o, y in enumerate(ys)]
+        dys = [g.input(f"dy{o}", y.shape) if _is_real(y.type) else None for o, y in enumerate(ys)]
     dxs = op.vjp(g, xs, ys, dys, tuple(Want() if i in _active(op, xs) else None for i in range(len(xs))))
-    arrays = random_inputs(example, rng)
+    arrays = [a.astype(np.float64) if _is_real(t) else a for a, t in zip(random_inputs(example, rng), example.inputs, strict=True)]
     cotangents = [rng.normal(size=v.shape) for v in dys if v is not None]
     graph = g.graph([v for v in dxs if v is not None])
     analytic = iter(run(graph, [*arrays, *cotangents], dtype=np.float64).outputs)
 
     def f() -> float:
-        outputs = op.reference(*arrays)
+        outputs = op.smooth(*arrays)
         if isinstance(op, Loss):
             return float(outputs[0][0])
         floats = [o for o, v in zip(outputs, dys, strict=True) if v is not None]

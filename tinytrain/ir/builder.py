@@ -9,7 +9,7 @@ import numpy as np
 
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.op import Op
-from tinytrain.ir.types import F32, Array, DType, Role, Source, TensorType, Value
+from tinytrain.ir.types import F32, Array, DType, Quant, Role, Source, TensorType, Value
 
 
 def identifier(name: str) -> str:
@@ -44,8 +44,8 @@ class Builder:
     def value(self, name: str, kind: TensorType, role: Role = Role.TEMP, data: Array | None = None, source: Source | None = None) -> Value:
         return Value(self.unique(name), kind, role, data, source)
 
-    def input(self, name: str, shape: tuple[int, ...], dtype: DType = F32) -> Value:
-        v = self.value(name, TensorType(shape, dtype), Role.INPUT)
+    def input(self, name: str, shape: tuple[int, ...], dtype: DType = F32, quant: Quant | None = None) -> Value:
+        v = self.value(name, TensorType(shape, dtype, quant), Role.INPUT)
         self.inputs.append(v)
         return v
 

@@ -5,26 +5,28 @@ dx[i,j,c] = Σ over the live taps (h·sh + r·dh − pt = i, w·sw + s·dw − p
 dw[k,r,s,c] = Σ_h,w x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · dy[h,w,k]
 
 With groups, output channel k sees only the C/group input channels of its own group. A bias is an Add after it.
+Of int8 x, x − zero_point is what stands here, so that padding is still 0; weights are int8 then, and sums int32.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.geometry import Axis, Geometry, Pair
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.shape import channels_of
-
-Pair = tuple[int, int]
+from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
 
 
 @dataclass(frozen=True)
@@ -48,93 +50,13 @@ def out_size(size: int, kernel: int, stride: int, dilation: int, pads: int) -> i
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A window that moves along one axis: tap t of position p reads element p·stride + t·dilation − before."""
-
-    size: int
-    taps: int
-    positions: int
-    stride: int
-    dilation: int
-    before: int
-
-    def element(self, position: int, tap: int) -> int:
-        return position * self.stride + tap * self.dilation - self.before
-
-    @property
-    def clips(self) -> bool:
-        """Some tap of some position reads padding."""
-        return self.before > 0 or self.element(self.positions - 1, self.taps - 1) >= self.size
-
-    @property
-    def barren(self) -> bool:
-        """Some position, or some tap, reads nothing but padding."""
-        live = [[0 <= self.element(p, t) < self.size for t in range(self.taps)] for p in range(self.positions)]
-        return not (all(map(any, live)) and all(map(any, zip(*live, strict=True))))
-
-    @property
-    def inner(self) -> Pair:
-        """The positions [first, last) whose taps are all alive."""
-        last = (self.size - 1 - self.element(0, self.taps - 1)) // self.stride + 1
-        first = -(-self.before // self.stride)
-        return first, max(first, min(self.positions, last))
-
-    def reached_by(self, element: int) -> tuple[int, ...]:
-        """The live taps of the gradient of an element: those that some position reads it with."""
-        ends = [(tap, element + self.before - tap * self.dilation) for tap in range(self.taps)]
-        return tuple(tap for tap, at in ends if at % self.stride == 0 and 0 <= at // self.stride < self.positions)
-
-    @property
-    def step(self) -> Pair:
-        """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
-        common = int(np.gcd(self.stride, self.dilation))
-        return self.stride // common, self.dilation // common
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The two axes of a convolution and its channels: C in, K out, in `group` groups."""
-
-    rows: Axis
-    cols: Axis
-    C: int
-    K: int
-    group: int = 1
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the convolution; each gradient takes as many. Those with padding are counted."""
-        return self.rows.positions * self.cols.positions * self.K * self.rows.taps * self.cols.taps * (self.C // self.group)
-
-    def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
-        """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
-        h, w = self.rows, self.cols
-        for r in range(h.taps):
-            for s in range(w.taps):
-                i, j = r * h.dilation, s * w.dilation
-                yield r, s, padded[
-                    i : i + (h.positions - 1) * h.stride + 1 : h.stride, j : j + (w.positions - 1) * w.stride + 1 : w.stride
-                ]
-
-    @property
-    def lined_up(self) -> Geometry:
-        """The same sums with the longer run along the columns, for the kernels: rows of one column, and 1x1 windows, become one row."""
-        h, w = self.rows, self.cols
-        one = Axis(1, 1, 1, 1, 1, 0)
-        if w == one:
-            return dataclasses.replace(self, rows=one, cols=h)
-        if h.taps == w.taps == h.stride == w.stride == 1 and not h.clips and not w.clips:
-            return dataclasses.replace(self, rows=one, cols=Axis(h.size * w.size, 1, h.size * w.size, 1, 1, 0))
-        return self
-
-
-@dataclass(frozen=True)
 class Windowed(Fusable):
     """What the convolutions share: a window that moves over the rows and columns of a feature map."""
 
     stride: Pair = (1, 1)
     pad: Pad = Pad()
     dilation: Pair = (1, 1)
+    zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
 
     def axes(self, x: Sequence[int], kernel: Sequence[int]) -> tuple[Axis, Axis]:
         """Rows and columns, for a map (H, W, C) and a kernel (R, S)."""
@@ -235,30 +157,30 @@ class Conv2d(_Conv):
     args = ("x", "w")
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
-    kernels = (Kernel("conv2d", params=_forward_tiles),)
+    kernels = tuple(Kernel("conv2d", dtypes, params=_forward_tiles) for dtypes in ((F32,), (S8, S8)))
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.of(types[0].shape, types[1].shape)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
-        return (TensorType((g.rows.positions, g.cols.positions, g.K), types[0].dtype),)
+        return (accumulator_type((g.rows.positions, g.cols.positions, g.K), types[0], types[1], self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = arrays
+        x, w = factors(*arrays)
         g = self.of(x.shape, w.shape)
         weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
         y = np.zeros((self.group, g.rows.positions * g.cols.positions, g.K // self.group), x.dtype)
-        for r, s, patch in g.patches(self.padded(x)):
+        for r, s, patch in g.patches(self.padded(x - self.zero_point)):
             y += self._grouped(patch) @ weights[:, :, r, s].transpose(0, 2, 1)
-        return (y.transpose(1, 0, 2).reshape(g.rows.positions, g.cols.positions, g.K),)
+        return (summed(y.transpose(1, 0, 2).reshape(g.rows.positions, g.cols.positions, g.K), *arrays),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
         (x, w), dy = inputs, grads[0]
         assert dy is not None
-        grad_w = Conv2dGradW(*self.window, kernel=w.shape[1:3])
+        grad_w = Conv2dGradW(*self.window, zero_point=self.zero_point, kernel=w.shape[1:3])
         return (
             g.emit(Conv2dGradX(*self.window, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
             g.emit(grad_w, dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
@@ -295,23 +217,23 @@ class Conv2dGradX(_Conv):
     name = "conv2d_grad_x"
     args = ("dy", "w")
     results = ("dx",)
-    kernels = (Kernel("conv2d", params=_grad_x_tiles),)
+    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.against(types[0], self.of(self.shape, types[1].shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (TensorType(self.shape, types[0].dtype),)
+        return (sum_type(self.shape, *types),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = arrays
+        dy, w = factors(*arrays)
         g = self.of(self.shape, w.shape)
         weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
         padded = self.padded(np.zeros(self.shape, dy.dtype))
         for r, s, patch in g.patches(padded):
             patch += (self._grouped(dy) @ weights[:, :, r, s]).transpose(1, 0, 2).reshape(patch.shape)
-        return (self.cropped(padded, self.shape),)
+        return (summed(self.cropped(padded, self.shape), *arrays),)
 
 
 def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
@@ -330,7 +252,7 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (Kernel("conv2d", params=_grad_w_tiles),)
+    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:
         return (dy[-1], *self.kernel, x[-1] // max(self.group, 1))
@@ -341,15 +263,16 @@ class Conv2dGradW(_Conv):
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (TensorType(self._weight(types[0].shape, types[1].shape), types[0].dtype),)
+        check_zero_point(types[1], self.zero_point)
+        return (sum_type(self._weight(types[0].shape, types[1].shape), *types),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, x = arrays
+        dy, x = factors(*arrays)
         w = self._weight(dy.shape, x.shape)
         dw = np.zeros(w, dy.dtype)
-        for r, s, patch in self.of(x.shape, w).patches(self.padded(x)):
+        for r, s, patch in self.of(x.shape, w).patches(self.padded(x - self.zero_point)):
             dw[:, r, s] = (self._grouped(dy).transpose(0, 2, 1) @ self._grouped(patch)).reshape(w[0], w[3])
-        return (dw,)
+        return (summed(dw, *arrays),)
 
 
 _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
@@ -379,16 +302,36 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
 _ONE = Pad(1, 1, 1, 1)
 Conv2d.examples = (
     *(Example(op, f32(x, w)) for op, x, w in _CASES),
+    *(
+        Example(dataclasses.replace(op, zero_point=z), (int8(x, z), int8(w, axis=0)), INT8)
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
+    ),
     Example(Conv2d(pad=_ONE, then=(Add(),)), f32((5, 5, 2), (6, 3, 3, 2), (6,))),
     Example(Conv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 5, 3), (9, 3, 3, 3), (9,))),
     Example(Conv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (4, 1, 1, 4), (4,), (5, 3, 4))),
 )
 Conv2dGradX.examples = (
     *(Example(Conv2dGradX(*op.window, shape=x), f32(op.infer(*f32(x, w))[0].shape, w)) for op, x, w in _CASES),
+    *(
+        Example(Conv2dGradX(*op.window, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), int8(w, axis=0)), INT8)
+        for op, x, w in _CASES
+    ),
+    *(
+        Example(Conv2dGradX(*op.window, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
+        for op, x, w in _CASES[::3]
+    ),
     Example(Conv2dGradX((2, 2), _ONE, shape=(7, 5, 3), then=(ReluGrad(),)), f32((4, 3, 6), (6, 3, 3, 3), (7, 5, 3))),
 )
 Conv2dGradW.examples = (
     *(Example(Conv2dGradW(*op.window, kernel=w[1:3]), f32(op.infer(*f32(x, w))[0].shape, x)) for op, x, w in _CASES),
+    *(
+        Example(Conv2dGradW(*op.window, zero_point=z, kernel=w[1:3]), (*f32(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8)
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
+    ),
+    *(
+        Example(Conv2dGradW(*op.window, kernel=w[1:3]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
+        for op, x, w in _CASES[::3]
+    ),
     Example(Conv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 3), (6, 3, 3, 3), (1,))),
     Example(
         Conv2dGradW(pad=_ONE, group=2, kernel=(3, 3), then=(Sgd(momentum=0.9),)),

@@ -3,21 +3,24 @@
 
 dx[m,k] = Σ_n dy[m,n] · w[n,k]          dw[n,k] = Σ_m dy[m,n] · x[m,k]
 
-A bias is an Add after it; a pass moves it into the epilogue.
+A bias is an Add after it; a pass moves it into the epilogue. Of int8 x, x − zero_point is what stands here; weights are int8 then,
+and sums int32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import cycle
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.shape import channels_of
+from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
 
 
 def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
@@ -34,22 +37,24 @@ def _outer_tiles(op: Fusable, dy: TensorType, x: TensorType) -> dict[str, int]:
 class Dense(Fusable):
     """x (..., K), w (N, K) -> y (..., N). ONNX Gemm, and MatMul by a constant."""
 
+    zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
+
     name = "dense"
     onnx = ("Gemm", "MatMul")
     args = ("x", "w")
     differentiable = True
     parameters = {1: "weight"}
-    kernels = (Kernel("dense", params=_tiles),)
+    kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (S8, S8)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, w = types
         if len(w.shape) != 2 or not x.shape or x.shape[-1] != w.shape[1]:
             raise ValueError(f"x {x.shape} against w {w.shape}: the last axis of x must be the second of w")
-        return (TensorType((*x.shape[:-1], w.shape[0]), x.dtype),)
+        return (accumulator_type((*x.shape[:-1], w.shape[0]), x, w, self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = arrays
-        return (x @ w.T,)
+        x, w = factors(*arrays)
+        return (summed((x - self.zero_point) @ w.T, *arrays),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -58,7 +63,7 @@ class Dense(Fusable):
         assert dy is not None
         return (
             g.emit(DenseGradX(), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(DenseGradW(), dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(DenseGradW(zero_point=self.zero_point), dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
         )
 
     def cost(self, *types: TensorType) -> Cost:
@@ -72,17 +77,17 @@ class DenseGradX(Fusable):
     name = "dense_grad_x"
     args = ("dy", "w")
     results = ("dx",)
-    kernels = (Kernel("dense", params=_tiles),)
+    kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, w = types
         if dy.shape[-1] != w.shape[0]:
             raise ValueError(f"dy {dy.shape} against w {w.shape}")
-        return (TensorType((*dy.shape[:-1], w.shape[1]), dy.dtype),)
+        return (sum_type((*dy.shape[:-1], w.shape[1]), dy, w),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = arrays
-        return (dy @ w,)
+        dy, w = factors(*arrays)
+        return (summed(dy @ w, *arrays),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(macs=types[0].numel * types[1].shape[1])
@@ -92,20 +97,23 @@ class DenseGradX(Fusable):
 class DenseGradW(Fusable):
     """dy (..., N), x (..., K) -> dw (N, K)."""
 
+    zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
+
     name = "dense_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (Kernel("dense", params=_outer_tiles),)
+    kernels = tuple(Kernel("dense", dtypes, params=_outer_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, x = types
         if dy.shape[:-1] != x.shape[:-1]:
             raise ValueError(f"dy {dy.shape} against x {x.shape}")
-        return (TensorType((dy.shape[-1], x.shape[-1]), dy.dtype),)
+        check_zero_point(x, self.zero_point)
+        return (sum_type((dy.shape[-1], x.shape[-1]), dy, x),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, x = (a.reshape(-1, a.shape[-1]) for a in arrays)
-        return (dy.T @ x,)
+        dy, x = (a.reshape(-1, a.shape[-1]) for a in factors(*arrays))
+        return (summed(dy.T @ (x - self.zero_point), *arrays),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(macs=types[0].numel * types[1].shape[-1])
@@ -115,12 +123,25 @@ _SHAPES = (((8,), (4, 8)), ((5,), (3, 5)), ((1,), (1, 1)), ((13,), (7, 13)), ((6
 
 Dense.examples = (
     *(Example(Dense(), f32(x, w)) for x, w in _SHAPES),
+    *(
+        Example(Dense(zero_point=z), (int8(x, z), int8(w, axis=0)), INT8)
+        for z, (x, w) in zip(cycle(ZERO_POINTS), _SHAPES, strict=False)
+    ),
     Example(Dense(then=(Add(),)), f32((11,), (6, 11), (6,))),
     Example(Dense(then=(Add(), Relu())), f32((5, 7), (9, 7), (9,))),
 )
-DenseGradX.examples = tuple(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES)
+DenseGradX.examples = (
+    *(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES),
+    *(Example(DenseGradX(), (*f32((*x[:-1], w[0])), int8(w, axis=0)), INT8) for x, w in _SHAPES),
+    *(Example(DenseGradX(), (int8((*x[:-1], w[0])), int8(w)), INT8) for x, w in _SHAPES[::2]),
+)
 DenseGradW.examples = (
     *(Example(DenseGradW(), f32((*x[:-1], w[0]), x)) for x, w in _SHAPES),
+    *(
+        Example(DenseGradW(zero_point=z), (*f32((*x[:-1], w[0])), int8(x, z)), INT8)
+        for z, (x, w) in zip(cycle(ZERO_POINTS), _SHAPES, strict=False)
+    ),
+    *(Example(DenseGradW(), (int8((*x[:-1], w[0])), int8(x)), INT8) for x, w in _SHAPES[::2]),
     Example(DenseGradW(then=(Sgd(),)), f32((7,), (13,), (7, 13), (1,))),
     Example(DenseGradW(then=(Sgd(momentum=0.9),)), f32((2, 5), (2, 3), (5, 3), (1,), (5, 3))),
 )

@@ -3,23 +3,29 @@
 
 dx[i,j,c] = Σ over the live taps (h·sh + r·dh − pt = i, w·sw + s·dw − pl = j) of dy[h,w,c] · w[r,s,c]
 dw[r,s,c] = Σ_h,w x[h·sh + r·dh − pt, w·sw + s·dw − pl, c] · dy[h,w,c]
+
+Of int8 x, x − zero_point is what stands here, so that padding is still 0; weights are int8 then, and sums int32.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Want, Wanted, f32
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv import Geometry, Pad, Windowed, split
+from tinytrain.ops.conv import Pad, Windowed, split
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.shape import channels_of
+from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -51,22 +57,22 @@ class DepthwiseConv2d(_Depthwise):
     args = ("x", "w")
     parameters = {1: "weight"}
     differentiable = True
-    kernels = (Kernel("depthwise", params=_pixel_tiles),)
+    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (S8, S8)))
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.of(types[0].shape, types[1].shape)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
-        return (TensorType((g.rows.positions, g.cols.positions, g.C), types[0].dtype),)
+        return (accumulator_type((g.rows.positions, g.cols.positions, g.C), types[0], types[1], self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = arrays
+        x, w = factors(*arrays)
         g = self.of(x.shape, w.shape)
         y = np.zeros((g.rows.positions, g.cols.positions, g.C), x.dtype)
-        for r, s, patch in g.patches(self.padded(x)):
+        for r, s, patch in g.patches(self.padded(x - self.zero_point)):
             y += patch * w[r, s]
-        return (y,)
+        return (summed(y, *arrays),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -80,7 +86,7 @@ class DepthwiseConv2d(_Depthwise):
         )
 
     def _grad_w(self, g: Builder, x: Value, w: Value, dy: Value, want: Want) -> Value:
-        op = DepthwiseConv2dGradW(self.stride, self.pad, self.dilation, kernel=w.shape[:2])
+        op = DepthwiseConv2dGradW(self.stride, self.pad, self.dilation, zero_point=self.zero_point, kernel=w.shape[:2])
         return g.emit(op, channels_of(g, dy, want), channels_of(g, x, want), name=f"d_{w.name}")
 
 
@@ -93,21 +99,21 @@ class DepthwiseConv2dGradX(_Depthwise):
     name = "depthwise_conv2d_grad_x"
     args = ("dy", "w")
     results = ("dx",)
-    kernels = (Kernel("depthwise", params=_pixel_tiles),)
+    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.against(types[0], self.of(self.shape, types[1].shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (TensorType(self.shape, types[0].dtype),)
+        return (sum_type(self.shape, *types),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = arrays
+        dy, w = factors(*arrays)
         padded = self.padded(np.zeros(self.shape, dy.dtype))
         for r, s, patch in self.of(self.shape, w.shape).patches(padded):
             patch += dy * w[r, s]
-        return (self.cropped(padded, self.shape),)
+        return (summed(self.cropped(padded, self.shape), *arrays),)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (Kernel("depthwise", params=_weight_tiles),)
+    kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
@@ -127,14 +133,15 @@ class DepthwiseConv2dGradW(_Depthwise):
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (TensorType((*self.kernel, types[1].shape[-1]), types[0].dtype),)
+        check_zero_point(types[1], self.zero_point)
+        return (sum_type((*self.kernel, types[1].shape[-1]), *types),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, x = arrays
+        dy, x = factors(*arrays)
         dw = np.zeros((*self.kernel, x.shape[-1]), dy.dtype)
-        for r, s, patch in self.of(x.shape, dw.shape).patches(self.padded(x)):
+        for r, s, patch in self.of(x.shape, dw.shape).patches(self.padded(x - self.zero_point)):
             dw[r, s] = (patch * dy).sum(axis=(0, 1))
-        return (dw,)
+        return (summed(dw, *arrays),)
 
 
 _CASES: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
@@ -154,6 +161,10 @@ _ONE = Pad(1, 1, 1, 1)
 
 DepthwiseConv2d.examples = (
     *(Example(op, f32(x, w)) for op, x, w in _CASES),
+    *(
+        Example(dataclasses.replace(op, zero_point=z), (int8(x, z), int8(w, axis=2)), INT8)
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
+    ),
     Example(DepthwiseConv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 6, 9), (3, 3, 9), (9,))),
     Example(DepthwiseConv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (2, 2, 4), (4,), (4, 2, 4))),
 )
@@ -162,12 +173,33 @@ DepthwiseConv2dGradX.examples = (
         Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), f32(op.infer(*f32(x, w))[0].shape, w))
         for op, x, w in _CASES
     ),
+    *(
+        Example(
+            DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), int8(w, axis=2)), INT8
+        )
+        for op, x, w in _CASES
+    ),
+    *(
+        Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
+        for op, x, w in _CASES[::3]
+    ),
     Example(DepthwiseConv2dGradX((2, 2), _ONE, shape=(7, 5, 10), then=(ReluGrad(),)), f32((4, 3, 10), (3, 3, 10), (7, 5, 10))),
 )
 DepthwiseConv2dGradW.examples = (
     *(
         Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), f32(op.infer(*f32(x, w))[0].shape, x))
         for op, x, w in _CASES
+    ),
+    *(
+        Example(
+            DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, zero_point=z, kernel=w[:2]),
+            (*f32(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8,
+        )
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
+    ),
+    *(
+        Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
+        for op, x, w in _CASES[::3]
     ),
     Example(DepthwiseConv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 6), (3, 3, 6), (1,))),
     Example(DepthwiseConv2dGradW(kernel=(2, 2), then=(Sgd(momentum=0.9),)), f32((3, 2, 5), (4, 3, 5), (2, 2, 5), (1,), (2, 2, 5))),

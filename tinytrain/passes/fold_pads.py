@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """fold_pads: t = pad(x); y = conv2d(t, w)  ->  y = conv2d(pad=...)(x, w)      zeros around rows and columns only
 
-Keras writes "same" padding like this. Windows of a convolution skip zeros that nobody has stored. Pooling keeps its pad: an
-average counts them, and a maximum may be one of them.
+Keras writes "same" padding like this. Windows of a convolution skip zeros that nobody has stored (of int8: zero points). Pooling keeps
+its pad: an average counts them, and a maximum may be one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fold_pads(graph: Graph) -> Graph:
     foldable: dict[object, Node] = {
         n.outputs[0]: n
         for n in graph.nodes
-        if _surrounds_with_zeros(n) and n.outputs[0] not in kept and all(_convolves(r, n) for r in readers[n.outputs[0]])
+        if _surrounds(n) and n.outputs[0] not in kept and all(_convolves(r, n) for r in readers[n.outputs[0]])
     }
 
     def folded(node: Node) -> Node:
@@ -39,12 +39,14 @@ def fold_pads(graph: Graph) -> Graph:
     return graph.replace(nodes=tuple(map(folded, graph.nodes))) if foldable else graph
 
 
-def _surrounds_with_zeros(node: Node) -> bool:
+def _surrounds(node: Node) -> bool:
     op = node.op
-    return isinstance(op, shape.Pad) and not op.then and op.value == 0 and len(op.before) == 3 and op.before[2] == op.after[2] == 0
+    return isinstance(op, shape.Pad) and not op.then and len(op.before) == 3 and op.before[2] == op.after[2] == 0
 
 
 def _convolves(reader: Node, pad: Node) -> bool:
-    """Whether the padded map is what the reader convolves, and not its weights."""
-    made = pad.outputs[0]
-    return isinstance(reader.op, (Conv2d, DepthwiseConv2d)) and reader.inputs[0] is made and made not in reader.inputs[1:]
+    """Whether the padded map is what the reader convolves, and not its weights, and the padding counts as nothing."""
+    made, op = pad.outputs[0], reader.op
+    if not isinstance(op, (Conv2d, DepthwiseConv2d)) or reader.inputs[0] is not made or made in reader.inputs[1:]:
+        return False
+    return isinstance(pad.op, shape.Pad) and pad.op.value == op.zero_point

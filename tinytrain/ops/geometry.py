@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the window of a convolution stands: tap t of position p reads element p·stride + t·dilation − before, along rows and columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.ir.types import Array
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A window that moves along one axis: tap t of position p reads element p·stride + t·dilation − before."""
+
+    size: int
+    taps: int
+    positions: int
+    stride: int
+    dilation: int
+    before: int
+
+    def element(self, position: int, tap: int) -> int:
+        return position * self.stride + tap * self.dilation - self.before
+
+    @property
+    def clips(self) -> bool:
+        """Some tap of some position reads padding."""
+        return self.before > 0 or self.element(self.positions - 1, self.taps - 1) >= self.size
+
+    @property
+    def barren(self) -> bool:
+        """Some position, or some tap, reads nothing but padding."""
+        live = [[0 <= self.element(p, t) < self.size for t in range(self.taps)] for p in range(self.positions)]
+        return not (all(map(any, live)) and all(map(any, zip(*live, strict=True))))
+
+    @property
+    def inner(self) -> Pair:
+        """The positions [first, last) whose taps are all alive."""
+        last = (self.size - 1 - self.element(0, self.taps - 1)) // self.stride + 1
+        first = -(-self.before // self.stride)
+        return first, max(first, min(self.positions, last))
+
+    def reached_by(self, element: int) -> tuple[int, ...]:
+        """The live taps of the gradient of an element: those that some position reads it with."""
+        ends = [(tap, element + self.before - tap * self.dilation) for tap in range(self.taps)]
+        return tuple(tap for tap, at in ends if at % self.stride == 0 and 0 <= at // self.stride < self.positions)
+
+    @property
+    def step(self) -> Pair:
+        """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
+        common = int(np.gcd(self.stride, self.dilation))
+        return self.stride // common, self.dilation // common
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The two axes of a convolution and its channels: C in, K out, in `group` groups."""
+
+    rows: Axis
+    cols: Axis
+    C: int
+    K: int
+    group: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the convolution; each gradient takes as many. Those with padding are counted."""
+        return self.rows.positions * self.cols.positions * self.K * self.rows.taps * self.cols.taps * (self.C // self.group)
+
+    def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
+        """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
+        h, w = self.rows, self.cols
+        for r in range(h.taps):
+            for s in range(w.taps):
+                i, j = r * h.dilation, s * w.dilation
+                yield r, s, padded[
+                    i : i + (h.positions - 1) * h.stride + 1 : h.stride, j : j + (w.positions - 1) * w.stride + 1 : w.stride
+                ]
+
+    @property
+    def lined_up(self) -> Geometry:
+        """The same sums with the longer run along the columns, for the kernels: rows of one column, and 1x1 windows, become one row."""
+        h, w = self.rows, self.cols
+        one = Axis(1, 1, 1, 1, 1, 0)
+        if w == one:
+            return dataclasses.replace(self, rows=one, cols=h)
+        if h.taps == w.taps == h.stride == w.stride == 1 and not h.clips and not w.clips:
+            return dataclasses.replace(self, rows=one, cols=Axis(h.size * w.size, 1, h.size * w.size, 1, 1, 0))
+        return self
