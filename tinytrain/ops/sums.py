@@ -21,7 +21,7 @@ INT32_MAX = 2**31 - 1
 def sum_type(shape: tuple[int, ...], a: TensorType, b: TensorType) -> TensorType:
     """Of sums of products of two tensors, one of which is a gradient."""
     if (a.dtype, b.dtype) not in PAIRS:
-        raise ValueError(f"{a.dtype} times {b.dtype}: expected {', '.join(f'{x} times {y}' for x, y in PAIRS)}")
+        raise ValueError(f"{a.dtype!r} times {b.dtype!r}: expected {', '.join(f'{x!r} times {y!r}' for x, y in PAIRS)}")
     return TensorType(shape, PAIRS[a.dtype, b.dtype])
 
 
