@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Arithmetic of training without floating point: the same bits as tinytrain/ops/fixed.py on every target.
+ *
+ * No function here computes with a float; floats of the interface are taken apart and put together by their bits. */
+#ifndef TT_INTEGER_H
+#define TT_INTEGER_H
+
+#include <stdint.h>
+
+/* Position of the highest one, counted from 1; 0 of 0. */
+static inline int32_t tt_bit_length(uint64_t v)
+{
+    int32_t bits = 0;
+    for (int32_t step = 32; step > 0; step >>= 1) {
+        if ((v >> step) != 0) {
+            v >>= step;
+            bits += step;
+        }
+    }
+    return v != 0 ? bits + 1 : bits;
+}
+
+static inline uint64_t tt_magnitude(int64_t v)
+{
+    return v < 0 ? 0u - (uint64_t)v : (uint64_t)v;
+}
+
+/* v / 2^shift (shift 0..62) to seven bits and a sign: the upper half of the bits that go is the chance of rounding away from
+ * zero, their lower half the random number (pseudo-stochastic rounding, arXiv 2009.13108). */
+static inline int8_t tt_round7(int64_t v, int32_t shift)
+{
+    const uint64_t whole = tt_magnitude(v);
+    const uint64_t rest = whole & ((UINT64_C(1) << shift) - 1u);
+    const int32_t half = shift >> 1;
+    const uint64_t dice = half > 0 ? rest & ((UINT64_C(1) << half) - 1u) : 0u;
+    const uint64_t rounded = (whole >> shift) + ((rest >> (shift - half)) > dice || (shift == 1 && rest != 0) ? 1u : 0u);
+    const int32_t limited = rounded > 127u ? 127 : (int32_t)rounded;
+    return (int8_t)(v < 0 ? -limited : limited);
+}
+
+/* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */
+static inline int64_t tt_step(int32_t g, int32_t m, int32_t s, uint32_t word)
+{
+    const uint64_t dither = s <= 32 ? (uint64_t)(word >> (32 - s)) : (uint64_t)word << (s - 32);
+    return ((int64_t)g * m + (int64_t)dither) >> s;
+}
+
+/* w - step within [low, high]; a step may be as large as 2^61. */
+static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t high)
+{
+    const int64_t moved = (int64_t)w - step;
+    return moved < low ? low : moved > high ? high : (int32_t)moved;
+}
+
+static inline uint32_t tt_get_bits(const float *from)
+{
+    union { float number; uint32_t bits; } both;
+    both.number = *from;
+    return both.bits;
+}
+
+static inline void tt_put_bits(float *to, uint32_t bits)
+{
+    union { float number; uint32_t bits; } both;
+    both.bits = bits;
+    *to = both.number;
+}
+
+/* The fp32 number v·2^exponent, rounded toward zero; it must be a normal number. */
+static inline uint32_t tt_float_bits(uint64_t v, int32_t exponent)
+{
+    const int32_t length = tt_bit_length(v);
+    if (length == 0) {
+        return 0;
+    }
+    const uint32_t mantissa = length > 24 ? (uint32_t)(v >> (length - 24)) : (uint32_t)v << (24 - length);
+    return ((uint32_t)(length + exponent + 126) << 23) + (mantissa & UINT32_C(0x7FFFFF));
+}
+
+/* log2(v) of v in [1, 2^32) in units of 2^-20, by squaring: each square doubles the logarithm, its carry is the next bit. */
+static inline uint32_t tt_log2_q20(uint32_t v)
+{
+    const int32_t length = tt_bit_length(v);
+    uint64_t x = (uint64_t)v << (32 - length);
+    uint32_t result = (uint32_t)(length - 1);
+    for (int32_t bit = 0; bit < 20; ++bit) {
+        x = (x * x) >> 31;
+        result <<= 1;
+        if ((x >> 32) != 0) {
+            x >>= 1;
+            ++result;
+        }
+    }
+    return result;
+}
+
+#endif
