@@ -59,7 +59,7 @@ class Case:
             if kind.dtype.is_float:
                 values = ((bits >> 29) - 4) * 0.25 if self.coarse else ((bits >> 8) - 0x800000) * 2.0**-23
             else:
-                low, high = self.example.integers
+                low, high = self.example.bounds(i)
                 values = low + bits % (high - low)
             made.append(values.astype(kind.dtype.np).reshape(kind.shape))
         return made
@@ -120,7 +120,7 @@ _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16:
 def cases_header(cases: Sequence[Case]) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = ['#include "tt_integer.h"', '#include "tt_math.h"', '#include "tt_random.h"', '#include "tt_types.h"', ""]
+    text = [f'#include "tt_{part}.h"' for part in ("integer", "math", "random", "requantise", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0
@@ -133,13 +133,16 @@ def cases_header(cases: Sequence[Case]) -> str:
             kinds += ["unsigned char"] if call.kernel.scratch else []
             arguments = ", ".join(f"({kind} *)(void *)b[{i}]" for i, kind in enumerate(kinds))
             text += [render(call, symbol), f"static void {wrappers[call]}(unsigned char *const *b)\n{{\n    {symbol}({arguments});\n}}\n"]
-        low, high = case.example.integers
+        bounds = [*(case.example.bounds(i) for i in range(len(call.ins))), *((0, 1) for _ in call.outs)]
         scratch = case.kernel.scratch(case.op, *call.ins) if case.kernel.scratch else 0
         shares = {o: i for i, o in case.shared}
         kinds_of_case = [*((t, -1) for t in call.ins), *((t, shares.get(o, -1)) for o, t in enumerate(call.outs))]
         row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, int(case.coarse)]
         entries.append(f"    {{ {', '.join(map(str, row))} }}, /* {case} */")
-        tensors += [f"    {{ {_TAGS[t.dtype]}, {t.numel}, {low}, {high}, {share} }}," for t, share in kinds_of_case]
+        tensors += [
+            f"    {{ {_TAGS[t.dtype]}, {t.numel}, {low}, {high}, {share} }},"
+            for (t, share), (low, high) in zip(kinds_of_case, bounds, strict=True)
+        ]
         largest = max(largest, sum(t.nbytes + 64 for t, _ in kinds_of_case) + scratch + 128)
     buffers = max(len(c.example.inputs) + len(c.outputs) + 1 for c in cases)
     text += [

@@ -81,11 +81,16 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Example:
-    """A test case of an op: its attributes and its input types; `integers` bounds integer inputs [low, high)."""
+    """A test case of an op: its attributes and its input types; `integers` bounds integer inputs [low, high), all or each."""
 
     op: Op
     inputs: tuple[TensorType, ...]
-    integers: tuple[int, int] = (0, 2)
+    integers: tuple[int, int] | tuple[tuple[int, int], ...] = (0, 2)
+
+    def bounds(self, position: int) -> tuple[int, int]:
+        """[low, high) of an integer input; of the last one given where there are too few."""
+        each = [bounds for bounds in self.integers if isinstance(bounds, tuple)]
+        return each[min(position, len(each) - 1)] if each else (self.integers[0], self.integers[1])  # type: ignore[return-value]
 
 
 def f32(*shapes: tuple[int, ...]) -> tuple[TensorType, ...]:

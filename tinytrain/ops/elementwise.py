@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""add: y = a + b;  sub: y = a − b;  mul: y = a·b.  b is like a, or one per channel, or a single element.
+"""add: y = a + b;  sub: y = a − b;  mul: y = a·b.  b is like a, or one per channel, or one per row,
+or a single element. Int32 sums may be added (a bias to an accumulator); that they fit is proven where their bounds are known.
 
 broadcast: NumPy broadcasting to a shape; every other combination goes through it.
 sum_to: its transpose, y[j] = Σ x[i] over the i that broadcasting maps to j. It is also the gradient of a bias.
@@ -13,23 +14,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Wanted, f32
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand
+from tinytrain.ir.types import F32, S32, Array, Quant, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.optimiser import Sgd
 
 
 @dataclass(frozen=True)
 class Binary(Elementwise):
-    """Base of a ∘ b. Input 0 has the full shape; input 1 the same, (C,), or one element."""
+    """Base of a ∘ b. Input 0 has the full shape; input 1 the same, (C,), (K, 1, …) or one element."""
 
     args = ("a", "b")
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         a, b = types
-        if not (b.shape == a.shape or b.numel == 1 or b.shape == a.shape[-1:]):
-            raise ValueError(f"b {b.shape} against a {a.shape}: the same shape, one per channel, or a single element is expected")
+        if not (b.shape in (a.shape, a.shape[-1:]) or b.numel == 1 or is_row_operand(b, a)):
+            raise ValueError(f"b {b.shape} against a {a.shape}: the same shape, one per channel, one per row, or one element is expected")
+        if a.dtype is not b.dtype:
+            raise ValueError(f"{a.dtype} and {b.dtype}: elements of one type are expected")
         return (a,)
 
     @staticmethod
@@ -45,9 +48,10 @@ def reduced(g: Builder, grad: Value, like: Value) -> Value:
 
 @dataclass(frozen=True)
 class Add(Binary):
-    """a + b. ONNX Add."""
+    """a + b. ONNX Add. Of s32: a bias and the accumulator it belongs to, at one scale."""
 
     name = "add"
+    kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
     onnx = ("Add",)
     commutative = True
     parameters = {1: "bias"}
@@ -233,7 +237,10 @@ class SumTo(Fusable):
         return Cost(elements=types[0].numel)
 
 
-_OPERANDS = (((1,), (1,)), ((13,), (13,)), ((13,), (1,)), ((3, 5, 7), (7,)), ((3, 5, 7), (3, 5, 7)), ((4, 2, 3), (1,)), ((5, 1), (1,)))
+_OPERANDS = (
+    ((1,), (1,)), ((13,), (13,)), ((13,), (1,)), ((3, 5, 7), (7,)), ((3, 5, 7), (3, 5, 7)), ((4, 2, 3), (1,)), ((5, 1), (1,)),
+    ((4, 2, 3), (4, 1, 1)),
+)
 _BROADCASTS = (
     ((1,), (1,)), ((7,), (7,)), ((1,), (7,)), ((3,), (5, 3)), ((5, 1), (5, 3)), ((2, 1, 3), (2, 4, 3)), ((1, 4, 1), (2, 4, 3)),
     ((4, 1), (2, 4, 3)), ((), (2, 3)), ((1, 1, 5), (3, 2, 5)), ((2, 1, 3, 1), (2, 5, 3, 7)), ((11,), (7, 5, 11)),
@@ -241,6 +248,8 @@ _BROADCASTS = (
 
 for _binary in (Add, Sub, Mul):
     _binary.examples = tuple(Example(_binary(), f32(a, b)) for a, b in _OPERANDS)
+_sum = tuple(TensorType(shape, S32, Quant((0.5, 0.25, 0.125), 0, axis)) for shape, axis in (((2, 5, 3), 2), ((3,), 0)))
+Add.examples += (Example(Add(), _sum, (-1000, 1000)), Example(Add(), (_sum[0], _sum[0]), (-1000, 1000)))
 Scale.examples = (Example(Scale(0.25), f32((9,))), Example(Scale(-1.0), f32((2, 3))))
 Broadcast.examples = (
     *(Example(Broadcast(full), f32(small)) for small, full in _BROADCASTS),

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Updates of integer weights by fp32 steps: the same bits as tinytrain/ops/optimiser_int.py on every target. */
+#ifndef TT_UPDATE_H
+#define TT_UPDATE_H
+
+#include <stdint.h>
+
+/* |d|, at most `limit`; 0 where d is not a number. What follows can then be converted to an integer. */
+static inline float tt_step_size(float d, float limit)
+{
+    const float a = d < 0.0f ? -d : d;
+    return a <= limit ? a : a > limit ? limit : 0.0f;
+}
+
+/* d as an integer, away from zero with the chance of the fraction: in the mean it is d. `word` is 32 random bits. */
+static inline int32_t tt_round_stochastic(float d, float limit, uint32_t word)
+{
+    const float a = tt_step_size(d, limit);
+    const int32_t n = (int32_t)a;
+    const uint32_t chance = (uint32_t)((a - (float)n) * 0x1p32f);
+    const int32_t whole = n + (word < chance);
+    return d < 0.0f ? -whole : whole;
+}
+
+/* d as an integer, a half away from zero. */
+static inline int32_t tt_round_nearest(float d, float limit)
+{
+    const float a = tt_step_size(d, limit);
+    const int32_t n = (int32_t)a;
+    const int32_t whole = n + (a - (float)n >= 0.5f);
+    return d < 0.0f ? -whole : whole;
+}
+
+/* d as an integer, its fraction dropped. */
+static inline int32_t tt_round_truncate(float d, float limit)
+{
+    const int32_t n = (int32_t)tt_step_size(d, limit);
+    return d < 0.0f ? -n : n;
+}
+
+/* w − step within ±bound, 32 bits: for int8 weights. */
+static inline int32_t tt_moved(int32_t w, int32_t step, int32_t bound)
+{
+    const int32_t to = w - step;
+    return to < -bound ? -bound : to > bound ? bound : to;
+}
+
+/* The same in 64 bits: for int32 biases. */
+static inline int64_t tt_moved_wide(int64_t w, int64_t step, int64_t bound)
+{
+    const int64_t to = w - step;
+    return to < -bound ? -bound : to > bound ? bound : to;
+}
+
+#endif
