@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sgd_int: v = [μ·v +] f·g [+ λ·w];  w' = saturate(w − round(lr·v))          w int8 or int32, g fp32, f one per row, channel or tensor
+
+round(d), d in units of the last place of w; u 32 random bits from (seed, step·n + i), as a fraction in [0, 1):
+    stochastic  sign d·(⌊|d|⌋ + [u < |d| − ⌊|d|⌋]): d in the mean, so that updates far below one unit add up
+    nearest     a half away from zero                    truncate    toward zero: loses all below one unit; for comparison
+    residual    stochastic, of W = 256·w + r: r are eight more bits of each weight, kept beside it
+
+f takes the gradient of the stored number to the step of the stored number. With f = 1/s² (s the scale of the row) the step is that of
+the real weight s·w under plain SGD: quantisation-aware scaling ("On-Device Training Under 256KB Memory", arXiv 2206.15472).
+int8 saturates at ±127, the symmetric range of weights; int32 at ±2^30, which leaves a sum as much room again. A step that is infinite
+is the largest there is; one that is not a number is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from tinytrain.ir.op import Elementwise, Example, Kernel
+from tinytrain.ir.types import F32, S8, S32, Array, TensorType
+from tinytrain.kernels import literal
+from tinytrain.random import random_u32
+
+Rounding = Literal["stochastic", "nearest", "residual", "truncate"]
+_BOUND = {8: 127, 32: 2**30}                              # of weights, by their bits
+_LARGEST_STEP = {8: 65536.0, 32: 2147483520.0}            # in units of w or of r; more would take any weight beyond its bound, or int32
+_DTYPE = {8: S8, 32: S32}
+
+
+def rounded(d: Array, rounding: Rounding, limit: float, words: Array) -> Array:
+    """round(d) as int64; `words` are 32 random bits an element, read where the rounding asks for them."""
+    size = np.minimum(np.abs(d), d.dtype.type(limit))
+    size = np.where(np.isnan(size), d.dtype.type(0), size)
+    whole = np.floor(size)
+    fraction = size - whole
+    up = np.zeros(d.shape, bool)
+    if rounding in ("stochastic", "residual"):
+        up = words < np.ldexp(fraction, 32).astype(np.uint32)
+    elif rounding == "nearest":
+        up = fraction >= 0.5
+    n = whole.astype(np.int64) + up
+    return np.asarray(np.where(d < 0, -n, n))
+
+
+@dataclass(frozen=True)
+class SgdInt(Elementwise):
+    """g f32, w s8|s32, factor f32 (one per row, per channel or in all), lr f32[1] [, v f32 like w] [, counter s32[1]] [, r s8 like w]
+    -> w' [, v'] [, r'] [, 0].
+
+    `bits` are those of w. `scale` multiplies the gradient first (1/N of N accumulated ones); `clear` also gives the zero that the sum
+    starts from again. `counter` is the number of the step, `seed` differs from weight to weight.
+    """
+
+    rounding: Rounding = "stochastic"
+    bits: int = 8
+    seed: int = 0
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    scale: float = 1.0
+    clear: bool = False
+
+    name = "sgd_int"
+    # with and without v, counter and r: the last that fits is taken
+    kernels = tuple(
+        Kernel("elementwise", (F32, w, F32, *more), macro="elementwise")
+        for w in (S8, S32) for more in ((F32, F32, S32, S8), (F32, S32, S8), (F32, F32, S32), (F32, S32), ())
+    )
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are needed, and with them a counter."""
+        return self.rounding in ("stochastic", "residual")
+
+    @property
+    def args(self) -> tuple[str, ...]:                    # type: ignore[override]
+        optional = {"v": self.momentum != 0, "counter": self.draws, "r": self.rounding == "residual"}
+        return ("g", "w", "factor", "lr", *(name for name, there in optional.items() if there))
+
+    @property
+    def results(self) -> tuple[str, ...]:                 # type: ignore[override]
+        optional = {"v_new": self.momentum != 0, "r_new": self.rounding == "residual", "g_new": self.clear}
+        return ("w_new", *(name for name, there in optional.items() if there))
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        args, results = self.args, self.results
+        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("g", "g_new"))
+        return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        kinds = dict(zip(self.args, types, strict=True))
+        g, w = kinds["g"], kinds["w"]
+        if self.rounding not in get_args(Rounding) or self.bits not in _BOUND:
+            raise ValueError(f"{self.rounding} rounding of {self.bits} bits: expected one of {', '.join(get_args(Rounding))}, and 8 or 32")
+        if g.shape != w.shape or w.dtype is not _DTYPE[self.bits] or (w.quant and w.quant.zero_point):
+            raise ValueError(f"gradient {g} for weight {w}: {self.bits} bits of the same shape and zero point 0 are expected")
+        if kinds["lr"].numel != 1 or kinds.get("counter", TensorType((1,), S32)) != TensorType((1,), S32):
+            raise ValueError(f"learning rate {kinds['lr']}, counter {kinds.get('counter')}: f32[1] and s32[1] are expected")
+        made = {"w_new": w, "v_new": g, "r_new": TensorType(w.shape, S8), "g_new": g}
+        return tuple(made[name] for name in self.results)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        given = dict(zip(self.args, arrays, strict=True))
+        g, w, lr = given["g"], given["w"], given["lr"]
+        number = g.dtype.type
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = given["factor"] * (g * number(self.scale) if self.scale != 1.0 else g)
+            if self.weight_decay:
+                gradient = gradient + number(self.weight_decay) * w.astype(g.dtype)
+            v = number(self.momentum) * given["v"] + gradient if self.momentum else gradient
+            d = lr * (gradient + number(self.momentum) * v if self.nesterov and self.momentum else v)
+            units = 256 if self.rounding == "residual" else 1
+            words = np.zeros(g.shape, np.uint32)
+            if self.draws:
+                at = (int(given["counter"][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
+                words = random_u32(self.seed, at).reshape(g.shape)
+            step = rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words)
+        bound = _BOUND[self.bits] * units
+        old = w.astype(np.int64) * units + given.get("r", np.zeros(1, np.int8)).astype(np.int64)
+        new = np.clip(old - step, -bound, bound)
+        kept = (new + units // 2) // units
+        made = {"w_new": kept.astype(w.dtype), "v_new": v, "r_new": (new - kept * units).astype(np.int8), "g_new": np.zeros_like(g)}
+        return tuple(made[name] for name in self.results)
+
+    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
+        if self.args[operand] != "counter":
+            return super().load(operand, pointer, i, c, types)
+        counter = f"(uint32_t){pointer}[0] * UINT32_C({types[0].numel}) + (uint32_t)({i})"
+        return "uint32_t", f"tt_random(UINT32_C({self.seed & 0xFFFFFFFF}), {counter})"
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        given = dict(zip(self.args, operands, strict=True))
+        w, mu = given["w"], literal(self.momentum)
+        gradient = f"{given['factor']} * " + (f"({given['g']} * {literal(self.scale)})" if self.scale != 1.0 else given["g"])
+        if self.weight_decay:
+            gradient = f"({gradient} + {literal(self.weight_decay)} * (float){w})"
+        v = f"{mu} * {given['v']} + {gradient}" if self.momentum else gradient
+        d = f"{given['lr']} * ({f'{gradient} + {mu} * ({v})' if self.nesterov and self.momentum else v})"
+        residual = self.rounding == "residual"
+        how = "stochastic" if residual else self.rounding
+        word = f", {given['counter']}" if self.draws else ""
+        step = f"tt_round_{how}({f'{d} * 256.0f' if residual else d}, {literal(_LARGEST_STEP[self.bits])}{word})"
+        wide = "_wide" if self.bits == 32 else ""
+        integer = "(int64_t)" if wide else ""
+        old = f"{integer}{w} * 256 + {given['r']}" if residual else w
+        new = f"tt_moved{wide}({old}, {step}, {_BOUND[self.bits] * (256 if residual else 1)}{'LL' if wide else ''})"
+        kind = _DTYPE[self.bits].c
+        made = {
+            "w_new": f"({kind})(({new} + 128) >> 8)" if residual else f"({kind}){new}",
+            "v_new": v,
+            # the last eight bits, read as a signed number
+            "r_new": f"(int8_t)((({new} + 128) & 255) - 128)",
+            "g_new": "0.0f",
+        }
+        return tuple(made[name] for name in self.results)
+
+
+def _example(op: SgdInt, shape: tuple[int, ...], factor: tuple[int, ...], bounds: tuple[int, int]) -> Example:
+    kinds = {
+        "w": (TensorType(shape, _DTYPE[op.bits]), bounds),
+        "counter": (TensorType((1,), S32), (0, 100_000)),
+        "r": (TensorType(shape, S8), (-128, 128)),
+        **{name: (TensorType(size), (0, 1)) for name, size in (("g", shape), ("v", shape), ("lr", (1,)), ("factor", factor))},
+    }
+    return Example(op, tuple(kinds[name][0] for name in op.args), tuple(kinds[name][1] for name in op.args))
+
+
+_ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+SgdInt.examples = (
+    *(_example(SgdInt(rounding, 8, 7), (4, 3, 3, 2), (4, 1, 1, 1), (-127, 128)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 32, 2**32 - 1), (13,), (13,), (-300, 300)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 8, 3, scale=1e9), (3, 5, 7), (7,), (-127, 128)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 32, 3, scale=1e12), (9,), (1,), (-2**30, 2**30 - 1)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 8, 5, 0.9, True, 0.01, 20.0, True), (5, 3), (5, 1), (-127, 128)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 32, momentum=0.9, scale=30.0), (6,), (6,), (-1000, 1000)) for rounding in _ROUNDINGS),
+    _example(SgdInt(bits=32, weight_decay=0.1, scale=30.0), (6,), (6,), (-1000, 1000)),
+)
