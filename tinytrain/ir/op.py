@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tinytrain.ir.types import F32, Array, DType, TensorType
 
 if TYPE_CHECKING:
+    from tinytrain.integer import IntegerBuilder, Operand
     from tinytrain.ir.builder import Builder
     from tinytrain.ir.types import Value
 
@@ -136,6 +137,12 @@ class Op:
     ) -> tuple[Value | None, ...]:
         """Emit the gradients of the wanted inputs, given those of the outputs; None where not wanted."""
         raise NotImplementedError(self.name)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        """Emit what computes the fp32 outputs without floats; fp32 inputs come as integers (tinytrain/integer.py)."""
+        return no(f"{self.name} has no integer form")
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=sum(t.numel for t in self.infer(*types)))

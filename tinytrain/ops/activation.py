@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import F32, U8, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
 from tinytrain.kernels import literal
 
 
@@ -292,12 +292,12 @@ class PassBits(Op):
 
 @dataclass(frozen=True)
 class MaskGrad(Elementwise):
-    """dy, bits u8[ceil(n/8)] -> dy where the bit is set, else alpha·dy."""
+    """dy (f32, or an integer gradient), bits u8[ceil(n/8)] -> dy where the bit is set, else alpha·dy."""
 
     alpha: float = 0.0
 
     name = "mask_grad"
-    kernels = (Kernel("elementwise", dtypes=(F32, U8, F32), macro="elementwise"),)
+    kernels = tuple(Kernel("elementwise", (dy, U8), macro="elementwise") for dy in (F32, S8, S32))
     args = ("dy", "bits")
     results = ("dx",)
 
@@ -319,7 +319,7 @@ class MaskGrad(Elementwise):
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         dy, bit = operands
-        return (f"{bit} ? {dy} : {f'{literal(self.alpha)} * {dy}' if self.alpha else '0.0f'}",)
+        return (f"{bit} ? {dy} : {f'{literal(self.alpha)} * {dy}' if self.alpha else '0'}",)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
@@ -350,4 +350,4 @@ PassBits.examples = (*_examples(PassBits()), *(Example(op, f32((19,))) for op in
 MaskGrad.examples = tuple(
     Example(MaskGrad(alpha), (*f32(shape), TensorType(((TensorType(shape).numel + 7) // 8,), U8)), (0, 256))
     for alpha in (0.0, 0.1) for shape in _SHAPES
-)
+) + tuple(Example(MaskGrad(), (TensorType((19,), dtype), TensorType((3,), U8)), (0, 256)) for dtype in (S8, S32))

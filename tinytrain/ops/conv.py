@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
@@ -218,6 +219,7 @@ class Conv2dGradX(_Conv):
     args = ("dy", "w")
     results = ("dx",)
     kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.against(types[0], self.of(self.shape, types[1].shape))
@@ -253,6 +255,7 @@ class Conv2dGradW(_Conv):
     args = ("dy", "x")
     results = ("dw",)
     kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:
         return (dy[-1], *self.kernel, x[-1] // max(self.group, 1))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
@@ -78,6 +79,7 @@ class DenseGradX(Fusable):
     args = ("dy", "w")
     results = ("dx",)
     kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, w = types
@@ -103,6 +105,7 @@ class DenseGradW(Fusable):
     args = ("dy", "x")
     results = ("dw",)
     kernels = tuple(Kernel("dense", dtypes, params=_outer_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, x = types

@@ -16,6 +16,7 @@ from itertools import cycle
 
 import numpy as np
 
+from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Want, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
@@ -100,6 +101,7 @@ class DepthwiseConv2dGradX(_Depthwise):
     args = ("dy", "w")
     results = ("dx",)
     kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.against(types[0], self.of(self.shape, types[1].shape))
@@ -126,6 +128,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     args = ("dy", "x")
     results = ("dw",)
     kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves, sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand
-from tinytrain.ir.types import F32, S32, Array, Quant, TensorType, Value
+from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
+from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.optimiser import Sgd
 
@@ -71,6 +72,14 @@ class Add(Binary):
         assert dy is not None
         return (dy if wanted[0] else None, reduced(g, dy, inputs[1]) if wanted[1] else None)
 
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        a, b = inputs
+        if not isinstance(a, Scaled) or not isinstance(b, Scaled) or a.mantissa.shape != b.mantissa.shape:
+            return no("it adds other values than two gradients")
+        return (g.added(a, b, outputs[0].name),)
+
 
 @dataclass(frozen=True)
 class Sub(Binary):
@@ -121,6 +130,14 @@ class Mul(Binary):
             reduced(g, g.emit(Mul(), dy, a, name=f"d_{b.name}"), b) if wanted[1] else None,
         )
 
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        a, b = inputs
+        if not isinstance(a, Scaled) or isinstance(b, Scaled) or b.data is None or b.type.numel not in (1, a.mantissa.shape[-1]):
+            return no("only constants, one or one per channel, multiply gradients")
+        return (a.times(b.data.reshape(-1) if b.type.numel > 1 else b.data.reshape(())),)
+
 
 @dataclass(frozen=True)
 class Scale(Elementwise):
@@ -143,6 +160,12 @@ class Scale(Elementwise):
         dy = grads[0]
         assert dy is not None
         return (g.emit(self, dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        x = inputs[0]
+        return (x.times(self.factor),) if isinstance(x, Scaled) else no("its operand is no gradient")
 
 
 def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -181,7 +204,8 @@ class Broadcast(Fusable):
     name = "broadcast"
     onnx = ("Expand",)
     differentiable = True
-    kernels = (Kernel("broadcast"),)
+    kernels = tuple(Kernel("broadcast", (dtype,)) for dtype in (F32, S8, S32))
+    as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _broadcastable(types[0].shape, self.shape)
@@ -210,17 +234,19 @@ class SumTo(Fusable):
 
     name = "sum_to"
     differentiable = True
-    kernels = (Kernel("broadcast"),)
+    kernels = tuple(Kernel("broadcast", (dtype,)) for dtype in (F32, S8))
+    as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _broadcastable(self.shape, types[0].shape)
-        return (TensorType(self.shape, types[0].dtype),)
+        return (TensorType(self.shape, S32 if types[0].dtype is S8 else types[0].dtype),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
         padded = (1,) * (x.ndim - len(self.shape)) + self.shape
         axes = tuple(axis for axis, kept in enumerate(padded) if kept == 1)
-        return (x.sum(axis=axes, keepdims=True).reshape(self.shape),)
+        dtype = np.dtype(np.int32) if x.dtype == np.int8 else x.dtype
+        return (x.sum(axis=axes, dtype=dtype, keepdims=True).reshape(self.shape),)
 
     def axes(self, full: TensorType) -> tuple[tuple[int, int, int], ...]:
         """What the kernel loops over."""
@@ -254,9 +280,11 @@ Scale.examples = (Example(Scale(0.25), f32((9,))), Example(Scale(-1.0), f32((2, 
 Broadcast.examples = (
     *(Example(Broadcast(full), f32(small)) for small, full in _BROADCASTS),
     Example(Broadcast((4, 3), then=(Add(),)), f32((3,), (4, 3))),
+    *(Example(Broadcast((5, 3)), (TensorType((3,), dtype),), (-128, 128)) for dtype in (S8, S32)),
 )
 SumTo.examples = (
     *(Example(SumTo(small), f32(full)) for small, full in _BROADCASTS),
+    *(Example(SumTo(small), (TensorType(full, S8),), (-128, 128)) for small, full in _BROADCASTS),
     Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
     Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),
 )

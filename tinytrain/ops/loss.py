@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.integer import IntegerBuilder, Operand, Scaled
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid
+from tinytrain.ops.integer_ends import IntegerCrossEntropy, IntegerCrossEntropyGrad
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials
 
 _SCALAR = TensorType((1,))
@@ -83,6 +85,18 @@ class SoftmaxCrossEntropy(Loss):
         probs = outputs[1] if self.probs else g.emit(Softmax(), logits, name="probs")
         return g.emit(SoftmaxCrossEntropyGrad(), probs, label, name=f"d_{logits.name}"), None
 
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        found, label = g.logits(inputs[0]), inputs[1]
+        if isinstance(found, Declined):
+            return found
+        q, scale, bits, table = found
+        assert isinstance(label, Value), label
+        op = IntegerCrossEntropy(bits, round(scale * 2**20), self.probs)
+        loss, *probs = g.emit_all(op, q, label, table, name=outputs[0].name)
+        return (loss, *(Scaled(p, g.exponent(-15), np.asarray(1.0)) for p in probs))
+
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropyGrad(Elementwise):
@@ -107,6 +121,14 @@ class SoftmaxCrossEntropyGrad(Elementwise):
     def expr(self, *operands: str) -> tuple[str, ...]:
         probs, hit = operands
         return (f"{hit} ? {probs} - 1.0f : {probs}",)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        probs, label = inputs
+        if not isinstance(probs, Scaled) or not isinstance(label, Value):
+            return no("its operand is no integer softmax")
+        return (dataclasses.replace(probs, mantissa=g.emit(IntegerCrossEntropyGrad(), probs.mantissa, label, name=outputs[0].name)),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

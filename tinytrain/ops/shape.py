@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.integer import moves
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, Want, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
@@ -27,6 +28,7 @@ class Reshape(Op):
     onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     view = True
     differentiable = True
+    as_integer = moves
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if math.prod(self.shape) != types[0].numel:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.integer import IntegerBuilder, Operand
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Kernel, Op, Wanted, f32
+from tinytrain.ir.op import Declined, Example, Kernel, Op, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ops.integer_ends import IntegerSoftmax
 
 
 def shifted_exponentials(z: Array) -> tuple[Array, Array, Array]:
@@ -50,6 +52,15 @@ class Softmax(Op):
         dy = grads[0]
         assert dy is not None
         return (g.emit(SoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        found = g.logits(inputs[0])
+        if isinstance(found, Declined):
+            return found
+        q, _, bits, table = found
+        return (g.emit(IntegerSoftmax(bits), q, table, name=outputs[0].name),)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lower_integer: dx = conv2d_grad_x(dy:f32, w:s8)  ->  t:s32 = conv2d_grad_x(dy:s8, w:s8); dx:s8, e = renormalise(t, e)
+
+Fully integer training (arXiv 2009.13108): each fp32 value becomes integers, an exponent and a factor (tinytrain/integer.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tinytrain.errors import ModelError
+from tinytrain.integer import IntegerBuilder, Operand
+from tinytrain.ir.graph import Graph, Node
+from tinytrain.ir.op import Declined
+from tinytrain.ir.types import F32, Value
+
+
+def lower_integer(graph: Graph) -> Graph:
+    """Needs an int8 graph before fusion; ensures that no op computes with floats. Raises ModelError where an op has no integer form."""
+    floating = [node for node in graph.nodes if any(v.type.dtype is F32 for v in (*node.inputs, *node.outputs))]
+    if not floating:
+        return graph
+    g = IntegerBuilder(graph, floating)
+    found: dict[Value, Operand] = {}
+    for node in graph.nodes:
+        operands = [found.get(v, v) for v in node.inputs]
+        if node not in floating:
+            g.nodes.append(dataclasses.replace(node, inputs=tuple(v for v in operands if isinstance(v, Value))))
+            continue
+        g.origin = node.origin
+        made = node.op.as_integer(g, operands, node.outputs)
+        if isinstance(made, Declined):
+            raise _refused(graph, node, made)
+        found.update(zip(node.outputs, made, strict=True))
+    g.inputs = list(graph.inputs)
+    outputs = [g.whole(found.get(v, v)) for v in graph.outputs]
+    updates = {old: _stored(found.get(new, new)) for old, new in graph.updates.items()}
+    return g.graph(outputs, updates)
+
+
+def _stored(v: Operand) -> Value:
+    assert isinstance(v, Value), f"{v} is kept between calls"
+    return v
+
+
+def _refused(graph: Graph, node: Node, why: Declined) -> ModelError:
+    where = f"{node.origin or node.op.name} ({node.op.name})"
+    hint = why.fix or "Train with fp32 gradients (leave --grad int8 out), or with a scheme that stops after it (--scheme last:1)."
+    return ModelError(f"{graph.name}: {where} cannot be trained with integers alone: {why.why}.", hint=hint)
