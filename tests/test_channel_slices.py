@@ -14,7 +14,7 @@ from tinytrain.errors import SchemeError
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.types import Array
 from tinytrain.project import Project
-from tinytrain.train_step import Optimiser
+from tinytrain.update import Optimiser
 
 
 def learned(folder: Path, model: str, scheme: str, optimiser: Optimiser) -> dict[str, Array]:

@@ -20,7 +20,8 @@ from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
 from tinytrain.reference import ReferenceModel, run
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import Optimiser, build_program
+from tinytrain.train_step import build_program
+from tinytrain.update import Optimiser
 
 
 def test_first_difference_says_where_and_how_much() -> None:

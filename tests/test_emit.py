@@ -21,7 +21,7 @@ from tinytrain.frontend.prepare import c_name
 from tinytrain.golden import golden_vectors
 from tinytrain.paths import data_dir
 from tinytrain.project import Project
-from tinytrain.train_step import Optimiser
+from tinytrain.update import Optimiser
 
 VALUES = ("x", "w1", "b1", "hidden", "active", "w2", "b2", "y")
 NODES = ("fc1", "relu", "fc2")

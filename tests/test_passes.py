@@ -28,7 +28,8 @@ from tinytrain.passes.sink_views import sink_views
 from tinytrain.planner import plan_program
 from tinytrain.reference import run
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import Optimiser, build_program
+from tinytrain.train_step import build_program
+from tinytrain.update import Optimiser
 
 LOSSES = ("ce", "mse", "bce", "ce-soft")
 SCHEMES = ("full", "last:2", "bias", "none", "last:1")

@@ -23,7 +23,8 @@ from tinytrain.ir.graph import Program
 from tinytrain.ir.types import S32, Array
 from tinytrain.reference import ReferenceModel
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import Optimiser, build_program, inference, losses, with_loss
+from tinytrain.train_step import build_program, inference, losses, with_loss
+from tinytrain.update import Optimiser
 
 SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

@@ -17,7 +17,7 @@ from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.golden import Golden, golden_vectors
 from tinytrain.ir.types import Array
 from tinytrain.project import Project
-from tinytrain.train_step import Optimiser
+from tinytrain.update import Optimiser
 
 BOARDS = [name for name in board_names() if name != "host"]
 STEPS = 10

@@ -29,7 +29,8 @@ from tinytrain.ops.shape import Reshape
 from tinytrain.planner import plan_program
 from tinytrain.reference import ReferenceModel
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import Optimiser, build_program
+from tinytrain.train_step import build_program
+from tinytrain.update import Optimiser
 
 
 def library(program: Program, folder: Path, *flags: str) -> Library:

@@ -67,10 +67,15 @@ def model_options(command: Command) -> Command:
                      help="Loss of training; none compiles for inference only."),
         click.option("--scheme", default="full", show_default=True, help="What is trained: full, last:K, bias, none, or a scheme.toml."),
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
+        click.option("--optimiser", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
         click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
         click.option("--weight-decay", type=Number(0), default=0.0, show_default=True),
         click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
+        click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
+                     show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
+        click.option("--bias-factor", type=Number(0), default=1.0, show_default=True, help="Multiplies the learning rate of biases."),
+        click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape."),
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
         click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
@@ -81,7 +86,7 @@ def model_options(command: Command) -> Command:
 
 def _options(board: str, **given: Any) -> Options:
     from tinytrain.compiler import Options
-    from tinytrain.train_step import Optimiser
+    from tinytrain.update import Optimiser
 
     shapes: dict[str, tuple[int, ...]] = {}
     for text in given["shapes"]:
@@ -91,10 +96,13 @@ def _options(board: str, **given: Any) -> Options:
         shapes[name] = tuple(int(s) for s in sizes.split(","))
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    optimiser = Optimiser(given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"])
+    optimiser = Optimiser(
+        given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
+        adam=given["optimiser"] == "adam", rounding=given["rounding"], bias_factor=given["bias_factor"],
+    )
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=shapes,
+        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=shapes, qas=given["qas"],
     )
 
 

@@ -19,10 +19,12 @@ from tinytrain.errors import DoesNotFit, OutputError
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
+from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.scheme import Scheme, resolve
 from tinytrain.select import select
-from tinytrain.train_step import Optimiser, build_program
+from tinytrain.train_step import build_program
+from tinytrain.update import Optimiser
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -33,7 +35,7 @@ STACK_BYTES = 2048                                        # reserved; what is us
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs."""
+    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models."""
 
     board: str = "host"
     loss: str | None = "ce"
@@ -42,6 +44,7 @@ class Options:
     fold_batchnorm: bool = True
     dropout: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    qas: bool = True
     exact_seconds: float = 3.0
 
 
@@ -75,7 +78,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     forward = passes.run(imported.graph, passes.FORWARD)
     scheme = resolve(options.scheme, forward)
     program = build_program(forward, options.loss, scheme, options.optimiser)
-    program = program.map(lambda graph: passes.run(graph, passes.DEFAULT))
+    steps = [step for step in passes.DEFAULT if options.qas or step is not scale_gradients]
+    program = program.map(lambda graph: passes.run(graph, steps))
     plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()

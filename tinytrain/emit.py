@@ -15,7 +15,7 @@ from tinytrain.ir.types import F32, S32, Array, Role, Value
 from tinytrain.kernels import KernelCall, environment, render
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.select import select
-from tinytrain.train_step import LEARNING_RATE
+from tinytrain.update import LEARNING_RATE
 
 ARENA_ALIGN = 16
 
@@ -89,7 +89,7 @@ class Emitter:
         """The calls of one entry point, in order."""
         lines = [self._call(plan, node) for node in plan.graph.nodes if not node.op.view]
         lines += [
-            f"tt_copy({self._at(plan, old)}, {self._at(plan, new)}, {old.type.nbytes});    /* {old.name} is updated */"
+            f"copy_bytes({self._at(plan, old)}, {self._at(plan, new)}, {old.type.nbytes});    /* {old.name} is updated */"
             for old, new in plan.copies
         ]
         return lines

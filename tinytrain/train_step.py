@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,29 +14,8 @@ from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.op import Loss, Want, registry
 from tinytrain.ir.types import Role, TensorType, Value
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.optimiser import Sgd
-from tinytrain.ops.shape import channels_of, with_channels
 from tinytrain.schemes.scheme import Scheme
-
-LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """Stochastic gradient descent; `learning_rate` is only where the device starts, it can be set at run time.
-
-    `accumulate` sums the gradients of that many samples before one update by their mean.
-    """
-
-    learning_rate: float = 0.01
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    accumulate: int = 1
-
-    def rule(self) -> Sgd:
-        many = self.accumulate > 1
-        return Sgd(self.momentum, self.nesterov, self.weight_decay, scale=1.0 / self.accumulate, clear=many)
+from tinytrain.update import LEARNING_RATE, Optimiser, Updater
 
 
 def losses() -> dict[str, type[Loss]]:
@@ -106,37 +84,22 @@ def _train(
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [v.name for v in wanted if v not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
-    updates = dict(forward.updates)
+    updater = Updater(g, optimiser, lr)
     totals: dict[Value, Value] = {}
     for value, grad in found.items():
-        g.origin = value.name
         if optimiser.accumulate > 1:
-            total = totals[value] = _state(g, f"sum_{value.name}", grad)
-            updates[total] = g.emit(Add(), grad, total, name=f"sum_{value.name}_new")
+            g.origin = value.name
+            total = totals[value] = g.const(f"sum_{value.name}", np.zeros(grad.shape, np.float32), Role.STATE)
+            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{value.name}_new")
         else:
-            updates.update(_step(g, optimiser.rule(), value, grad, lr, wanted[value]))
-    return g.graph([loss], updates), totals
+            updater.add(value, grad, wanted[value])
+    return g.graph([loss], {**forward.updates, **updater.updates}), totals
 
 
 def _apply(train: Graph, totals: dict[Value, Value], wanted: dict[Value, Want], optimiser: Optimiser, lr: Value) -> Graph:
     """The entry that updates each parameter by the sum of its gradients and clears the sum."""
     g = Builder("apply", [*train.values(), lr])
-    updates: dict[Value, Value] = {}
+    updater = Updater(g, optimiser, lr)
     for value, total in totals.items():
-        g.origin = value.name
-        updates.update(_step(g, optimiser.rule(), value, total, lr, wanted[value]))
-    return g.graph([], updates)
-
-
-def _state(g: Builder, name: str, like: Value) -> Value:
-    return g.value(name, like.type, Role.STATE, np.zeros(like.shape, like.type.dtype.np))
-
-
-def _step(g: Builder, rule: Sgd, value: Value, grad: Value, lr: Value, want: Want) -> dict[Value, Value]:
-    """Updates of a parameter and what the optimiser keeps beside it; of a slice of channels the rest is carried over."""
-    velocity = [_state(g, f"velocity_{value.name}", grad)] if rule.momentum else []
-    old = channels_of(g, value, want)
-    new, *others = g.emit_all(rule, grad, old, lr, *velocity, name=f"{value.name}_new")
-    if want.channels:
-        new = with_channels(g, value, want, new)
-    return dict(zip([value, *velocity, *([grad] if rule.clear else [])], [new, *others], strict=True))
+        updater.add(value, total, wanted[value])
+    return g.graph([], updater.updates)

@@ -26,7 +26,7 @@ from tinytrain.frontend.data import Dataset
 from tinytrain.ir.types import Array
 from tinytrain.project import Project
 from tinytrain.report.live import Progress, training_bar
-from tinytrain.train_step import Optimiser
+from tinytrain.update import Optimiser
 from tinytrain.training import evaluate, export_learned, train_epoch
 
 OUT = Path(__file__).parent / "out"

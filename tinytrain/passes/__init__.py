@@ -12,6 +12,7 @@ from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
 from tinytrain.passes.fold_pads import fold_pads
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
+from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.sink_views import sink_views
 
 Pass = Callable[[Graph], Graph]
@@ -20,7 +21,7 @@ Pass = Callable[[Graph], Graph]
 FORWARD: tuple[Pass, ...] = (absorb_transposes, fold_pads, drop_dead_nodes)
 
 # on each entry point of the program
-DEFAULT: tuple[Pass, ...] = (drop_dead, pack_masks, sink_views, fuse_epilogues)
+DEFAULT: tuple[Pass, ...] = (drop_dead, scale_gradients, pack_masks, sink_views, fuse_epilogues)
 
 
 def run(graph: Graph, passes: Sequence[Pass]) -> Graph:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a gradient to the update of a parameter: the optimiser, what it keeps, and slices of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.op import Want
+from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ops.adam import Adam
+from tinytrain.ops.dropout import Advance
+from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_int import Rounding, SgdInt
+from tinytrain.ops.shape import channels_of, with_channels
+
+LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Stochastic gradient descent or Adam; `learning_rate` is only where the device starts, it can be set at run time.
+
+    `accumulate` sums the gradients of that many samples before one update by their mean. With `adam`, momentum is Adam's own.
+    `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    accumulate: int = 1
+    adam: bool = False
+    rounding: Rounding = "stochastic"
+    bias_factor: float = 1.0
+
+
+def is_bias(value: Value) -> bool:
+    return len(value.shape) == 1
+
+
+def factor_shape(value: Value) -> tuple[int, ...]:
+    """Shape of an operand with one element for each scale of a quantised value: per channel, per row, or one."""
+    quant = value.type.quant
+    if quant is None or quant.axis is None or len(quant.scale) == 1:
+        return (1,)
+    last = len(value.shape) - 1
+    if quant.axis == last:
+        return (value.shape[last],)
+    assert quant.axis == 0, f"{value!r}: scales along axis {quant.axis}"
+    return (value.shape[0], *(1 for _ in value.shape[1:]))
+
+
+class Updater:
+    """Emits the updates of one entry point; `updates` collects what replaces what."""
+
+    def __init__(self, g: Builder, optimiser: Optimiser, lr: Value) -> None:
+        self.g = g
+        self.optimiser = optimiser
+        self.lr = lr
+        self.updates: dict[Value, Value] = {}
+
+    @cached_property
+    def step(self) -> Value:
+        """The number of this update, from 1 on."""
+        count = self._state("update_count", np.zeros(1, np.int32))
+        self.updates[count] = self.g.emit(Advance(), count)
+        return self.updates[count]
+
+    def add(self, value: Value, grad: Value, want: Want) -> None:
+        """Update a parameter, or a slice of its channels; a summed gradient (a STATE) starts from zero again."""
+        self.g.origin = value.name
+        old = channels_of(self.g, value, want)
+        new = self._moved(old, grad, value.name)
+        self.updates[value] = with_channels(self.g, value, want, new) if want.channels else new
+
+    def _moved(self, old: Value, grad: Value, name: str) -> Value:
+        chosen = self.optimiser
+        if chosen.adam:
+            moments = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
+            grad, *new = self.g.emit_all(Adam(), grad, *moments, self.step, name=f"direction_{name}")
+            self.updates.update(zip(moments, new, strict=True))
+        sgd = Sgd(
+            momentum=0.0 if chosen.adam else chosen.momentum, nesterov=chosen.nesterov and not chosen.adam,
+            weight_decay=chosen.weight_decay, scale=(chosen.bias_factor if is_bias(old) else 1.0) / chosen.accumulate,
+            clear=grad.role is Role.STATE,
+        )
+        rule = sgd if old.type.dtype is F32 else self._integer(sgd, old)
+        return self._emit(rule, grad, old, name)
+
+    def _integer(self, sgd: Sgd, old: Value) -> SgdInt:
+        """The same rule for stored integers; each weight draws its own random numbers."""
+        bits = 8 * old.type.dtype.np.itemsize
+        return SgdInt(
+            self.optimiser.rounding, bits, seed=len(self.updates), momentum=sgd.momentum, nesterov=sgd.nesterov,
+            weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear,
+        )
+
+    def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str) -> Value:
+        """Emit the rule with what its arguments ask for; every further output replaces the state of its name."""
+        states: dict[str, Value] = {"g_new": grad}
+        given: dict[str, Value] = {"g": grad, "w": old, "lr": self.lr}
+        for arg in rule.args:
+            if arg == "factor":
+                given[arg] = self.g.const(f"factor_{name}", np.ones(factor_shape(old), np.float32))
+            elif arg == "counter":
+                given[arg] = self.step
+            elif arg == "v":
+                given[arg] = states["v_new"] = self._like(f"velocity_{name}", grad)
+            elif arg == "r":
+                given[arg] = states["r_new"] = self._state(f"residue_{name}", np.zeros(grad.shape, np.int8))
+        new, *others = self.g.emit_all(rule, *(given[arg] for arg in rule.args), name=f"{name}_new")
+        self.updates.update(zip((states[result] for result in rule.results[1:]), others, strict=True))
+        return new
+
+    def _like(self, name: str, grad: Value) -> Value:
+        return self._state(name, np.zeros(grad.shape, np.float32))
+
+    def _state(self, name: str, data: Array) -> Value:
+        return self.g.const(name, data, Role.STATE)
