@@ -5,6 +5,11 @@
 
 #include <stdint.h>
 
+static inline int32_t tt_clamp(int32_t q, int32_t low, int32_t high)
+{
+    return q < low ? low : q > high ? high : q;
+}
+
 /* zero_point + round(acc·m / 2^s) within [low, high]; m in [0, 2^31), s in 1..62. A half is rounded up, toward +infinity. */
 static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t zero_point, int32_t low, int32_t high)
 {
@@ -15,10 +20,9 @@ static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t z
         q = ((int32_t)(product >> 32) + (int32_t)(UINT32_C(1) << (s - 33))) >> (s - 32);
     } else {
         const int64_t rounded = (product + (int64_t)(UINT64_C(1) << (s - 1))) >> s;
-        q = rounded < -1024 ? -1024 : rounded > 1024 ? 1024 : (int32_t)rounded;
+        q = rounded < -1024 ? -1024 : rounded > 1024 ? 1024 : (int32_t)rounded; /* beyond all bounds, whatever the zero point */
     }
-    q += zero_point;
-    return q < low ? low : q > high ? high : q;
+    return tt_clamp(q + zero_point, low, high);
 }
 
 /* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */
