@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.op import Declined, Op, no
 from tinytrain.ir.types import S8, Array, Value
 from tinytrain.ops.fixed import mantissas, multipliers
@@ -41,20 +40,23 @@ Operand = Value | Scaled
 
 
 class IntegerBuilder(Builder):
-    """Emits integer forms; knows constants and renormalised gradients that it has made."""
+    """Emits integer forms; knows renormalised gradients that it has made, and constants that all entry points share."""
 
-    def __init__(self, graph: Graph, replaced: Iterable[Node]) -> None:
-        """For the graph; names of what `replaced` nodes make are free."""
-        gone = {v for node in replaced for v in node.outputs}
-        super().__init__(graph.name, (v for v in graph.values() if v not in gone))
-        self._exponents: dict[int, Value] = {}
+    def __init__(self, name: str, taken: Iterable[Value], constants: dict[tuple[str, bytes], Value]) -> None:
+        super().__init__(name, [*taken, *constants.values()])
+        self._constants = constants
         self._short: dict[Scaled, Scaled] = {}
+
+    def shared(self, name: str, data: Array) -> Value:
+        """A constant; the same one wherever name and data are the same."""
+        key = (name, data.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.const(name, data)
+        return self._constants[key]
 
     def exponent(self, number: int) -> Value:
         """A constant exponent."""
-        if number not in self._exponents:
-            self._exponents[number] = self.const(f"exponent_{number}".replace("-", "m"), np.array([number], np.int32))
-        return self._exponents[number]
+        return self.shared(f"exponent_{number}".replace("-", "m"), np.array([number], np.int32))
 
     def whole(self, x: Operand) -> Value:
         """The fp32 tensor itself, for the caller of an entry point: an int8 value by the table of its 256 meanings."""
@@ -65,7 +67,7 @@ class IntegerBuilder(Builder):
         zero = kind.quant.zero_point if kind.quant else 0
         scale = np.float32(x.factor * 2.0 ** int(x.exponent.data[0]))
         meanings = (np.arange(-128, 128) - zero).astype(np.float32) * scale
-        return self.emit(Decode(), x.mantissa, self.const("meanings", meanings.view(np.int32)), name=f"{x.mantissa.name}_f32")
+        return self.emit(Decode(), x.mantissa, self.shared("meanings", meanings.view(np.int32)), name=f"{x.mantissa.name}_f32")
 
     def short(self, x: Scaled, unit: bool = False) -> Scaled:
         """The same in eight bits with at most one factor; with `unit`, none."""
@@ -89,7 +91,7 @@ class IntegerBuilder(Builder):
         if not isinstance(x, Scaled) or x.mantissa.type.dtype is not S8 or x.exponent.data is None or x.factor.ndim:
             return no("its input is not the dequantised output of an int8 layer")
         scale, bits = float(x.factor) * 2.0 ** int(x.exponent.data[0]), table_bits(x.mantissa.shape[-1])
-        return x.mantissa, scale, bits, self.const("exponentials", exponentials(scale, bits))
+        return x.mantissa, scale, bits, self.shared("exponentials", exponentials(scale, bits))
 
     def moved(self, w: Value, grad: Operand, factor: Array, lr: Value, seed: int, counter: Value | None) -> Value | Declined:
         """w − lr·factor·grad in the integers of w (s8, or s32 of a bias); rounded at random with a counter, else to nearest.
@@ -100,7 +102,7 @@ class IntegerBuilder(Builder):
             return no("its gradient is not made of integers")
         if grad.factor.ndim:
             grad = self.short(grad)
-        m, s = (self.const(f"{w.name}_{kind}", data) for kind, data in zip("ms", multipliers(factor * grad.factor), strict=True))
+        m, s = (self.shared(f"{w.name}_{kind}", data) for kind, data in zip("ms", multipliers(factor * grad.factor), strict=True))
         rate = self.emit_all(Rate(), lr, grad.exponent, m, s, name=f"{w.name}_rate")
         noise = () if counter is None else (counter,)
         return self.emit(SgdInteger(w.type.dtype, bool(noise), seed), grad.mantissa, w, *rate, *noise, name=f"{w.name}_new")
@@ -111,7 +113,7 @@ class IntegerBuilder(Builder):
             y, e = self.emit_all(Renormalise(), x.mantissa, x.exponent, name=name)
             return Scaled(y, e, x.factor)
         m, offset = mantissas(np.broadcast_to(x.factor, x.mantissa.shape[-1:]))
-        factors = self.const(f"{x.mantissa.name}_factor", m)
+        factors = self.shared(f"{x.mantissa.name}_factor", m)
         y, e = self.emit_all(Renormalise(True, offset), x.mantissa, x.exponent, factors, name=name)
         return Scaled(y, e, np.asarray(1.0))
 

@@ -10,21 +10,28 @@ import dataclasses
 
 from tinytrain.errors import ModelError
 from tinytrain.integer import IntegerBuilder, Operand
-from tinytrain.ir.graph import Graph, Node
+from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import F32, Value
 
 
-def lower_integer(graph: Graph) -> Graph:
-    """Needs an int8 graph before fusion; ensures that no op computes with floats. Raises ModelError where an op has no integer form."""
-    floating = [node for node in graph.nodes if any(v.type.dtype is F32 for v in (*node.inputs, *node.outputs))]
-    if not floating:
-        return graph
-    g = IntegerBuilder(graph, floating)
+def lower_integer(program: Program) -> Program:
+    """Needs int8 graphs before fusion; ensures that no op computes with floats. Raises ModelError where an op has no integer form."""
+    constants: dict[tuple[str, bytes], Value] = {}
+    gone = {v for graph in program.entries.values() for node in graph.nodes if _floats(node) for v in node.outputs}
+    taken = [v for graph in program.entries.values() for v in graph.values() if v not in gone]
+    return program.map(lambda graph: _lowered(graph, IntegerBuilder(graph.name, taken, constants)))
+
+
+def _floats(node: Node) -> bool:
+    return any(v.type.dtype is F32 for v in (*node.inputs, *node.outputs))
+
+
+def _lowered(graph: Graph, g: IntegerBuilder) -> Graph:
     found: dict[Value, Operand] = {}
     for node in graph.nodes:
         operands = [found.get(v, v) for v in node.inputs]
-        if node not in floating:
+        if not _floats(node):
             g.nodes.append(dataclasses.replace(node, inputs=tuple(v for v in operands if isinstance(v, Value))))
             continue
         g.origin = node.origin
@@ -33,6 +40,7 @@ def lower_integer(graph: Graph) -> Graph:
             raise _refused(graph, node, made)
         found.update(zip(node.outputs, made, strict=True))
     g.inputs = list(graph.inputs)
+    g.origin = graph.name
     outputs = [g.whole(found.get(v, v)) for v in graph.outputs]
     updates = {old: _stored(found.get(new, new)) for old, new in graph.updates.items()}
     return g.graph(outputs, updates)
