@@ -20,7 +20,8 @@ from tinytrain.ir.op import Elementwise, registry
 from tinytrain.kernels import KernelCall, render
 from tinytrain.paths import data_dir
 
-FAMILIES = families(all_cases())
+DSP = frozenset({"dsp"})                                  # kernels with words of int8 have a form in plain C for all other targets
+FAMILIES = families(all_cases(DSP))
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,7 @@ def host_c(cache: Path) -> Callable[[Case], str]:
     return ask
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", all_cases(DSP), ids=str)
 def test_kernel_equals_reference(case: Case, host_c: Callable[[Case], str]) -> None:
     """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats."""
     got = host_c(case)
@@ -139,7 +140,7 @@ def test_elementwise_ops_have_no_own_template() -> None:
 
 
 def test_case_names_are_unique() -> None:
-    names = [str(case) for case in all_cases()]
+    names = [str(case) for case in all_cases(DSP)]
     assert len(names) == len(set(names))
     assert cases_header(all_cases()[:3]) == cases_header(all_cases()[:3])
 

@@ -24,7 +24,7 @@ from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.geometry import Axis, Geometry, Pair
+from tinytrain.ops.geometry import Axis, Geometry, Pair, patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
@@ -149,6 +149,17 @@ def _forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
     return {"PW": pixels, "KT": k, "U": _run(run), "UI": _run(whole, 4 if pixels < 3 else 1 if pixels == 4 else 2)}
 
 
+def _patch_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    g = op.geometry(*types).lined_up
+    return {"P": patches(g.cols.positions, types[1].numel // g.K)}
+
+
+def _patch_bytes(op: Conv2d, *types: TensorType) -> int:
+    # the patches, and one more as the bytes that it is gathered from
+    length = types[1].numel // types[1].shape[0]
+    return widened_bytes(_patch_tiles(op, *types)["P"], length) + (length + 3) // 4 * 4
+
+
 @dataclass(frozen=True)
 class Conv2d(_Conv):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
@@ -158,7 +169,11 @@ class Conv2d(_Conv):
     args = ("x", "w")
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
-    kernels = tuple(Kernel("conv2d", dtypes, params=_forward_tiles) for dtypes in ((F32,), (S8, S8)))
+    kernels = (
+        Kernel("conv2d", params=_forward_tiles),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles),
+        Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
+    )
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.of(types[0].shape, types[1].shape)

@@ -19,6 +19,7 @@ from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.geometry import patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
@@ -34,6 +35,14 @@ def _outer_tiles(op: Fusable, dy: TensorType, x: TensorType) -> dict[str, int]:
     return {"NR": 4, "KR": 8 if dy.numel == dy.shape[-1] else 4}
 
 
+def _patch_tiles(op: Fusable, x: TensorType, w: TensorType) -> dict[str, int]:
+    return {"P": patches(x.numel // w.shape[1], w.shape[1])}
+
+
+def _patch_bytes(op: Fusable, x: TensorType, w: TensorType) -> int:
+    return widened_bytes(_patch_tiles(op, x, w)["P"], w.shape[1])
+
+
 @dataclass(frozen=True)
 class Dense(Fusable):
     """x (..., K), w (N, K) -> y (..., N). ONNX Gemm, and MatMul by a constant."""
@@ -45,7 +54,11 @@ class Dense(Fusable):
     args = ("x", "w")
     differentiable = True
     parameters = {1: "weight"}
-    kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (S8, S8)))
+    kernels = (
+        Kernel("dense", params=_tiles),
+        Kernel("dense", (S8, S8), params=_tiles),
+        Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
+    )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, w = types

@@ -93,3 +93,13 @@ class Geometry:
         if h.taps == w.taps == h.stride == w.stride == 1 and not h.clips and not w.clips:
             return dataclasses.replace(self, rows=one, cols=Axis(h.size * w.size, 1, h.size * w.size, 1, 1, 0))
         return self
+
+
+def patches(count: int, length: int) -> int:
+    """Of `count` patches of `length` elements, how many to widen to int16 side by side: what the registers and 16 KiB hold."""
+    return max(1, min(6, count, 2**14 // widened_bytes(1, length)))
+
+
+def widened_bytes(count: int, length: int) -> int:
+    """Bytes of patches in int16, each filled up to a multiple of four elements."""
+    return count * ((length + 3) // 4) * 8
