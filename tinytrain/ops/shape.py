@@ -6,6 +6,7 @@ d concat = slices of dy     d slice = dy padded with zeros     d pad = dy croppe
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ import numpy as np
 from tinytrain.integer import moves
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, Want, Wanted, f32
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
+
+
+_COPIES = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,16 @@ class Transpose(Fusable):
     name = "transpose"
     onnx = ("Transpose",)
     differentiable = True
-    kernels = (Kernel("shape"),)
+    kernels = _COPIES
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         shape = types[0].shape
         if sorted(self.perm) != list(range(len(shape))):
             raise ValueError(f"{self.perm} is no permutation of the axes of {shape}")
-        return (TensorType(tuple(shape[a] for a in self.perm), types[0].dtype),)
+        quant = types[0].quant
+        if quant and quant.axis is not None:
+            quant = dataclasses.replace(quant, axis=self.perm.index(quant.axis))
+        return (TensorType(tuple(shape[a] for a in self.perm), types[0].dtype, quant),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.ascontiguousarray(arrays[0].transpose(self.perm)),)
@@ -89,7 +96,7 @@ class Concat(Op):
     name = "concat"
     onnx = ("Concat",)
     differentiable = True
-    kernels = (Kernel("shape"),)
+    kernels = _COPIES
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -102,7 +109,17 @@ class Concat(Op):
         for kind in types[1:]:
             if len(kind.shape) != len(first) or kind.shape[:axis] != first[:axis] or kind.shape[axis + 1 :] != first[axis + 1 :]:
                 raise ValueError(f"{first} and {kind.shape} differ outside of axis {axis}")
-        return (TensorType((*first[:axis], sum(t.shape[axis] for t in types), *first[axis + 1 :]), types[0].dtype),)
+        shape = (*first[:axis], sum(t.shape[axis] for t in types), *first[axis + 1 :])
+        return (TensorType(shape, types[0].dtype, self._quant([t.quant for t in types])),)
+
+    def _quant(self, quants: list[Quant | None]) -> Quant | None:
+        """What all have; scales along the axis itself are joined. Stored numbers of other scales mean something else: ValueError."""
+        first = quants[0]
+        if first and first.axis == self.axis and all(q and q.axis == self.axis and q.zero_point == first.zero_point for q in quants):
+            return dataclasses.replace(first, scale=tuple(s for q in quants if q for s in q.scale))
+        if any(q != first for q in quants):
+            raise ValueError(f"tensors of different scales: {quants}")
+        return first
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.concatenate(arrays, self.axis),)
@@ -136,13 +153,16 @@ class Slice(Fusable):
     name = "slice"
     onnx = ("Slice", "Split")
     differentiable = True
-    kernels = (Kernel("shape"),)
+    kernels = _COPIES
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         shape = types[0].shape
         if not 0 <= self.axis < len(shape) or not 0 <= self.start < self.stop <= shape[self.axis]:
             raise ValueError(f"[{self.start}, {self.stop}) along axis {self.axis} is no part of {shape}")
-        return (TensorType((*shape[: self.axis], self.stop - self.start, *shape[self.axis + 1 :]), types[0].dtype),)
+        quant = types[0].quant
+        if quant and quant.axis == self.axis:
+            quant = dataclasses.replace(quant, scale=quant.scale[self.start : self.stop])
+        return (TensorType((*shape[: self.axis], self.stop - self.start, *shape[self.axis + 1 :]), types[0].dtype, quant),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.ascontiguousarray(np.take(arrays[0], range(self.start, self.stop), self.axis)),)
@@ -201,18 +221,24 @@ class Pad(Fusable):
 
 
 Reshape.examples = (Example(Reshape((6,)), f32((2, 3))), Example(Reshape((1,)), f32(())), Example(Reshape((5, 1, 3)), f32((3, 5))))
+_ROWS = Quant((0.5, 0.25, 0.125), 0, 0)                   # scales of the three rows of a weight
+
 Transpose.examples = (
     Example(Transpose((0,)), f32((1,))),
     Example(Transpose((1, 0)), f32((3, 7))),
     Example(Transpose((1, 2, 0)), f32((3, 5, 2))),
     Example(Transpose((2, 0, 1)), f32((4, 1, 7))),
     Example(Transpose((0, 3, 1, 2)), f32((2, 3, 5, 2))),
+    Example(Transpose((1, 0)), (TensorType((3, 7), S8, _ROWS),), (-128, 128)),
+    Example(Transpose((1, 0)), (TensorType((3, 5), S32, _ROWS),), (-1000, 1000)),
 )
 Concat.examples = (
     Example(Concat(0, 2), f32((1,), (1,))),
     Example(Concat(0, 3), f32((5,), (1,), (7,))),
     Example(Concat(2, 2), f32((3, 5, 2), (3, 5, 7))),
     Example(Concat(1, 2), f32((3, 1, 2), (3, 4, 2))),
+    Example(Concat(1, 2), (TensorType((3, 7), S8, _ROWS), TensorType((3, 2), S8, _ROWS)), (-128, 128)),
+    Example(Concat(0, 2), (TensorType((3, 2), S32, _ROWS), TensorType((3, 2), S32, _ROWS)), (-1000, 1000)),
     Example(Concat(2, 1), f32((2, 3, 5))),
 )
 Slice.examples = (
@@ -220,6 +246,8 @@ Slice.examples = (
     Example(Slice(0, 2, 7), f32((11,))),
     Example(Slice(1, 1, 3), f32((3, 4, 5))),
     Example(Slice(2, 1, 2), f32((3, 4, 5))),
+    Example(Slice(1, 2, 5), (TensorType((3, 7), S8, _ROWS),), (-128, 128)),
+    Example(Slice(0, 1, 3), (TensorType((3, 7), S32, _ROWS),), (-1000, 1000)),
     Example(Slice(0, 0, 3), f32((3, 4, 5))),
 )
 Pad.examples = (
