@@ -39,7 +39,8 @@ def _patch_tiles(op: Fusable, x: TensorType, w: TensorType) -> dict[str, int]:
     return {"P": patches(x.numel // w.shape[1], w.shape[1])}
 
 
-def _patch_bytes(op: Fusable, x: TensorType, w: TensorType) -> int:
+def _patch_bytes(op: Fusable, *types: TensorType) -> int:
+    x, w = types[:2]
     return widened_bytes(_patch_tiles(op, x, w)["P"], w.shape[1])
 
 

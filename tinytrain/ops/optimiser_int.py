@@ -20,8 +20,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tinytrain.ir.op import Elementwise, Example, Kernel
-from tinytrain.ir.types import F32, S8, S32, Array, TensorType
+from tinytrain.integer import IntegerBuilder, Operand
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
+from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.random import random_u32
 
@@ -158,6 +159,21 @@ class SgdInt(Elementwise):
             "g_new": "0.0f",
         }
         return tuple(made[name] for name in self.results)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        given = dict(zip(self.args, inputs, strict=True))
+        w, factor, lr, counter = (given.get(name) for name in ("w", "factor", "lr", "counter"))
+        if self.momentum or self.weight_decay or self.clear:
+            return no("momentum, weight decay and sums of gradients are fp32", "Leave out --momentum, --weight-decay, --accumulate.")
+        if self.rounding not in ("stochastic", "nearest"):
+            return no(f"{self.rounding} rounding is one of fp32 steps", "Use --rounding stochastic or nearest.")
+        if not isinstance(w, Value) or not isinstance(lr, Value) or not isinstance(factor, Value) or factor.data is None:
+            return no("its weight, factor or learning rate is computed")
+        step = factor.data.astype(np.float64) * self.scale
+        made = g.moved(w, given["g"], step, lr, self.seed, counter if isinstance(counter, Value) else None)
+        return made if isinstance(made, Declined) else (made,)
 
 
 def _example(op: SgdInt, shape: tuple[int, ...], factor: tuple[int, ...], bounds: tuple[int, int]) -> Example:
