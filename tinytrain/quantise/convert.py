@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tinytrain quantize: read, observe, equalise, quantise layer by layer, write, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytrain.errors import DataError, ModelError
+from tinytrain.frontend.data import Dataset, Labels, Layout, NoTargets, load_dataset
+from tinytrain.frontend.onnx_import import Imported, import_model
+from tinytrain.frontend.prepare import Prepared, prepare
+from tinytrain.quantise.calibrate import observe
+from tinytrain.quantise.equalise import equalise
+from tinytrain.quantise.lockstep import Lockstep, Options, Outcome, snr_db
+from tinytrain.quantise.normalise import Editor, normalise, refuse_quantised
+from tinytrain.quantise.plan import Plan, Point, make_plan
+from tinytrain.quantise.qdq import write_qdq
+from tinytrain.quantise.ranges import Observed, Scale, activation_scale
+from tinytrain.quantise.report import Report, Row, accuracy, finite
+from tinytrain.report.live import Progress
+
+if TYPE_CHECKING:
+    import onnx
+
+FEW_SAMPLES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    model: onnx.ModelProto
+    report: Report
+
+
+def quantise_model(path: Path, data: Path, options: Options, progress: Progress) -> Quantised:
+    """Quantise an ONNX file with the samples of a data file. Raises ModelError, DataError."""
+    prepared = prepare(path, shapes=options.shapes)
+    refuse_quantised(prepared)
+    prepared = dataclasses.replace(prepared, model=normalise(prepared.model))
+    model = import_model(prepared)
+    plan = make_plan(prepared.model.graph)
+    if not plan.layers:
+        raise ModelError(
+            f"{path} has no Conv, Gemm or MatMul with stored weights; expected a layer that can be quantised.",
+            hint="Compile it as it is.",
+        )
+    samples = _samples(data, model, options.samples)
+    notes = [] if len(samples) >= FEW_SAMPLES else [f"only {len(samples)} samples: expect better ranges from 100 or more"]
+    method, histogram = options.method, options.method != "minmax"
+    seen = observe(model, plan, samples.x, progress, histogram=histogram and not options.equalise)
+    _refuse_constant(seen, plan, samples, data)
+    if options.equalise:
+        equal, said = equalise(prepared.model, plan, seen, per_tensor=options.per_tensor)
+        notes += said
+        prepared = dataclasses.replace(prepared, model=equal)
+        model = import_model(prepared)
+        seen = observe(model, plan, samples.x, progress, histogram=histogram)
+    free = (-math.inf, math.inf)
+    scales = {tensor: activation_scale(s, method, options.percentile, plan.bounds.get(tensor, free)) for tensor, s in seen.items()}
+    scales.update(_constant_scales(prepared, plan))
+    notes += [f"{t} is 0 for all samples: its scale is {s.scale:g}, whatever it becomes later" for t, s in scales.items() if s.dead]
+    outcome = Lockstep(model, plan, scales, options).run(samples.x, progress)
+    raised = {name: made.raised for name, made in outcome.layers.items() if made.raised}
+    notes += [f"{name}: the scales of {count} channels are raised so that the bias fits" for name, count in raised.items()]
+    written = write_qdq(prepared.model, plan, scales, outcome.layers, per_tensor=options.per_tensor)
+    return Quantised(written, _report(path, options, prepared, plan, scales, outcome, samples, notes))
+
+
+def _samples(path: Path, model: Imported, most: int) -> Dataset:
+    """Evenly spread samples, with labels where the file has integer labels that the output of the model can stand for."""
+    layout = Layout(model.onnx_input_shape[1:], model.input_perm)
+    classes = math.prod(model.onnx_output_shape)
+    try:
+        found = load_dataset(path, layout, Labels(classes))
+    except NoTargets:
+        found = load_dataset(path, layout, None)
+    except DataError:
+        found = load_dataset(path, layout, None)
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
+    return Dataset(found.x[chosen], None if found.y is None else found.y[chosen])
+
+
+def _refuse_constant(seen: dict[str, Observed], plan: Plan, samples: Dataset, data: Path) -> None:
+    entry = plan.entry
+    if entry is not None and seen[entry].low == seen[entry].high:
+        raise DataError(
+            f"{data}: all {len(samples):,} samples hold nothing but {seen[entry].low:g}, so input {entry} has no range; "
+            "expected samples like those the model will see.",
+            hint="Check how the file was written.",
+        )
+
+
+def _constant_scales(prepared: Prepared, plan: Plan) -> dict[str, Scale]:
+    arrays = Editor(prepared.model.graph).arrays
+    return {
+        name: activation_scale(Observed(float(arrays[name].min()), float(arrays[name].max())), "minmax", 100) for name in plan.constants
+    }
+
+
+def _report(
+    path: Path, options: Options, prepared: Prepared, plan: Plan, scales: dict[str, Scale], outcome: Outcome, samples: Dataset,
+    notes: list[str],
+) -> Report:
+    nodes = {node.name: node for node in prepared.model.graph.node}
+    made_by = {behind: node for node in nodes.values() for before, behind in plan.folded.items() if node.output[0] == before}
+
+    def row(point: Point) -> Row:
+        maker = made_by.get(point.tensor) or nodes.get(point.node)
+        layer, op = (maker.name, maker.op_type) if maker is not None else (point.tensor, "input")
+        scale, made = scales[point.root], outcome.layers.get(layer)
+        return Row(
+            layer, op, point.tensor, float(scale.scale), scale.zero_point, finite(outcome.snr[point.tensor]),
+            finite(made.snr) if made is not None else None,
+        )
+
+    sizes = [(v.weight.size, v.bias.size if v.bias is not None else 0, v.scales.size) for v in outcome.layers.values()]
+    return Report(
+        path.name, options.method, len(samples), tuple(row(p) for p in plan.points.values() if p.tensor in outcome.snr),
+        finite(snr_db(outcome.exact, outcome.int8)),
+        accuracy(outcome.exact, outcome.int8, samples.y) if samples.y is not None else None,
+        tuple(f"{nodes[name].name} ({nodes[name].op_type})" for name in plan.islands), tuple(notes),
+        sum(4 * (w + b) for w, b, _ in sizes), sum(w + 4 * b + 4 * (1 if options.per_tensor else s) for w, b, s in sizes),
+    )

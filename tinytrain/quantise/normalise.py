@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a prepared model plain for quantisation: each linear layer has weights of its own and a bias, and factors are folded.
+
+MatMul (+ Add)            →  Gemm with a bias
+Gemm with alpha, beta     →  alpha·B, beta·C
+BatchNorm on a map        →  depthwise 1×1 convolution: y = s·x + (β − s·μ),  s = γ/√(σ² + ε)
+layer without a bias      →  bias 0, so that bias correction has where to go
+a weight of two layers    →  one copy for each, as each gets scales of its own
+Dropout                   →  nothing
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytrain.errors import ModelError
+from tinytrain.frontend.prepare import Prepared
+from tinytrain.ir.types import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+LINEAR = ("Conv", "Gemm", "MatMul")
+
+
+class Editor:
+    """A graph that is edited in place, with its stored arrays by name."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        from onnx import numpy_helper
+
+        self.graph = graph
+        self.arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        self.rank = {
+            v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
+            if v.type.tensor_type.HasField("shape")
+        }
+        self.taken = set(self.arrays) | {n for node in graph.node for n in (*node.input, *node.output)} | {v.name for v in graph.input}
+
+    def unique(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def store(self, name: str, array: Array) -> str:
+        """A new or changed array; it reaches the graph by `write_back`."""
+        self.taken.add(name)
+        self.arrays[name] = np.asarray(array, order="C")
+        return name
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self.graph.node if name in node.input]
+
+    def is_output(self, name: str) -> bool:
+        return any(o.name == name for o in self.graph.output)
+
+    def write_back(self) -> None:
+        """The arrays that are still read become the initializers."""
+        from onnx import numpy_helper
+
+        read = {name for node in self.graph.node for name in node.input} | {o.name for o in self.graph.output}
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in self.arrays.items() if n in read)
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    import onnx
+
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def refuse_quantised(prepared: Prepared) -> None:
+    """Raises ModelError for a model that is int8 already."""
+    for node in prepared.model.graph.node:
+        if node.op_type in QUANTISED or node.op_type.startswith("QLinear"):
+            raise ModelError(
+                f"{prepared.path} is quantised already ({node.name} is a {node.op_type}); expected a float32 model.",
+                hint="Compile it as it is, or quantise the float32 model that it was made from.",
+            )
+
+
+def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A changed copy of the model; nodes keep their names."""
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    editor = Editor(made.graph)
+    _drop_dropout(editor)
+    for node in list(editor.graph.node):
+        if node.op_type == "MatMul":
+            _matmul_to_gemm(editor, node)
+        elif node.op_type == "Gemm":
+            _fold_factors(editor, node)
+        elif node.op_type == "BatchNormalization":
+            _norm_to_conv(editor, node)
+    _own_weights(editor)
+    for node in editor.graph.node:
+        _give_bias(editor, node)
+    editor.write_back()
+    return onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True, data_prop=True)
+
+
+def _drop_dropout(editor: Editor) -> None:
+    for node in [n for n in editor.graph.node if n.op_type == "Dropout"]:
+        if editor.is_output(node.output[0]):
+            continue
+        for reader in editor.readers(node.output[0]):
+            reader.input[:] = [node.input[0] if name == node.output[0] else name for name in reader.input]
+        editor.graph.node.remove(node)
+
+
+def _matmul_to_gemm(editor: Editor, node: onnx.NodeProto) -> None:
+    """x (M, K) by a constant (K, N), with the bias that is added to it alone."""
+    weight = editor.arrays.get(node.input[1])
+    if weight is None or weight.ndim != 2 or editor.rank.get(node.input[0]) != 2:
+        return
+    node.op_type = "Gemm"
+    readers = editor.readers(node.output[0])
+    if len(readers) != 1 or readers[0].op_type != "Add" or editor.is_output(node.output[0]):
+        return
+    add = readers[0]
+    bias = next((name for name in add.input if name in editor.arrays), "")
+    if bias and editor.arrays[bias].shape in ((weight.shape[1],), (1, weight.shape[1])):
+        node.input.append(bias)
+        node.output[0] = add.output[0]
+        editor.graph.node.remove(add)
+
+
+def _fold_factors(editor: Editor, node: onnx.NodeProto) -> None:
+    """alpha·A·B + beta·C with stored B and C."""
+    given = attributes(node)
+    alpha, beta = float(given.get("alpha", 1.0)), float(given.get("beta", 1.0))  # type: ignore[arg-type]
+    names = list(node.input[1:])
+    if not all(name in editor.arrays for name in names if name):
+        return
+    for index, factor in ((1, alpha), (2, beta)):
+        if factor != 1 and len(node.input) > index and node.input[index]:
+            array = editor.arrays[node.input[index]] * np.float32(factor)
+            node.input[index] = editor.store(editor.unique(f"{node.input[index]}_scaled"), array)
+    for attribute in [a for a in node.attribute if a.name in ("alpha", "beta")]:
+        node.attribute.remove(attribute)
+
+
+def _norm_to_conv(editor: Editor, node: onnx.NodeProto) -> None:
+    from onnx import helper
+
+    rank = editor.rank.get(node.input[0], 0)
+    given = attributes(node)
+    if rank not in (3, 4) or given.get("training_mode") or not all(name in editor.arrays for name in node.input[1:]):
+        return
+    gamma, beta, mean, var = (editor.arrays[name].astype(np.float64) for name in node.input[1:])
+    var = var + float(given.get("epsilon", 1e-5))  # type: ignore[arg-type]
+    if not (var > 0).all():
+        return
+    scale = gamma / np.sqrt(var)
+    weight = editor.store(editor.unique(f"{node.name}_scale"), scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1)))
+    bias = editor.store(editor.unique(f"{node.name}_offset"), (beta - scale * mean).astype(np.float32))
+    name, x, y = node.name, node.input[0], node.output[0]
+    node.CopyFrom(helper.make_node("Conv", [x, weight, bias], [y], name=name, group=len(scale), kernel_shape=[1] * (rank - 2)))
+
+
+def _own_weights(editor: Editor) -> None:
+    seen: set[str] = set()
+    for node in editor.graph.node:
+        if node.op_type not in LINEAR:
+            continue
+        for index, name in enumerate(node.input):
+            if name not in editor.arrays:
+                continue
+            if name in seen:
+                node.input[index] = editor.store(editor.unique(f"{name}_of_{node.name}"), editor.arrays[name].copy())
+            seen.add(name)
+
+
+def _give_bias(editor: Editor, node: onnx.NodeProto) -> None:
+    """One value for each output channel of a Conv or Gemm whose weight is stored."""
+    if node.op_type not in ("Conv", "Gemm") or node.input[1] not in editor.arrays:
+        return
+    weight = editor.arrays[node.input[1]]
+    channels = weight.shape[0 if node.op_type == "Conv" or attributes(node).get("transB") else 1]
+    name = node.input[2] if len(node.input) > 2 else ""
+    if name and (name not in editor.arrays or editor.arrays[name].size not in (1, channels)):
+        return
+    if not name:
+        del node.input[2:]
+        node.input.append(editor.store(editor.unique(f"{node.name}_bias"), np.zeros(channels, np.float32)))
+    elif editor.arrays[name].shape != (channels,):
+        bias = np.broadcast_to(editor.arrays[name].reshape(-1), (channels,))
+        node.input[2] = editor.store(editor.unique(f"{name}_row"), bias)
