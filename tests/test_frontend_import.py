@@ -212,8 +212,3 @@ def test_real_models(name: str, fold: bool, shared_data: Path) -> None:
     np.testing.assert_allclose(infer(imported, sample), want, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(want).max())))
     assert "transpose" not in op_names(imported), "data move although the last map is 1 by 1"
     assert all(n.origin for n in imported.graph.nodes)
-
-
-def test_quantised_models_are_refused_by_name(shared_data: Path) -> None:
-    with pytest.raises(ModelError, match=r"\(QuantizeLinear\) in .*: this op is not supported"):
-        import_model(prepare(shared_data / "models" / "mcunet5fps_10cls_qdq_int8.onnx"))

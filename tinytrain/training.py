@@ -249,8 +249,8 @@ def _layout(port: dict[str, Any]) -> Layout:
 
 
 def _source(parameter: dict[str, Any]) -> Source:
-    source = parameter["source"]
-    return Source(source["initializer"], tuple(source["onnx_shape"]), tuple(source["shape"]), tuple(source["perm"]))
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parameter["source"].items()}
+    return Source(**fields)
 
 
 def _npz(arrays: dict[str, Array]) -> bytes:

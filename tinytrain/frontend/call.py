@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,17 +13,22 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, lasting, plain
+from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import Array, Source, Value
+from tinytrain.ops.quantize import dequantised
 from tinytrain.ops.shape import Reshape, Transpose
 
 if TYPE_CHECKING:
     import onnx
 
 Handler = Callable[["Call"], Tensor]
+IntegerHandler = Callable[["Call"], "Tensor | None"]
 _HANDLERS: dict[str, Handler] = {}
+_INTEGER_HANDLERS: dict[str, IntegerHandler] = {}
 F = TypeVar("F", bound=Handler)
+G = TypeVar("G", bound=IntegerHandler)
 
 
 def handles(*onnx_ops: str) -> Callable[[F], F]:
@@ -35,6 +40,23 @@ def handles(*onnx_ops: str) -> Callable[[F], F]:
         return handler
 
     return register
+
+
+def on_integers(*onnx_ops: str) -> Callable[[G], G]:
+    """Register what computes ops whose operands are integers that stand for reals; it declines by None, before it emits anything."""
+    def register(handler: G) -> G:
+        for name in onnx_ops:
+            assert name not in _INTEGER_HANDLERS, f"two integer handlers for {name}"
+            _INTEGER_HANDLERS[name] = handler
+        return handler
+
+    return register
+
+
+def integer_handlers() -> dict[str, IntegerHandler]:
+    """All handlers of integers by ONNX op name."""
+    handlers()
+    return _INTEGER_HANDLERS
 
 
 @cache
@@ -50,9 +72,13 @@ def handlers() -> dict[str, Handler]:
 class Import:
     """What is known while a model is imported: its stored arrays, shapes, and the tensors made so far."""
 
-    def __init__(self, file: str, graph: Builder, arrays: dict[str, Array], shapes: dict[str, Dims], stored: frozenset[str]) -> None:
+    def __init__(
+        self, file: str, graph: Builder, onnx_graph: onnx.GraphProto,
+        arrays: dict[str, Array], shapes: dict[str, Dims], stored: frozenset[str],
+    ) -> None:
         self.file = file
         self.graph = graph
+        self.onnx_graph = onnx_graph
         self.arrays = arrays
         self.shapes = shapes
         self.stored = stored
@@ -61,6 +87,22 @@ class Import:
         self.step: Value | None = None                        # number of the training step, for the masks of Dropout
         self.consts: dict[tuple[str, Dims, Dims, Dims, bool], Value] = {}
         self.views: dict[tuple[Value, Dims, Dims], Value] = {}
+        self.integers: dict[str, StoredIntegers] = {}         # outputs of DequantizeLinear of what the file stores
+        self.integer_consts: dict[str, tuple[object, Value]] = {}  # initializer -> how it was laid out, and its value
+        self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
+        self.float_islands: list[str] = []
+
+    def real(self, tensor: Tensor) -> Tensor:
+        """The tensor as fp32: what stands for reals is dequantised, once for all readers."""
+        if tensor.value.type.quant is None:
+            return tensor
+        key = (tensor.value, tensor.then)
+        if key not in self.reals:
+            value = dequantised(self.graph, tensor.value, name=f"{tensor.value.name}_real")
+            for op in tensor.then:
+                value = self.graph.emit(op, value)
+            self.reals[key] = value
+        return Tensor(self.reals[key], tensor.shape, tensor.order)
 
     def view(self, tensor: Tensor, order: Dims, shape: Dims | None = None) -> Value:
         """The tensor's value with its axes in `order` and under `shape`; moves data only if the order differs in memory."""
@@ -86,11 +128,16 @@ class Import:
 
 
 class Call:
-    """One ONNX node: typed access to its attributes and operands, and errors that name it."""
+    """One ONNX node: typed access to its attributes and operands, and errors that name it.
 
-    def __init__(self, model: Import, node: onnx.NodeProto) -> None:
+    Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale.
+    """
+
+    def __init__(self, model: Import, node: onnx.NodeProto, raw: bool = False, placed: Mapping[str, Tensor] | None = None) -> None:
         import onnx
 
+        self.raw = raw
+        self.placed = placed or {}
         self.model = model
         self.node = node
         self.op = node.op_type
@@ -135,7 +182,7 @@ class Call:
 
     def operand_shape(self, index: int) -> Dims:
         name = self.node.input[index]
-        return tuple(self.model.arrays[name].shape) if name in self.model.arrays else self.tensor(index).shape
+        return tuple(self.model.arrays[name].shape) if name in self.model.arrays else self.model.tensors[name].shape
 
     def tensor(self, index: int = 0) -> Tensor:
         """A computed operand; a constant is one too, in plain order."""
@@ -144,7 +191,8 @@ class Call:
             array = self.model.arrays[name]
             shape = tuple(array.shape)
             return Tensor(self.const(index, "operand", trained=bool(shape)), shape, plain(shape))
-        return self.model.tensors[name]
+        held = self.placed.get(name) or self.model.tensors[name]
+        return held if self.raw else self.model.real(held)
 
     def const(
         self, index: int, what: str, *, shape: Dims | None = None, perm: Dims | None = None, ir: Dims | None = None, trained: bool = True
@@ -159,6 +207,7 @@ class Call:
             raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
         shape = tuple(array.shape) if shape is None else shape
         perm = plain(shape) if perm is None else perm
+        trained = trained and name not in self.model.integers
         source = Source(name, tuple(array.shape), shape, perm)
         ir = tuple(shape[a] for a in perm) or (1,) if ir is None else ir
         key = (name, shape, perm, ir, trained)

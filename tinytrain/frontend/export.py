@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learned weights back into an ONNX model: the prepared model with new initializers, in ONNX layout."""
+"""Learned weights back into an ONNX model: the prepared model with new initializers, in ONNX layout and of the types they had."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def learned_arrays(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict
         assert value.source is not None, f"{value!r} has no ONNX initializer"
         assert value.source.initializer not in found, f"two values come from the initializer {value.source.initializer}"
         if value.name in arrays:
-            array = np.asarray(arrays[value.name], np.float32)
+            array = np.asarray(arrays[value.name], value.type.dtype.np)
             assert array.size == value.type.numel, f"{value!r}: {array.shape} was learned"
             found[value.source.initializer] = value.source.to_onnx(array)
     return found
@@ -47,6 +47,10 @@ def export(prepared: onnx.ModelProto, values: Mapping[str, Array], where: str) -
                 f"{where}: the learned initializer {name} holds NaN or infinite values; expected finite weights.",
                 hint="Train with a lower learning rate.",
             )
-        tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensors[name].data_type)
+        if dtype.kind in "iu":
+            # a weight that is stored with a zero point can be learned past the end of its type
+            array = np.clip(array, np.iinfo(dtype).min, np.iinfo(dtype).max)
+        tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, dtype=dtype), name))
     onnx.checker.check_model(model)
     return model

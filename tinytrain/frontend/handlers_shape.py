@@ -54,13 +54,17 @@ def _part(call: Call, index: int, axes: Dims) -> Value:
 @handles("Pad")
 def pad(call: Call) -> Tensor:
     """Constant mode only."""
+    return padded(call, float(call.array(2, "value").reshape(())) if call.has(2) else 0.0)
+
+
+def padded(call: Call, value: float) -> Tensor:
+    """Operand 0 with its padding of `value`."""
     mode = call.text("mode", "constant")
     if mode != "constant":
         raise call.fail(f"its mode is {mode}, expected constant", "Pad the samples before they go into the model.")
     x = call.tensor()
     rank = len(x.shape)
     pads = [int(p) for p in call.array(1, "pads").reshape(-1)]
-    value = float(call.array(2, "value").reshape(())) if call.has(2) else 0.0
     axes = [int(a) % rank for a in call.array(3, "axes").reshape(-1)] if call.has(3) else list(range(rank))
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tinytrain.ir.op import Op
 from tinytrain.ir.types import Value
 
 Dims = tuple[int, ...]
@@ -19,12 +20,16 @@ Dims = tuple[int, ...]
 class Tensor:
     """An ONNX tensor: the IR value that holds it, its ONNX shape (batch included), the order of its axes in memory.
 
-    The shape of the value is any that has the same elements in the same order.
+    The shape of the value is any that has the same elements in the same order. Where the value is integers, the tensor is the real
+    numbers that they stand for, with the elementwise ops `then` still to be applied; `settled` integers are already what the
+    QuantizeLinear on their way will make of them.
     """
 
     value: Value
     shape: Dims
     order: Dims
+    then: tuple[Op, ...] = ()
+    settled: bool = False
 
     def __post_init__(self) -> None:
         assert sorted(self.order) == list(range(len(self.shape))), f"{self.order} is no order of {self.shape}"

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.call import Call, Import, handlers
+from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import Prepared
+from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
-from tinytrain.train_step import LEARNING_RATE
+from tinytrain.update import LEARNING_RATE
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # the first of these on the way from the input says whether a sample is a feature map
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
 REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
+QUANTISING = {"QuantizeLinear", "DequantizeLinear"}
+NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,8 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch. `params` maps the initializers that can be trained to their values.
+    the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
+    model that are computed in fp32.
     """
 
     graph: Graph
@@ -43,6 +47,7 @@ class Imported:
     onnx_input_shape: Dims
     onnx_output_shape: Dims
     params: dict[str, Value]
+    float_islands: tuple[str, ...] = ()
 
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
@@ -55,28 +60,33 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
     shapes = _shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
-    model = Import(file, Builder(prepared.name), arrays, shapes, prepared.stored)
+    model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.stored)
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
     onnx_input = shapes[entry]
     order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)
-    model.tensors[entry] = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
+    given = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
+    model.tensors[entry] = quantised_entry(model, entry, given)
+    quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     for node in onnx_graph.node:
-        _import_node(model, node)
+        if not _import_node(model, node) and quantised and node.op_type not in NOT_COMPUTING:
+            model.float_islands.append(node.name)
     if exit_ not in model.tensors:
         raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
-    result = model.tensors[exit_]
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
+    result = model.real(model.tensors[exit_])
     output = model.view(result, result.order)
     model.graph.origin = "dropout"
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
     graph = verify(model.graph.graph([output], updates), "import")
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
-    return Imported(graph, _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order), onnx_input, result.shape, params)
+    perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
+    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands))
 
 
-def _import_node(model: Import, node: onnx.NodeProto) -> None:
+def _import_node(model: Import, node: onnx.NodeProto) -> bool:
+    """Import one node; whether it became integers."""
     call = Call(model, node)
     if node.output[0] not in model.shapes:
         raise call.fail(
@@ -84,19 +94,30 @@ def _import_node(model: Import, node: onnx.NodeProto) -> None:
             "Fix the input's shape with --shape, or export the model with static shapes.",
         )
     model.graph.origin = node.name
-    tensor = handlers()[node.op_type](call)
+    if node.op_type == "DequantizeLinear" and call.is_const(0):
+        store_integers(call)
+        return True
+    tensor = None
+    if node.op_type in integer_handlers() and any(t.value.type.quant for t in (model.tensors[n] for n in node.input if n in model.tensors)):
+        tensor = integer_handlers()[node.op_type](Call(model, node, raw=True))
+    made_of_integers = tensor is not None
+    if tensor is None and node.op_type not in handlers():
+        raise call.fail("its operands and its result are no int8, expected a QuantizeLinear behind it", "Quantise this layer too.")
+    tensor = tensor or handlers()[node.op_type](call)
     assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
     model.tensors[node.output[0]] = tensor
+    return made_of_integers
 
 
 def _check_ops(graph: onnx.GraphProto, file: str) -> None:
     """Every op must have a handler and only its first output may be read; said before anything is imported."""
     read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
     for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in handlers():
+        if node.domain not in ("", "ai.onnx") or not (node.op_type in handlers() or node.op_type in integer_handlers()):
+            known = ", ".join(sorted({*handlers(), *integer_handlers()}))
             name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
             raise ModelError(
-                f"{node.name} ({name}) in {file}: this op is not supported; supported are {', '.join(sorted(handlers()))}.",
+                f"{node.name} ({name}) in {file}: this op is not supported; supported are {known}.",
                 hint="Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
             )
         if more := [name for name in node.output[1:] if name in read]:
@@ -125,8 +146,11 @@ def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[
             raise ModelError(
                 f"{file} has {len(found)} {kind}s ({names}); expected exactly one.", hint=f"Export the part of the model with one {kind}."
             )
-    if inputs[0].type.tensor_type.elem_type != 1:
-        raise ModelError(f"{file}: input {inputs[0].name} holds integers; expected float32.", hint="Use the float32 version of the model.")
+    if inputs[0].type.tensor_type.elem_type not in (1, *INTEGER_TYPES):
+        raise ModelError(
+            f"{file}: input {inputs[0].name} holds integers; expected float32, or int8 or uint8 that a DequantizeLinear reads.",
+            hint="Use the float32 version of the model.",
+        )
     return inputs[0].name, graph.output[0].name
 
 

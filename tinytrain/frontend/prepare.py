@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an ONNX file and makes it plain: checked, static shapes, batch 1, constants folded, batch norm folded.
+"""Reads an ONNX file and makes it plain: checked, static shapes, batch 1, QDQ form, constants folded, batch norm folded.
 
 All of it by libraries (onnx, onnx-ir, onnxscript). Node and initializer names stay as they are: logs, schemes and the
 exported model use them. The optimiser of onnxscript is not used as a whole because it merges equal initializers, and two
@@ -18,6 +18,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
 from tinytrain.ir.builder import identifier
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ def prepare(path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[st
     stored = frozenset(t.name for t in model.graph.initializer)
     _fix_shapes(model, path, shapes or {})
     _name_nodes(model)
+    expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
     check_value_sizes(model, path)
     model = _fold_constants(model, path)
+    store_quantised_weights(model)
     if fold_batchnorm:
         fold_batchnorms(model)
     model = _infer_shapes(model, path)
@@ -208,12 +211,13 @@ def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         work = onnx_ir.from_proto(model)
         common.InlinePass()(work)
-        # a Dropout may be wanted for training; under a domain that is not imported the library does not take it for an identity
-        dropouts = [node for node in work.graph if node.op_type == "Dropout"]
-        for node in dropouts:
+        # a Dropout may be wanted for training, and stored integers must not become reals: under a domain that is not imported the
+        # library takes neither for something to be folded
+        kept = [node for node in work.graph if node.op_type in ("Dropout", "DequantizeLinear")]
+        for node in kept:
             node.domain = "kept"
         optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything)
-        for node in dropouts:
+        for node in kept:
             node.domain = ""
         for step in (
             common.RemoveUnusedNodesPass(),

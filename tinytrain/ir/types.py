@@ -86,20 +86,31 @@ class Role(Enum):
 class Source:
     """The ONNX initializer a PARAM or CONST came from and how it was laid out anew.
 
-    `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape; `to_onnx` inverts it.
+    `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape; `to_onnx` inverts it. Integers are stored in ONNX
+    with `offset` added (uint8, or a zero point); where `scale` is given (one, or one per element of a bias), ONNX stores their reals.
     """
 
     initializer: str
     onnx_shape: tuple[int, ...]
     shape: tuple[int, ...]
     perm: tuple[int, ...]
+    offset: int = 0
+    scale: tuple[float, ...] = ()
 
     def to_ir(self, array: Array, ir_shape: tuple[int, ...]) -> Array:
-        return np.ascontiguousarray(array.reshape(self.shape).transpose(self.perm)).reshape(ir_shape)
+        moved = np.ascontiguousarray(array.reshape(self.shape).transpose(self.perm)).reshape(ir_shape)
+        if self.scale:
+            limit = 2**31 - 1
+            return np.clip(np.rint(moved.astype(np.float64) / self.scale), -limit, limit).astype(np.int32)
+        return (moved.astype(np.int32) - self.offset).astype(np.int8) if self.offset else moved
 
     def to_onnx(self, array: Array) -> Array:
         moved = tuple(self.shape[axis] for axis in self.perm)
         inverse = tuple(int(i) for i in np.argsort(self.perm))
+        if self.scale:
+            array = (array * np.array(self.scale)).astype(np.float32)
+        elif self.offset:
+            array = array.astype(np.int32) + self.offset
         return np.ascontiguousarray(array.reshape(moved).transpose(inverse)).reshape(self.onnx_shape)
 
 

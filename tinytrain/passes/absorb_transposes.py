@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from tinytrain.ir.graph import Graph, Node
-from tinytrain.ir.types import Role, Source, Value
+from tinytrain.ir.types import Role, Value
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.shape import Reshape, Transpose
 
@@ -45,8 +45,8 @@ def _permuted(weight: Value, moved: tuple[int, ...], perm: tuple[int, ...]) -> V
     source = weight.source
     if source is not None:
         if source.perm == (0, 1):
-            source = Source(source.initializer, source.onnx_shape, (outs, *moved), (0, *(1 + i for i in back)))
+            source = dataclasses.replace(source, shape=(outs, *moved), perm=(0, *(1 + i for i in back)))
         else:
             assert source.perm == (1, 0), f"{weight!r}: {source}"
-            source = Source(source.initializer, source.onnx_shape, (*moved, outs), (len(moved), *back))
+            source = dataclasses.replace(source, shape=(*moved, outs), perm=(len(moved), *back))
     return dataclasses.replace(weight, data=np.ascontiguousarray(data), source=source)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Import of quantised models as they are written: QDQ and QOperator, int8 and uint8, per tensor and per channel.
+
+The oracle is onnxruntime without its optimisations: every integer tensor of a model within one step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from frontend_models import RNG, Arrays, f32, load, model_of, node, op_names
+from onnx import helper
+from quant_models import Qdq, assert_layers_agree
+
+from tinytrain.errors import ModelError
+from tinytrain.frontend.export import export, learned_arrays
+from tinytrain.frontend.onnx_import import import_model
+from tinytrain.frontend.prepare import prepare
+from tinytrain.ir.types import S8, S32, Role
+
+pytest.importorskip("onnxruntime")
+
+MODELS = Path("/work/shared/data/models")
+
+CONVS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "3x3": ((1, 3, 8, 7), (5, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "1x1": ((1, 3, 8, 7), (5, 3, 1, 1), {}),
+    "stride": ((1, 3, 9, 9), (5, 3, 3, 3), {"pads": [1, 0, 1, 2], "strides": [2, 2]}),
+    "group": ((1, 4, 8, 7), (6, 2, 3, 3), {"group": 2}),
+    "depthwise": ((1, 4, 8, 7), (4, 1, 3, 3), {"group": 4, "pads": [1, 1, 1, 1]}),
+    "1-D": ((1, 3, 12), (5, 3, 4), {"strides": [2]}),
+}
+
+
+@pytest.mark.parametrize("uint8", [False, True], ids=["int8", "uint8"])
+@pytest.mark.parametrize("axis", [0, None], ids=["channels", "tensor"])
+@pytest.mark.parametrize("case", CONVS)
+def test_conv(case: str, axis: int | None, uint8: bool, tmp_path: Path) -> None:
+    shape, kernel, attributes = CONVS[case]
+    net = Qdq(uint8)
+    x, w = net.quantised("x", -1.5, 2), net.weight("w", *kernel, axis=axis, uint8=uint8)
+    net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', kernel[0])}", "c", **attributes), name="y")
+    prepared, imported = net.load(tmp_path, shape)
+    assert assert_layers_agree(prepared, imported, f32(*shape)) == 2
+    layer = "depthwise_conv2d" if case == "depthwise" else "conv2d"
+    assert [name for name in op_names(imported) if name != "reshape"] == ["quantise", layer, "add", "requantise", "dequantise"]
+    assert not imported.float_islands
+    assert set(imported.params) == {"w_q", "b_q"}
+    for name, value in imported.params.items():
+        assert value.type.dtype is (S8 if name == "w_q" else S32)
+        assert value.type.quant is not None
+        assert len(value.type.quant.scale) == kernel[0]
+        assert value.source is not None
+        assert value.data is not None
+        np.testing.assert_array_equal(value.source.to_onnx(value.data), net.arrays[name])
+
+
+@pytest.mark.parametrize("bounds", ["Relu", "Clip"])
+def test_an_activation_becomes_bounds(bounds: str, tmp_path: Path) -> None:
+    net = Qdq()
+    net.arrays |= {"lo": np.array(0, np.float32), "hi": np.array(0.75, np.float32)}
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
+    net.add("Conv", f"{x} {w}", "c")
+    net.quantised(net.add(bounds, "c lo hi" if bounds == "Clip" else "c", "r"), -0.5, 1.5, name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert assert_layers_agree(prepared, imported, f32(1, 3, 6, 5)) == 2
+    assert op_names(imported)[:3] == ["quantise", "conv2d", "requantise"]
+    op = imported.graph.nodes[2].op
+    assert op.low == -64  # type: ignore[attr-defined]
+    assert op.high == (32 if bounds == "Clip" else 127)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm(transposed: int, tmp_path: Path) -> None:
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", *((5, 7) if transposed else (7, 5)), axis=1 - transposed)
+    net.quantised(net.add("Gemm", f"{x} {w} {net.bias('b', 'x', 'w', 5)}", "g", transB=transposed), name="y")
+    prepared, imported = net.load(tmp_path, (1, 7))
+    assert assert_layers_agree(prepared, imported, f32(1, 7)) == 2
+    assert op_names(imported) == ["quantise", "dense", "add", "requantise", "dequantise"]
+
+
+@pytest.mark.parametrize("stored", ["int32", "float"])
+def test_matmul_with_a_bias_behind_it(stored: str, tmp_path: Path) -> None:
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", 7, 5, axis=1)
+    net.add("MatMul", f"{x} {w}", "m")
+    b = net.bias("b", "x", "w", 5)
+    if stored == "float":
+        net.arrays["b"] = f32(5)
+        net.nodes.pop()
+    net.quantised(net.add("Add", f"m {b}", "a"), name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 7))
+    assert assert_layers_agree(prepared, imported, f32(1, 3, 7)) == 2
+    assert op_names(imported) == ["quantise", "dense", "add", "requantise", "dequantise"]
+    assert set(imported.params) == {"w_q", "b_q" if stored == "int32" else "b"}
+    value = imported.params["b_q" if stored == "int32" else "b"]
+    assert value.type.dtype is S32
+    if stored == "float":
+        assert value.source is not None
+        assert value.data is not None
+        np.testing.assert_allclose(value.source.to_onnx(value.data), net.arrays["b"], atol=1e-4)
+
+
+def test_a_convolution_then_flatten_then_quantise(tmp_path: Path) -> None:
+    """One scale per channel does not survive a change of order: integers are requantised first."""
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
+    net.add("Conv", f"{x} {w}", "c")
+    f = net.quantised(net.add("Flatten", "c", "f"))
+    net.quantised(net.add("Gemm", f"{f} {net.weight('v', 48, 5, axis=1)}", "g"), name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert op_names(imported)[:5] == ["quantise", "conv2d", "requantise", "transpose", "reshape"]
+    assert_layers_agree(prepared, imported, f32(1, 3, 6, 5))
+
+
+def test_what_is_no_layer_becomes_a_float_island(tmp_path: Path) -> None:
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 1, 1)
+    t = net.quantised(net.add("Tanh", net.add("Conv", f"{x} {w}", "c"), "t"))
+    net.add("Softmax", net.add("Flatten", t, "f"), "y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert imported.float_islands == ("Tanh_t", "Softmax_y")
+    assert_layers_agree(prepared, imported, f32(1, 3, 6, 5))
+
+
+def test_max_pool_and_pad_stay_integers(tmp_path: Path) -> None:
+    net = Qdq(uint8=True)
+    net.arrays["pads"] = np.array([0, 0, 1, 0, 0, 0, 0, 1], np.int64)
+    x = net.quantised("x", -1, 3)
+    net.add("MaxPool", net.add("Pad", f"{x} pads", "p"), "m", kernel_shape=[2, 2], strides=[2, 2])
+    net.quantised("m", -1, 3, name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 7, 5))
+    assert op_names(imported)[:3] == ["quantise", "pad", "max_pool"]
+    assert_layers_agree(prepared, imported, f32(1, 3, 7, 5))
+
+
+QOPERATORS = {
+    "conv": ("QLinearConv", "xq xs xz wq ws wz ys yz bq", (5, 3, 3, 3), 0, ""),
+    "matmul": ("QLinearMatMul", "xq xs xz wq ws wz ys yz", (5, 7), None, ""),
+    "gemm": ("QGemm", "xq xs xz wq ws wz bq ys yz", (5, 7), 1, "com.microsoft"),
+}
+
+
+@pytest.mark.parametrize("uint8", [False, True], ids=["int8", "uint8"])
+@pytest.mark.parametrize("case", QOPERATORS)
+def test_qoperator(case: str, uint8: bool, tmp_path: Path) -> None:
+    op, operands, kernel, axis, domain = QOPERATORS[case]
+    dtype, middle = (np.uint8, 128) if uint8 else (np.int8, 0)
+    channels = 1 if axis is None else kernel[axis]
+    ws = RNG.uniform(0.002, 0.006, channels).astype(np.float32)
+    arrays: Arrays = {
+        "xs": np.array(0.02, np.float32), "xz": np.array(middle - 7, dtype),
+        "ys": np.array(0.03, np.float32), "yz": np.array(middle + 9, dtype),
+        "wq": RNG.integers(-127, 128, kernel).astype(np.int8), "ws": ws if axis is not None else ws.reshape(()),
+        "wz": np.zeros(channels if axis is not None else (), np.int8), "bq": RNG.integers(-900, 900, channels).astype(np.int32),
+    }
+    nodes = [node("QuantizeLinear", "x xs xz", "xq"), node(op, operands, "yq", name="layer"), node("DequantizeLinear", "yq ys yz", "y")]
+    nodes[1].domain = domain
+    shape = (1, 3, 6, 5) if case == "conv" else (1, 5)
+    model = model_of(nodes, arrays, shape)
+    prepared, imported = load(tmp_path, model)
+    sample = f32(*shape)
+    assert assert_layers_agree(prepared, imported, sample) == 2
+    assert not imported.float_islands
+    assert set(imported.params) == ({"wq"} if case == "matmul" else {"wq", "bq"})
+    assert {n.origin for n in imported.graph.nodes} >= {"layer"}
+    import onnxruntime
+
+    want = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": sample})[0]
+    mine = onnxruntime.InferenceSession(prepared.model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": sample})[0]
+    assert (np.abs(want - mine) <= 0.031).mean() >= 0.999
+
+
+def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
+    net = Qdq(uint8=True)
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3, uint8=True)
+    net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    learned = {v.name: (v.data // 2).astype(v.data.dtype) for v in imported.params.values() if v.data is not None}
+    model = export(prepared.model, learned_arrays(imported.params.values(), learned), "m.onnx")
+    onnx.save(model, tmp_path / "learned.onnx")
+    again = import_model(prepare(tmp_path / "learned.onnx"))
+    for name, value in again.params.items():
+        np.testing.assert_array_equal(value.data, learned[imported.params[name].name])
+    assert {t.name: t.data_type for t in model.graph.initializer} == {t.name: t.data_type for t in prepared.model.graph.initializer}
+
+
+def _conv(**changes: np.ndarray) -> Qdq:
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
+    net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
+    net.arrays |= changes
+    return net
+
+
+REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "zero": ({"w_s": np.array([1, 0, 1, 1], np.float32)}, "scale w_s holds 0, expected positive finite numbers"),
+    "negative": ({"x_s": np.array(-0.5, np.float32)}, "scale x_s holds -0.5, expected positive finite numbers"),
+    "infinite": ({"x_s": np.array(np.inf, np.float32)}, "scale x_s holds inf, expected positive finite numbers"),
+    "NaN": ({"w_s": np.full(4, np.nan, np.float32)}, "initializer w_s holds 4 of 4 values that are NaN or infinite"),
+    "bias": ({"b_z": np.full(4, 3, np.int32)}, "zero point b_z is 3, expected 0 for int32"),
+    "type": ({"w_z": np.zeros(4, np.uint8)}, "do not fit each other"),
+    "channels": ({"x_s": np.ones(3, np.float32), "x_z": np.zeros(3, np.int8)}, "has 3 scales for a computed tensor, expected one"),
+    "count": ({"w_s": np.ones(3, np.float32)}, "has 3 scales and 4 zero points for 4 channels on axis 0"),
+    "overflow": ({"b_q": np.full(4, 2**31 - 1, np.int32)}, "its sums can reach 2,1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(case: str, tmp_path: Path) -> None:
+    changes, text = REFUSALS[case]
+    net = _conv(**changes)
+    if case == "bias":
+        net.nodes[3].input.append("b_z")
+    with pytest.raises(ModelError) as error:
+        net.load(tmp_path, (1, 3, 6, 5))
+    assert text in str(error.value)
+
+
+def test_scales_of_a_weight_must_be_those_of_its_outputs(tmp_path: Path) -> None:
+    net = Qdq()
+    net.quantised(net.add("Conv", f"{net.quantised('x')} {net.weight('w', 4, 3, 3, 3, axis=1)}", "c"), name="y")
+    with pytest.raises(ModelError, match="are those of axis 1, expected axis 0, the output channels"):
+        net.load(tmp_path, (1, 3, 6, 5))
+
+
+def test_a_tensor_has_one_scale_on_its_way(tmp_path: Path) -> None:
+    net = _conv()
+    net.arrays["other"] = np.array(0.5, np.float32)
+    net.nodes[1].input[1] = "other"
+    with pytest.raises(ModelError, match=r"takes its integers at scale 0\.5 and zero point 0, they were quantised at scale"):
+        net.load(tmp_path, (1, 3, 6, 5))
+
+
+def test_a_bias_beyond_int32_is_cut_where_nobody_can_tell(tmp_path: Path) -> None:
+    """A dead channel: its weights have a tiny scale, and its bias filled int32."""
+    net = _conv()
+    net.arrays["w_s"][1] = 1e-11
+    net.arrays["b_s"] = (net.arrays["x_s"] * net.arrays["w_s"]).astype(np.float32)
+    net.arrays["b_q"][1] = -(2**31)
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert_layers_agree(prepared, imported, f32(1, 3, 6, 5))
+    data = imported.params["b_q"].data
+    assert data is not None
+    assert data[1] > -(2**31) + 1000
+
+
+def test_constants_of_an_integer_model_are_still_folded(tmp_path: Path) -> None:
+    """A float weight behind a QuantizeLinear becomes stored integers."""
+    net = Qdq()
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
+    net.arrays["w_f"] = (net.arrays.pop("w_q") * net.arrays["w_s"].reshape(-1, 1, 1, 1)).astype(np.float32)
+    net.nodes.insert(2, node("QuantizeLinear", "w_f w_s w_z", "w_q", axis=0))
+    net.quantised(net.add("Conv", f"{x} {w}", "c"), name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert_layers_agree(prepared, imported, f32(1, 3, 6, 5))
+    assert {v.type.dtype for v in imported.graph.stored(Role.CONST) if v.source} == {S8}
+
+
+@pytest.mark.parametrize("name", ["mcunet5fps_10cls_qdq_int8", "mcunet5fps_imagenet_int8qdq"])
+def test_real_models_layer_by_layer(name: str) -> None:
+    path = MODELS / f"{name}.onnx"
+    if not path.is_file():
+        pytest.skip(f"no {path.name}")
+    prepared = prepare(path)
+    imported = import_model(prepared)
+    integers = np.clip(RNG.normal(0, 45, imported.onnx_input_shape), -128, 127).astype(np.int8)
+    entry = imported.graph.nodes[0].op
+    reals = ((integers.astype(np.int32) - entry.zero_point) * np.float32(entry.scale)).astype(np.float32)  # type: ignore[attr-defined]
+    takes = prepared.model.graph.input[0].type.tensor_type.elem_type
+    sample = reals if takes == helper.np_dtype_to_tensor_dtype(np.dtype(np.float32)) else integers
+    assert assert_layers_agree(prepared, imported, sample, reals) >= 51
