@@ -15,11 +15,14 @@ from tinytrain import __version__, passes
 from tinytrain.board import Board, load_board
 from tinytrain.build import arena_memory, project_files
 from tinytrain.emit import Emitter
-from tinytrain.errors import DoesNotFit, OutputError
+from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.golden import golden_vectors
-from tinytrain.ir.graph import Node, Program
+from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Value
+from tinytrain.ir.verify import verify
 from tinytrain.passes.scale_gradients import scale_gradients
+from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.scheme import Scheme, resolve
 from tinytrain.select import select
@@ -45,6 +48,7 @@ class Options:
     dropout: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     qas: bool = True
+    int8_input: bool = False
     exact_seconds: float = 3.0
 
 
@@ -76,6 +80,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     board = load_board(options.board)
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
+    if options.int8_input:
+        forward = _int8_input(forward, path)
     scheme = resolve(options.scheme, forward)
     program = build_program(forward, options.loss, scheme, options.optimiser)
     steps = [step for step in passes.DEFAULT if options.qas or step is not scale_gradients]
@@ -84,6 +90,13 @@ def compile_model(path: Path, options: Options) -> Compiled:
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
     return Compiled(prepared, imported, scheme, program, plan, board, options, files)
+
+
+def _int8_input(forward: Graph, path: Path) -> Graph:
+    taken = stored_input(forward)
+    if isinstance(taken, Declined):
+        raise ModelError(f"{path}: cannot take int8 samples: {taken.why}.", hint="Leave out --int8-input.")
+    return verify(taken, after="stored_input")
 
 
 def scratch_of(board: Board) -> Callable[[Node], int]:
@@ -204,7 +217,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
 
 def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:
     """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1) is transposed to it."""
-    return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm)}
+    quant = asdict(value.type.quant) if value.type.quant else None
+    return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
 
 
 def scheme_of(path: Path, options: Options) -> Scheme:

@@ -31,15 +31,25 @@ def golden_vectors(program: Program, steps: int = 3, seed: int = 0) -> Golden:
     rng = np.random.default_rng(seed)
     infer = program.entries["infer"]
     kind = infer.inputs[0].type
-    x = rng.standard_normal((steps, *kind.shape)).astype(np.float32)
+    x, given = _samples(rng, steps, kind)
     model = ReferenceModel(program)
-    output = model.infer(x[0])
+    output = model.infer(given[0])
     train = program.entries.get("train")
     if train is None:
         return Golden(x, np.zeros((steps, 0), np.float32), output, np.zeros(0, np.float32))
     target = _targets(rng, steps, train.inputs[1].type, infer.outputs[0].type.numel)
-    losses = [model.train_step(x[i], target[i]) for i in range(steps)]
+    losses = [model.train_step(given[i], target[i]) for i in range(steps)]
     return Golden(x, target, output, np.array(losses, np.float32))
+
+
+def _samples(rng: np.random.Generator, steps: int, kind: TensorType) -> tuple[Array, Array]:
+    """(real samples, what the device is given for them): the same but for a model that takes integers."""
+    shape = (steps, *kind.shape)
+    if kind.quant is None:
+        x = rng.standard_normal(shape).astype(np.float32)
+        return x, x
+    stored = rng.integers(-128, 128, shape).astype(kind.dtype.np)
+    return (stored.astype(np.float32) - kind.quant.zero_point) * np.float32(kind.quant.scale[0]), stored
 
 
 def _targets(rng: np.random.Generator, steps: int, kind: TensorType, classes: int) -> Array:

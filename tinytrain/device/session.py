@@ -71,16 +71,19 @@ class _Param:
 class Session:
     """A model on a device. Use it in a `with` statement: leaving it ends the emulator or program that it talks to.
 
-    `target_dtype` is that of the model's target (int32 label or float32); without it the array's own kind decides.
+    `target_dtype` is that of the model's target (int32 label or float32); without it the array's own kind decides. `input_quant` is the
+    (scale, zero point) of a model whose input is int8: samples are given as real numbers all the same.
     All methods raise DeviceError where the device does not answer or refuses, DataError where an array does not fit the model.
     """
 
     def __init__(
-        self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0, target_dtype: np.dtype[Any] | None = None
+        self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
+        target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None,
     ) -> None:
         self.board = board
         self.counts_instructions = icount and board.timer_hz > 0
         self.target_dtype = target_dtype
+        self.input_quant = input_quant
         self.link = Link(transport, timeout)
         try:
             self.info = self.hello()
@@ -187,10 +190,14 @@ class Session:
         return (data,)
 
     def _input(self, x: ArrayLike) -> bytes:
-        data = np.ascontiguousarray(x, np.float32).tobytes()
+        values = np.ascontiguousarray(x, np.float32)
+        if self.input_quant is not None:
+            scale, zero_point = self.input_quant
+            values = np.clip(np.rint(values / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+        data = values.tobytes()
         if len(data) != self.info.input_bytes:
             raise DataError(
-                f"A sample for {self.info.model} has {self.info.input_bytes // 4} values, found shape {np.shape(x)}.",
+                f"A sample for {self.info.model} has {self.info.input_bytes // values.itemsize} values, found shape {np.shape(x)}.",
                 hint="Give samples in the shape of the model's input.",
             )
         return data
@@ -225,7 +232,9 @@ def open_session(project: Path, board: Board, *, icount: bool = False, timeout: 
     described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     target = next((d.np for d in DType if d.tag == (described.get("target") or {}).get("dtype")), None)
     transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount)
-    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target)
+    quant = (described.get("input") or {}).get("quant")
+    stored = (float(quant["scale"][0]), int(quant["zero_point"])) if quant else None
+    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target, input_quant=stored)
     expected = described.get("model_sha256", session.info.model_hash.hex())
     if session.info.model_hash.hex() != expected:
         session.close()

@@ -18,7 +18,6 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, Want, Wanted, f32
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 
-
 _COPIES = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
 
 
