@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +60,9 @@ def main(debug: bool) -> None:
     """Compile an ONNX model into C firmware that trains on a microcontroller."""
 
 
+SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
+
+
 def model_options(command: Command) -> Command:
     """Options that say how a model is read and what is trained."""
     for option in reversed((
@@ -77,7 +80,7 @@ def model_options(command: Command) -> Command:
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True, help="Multiplies the learning rate of biases."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
-        click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape."),
+        SHAPES,
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
         click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
     )):
@@ -85,16 +88,20 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def _options(board: str, **given: Any) -> Options:
-    from tinytrain.compiler import Options
-    from tinytrain.update import Optimiser
-
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for text in given["shapes"]:
+    for text in texts:
         name, _, sizes = text.rpartition("=")
         if not name or not all(s.strip().isdecimal() for s in sizes.split(",")):
             raise TinytrainError(f"--shape {text}: expected INPUT=1,3,32,32.")
         shapes[name] = tuple(int(s) for s in sizes.split(","))
+    return shapes
+
+
+def _options(board: str, **given: Any) -> Options:
+    from tinytrain.compiler import Options
+    from tinytrain.update import Optimiser
+
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     optimiser = Optimiser(
@@ -103,7 +110,7 @@ def _options(board: str, **given: Any) -> Options:
     )
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=shapes, qas=given["qas"],
+        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=_shapes(given["shapes"]), qas=given["qas"],
         int8_input=given["int8_input"],
     )
 
@@ -216,6 +223,38 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
     click.echo(report.text)
     if not report.passed:
         sys.exit(1)
+
+
+@main.command()
+@MODEL
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
+@click.option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, help="What --method percentile keeps.")
+@click.option("--equalise", is_flag=True, help="Even out the channels of layers that follow each other, for depthwise networks.")
+@click.option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
+@click.option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
+@click.option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
+@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
+@click.option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
+@SHAPES
+def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
+    """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
+    from tinytrain.atomic import write_bytes, write_text
+    from tinytrain.errors import OutputError
+    from tinytrain.quantise.convert import quantise_model
+    from tinytrain.quantise.lockstep import Options
+    from tinytrain.report.live import training_bar
+
+    for path in (output, report):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+    with training_bar() as bar:
+        made = quantise_model(model, data, Options(shapes=_shapes(shapes), **given), bar)
+    write_bytes(output, made.model.SerializeToString())
+    if report is not None:
+        write_text(report, made.report.to_json())
+    click.echo(f"{made.report.text()}\nmodel      {output}")
 
 
 @main.command("model")
