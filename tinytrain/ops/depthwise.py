@@ -18,7 +18,7 @@ import numpy as np
 
 from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Fusable, Kernel, Want, Wanted, f32
+from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv import Pad, Windowed, split
@@ -49,6 +49,38 @@ class _Depthwise(Windowed):
         return Geometry(rows, cols, x[2], x[2], x[2])
 
 
+def _plane(op: DepthwiseConv2d, *types: TensorType) -> dict[str, int]:
+    # T outputs of a row at once: their sums, the words of x, two of weights and two pointers stay in 13 registers
+    g = op.geometry(*types).lined_up
+    n = g.cols.taps // 2 + 1 if g.cols.stride == 1 else (g.cols.taps + 1) // 2
+    most = next((t for t in (4, 2) if t + op.words(g, t) + 4 <= 13), 0)
+    columns = (g.cols.positions + 3) // 4 * 4
+    reach = (columns - 1) // 2 + n if g.cols.stride == 1 else (columns - 1) * g.cols.stride // 2 + n
+    used = min(g.rows.size, g.rows.element(g.rows.positions - 1, g.rows.taps - 1) + 1)
+    pitch = max(reach, (g.cols.before + g.cols.size + 1) // 2)
+    return {"T": most, "n": n, "pitch": pitch, "rows": max(g.rows.before + used, g.rows.extent), "used": used}
+
+
+def _plane_bytes(op: DepthwiseConv2d, *types: TensorType) -> int:
+    # the plane, then the weights of one channel in pairs
+    p, g = _plane(op, *types), op.geometry(*types).lined_up
+    return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
+
+
+def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.rows.dilation != 1 or g.cols.dilation != 1:
+        return no("words of two neighbours do not fit a dilated window")
+    if g.cols.stride != 1 and g.cols.stride % 2:
+        return no(f"its windows are {g.cols.stride} columns apart, which must be 1 or even")
+    plane = _plane(op, *types)
+    if not plane["T"]:
+        return no(f"a window of {g.cols.taps} columns, {g.cols.stride} apart, does not fit the registers")
+    if plane["pitch"] > 1023:
+        return no(f"rows of {2 * plane['pitch']} columns: 2046 are what one instruction steps over")
+    return True
+
+
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
@@ -58,10 +90,20 @@ class DepthwiseConv2d(_Depthwise):
     args = ("x", "w")
     parameters = {1: "weight"}
     differentiable = True
-    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (S8, S8)))
+    kernels = (
+        Kernel("depthwise", params=_pixel_tiles),
+        Kernel("depthwise", (S8, S8), params=_pixel_tiles),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes),
+    )
 
     def geometry(self, *types: TensorType) -> Geometry:
         return self.of(types[0].shape, types[1].shape)
+
+    def words(self, g: Geometry, count: int) -> int:
+        """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
+        if g.cols.stride == 1:
+            return (count - 2) // 2 + g.cols.taps // 2 + 1
+        return (count - 1) * g.cols.stride // 2 + (g.cols.taps + 1) // 2
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)

@@ -29,6 +29,11 @@ class Axis:
         return position * self.stride + tap * self.dilation - self.before
 
     @property
+    def extent(self) -> int:
+        """Elements from the first that some position reads to the last, padding included."""
+        return self.element(self.positions - 1, self.taps - 1) + self.before + 1
+
+    @property
     def clips(self) -> bool:
         """Some tap of some position reads padding."""
         return self.before > 0 or self.element(self.positions - 1, self.taps - 1) >= self.size
