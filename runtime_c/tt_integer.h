@@ -52,18 +52,20 @@ static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t
     return moved < low ? low : moved > high ? high : (int32_t)moved;
 }
 
+/* Byte by byte: a compiler for a processor with floats would otherwise move them through float registers. */
 static inline uint32_t tt_get_bits(const float *from)
 {
-    union { float number; uint32_t bits; } both;
-    both.number = *from;
-    return both.bits;
+    const unsigned char *bytes = (const unsigned char *)from;
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
 static inline void tt_put_bits(float *to, uint32_t bits)
 {
-    union { float number; uint32_t bits; } both;
-    both.bits = bits;
-    *to = both.number;
+    unsigned char *bytes = (unsigned char *)to;
+    bytes[0] = (unsigned char)bits;
+    bytes[1] = (unsigned char)(bits >> 8);
+    bytes[2] = (unsigned char)(bits >> 16);
+    bytes[3] = (unsigned char)(bits >> 24);
 }
 
 /* The fp32 number v·2^exponent, rounded toward zero; it must be a normal number. */
