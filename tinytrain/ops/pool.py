@@ -6,24 +6,30 @@ max_pool: y[h,w,c] = max over the live taps of x[i,j,c], the first where several
 average_pool: y[h,w,c] = Σ x[i,j,c] / n(h,w), n the number of live taps, or R·S where padding counts
     dx[i,j,c] = Σ over the windows (h, w) that contain (i, j) of dy[h,w,c] / n(h,w)
 
+Of int8 numbers an average is a sum over int32 at a finer scale, rounded by the requantisation that follows:
+    y = Σ (x − z)·L/n(h,w)  with L the least common multiple of all n, so that real = y·s/L;  dx = Σ dy·L/n(h,w)
+
 Gradients are gathered, not scattered: each dx is stored once, so that the gradient of an activation can run in the same loop.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import F32, S16, U8, Array, DType, TensorType, Value
+from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
-from tinytrain.ops.conv import Pad, out_size
+from tinytrain.ops.conv import Pad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
+from tinytrain.ops.sums import INT8, INT32_MAX, ZERO_POINTS, int8
+from tinytrain.ops.windows import DILATED, GEOMETRIES, Pool
 
 
 def _index_type(kernel: tuple[int, int]) -> DType:
@@ -32,86 +38,6 @@ def _index_type(kernel: tuple[int, int]) -> DType:
     if taps > 32768:
         raise ValueError(f"a window of {kernel[0]}x{kernel[1]} is too large for a 16-bit index of its maximum")
     return U8 if taps <= 256 else S16
-
-
-@dataclass(frozen=True)
-class Window:
-    """Geometry of a pooling window along one axis: what a kernel needs to know for its bounds."""
-
-    size: int
-    out: int
-    kernel: int
-    stride: int
-    before: int
-    dilation: int
-
-    @property
-    def inside(self) -> bool:
-        """No tap of any window is padding."""
-        return self.before == 0 and (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation < self.size
-
-    @property
-    def apart(self) -> bool:
-        """No two windows share an element."""
-        return self.dilation == 1 and self.stride >= self.kernel
-
-    @property
-    def covers(self) -> bool:
-        """Every element lies in a window of its own: windows apart, without gaps."""
-        return self.apart and self.stride == self.kernel and self.out * self.stride >= self.size + self.before
-
-    def live(self) -> Array:
-        """Number of taps that are not padding, for each window."""
-        taps = np.arange(self.out)[:, None] * self.stride + np.arange(self.kernel) * self.dilation - self.before
-        return np.asarray(((taps >= 0) & (taps < self.size)).sum(axis=1))
-
-
-@dataclass(frozen=True)
-class Pool(Fusable):
-    """Base of pooling ops: the geometry."""
-
-    kernel: tuple[int, int] = (2, 2)
-    stride: tuple[int, int] = (1, 1)
-    pad: Pad = field(default=Pad())
-
-    def dilations(self) -> tuple[int, int]:
-        return (1, 1)
-
-    def windows(self, x: tuple[int, ...]) -> tuple[Window, Window]:
-        """The windows along H and W of a map of shape x; raises ValueError where they do not fit."""
-        if len(x) != 3:
-            raise ValueError(f"{x} is no feature map (H, W, C)")
-        befores, pads = (self.pad.top, self.pad.left), (self.pad.top + self.pad.bottom, self.pad.left + self.pad.right)
-        found = []
-        for size, k, s, d, before, both in zip(x, self.kernel, self.stride, self.dilations(), befores, pads, strict=False):
-            axis = Window(size, out_size(size, k, s, d, both), k, s, before, d)
-            if axis.live().min() < 1:
-                raise ValueError(f"padding {self.pad} around {x[:2]}: a window of {self.kernel} would hold nothing but padding")
-            found.append(axis)
-        return found[0], found[1]
-
-    def outputs(self, x: tuple[int, ...]) -> tuple[int, int, int]:
-        rows, columns = self.windows(x)
-        return rows.out, columns.out, x[2]
-
-    def taps(self, x: Array, fill: float) -> Iterator[tuple[int, int, Any]]:
-        """(r, s, view of the padded map under that tap) for each tap in order."""
-        rows, columns = self.windows(x.shape)
-        padded = self.padded(x, fill)
-        for r in range(rows.kernel):
-            for s in range(columns.kernel):
-                yield r, s, self.under(padded, rows, columns, r, s)
-
-    def padded(self, x: Array, fill: float) -> Array:
-        return np.pad(x, ((self.pad.top, self.pad.bottom), (self.pad.left, self.pad.right), (0, 0)), constant_values=fill)
-
-    @staticmethod
-    def under(padded: Array, rows: Window, columns: Window, r: int, s: int) -> Array:
-        i, j = r * rows.dilation, s * columns.dilation
-        return padded[i : i + rows.out * rows.stride : rows.stride, j : j + columns.out * columns.stride : columns.stride]
-
-    def cropped(self, padded: Array, shape: tuple[int, ...]) -> Array:
-        return np.ascontiguousarray(padded[self.pad.top : self.pad.top + shape[0], self.pad.left : self.pad.left + shape[1]])
 
 
 @dataclass(frozen=True)
@@ -124,7 +50,7 @@ class MaxPool(Pool):
     name = "max_pool"
     onnx = ("MaxPool",)
     differentiable = True
-    kernels = (Kernel("pool"),)
+    kernels = (Kernel("pool"), Kernel("pool", (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -135,12 +61,13 @@ class MaxPool(Pool):
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         shape = self.outputs(types[0].shape)
-        y = TensorType(shape, types[0].dtype)
+        y = TensorType(shape, types[0].dtype, types[0].quant)
         return (y, TensorType(shape, _index_type(self.kernel))) if self.argmax else (y,)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
-        taps = np.stack([tap for _, _, tap in self.taps(x, -np.inf)])
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        taps = np.stack([tap for _, _, tap in self.taps(x, lowest)])
         index = taps.argmax(axis=0)
         y = taps.max(axis=0)
         return (y, index.astype(_index_type(self.kernel).np)) if self.argmax else (y,)
@@ -196,19 +123,39 @@ class MaxPoolGrad(Pool):
         return (self.cropped(padded, self.shape),)
 
 
+def _average_type(shape: tuple[int, ...], x: TensorType, zero_point: int | None, taps: int, unit: int) -> TensorType:
+    """Of averages over up to `taps` elements: like x, or sums `unit` times as fine. Raises ValueError where int32 could overflow."""
+    if zero_point is None and x.dtype.is_float:
+        return TensorType(shape, x.dtype)
+    if zero_point is None or x.dtype is not S8 or (x.quant and (x.quant.zero_point != zero_point or len(x.quant.scale) != 1)):
+        raise ValueError(f"x {x} of {x.quant} and zero point {zero_point}: of int8 with one scale the op must say the zero point")
+    if taps * 255 > INT32_MAX or unit * 255 > INT32_MAX:
+        raise ValueError(f"a sum of {taps} int8 numbers in units of 1/{unit} could overflow 32 bits")
+    return TensorType(shape, S32, Quant((x.quant.scale[0] / unit,)) if x.quant else None)
+
+
 @dataclass(frozen=True)
 class AveragePool(Pool):
-    """x (H, W, C) -> y (Ho, Wo, C); `include_pad` divides by R·S everywhere. ONNX AveragePool."""
+    """x (H, W, C) -> y (Ho, Wo, C); `include_pad` divides by R·S everywhere. ONNX AveragePool.
+
+    With a zero point, x is int8 and y int32; padding then is the zero point.
+    """
 
     include_pad: bool = False
+    zero_point: int | None = None
 
     name = "average_pool"
     onnx = ("AveragePool",)
     differentiable = True
-    kernels = (Kernel("pool"),)
+    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        return (TensorType(self.outputs(types[0].shape), types[0].dtype),)
+        x = types[0]
+        return (_average_type(self.outputs(x.shape), x, self.zero_point, self.kernel[0] * self.kernel[1], self.unit(x.shape)),)
+
+    def unit(self, x: tuple[int, ...]) -> int:
+        """L: a multiple of each window's divisor."""
+        return math.lcm(*np.unique(self.divisor(x)).tolist())
 
     def divisor(self, x: tuple[int, ...]) -> Array:
         """n(h, w) as (Ho, Wo, 1)."""
@@ -219,18 +166,34 @@ class AveragePool(Pool):
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
+        if self.zero_point is not None:
+            weight = self.unit(x.shape) // self.divisor(x.shape)
+            return ((self._total(x.astype(np.int32) - np.int32(self.zero_point)) * weight).astype(np.int32),)
+        return (self._total(x) / self.divisor(x.shape).astype(x.dtype),)
+
+    def smooth(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        if self.zero_point is None:
+            return self.reference(x)
+        return (self._total(x - self.zero_point) * (self.unit(x.shape) // self.divisor(x.shape)),)
+
+    def _total(self, x: Array) -> Array:
         total = np.zeros(self.outputs(x.shape), x.dtype)
         for _, _, tap in self.taps(x, 0):
             total += tap
-        return (total / self.divisor(x.shape).astype(x.dtype),)
+        return total
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
+        if not wanted[0]:
+            return (None,)
+        if self.zero_point is not None:
+            dy = g.emit(Scale(self.unit(x.shape)), dy, name=f"d_{outputs[0].name}_units")
         op = AveragePoolGrad(self.kernel, self.stride, self.pad, self.include_pad, x.shape)
-        return (g.emit(op, dy, name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(op, dy, name=f"d_{x.name}"),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=self.base_infer(*types[:1])[0].numel * self.kernel[0] * self.kernel[1])
@@ -269,19 +232,32 @@ class AveragePoolGrad(Pool):
 
 @dataclass(frozen=True)
 class GlobalAveragePool(Fusable):
-    """x (H, W, C) -> y (C,): the mean over space. ONNX GlobalAveragePool, ReduceMean over space."""
+    """x (H, W, C) -> y (C,): the mean over space. ONNX GlobalAveragePool, ReduceMean over space.
+
+    With a zero point, x is int8 and y the int32 sum.
+    """
+
+    zero_point: int | None = None
 
     name = "global_average_pool"
     onnx = ("GlobalAveragePool", "ReduceMean")
     differentiable = True
-    kernels = (Kernel("broadcast"),)
+    kernels = (Kernel("broadcast"), Kernel("broadcast", (S8, S32)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        return (TensorType(types[0].shape[-1:], types[0].dtype),)
+        x = types[0]
+        taps = x.numel // x.shape[-1]
+        return (_average_type(x.shape[-1:], x, self.zero_point, taps, taps),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
+        rows = arrays[0].reshape(-1, arrays[0].shape[-1])
+        if self.zero_point is None:
+            return (rows.mean(axis=0),)
+        return ((rows.astype(np.int32) - np.int32(self.zero_point)).sum(axis=0, dtype=np.int32),)
+
+    def smooth(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
-        return (x.reshape(-1, x.shape[-1]).mean(axis=0),)
+        return self.reference(x) if self.zero_point is None else ((x - self.zero_point).reshape(-1, x.shape[-1]).sum(axis=0),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -290,6 +266,8 @@ class GlobalAveragePool(Fusable):
         assert dy is not None
         if not wanted[0]:
             return (None,)
+        if self.zero_point is not None:
+            return (g.emit(Broadcast(x.shape), dy, name=f"d_{x.name}"),)
         share = g.emit(Scale(x.shape[-1] / x.type.numel), dy, name=f"d_{outputs[0].name}_share")
         return (g.emit(Broadcast(x.shape), share, name=f"d_{x.name}"),)
 
@@ -297,30 +275,16 @@ class GlobalAveragePool(Fusable):
         return Cost(elements=types[0].numel)
 
 
-_GEOMETRIES = (
-    ((1, 1), (1, 1), Pad(), (1, 1, 1)),
-    ((2, 2), (2, 2), Pad(), (6, 4, 3)),
-    ((2, 2), (2, 2), Pad(), (7, 5, 2)),
-    ((3, 3), (2, 2), Pad(1, 1, 1, 1), (7, 6, 5)),
-    ((3, 2), (1, 1), Pad(0, 0, 1, 1), (5, 4, 1)),
-    ((2, 3), (3, 1), Pad(1, 0, 0, 2), (8, 5, 3)),
-    ((2, 2), (3, 3), Pad(1, 0, 1, 1), (8, 7, 3)),
-    ((2, 2), (2, 2), Pad(1, 1, 1, 1), (4, 6, 2)),
-    ((5, 1), (2, 1), Pad(2, 0, 2, 0), (11, 1, 4)),
-    ((7, 7), (7, 7), Pad(), (7, 7, 2)),
-    ((17, 16), (1, 1), Pad(), (18, 17, 1)),
-)
-_DILATED = (((2, 2), (1, 1), Pad(), (5, 6, 2), (2, 3)), ((3, 3), (2, 2), Pad(2, 1, 1, 2), (9, 8, 2), (2, 2)))
-
-
 def _windows(x: tuple[int, ...], pool: Pool) -> TensorType:
     return pool.base_infer(TensorType(x))[0]
 
 
 MaxPool.examples = (
-    *(Example(MaxPool(k, s, p), f32(x)) for k, s, p, x in _GEOMETRIES),
-    *(Example(MaxPool(k, s, p, d), f32(x)) for k, s, p, x, d in _DILATED),
+    *(Example(MaxPool(k, s, p), f32(x)) for k, s, p, x in GEOMETRIES),
+    *(Example(MaxPool(k, s, p, d), f32(x)) for k, s, p, x, d in DILATED),
     Example(MaxPool((3, 3), (2, 2), Pad(1, 1, 1, 1), argmax=False), f32((7, 6, 5))),
+    *(Example(MaxPool(k, s, p, argmax=s != (1, 1)), (int8(x, -128),), INT8) for k, s, p, x in GEOMETRIES[::2]),
+    *(Example(MaxPool(k, s, p, d), (int8(x, 3),), (-3, 3)) for k, s, p, x, d in DILATED),
 )
 MaxPoolGrad.examples = tuple(
     Example(
@@ -328,14 +292,22 @@ MaxPoolGrad.examples = tuple(
         (y := _windows(x, MaxPool(k, s, p, d)), TensorType(y.shape, _index_type(k)), *(TensorType(x) for _ in then)),
         (0, k[0] * k[1]),
     )
-    for then in ((), (ReluGrad(),)) for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in _GEOMETRIES), *_DILATED)
+    for then in ((), (ReluGrad(),)) for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in GEOMETRIES), *DILATED)
 )
-AveragePool.examples = tuple(Example(AveragePool(k, s, p, include), f32(x)) for include in (False, True) for k, s, p, x in _GEOMETRIES)
+AveragePool.examples = (
+    *(Example(AveragePool(k, s, p, include), f32(x)) for include in (False, True) for k, s, p, x in GEOMETRIES),
+    *(
+        Example(AveragePool(k, s, p, include, z), (int8(x, z),), INT8)
+        for include in (False, True) for z, (k, s, p, x) in zip(cycle(ZERO_POINTS), GEOMETRIES, strict=False)
+    ),
+)
 AveragePoolGrad.examples = tuple(
     Example(AveragePoolGrad(k, s, p, include, x, then=then), (_windows(x, AveragePool(k, s, p)), *(TensorType(x) for _ in then)))
-    for include, then in ((False, ()), (True, (ReluGrad(),))) for k, s, p, x in _GEOMETRIES
+    for include, then in ((False, ()), (True, (ReluGrad(),))) for k, s, p, x in GEOMETRIES
 )
+_MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5))
 GlobalAveragePool.examples = (
-    *(Example(GlobalAveragePool(), f32(x)) for x in ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5))),
+    *(Example(GlobalAveragePool(), f32(x)) for x in _MAPS),
     Example(GlobalAveragePool(then=(Add(),)), f32((3, 3, 6), (6,))),
+    *(Example(GlobalAveragePool(z), (int8(x, z),), INT8) for z, x in zip(ZERO_POINTS, _MAPS, strict=True)),
 )
