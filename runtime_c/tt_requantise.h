@@ -10,19 +10,31 @@ static inline int32_t tt_clamp(int32_t q, int32_t low, int32_t high)
     return q < low ? low : q > high ? high : q;
 }
 
-/* zero_point + round(acc·m / 2^s) within [low, high]; m in [0, 2^31), s in 1..62. A half is rounded up, toward +infinity. */
+/* halves / 2, rounded down, within [low, high]: one instruction where an Arm core saturates to int8. */
+static inline int32_t tt_clamp_half(int32_t halves, int32_t low, int32_t high)
+{
+#if defined(__ARM_FEATURE_SAT) && defined(__OPTIMIZE__)
+    if (__builtin_constant_p(low) && __builtin_constant_p(high) && low == -128 && high == 127) {
+        int32_t q;
+        __asm("ssat %0, #8, %1, asr #1" : "=r"(q) : "r"(halves));
+        return q;
+    }
+#endif
+    return tt_clamp(halves >> 1, low, high);
+}
+
+/* zero_point + round(acc·m / 2^s) within [low, high]; m in [0, 2^31), s in 1..62. A half is rounded up, toward +infinity:
+ * (acc·m + 2^(s-1)) >> s = ((acc·m >> (s-1)) + 1) >> 1. */
 static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t zero_point, int32_t low, int32_t high)
 {
     const int64_t product = (int64_t)acc * m;
-    int32_t q;
     if (s > 32) {
-        /* what is added and what is kept lie in the upper word */
-        q = ((int32_t)(product >> 32) + (int32_t)(UINT32_C(1) << (s - 33))) >> (s - 32);
-    } else {
-        const int64_t rounded = (product + (int64_t)(UINT64_C(1) << (s - 1))) >> s;
-        q = rounded < -1024 ? -1024 : rounded > 1024 ? 1024 : (int32_t)rounded; /* beyond all bounds, whatever the zero point */
+        /* only the upper word counts */
+        return tt_clamp_half(((int32_t)(product >> 32) >> (s - 33)) + (2 * zero_point + 1), low, high);
     }
-    return tt_clamp(q + zero_point, low, high);
+    const int64_t halves = product >> (s - 1);
+    const int32_t near = halves < -4096 ? -4096 : halves > 4096 ? 4096 : (int32_t)halves; /* beyond all bounds and zero points */
+    return tt_clamp_half(near + (2 * zero_point + 1), low, high);
 }
 
 /* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */
