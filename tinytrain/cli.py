@@ -79,6 +79,8 @@ def model_options(command: Command) -> Command:
                      show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True, help="Multiplies the learning rate of biases."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
+        click.option("--grad", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+                     help="Gradients of an int8 model; int8 trains without any floating point, for processors that have none."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         SHAPES,
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
@@ -111,7 +113,7 @@ def _options(board: str, **given: Any) -> Options:
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=_shapes(given["shapes"]), qas=given["qas"],
-        int8_input=given["int8_input"],
+        int8_input=given["int8_input"], integer=given["grad"] == "int8",
     )
 
 

@@ -21,6 +21,7 @@ from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
+from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import ProgramPlan, plan_program
@@ -38,7 +39,10 @@ STACK_BYTES = 2048                                        # reserved; what is us
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models."""
+    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models.
+
+    `integer` trains an int8 model without any floating point: gradients too are int8.
+    """
 
     board: str = "host"
     loss: str | None = "ce"
@@ -48,6 +52,7 @@ class Options:
     dropout: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     qas: bool = True
+    integer: bool = False
     int8_input: bool = False
     exact_seconds: float = 3.0
 
@@ -84,8 +89,11 @@ def compile_model(path: Path, options: Options) -> Compiled:
         forward = _int8_input(forward, path)
     scheme = resolve(options.scheme, forward)
     program = build_program(forward, options.loss, scheme, options.optimiser)
-    steps = [step for step in passes.DEFAULT if options.qas or step is not scale_gradients]
+    steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
+    if options.integer:
+        program = lower_integer(program)
+    program = program.map(lambda graph: passes.run(graph, passes.KERNELS))
     plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()

@@ -20,7 +20,7 @@ from tinytrain.update import LEARNING_RATE, Optimiser, Updater
 
 def losses() -> dict[str, type[Loss]]:
     """Losses by the key that the command line takes."""
-    return {op.key: op for op in registry().values() if issubclass(op, Loss)}
+    return {op.key: op for op in registry().values() if issubclass(op, Loss) and op.key}
 
 
 def inference(graph: Graph) -> Graph:

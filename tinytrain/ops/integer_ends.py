@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType
 from tinytrain.ops.fixed import float_bits, log2_q20, multipliers
 
@@ -124,7 +124,7 @@ class IntegerSoftmax(TableSoftmax):
 
 
 @dataclass(frozen=True)
-class IntegerCrossEntropy(TableSoftmax):
+class IntegerCrossEntropy(TableSoftmax, Loss):
     """logits s8 (N,), label s32[1], table s32[256] -> loss f32[1] [, probs s32 like logits, in units of 2^-15].
 
     `step` is the scale of the logits in units of 2^-20. Should a label lie outside [0, N), the nearest class counts.
@@ -134,6 +134,7 @@ class IntegerCrossEntropy(TableSoftmax):
     probs: bool = True
 
     name = "integer_cross_entropy"
+    differentiable = False
     args = ("logits", "label", "table")
     kernels = (Kernel("integer", (S8, S32)),)
 

@@ -20,8 +20,10 @@ Pass = Callable[[Graph], Graph]
 # on the forward graph, before parameters get their place in memory
 FORWARD: tuple[Pass, ...] = (absorb_transposes, fold_pads, drop_dead_nodes)
 
-# on each entry point of the program
-DEFAULT: tuple[Pass, ...] = (drop_dead, scale_gradients, pack_masks, sink_views, fuse_epilogues)
+# on each entry point of the program; between the two a program is lowered to integers, if it shall be
+GRADIENTS: tuple[Pass, ...] = (drop_dead, scale_gradients)
+KERNELS: tuple[Pass, ...] = (drop_dead, pack_masks, sink_views, fuse_epilogues)
+DEFAULT: tuple[Pass, ...] = (*GRADIENTS, *KERNELS)
 
 
 def run(graph: Graph, passes: Sequence[Pass]) -> Graph:

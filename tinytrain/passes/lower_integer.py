@@ -13,6 +13,7 @@ from tinytrain.integer import IntegerBuilder, Operand
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import F32, Value
+from tinytrain.ir.verify import verify
 
 
 def lower_integer(program: Program) -> Program:
@@ -43,7 +44,7 @@ def _lowered(graph: Graph, g: IntegerBuilder) -> Graph:
     g.origin = graph.name
     outputs = [g.whole(found.get(v, v)) for v in graph.outputs]
     updates = {old: _stored(found.get(new, new)) for old, new in graph.updates.items()}
-    return g.graph(outputs, updates)
+    return verify(g.graph(outputs, updates), after="lower_integer")
 
 
 def _stored(v: Operand) -> Value:
