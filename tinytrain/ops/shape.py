@@ -36,7 +36,12 @@ class Reshape(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if math.prod(self.shape) != types[0].numel:
             raise ValueError(f"{types[0].shape} cannot be seen as {self.shape}")
-        return (TensorType(self.shape, types[0].dtype, types[0].quant),)
+        x, quant = types[0], types[0].quant
+        if quant and quant.axis is not None and len(quant.scale) > 1:
+            if quant.axis != len(x.shape) - 1 or self.shape[-1:] != x.shape[-1:]:
+                raise ValueError(f"{x.shape} with a scale for each index of axis {quant.axis} cannot be seen as {self.shape}")
+            quant = dataclasses.replace(quant, axis=len(self.shape) - 1)
+        return (TensorType(self.shape, x.dtype, quant),)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (arrays[0].reshape(self.shape),)
@@ -182,7 +187,10 @@ class Slice(Fusable):
 
 @dataclass(frozen=True)
 class Pad(Fusable):
-    """`before` and `after` elements of a constant around x, one number an axis. ONNX Pad, mode constant."""
+    """`before` and `after` elements of a constant around x, one number an axis. ONNX Pad, mode constant.
+
+    Of int8 the constant is a stored number: the zero point where zeros are meant.
+    """
 
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
@@ -191,16 +199,21 @@ class Pad(Fusable):
     name = "pad"
     onnx = ("Pad",)
     differentiable = True
-    kernels = (Kernel("shape"),)
+    kernels = _COPIES
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        shape = types[0].shape
+        shape, dtype, quant = types[0].shape, types[0].dtype, types[0].quant
         if not len(self.before) == len(self.after) == len(shape) or min((0, *self.before, *self.after)) < 0:
             raise ValueError(f"padding of {self.before} before and {self.after} after {shape}: one number of 0 or more an axis is expected")
-        return (TensorType(tuple(b + n + a for b, n, a in zip(self.before, shape, self.after, strict=True)), types[0].dtype),)
+        if not dtype.is_float and not (float(self.value).is_integer() and abs(2 * self.value + 1) < 256 ** dtype.np.itemsize):
+            raise ValueError(f"padding with {self.value}: no number of {dtype}")
+        if quant and quant.axis is not None and self.before[quant.axis] + self.after[quant.axis]:
+            raise ValueError(f"padding along axis {quant.axis}: each index there has a scale of its own")
+        return (TensorType(tuple(b + n + a for b, n, a in zip(self.before, shape, self.after, strict=True)), dtype, quant),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.pad(arrays[0], tuple(zip(self.before, self.after, strict=True)), constant_values=self.value),)
+        (x,) = arrays
+        return (np.pad(x, tuple(zip(self.before, self.after, strict=True)), constant_values=x.dtype.type(self.value)),)
 
     def stride(self, shape: tuple[int, ...], axis: int) -> int:
         """Elements between neighbours along an axis."""
@@ -219,7 +232,12 @@ class Pad(Fusable):
         return (dx,)
 
 
-Reshape.examples = (Example(Reshape((6,)), f32((2, 3))), Example(Reshape((1,)), f32(())), Example(Reshape((5, 1, 3)), f32((3, 5))))
+Reshape.examples = (
+    Example(Reshape((6,)), f32((2, 3))),
+    Example(Reshape((1,)), f32(())),
+    Example(Reshape((5, 1, 3)), f32((3, 5))),
+    Example(Reshape((6, 3)), (TensorType((2, 3, 3), S8, Quant((0.5, 0.25, 0.125), 0, 2)),), (-128, 128)),
+)
 _ROWS = Quant((0.5, 0.25, 0.125), 0, 0)                   # scales of the three rows of a weight
 
 Transpose.examples = (
@@ -255,6 +273,8 @@ Pad.examples = (
     Example(Pad((1, 0, 0), (0, 2, 0)), f32((3, 5, 2))),
     Example(Pad((1, 2, 3), (3, 0, 1), 0.5), f32((2, 3, 1))),
     Example(Pad((0, 0, 2), (0, 0, 3)), f32((3, 2, 3))),
+    Example(Pad((1, 2, 0), (3, 0, 1), -128), (TensorType((2, 3, 2), S8, Quant((0.5,), -128)),), (-128, 128)),
+    Example(Pad((2, 0), (1, 0), 1000), (TensorType((5, 3), S32, Quant((0.5, 0.25, 0.125), 0, 1)),), (-2000, 2000)),
 )
 
 
