@@ -24,8 +24,6 @@ from tinytrain.ir.types import S8, S32, Role
 
 pytest.importorskip("onnxruntime")
 
-MODELS = Path("/work/shared/data/models")
-
 CONVS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "3x3": ((1, 3, 8, 7), (5, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
     "1x1": ((1, 3, 8, 7), (5, 3, 1, 1), {}),
@@ -137,6 +135,71 @@ def test_max_pool_and_pad_stay_integers(tmp_path: Path) -> None:
     prepared, imported = net.load(tmp_path, (1, 3, 7, 5))
     assert op_names(imported)[:3] == ["quantise", "pad", "max_pool"]
     assert_layers_agree(prepared, imported, f32(1, 3, 7, 5))
+
+
+@pytest.mark.parametrize("uint8", [False, True], ids=["int8", "uint8"])
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+@pytest.mark.parametrize("shape", [(1, 4, 6, 5), (1, 4, 1, 1), (1,)], ids=["full", "channels", "one"])
+def test_arithmetic_of_two_scales(shape: tuple[int, ...], op: str, uint8: bool, tmp_path: Path) -> None:
+    """The residual of a network, its squeeze and excitation, and a stored operand; a Relu behind it becomes bounds."""
+    net = Qdq(uint8)
+    a = net.quantised("x", -1, 3)
+    if shape == (1,):
+        net.arrays |= {"k_q": np.array([net.middle + 90], net.dtype), "k_z": np.array(net.middle, net.dtype)}
+        net.arrays["k_s"] = np.array(0.01, np.float32)
+        net.nodes.append(node("DequantizeLinear", "k_q k_s k_z", "b"))
+        b = "b"
+    elif shape[2] == 1:
+        b = net.quantised(net.add("GlobalAveragePool", a, "g"), -1, 1)
+    else:
+        b = net.quantised(net.add("MaxPool", a, "m", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), -0.5, 3)
+    net.quantised(net.add("Relu", net.add(op, f"{b} {a}", "s"), "r"), -1, 4, name="y")
+    prepared, imported = net.load(tmp_path, (1, 4, 6, 5))
+    assert assert_layers_agree(prepared, imported, f32(1, 4, 6, 5)) == 2 + (shape != (1,))
+    assert op_names(imported)[-2:] == [f"{op.lower()}_q", "dequantise"]
+    assert not imported.float_islands
+
+
+@pytest.mark.parametrize(("op", "attributes"), [
+    ("AveragePool", {"kernel_shape": [2, 3]}), ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}), ("GlobalAveragePool", {}),
+    ("ReduceMean", {"axes": [2, 3], "keepdims": 0}), ("ReduceMean", {"axes": [2]}),
+])
+def test_means(op: str, attributes: dict[str, Any], tmp_path: Path) -> None:
+    net = Qdq(uint8=True)
+    net.quantised(net.add(op, net.quantised("x", -1, 2), "m", **attributes), -0.5, 1, name="y")
+    prepared, imported = net.load(tmp_path, (1, 4, 7, 6))
+    assert assert_layers_agree(prepared, imported, f32(1, 4, 7, 6)) == 2
+    assert not imported.float_islands
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Relu"])
+def test_functions_of_one_int8_number(op: str, tmp_path: Path) -> None:
+    net = Qdq()
+    net.quantised(net.add(op, net.quantised("x", -4, 3), "f"), -1, 2, name="y")
+    prepared, imported = net.load(tmp_path, (1, 4, 7, 6))
+    assert assert_layers_agree(prepared, imported, 2 * f32(1, 4, 7, 6)) == 2
+    assert op_names(imported) == ["quantise", "requantise" if op == "Relu" else "lookup", "dequantise"]
+
+
+def test_concat_brings_its_parts_to_one_scale(tmp_path: Path) -> None:
+    net = Qdq(uint8=True)
+    x = net.quantised("x", -1, 2)
+    m = net.quantised(net.add("MaxPool", x, "m", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), -0.5, 1.5)
+    net.quantised(net.add("Concat", f"{x} {m}", "c", axis=1), -0.8, 1.8, name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert op_names(imported)[-4:] == ["requantise", "requantise", "concat", "dequantise"]
+    assert not imported.float_islands
+    assert assert_layers_agree(prepared, imported, f32(1, 3, 6, 5)) == 3
+
+
+def test_concat_of_one_scale_only_copies(tmp_path: Path) -> None:
+    net = Qdq()
+    x = net.quantised("x", -1, 2)
+    net.quantised(net.add("Concat", f"{x} {net.add('MaxPool', x, 'm', kernel_shape=[1, 1])}", "c", axis=1), -1, 2, name="y")
+    prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
+    assert op_names(imported) == ["quantise", "max_pool", "concat", "dequantise"]
+    assert_layers_agree(prepared, imported, f32(1, 3, 6, 5))
 
 
 QOPERATORS = {
@@ -263,8 +326,8 @@ def test_constants_of_an_integer_model_are_still_folded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mcunet5fps_10cls_qdq_int8", "mcunet5fps_imagenet_int8qdq"])
-def test_real_models_layer_by_layer(name: str) -> None:
-    path = MODELS / f"{name}.onnx"
+def test_real_models_layer_by_layer(name: str, shared_data: Path) -> None:
+    path = shared_data / "models" / f"{name}.onnx"
     if not path.is_file():
         pytest.skip(f"no {path.name}")
     prepared = prepare(path)
@@ -275,3 +338,4 @@ def test_real_models_layer_by_layer(name: str) -> None:
     takes = prepared.model.graph.input[0].type.tensor_type.elem_type
     sample = reals if takes == helper.np_dtype_to_tensor_dtype(np.dtype(np.float32)) else integers
     assert assert_layers_agree(prepared, imported, sample, reals) >= 51
+    assert not imported.float_islands

@@ -130,14 +130,18 @@ class Import:
 class Call:
     """One ONNX node: typed access to its attributes and operands, and errors that name it.
 
-    Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale.
+    Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale. `result` is
+    what the value is called, by default like output 0.
     """
 
-    def __init__(self, model: Import, node: onnx.NodeProto, raw: bool = False, placed: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, model: Import, node: onnx.NodeProto, raw: bool = False, placed: Mapping[str, Tensor] | None = None, result: str = ""
+    ) -> None:
         import onnx
 
         self.raw = raw
         self.placed = placed or {}
+        self.result = result or node.output[0]
         self.model = model
         self.node = node
         self.op = node.op_type
@@ -169,7 +173,7 @@ class Call:
         return index < len(self.node.input) and bool(self.node.input[index])
 
     def is_const(self, index: int) -> bool:
-        return self.node.input[index] in self.model.arrays
+        return self.node.input[index] in self.model.arrays and self.node.input[index] not in self.placed
 
     def array(self, index: int, what: str) -> Array:
         """A constant operand as it is stored; an error that says what it is if it is computed."""
@@ -182,12 +186,12 @@ class Call:
 
     def operand_shape(self, index: int) -> Dims:
         name = self.node.input[index]
-        return tuple(self.model.arrays[name].shape) if name in self.model.arrays else self.model.tensors[name].shape
+        return tuple(self.model.arrays[name].shape) if self.is_const(index) else (self.placed.get(name) or self.model.tensors[name]).shape
 
     def tensor(self, index: int = 0) -> Tensor:
         """A computed operand; a constant is one too, in plain order."""
         name = self.node.input[index]
-        if name in self.model.arrays:
+        if self.is_const(index):
             array = self.model.arrays[name]
             shape = tuple(array.shape)
             return Tensor(self.const(index, "operand", trained=bool(shape)), shape, plain(shape))
@@ -230,8 +234,8 @@ class Call:
         return self.model.view(tensor, order, shape)
 
     def emit(self, op: Op, *inputs: Value, part: str = "") -> Value:
-        """Append a node that is called like the ONNX output, or `output_part`."""
-        name = self.node.output[0]
+        """Append a node that is called like the result, or `result_part`."""
+        name = self.result
         try:
             return self.model.graph.emit(op, *inputs, name=f"{name}_{part}" if part else name)
         except ValueError as error:

@@ -82,20 +82,20 @@ def dropout(call: Call) -> Tensor:
 
 @handles("Add")
 def add(call: Call) -> Tensor:
-    a, b, order = _operands(call)
+    a, b, order = operands(call)
     return Tensor(call.emit(Add(), *_flowing_first(call, a, b)), call.shape, order)
 
 
 @handles("Mul")
 def mul(call: Call) -> Tensor:
-    a, b, order = _operands(call)
+    a, b, order = operands(call)
     return Tensor(call.emit(Mul(), *_flowing_first(call, a, b)), call.shape, order)
 
 
 @handles("Sub")
 def sub(call: Call) -> Tensor:
     """a − b; where only b has the full shape it is −b + a."""
-    a, b, order = _operands(call)
+    a, b, order = operands(call)
     if a.type.numel < b.type.numel:
         return Tensor(call.emit(Add(), call.emit(Scale(-1.0), b, part="negated"), a), call.shape, order)
     return Tensor(call.emit(Sub(), a, b), call.shape, order)
@@ -106,7 +106,7 @@ def _flowing_first(call: Call, a: Value, b: Value) -> tuple[Value, Value]:
     return (a, b) if a.type.numel > b.type.numel or (a.type.numel == b.type.numel and not call.is_const(0)) else (b, a)
 
 
-def _operands(call: Call) -> tuple[Value, Value, Dims]:
+def operands(call: Call) -> tuple[Value, Value, Dims]:
     """Both operands in one order of axes, at least one of full shape, the other one of full shape, per channel or a single element."""
     full = call.shape
     rank = len(full)

@@ -8,8 +8,14 @@ import math
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
 from tinytrain.frontend.window import Window, feature_map
+from tinytrain.ir.types import Value
 from tinytrain.ops.conv import Pad
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool, MaxPool
+
+
+def _zero_point(x: Value) -> int | None:
+    """What a mean subtracts from integers."""
+    return x.type.quant.zero_point if x.type.quant else None
 
 
 @handles("MaxPool")
@@ -37,14 +43,14 @@ def average_pool(call: Call) -> Tensor:
     if counted and call.integer("ceil_mode") and window.pad != Pad():
         raise call.fail("it has both ceil_mode and count_include_pad, expected at most one of them", "Export it with ceil_mode = 0.")
     if window.kernel == x.shape[:2] and window.pad == Pad():
-        return Tensor(call.emit(GlobalAveragePool(), x), call.shape, order)
-    return Tensor(call.emit(AveragePool(window.kernel, window.stride, window.pad, counted), x), call.shape, order)
+        return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)
+    return Tensor(call.emit(AveragePool(window.kernel, window.stride, window.pad, counted, _zero_point(x)), x), call.shape, order)
 
 
 @handles("GlobalAveragePool")
 def global_average_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
-    return Tensor(call.emit(GlobalAveragePool(), x), call.shape, order)
+    return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)
 
 
 @handles("ReduceMean")
@@ -58,7 +64,7 @@ def reduce_mean(call: Call) -> Tensor:
     over = {a % rank for a in given} or set(range(rank))
     first, rest = [a for a in x.order if a in over], [a for a in x.order if a not in over]
     order = (*first, *rest)
-    y = call.emit(GlobalAveragePool(), call.view(x, order, _as_map(x.shape, first, rest)))
+    y = call.emit(GlobalAveragePool(_zero_point(x.value)), call.view(x, order, _as_map(x.shape, first, rest)))
     if call.integer("keepdims", 1):
         return Tensor(y, call.shape, order)
     return Tensor(y, call.shape, tuple(sorted(rest).index(a) for a in rest))

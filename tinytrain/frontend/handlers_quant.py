@@ -11,7 +11,7 @@ from tinytrain.frontend.call import Call, handlers, handles, on_integers
 from tinytrain.frontend.handlers_shape import padded
 from tinytrain.frontend.layout import Tensor, reshaped_order
 from tinytrain.frontend.quantised import UINT8, bounds, clamped_to, element_type, one_quant, requantise, stored_number, target
-from tinytrain.ir.types import S8, S32
+from tinytrain.ir.types import S8
 from tinytrain.ops.activation import Clip, Relu
 from tinytrain.ops.quantize import Quantise
 
@@ -56,7 +56,8 @@ def moved(call: Call) -> Tensor | None:
     if call.op == "Dropout" and call.model.dropout_seed is not None:
         return None
     views = call.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-    if x.value.type.dtype is S32 and views and reshaped_order(x.shape, x.order, call.shape) is None:
+    quant = x.value.type.quant
+    if quant is not None and quant.axis is not None and views and reshaped_order(x.shape, x.order, call.shape) is None:
         to = target(call)
         if to is None or x.then:
             return None
@@ -122,6 +123,7 @@ def concat(call: Call) -> Tensor | None:
         name: dataclasses.replace(t, value=requantise(call, t.value, found, part=f"part{i}"))
         for i, (name, t) in enumerate(zip(call.node.input, parts, strict=True))
     }
-    return dataclasses.replace(handlers()["Concat"](Call(call.model, call.node, raw=True, placed=placed)), settled=True)
+    made = handlers()["Concat"](Call(call.model, call.node, raw=True, placed=placed, result=found.name))
+    return dataclasses.replace(made, settled=True)
 
 

@@ -106,7 +106,6 @@ def matmul(call: Call) -> Tensor | None:
     return None if y is None else Tensor(y, call.shape, order)
 
 
-@on_integers("Add")
 def added_bias(call: Call) -> Tensor | None:
     """An accumulator plus one number per channel, as a MatMul has it behind it."""
     at = 0 if call.is_const(0) else 1

@@ -30,12 +30,16 @@ NEGLIGIBLE = 1 / 64
 
 @dataclass(frozen=True)
 class Target:
-    """What the QuantizeLinear behind an op makes of its result: scale and zero point of the int8, and bounds of an activation between."""
+    """What the QuantizeLinear behind an op makes of its result: scale and zero point of the int8, and bounds of an activation between.
+
+    `name` is what ONNX calls these integers.
+    """
 
     scale: float
     zero_point: int
     low: int = LOW
     high: int = HIGH
+    name: str = ""
 
     @property
     def quant(self) -> Quant:
@@ -155,7 +159,7 @@ def target(call: Call) -> Target | None:
         if reader.op == "QuantizeLinear" and reader.node.input[0] == name:
             quant = one_quant(reader, element_type(call.model, reader.node.output[0]))
             (scale,), zero = quant.scale, quant.zero_point
-            return Target(scale, zero, stored_number(low, scale, zero), stored_number(high, scale, zero))
+            return Target(scale, zero, stored_number(low, scale, zero), stored_number(high, scale, zero), reader.node.output[0])
         if reader.op in ("Relu", "Clip"):
             found = bounds(reader)
             if found is None:
@@ -215,6 +219,18 @@ def weight(call: Call, index: int, axis: int, *, shape: Dims, perm: Dims, ir: Di
     quant = Quant(tuple(np.broadcast_to(stored.scale, channels).tolist()), 0, ir_axis)
     data = source.to_ir(stored.array, ir).astype(np.int8)
     return stored_value(call, (shape, perm, ir, zero), stored.initializer, data, quant, source)
+
+
+def one_tensor(call: Call, name: str) -> Tensor | None:
+    """A stored int8 tensor with one scale as an operand like a computed one; None where it is no such thing. It is not trained."""
+    stored = call.model.integers.get(name)
+    if stored is None or stored.scale.size != 1 or stored.array.dtype == np.int32:
+        return None
+    middle = 128 if stored.array.dtype == np.uint8 else 0
+    shape = tuple(stored.array.shape)
+    data = (stored.array.astype(np.int32) - middle).astype(np.int8).reshape(shape or (1,))
+    quant = Quant((float(stored.scale[0]),), int(stored.zero_point[0]) - middle)
+    return Tensor(stored_value(call, "operand", stored.initializer, data, quant, None), shape, plain(shape))
 
 
 def bias(call: Call, index: int, acc: Value) -> Value | None:
