@@ -73,8 +73,10 @@ class KernelContext:
         """Comment, signature, opening brace, and single-element operands read once."""
         ins = ", ".join(str(t) for t in self.ins)
         outs = ", ".join(str(t) for t in self.outs)
-        may_alias = {i for i, _ in self.op.inplace}
-        aliased = {o for _, o in self.op.inplace}
+        # only tensors of one size share storage
+        pairs = [(i, o) for i, o in self.op.inplace if self.ins[i].nbytes == self.outs[o].nbytes]
+        may_alias = {i for i, _ in pairs}
+        aliased = {o for _, o in pairs}
         params = [
             f"const {t.dtype.c} *{'' if i in may_alias else 'restrict '}{name}"
             for i, (t, name) in enumerate(zip(self.ins, self.in_names, strict=True))

@@ -26,8 +26,20 @@ from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Axis, Geometry, Pair, patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
-from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
+from tinytrain.ops.sums import (
+    INT8,
+    REQUANTISED,
+    ZERO_POINTS,
+    accumulator_type,
+    check_zero_point,
+    factors,
+    int8,
+    per_channel,
+    sum_type,
+    summed,
+)
 
 
 @dataclass(frozen=True)
@@ -327,6 +339,13 @@ Conv2d.examples = (
     Example(Conv2d(pad=_ONE, then=(Add(),)), f32((5, 5, 2), (6, 3, 3, 2), (6,))),
     Example(Conv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 5, 3), (9, 3, 3, 3), (9,))),
     Example(Conv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (4, 1, 1, 4), (4,), (5, 3, 4))),
+    *(
+        Example(op, (int8(x, op.zero_point), int8(w, axis=0), *per_channel(w[0])), REQUANTISED)
+        for op, x, w in (
+            (Conv2d((2, 2), _ONE, zero_point=-3, then=(Add(), Requantise(0.25, -128))), (9, 8, 3), (8, 3, 3, 3)),
+            (Conv2d(zero_point=-128, then=(Add(), Requantise(0.25, 7, -9, 96))), (4, 4, 18), (7, 1, 1, 18)),
+        )
+    ),
 )
 Conv2dGradX.examples = (
     *(Example(Conv2dGradX(*op.window, shape=x), f32(op.infer(*f32(x, w))[0].shape, w)) for op, x, w in _CASES),

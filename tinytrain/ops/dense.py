@@ -21,8 +21,20 @@ from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
-from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
+from tinytrain.ops.sums import (
+    INT8,
+    REQUANTISED,
+    ZERO_POINTS,
+    accumulator_type,
+    check_zero_point,
+    factors,
+    int8,
+    per_channel,
+    sum_type,
+    summed,
+)
 
 
 def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
@@ -146,6 +158,9 @@ Dense.examples = (
     ),
     Example(Dense(then=(Add(),)), f32((11,), (6, 11), (6,))),
     Example(Dense(then=(Add(), Relu())), f32((5, 7), (9, 7), (9,))),
+    Example(
+        Dense(zero_point=-7, then=(Add(), Requantise(0.25, -128))), (int8((3, 21), -7), int8((5, 21), axis=0), *per_channel(5)), REQUANTISED
+    ),
 )
 DenseGradX.examples = (
     *(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES),

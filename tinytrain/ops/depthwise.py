@@ -25,8 +25,20 @@ from tinytrain.ops.conv import Pad, Windowed, split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
-from tinytrain.ops.sums import INT8, ZERO_POINTS, accumulator_type, check_zero_point, factors, int8, sum_type, summed
+from tinytrain.ops.sums import (
+    INT8,
+    REQUANTISED,
+    ZERO_POINTS,
+    accumulator_type,
+    check_zero_point,
+    factors,
+    int8,
+    per_channel,
+    sum_type,
+    summed,
+)
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -212,6 +224,14 @@ DepthwiseConv2d.examples = (
     ),
     Example(DepthwiseConv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 6, 9), (3, 3, 9), (9,))),
     Example(DepthwiseConv2d(then=(Add(), Add(), Relu())), f32((5, 3, 4), (2, 2, 4), (4,), (4, 2, 4))),
+    *(
+        Example(op, (int8(x, op.zero_point), int8(w, axis=2), *per_channel(w[2])), REQUANTISED)
+        for op, x, w in (
+            (DepthwiseConv2d((1, 1), _ONE, zero_point=-128, then=(Add(), Requantise(0.25, -128))), (6, 7, 5), (3, 3, 5)),
+            (DepthwiseConv2d((2, 2), Pad(3, 3, 3, 3), zero_point=9, then=(Add(), Requantise(0.25, 0, -9, 96))), (8, 9, 3), (7, 7, 3)),
+            (DepthwiseConv2d((1, 1), Pad(2, 2, 2, 2), then=(Add(), Requantise(0.25, 5))), (4, 11, 2), (5, 5, 2)),
+        )
+    ),
 )
 DepthwiseConv2dGradX.examples = (
     *(

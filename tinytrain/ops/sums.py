@@ -13,6 +13,8 @@ from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, TensorType
 
 ZERO_POINTS = (-128, 0, 5, 127)                           # those that examples take in turn
 INT8 = (-128, 128)                                        # bounds of their numbers
+# … and of x, w, bias, and of what requantises
+REQUANTISED = (INT8, INT8, (-20000, 20000), (2**30, 2**31 - 1), (38, 42))
 
 PAIRS: dict[tuple[DType, DType], DType] = {(F32, F32): F32, (S8, S8): S32, (F32, S8): F32}
 INT32_MAX = 2**31 - 1
@@ -77,3 +79,8 @@ def int8(shape: tuple[int, ...], zero_point: int = 0, axis: int | None = None) -
     """The int8 type of an example; with an axis, no two neighbours on it have the same scale."""
     count = 1 if axis is None else shape[axis]
     return TensorType(shape, S8, Quant(tuple(2.0 ** -(6 + i % 3) for i in range(count)), zero_point, axis))
+
+
+def per_channel(count: int) -> tuple[TensorType, ...]:
+    """Bias, multipliers and shifts of an example whose accumulators are requantised."""
+    return (TensorType((count,), S32),) * 3
