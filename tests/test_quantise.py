@@ -13,7 +13,7 @@ import pytest
 from cli_runs import save_data, save_text, sentence, succeed, tree
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx_models import ModelMaker
+from onnx_models import ModelMaker, forward, imported
 
 from tinytrain import zoo
 from tinytrain.errors import ModelError
@@ -209,6 +209,23 @@ def test_equalising_helps_unequal_channels(unequal: Path) -> None:
         assert "2 pairs of layers are equalised" in equal.report.notes
 
 
+def test_relu6_is_equalised_where_nothing_reaches_it(unequal: Path, tmp_path: Path) -> None:
+    model = onnx.load(unequal)
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), name) for name, v in (("zero", 0), ("far", 1e4), ("near", 0.5)))
+    relus = [node for node in model.graph.node if node.op_type == "Relu"]
+    for node, bound in zip(relus, ("far", "near"), strict=True):
+        node.op_type = "Clip"
+        node.input.extend(["zero", bound])
+        node.name = f"clip_{bound}"
+    next(node for node in model.graph.node if node.output[0] == "c").name = "middle"
+    onnx.save(model, path := tmp_path / "relu6.onnx")
+    notes = quantised(path, samples_for(path), equalise=True).report.notes
+    assert notes[:3] == (
+        "1 pairs of layers are equalised", "clip_far became Relu: no sample reaches the upper bound",
+        "not equalised, as samples reach the bound of the Clip behind them: middle",
+    )
+
+
 def test_learned_rounding_is_near_the_best() -> None:
     """Twelve weights a row can be rounded in 4,096 ways: all are tried. Inputs are correlated, as those of real layers are."""
     rng = np.random.default_rng(0)
@@ -319,6 +336,21 @@ def test_shared_weight_gets_two_scales(tmp_path: Path) -> None:
     assert sum(a.dtype == np.int8 and a.shape == (6, 6) for a in stored(made.model).values()) == 2
 
 
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_compiler_reads_what_was_written(trained: tuple[Path, Path], tmp_path: Path, per_tensor: bool) -> None:
+    """Our own int8 graph gives what ONNX gives, but for the rounding of halves; nothing between input and output is float."""
+    model, data = trained
+    made = quantised(model, data, per_tensor=per_tensor)
+    graph = imported(made.model, tmp_path)
+    assert [node.op.name for node in graph.graph.nodes if node.op.name in ("quantise", "dequantise")] == ["quantise", "dequantise"]
+    with np.load(data) as file:
+        x = file["x"][:20]
+    ours = np.stack([forward(graph, sample[None]) for sample in x])
+    steps = np.abs(ours - outputs(made.model, x)) / made.report.rows[-1].scale
+    assert steps.max() < 1.01
+    assert (steps < 0.01).mean() > 0.98
+
+
 def test_command_line(trained: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = trained
     out, report = tmp_path / "int8.onnx", tmp_path / "report.json"
@@ -376,7 +408,9 @@ def test_labels_of_another_kind_are_no_obstacle(trained: tuple[Path, Path], tmp_
     """Only the samples are needed: labels that do not fit the output cost the accuracy, not the model."""
     with np.load(trained[1]) as file:
         np.savez(tmp_path / "odd.npz", x=file["x"], y=file["y"] + 100)
-    assert quantised(trained[0], tmp_path / "odd.npz").report.accuracy is None
+    report = quantised(trained[0], tmp_path / "odd.npz").report
+    assert report.accuracy is None
+    assert any(note.startswith("no accuracy: ") and "is out of range" in note for note in report.notes)
 
 
 def test_int8_model_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -49,8 +49,7 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
             f"{path} has no Conv, Gemm or MatMul with stored weights; expected a layer that can be quantised.",
             hint="Compile it as it is.",
         )
-    samples = _samples(data, model, options.samples)
-    notes = [] if len(samples) >= FEW_SAMPLES else [f"only {len(samples)} samples: expect better ranges from 100 or more"]
+    samples, notes = _samples(data, model, options.samples)
     method, histogram = options.method, options.method != "minmax"
     seen = observe(model, plan, samples.x, progress, histogram=histogram and not options.equalise)
     _refuse_constant(seen, plan, samples, data)
@@ -58,6 +57,7 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
         equal, said = equalise(prepared.model, plan, seen, per_tensor=options.per_tensor)
         notes += said
         prepared = dataclasses.replace(prepared, model=equal)
+        plan = make_plan(equal.graph)
         model = import_model(prepared)
         seen = observe(model, plan, samples.x, progress, histogram=histogram)
     free = (-math.inf, math.inf)
@@ -65,24 +65,28 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
     scales.update(_constant_scales(prepared, plan))
     notes += [f"{t} is 0 for all samples: its scale is {s.scale:g}, whatever it becomes later" for t, s in scales.items() if s.dead]
     outcome = Lockstep(model, plan, scales, options).run(samples.x, progress)
-    raised = {name: made.raised for name, made in outcome.layers.items() if made.raised}
-    notes += [f"{name}: the scales of {count} channels are raised so that the bias fits" for name, count in raised.items()]
+    if raised := {name: made.raised for name, made in outcome.layers.items() if made.raised}:
+        channels = ", ".join(f"{name} ({count} channels)" for name, count in raised.items())
+        notes.append(f"weights too small beside their bias have a greater scale: {channels}")
     written = write_qdq(prepared.model, plan, scales, outcome.layers, per_tensor=options.per_tensor)
     return Quantised(written, _report(path, options, prepared, plan, scales, outcome, samples, notes))
 
 
-def _samples(path: Path, model: Imported, most: int) -> Dataset:
-    """Evenly spread samples, with labels where the file has integer labels that the output of the model can stand for."""
+def _samples(path: Path, model: Imported, most: int) -> tuple[Dataset, list[str]]:
+    """(evenly spread samples, with labels where the file has integer labels that the output of the model can stand for; notes)."""
     layout = Layout(model.onnx_input_shape[1:], model.input_perm)
     classes = math.prod(model.onnx_output_shape)
+    notes: list[str] = []
     try:
         found = load_dataset(path, layout, Labels(classes))
-    except NoTargets:
+    except DataError as error:
         found = load_dataset(path, layout, None)
-    except DataError:
-        found = load_dataset(path, layout, None)
+        if not isinstance(error, NoTargets):
+            notes.append(f"no accuracy: {error.sentences[0]}")
     chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
-    return Dataset(found.x[chosen], None if found.y is None else found.y[chosen])
+    if len(chosen) < FEW_SAMPLES:
+        notes.append(f"only {len(chosen)} samples: expect better ranges from 100 or more")
+    return Dataset(found.x[chosen], None if found.y is None else found.y[chosen]), notes
 
 
 def _refuse_constant(seen: dict[str, Observed], plan: Plan, samples: Dataset, data: Path) -> None:

@@ -7,11 +7,12 @@ s_i = √(r1_i / r2_i) makes the ranges on both sides equal. r1 and r2 are the r
 a scale. With one scale for a whole weight these are W1 and W2, as in the paper. With one for each output channel, rows of W1 have
 scales of their own; what is shared is the activation between the layers (r1), and the inputs within a row of W2 (r2; a
 depthwise W2 has one input a row: nothing to lose there, s_i = r1_i).
+
+A Clip between 0 and an upper bound, as ReLU6, is not homogeneous. Where no sample reaches its bound it becomes a ReLU, else it separates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from tinytrain.ir.types import Array
 from tinytrain.quantise.normalise import Editor, attributes
-from tinytrain.quantise.plan import Layer, Plan
+from tinytrain.quantise.plan import Layer, Plan, clip_bounds
 from tinytrain.quantise.ranges import Observed
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ ROUNDS = 20
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two layers with only homogeneous ops between them; `between` is the point behind the first."""
+    """Two layers with only homogeneous ops between them, and Clips that may become ReLUs; `between` is the point behind the first."""
 
     first: Layer
     second: Layer
     between: str
     depthwise: bool
+    clips: tuple[str, ...]
 
 
 def equalise(model: onnx.ModelProto, plan: Plan, seen: dict[str, Observed], *, per_tensor: bool) -> tuple[onnx.ModelProto, list[str]]:
@@ -47,8 +49,12 @@ def equalise(model: onnx.ModelProto, plan: Plan, seen: dict[str, Observed], *, p
     made = onnx.ModelProto()
     made.CopyFrom(model)
     editor = Editor(made.graph)
-    found = list(_pairs(editor, plan))
-    pairs = [pair for pair in found if isinstance(pair, Pair)]
+    pairs, apart = _pairs(editor, plan, seen)
+    clips = [name for pair in pairs for name in pair.clips]
+    for node in editor.graph.node:
+        if node.name in clips:
+            node.op_type = "Relu"
+            del node.input[1:]
     ranges = {pair.between: np.array(seen[pair.between].channels, np.float64) for pair in pairs}
     total = {pair: np.ones_like(ranges[pair.between]) for pair in pairs}
     for _ in range(ROUNDS):
@@ -57,16 +63,24 @@ def equalise(model: onnx.ModelProto, plan: Plan, seen: dict[str, Observed], *, p
             break
     editor.write_back()
     said = [f"{len(pairs)} pairs of layers are equalised"] if pairs else ["nothing is equalised: no layer feeds just one other"]
-    return made, said + [line for line in found if isinstance(line, str)]
+    if clips:
+        said.append(f"{', '.join(clips)} became Relu: no sample reaches the upper bound")
+    if apart:
+        said.append(f"not equalised, as samples reach the bound of the Clip behind them: {', '.join(apart)}")
+    return made, said
 
 
-def _pairs(editor: Editor, plan: Plan) -> Iterator[Pair | str]:
+def _pairs(editor: Editor, plan: Plan, seen: dict[str, Observed]) -> tuple[list[Pair], list[str]]:
+    """(pairs, first layers of those that a Clip separates)"""
+    pairs: list[Pair] = []
+    apart: list[str] = []
     nodes = {node.name: node for node in editor.graph.node}
     for name, first in plan.layers.items():
         if not first.bias:
             continue
         tensor = nodes[name].output[0]
         between = plan.folded.get(tensor, tensor)
+        clips: tuple[str, ...] = ()
         while True:
             readers = editor.readers(tensor)
             if len(readers) != 1 or editor.is_output(tensor):
@@ -76,13 +90,18 @@ def _pairs(editor: Editor, plan: Plan) -> Iterator[Pair | str]:
             if second is not None:
                 depthwise = _kind(editor, reader, second, editor.arrays[first.bias].size)
                 if depthwise is not None:
-                    yield Pair(first, second, between, depthwise)
+                    pairs.append(Pair(first, second, between, depthwise, clips))
                 break
             if reader.op_type == "Clip":
-                yield f"{name} is not equalised: {reader.name} (Clip) has a fixed upper bound"
-            if reader.op_type not in HOMOGENEOUS:
+                low, high = clip_bounds(editor, reader)
+                if low != 0 or seen[between].high >= high:
+                    apart.append(name)
+                    break
+                clips = (*clips, reader.name)
+            elif reader.op_type not in HOMOGENEOUS:
                 break
             tensor = reader.output[0]
+    return pairs, apart
 
 
 def _kind(editor: Editor, node: onnx.NodeProto, layer: Layer, channels: int) -> bool | None:

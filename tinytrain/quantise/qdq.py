@@ -46,6 +46,7 @@ class _Writer:
         self.scales = scales
         self.per_tensor = per_tensor
         self.nodes: list[onnx.NodeProto] = []
+        self.names = {node.name for node in graph.node}
         self.dequantised: dict[str, str] = {}
         self.operands: dict[str, tuple[str, str]] = {}
 
@@ -84,8 +85,8 @@ class _Writer:
         scale, zero = self._operands(self.plan.points[tensor].root)
         stored = self.editor.unique(f"{tensor}_q")
         back = tensor if made != tensor else self.editor.unique(f"{tensor}_dq")
-        self.nodes.append(helper.make_node("QuantizeLinear", [made, scale, zero], [stored], name=stored))
-        self.nodes.append(helper.make_node("DequantizeLinear", [stored, scale, zero], [back], name=back))
+        self._append(helper.make_node("QuantizeLinear", [made, scale, zero], [stored], name=f"{tensor}_quantise"))
+        self._append(helper.make_node("DequantizeLinear", [stored, scale, zero], [back], name=f"{tensor}_dequantise"))
         self.dequantised[tensor] = back
 
     def _operands(self, root: str) -> tuple[str, str]:
@@ -122,6 +123,13 @@ class _Writer:
         node = helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dequantise")
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
+        self._append(node)
+
+    def _append(self, node: onnx.NodeProto) -> None:
+        """A new node, under a name that no other one has."""
+        while node.name in self.names:
+            node.name += "_"
+        self.names.add(node.name)
         self.nodes.append(node)
 
     def _store(self, name: str, array: Array | np.generic) -> str:
