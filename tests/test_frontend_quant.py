@@ -239,6 +239,44 @@ def test_qoperator(case: str, uint8: bool, tmp_path: Path) -> None:
     assert (np.abs(want - mine) <= 0.031).mean() >= 0.999
 
 
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channels"])
+@pytest.mark.parametrize("kinds", [("QInt8", "QInt8"), ("QUInt8", "QInt8"), ("QUInt8", "QUInt8")], ids="-".join)
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_what_onnxruntime_quantises(form: str, kinds: tuple[str, str], per_channel: bool, tmp_path: Path) -> None:
+    """Its tool writes every form. Asymmetric uint8 weights, whose integers less their zero point fit no int8, stay real numbers."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Samples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = [f32(1, 3, 8, 8) for _ in range(3)]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return {"x": self.left.pop()} if self.left else None
+
+    nodes = [
+        node("Conv", "x w1 b1", "c1", "conv1", pads=[1, 1, 1, 1]), node("Relu", "c1", "r1", "relu1"),
+        node("Conv", "r1 w2 b2", "c2", "conv2", pads=[1, 1, 1, 1], group=4), node("Add", "c2 r1", "s", "sum"),
+        node("MaxPool", "s", "m", "pool", kernel_shape=[2, 2], strides=[2, 2]), node("Concat", "m m", "k", "cat", axis=1),
+        node("GlobalAveragePool", "k", "g", "mean"), node("Flatten", "g", "f", "flat"), node("Gemm", "f w3 b3", "l", "fc"),
+        node("Softmax", "l", "y", "prob", axis=-1),
+    ]
+    arrays = {"w1": f32(4, 3, 3, 3), "b1": f32(4), "w2": f32(4, 1, 3, 3), "b2": f32(4), "w3": f32(8, 5), "b3": f32(5)}
+    onnx.save(model_of(nodes, arrays, (1, 3, 8, 8)), tmp_path / "f.onnx")
+    activations, weights = (getattr(QuantType, kind) for kind in kinds)
+    quantize_static(
+        tmp_path / "f.onnx", tmp_path / "m.onnx", Samples(), quant_format=getattr(QuantFormat, form), activation_type=activations,
+        weight_type=weights, per_channel=per_channel,
+    )
+    prepared = prepare(tmp_path / "m.onnx")
+    imported = import_model(prepared)
+    assert assert_layers_agree(prepared, imported, f32(1, 3, 8, 8)) >= 7
+    real = [name.removesuffix("_quant") for name in imported.float_islands]
+    if kinds[1] == "QInt8":
+        assert real == ["prob"]
+    else:
+        assert ("conv1" in real) == (not per_channel), "per channel, the tool makes uint8 weights symmetric"
+
+
 def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
     net = Qdq(uint8=True)
     x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3, uint8=True)
@@ -311,6 +349,7 @@ def test_a_bias_beyond_int32_is_cut_where_nobody_can_tell(tmp_path: Path) -> Non
     data = imported.params["b_q"].data
     assert data is not None
     assert data[1] > -(2**31) + 1000
+    assert imported.cut_biases == ("Conv_c",)
 
 
 def test_constants_of_an_integer_model_are_still_folded(tmp_path: Path) -> None:

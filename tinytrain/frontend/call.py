@@ -91,6 +91,7 @@ class Import:
         self.integer_consts: dict[str, tuple[object, Value]] = {}  # initializer -> how it was laid out, and its value
         self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
         self.float_islands: list[str] = []
+        self.cut_biases: list[str] = []
 
     def real(self, tensor: Tensor) -> Tensor:
         """The tensor as fp32: what stands for reals is dequantised, once for all readers."""

@@ -38,7 +38,7 @@ class Imported:
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
     the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32.
+    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
     """
 
     graph: Graph
@@ -48,6 +48,7 @@ class Imported:
     onnx_output_shape: Dims
     params: dict[str, Value]
     float_islands: tuple[str, ...] = ()
+    cut_biases: tuple[str, ...] = ()
 
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
@@ -82,7 +83,7 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     graph = verify(model.graph.graph([output], updates), "import")
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
-    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands))
+    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands), tuple(model.cut_biases))
 
 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:

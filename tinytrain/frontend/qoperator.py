@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 MICROSOFT = "com.microsoft"
+OPSET_OF_SOFTMAX = 13                                     # from here on it is over one axis
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class _Form:
     result: int
     bias: int | None = None
     domain: str = ""
-    drops: tuple[str, ...] = ()                           # attributes that the plain op does not have
+    drops: tuple[str, ...] = ("channels_last", "opset")   # attributes that the plain op does not have
 
 
 _FORMS = {
@@ -41,8 +42,9 @@ _FORMS = {
         "QLinearMul": _Form("Mul", (0, 3), 6, None, MICROSOFT),
         "QLinearSigmoid": _Form("Sigmoid", (0,), 3, None, MICROSOFT),
         "QLinearLeakyRelu": _Form("LeakyRelu", (0,), 3, None, MICROSOFT),
-        "QLinearAveragePool": _Form("AveragePool", (0,), 3, None, MICROSOFT, ("channels_last",)),
-        "QLinearGlobalAveragePool": _Form("GlobalAveragePool", (0,), 3, None, MICROSOFT, ("channels_last",)),
+        "QLinearSoftmax": _Form("Softmax", (0,), 3, None, MICROSOFT),
+        "QLinearAveragePool": _Form("AveragePool", (0,), 3, None, MICROSOFT),
+        "QLinearGlobalAveragePool": _Form("GlobalAveragePool", (0,), 3, None, MICROSOFT),
     }.items()
 }
 
@@ -94,10 +96,15 @@ class _Expander:
         return [node] if form is None else self._plain(node, form)
 
     def _plain(self, node: onnx.NodeProto, form: _Form) -> list[onnx.NodeProto]:
-        if any(a.name in form.drops and a.i for a in node.attribute):
+        if any(a.name == "channels_last" and a.i for a in node.attribute):
             raise ModelError(
                 f"{node.name} ({node.op_type}) in {self.file}: it is channels-last, expected channels on axis 1.",
                 hint="Quantise the model without layout optimisations.",
+            )
+        if any(a.name == "opset" and a.i < OPSET_OF_SOFTMAX for a in node.attribute):
+            raise ModelError(
+                f"{node.name} ({node.op_type}) in {self.file}: it is a Softmax over all axes from one on, expected one over a single axis.",
+                hint=f"Quantise a model of opset {OPSET_OF_SOFTMAX} or newer.",
             )
         made, operands = [], []
         for at in form.triples:

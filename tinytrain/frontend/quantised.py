@@ -273,6 +273,7 @@ def check_sums(call: Call, w: Value, zero_point: int, to: Target | None, b: Valu
         fitting = np.clip(numbers, -room, room)
         if (np.abs(numbers - fitting) * np.array(acc_scales) <= NEGLIGIBLE * to.scale).all():
             b.data[...] = fitting
+            call.model.cut_biases.append(call.node.name)
             return b
     raise call.fail(
         f"its sums can reach {largest:,}, more than the {INT32_MAX:,} of int32",

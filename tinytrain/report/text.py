@@ -40,6 +40,11 @@ def compiled_text(compiled: Compiled) -> str:
     ]
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
+    imported = compiled.imported
+    if imported.float_islands:
+        lines.append(f"fp32       {len(imported.float_islands)} layers of the int8 model: {', '.join(imported.float_islands)}")
+    if imported.cut_biases:
+        lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(imported.cut_biases)}")
     return "\n".join(lines)
 
 
