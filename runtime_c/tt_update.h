@@ -31,11 +31,11 @@ static inline int32_t tt_round_nearest(float d, float limit)
     return d < 0.0f ? -whole : whole;
 }
 
-/* d as an integer, its fraction dropped. */
-static inline int32_t tt_round_truncate(float d, float limit)
+/* The new weight without its fraction, within ±bound; the old one where the new one is not a number. */
+static inline int32_t tt_truncated(float to, float bound, int32_t old)
 {
-    const int32_t n = (int32_t)tt_step_size(d, limit);
-    return d < 0.0f ? -n : n;
+    const int32_t n = (int32_t)tt_step_size(to, bound);
+    return to < 0.0f ? -n : to >= 0.0f ? n : old;
 }
 
 /* w − step within ±bound, 32 bits: for int8 weights. */

@@ -33,7 +33,7 @@ class Binary(Elementwise):
         if not (b.shape in (a.shape, a.shape[-1:]) or b.numel == 1 or is_row_operand(b, a)):
             raise ValueError(f"b {b.shape} against a {a.shape}: the same shape, one per channel, one per row, or one element is expected")
         if a.dtype is not b.dtype:
-            raise ValueError(f"{a.dtype} and {b.dtype}: elements of one type are expected")
+            raise ValueError(f"{a.dtype.tag} and {b.dtype.tag}: elements of one type are expected")
         return (a,)
 
     @staticmethod

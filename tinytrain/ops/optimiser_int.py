@@ -3,8 +3,9 @@
 
 round(d), d in units of the last place of w; u 32 random bits from (seed, step·n + i), as a fraction in [0, 1):
     stochastic  sign d·(⌊|d|⌋ + [u < |d| − ⌊|d|⌋]): d in the mean, so that updates far below one unit add up
-    nearest     a half away from zero                    truncate    toward zero: loses all below one unit; for comparison
+    nearest     a half away from zero
     residual    stochastic, of W = 256·w + r: r are eight more bits of each weight, kept beside it
+    truncate    w' = w − lr·v without its fraction, as a C cast does it: each step pulls every weight toward zero; for comparison only
 
 f takes the gradient of the stored number to the step of the stored number. With f = 1/s² (s the scale of the row) the step is that of
 the real weight s·w under plain SGD: quantisation-aware scaling ("On-Device Training Under 256KB Memory", arXiv 2206.15472).
@@ -33,7 +34,7 @@ _DTYPE = {8: S8, 32: S32}
 
 
 def rounded(d: Array, rounding: Rounding, limit: float, words: Array) -> Array:
-    """round(d) as int64; `words` are 32 random bits an element, read where the rounding asks for them."""
+    """round(d) as int64; `words` are 32 random bits an element. Truncation leaves out the fraction."""
     size = np.minimum(np.abs(d), d.dtype.type(limit))
     size = np.where(np.isnan(size), d.dtype.type(0), size)
     whole = np.floor(size)
@@ -120,10 +121,13 @@ class SgdInt(Elementwise):
             if self.draws:
                 at = (int(given["counter"][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
                 words = random_u32(self.seed, at).reshape(g.shape)
-            step = rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words)
-        bound = _BOUND[self.bits] * units
-        old = w.astype(np.int64) * units + given.get("r", np.zeros(1, np.int8)).astype(np.int64)
-        new = np.clip(old - step, -bound, bound)
+            bound = _BOUND[self.bits] * units
+            old = w.astype(np.int64) * units + given.get("r", np.zeros(1, np.int8)).astype(np.int64)
+            if self.rounding == "truncate":
+                to = w.astype(g.dtype) - d
+                new = np.where(np.isnan(to), old, rounded(to, self.rounding, bound, words))
+            else:
+                new = np.clip(old - rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words), -bound, bound)
         kept = (new + units // 2) // units
         made = {"w_new": kept.astype(w.dtype), "v_new": v, "r_new": (new - kept * units).astype(np.int8), "g_new": np.zeros_like(g)}
         return tuple(made[name] for name in self.results)
@@ -142,14 +146,15 @@ class SgdInt(Elementwise):
             gradient = f"({gradient} + {literal(self.weight_decay)} * (float){w})"
         v = f"{mu} * {given['v']} + {gradient}" if self.momentum else gradient
         d = f"{given['lr']} * ({f'{gradient} + {mu} * ({v})' if self.nesterov and self.momentum else v})"
-        residual = self.rounding == "residual"
-        how = "stochastic" if residual else self.rounding
-        word = f", {given['counter']}" if self.draws else ""
-        step = f"tt_round_{how}({f'{d} * 256.0f' if residual else d}, {literal(_LARGEST_STEP[self.bits])}{word})"
-        wide = "_wide" if self.bits == 32 else ""
-        integer = "(int64_t)" if wide else ""
-        old = f"{integer}{w} * 256 + {given['r']}" if residual else w
-        new = f"tt_moved{wide}({old}, {step}, {_BOUND[self.bits] * (256 if residual else 1)}{'LL' if wide else ''})"
+        residual, bound, wide = self.rounding == "residual", _BOUND[self.bits], self.bits == 32
+        if self.rounding == "truncate":
+            new = f"tt_truncated((float){w} - {d}, {literal(bound)}, {w})"
+        else:
+            how = "nearest" if self.rounding == "nearest" else "stochastic"
+            word = f", {given['counter']}" if self.draws else ""
+            step = f"tt_round_{how}({f'{d} * 256.0f' if residual else d}, {literal(_LARGEST_STEP[self.bits])}{word})"
+            old = f"{'(int64_t)' if wide else ''}{w} * 256 + {given['r']}" if residual else w
+            new = f"tt_moved{'_wide' if wide else ''}({old}, {step}, {bound * (256 if residual else 1)}{'LL' if wide else ''})"
         kind = _DTYPE[self.bits].c
         made = {
             "w_new": f"({kind})(({new} + 128) >> 8)" if residual else f"({kind}){new}",

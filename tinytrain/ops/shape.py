@@ -206,7 +206,7 @@ class Pad(Fusable):
         if not len(self.before) == len(self.after) == len(shape) or min((0, *self.before, *self.after)) < 0:
             raise ValueError(f"padding of {self.before} before and {self.after} after {shape}: one number of 0 or more an axis is expected")
         if not dtype.is_float and not (float(self.value).is_integer() and abs(2 * self.value + 1) < 256 ** dtype.np.itemsize):
-            raise ValueError(f"padding with {self.value}: no number of {dtype}")
+            raise ValueError(f"padding with {self.value}: no number of type {dtype.tag}")
         if quant and quant.axis is not None and self.before[quant.axis] + self.after[quant.axis]:
             raise ValueError(f"padding along axis {quant.axis}: each index there has a scale of its own")
         return (TensorType(tuple(b + n + a for b, n, a in zip(self.before, shape, self.after, strict=True)), dtype, quant),)
