@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from frontend_models import RNG, Arrays, f32, load, model_of, node, op_names
+from frontend_models import RNG, Arrays, f32, infer, load, model_of, node, op_names
 from onnx import helper
 from quant_models import Qdq, assert_layers_agree
 
@@ -277,6 +277,29 @@ def test_what_onnxruntime_quantises(form: str, kinds: tuple[str, str], per_chann
         assert ("conv1" in real) == (not per_channel), "per channel, the tool makes uint8 weights symmetric"
 
 
+@pytest.mark.parametrize("ends", ["input", "output"])
+def test_a_model_that_takes_or_gives_integers(ends: str, tmp_path: Path) -> None:
+    """Samples and outputs are the reals that its integers stand for."""
+    net = _conv(uint8=True)
+    model = net.model((1, 3, 6, 5))
+    sample = f32(1, 3, 6, 5)
+    if ends == "input":
+        del model.graph.node[0]
+        model.graph.input[0].name = "x_q"
+        model.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(np.uint8))
+    else:
+        assert model.graph.node[-1].op_type == "DequantizeLinear"
+        del model.graph.node[-1]
+        model.graph.output[0].name = "c_q"
+        model.graph.output[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(np.uint8))
+    prepared, imported = load(tmp_path, model)
+    whole_prepared, whole = net.load(tmp_path, (1, 3, 6, 5))
+    assert [n.op.name for n in imported.graph.nodes] == op_names(whole)
+    np.testing.assert_array_equal(infer(imported, sample), infer(whole, sample))
+    assert_layers_agree(whole_prepared, whole, sample)
+    assert prepared.stored <= whole_prepared.stored
+
+
 def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
     net = Qdq(uint8=True)
     x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3, uint8=True)
@@ -291,8 +314,8 @@ def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
     assert {t.name: t.data_type for t in model.graph.initializer} == {t.name: t.data_type for t in prepared.model.graph.initializer}
 
 
-def _conv(**changes: np.ndarray) -> Qdq:
-    net = Qdq()
+def _conv(uint8: bool = False, **changes: np.ndarray) -> Qdq:
+    net = Qdq(uint8)
     x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
     net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
     net.arrays |= changes
@@ -321,6 +344,14 @@ def test_refusals(case: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
         net.load(tmp_path, (1, 3, 6, 5))
     assert text in str(error.value)
+
+
+def test_an_integer_input_must_say_what_it_stands_for(tmp_path: Path) -> None:
+    model = model_of([node("Relu", "x", "y")], {}, (1, 3))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(np.int8))
+    with pytest.raises(ModelError, match="no DequantizeLinear reads the integers x, the input"):
+        load(tmp_path, model)
 
 
 def test_scales_of_a_weight_must_be_those_of_its_outputs(tmp_path: Path) -> None:

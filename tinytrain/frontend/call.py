@@ -78,7 +78,13 @@ class Import:
     ) -> None:
         self.file = file
         self.graph = graph
-        self.onnx_graph = onnx_graph
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in onnx_graph.node:
+            for name in dict.fromkeys(node.input):
+                self.readers.setdefault(name, []).append(node)
+        self.exits = {o.name for o in onnx_graph.output}
+        typed = (*onnx_graph.value_info, *onnx_graph.input, *onnx_graph.output)
+        self.element_types = {v.name: v.type.tensor_type.elem_type for v in typed}
         self.arrays = arrays
         self.shapes = shapes
         self.stored = stored

@@ -10,7 +10,7 @@ import numpy as np
 from tinytrain.frontend.call import Call, handlers, handles, on_integers
 from tinytrain.frontend.handlers_shape import padded
 from tinytrain.frontend.layout import Tensor, reshaped_order
-from tinytrain.frontend.quantised import UINT8, bounds, clamped_to, element_type, one_quant, requantise, stored_number, target
+from tinytrain.frontend.quantised import UINT8, bounds, clamped_to, one_quant, requantise, stored_number, target
 from tinytrain.ir.types import S8
 from tinytrain.ops.activation import Clip, Relu
 from tinytrain.ops.quantize import Quantise
@@ -19,14 +19,14 @@ from tinytrain.ops.quantize import Quantise
 @handles("QuantizeLinear")
 def quantize_linear(call: Call) -> Tensor:
     """Of fp32."""
-    x, quant = call.tensor(), one_quant(call, element_type(call.model, call.node.output[0]))
+    x, quant = call.tensor(), one_quant(call, call.model.element_types[call.node.output[0]])
     return Tensor(call.emit(Quantise(quant.scale[0], quant.zero_point), x.value), x.shape, x.order)
 
 
 @on_integers("QuantizeLinear")
 def quantize_integers(call: Call) -> Tensor | None:
     """Of an accumulator, or of int8 at another scale. An activation between becomes the bounds."""
-    x, quant = call.tensor(), one_quant(call, element_type(call.model, call.node.output[0]))
+    x, quant = call.tensor(), one_quant(call, call.model.element_types[call.node.output[0]])
     if x.settled:
         return Tensor(x.value, x.shape, x.order)
     to = clamped_to(x, quant)
@@ -37,7 +37,7 @@ def quantize_integers(call: Call) -> Tensor | None:
 def dequantize_linear(call: Call) -> Tensor:
     """The same integers, now taken as the reals that they stand for."""
     x = call.tensor()
-    quant = one_quant(call, element_type(call.model, call.node.input[0]))
+    quant = one_quant(call, call.model.element_types[call.node.input[0]])
     have = x.value.type.quant
     assert have is not None
     if quant.zero_point != have.zero_point or not np.isclose(quant.scale[0], have.scale[0], rtol=1e-6, atol=0):
@@ -90,7 +90,7 @@ def max_pool(call: Call) -> Tensor | None:
 def pad(call: Call) -> Tensor | None:
     """The padding is a number of the same scale, by default the zero point; in front of a DequantizeLinear it is an integer itself."""
     x = call.tensor()
-    kind = element_type(call.model, call.node.input[0])
+    kind = call.model.element_types[call.node.input[0]]
     quant = x.value.type.quant
     assert quant is not None
     if x.value.type.dtype is not S8 or x.then:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import
 from tinytrain.frontend.layout import Dims, Tensor, plain
 from tinytrain.frontend.stored import StoredIntegers
@@ -44,13 +45,6 @@ class Target:
     @property
     def quant(self) -> Quant:
         return Quant((self.scale,), self.zero_point)
-
-
-def element_type(model: Import, name: str) -> int:
-    """ONNX element type of a tensor; 0 where the model does not say."""
-    graph = model.onnx_graph
-    found = next((v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output) if v.name == name), 0)
-    return int(found)
 
 
 def scales(call: Call) -> Array:
@@ -107,14 +101,15 @@ def store_integers(call: Call) -> None:
 
 def quantised_entry(model: Import, name: str, given: Tensor) -> Tensor:
     """The input of the model. Samples are reals: integers that a DequantizeLinear reads are made of them here."""
-    kind = element_type(model, name)
+    kind = model.element_types[name]
     if kind not in INTEGER_TYPES:
         return given
-    reader = next((n for n in model.onnx_graph.node if name in n.input and n.op_type == "DequantizeLinear"), None)
+    reader = next((n for n in model.readers.get(name, ()) if n.op_type == "DequantizeLinear"), None)
     if reader is None:
-        first = next(n for n in model.onnx_graph.node if name in n.input)
-        raise Call(model, first).fail(f"it reads the integers {name}, the input of the model, expected a DequantizeLinear there",
-                                      "Give the model a float32 input.")
+        raise ModelError(
+            f"{model.file}: no DequantizeLinear reads the integers {name}, the input; expected one that says what they stand for.",
+            hint="Give the model a float32 input.",
+        )
     model.graph.origin = reader.name
     quant = one_quant(Call(model, reader), kind)
     value = model.graph.emit(Quantise(quant.scale[0], quant.zero_point), given.value, name=f"{name}_q")
@@ -152,12 +147,12 @@ def target(call: Call) -> Target | None:
     """Looks ahead: the one QuantizeLinear that reads the result, maybe behind Relu, Clip and what only moves elements."""
     name, low, high = call.node.output[0], -math.inf, math.inf
     while True:
-        readers = [n for n in call.model.onnx_graph.node if name in n.input]
-        if len(readers) != 1 or any(o.name == name for o in call.model.onnx_graph.output):
+        readers = call.model.readers.get(name, [])
+        if len(readers) != 1 or name in call.model.exits:
             return None
         reader = Call(call.model, readers[0])
         if reader.op == "QuantizeLinear" and reader.node.input[0] == name:
-            quant = one_quant(reader, element_type(call.model, reader.node.output[0]))
+            quant = one_quant(reader, call.model.element_types[reader.node.output[0]])
             (scale,), zero = quant.scale, quant.zero_point
             return Target(scale, zero, stored_number(low, scale, zero), stored_number(high, scale, zero), reader.node.output[0])
         if reader.op in ("Relu", "Clip"):
