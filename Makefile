@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench lint clean
+.PHONY: help setup demo test test-long bench bench-mcunet learning lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ test-long: setup ## the same with the long tests and many more random cases
 
 bench: setup ## count instructions and bytes of the benchmark workloads
 	@$(PYTHON) benchmarks/micro.py $(ARGS)
+
+learning: setup ## table of how well int8 training learns, method by method (half an hour; goes on when interrupted)
+	@$(PYTHON) benchmarks/int8_learning.py $(ARGS)
+
+bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
+	@$(PYTHON) benchmarks/mcunet.py $(ARGS)
 
 lint: setup ## ruff and mypy alone
 	@$(PYTHON) -m ruff check

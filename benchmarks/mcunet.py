@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MCUNet-5FPS in int8 with a 10-class head on an emulated Cortex-M7: one step of a published sparse-update workload, batch 1.
+
+Run it with `make bench-mcunet`; it needs the folder ../shared/data beside the source tree. The workload file names the layers and channels
+that are updated, the learning rates and the synthetic image. Writes benchmarks/results/mcunet.json. Beside each figure stands that of the
+best published system on exactly this work and emulator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from micro import Record
+
+from tinytrain.compiler import Options, compile_model, write
+from tinytrain.ir.types import Array
+from tinytrain.project import Project
+from tinytrain.update import Optimiser
+
+BOARD = "mps2-an500"
+MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"
+RESULTS = Path(__file__).parent / "results" / "mcunet.json"
+STEPS = 20
+PUBLISHED = {"instructions": 106_370_520, "forward": 65_000_000, "sram_kb": 253.5, "flash_kb": 662.5}
+WEIGHTS_RATE, BIAS_FACTOR = 8e-4, 0.5                     # of the workload: biases learn at 4e-4
+
+
+def scheme(layers: list[dict[str, Any]]) -> str:
+    """The update lists of the workload as a scheme file."""
+    lines = []
+    for layer in layers:
+        channels = layer["update_weight_in_channels"]
+        if not channels and not layer["update_bias"]:
+            continue
+        lines.append(f'\n[layers."{layer["name"]}"]')
+        if channels:
+            lines.append(f"weight = {'true' if channels == layer['in_chw'][0] else [0, channels]}")
+        if layer["update_bias"]:
+            lines.append("bias = true")
+    return "\n".join(lines) + "\n"
+
+
+def image(shape: tuple[int, ...], scale: float, zero_point: int) -> Array:
+    """The workload's synthetic image as real numbers: the top byte of s ← s·1664525 + 1013904223 mod 2³², from s = 1, in H, W, C order."""
+    state, stored = 1, np.empty(int(np.prod(shape)), np.int64)
+    for i in range(stored.size):
+        state = (state * 1_664_525 + 1_013_904_223) & 0xFFFFFFFF
+        stored[i] = (state >> 24) - ((state >> 24) & 0x80) * 2
+    return np.asarray((stored.reshape(shape) - zero_point) * scale, np.float32)
+
+
+def measure(folder: Path) -> tuple[Record, int, list[float]]:
+    """(record of a training step, instructions of inference, losses on the repeated image)."""
+    workload = json.loads((MODELS / "mcunet5fps_10cls_workload.json").read_text())
+    (folder / "scheme.toml").write_text(scheme(workload["layers"]))
+    optimiser = Optimiser(WEIGHTS_RATE, bias_factor=BIAS_FACTOR)
+    options = Options(board=BOARD, scheme=str(folder / "scheme.toml"), optimiser=optimiser, int8_input=True)
+    compiled = compile_model(MODELS / "mcunet5fps_10cls_qdq_int8.onnx", options)
+    write(compiled, folder / "project")
+    project = Project.open(folder / "project")
+    kind = compiled.program.entries["infer"].inputs[0].type
+    assert kind.quant is not None
+    x = image(kind.shape, kind.quant.scale[0], kind.quant.zero_point)
+    with project.session(icount=True, timeout=300) as session:
+        session.infer(x)
+        forward = session.counters().instructions or 0
+        steps = [session.train_step(x, np.int32(1)) for _ in range(STEPS)]
+        counters = session.counters()
+        inputs = session.info.input_bytes + session.info.target_bytes
+    toolchain = project.board.toolchain
+    version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    record = Record(
+        "mcunet5fps-10cls-sparse", BOARD, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)),
+        max(step.instructions or 0 for step in steps), counters.arena_bytes + counters.ctx_bytes + inputs + counters.stack_bytes,
+        counters.arena_bytes, counters.stack_bytes, project.sizes().flash_bytes, "make bench-mcunet",
+    )
+    return record, forward, [step.loss for step in steps]
+
+
+def main() -> int:
+    if not MODELS.is_dir():
+        print(f"{os.path.relpath(MODELS)} is absent: nothing to measure.")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        record, forward, losses = measure(Path(folder))
+    RESULTS.write_text(json.dumps([{**asdict(record), "forward_instructions": forward, "losses": losses}], indent=2) + "\n")
+    print(f"{record.compiler}\n{record.flags}\n")
+    print(f"step      {record.instructions:>12,} instructions   published {PUBLISHED['instructions']:,}")
+    print(f"forward   {forward:>12,} instructions   published {PUBLISHED['forward']:,}")
+    arena = f"arena {record.arena_bytes:,}, stack {record.stack_bytes:,}"
+    print(f"SRAM      {record.ram_bytes:>12,} B   {arena}   published {PUBLISHED['sram_kb']} KB")
+    print(f"flash     {record.flash_bytes:>12,} B   published {PUBLISHED['flash_kb']} KB")
+    print(f"loss      {' '.join(f'{loss:.3f}' for loss in losses)}")
+    print(f"\n{os.path.relpath(RESULTS)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
