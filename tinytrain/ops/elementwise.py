@@ -16,7 +16,7 @@ import numpy as np
 from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves, sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
-from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, Quant, Role, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.optimiser import Sgd
 
@@ -76,6 +76,8 @@ class Add(Binary):
         self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         a, b = inputs
+        if isinstance(b, Value) and b.role is Role.STATE:
+            return no("sums of the gradients of several samples are fp32", "Leave out --accumulate.")
         if not isinstance(a, Scaled) or not isinstance(b, Scaled) or a.mantissa.shape != b.mantissa.shape:
             return no("it adds other values than two gradients")
         return (g.added(a, b, outputs[0].name),)

@@ -38,7 +38,7 @@ def _lowered(graph: Graph, g: IntegerBuilder) -> Graph:
         g.origin = node.origin
         made = node.op.as_integer(g, operands, node.outputs)
         if isinstance(made, Declined):
-            raise _refused(graph, node, made)
+            raise _refused(node, made)
         found.update(zip(node.outputs, made, strict=True))
     g.inputs = list(graph.inputs)
     g.origin = graph.name
@@ -52,7 +52,7 @@ def _stored(v: Operand) -> Value:
     return v
 
 
-def _refused(graph: Graph, node: Node, why: Declined) -> ModelError:
+def _refused(node: Node, why: Declined) -> ModelError:
     where = f"{node.origin or node.op.name} ({node.op.name})"
-    hint = why.fix or "Train with fp32 gradients (leave --grad int8 out), or with a scheme that stops after it (--scheme last:1)."
-    return ModelError(f"{graph.name}: {where} cannot be trained with integers alone: {why.why}.", hint=hint)
+    hint = why.fix or "Quantise the whole model (tinytrain quantize), or leave --grad int8 out."
+    return ModelError(f"{where} cannot be trained with integers alone: {why.why}.", hint=hint)

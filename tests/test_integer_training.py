@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training without floating point: same bits everywhere, no float instruction in the firmware, and it learns."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_runs import sentence
+
+from tinytrain import zoo
+from tinytrain.board import board_names, load_board
+from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.errors import ModelError
+from tinytrain.ir.types import Array, Role
+from tinytrain.ops.fixed import float_bits, log2_q20, mantissas, multipliers, round7
+from tinytrain.ops.integer_gradient import LIMITS, Rate, Renormalise, ScaledAdd
+from tinytrain.project import Project
+from tinytrain.quantise import convert, lockstep
+from tinytrain.reference import ReferenceModel
+from tinytrain.report.live import Quiet
+from tinytrain.update import Optimiser
+
+BOARDS = [name for name in board_names() if name != "host"]
+STEPS = 50
+MODELS = ("mlp", "cnn")
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Samples in [0, 1] of 64 pixels, and labels; the last 397 are held back."""
+
+    x: Array
+    y: Array
+
+    @classmethod
+    def load(cls) -> Digits:
+        datasets = pytest.importorskip("sklearn.datasets")
+        x, y = datasets.load_digits(return_X_y=True)
+        order = np.random.default_rng(1).permutation(len(y))
+        return cls((x[order] / 16).astype(np.float32), y[order].astype(np.int32))
+
+    def learn(self, model: ReferenceModel, samples: int, seed: int) -> None:
+        shape = model.program.entries["train"].inputs[0].shape
+        for i in np.random.default_rng(seed).permutation(1400)[:samples]:
+            model.train_step(self.x[i].reshape(shape), self.y[i : i + 1])
+
+    def accuracy(self, model: ReferenceModel) -> float:
+        shape = model.program.entries["infer"].inputs[0].shape
+        return float(np.mean([model.infer(self.x[i].reshape(shape)).argmax() == self.y[i] for i in range(1400, len(self.y))]))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    return Digits.load()
+
+
+@pytest.fixture(scope="module")
+def quantised(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The built-in models, half taught in fp32 and then quantised, by name; the float ones as `<name>_float`."""
+    folder = tmp_path_factory.mktemp("models")
+    made: dict[str, Path] = {}
+    for name in MODELS:
+        model = zoo.model(name)
+        start, path = folder / f"{name}_start.onnx", folder / f"{name}.onnx"
+        onnx.save(model, start)
+        taught = ReferenceModel(compile_model(start, Options(optimiser=Optimiser(0.02))).program)
+        digits.learn(taught, 700, seed=0)
+        values = {v.source.initializer: v.source.to_onnx(array) for v, array in taught.state.items() if v.source}
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name], tensor.name))
+        made[f"{name}_float"] = folder / f"{name}_float.onnx"
+        onnx.save(model, made[f"{name}_float"])
+        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+        np.savez(folder / "calibration.npz", x=digits.x[:200].reshape(-1, *shape))
+        result = convert.quantise_model(made[f"{name}_float"], folder / "calibration.npz", lockstep.Options(), Quiet())
+        onnx.save(result.model, path)
+        made[name] = path
+    return made
+
+
+def compiled(model: Path, board: str = "host", rate: float = 0.01, **optimiser: object) -> Compiled:
+    return compile_model(model, Options(board=board, integer=True, optimiser=Optimiser(rate, **optimiser)))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Trace:
+    losses: Array
+    output: Array
+    stored: dict[str, Array]
+
+
+def samples(program: Compiled, digits: Digits) -> list[tuple[Array, Array]]:
+    shape = program.program.entries["train"].inputs[0].shape
+    return [(digits.x[i].reshape(shape), digits.y[i : i + 1]) for i in range(STEPS)]
+
+
+def device_trace(program: Compiled, digits: Digits, folder: Path) -> Trace:
+    write(program, folder)
+    given = samples(program, digits)
+    with Project.open(folder).session(timeout=120) as session:
+        losses = [session.train_step(x, y).loss for x, y in given[: STEPS // 2]]
+        session.set_lr(0.05)
+        losses += [session.train_step(x, y).loss for x, y in given[STEPS // 2 :]]
+        return Trace(np.array(losses, np.float32), session.infer(given[0][0]), session.get_params())
+
+
+def reference_trace(program: Compiled, digits: Digits) -> Trace:
+    model = ReferenceModel(program.program)
+    given = samples(program, digits)
+    losses = [model.train_step(x, y) for x, y in given[: STEPS // 2]]
+    model.set_lr(0.05)
+    losses += [model.train_step(x, y) for x, y in given[STEPS // 2 :]]
+    stored = {v.source.initializer if v.source else v.name: array for v, array in model.state.items()}
+    return Trace(np.array(losses, np.float32), model.infer(given[0][0]), stored)
+
+
+def assert_same_bits(found: Trace, expected: Trace) -> None:
+    np.testing.assert_array_equal(found.losses, expected.losses)
+    np.testing.assert_array_equal(found.output, expected.output.reshape(-1))
+    assert found.stored.keys() == expected.stored.keys()
+    for name, array in expected.stored.items():
+        np.testing.assert_array_equal(found.stored[name].reshape(-1), array.reshape(-1), err_msg=name)
+
+
+def need(board: str) -> None:
+    tools = load_board(board)
+    missing = [names for names in (tools.toolchain.cc, tools.machine[:1]) if names and not any(map(shutil.which, names))]
+    if missing:
+        pytest.skip(f"{board} needs {missing[0][0]}")
+
+
+@pytest.mark.parametrize("board", ["host", *BOARDS])
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_after_fifty_steps_are_those_of_the_reference(
+    name: str, board: str, quantised: dict[str, Path], digits: Digits, tmp_path: Path
+) -> None:
+    """Bit for bit: losses, output, weights, biases. The learning rate is changed on the way."""
+    need(board)
+    program = compiled(quantised[name], board)
+    expected = reference_trace(program, digits)
+    assert_same_bits(device_trace(program, digits, tmp_path / "project"), expected)
+    for v in program.program.stored(Role.PARAM):
+        assert v.source is not None and (v.data != expected.stored[v.source.initializer]).any(), f"{v.name} was not updated"
+
+
+def tool(*names: str) -> str:
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"{names[0]} is not installed")
+    return found
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+# what a compiler calls where a processor has no floats: __aeabi_fadd, __aeabi_d2f, __addsf3, __fixdfsi, …
+SOFT_FLOAT = re.compile(r"__aeabi_(c?[fd]\w+|[iul]+2[fd])|__\w+[sdt]f\d?|__fix\w+|__float\w+")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_firmware_without_fpu_calls_no_float_routine(name: str, quantised: dict[str, Path], tmp_path: Path) -> None:
+    need("mps2-an385")
+    write(compiled(quantised[name], "mps2-an385"), tmp_path / "project")
+    symbols = run(tool("arm-none-eabi-nm"), str(Project.open(tmp_path / "project").elf())).split()
+    assert not [s for s in symbols if SOFT_FLOAT.fullmatch(s)]
+
+
+def test_soft_float_is_recognised(quantised: dict[str, Path], tmp_path: Path) -> None:
+    """The pattern finds what the same model calls when its gradients are fp32."""
+    need("mps2-an385")
+    write(compile_model(quantised["mlp"], Options(board="mps2-an385")), tmp_path / "project")
+    symbols = run(tool("arm-none-eabi-nm"), str(Project.open(tmp_path / "project").elf())).split()
+    assert "__aeabi_fmul" in {s for s in symbols if SOFT_FLOAT.fullmatch(s)}
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500", "riscv-virt"])
+def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], tmp_path: Path) -> None:
+    """Where the processor has floats, set_lr is given one in a float register and stores it: nothing else touches them."""
+    need(board)
+    program = compiled(quantised["cnn"], board)
+    write(program, tmp_path / "project")
+    Project.open(tmp_path / "project").elf()
+    objects = list((tmp_path / "project" / "build").rglob(f"{program.program.name}.o"))
+    assert len(objects) == 1, objects
+    riscv = board.startswith("riscv")
+    objdump = tool("llvm-objdump-19", "llvm-objdump-18", "llvm-objdump") if riscv else tool("arm-none-eabi-objdump")
+    function, found, counted = "", [], 0
+    for line in run(objdump, "-d", "--no-show-raw-insn", str(objects[0])).splitlines():
+        if start := re.match(r"[0-9a-f]+ <(\w+)", line):
+            function = start[1]
+        elif instruction := re.match(r"\s+[0-9a-f]+:\s+([a-z]\S*)", line):
+            counted += 1
+            if instruction[1].startswith("f" if riscv else "v") and not instruction[1].startswith("fence"):
+                found.append(f"{function}: {line.strip()}")
+    assert counted > 1000
+    assert all(text.startswith(f"{program.program.name}_set_lr:") for text in found), found[:10]
+
+
+@pytest.mark.parametrize(("compiler", "flags"), [
+    ("arm-none-eabi-gcc", ["-mcpu=cortex-m0", "-mthumb"]),
+    ("clang-19", ["--target=riscv32-unknown-elf", "-march=rv32imc", "-mabi=ilp32"]),
+])
+def test_smallest_processors_need_no_float_routine(compiler: str, flags: list[str], quantised: dict[str, Path], tmp_path: Path) -> None:
+    """Cortex-M0 and rv32imc, which no board of ours has: what the model asks its linker for."""
+    program = compiled(quantised["cnn"])
+    write(program, tmp_path / "project")
+    source, target = tmp_path / "project" / f"{program.program.name}.c", tmp_path / "model.o"
+    include = f"-I{tmp_path / 'project' / 'runtime'}"
+    run(tool(compiler), *flags, "-std=c99", "-O2", "-ffreestanding", include, "-c", str(source), "-o", str(target))
+    symbols = run(tool("arm-none-eabi-nm", "llvm-nm-19", "llvm-nm", "nm"), "-u", str(target)).split()
+    assert not [s for s in symbols if SOFT_FLOAT.fullmatch(s)]
+
+
+def test_learns_like_fp32(quantised: dict[str, Path], digits: Digits) -> None:
+    """From the same half-taught network, the same samples in the same order: within two points of fp32."""
+    floating = ReferenceModel(compile_model(quantised["mlp_float"], Options(optimiser=Optimiser(0.01))).program)
+    integer = ReferenceModel(compiled(quantised["mlp"]).program)
+    before = digits.accuracy(integer)
+    for epoch in range(3):
+        digits.learn(floating, 1400, seed=10 + epoch)
+        digits.learn(integer, 1400, seed=10 + epoch)
+    assert digits.accuracy(integer) > max(before + 0.05, digits.accuracy(floating) - 0.02)
+
+
+def test_gradients_of_fp32_stay_out_of_the_program(quantised: dict[str, Path]) -> None:
+    """fp32 values are those of the interface: sample, output, loss, learning rate."""
+    program = compiled(quantised["cnn"]).program
+    floating = {v.name for graph in program.entries.values() for v in graph.values() if v.type.dtype.is_float}
+    assert floating <= {"x", "learning_rate", "loss"} | {v.name for graph in program.entries.values() for v in graph.outputs}
+
+
+def test_nearest_rounding_needs_no_counter(quantised: dict[str, Path]) -> None:
+    program = compiled(quantised["mlp"], rounding="nearest").program
+    assert [v.name for v in program.stored(Role.STATE)] == ["learning_rate"]
+
+
+@pytest.mark.parametrize(("optimiser", "text"), [
+    ({"momentum": 0.9}, "momentum"), ({"weight_decay": 0.1}, "weight decay"), ({"accumulate": 2}, "several samples"),
+    ({"rounding": "residual"}, "residual"),
+])
+def test_what_needs_floats_is_refused(optimiser: dict[str, object], text: str, quantised: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="integers alone") as error:
+        compiled(quantised["mlp"], **optimiser)
+    assert text in str(error.value)
+
+
+def test_float_models_are_refused(quantised: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="integers alone") as error:
+        compiled(quantised["mlp_float"])
+    assert "tinytrain quantize" in str(error.value.hint)
+
+
+def test_command_line_says_why(quantised: dict[str, Path], tmp_path: Path) -> None:
+    said = sentence("compile", str(quantised["mlp_float"]), "--board", "host", "--grad", "int8", "-o", str(tmp_path / "out"))
+    assert "integers alone" in said
+
+
+def test_rounding_to_seven_bits_is_nearly_unbiased() -> None:
+    """Over all numbers of 20 bits the mean error is 1/64 of the last place at most (six bits are the dice), none reaches one."""
+    v = np.arange(2**19, 2**20, dtype=np.int64)
+    rounded = round7(v, 13).astype(np.int64)
+    errors = rounded - v / 2**13
+    inside = rounded < 127
+    assert np.abs(errors[inside]).max() < 1 and abs(errors[inside].mean()) < 1 / 64
+    np.testing.assert_array_equal(round7(-v, 13), -rounded)
+    np.testing.assert_array_equal(round7(np.array([0, 1, -127]), 0), [0, 1, -127])
+
+
+def test_renormalised_gradients_keep_their_value() -> None:
+    rng = np.random.default_rng(2)
+    for scale in (1, 300, 2**24):
+        g = (rng.normal(size=(40, 6)) * scale).astype(np.int32)
+        factors = rng.uniform(1e-6, 1e-3, 6)
+        m, offset = mantissas(factors)
+        y, e = Renormalise(True, offset).reference(g, np.array([-9], np.int32), m)
+        real, kept = g * factors * 2.0**-9, y * 2.0 ** float(e[0])
+        assert np.abs(y.astype(int)).max() >= 63 and np.abs(kept - real).max() <= 2.0 ** float(e[0]) * 1.01
+    y, e = Renormalise().reference(np.zeros(3, np.int32), np.array([4], np.int32))
+    assert not y.any() and e == 4
+
+
+@pytest.mark.parametrize("exponents", [(0, 0), (3, -2), (-20, 5), (-90, 60)])
+def test_sums_of_gradients_with_other_exponents(exponents: tuple[int, int]) -> None:
+    a, b = np.array([127, -127, 3, 0], np.int8), np.array([-5, 100, 7, 127], np.int8)
+    y, e = ScaledAdd().reference(a, np.array([exponents[0]], np.int32), b, np.array([exponents[1]], np.int32))
+    real = a * 2.0 ** exponents[0] + b * 2.0 ** exponents[1]
+    np.testing.assert_allclose(y * 2.0 ** float(e[0]), real, atol=2.0 ** (max(exponents) - 15))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-30, 1e-5, 0.01, 0.5, 3.0])
+def test_rate_is_the_product(rate: float) -> None:
+    factors = np.array([0.0, 1e-4, 0.7, 1.0, 123456.0])
+    m, s = multipliers(factors)
+    made, shift = Rate().reference(np.array([rate], np.float32), np.array([-11], np.int32), m, s)
+    expected = np.float32(rate) * factors * 2.0**-11
+    found = made * 2.0 ** -shift.astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2.0**-32)
+    assert ((shift >= 1) & (shift <= 62)).all()
+
+
+def test_logarithm_and_float_bits() -> None:
+    for v in (1, 2, 3, 1000, 2**24 + 1, 2**32 - 1):
+        assert abs(log2_q20(v) / 2**20 - np.log2(v)) < 2e-6
+    for v, exponent in ((1, 0), (3, -7), (2**24 - 1, 5), (2**40, -60)):
+        assert np.array([float_bits(v, exponent)], np.uint32).view(np.float32)[0] == v * 2.0**exponent
+    assert float_bits(0, 5) == 0
+
+
+def test_biases_leave_room_for_their_sum() -> None:
+    assert max(abs(bound) for low_high in LIMITS.values() for bound in low_high) == 2**30
