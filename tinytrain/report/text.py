@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.ir.op import Elementwise, registry
 from tinytrain.ir.types import Role
+from tinytrain.passes.scale_gradients import dead_channels
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
@@ -38,6 +39,11 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
+    if compiled.imported.float_islands:
+        lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
+    for v in params:
+        if dead := dead_channels(v):
+            lines.append(f"dead       {v.name}: the scales of channels {', '.join(map(str, dead))} are next to zero; their steps are bounded")
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
     imported = compiled.imported
