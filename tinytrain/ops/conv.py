@@ -26,6 +26,7 @@ from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Axis, Geometry, Pair, patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
@@ -368,6 +369,10 @@ Conv2dGradW.examples = (
     *(
         Example(Conv2dGradW(*op.window, kernel=w[1:3]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
         for op, x, w in _CASES[::3]
+    ),
+    Example(
+        Conv2dGradW((2, 2), _ONE, zero_point=5, kernel=(3, 3), then=(SgdInt(seed=9),)),
+        (*f32((4, 3, 6)), int8((7, 5, 3), 5), *moved((6, 3, 3, 3), (6, 1, 1, 1))), ((0, 1), INT8, (-127, 128)),
     ),
     Example(Conv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 3), (6, 3, 3, 3), (1,))),
     Example(

@@ -21,6 +21,7 @@ from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
@@ -174,6 +175,10 @@ DenseGradW.examples = (
         for z, (x, w) in zip(cycle(ZERO_POINTS), _SHAPES, strict=False)
     ),
     *(Example(DenseGradW(), (int8((*x[:-1], w[0])), int8(x)), INT8) for x, w in _SHAPES[::2]),
+    Example(
+        DenseGradW(zero_point=-128, then=(SgdInt(),)),
+        (*f32((7,)), int8((13,), -128), *moved((7, 13), (7, 1))), ((0, 1), INT8, (-127, 128)),
+    ),
     Example(DenseGradW(then=(Sgd(),)), f32((7,), (13,), (7, 13), (1,))),
     Example(DenseGradW(then=(Sgd(momentum=0.9),)), f32((2, 5), (2, 3), (5, 3), (1,), (5, 3))),
 )

@@ -25,6 +25,7 @@ from tinytrain.ops.conv import Pad, Windowed, split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
@@ -265,6 +266,10 @@ DepthwiseConv2dGradW.examples = (
     *(
         Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
         for op, x, w in _CASES[::3]
+    ),
+    Example(
+        DepthwiseConv2dGradW((2, 2), _ONE, zero_point=-7, kernel=(3, 3), then=(SgdInt(),)),
+        (*f32((4, 3, 6)), int8((7, 5, 6), -7), *moved((3, 3, 6), (1, 1, 6))), ((0, 1), INT8, (-127, 128)),
     ),
     Example(DepthwiseConv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 6), (3, 3, 6), (1,))),
     Example(DepthwiseConv2dGradW(kernel=(2, 2), then=(Sgd(momentum=0.9),)), f32((3, 2, 5), (4, 3, 5), (2, 2, 5), (1,), (2, 2, 5))),

@@ -19,6 +19,7 @@ from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kerne
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, Role, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_int import SgdInt, moved
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,7 @@ Broadcast.examples = (
 SumTo.examples = (
     *(Example(SumTo(small), f32(full)) for small, full in _BROADCASTS),
     *(Example(SumTo(small), (TensorType(full, S8),), (-128, 128)) for small, full in _BROADCASTS),
+    Example(SumTo((9,), then=(SgdInt(bits=32),)), (*f32((4, 5, 9)), *moved((9,), (9,), S32)), ((-1000, 1000),)),
     Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
     Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),
 )

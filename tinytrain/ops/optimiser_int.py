@@ -23,7 +23,7 @@ import numpy as np
 
 from tinytrain.integer import IntegerBuilder, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
-from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.random import random_u32
 
@@ -189,6 +189,11 @@ def _example(op: SgdInt, shape: tuple[int, ...], factor: tuple[int, ...], bounds
         **{name: (TensorType(size), (0, 1)) for name, size in (("g", shape), ("v", shape), ("lr", (1,)), ("factor", factor))},
     }
     return Example(op, tuple(kinds[name][0] for name in op.args), tuple(kinds[name][1] for name in op.args))
+
+
+def moved(shape: tuple[int, ...], factor: tuple[int, ...], dtype: DType = S8) -> tuple[TensorType, ...]:
+    """Operands of an example that updates where the gradient is made: weight, factor, learning rate, counter."""
+    return TensorType(shape, dtype), TensorType(factor), TensorType((1,)), TensorType((1,), S32)
 
 
 _ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
