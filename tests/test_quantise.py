@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from cli_runs import save_data, save_text, sentence, succeed, tree
+from frontend_models import model_of
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import ModelMaker, forward, imported
+from test_frontend_random import Chain, chains
 
 from tinytrain import zoo
 from tinytrain.errors import ModelError
@@ -158,6 +163,26 @@ def test_written_model_is_the_one_measured(tmp_path: Path, options: dict[str, An
     assert made.report.output_snr_db == pytest.approx(measured, abs=0.3)
     assert measured > 15
     assert made.report.islands == ("n_softmax_12 (Softmax)",)
+
+
+@settings(max_examples=25)
+@given(chains(), st.booleans(), st.booleans())
+def test_any_chain_is_written_as_measured(chain: Chain, per_tensor: bool, even: bool) -> None:
+    """Whatever follows whatever: the file computes what was measured, to a step of the output."""
+    assume(any(node.op_type in ("Conv", "MatMul") for node in chain.nodes))
+    chain.nodes[-1].output[0] = "y"
+    x = np.random.default_rng(0).normal(0, 1, (20, *chain.start[1:])).astype(np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx.save(model_of(chain.nodes, chain.arrays, chain.start), folder / "model.onnx")
+        np.savez(folder / "x.npz", x=x)
+        made = quantised(folder / "model.onnx", folder / "x.npz", per_tensor=per_tensor, equalise=even)
+        exact = outputs(onnx.load(folder / "model.onnx"), x)
+    int8 = outputs(made.model, x)
+    noise, signal = float(np.square(exact - int8).mean()), float(np.square(exact).mean())
+    said = made.report.output_snr_db
+    told = 0.0 if said is None else signal / 10 ** (said / 10)
+    assert np.sqrt(noise) == pytest.approx(np.sqrt(told), rel=0.2, abs=0.02 * np.sqrt(signal) + 1e-6)
 
 
 def test_written_model_runs_in_onnx_runtime(tmp_path: Path) -> None:

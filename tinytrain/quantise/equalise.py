@@ -26,7 +26,8 @@ from tinytrain.quantise.ranges import Observed
 if TYPE_CHECKING:
     import onnx
 
-HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Flatten", "Reshape", "Squeeze")
+HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+VIEWS = ("Flatten", "Reshape", "Squeeze")               # where they leave a row of channels
 MOST_FACTOR = 256.0
 ROUNDS = 20
 
@@ -98,6 +99,9 @@ def _pairs(editor: Editor, plan: Plan, seen: dict[str, Observed]) -> tuple[list[
                     apart.append(name)
                     break
                 clips = (*clips, reader.name)
+            elif reader.op_type in VIEWS:
+                if editor.shapes.get(reader.output[0]) != (1, editor.arrays[first.bias].size):
+                    break
             elif reader.op_type not in HOMOGENEOUS:
                 break
             tensor = reader.output[0]

@@ -34,9 +34,8 @@ class Editor:
 
         self.graph = graph
         self.arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.rank = {
-            v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
-            if v.type.tensor_type.HasField("shape")
+        self.shapes = {
+            v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
         }
         self.taken = set(self.arrays) | {n for node in graph.node for n in (*node.input, *node.output)} | {v.name for v in graph.input}
 
@@ -117,7 +116,7 @@ def _drop_dropout(editor: Editor) -> None:
 def _matmul_to_gemm(editor: Editor, node: onnx.NodeProto) -> None:
     """x (M, K) by a constant (K, N), with the bias that is added to it alone."""
     weight = editor.arrays.get(node.input[1])
-    if weight is None or weight.ndim != 2 or editor.rank.get(node.input[0]) != 2:
+    if weight is None or weight.ndim != 2 or len(editor.shapes.get(node.input[0], ())) != 2:
         return
     node.op_type = "Gemm"
     readers = editor.readers(node.output[0])
@@ -149,7 +148,7 @@ def _fold_factors(editor: Editor, node: onnx.NodeProto) -> None:
 def _norm_to_conv(editor: Editor, node: onnx.NodeProto) -> None:
     from onnx import helper
 
-    rank = editor.rank.get(node.input[0], 0)
+    rank = len(editor.shapes.get(node.input[0], ()))
     given = attributes(node)
     if rank not in (3, 4) or given.get("training_mode") or not all(name in editor.arrays for name in node.input[1:]):
         return
