@@ -66,18 +66,23 @@ class Qdq:
         return load(folder, self.model(shape, opset))
 
 
-def true_layers(model: onnx.ModelProto, sample: Array) -> dict[str, Array]:
-    """What onnxruntime makes of each integer tensor of a QDQ model, and of its output, by name."""
+def session_of(model: onnx.ModelProto) -> Any:
+    """onnxruntime without its optimisations."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def true_layers(model: onnx.ModelProto, sample: Array) -> dict[str, Array]:
+    """What onnxruntime makes of each integer tensor of a QDQ model, and of its output, by name."""
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
     names = [n.output[0] for n in wide.graph.node if n.op_type == "QuantizeLinear"]
     end = wide.graph.output[0].name
     wide.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name != end)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(wide.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(wide)
     outputs = [o.name for o in session.get_outputs()]
     return dict(zip(outputs, session.run(outputs, {wide.graph.input[0].name: sample}), strict=True))
 
