@@ -22,6 +22,7 @@ from itertools import cycle
 
 import numpy as np
 
+from tinytrain.integer import IntegerBuilder, Operand, Scaled, sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
@@ -92,7 +93,7 @@ class MaxPool(Pool):
 
 @dataclass(frozen=True)
 class MaxPoolGrad(Pool):
-    """dy (Ho, Wo, C), index alike -> dx of `shape` (H, W, C)."""
+    """dy (Ho, Wo, C), index alike -> dx of `shape` (H, W, C); of s8 sums are s32."""
 
     dilation: tuple[int, int] = (1, 1)
     shape: tuple[int, ...] = (1, 1, 1)
@@ -100,7 +101,8 @@ class MaxPoolGrad(Pool):
     name = "max_pool_grad"
     args = ("dy", "index")
     results = ("dx",)
-    kernels = tuple(Kernel("pool", dtypes=(F32, index, F32)) for index in (U8, S16))
+    kernels = tuple(Kernel("pool", (dy, index)) for dy in (F32, S8) for index in (U8, S16))
+    as_integer = sums
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
@@ -110,10 +112,10 @@ class MaxPoolGrad(Pool):
         shape = self.outputs(self.shape)
         if dy.shape != shape or index != TensorType(shape, _index_type(self.kernel)):
             raise ValueError(f"dy {dy} and index {index} for windows {shape}")
-        return (TensorType(self.shape, dy.dtype),)
+        return (TensorType(self.shape, S32 if dy.dtype is S8 else dy.dtype),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, index = arrays
+        dy, index = _summed(arrays[0]), arrays[1]
         rows, columns = self.windows(self.shape)
         padded = self.padded(np.zeros(self.shape, dy.dtype), 0)
         for r in range(rows.kernel):
@@ -121,6 +123,11 @@ class MaxPoolGrad(Pool):
                 tap = self.under(padded, rows, columns, r, s)
                 tap += np.where(index == r * columns.kernel + s, dy, np.zeros_like(dy))
         return (self.cropped(padded, self.shape),)
+
+
+def _summed(dy: Array) -> Array:
+    """Gradients in the type that they are summed in."""
+    return dy.astype(np.int32) if dy.dtype == np.int8 else dy
 
 
 def _average_type(shape: tuple[int, ...], x: TensorType, zero_point: int | None, taps: int, unit: int) -> TensorType:
@@ -201,7 +208,7 @@ class AveragePool(Pool):
 
 @dataclass(frozen=True)
 class AveragePoolGrad(Pool):
-    """dy (Ho, Wo, C) -> dx of `shape` (H, W, C)."""
+    """dy (Ho, Wo, C) -> dx of `shape` (H, W, C); of s8 it is s32 in units of 1/L."""
 
     include_pad: bool = False
     shape: tuple[int, ...] = (1, 1, 1)
@@ -209,25 +216,40 @@ class AveragePoolGrad(Pool):
     name = "average_pool_grad"
     args = ("dy",)
     results = ("dx",)
-    kernels = (Kernel("pool"),)
+    kernels = (Kernel("pool"), Kernel("pool", (S8,)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (dy,) = types
         if dy.shape != self.outputs(self.shape):
             raise ValueError(f"dy {dy.shape} for windows {self.outputs(self.shape)}")
-        return (TensorType(self.shape, dy.dtype),)
+        return (TensorType(self.shape, S32 if dy.dtype is S8 else dy.dtype),)
+
+    @property
+    def forward(self) -> AveragePool:
+        return AveragePool(self.kernel, self.stride, self.pad, self.include_pad)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        (dy,) = arrays
+        dy = _summed(arrays[0])
         rows, columns = self.windows(self.shape)
-        forward = AveragePool(self.kernel, self.stride, self.pad, self.include_pad)
-        share = dy / forward.divisor(self.shape).astype(dy.dtype)
+        divisor = self.forward.divisor(self.shape).astype(dy.dtype)
+        share = dy / divisor if dy.dtype.kind == "f" else dy * (dy.dtype.type(self.unit) // divisor)
         padded = self.padded(np.zeros(self.shape, dy.dtype), 0)
         for r in range(rows.kernel):
             for s in range(columns.kernel):
                 tap = self.under(padded, rows, columns, r, s)
                 tap += share
         return (self.cropped(padded, self.shape),)
+
+    @property
+    def unit(self) -> int:
+        """L."""
+        return self.forward.unit(self.shape)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        made = sums(self, g, inputs, outputs)
+        return tuple(dx.times(1 / self.unit) for dx in made if isinstance(dx, Scaled)) if made else made
 
 
 @dataclass(frozen=True)
@@ -293,6 +315,12 @@ MaxPoolGrad.examples = tuple(
         (0, k[0] * k[1]),
     )
     for then in ((), (ReluGrad(),)) for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in GEOMETRIES), *DILATED)
+) + tuple(
+    Example(
+        MaxPoolGrad(k, s, p, d, x),
+        (TensorType((y := _windows(x, MaxPool(k, s, p, d))).shape, S8), TensorType(y.shape, _index_type(k))), (INT8, (0, k[0] * k[1])),
+    )
+    for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in GEOMETRIES), *DILATED)
 )
 AveragePool.examples = (
     *(Example(AveragePool(k, s, p, include), f32(x)) for include in (False, True) for k, s, p, x in GEOMETRIES),
@@ -304,6 +332,9 @@ AveragePool.examples = (
 AveragePoolGrad.examples = tuple(
     Example(AveragePoolGrad(k, s, p, include, x, then=then), (_windows(x, AveragePool(k, s, p)), *(TensorType(x) for _ in then)))
     for include, then in ((False, ()), (True, (ReluGrad(),))) for k, s, p, x in GEOMETRIES
+) + tuple(
+    Example(AveragePoolGrad(k, s, p, include, x), (TensorType(_windows(x, AveragePool(k, s, p)).shape, S8),), INT8)
+    for include in (False, True) for k, s, p, x in GEOMETRIES
 )
 _MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5))
 GlobalAveragePool.examples = (

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import moves
+from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Fusable, Kernel, Op, Want, Wanted, f32
+from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 
 _COPIES = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
@@ -64,6 +64,7 @@ class Transpose(Fusable):
     onnx = ("Transpose",)
     differentiable = True
     kernels = _COPIES
+    as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         shape = types[0].shape
@@ -158,6 +159,7 @@ class Slice(Fusable):
     onnx = ("Slice", "Split")
     differentiable = True
     kernels = _COPIES
+    as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         shape = types[0].shape
@@ -230,6 +232,14 @@ class Pad(Fusable):
             if dx.shape[axis] != size:
                 dx = g.emit(Slice(axis, start, start + size), dx, name=f"d_{x.name}")
         return (dx,)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        x = inputs[0]
+        if isinstance(x, Scaled) and x.mantissa.type.quant:
+            return no("it pads numbers that are not stored")
+        return moves(self, g, inputs, outputs)
 
 
 Reshape.examples = (
