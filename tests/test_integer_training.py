@@ -13,12 +13,16 @@ import numpy as np
 import onnx
 import pytest
 from cli_runs import sentence
+from ctypes_model import Library
 
 from tinytrain import zoo
 from tinytrain.board import board_names, load_board
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.errors import ModelError
-from tinytrain.ir.types import Array, Role
+from tinytrain.integer import IntegerBuilder, Scaled, sums
+from tinytrain.ir.op import Declined
+from tinytrain.ir.types import S8, Array, Role, TensorType
+from tinytrain.ops.dense import DenseGradW
 from tinytrain.ops.fixed import float_bits, log2_q20, mantissas, multipliers, round7
 from tinytrain.ops.integer_gradient import LIMITS, Rate, Renormalise, ScaledAdd
 from tinytrain.project import Project
@@ -228,6 +232,67 @@ def test_learns_like_fp32(quantised: dict[str, Path], digits: Digits) -> None:
         digits.learn(floating, 1400, seed=10 + epoch)
         digits.learn(integer, 1400, seed=10 + epoch)
     assert digits.accuracy(integer) > max(before + 0.05, digits.accuracy(floating) - 0.02)
+
+
+NETWORK = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1, 3, 12, 12] x) => (float[1, 6] y) {
+        a = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3]> (x, w1, b1)
+        r = Relu (a)
+        d = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3], group = 8> (r, w2, b2)
+        e = Relu (d)
+        f = Conv <kernel_shape = [1, 1]> (e, w3, b3)
+        s = Add (f, r)
+        MIDDLE
+        h = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3]> (p, w4, b4)
+        i = Relu (h)
+        g = GlobalAveragePool (i)
+        k = Flatten (g)
+        y = Gemm <transB = 1> (k, w5, b5)
+    }"""
+WEIGHTS = {"w1": (8, 3, 3, 3), "w2": (8, 1, 3, 3), "w3": (8, 8, 1, 1), "w4": (10, 8, 3, 3), "w5": (6, 10)}
+MIDDLES = {
+    "max": "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (s)",
+    "max_overlapping": "p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (s)",
+    "average": "p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (s)",
+    "average_padded": "p = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (s)",
+    "sigmoid": "p = Sigmoid (s)",
+    "product": "q = Sigmoid (s)\n p = Mul (s, q)",
+}
+
+
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_layers_of_every_kind(middle: str, tmp_path: Path) -> None:
+    """Depthwise, residual, pooling, functions by table, products: C equals the reference bit for bit, losses stay close to fp32."""
+    rng = np.random.default_rng(3)
+    model = onnx.parser.parse_model(NETWORK.replace("MIDDLE", MIDDLES[middle]))
+    for name, shape in WEIGHTS.items():
+        weight = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        for tensor, array in ((name, weight), (f"b{name[1]}", rng.normal(0, 0.1, shape[0]))):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), tensor))
+    onnx.save(model, tmp_path / "float.onnx")
+    x, y = rng.normal(size=(30, 3, 12, 12)).astype(np.float32), rng.integers(0, 6, (30, 1)).astype(np.int32)
+    np.savez(tmp_path / "x.npz", x=x)
+    made = convert.quantise_model(tmp_path / "float.onnx", tmp_path / "x.npz", lockstep.Options(), Quiet())
+    onnx.save(made.model, tmp_path / "int8.onnx")
+    program = compiled(tmp_path / "int8.onnx", rate=0.005)
+    device, reference = Library(program, tmp_path).instance(), ReferenceModel(program.program)
+    floating = ReferenceModel(compile_model(tmp_path / "float.onnx", Options(optimiser=Optimiser(0.005))).program)
+    losses = []
+    for sample, label in zip(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), y, strict=True):
+        losses.append((reference.train_step(sample, label), floating.train_step(sample, label)))
+        assert device.train_step(sample, label) == losses[-1][0]
+    for v, array in reference.state.items():
+        np.testing.assert_array_equal(device.stored()[v.name], array, err_msg=v.name)
+    integer, real = np.mean(losses, axis=0)
+    assert abs(integer - real) < 0.1, losses
+
+
+def test_sums_that_could_overflow_are_refused() -> None:
+    g = IntegerBuilder("wide", (), {})
+    dy = Scaled(g.value("dy", TensorType((70_000, 1), S8)), g.exponent(0), np.asarray(1.0))
+    x, dw = g.value("x", TensorType((70_000, 2), S8)), g.value("dw", TensorType((1, 2)))
+    refused = sums(DenseGradW(), g, [dy, x], [dw])
+    assert isinstance(refused, Declined) and "overflow" in refused.why
 
 
 def test_gradients_of_fp32_stay_out_of_the_program(quantised: dict[str, Path]) -> None:

@@ -20,6 +20,8 @@ from tinytrain.ops.fixed import mantissas, multipliers
 from tinytrain.ops.integer_ends import Decode, exponentials, table_bits
 from tinytrain.ops.integer_gradient import Rate, Renormalise, ScaledAdd, SgdInteger
 
+INT32_MAX = 2**31 - 1
+
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
@@ -123,6 +125,10 @@ def sums(op: Op, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence
     dy, *others = inputs
     if not isinstance(dy, Scaled) or any(isinstance(v, Scaled) for v in others):
         return no(f"{op.name} is linear in its first operand only")
+    kinds = [v.type for v in (dy.mantissa, *others) if isinstance(v, Value)]
+    terms = max(op.cost(*kinds).macs, kinds[0].numel) // outputs[0].type.numel
+    if terms * 127 * 255 > INT32_MAX:
+        return no(f"{terms:,} products of int8 could overflow an int32 sum")
     short = g.short(dy)
     made = g.emit(op, short.mantissa, *(v for v in others if isinstance(v, Value)), name=outputs[0].name)
     return (dataclasses.replace(short, mantissa=made),)

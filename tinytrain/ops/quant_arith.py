@@ -9,17 +9,20 @@ lookup: y = table[x + 128], table[i] = clamp(z + round(f(sx·(i − 128 − zx))
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.integer import IntegerBuilder, Operand, Scaled
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Elementwise, Example, Kernel, Wanted, is_row_operand
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Wanted, is_row_operand, no
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.elementwise import Scale, reduced
+from tinytrain.ops.integer_arith import SLOPE_BITS, ProductInteger, SlopeInteger
 from tinytrain.ops.quantize import HIGH, LOW, Stored, checked_scale, clamped, fixed_point, rescaled
 
 _TABLE = TensorType((256,), S8)
@@ -170,6 +173,16 @@ class MulStored(Elementwise):
         dy, b = operands
         return (f"{dy} * ((float){_minus(b, self.zero)} * {literal(self.factor)})",)
 
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        dy, b = inputs
+        if not isinstance(dy, Scaled) or isinstance(b, Scaled):
+            return no("its other factor is not int8")
+        short = g.short(dy)
+        made = g.emit(ProductInteger(self.zero), short.mantissa, b, name=outputs[0].name)
+        return (dataclasses.replace(short, mantissa=made).times(self.factor),)
+
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return ((0, 0),)
@@ -290,6 +303,18 @@ class LookupGrad(Elementwise):
     def expr(self, *operands: str) -> tuple[str, ...]:
         dy, x, slopes = operands
         return (f"{dy} * {slopes}[{x} + 128]",)
+
+    def as_integer(
+        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        dy, x, slopes = inputs
+        if not isinstance(dy, Scaled) or isinstance(x, Scaled) or isinstance(slopes, Scaled) or slopes.data is None:
+            return no("its table of slopes is no constant")
+        short = g.short(dy)
+        unit = max(float(np.abs(slopes.data).max()), 1e-30) / 2**SLOPE_BITS
+        table = g.shared(f"{slopes.name}_integer", np.rint(slopes.data.astype(np.float64) / unit).astype(np.int32))
+        made = g.emit(SlopeInteger(), short.mantissa, x, table, name=outputs[0].name)
+        return (dataclasses.replace(short, mantissa=made).times(unit),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
