@@ -45,11 +45,11 @@ static inline int32_t tt_moved(int32_t w, int32_t step, int32_t bound)
     return to < -bound ? -bound : to > bound ? bound : to;
 }
 
-/* The same in 64 bits: for int32 biases. */
+/* The same in 64 bits, for int32 biases: one that lies beyond a bound is not pulled back to it. */
 static inline int64_t tt_moved_wide(int64_t w, int64_t step, int64_t bound)
 {
-    const int64_t to = w - step;
-    return to < -bound ? -bound : to > bound ? bound : to;
+    const int64_t to = w - step, low = w < -bound ? w : -bound, high = w > bound ? w : bound;
+    return to < low ? low : to > high ? high : to;
 }
 
 #endif

@@ -136,7 +136,9 @@ class SgdInteger(Elementwise):
         if self.stochastic:
             at = (int(arrays[4][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
             words = random_u32(self.seed, at).reshape(g.shape).astype(np.int64)
-        low, high = LIMITS[self.kind]
+        least, most = LIMITS[self.kind]
+        # a bias of a channel of tiny scale may lie beyond: it is not pulled back
+        low, high = (np.minimum(w, least), np.maximum(w, most)) if self.kind is S32 else (least, most)
         return (np.clip(w - dithered_step(g, m, s, words), low, high).astype(arrays[1].dtype),)
 
     def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
@@ -149,7 +151,9 @@ class SgdInteger(Elementwise):
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, w, m, s = operands[:4]
         word = operands[4] if self.stochastic else "UINT32_C(0x80000000)"
-        low, high = LIMITS[self.kind]
+        low, high = map(str, LIMITS[self.kind])
+        if self.kind is S32:
+            low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
         return (f"({self.kind.c})tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
 
     @property

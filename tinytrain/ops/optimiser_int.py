@@ -9,8 +9,8 @@ round(d), d in units of the last place of w; u 32 random bits from (seed, step·
 
 f takes the gradient of the stored number to the step of the stored number. With f = 1/s² (s the scale of the row) the step is that of
 the real weight s·w under plain SGD: quantisation-aware scaling ("On-Device Training Under 256KB Memory", arXiv 2206.15472).
-int8 saturates at ±127, the symmetric range of weights; int32 at ±2^30, which leaves a sum as much room again. A step that is infinite
-is the largest there is; one that is not a number is none.
+int8 saturates at ±127, the symmetric range of weights; int32 at ±2^30, which leaves a sum as much room again, or where it lies beyond
+(the bias of a channel of tiny scale). A step that is infinite is the largest there is; one that is not a number is none.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class SgdInt(Elementwise):
                 to = w.astype(g.dtype) - d
                 new = np.where(np.isnan(to), old, rounded(to, self.rounding, bound, words))
             else:
-                new = np.clip(old - rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words), -bound, bound)
+                low, high = (np.minimum(old, -bound), np.maximum(old, bound)) if self.bits == 32 else (-bound, bound)
+                new = np.clip(old - rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words), low, high)
         kept = (new + units // 2) // units
         made = {"w_new": kept.astype(w.dtype), "v_new": v, "r_new": (new - kept * units).astype(np.int8), "g_new": np.zeros_like(g)}
         return tuple(made[name] for name in self.results)
@@ -202,6 +203,8 @@ SgdInt.examples = (
     *(_example(SgdInt(rounding, 32, 2**32 - 1), (13,), (13,), (-300, 300)) for rounding in _ROUNDINGS),
     *(_example(SgdInt(rounding, 8, 3, scale=1e9), (3, 5, 7), (7,), (-127, 128)) for rounding in _ROUNDINGS),
     *(_example(SgdInt(rounding, 32, 3, scale=1e12), (9,), (1,), (-2**30, 2**30 - 1)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 32, 3), (9,), (1,), (2**30 - 9, 2**31 - 1)) for rounding in _ROUNDINGS if rounding != "truncate"),
+    _example(SgdInt("residual", 32, 3, scale=1e6), (9,), (1,), (-2**31, -2**30 + 9)),
     *(_example(SgdInt(rounding, 8, 5, 0.9, True, 0.01, 20.0, True), (5, 3), (5, 1), (-127, 128)) for rounding in _ROUNDINGS),
     *(_example(SgdInt(rounding, 32, momentum=0.9, scale=30.0), (6,), (6,), (-1000, 1000)) for rounding in _ROUNDINGS),
     _example(SgdInt(bits=32, weight_decay=0.1, scale=30.0), (6,), (6,), (-1000, 1000)),
