@@ -66,6 +66,15 @@ class Qdq:
         return load(folder, self.model(shape, opset))
 
 
+def one_conv(uint8: bool = False, **changes: np.ndarray) -> Qdq:
+    """One convolution with its bias; `changes` are stored arrays that differ."""
+    net = Qdq(uint8)
+    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
+    net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
+    net.arrays |= changes
+    return net
+
+
 def session_of(model: onnx.ModelProto) -> Any:
     """onnxruntime without its optimisations."""
     import onnxruntime

@@ -14,9 +14,8 @@ import onnx
 import pytest
 from frontend_models import RNG, Arrays, f32, infer, load, model_of, node, op_names
 from onnx import helper
-from quant_models import Qdq, assert_layers_agree
+from quant_models import Qdq, assert_layers_agree, one_conv
 
-from tinytrain.errors import ModelError
 from tinytrain.frontend.export import export, learned_arrays
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
@@ -280,7 +279,7 @@ def test_what_onnxruntime_quantises(form: str, kinds: tuple[str, str], per_chann
 @pytest.mark.parametrize("ends", ["input", "output"])
 def test_a_model_that_takes_or_gives_integers(ends: str, tmp_path: Path) -> None:
     """Samples and outputs are the reals that its integers stand for."""
-    net = _conv(uint8=True)
+    net = one_conv(uint8=True)
     model = net.model((1, 3, 6, 5))
     sample = f32(1, 3, 6, 5)
     if ends == "input":
@@ -314,64 +313,9 @@ def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
     assert {t.name: t.data_type for t in model.graph.initializer} == {t.name: t.data_type for t in prepared.model.graph.initializer}
 
 
-def _conv(uint8: bool = False, **changes: np.ndarray) -> Qdq:
-    net = Qdq(uint8)
-    x, w = net.quantised("x"), net.weight("w", 4, 3, 3, 3)
-    net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
-    net.arrays |= changes
-    return net
-
-
-REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
-    "zero": ({"w_s": np.array([1, 0, 1, 1], np.float32)}, "scale w_s holds 0, expected positive finite numbers"),
-    "negative": ({"x_s": np.array(-0.5, np.float32)}, "scale x_s holds -0.5, expected positive finite numbers"),
-    "infinite": ({"x_s": np.array(np.inf, np.float32)}, "scale x_s holds inf, expected positive finite numbers"),
-    "NaN": ({"w_s": np.full(4, np.nan, np.float32)}, "initializer w_s holds 4 of 4 values that are NaN or infinite"),
-    "bias": ({"b_z": np.full(4, 3, np.int32)}, "zero point b_z is 3, expected 0 for int32"),
-    "type": ({"w_z": np.zeros(4, np.uint8)}, "do not fit each other"),
-    "channels": ({"x_s": np.ones(3, np.float32), "x_z": np.zeros(3, np.int8)}, "has 3 scales for a computed tensor, expected one"),
-    "count": ({"w_s": np.ones(3, np.float32)}, "has 3 scales and 4 zero points for 4 channels on axis 0"),
-    "overflow": ({"b_q": np.full(4, 2**31 - 1, np.int32)}, "its sums can reach 2,1"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refusals(case: str, tmp_path: Path) -> None:
-    changes, text = REFUSALS[case]
-    net = _conv(**changes)
-    if case == "bias":
-        net.nodes[3].input.append("b_z")
-    with pytest.raises(ModelError) as error:
-        net.load(tmp_path, (1, 3, 6, 5))
-    assert text in str(error.value)
-
-
-def test_an_integer_input_must_say_what_it_stands_for(tmp_path: Path) -> None:
-    model = model_of([node("Relu", "x", "y")], {}, (1, 3))
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(np.int8))
-    with pytest.raises(ModelError, match="no DequantizeLinear reads the integers x, the input"):
-        load(tmp_path, model)
-
-
-def test_scales_of_a_weight_must_be_those_of_its_outputs(tmp_path: Path) -> None:
-    net = Qdq()
-    net.quantised(net.add("Conv", f"{net.quantised('x')} {net.weight('w', 4, 3, 3, 3, axis=1)}", "c"), name="y")
-    with pytest.raises(ModelError, match="are those of axis 1, expected axis 0, the output channels"):
-        net.load(tmp_path, (1, 3, 6, 5))
-
-
-def test_a_tensor_has_one_scale_on_its_way(tmp_path: Path) -> None:
-    net = _conv()
-    net.arrays["other"] = np.array(0.5, np.float32)
-    net.nodes[1].input[1] = "other"
-    with pytest.raises(ModelError, match=r"takes its integers at scale 0\.5 and zero point 0, they were quantised at scale"):
-        net.load(tmp_path, (1, 3, 6, 5))
-
-
 def test_a_bias_beyond_int32_is_cut_where_nobody_can_tell(tmp_path: Path) -> None:
     """A dead channel: its weights have a tiny scale, and its bias filled int32."""
-    net = _conv()
+    net = one_conv()
     net.arrays["w_s"][1] = 1e-11
     net.arrays["b_s"] = (net.arrays["x_s"] * net.arrays["w_s"]).astype(np.float32)
     net.arrays["b_q"][1] = -(2**31)
