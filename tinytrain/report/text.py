@@ -43,14 +43,12 @@ def compiled_text(compiled: Compiled) -> str:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
         if dead := dead_channels(v):
-            lines.append(f"dead       {v.name}: the scales of channels {', '.join(map(str, dead))} are next to zero; their steps are bounded")
+            channels = ", ".join(map(str, dead))
+            lines.append(f"dead       {v.name}: the scales of channels {channels} are next to zero; their steps are bounded")
+    if compiled.imported.cut_biases:
+        lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(compiled.imported.cut_biases)}")
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
-    imported = compiled.imported
-    if imported.float_islands:
-        lines.append(f"fp32       {len(imported.float_islands)} layers of the int8 model: {', '.join(imported.float_islands)}")
-    if imported.cut_biases:
-        lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(imported.cut_biases)}")
     return "\n".join(lines)
 
 
