@@ -25,7 +25,7 @@ from tinytrain.train_step import inference, losses, with_loss
 from tinytrain.update import Optimiser, Rounding
 
 STEPS = 50
-ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest", "residual", "truncate")
+ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest", "residual", "master", "truncate")
 
 
 @pytest.fixture(scope="module")

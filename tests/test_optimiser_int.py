@@ -18,7 +18,8 @@ class Weights:
 
     def __init__(self, w: Array, rounding: Rounding, **attributes: Any) -> None:
         self.op = SgdInt(rounding, w.dtype.itemsize * 8, 11, **attributes)
-        self.state = {"w": w, "r": np.zeros(w.shape, np.int8), "v": np.zeros(w.shape, np.float32), "counter": np.zeros(1, np.int32)}
+        self.state = {"w": w, "r": np.zeros(w.shape, np.int8), "counter": np.zeros(1, np.int32)}
+        self.state |= {name: np.zeros(w.shape, np.float32) for name in ("v", "m")}
 
     def step(self, g: Array, lr: float = 1.0, factor: float = 1.0) -> Array:
         given = self.state | {"g": g.astype(np.float32), "lr": np.array([lr], np.float32), "factor": np.array([factor], np.float32)}

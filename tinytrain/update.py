@@ -110,6 +110,8 @@ class Updater:
                 given[arg] = self.step
             elif arg == "v":
                 given[arg] = states["v_new"] = self._like(f"velocity_{name}", grad)
+            elif arg == "m":
+                given[arg] = states["m_new"] = self._like(f"left_{name}", grad)
             elif arg == "r":
                 given[arg] = states["r_new"] = self._state(f"residue_{name}", np.zeros(grad.shape, np.int8))
         new, *others = self.g.emit_all(rule, *(given[arg] for arg in rule.args), name=f"{name}_new")

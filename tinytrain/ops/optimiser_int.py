@@ -5,6 +5,8 @@ round(d), d in units of the last place of w; u 32 random bits from (seed, step·
     stochastic  sign d·(⌊|d|⌋ + [u < |d| − ⌊|d|⌋]): d in the mean, so that updates far below one unit add up
     nearest     a half away from zero
     residual    stochastic, of W = 256·w + r: r are eight more bits of each weight, kept beside it
+    master      w' + m' = w + m − lr·v, w' the nearest: m is all that rounding has left out so far, in fp32. With it beside each weight,
+                what is trained are fp32 weights, as on a large machine
     truncate    w' = w − lr·v without its fraction, as a C cast does it: each step pulls every weight toward zero; for comparison only
 
 f takes the gradient of the stored number to the step of the stored number. With f = 1/s² (s the scale of the row) the step is that of
@@ -27,7 +29,7 @@ from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.random import random_u32
 
-Rounding = Literal["stochastic", "nearest", "residual", "truncate"]
+Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]
 _BOUND = {8: 127, 32: 2**30}                              # of weights, by their bits
 _LARGEST_STEP = {8: 65536.0, 32: 2147483520.0}            # in units of w or of r; more would take any weight beyond its bound, or int32
 _DTYPE = {8: S8, 32: S32}
@@ -42,7 +44,7 @@ def rounded(d: Array, rounding: Rounding, limit: float, words: Array) -> Array:
     up = np.zeros(d.shape, bool)
     if rounding in ("stochastic", "residual"):
         up = words < np.ldexp(fraction, 32).astype(np.uint32)
-    elif rounding == "nearest":
+    elif rounding in ("nearest", "master"):
         up = fraction >= 0.5
     n = whole.astype(np.int64) + up
     return np.asarray(np.where(d < 0, -n, n))
@@ -80,18 +82,19 @@ class SgdInt(Elementwise):
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
-        optional = {"v": self.momentum != 0, "counter": self.draws, "r": self.rounding == "residual"}
+        optional = {"v": self.momentum != 0, "counter": self.draws, "r": self.rounding == "residual", "m": self.rounding == "master"}
         return ("g", "w", "factor", "lr", *(name for name, there in optional.items() if there))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
-        optional = {"v_new": self.momentum != 0, "r_new": self.rounding == "residual", "g_new": self.clear}
+        residual, master = self.rounding == "residual", self.rounding == "master"
+        optional = {"v_new": self.momentum != 0, "r_new": residual, "m_new": master, "g_new": self.clear}
         return ("w_new", *(name for name, there in optional.items() if there))
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         args, results = self.args, self.results
-        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("g", "g_new"))
+        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("m", "m_new"), ("g", "g_new"))
         return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -103,7 +106,7 @@ class SgdInt(Elementwise):
             raise ValueError(f"gradient {g} for weight {w}: {self.bits} bits of the same shape and zero point 0 are expected")
         if kinds["lr"].numel != 1 or kinds.get("counter", TensorType((1,), S32)) != TensorType((1,), S32):
             raise ValueError(f"learning rate {kinds['lr']}, counter {kinds.get('counter')}: f32[1] and s32[1] are expected")
-        made = {"w_new": w, "v_new": g, "r_new": TensorType(w.shape, S8), "g_new": g}
+        made = {"w_new": w, "v_new": g, "r_new": TensorType(w.shape, S8), "m_new": g, "g_new": g}
         return tuple(made[name] for name in self.results)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
@@ -116,6 +119,8 @@ class SgdInt(Elementwise):
                 gradient = gradient + number(self.weight_decay) * w.astype(g.dtype)
             v = number(self.momentum) * given["v"] + gradient if self.momentum else gradient
             d = lr * (gradient + number(self.momentum) * v if self.nesterov and self.momentum else v)
+            if self.rounding == "master":
+                d = d - given["m"]
             units = 256 if self.rounding == "residual" else 1
             words = np.zeros(g.shape, np.uint32)
             if self.draws:
@@ -128,9 +133,12 @@ class SgdInt(Elementwise):
                 new = np.where(np.isnan(to), old, rounded(to, self.rounding, bound, words))
             else:
                 low, high = (np.minimum(old, -bound), np.maximum(old, bound)) if self.bits == 32 else (-bound, bound)
-                new = np.clip(old - rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words), low, high)
+                step = rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words)
+                new = np.clip(old - step, low, high)
         kept = (new + units // 2) // units
         made = {"w_new": kept.astype(w.dtype), "v_new": v, "r_new": (new - kept * units).astype(np.int8), "g_new": np.zeros_like(g)}
+        if self.rounding == "master":
+            made["m_new"] = step.astype(g.dtype) - d
         return tuple(made[name] for name in self.results)
 
     def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
@@ -147,11 +155,13 @@ class SgdInt(Elementwise):
             gradient = f"({gradient} + {literal(self.weight_decay)} * (float){w})"
         v = f"{mu} * {given['v']} + {gradient}" if self.momentum else gradient
         d = f"{given['lr']} * ({f'{gradient} + {mu} * ({v})' if self.nesterov and self.momentum else v})"
+        if self.rounding == "master":
+            d = f"({d} - {given['m']})"
         residual, bound, wide = self.rounding == "residual", _BOUND[self.bits], self.bits == 32
         if self.rounding == "truncate":
             new = f"tt_truncated((float){w} - {d}, {literal(bound)}, {w})"
         else:
-            how = "nearest" if self.rounding == "nearest" else "stochastic"
+            how = "stochastic" if self.draws else "nearest"
             word = f", {given['counter']}" if self.draws else ""
             step = f"tt_round_{how}({f'{d} * 256.0f' if residual else d}, {literal(_LARGEST_STEP[self.bits])}{word})"
             old = f"{'(int64_t)' if wide else ''}{w} * 256 + {given['r']}" if residual else w
@@ -162,6 +172,7 @@ class SgdInt(Elementwise):
             "v_new": v,
             # the last eight bits, read as a signed number
             "r_new": f"(int8_t)((({new} + 128) & 255) - 128)",
+            "m_new": f"(float)tt_round_nearest({d}, {literal(_LARGEST_STEP[self.bits])}) - {d}",
             "g_new": "0.0f",
         }
         return tuple(made[name] for name in self.results)
@@ -187,7 +198,7 @@ def _example(op: SgdInt, shape: tuple[int, ...], factor: tuple[int, ...], bounds
         "w": (TensorType(shape, _DTYPE[op.bits]), bounds),
         "counter": (TensorType((1,), S32), (0, 100_000)),
         "r": (TensorType(shape, S8), (-128, 128)),
-        **{name: (TensorType(size), (0, 1)) for name, size in (("g", shape), ("v", shape), ("lr", (1,)), ("factor", factor))},
+        **{name: (TensorType(size), (0, 1)) for name, size in (("g", shape), ("v", shape), ("m", shape), ("lr", (1,)), ("factor", factor))},
     }
     return Example(op, tuple(kinds[name][0] for name in op.args), tuple(kinds[name][1] for name in op.args))
 
