@@ -5,6 +5,13 @@
 
 #include <stdint.h>
 
+/* Loops in assembly take all registers but one: without optimisation there are not enough, and the same loops stand in C. */
+#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#define TT_DSP_LOOPS 1
+#else
+#define TT_DSP_LOOPS 0
+#endif
+
 /* Four bytes from any address, the first one lowest. */
 static inline uint32_t tt_load4(const int8_t *from)
 {
