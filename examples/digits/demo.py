@@ -26,8 +26,8 @@ from tinytrain.frontend.data import Dataset
 from tinytrain.ir.types import Array
 from tinytrain.project import Project
 from tinytrain.report.live import Progress, training_bar
-from tinytrain.update import Optimiser
 from tinytrain.training import evaluate, export_learned, train_epoch
+from tinytrain.update import Optimiser
 
 OUT = Path(__file__).parent / "out"
 KIT = "netduinoplus2"
