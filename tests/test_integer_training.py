@@ -309,7 +309,7 @@ def test_nearest_rounding_needs_no_counter(quantised: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(("optimiser", "text"), [
     ({"momentum": 0.9}, "momentum"), ({"weight_decay": 0.1}, "weight decay"), ({"accumulate": 2}, "several samples"),
-    ({"rounding": "residual"}, "residual"),
+    ({"rounding": "residual"}, "residual"), ({"rounding": "master"}, "master"),
 ])
 def test_what_needs_floats_is_refused(optimiser: dict[str, object], text: str, quantised: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="integers alone") as error:
