@@ -110,6 +110,17 @@ def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path)
     compile_c([compiler, *WARNINGS, *how, "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
+@pytest.mark.parametrize("level", ["-O0", "-Og", "-Os", "-O3"])
+def test_assembly_finds_registers(level: str, tmp_path: Path) -> None:
+    """Loops in assembly take nearly all registers: whatever a user's Makefile says, there must be enough."""
+    board = load_board("mps2-an386")
+    if shutil.which(board.toolchain.cc[0]) is None:
+        pytest.skip(f"{board.toolchain.package} is not installed")
+    sources = write_program([c for c in all_cases(DSP) if c.kernel.isa and not c.shared and not c.coarse], tmp_path)
+    flags = [*board.toolchain.flags, *board.flags, *WARNINGS, level]
+    compile_c([board.toolchain.cc[0], *flags, "-S", "-o", "/dev/null", *sources])
+
+
 @pytest.mark.parametrize("name", sorted(registry()))
 def test_op_is_complete(name: str) -> None:
     """Every op is tested, and can be computed: by a kernel, or because it only looks at its input in another shape."""
