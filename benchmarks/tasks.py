@@ -22,7 +22,7 @@ from tinytrain.compiler import Options, compile_model, write
 from tinytrain.frontend.data import Dataset
 from tinytrain.ir.types import Array
 from tinytrain.project import Project
-from tinytrain.quantise import convert
+from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
 from tinytrain.training import evaluate, export_learned, train_epoch
@@ -93,7 +93,7 @@ def start(task: Task, out: Path) -> Start:
         before, shifted = (evaluate(session, samples, Quiet())[0] or 0.0 for samples in (unseen, world.held))
         write_bytes(model, export_learned(project, session).read_bytes())
     np.savez(folder / "calibration.npz", x=np.concatenate([seen.x[:CALIBRATION], world.adapt.x[:CALIBRATION]]))
-    converted = quantise_model(model, folder / "calibration.npz", convert.Options(), Quiet())
+    converted = quantise_model(model, folder / "calibration.npz", lockstep.Options(), Quiet())
     write_bytes(quantised, converted.model.SerializeToString())
     write_text(accuracies, json.dumps({"before": before, "shifted": shifted}) + "\n")
     return Start(model, quantised, before, shifted)
