@@ -202,6 +202,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "loss": compiled.options.loss,
         "scheme": {name: {k: want.channels or True for k, want in kinds.items()} for name, kinds in compiled.scheme.layers.items()},
         "optimiser": asdict(compiled.options.optimiser),
+        "gradients": "int8" if compiled.options.integer else "fp32",
         "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
