@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from micro import Record
+from onnx import helper, numpy_helper
 
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.ir.types import Array
@@ -57,13 +59,28 @@ def image(shape: tuple[int, ...], scale: float, zero_point: int) -> Array:
     return np.asarray((stored.reshape(shape) - zero_point) * scale, np.float32)
 
 
+def stored_logits(path: Path, target: Path) -> Path:
+    """The model with its logits as stored numbers: the workload's loss does not multiply them by their scale."""
+    model = onnx.load(path)
+    output = model.graph.output[0]
+    last = next(node for node in model.graph.node if output.name in node.output)
+    dequantised = [node for node in model.graph.node if node.op_type == "DequantizeLinear"][-1]
+    scale = next(t for t in model.graph.initializer if t.name == dequantised.input[1])
+    model.graph.initializer.append(numpy_helper.from_array(1 / numpy_helper.to_array(scale), "logit_unit"))
+    last.output[0] = "real_logits"
+    model.graph.node.append(helper.make_node("Mul", ["real_logits", "logit_unit"], [output.name], name="stored_logits"))
+    onnx.save(model, target)
+    return target
+
+
 def measure(folder: Path) -> tuple[Record, int, list[float]]:
     """(record of a training step, instructions of inference, losses on the repeated image)."""
     workload = json.loads((MODELS / "mcunet5fps_10cls_workload.json").read_text())
     (folder / "scheme.toml").write_text(scheme(workload["layers"]))
     optimiser = Optimiser(WEIGHTS_RATE, bias_factor=BIAS_FACTOR)
     options = Options(board=BOARD, scheme=str(folder / "scheme.toml"), optimiser=optimiser, int8_input=True)
-    compiled = compile_model(MODELS / "mcunet5fps_10cls_qdq_int8.onnx", options)
+    model = stored_logits(MODELS / "mcunet5fps_10cls_qdq_int8.onnx", folder / "mcunet.onnx")
+    compiled = compile_model(model, options)
     write(compiled, folder / "project")
     project = Project.open(folder / "project")
     kind = compiled.program.entries["infer"].inputs[0].type
