@@ -26,6 +26,7 @@ HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O1", "-g", *SANITIZERS)
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 300
 STACK_BYTES = 4096
+PER_FIRMWARE = 700                                        # cases whose code fits the 512 KB of the smallest board
 
 
 @contextmanager
@@ -89,7 +90,14 @@ def parse(cases: Sequence[Case], text: str) -> dict[str, str]:
 
 
 def board_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bool = False) -> dict[str, str]:
-    """str(case) → CRC-32 of the outputs on the emulated board, all cases in one firmware; `whole`: hex of the outputs."""
+    """str(case) → CRC-32 of the outputs on the emulated board, PER_FIRMWARE cases in each firmware; `whole`: hex of the outputs."""
+    found: dict[str, str] = {}
+    for start in range(0, len(cases), PER_FIRMWARE):
+        found |= _firmware_results(cases[start : start + PER_FIRMWARE], board, cache, whole=whole)
+    return found
+
+
+def _firmware_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bool) -> dict[str, str]:
     header = ("#define CASES_HEX\n" if whole else "") + cases_header(cases)
 
     def make(folder: Path) -> dict[str, str]:
