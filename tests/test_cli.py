@@ -223,6 +223,7 @@ def test_bad_options_are_usage_errors(folder: Path) -> None:
         assert f"Invalid value for '{option}': nan is not a finite number." in sentence(*compile_, option, "nan")
     assert "is not in the range" in sentence(*compile_, "--lr", "-1")
     assert "--nesterov has no effect with momentum 0" in sentence(*compile_, "--nesterov")
+    assert "--momentum is that of SGD" in sentence(*compile_, "--optimiser", "adam", "--momentum", 0.9)
     assert "--shape x: expected INPUT=1,3,32,32." in sentence(*compile_, "--shape", "x")
     train = ("train", folder / "out", "--data", folder / "data.npz")
     for option in ("--lr", "--timeout", "--holdout"):

@@ -78,7 +78,8 @@ def model_options(command: Command) -> Command:
         click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
                      show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
         click.option("--master", type=click.Choice(["fp32"]), help="Train fp32 weights behind the int8 ones, at four more bytes each."),
-        click.option("--bias-factor", type=Number(0), default=1.0, show_default=True, help="Multiplies the learning rate of biases."),
+        click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
+                     help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
         click.option("--grad", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
                      help="Gradients of an int8 model; int8 trains without any floating point, for processors that have none."),
@@ -107,6 +108,8 @@ def _options(board: str, **given: Any) -> Options:
 
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
+    if given["optimiser"] == "adam" and given["momentum"]:
+        raise TinytrainError("--momentum is that of SGD; expected none with --optimiser adam, which has its own.", hint="Leave it out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
         adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],

@@ -152,16 +152,3 @@ def array_text(data: Array, per_line: int = 8) -> str:
     flat = data.reshape(-1)
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))
-
-
-def selections(program: Program, isa: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """For reports: node → (kernel refused, why), for each node whose op had a choice."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    tags = set(isa)
-    for graph in program.entries.values():
-        for node in graph.nodes:
-            if node.op.view or len(node.op.kernels) < 2:
-                continue
-            refused = [(kernel.isa or "portable", why) for kernel, why in select(node, tags).refused]
-            found[f"{graph.name}/{node.origin}/{node.op.name}"] = refused
-    return found

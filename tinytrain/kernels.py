@@ -28,6 +28,7 @@ def literal(x: float) -> str:
     mantissa, exponent = text.split("e")
     return f"{mantissa}f" if int(exponent) == 0 else f"{mantissa}e{int(exponent)}f"
 
+
 Step = tuple[Elementwise, list[str], list[TensorType]]    # an epilogue op, and names and types of its further operands
 
 

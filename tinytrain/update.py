@@ -25,7 +25,8 @@ class Optimiser:
     """Stochastic gradient descent or Adam; `learning_rate` is only where the device starts, it can be set at run time.
 
     `accumulate` sums the gradients of that many samples before one update by their mean. With `adam`, momentum is Adam's own.
-    `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases.
+    `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases,
+    and of γ and β: of whatever has one dimension.
     """
 
     learning_rate: float = 0.01
@@ -36,10 +37,6 @@ class Optimiser:
     adam: bool = False
     rounding: Rounding = "stochastic"
     bias_factor: float = 1.0
-
-
-def is_bias(value: Value) -> bool:
-    return len(value.shape) == 1
 
 
 def factor_shape(value: Value) -> tuple[int, ...]:
@@ -79,14 +76,16 @@ class Updater:
 
     def _moved(self, old: Value, grad: Value, name: str) -> Value:
         chosen = self.optimiser
+        mean, summed = 1.0 / chosen.accumulate, grad.role is Role.STATE
         if chosen.adam:
             moments = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
-            grad, *new = self.g.emit_all(Adam(), grad, *moments, self.step, name=f"direction_{name}")
-            self.updates.update(zip(moments, new, strict=True))
+            adam = Adam(scale=mean, clear=summed)
+            direction, *new = self.g.emit_all(adam, grad, *moments, self.step, name=f"direction_{name}")
+            self.updates.update(zip([*moments, *([grad] if summed else [])], new, strict=True))
+            grad, mean, summed = direction, 1.0, False
         sgd = Sgd(
             momentum=0.0 if chosen.adam else chosen.momentum, nesterov=chosen.nesterov and not chosen.adam,
-            weight_decay=chosen.weight_decay, scale=(chosen.bias_factor if is_bias(old) else 1.0) / chosen.accumulate,
-            clear=grad.role is Role.STATE,
+            weight_decay=chosen.weight_decay, scale=mean * (chosen.bias_factor if len(old.shape) == 1 else 1.0), clear=summed,
         )
         rule = sgd if old.type.dtype is F32 else self._integer(sgd, old)
         return self._emit(rule, grad, old, name)

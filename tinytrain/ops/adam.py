@@ -18,46 +18,57 @@ from tinytrain.kernels import literal
 
 @dataclass(frozen=True)
 class Adam(Elementwise):
-    """g, m, v (same shape), t (1, s32: 1 in the first step) -> direction, m', v'."""
+    """g, m, v (same shape), t (1, s32: 1 in the first step) -> direction, m', v' [, 0].
+
+    `scale` multiplies the gradient first (1/N of N accumulated ones); `clear` also gives the zero that the sum starts from again.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    scale: float = 1.0
+    clear: bool = False
 
     name = "adam"
     kernels = (Kernel("elementwise", (F32, F32, F32, S32), macro="elementwise"),)
     args = ("g", "m", "v", "t")
-    results = ("direction", "m_new", "v_new")
+
+    @property
+    def results(self) -> tuple[str, ...]:                 # type: ignore[override]
+        return ("direction", "m_new", "v_new", *(("g_new",) if self.clear else ()))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g, m, v = types[:3]
         if not g.shape == m.shape == v.shape or types[3].numel != 1:
             raise ValueError(f"gradient {g}, moments {m} and {v}, step {types[3]}")
-        return g, g, g
+        return tuple(g for _ in self.results)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        g, m, v, t = arrays
-        real = g.dtype.type
-        gone1, gone2 = (real(1) - np.exp(t.astype(g.dtype) * real(np.log(beta))) for beta in (self.beta1, self.beta2))
+        total, m, v, t = arrays
+        real = total.dtype.type
+        g = total * real(self.scale)
+        gone1, gone2 = (real(1) - np.exp(t.astype(total.dtype) * real(np.log(beta))) for beta in (self.beta1, self.beta2))
         m = real(self.beta1) * m + real(1 - self.beta1) * g
         v = real(self.beta2) * v + real(1 - self.beta2) * g * g
-        return m / gone1 / (np.sqrt(np.abs(v / gone2)) + real(self.epsilon)), m, v
+        return m / gone1 / (np.sqrt(np.abs(v / gone2)) + real(self.epsilon)), m, v, *((np.zeros_like(total),) if self.clear else ())
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, m, v, t = operands
+        g = g if self.scale == 1.0 else f"({g} * {literal(self.scale)})"
         gone1, gone2 = (f"(1.0f - tt_expf((float){t} * {literal(np.log(beta))}))" for beta in (self.beta1, self.beta2))
         m = f"({literal(self.beta1)} * {m} + {literal(1 - self.beta1)} * {g})"
         v = f"({literal(self.beta2)} * {v} + {literal(1 - self.beta2)} * {g} * {g})"
         # the second moment is never below zero; the sign is dropped so that no input gives a NaN
         root = f"tt_sqrtf({v} < 0.0f ? -{v} / {gone2} : {v} / {gone2})"
-        return f"{m} / {gone1} / ({root} + {literal(self.epsilon)})", m, v
+        return f"{m} / {gone1} / ({root} + {literal(self.epsilon)})", m, v, *(("0.0f",) if self.clear else ())
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        return (0, 0), (1, 1), (2, 2)
+        return (0, 3 if self.clear else 0), (1, 1), (2, 2)
 
 
 Adam.examples = (
     Example(Adam(), (*f32((5, 3), (5, 3), (5, 3)), TensorType((1,), S32)), (1, 9)),
+    Example(Adam(scale=0.25, clear=True), (*f32((7,), (7,), (7,)), TensorType((1,), S32)), (1, 9)),
     Example(Adam(0.5, 0.9, 1e-3), (*f32((1,), (1,), (1,)), TensorType((1,), S32)), (1, 2)),
 )
