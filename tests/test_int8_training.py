@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 from test_traces import BOARDS, assert_same_bits, need, trace
@@ -13,8 +14,11 @@ from test_traces import BOARDS, assert_same_bits, need, trace
 from tinytrain import passes, zoo
 from tinytrain.checks import model_gradients
 from tinytrain.compiler import Compiled, Options, compile_model, load_model, write
+from tinytrain.errors import ModelError
 from tinytrain.golden import golden_vectors
+from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array, Role, TensorType, Value
+from tinytrain.oracle import tvm_gradients
 from tinytrain.project import Project
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as QuantiseOptions
@@ -23,6 +27,7 @@ from tinytrain.report.live import Quiet
 from tinytrain.schemes.scheme import resolve
 from tinytrain.train_step import inference, losses, with_loss
 from tinytrain.update import Optimiser, Rounding
+from tinytrain.verification import verify_model
 
 STEPS = 50
 ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest", "residual", "master", "truncate")
@@ -146,3 +151,14 @@ def test_repeated_sample_is_learned(model: Path, tmp_path: Path) -> None:
     with Project.open(tmp_path / "project").session() as session:
         losses = [session.train_step(golden.x[0], golden.target[0]).loss for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_int8_gradients_are_not_verified_against_differences(model: Path) -> None:
+    with pytest.raises(ModelError, match="is an int8 model: rounding has no derivative to compare with"):
+        verify_model(model, Options(), "differences", 4)
+
+
+def test_oracle_says_what_it_cannot_differentiate(model: Path) -> None:
+    pytest.importorskip("tvm", reason="TVM is not installed")
+    answer = tvm_gradients(onnx.load(model), "ce", np.zeros((1, 1, 8, 8)), np.array([1]), {})
+    assert isinstance(answer, Declined) and "TVM cannot differentiate" in answer.why

@@ -48,6 +48,9 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
         raise ModelError(f"{path}: there are no gradients without a loss.", hint="Give --loss ce (or ce-soft, mse, bce).")
     prepared, imported = load_model(path, options)
     forward = inference(passes.run(imported.graph, passes.FORWARD))
+    if any(v.type.quant for node in forward.nodes for v in node.outputs):
+        message = f"{path} is an int8 model: rounding has no derivative to compare with, its gradients pass straight through."
+        raise ModelError(message, hint="Verify the fp32 model that it was made from.")
     wanted = list(resolve(options.scheme, forward).values(forward))
     graph, _, loss = with_loss(forward, losses()[options.loss]())
     rng = np.random.default_rng(seed)
