@@ -36,9 +36,13 @@ def no(why: str, fix: str | None = None) -> Declined:
 
 @dataclass(frozen=True)
 class Want:
-    """An input gradient that somebody asked for; `channels` is the slice of a weight that is updated, None for all."""
+    """An input gradient that somebody asked for; `channels` is the slice of a weight along `axis` that is updated, None for all.
+
+    Axis -1 are the input channels (of a depthwise convolution its channels), axis 0 the output channels.
+    """
 
     channels: tuple[int, int] | None = None
+    axis: int = -1
 
 
 Wanted = tuple["Want | None", ...]
