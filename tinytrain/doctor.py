@@ -82,6 +82,7 @@ PACKAGES = (
     Package("pyocd", "flash", "flashing Cortex-M boards with a debug probe"),
     Package("esptool", "flash", "flashing ESP32 boards"),
     Package("matplotlib", "plot", "plots of learning curves"),
+    Package("distributed", "cluster", "analysis and search on several machines (--cluster)"),
     Package("scikit-learn", "examples", "data of the examples"),
 )
 
