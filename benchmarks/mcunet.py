@@ -44,7 +44,7 @@ def scheme(layers: list[dict[str, Any]]) -> str:
             continue
         lines.append(f'\n[layers."{layer["name"]}"]')
         if channels:
-            lines.append(f"weight = {'true' if channels == layer['in_chw'][0] else [0, channels]}")
+            lines.append("weight = true" if channels == layer["in_chw"][0] else f'weight = "0:{channels}"')
         if layer["update_bias"]:
             lines.append("bias = true")
     return "\n".join(lines) + "\n"

@@ -28,8 +28,9 @@ from tinytrain.ops.loss import Mse
 from tinytrain.ops.shape import Reshape
 from tinytrain.planner import plan_program
 from tinytrain.reference import ReferenceModel
+from tinytrain.schemes.choose import Trained
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program
+from tinytrain.train_step import build_program, program_of
 from tinytrain.update import Optimiser
 
 
@@ -240,8 +241,7 @@ def test_sums_of_gradients_belong_to_their_parameters() -> None:
     x = g.emit(Add(), g.emit(Mul(), x, g.const("sum_w", np.ones(3, np.float32))), g.const("w", np.ones(3, np.float32)))
     forward = g.graph([x])
     params = {v.name: v for v in forward.stored(Role.CONST)}
-    chosen: Any = types.SimpleNamespace(values=lambda graph: dict.fromkeys(params.values(), Want()))
-    program = build_program(forward, "mse", chosen, Optimiser(0.1, accumulate=2))
+    program = program_of(forward, dict.fromkeys(params.values(), Trained(Want())), "mse", Optimiser(0.1, accumulate=2))
     model = ReferenceModel(program)
     for _ in range(2):
         model.train_step(np.array([1, 2, 3], np.float32), np.zeros(3, np.float32))
@@ -258,6 +258,5 @@ def test_loss_that_does_not_depend_on_a_parameter() -> None:
     x = g.input("x", (3,))
     unread = g.const("w", np.ones(3, np.float32))
     forward = g.graph([x])
-    chosen: Any = types.SimpleNamespace(values=lambda graph: {unread: Want()})
     with pytest.raises(ModelError, match="the loss does not depend on w"):
-        build_program(forward, "mse", chosen, Optimiser())
+        program_of(forward, {unread: Trained(Want())}, "mse", Optimiser())

@@ -68,7 +68,8 @@ def model_options(command: Command) -> Command:
     for option in reversed((
         click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), default="ce", show_default=True,
                      help="Loss of training; none compiles for inference only."),
-        click.option("--scheme", default="full", show_default=True, help="What is trained: full, last:K, bias, none, or a scheme.toml."),
+        click.option("--scheme", default="full", show_default=True,
+                     help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml."),
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
         click.option("--optimiser", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
@@ -186,6 +187,8 @@ def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> 
 @click.option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
+@click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
 @TIMEOUT
 def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:

@@ -25,6 +25,7 @@ from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import ProgramPlan, plan_program
+from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, resolve
 from tinytrain.select import select
 from tinytrain.train_step import build_program
@@ -46,7 +47,7 @@ class Options:
 
     board: str = "host"
     loss: str | None = "ce"
-    scheme: str = "full"
+    scheme: str | Scheme = "full"
     optimiser: Optimiser = field(default_factory=Optimiser)
     fold_batchnorm: bool = True
     dropout: bool = False
@@ -80,20 +81,28 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     return prepared, import_model(prepared, dropout=options.dropout)
 
 
-def compile_model(path: Path, options: Options) -> Compiled:
-    """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
-    board = load_board(options.board)
+def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Graph]:
+    """A model and its forward graph, which all schemes start from. Raises ModelError."""
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    if options.int8_input:
-        forward = _int8_input(forward, path)
-    scheme = resolve(options.scheme, forward)
-    program = build_program(forward, options.loss, scheme, options.optimiser)
+    return prepared, imported, _int8_input(forward, path) if options.int8_input else forward
+
+
+def lowered(program: Program, options: Options) -> Program:
+    """A training program as it will run: through all passes."""
     steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.integer:
         program = lower_integer(program)
-    program = program.map(lambda graph: passes.run(graph, passes.KERNELS))
+    return program.map(lambda graph: passes.run(graph, passes.KERNELS))
+
+
+def compile_model(path: Path, options: Options) -> Compiled:
+    """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
+    board = load_board(options.board)
+    prepared, imported, forward = load_forward(path, options)
+    scheme = resolve(options.scheme, forward)
+    program = lowered(build_program(forward, options.loss, scheme, options.optimiser), options)
     plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
@@ -200,7 +209,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "board": compiled.board.name,
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
-        "scheme": {name: {k: want.channels or True for k, want in kinds.items()} for name, kinds in compiled.scheme.layers.items()},
+        "scheme": compiled.scheme.plain(),
         "optimiser": asdict(compiled.options.optimiser),
         "gradients": "int8" if compiled.options.integer else "fp32",
         "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
@@ -232,8 +241,7 @@ def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[
 
 def scheme_of(path: Path, options: Options) -> Scheme:
     """The scheme that the options name, for this model. Raises ModelError or SchemeError."""
-    _, imported = load_model(path, options)
-    graph = passes.run(imported.graph, passes.FORWARD)
+    _, _, graph = load_forward(path, options)
     scheme = resolve(options.scheme, graph)
-    scheme.values(graph)
+    choose(scheme, graph)
     return scheme

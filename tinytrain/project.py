@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytrain.board import Board, load_board
 from tinytrain.errors import OutputError
+from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -43,6 +44,15 @@ class Project:
     @cached_property
     def board(self) -> Board:
         return load_board(str(self.manifest["board"]))
+
+    @cached_property
+    def initializers(self) -> dict[str, Array]:
+        """The weights that the model was compiled with, in ONNX layout, by name."""
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(self.folder / "model.onnx")
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
     @cached_property
     def _elf(self) -> Path:

@@ -28,7 +28,10 @@ STATE = "state/"                                          # prefix of optimiser 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given."""
+    """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given.
+
+    Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    """
 
     epochs: int = 1
     learning_rate: float | None = None
@@ -37,11 +40,16 @@ class Plan:
     limit: int | None = None
     holdout: float = 0.1
     timeout: float = 60.0
+    skip_below: float = 0.0
+    scheme: int = 0
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none."""
+    """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none.
+
+    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing.
+    """
 
     epoch: int
     loss: float
@@ -49,6 +57,7 @@ class Epoch:
     validation_loss: float | None
     steps: int
     seconds: float
+    skipped: int = 0
 
 
 def train_project(project: Project, data: Path, validation: Path | None, plan: Plan, progress: Progress) -> list[Epoch]:
@@ -73,7 +82,9 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
         history = _resume(project, session) if plan.resume else []
         if plan.learning_rate is not None:
             session.set_lr(plan.learning_rate)
+        session.set_skip_below(plan.skip_below)
         for number in range(len(history) + 1, plan.epochs + 1):
+            session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             history.append(train_epoch(session, samples, held, number, plan.seed, progress, accumulate))
             _checkpoint(project, session, history, plan)
             progress.say(epoch_text(history[-1], plan.epochs))
@@ -94,6 +105,7 @@ def train_epoch(
     began = time.monotonic()
     order = np.random.default_rng((seed, number)).permutation(len(samples))
     order = order[: len(order) - len(order) % accumulate]
+    skipped = session.counters().skipped
     progress.start(f"epoch {number}", len(order))
     total = 0.0
     for done, i in enumerate(order, start=1):
@@ -103,7 +115,8 @@ def train_epoch(
             message = f"The loss is not finite after {done} samples of epoch {number}; what was learned in this epoch is dropped."
             raise DeviceError(message, hint="Train with a lower learning rate (--lr).")
     accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
-    return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began)
+    skipped = session.counters().skipped - skipped
+    return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began, skipped)
 
 
 def evaluate(session: Session, samples: Dataset, progress: Progress) -> tuple[float | None, float | None]:
@@ -176,7 +189,8 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
 def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
     """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
     read = session.get_params()
-    learned = {p["name"]: _source(p).to_onnx(read.pop(p["name"])) for p in project.manifest["parameters"]}
+    before = project.initializers
+    learned = {p["name"]: _source(p).to_onnx(read.pop(p["name"]), before[p["name"]]) for p in project.manifest["parameters"]}
     return learned, read
 
 
@@ -200,7 +214,8 @@ def restore(project: Project, session: Session) -> None:
 def epoch_text(epoch: Epoch, epochs: int) -> str:
     """One line for people."""
     accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
-    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s"
+    skipped = f", {epoch.skipped:,} skipped" if epoch.skipped else ""
+    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{skipped}"
 
 
 def export_learned(project: Project, session: Session) -> Path:
@@ -249,8 +264,13 @@ def _layout(port: dict[str, Any]) -> Layout:
 
 
 def _source(parameter: dict[str, Any]) -> Source:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parameter["source"].items()}
+    fields: dict[str, Any] = {key: _tuples(value) for key, value in parameter["source"].items()}
     return Source(**fields)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _npz(arrays: dict[str, Array]) -> bytes:

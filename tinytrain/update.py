@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a gradient to the update of a parameter: the optimiser, what it keeps, and slices of channels."""
+"""From a gradient to the update of a parameter: the optimiser, and what it keeps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import Rounding, SgdInt
-from tinytrain.ops.shape import channels_of, with_channels
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 
@@ -67,14 +65,9 @@ class Updater:
         self.updates[count] = self.g.emit(Advance(), count)
         return self.updates[count]
 
-    def add(self, value: Value, grad: Value, want: Want) -> None:
-        """Update a parameter, or a slice of its channels; a summed gradient (a STATE) starts from zero again."""
-        self.g.origin = value.name
-        old = channels_of(self.g, value, want)
-        new = self._moved(old, grad, value.name)
-        self.updates[value] = with_channels(self.g, value, want, new) if want.channels else new
-
-    def _moved(self, old: Value, grad: Value, name: str) -> Value:
+    def add(self, old: Value, grad: Value, rate: float) -> None:
+        """Update a parameter; `rate` multiplies its learning rate. A summed gradient (a STATE) starts from zero again."""
+        self.g.origin = name = old.name
         chosen = self.optimiser
         mean, summed = 1.0 / chosen.accumulate, grad.role is Role.STATE
         if chosen.adam:
@@ -83,12 +76,13 @@ class Updater:
             direction, *new = self.g.emit_all(adam, grad, *moments, self.step, name=f"direction_{name}")
             self.updates.update(zip([*moments, *([grad] if summed else [])], new, strict=True))
             grad, mean, summed = direction, 1.0, False
+        factor = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         sgd = Sgd(
             momentum=0.0 if chosen.adam else chosen.momentum, nesterov=chosen.nesterov and not chosen.adam,
-            weight_decay=chosen.weight_decay, scale=mean * (chosen.bias_factor if len(old.shape) == 1 else 1.0), clear=summed,
+            weight_decay=chosen.weight_decay * factor, scale=mean * factor, clear=summed,
         )
         rule = sgd if old.type.dtype is F32 else self._integer(sgd, old)
-        return self._emit(rule, grad, old, name)
+        self.updates[old] = self._emit(rule, grad, old, name)
 
     def _integer(self, sgd: Sgd, old: Value) -> SgdInt:
         """The same rule for stored integers; each weight draws its own random numbers."""

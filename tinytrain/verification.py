@@ -15,6 +15,7 @@ from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import S32, Array, Value
+from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import resolve
 from tinytrain.train_step import inference, losses, with_loss
 
@@ -51,7 +52,8 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
     if any(v.type.quant for node in forward.nodes for v in node.outputs):
         message = f"{path} is an int8 model: rounding has no derivative to compare with, its gradients pass straight through."
         raise ModelError(message, hint="Verify the fp32 model that it was made from.")
-    wanted = list(resolve(options.scheme, forward).values(forward))
+    forward, trained = choose(resolve(options.scheme, forward), forward)
+    wanted = list(trained)
     graph, _, loss = with_loss(forward, losses()[options.loss]())
     rng = np.random.default_rng(seed)
     sample, target = _inputs(rng, graph)

@@ -46,6 +46,7 @@ class Want:
 
 
 Wanted = tuple["Want | None", ...]
+Tie = tuple[tuple[int, int], ...]                         # (operand, axis) of each; operand ~i is output i
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,17 @@ class Op:
         """Emit what computes the fp32 outputs without floats; fp32 inputs come as integers (tinytrain/integer.py)."""
         return no(f"{self.name} has no integer form")
 
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        """Axes that count the same channels: the same permutation of all axes of a tie leaves every sum the same but for its order.
+
+        An axis longer than the others of its tie counts the channels again and again. Axes in no tie keep their order.
+        """
+        return ()
+
+    def reads_pieces(self, operand: int, pieces: Op) -> Op | Declined:
+        """The same op with the inputs of `pieces` (a Concat) in place of the operand that it joins them to."""
+        return no(f"{self.name} reads operand {operand} as one array")
+
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=sum(t.numel for t in self.infer(*types)))
 
@@ -210,6 +222,11 @@ class Elementwise(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return tuple(types[0] for _ in self.results)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        channels = types[0].shape[-1:]
+        operands = [i for i, kind in enumerate(types) if kind.shape in (types[0].shape, channels)]
+        return (tuple((i, -1) for i in (*operands, *(~o for o in range(len(self.results))))),) if channels else ()
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,9 @@ Feature maps are H, W, C and weights K, R, S, C (out, rows, columns, in); the ba
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -86,8 +88,9 @@ class Role(Enum):
 class Source:
     """The ONNX initializer a PARAM or CONST came from and how it was laid out anew.
 
-    `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape; `to_onnx` inverts it. Integers are stored in ONNX
-    with `offset` added (uint8, or a zero point); where `scale` is given (one, or one per element of a bias), ONNX stores their reals.
+    `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape, or to `whole` where the value has only some indices of an
+    axis, or has them in another order: `take` lists them, axis by axis. `to_onnx` inverts it. Integers are stored in ONNX with `offset`
+    added (uint8, or a zero point); where `scale` is given (one, or one per element of a bias), ONNX stores their reals.
     """
 
     initializer: str
@@ -96,15 +99,30 @@ class Source:
     perm: tuple[int, ...]
     offset: int = 0
     scale: tuple[float, ...] = ()
+    whole: tuple[int, ...] = ()
+    take: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def taking(self, axis: int, indices: Sequence[int], shape: tuple[int, ...]) -> Source:
+        """The source of these indices, in this order, along an axis of the value of `shape` whose source this is."""
+        before = dict(self.take)
+        before[axis] = tuple(before[axis][i] for i in indices) if axis in before else tuple(indices)
+        return dataclasses.replace(self, whole=self.whole or shape, take=tuple(sorted(before.items())))
 
     def to_ir(self, array: Array, ir_shape: tuple[int, ...]) -> Array:
-        moved = np.ascontiguousarray(array.reshape(self.shape).transpose(self.perm)).reshape(ir_shape)
-        if self.scale:
-            limit = 2**31 - 1
-            return np.clip(np.rint(moved.astype(np.float64) / self.scale), -limit, limit).astype(np.int32)
-        return (moved.astype(np.int32) - self.offset).astype(np.int8) if self.offset else moved
+        moved = self._moved(array, self.whole or ir_shape)
+        for axis, indices in self.take:
+            moved = moved.take(indices, axis)
+        return np.ascontiguousarray(moved)
 
-    def to_onnx(self, array: Array) -> Array:
+    def to_onnx(self, array: Array, before: Array | None = None) -> Array:
+        """The initializer with what `array` has of it; `before`, in ONNX layout, holds the rest where that is not all."""
+        if self.take:
+            grid = np.ix_(*(dict(self.take).get(axis, range(size)) for axis, size in enumerate(self.whole)))
+            covered = array.size == math.prod(self.whole)
+            assert covered or before is not None, f"{self.initializer}: only {array.shape} of {self.whole} are given"
+            whole = np.empty(self.whole, array.dtype) if before is None else self._moved(before, self.whole).astype(array.dtype)
+            whole[grid] = array.reshape(whole[grid].shape)
+            array = whole
         moved = tuple(self.shape[axis] for axis in self.perm)
         inverse = tuple(int(i) for i in np.argsort(self.perm))
         if self.scale:
@@ -112,6 +130,13 @@ class Source:
         elif self.offset:
             array = array.astype(np.int32) + self.offset
         return np.ascontiguousarray(array.reshape(moved).transpose(inverse)).reshape(self.onnx_shape)
+
+    def _moved(self, array: Array, shape: tuple[int, ...]) -> Array:
+        moved = np.ascontiguousarray(array.reshape(self.shape).transpose(self.perm)).reshape(shape)
+        if self.scale:
+            limit = 2**31 - 1
+            return np.clip(np.rint(moved.astype(np.float64) / self.scale), -limit, limit).astype(np.int32)
+        return (moved.astype(np.int32) - self.offset).astype(np.int8) if self.offset else moved
 
 
 @dataclass(frozen=True, eq=False)

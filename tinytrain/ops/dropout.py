@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Elementwise, Example, Kernel, Wanted, f32
+from tinytrain.ir.op import Elementwise, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.random import random_u32
@@ -41,6 +41,9 @@ class Dropout(Elementwise):
         if counter != TensorType((1,), S32):
             raise ValueError(f"counter {counter}: s32[1] is expected")
         return (x,)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return ()                                         # each element has random numbers of its own
 
     def _threshold(self) -> int:
         """Random words below it are dropped."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from tinytrain.integer import IntegerBuilder, Operand, Scaled, sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.conv import Pad
@@ -270,6 +270,9 @@ class GlobalAveragePool(Fusable):
         x = types[0]
         taps = x.numel // x.shape[-1]
         return (_average_type(x.shape[-1:], x, self.zero_point, taps, taps),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return (((0, -1), (~0, -1)),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         rows = arrays[0].reshape(-1, arrays[0].shape[-1])

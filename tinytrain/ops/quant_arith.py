@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytrain.integer import IntegerBuilder, Operand, Scaled
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Wanted, is_row_operand, no
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Tie, Wanted, is_row_operand, no
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
 from tinytrain.kernels import literal
 from tinytrain.ops.activation import sigmoid
@@ -255,6 +255,9 @@ class Lookup(Stored):
 
     def smooth(self, *arrays: Array) -> tuple[Array, ...]:
         return self.real(self._functions()[0](self._reals(arrays[0])) / self.scale)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return super().ties(types[0])                     # the table has no channels
 
     def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
         return ("int8_t *", pointer) if operand == 1 else super().load(operand, pointer, i, c, types)

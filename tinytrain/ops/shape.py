@@ -15,7 +15,7 @@ import numpy as np
 
 from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Want, Wanted, f32, no
+from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 
 _COPIES = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
@@ -45,6 +45,10 @@ class Reshape(Op):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (arrays[0].reshape(self.shape),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        before, after = types[0].shape[-1:], self.shape[-1:]
+        return (((0, -1), (~0, -1)),) if before and after and (before[0] % after[0] == 0 or after[0] % before[0] == 0) else ()
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -128,6 +132,10 @@ class Concat(Op):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.concatenate(arrays, self.axis),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        rank = len(types[0].shape)
+        return () if self.axis == rank - 1 else (tuple((i, -1) for i in (*range(self.count), ~0)),)
 
     def rows(self, x: TensorType) -> int:
         """Runs that an input consists of: whatever lies before the axis."""
@@ -293,13 +301,3 @@ def channels_of(g: Builder, value: Value, want: Want) -> Value:
     if want.channels is None:
         return value
     return g.emit(Slice(len(value.shape) - 1, *want.channels), value, name=f"{value.name}_part")
-
-
-def with_channels(g: Builder, value: Value, want: Want, part: Value) -> Value:
-    """A value with its wanted channels (last axis) replaced by `part`."""
-    assert want.channels is not None
-    (start, stop), end = want.channels, value.shape[-1]
-    pieces = [channels_of(g, value, Want((0, start)))] if start else []
-    pieces.append(part)
-    pieces += [channels_of(g, value, Want((stop, end)))] if stop < end else []
-    return g.emit(Concat(len(value.shape) - 1, len(pieces)), *pieces, name=f"{value.name}_new") if len(pieces) > 1 else part

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytrain.ir.op import Fusable
-from tinytrain.ir.types import Array
+from tinytrain.ir.op import Fusable, Tie
+from tinytrain.ir.types import Array, TensorType
 from tinytrain.ops.conv import Pad, out_size
 
 
@@ -56,6 +56,9 @@ class Pool(Fusable):
 
     def dilations(self) -> tuple[int, int]:
         return (1, 1)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return (((0, -1), (~0, -1)),)
 
     def windows(self, x: tuple[int, ...]) -> tuple[Window, Window]:
         """The windows along H and W of a map of shape x; raises ValueError where they do not fit."""

@@ -3,27 +3,56 @@
 
     preset = "last:2"              # where the file came from; not read back
 
-    [layers."fc2"]                 # the name of the ONNX node
-    weight = true                  # or [0, 12]: only what belongs to input channels 0 to 11
-    bias = true
+    [layers."conv7"]               # the name of the ONNX node
+    weight = true                  # all; or of its input channels: 0.25 = the most important quarter, "0:12" = 0 to 11, [3, 7] = these
+                                   # or of its output channels: { out = 0.25 }, { out = "0:12" }, { out = [3, 7] }
+    bias = true                    # likewise gamma and beta
+    rate = 0.5                     # multiplies the learning rate of this layer
 """
 
 from __future__ import annotations
 
-import difflib
+import json
+import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Want
 from tinytrain.ir.types import Role, Value
 
-PRESETS = "full, last:K, bias or none"
+PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm or none"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
+RATE = "rate"
+
+
+@dataclass(frozen=True)
+class Select:
+    """What of a parameter is updated: all; the most important `fraction` of its channels; or the `channels` given, in ascending order.
+
+    `side` says which channels of a weight: those that it reads ("in") or those that it makes ("out").
+    """
+
+    fraction: float = 1.0
+    channels: tuple[int, ...] = ()
+    side: Literal["in", "out"] = "in"
+
+    @property
+    def whole(self) -> bool:
+        return self.fraction == 1.0 and not self.channels
+
+    def plain(self) -> Any:
+        """As it stands in a file: true, a fraction, "first:end" or a list; output channels as a table {"out": ...}."""
+        if self.whole:
+            return True
+        part: Any = self.fraction
+        if self.channels:
+            first, end = self.channels[0], self.channels[-1] + 1
+            part = f"{first}:{end}" if end - first == len(self.channels) else list(self.channels)
+        return {"out": part} if self.side == "out" else part
 
 
 @dataclass(frozen=True)
@@ -36,44 +65,28 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Layer name -> what is updated of it: kind of parameter (`weight`, `bias`, `gamma`, `beta`) -> all, or a slice of channels."""
+    """Layer name -> what is updated of each kind of parameter: `weight`, `bias`, `gamma`, `beta`. `rates` multiply the learning rate."""
 
-    layers: Mapping[str, Mapping[str, Want]]
+    layers: Mapping[str, Mapping[str, Select]]
     preset: str = ""
-
-    def values(self, graph: Graph) -> dict[Value, Want]:
-        """The updated values, in the order of the layers. Raises SchemeError where the scheme does not fit the graph."""
-        known = {layer.name: layer for layer in layers(graph)}
-        chosen: dict[Value, Want] = {}
-        for name, kinds in self.layers.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(known)[-3:]
-                message = f"The scheme updates layer {name!r}, which {graph.name} does not have."
-                raise SchemeError(message, hint=f"Nearest names: {', '.join(near)}.")
-            for kind, want in kinds.items():
-                if kind not in known[name].parameters:
-                    has = ", ".join(known[name].parameters)
-                    raise SchemeError(f"The scheme updates {kind!r} of layer {name!r}, which has {has}.", hint="Take it out of the scheme.")
-                value = known[name].parameters[kind]
-                if want.channels and (kind != "weight" or not 0 <= want.channels[0] < want.channels[1] <= value.shape[-1]):
-                    part = f"channels {list(want.channels)} of {kind!r} of layer {name!r}"
-                    message = f"The scheme updates {part}, which has {value.shape[-1]}."
-                    raise SchemeError(message, hint="A slice of a weight is [first, end) of its input channels.")
-                chosen[value] = want
-        return chosen
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def to_toml(self) -> str:
-        lines = ["# tinytrain update scheme: true = trained on the device, [0, 12] = only the weights of input channels 0 to 11"]
+        lines = ['# tinytrain update scheme: true = trained on the device; 0.25, "0:12", [3, 7] or { out = ... } = only these channels']
         if self.preset:
             lines.append(f'preset = "{self.preset}"')
-        for name, kinds in self.layers.items():
-            quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-            lines += ["", f'[layers."{quoted}"]', *(f"{kind} = {_toml(want)}" for kind, want in kinds.items())]
+        for name, kinds in self.plain().items():
+            lines += ["", f"[layers.{json.dumps(name, ensure_ascii=False)}]", *(f"{kind} = {_toml(part)}" for kind, part in kinds.items())]
         return "\n".join(lines) + "\n"
 
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """Layer name -> lines of its table in a file."""
+        rates = {name: {RATE: rate} for name, rate in self.rates.items() if name in self.layers}
+        return {name: {**{k: s.plain() for k, s in kinds.items()}, **rates.get(name, {})} for name, kinds in self.layers.items()}
 
-def _toml(want: Want) -> str:
-    return str(list(want.channels)) if want.channels else "true"
+
+def _toml(part: Any) -> str:
+    return f"{{ out = {json.dumps(part['out'])} }}" if isinstance(part, dict) else json.dumps(part)
 
 
 def layers(graph: Graph) -> list[Layer]:
@@ -97,20 +110,30 @@ def layers(graph: Graph) -> list[Layer]:
 
 
 def preset(text: str, graph: Graph) -> Scheme:
-    """`full`, `last:K` (the last K layers), `bias`, `none`. Raises SchemeError for anything else."""
+    """A scheme by its name. Raises SchemeError for anything else.
+
+    `full`; `last:K`, all of the last K layers; `head`, the last one; `bias`, all shifts (arXiv 2007.11622); `bias-last:K`, those of the
+    last K layers (arXiv 2206.15472); `batchnorm`, γ and β alone (arXiv 2003.00152); `none`.
+    """
     all_layers = layers(graph)
-    if text == "none":
-        return Scheme({}, text)
-    if text == "full":
-        chosen, kinds = all_layers, None
-    elif text == "bias":
-        chosen, kinds = all_layers, {"bias", "beta"}
-    elif text.startswith("last:") and text[5:].isdecimal() and int(text[5:]) > 0:
-        chosen, kinds = all_layers[-int(text[5:]):], None
+    name, _, count = text.partition(":")
+    last = int(count) if count.isdecimal() else 0
+    plain = {
+        "none": ([], None), "full": (all_layers, None), "head": (all_layers[-1:], None), "bias": (all_layers, {"bias", "beta"}),
+        "batchnorm": ([layer for layer in all_layers if "gamma" in layer.parameters], None),
+    }
+    counted = {"last": None, "bias-last": {"bias", "beta"}}
+    if text in plain:
+        chosen, kinds = plain[text]
+    elif name in counted and last:
+        chosen, kinds = all_layers[-last:], counted[name]
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
-    updates = {layer.name: {k: Want() for k in layer.parameters if kinds is None or k in kinds} for layer in chosen}
-    return Scheme({name: kinds for name, kinds in updates.items() if kinds}, text)
+    if text == "batchnorm" and not chosen:
+        message = f"{graph.name} has no batch norm left to train: they are folded into the weights before them."
+        raise SchemeError(message, hint="Give --keep-batchnorm, if the model has any.")
+    updates = {layer.name: {k: Select() for k in layer.parameters if kinds is None or k in kinds} for layer in chosen}
+    return Scheme({name: selected for name, selected in updates.items() if selected}, text)
 
 
 def load(path: Path) -> Scheme:
@@ -128,18 +151,52 @@ def load(path: Path) -> Scheme:
     tables = data.get("layers", {})
     if not isinstance(tables, dict) or set(data) - {"layers", "preset"}:
         raise SchemeError(f'{path}: has {", ".join(data)}; expected tables like [layers."fc1"].', hint=WRITE_ONE)
-    chosen: dict[str, dict[str, Want]] = {}
+    chosen: dict[str, dict[str, Select]] = {}
+    rates: dict[str, float] = {}
     for name, table in tables.items():
-        if not isinstance(table, dict) or not all(isinstance(flag, bool) or _is_slice(flag) for flag in table.values()):
-            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true` or `weight = [0, 12]`.", hint=WRITE_ONE)
-        chosen[name] = {kind: Want(None if flag is True else (flag[0], flag[1])) for kind, flag in table.items() if flag}
-    return Scheme(chosen, str(data.get("preset", "")))
+        if not isinstance(table, dict):
+            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true`.", hint=WRITE_ONE)
+        if RATE in table:
+            rates[name] = _rate(path, name, table.pop(RATE))
+        read = {kind: _select(path, name, kind, value) for kind, value in table.items()}
+        chosen[name] = {kind: selected for kind, selected in read.items() if selected}
+    return Scheme(chosen, str(data.get("preset", "")), rates)
 
 
-def _is_slice(flag: object) -> bool:
-    return isinstance(flag, list) and len(flag) == 2 and all(type(n) is int for n in flag)
+def _rate(path: Path, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise SchemeError(f"{path}: layer {name!r} has the rate {value!r}; expected a number of 0 or more.", hint="1 changes nothing.")
+    return float(value)
 
 
-def resolve(text: str, graph: Graph) -> Scheme:
-    """A preset by name, or a scheme file by path."""
-    return load(Path(text)) if text.endswith(".toml") else preset(text, graph)
+def _select(path: Path, name: str, kind: str, value: Any) -> Select | None:
+    """What a line of a file says; None where it is false."""
+    side: Literal["in", "out"] = "in"
+    given = value
+    if isinstance(value, dict) and len(value) == 1 and set(value) <= {"in", "out"}:
+        side = "out" if "out" in value else "in"
+        value = next(iter(value.values()))
+    where = f"{path}: layer {name!r} updates {json.dumps(given)} of its {kind}"
+    if isinstance(value, bool):
+        return Select() if value else None
+    if isinstance(value, (int, float)):
+        if not 0 < value <= 1:
+            raise SchemeError(f"{where}; expected a fraction above 0 and not above 1.", hint="Channels are given as a list: [0, 3].")
+        return Select(float(value), side=side)
+    if isinstance(value, str):
+        first, _, end = value.partition(":")
+        if first.isdecimal() and end.isdecimal() and int(first) < int(end):
+            return Select(channels=tuple(range(int(first), int(end))), side=side)
+    if isinstance(value, list) and value and all(type(n) is int and n >= 0 for n in value):
+        if twice := next((n for n in value if value.count(n) > 1), None):
+            raise SchemeError(f"{where}; channel {twice} is there twice.", hint="Name each channel once.")
+        return Select(channels=tuple(sorted(value)), side=side)
+    message = f'{where}; expected `weight = true`, a fraction as 0.25, a range as "0:12", a list as [3, 7], or one as {{ out = ... }}.'
+    raise SchemeError(message, hint=WRITE_ONE)
+
+
+def resolve(scheme: str | Scheme, graph: Graph) -> Scheme:
+    """A preset by name, or a scheme file by path; a scheme as it is."""
+    if isinstance(scheme, Scheme):
+        return scheme
+    return load(Path(scheme)) if scheme.endswith(".toml") else preset(scheme, graph)
