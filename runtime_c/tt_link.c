@@ -45,6 +45,7 @@ static void hello(const tt_model *m)
     put_u32(m->param_count);
     put_u32(m->train_step != 0);
     put_u32(m->payload_bytes);
+    put_u32(m->schemes);
     tt_frame_put(m->hash, 32);
     put_text(m->name);
     put_text(m->board);
@@ -82,15 +83,18 @@ static tt_status write_param(const tt_model *m, const tt_request *r, const unsig
     return TT_OK;
 }
 
-static tt_status set_lr(const tt_model *m, const unsigned char *payload, uint32_t bytes)
+static tt_status set(const tt_model *m, uint8_t command, const unsigned char *payload, uint32_t bytes)
 {
-    if (!m->set_lr) {
+    if (!m->train_step) {
         return TT_ERROR_COMMAND;
     }
-    if (bytes != sizeof(float)) {
+    if (bytes != 4) {
         return TT_ERROR_LENGTH;
     }
-    m->set_lr(*(const float *)(const void *)payload);
+    if (command == TT_SET_SCHEME) {
+        return m->set_scheme(*(const uint32_t *)(const void *)payload);
+    }
+    (command == TT_SET_LR ? m->set_lr : m->set_skip_below)(*(const float *)(const void *)payload);
     return TT_OK;
 }
 
@@ -154,7 +158,9 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         answer(r->seq, write_param(m, r, payload, bytes));
         return;
     case TT_SET_LR:
-        answer(r->seq, set_lr(m, payload, bytes));
+    case TT_SET_SCHEME:
+    case TT_SET_SKIP_BELOW:
+        answer(r->seq, set(m, r->command, payload, bytes));
         return;
     case TT_COUNTERS:
         answer(r->seq, TT_OK);
@@ -162,6 +168,7 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         put_u32(state.calls);
         put_u32(tt_stack_used());
         put_u32(tt_stack_bytes());
+        put_u32(*m->skipped);
         return;
     case TT_RESET:
         answer(r->seq, m->init());

@@ -5,7 +5,7 @@
 
 #include "tt_types.h"
 
-#define TT_LINK_VERSION 1
+#define TT_LINK_VERSION 2
 
 /* Commands; only append. */
 enum {
@@ -18,7 +18,9 @@ enum {
     TT_WRITE_PARAM = 7,
     TT_SET_LR = 8,
     TT_COUNTERS = 9,
-    TT_RESET = 10
+    TT_RESET = 10,
+    TT_SET_SCHEME = 11,
+    TT_SET_SKIP_BELOW = 12
 };
 
 /* Header of a request; the fields of a response are its first four bytes. Little-endian, as all targets are. */
@@ -39,6 +41,8 @@ typedef struct {
     uint32_t output_bytes;
     uint32_t arena_bytes;
     uint32_t ctx_bytes;
+    uint32_t schemes;
+    const uint32_t *skipped; /* training samples that were left out so far */
     uint32_t param_count;
     uint32_t payload_bytes; /* room behind the header of a request */
     const tt_param *params;
@@ -50,6 +54,8 @@ typedef struct {
     tt_status (*evaluate)(const void *x, const void *target, float *loss, float *y);
     tt_status (*train_step)(const void *x, const void *target, float *loss);
     void (*set_lr)(float lr);
+    void (*set_skip_below)(float loss);
+    tt_status (*set_scheme)(uint32_t scheme);
 } tt_model;
 
 /* Answers requests until the other side has gone; on a board, for ever. */

@@ -47,7 +47,7 @@ class Library:
 
 
 class _Context(ctypes.Structure):
-    _fields_ = (("arena", ctypes.c_void_p), ("count", ctypes.c_uint32))
+    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("count", "scheme", "skip_below", "skipped")))
 
 
 class Instance:

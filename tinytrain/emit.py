@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tinytrain.ir.graph import Node, Program
+from tinytrain.ir.graph import Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
 from tinytrain.kernels import KernelCall, environment, render
 from tinytrain.planner import Plan, ProgramPlan
+from tinytrain.planner.updates import contents
 from tinytrain.select import select
 from tinytrain.update import LEARNING_RATE
 
@@ -41,6 +42,16 @@ class CParam:
     initial: str
 
 
+@dataclass(frozen=True)
+class CScheme:
+    """How one scheme trains: calls up to the loss, where that stands, calls behind it, and calls that apply summed gradients."""
+
+    forward: list[str]
+    loss: str
+    backward: list[str]
+    apply: list[str]
+
+
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board."""
 
@@ -62,7 +73,8 @@ class Emitter:
         context: dict[str, Any] = {
             "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "accumulate": self.program.accumulate, "entries": entries,
-            "params": list(params.values()),
+            "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
+            "schemes": [self._scheme(train, entries) for train in self.program.trains],
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             **self._interface(),
         }
@@ -75,14 +87,14 @@ class Emitter:
     def _interface(self) -> dict[str, Any]:
         """Types and sizes of the entry points' arguments."""
         infer = self.program.entries["infer"]
-        train = self.program.entries.get("train")
-        target = train.inputs[1] if train else None
+        evaluate = self.plan.entries.get("evaluate")
+        target = evaluate.graph.inputs[1] if evaluate else None
         labels = target is not None and target.type.dtype is S32
         return {
             "x": infer.inputs[0], "y": infer.outputs[0], "target": target,
             "classes": infer.outputs[0].type.numel if labels else 0,
             "y_at": {key: self._at(plan, plan.graph.outputs[-1]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
-            "loss_at": {key: self._at(plan, plan.graph.outputs[0]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
+            "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if evaluate else "",
         }
 
     def _entry(self, plan: Plan) -> list[str]:
@@ -93,6 +105,14 @@ class Emitter:
             for old, new in plan.copies
         ]
         return lines
+
+    def _scheme(self, train: str, entries: dict[str, list[str]]) -> CScheme:
+        """Nothing stored is written before the loss is known: the planner sees to that, and its checker too."""
+        plan, lines = self.plan.entries[train], entries[train]
+        seen = contents(plan.graph)[plan.graph.outputs[0]]
+        last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
+        known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
+        return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
 
     def _call(self, plan: Plan, node: Node) -> str:
         kernel = select(node, self.isa).kernel

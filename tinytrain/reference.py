@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.graph import Graph, Node, Program, apply_of
 from tinytrain.ir.types import F32, Array, Role, Value
 
 
@@ -94,8 +94,8 @@ class ReferenceModel:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the values that the program was compiled with."""
-        self.steps = 0
+        """Back to the values that the program was compiled with, to its first scheme, and to no threshold."""
+        self.count, self.scheme, self.skip_below, self.skipped = 0, 0, 0.0, 0
         for v in self.program.stored(Role.PARAM, Role.STATE):
             assert v.data is not None, f"{v!r} is stored but has no data"
             self.state[v] = cast(v, v.data, self.dtype)
@@ -110,13 +110,27 @@ class ReferenceModel:
         return float(loss[0]), output
 
     def train_step(self, x: Array, target: Array) -> float:
-        """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum."""
-        result = self._run("train", x, target)
+        """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum.
+
+        A loss of magnitude below `skip_below` changes nothing but the number `skipped`.
+        """
+        train = self.program.trains[self.scheme]
+        result = self._run(train, x, target)
+        loss = result.outputs[0][0]
+        if abs(loss) < np.float32(self.skip_below):
+            self.skipped += 1
+            return float(loss)
         self.state.update(result.updates)
-        self.steps += 1
-        if "apply" in self.program.entries and self.steps % self.program.accumulate == 0:
-            self.state.update(self._run("apply").updates)
-        return float(result.outputs[0][0])
+        self.count += 1
+        if apply_of(train) in self.program.entries and self.count >= self.program.accumulate:
+            self.state.update(self._run(apply_of(train)).updates)
+            self.count = 0
+        return float(loss)
+
+    def set_scheme(self, scheme: int) -> None:
+        """What the next steps train; sums that are not yet applied are dropped."""
+        self.scheme, self.count = scheme, 0
+        self.state.update({v: np.zeros_like(self.state[v]) for v in self.program.sums()})
 
     def set_lr(self, learning_rate: float) -> None:
         self._named("learning_rate")[...] = learning_rate

@@ -35,6 +35,9 @@ tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes)
     }
     ctx->arena = arena;
     ctx->count = 0;
+    ctx->scheme = 0;
+    ctx->skip_below = 0.0f;
+    ctx->skipped = 0;
     for (int32_t i = 0; i < INPUTS * OUTPUTS; ++i) {
         weights(ctx)[i] = 0.125f * (float)i;
     }
@@ -45,6 +48,20 @@ tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes)
 void fake_set_lr(fake_ctx *ctx, float lr)
 {
     *(float *)(void *)(ctx->arena + LR_OFFSET) = lr;
+}
+
+void fake_set_skip_below(fake_ctx *ctx, float loss)
+{
+    ctx->skip_below = loss;
+}
+
+tt_status fake_set_scheme(fake_ctx *ctx, uint32_t scheme)
+{
+    if (scheme >= FAKE_SCHEMES) {
+        return TT_ERROR_ARGUMENT;
+    }
+    ctx->scheme = scheme;
+    return TT_OK;
 }
 
 /* Uses more stack than the tests reserve. */
@@ -97,7 +114,11 @@ tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, fl
     float y[OUTPUTS];
     const float lr = *(const float *)(const void *)(ctx->arena + LR_OFFSET);
     const tt_status status = fake_evaluate(ctx, x, target, loss, y);
-    for (int32_t n = 0; n < OUTPUTS; ++n) {
+    if (*loss < ctx->skip_below) {
+        ++ctx->skipped;
+        return status;
+    }
+    for (int32_t n = (int32_t)ctx->scheme; n < OUTPUTS; ++n) {
         for (int32_t k = 0; k < INPUTS; ++k) {
             weights(ctx)[n * INPUTS + k] -= lr * (2.0f * (y[n] - target[n]) * x[k]);
         }

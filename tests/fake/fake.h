@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A hand-written model with the interface of generated ones: y = W x (3 x 4), loss = sum (y - target)^2, one SGD step. */
+/* A hand-written model with the interface of generated ones: y = W x (3 x 4), loss = sum (y - target)^2, one SGD step;
+ * scheme 1 leaves the first row of W alone. */
 #ifndef FAKE_H
 #define FAKE_H
 
@@ -13,6 +14,7 @@
 #define FAKE_OUTPUT_BYTES 12
 #define FAKE_TARGET_BYTES 12
 #define FAKE_TRAINS 1
+#define FAKE_SCHEMES 2
 #define FAKE_PARAM_COUNT 2
 
 extern const uint8_t fake_model_hash[32];
@@ -20,6 +22,9 @@ extern const uint8_t fake_model_hash[32];
 typedef struct {
     unsigned char *arena;
     uint32_t count;
+    uint32_t scheme;
+    float skip_below;
+    uint32_t skipped;
 } fake_ctx;
 
 tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes);
@@ -27,6 +32,8 @@ tt_status fake_infer(fake_ctx *ctx, const float *x, float *y);
 tt_status fake_evaluate(fake_ctx *ctx, const float *x, const float *target, float *loss, float *y);
 tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, float *loss);
 void fake_set_lr(fake_ctx *ctx, float lr);
+void fake_set_skip_below(fake_ctx *ctx, float loss);
+tt_status fake_set_scheme(fake_ctx *ctx, uint32_t scheme);
 const tt_param *fake_params(void);
 
 #endif

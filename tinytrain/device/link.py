@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tinytrain.errors import DeviceError
 
-VERSION = 1
+VERSION = 2
 RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
 KNOCK_SECONDS = 0.25                                       # hello is repeated: a board that still starts may drop what comes early
 _BLOCK = 254                                              # longest run without a zero that one COBS code byte covers
@@ -30,6 +30,8 @@ class Command(IntEnum):
     SET_LR = 8
     COUNTERS = 9
     RESET = 10
+    SET_SCHEME = 11
+    SET_SKIP_BELOW = 12
 
 
 class Status(IntEnum):

@@ -20,7 +20,7 @@ from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.types import Array, DType
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO = struct.Struct("<9I32s")
+_HELLO = struct.Struct("<10I32s")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Hello:
     param_count: int
     trains: bool
     payload_bytes: int
+    schemes: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Counters:
-    """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host."""
+    """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
+
+    `skipped` counts training samples since start-up or reset whose loss was below the threshold.
+    """
 
     instructions: int | None
     ticks: int
@@ -59,6 +63,7 @@ class Counters:
     stack_reserved_bytes: int
     arena_bytes: int
     ctx_bytes: int
+    skipped: int
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,8 @@ class Session:
                 hint="Compile the project again with this version of tinytrain.",
             )
         model, board = (text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2])
-        inputs, target, output, arena, ctx, params, trains, payload = numbers
-        return Hello(model, board, model_hash, inputs, target, output, arena, ctx, params, bool(trains), payload)
+        inputs, target, output, arena, ctx, params, trains, payload, schemes = numbers
+        return Hello(model, board, model_hash, inputs, target, output, arena, ctx, params, bool(trains), payload, schemes)
 
     def infer(self, x: ArrayLike) -> NDArray[np.float32]:
         """x in the model's layout (rows, columns, channels) -> y, flat."""
@@ -151,12 +156,23 @@ class Session:
     def set_lr(self, learning_rate: float) -> None:
         self.link.call(Command.SET_LR, struct.pack("<f", learning_rate))
 
+    def set_skip_below(self, loss: float) -> None:
+        """Let samples whose loss is closer to zero than this cost their forward pass only; what is not positive ends that."""
+        self.link.call(Command.SET_SKIP_BELOW, struct.pack("<f", loss))
+
+    def set_scheme(self, scheme: int) -> None:
+        """What the next steps train, 0 for the first --scheme of the compiler. Summed gradients that are not yet applied are dropped."""
+        if not 0 <= scheme < self.info.schemes:
+            held = "no scheme" if not self.info.schemes else f"schemes 0 to {self.info.schemes - 1}"
+            raise DataError(f"{self.info.model} has {held}, found {scheme}.", hint="Compile it with one --scheme for each.")
+        self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
+
     def counters(self) -> Counters:
-        ticks, calls, used, reserved = struct.unpack("<QIII", self.link.call(Command.COUNTERS))
-        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes)
+        ticks, calls, used, reserved, skipped = struct.unpack("<Q4I", self.link.call(Command.COUNTERS))
+        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped)
 
     def reset(self) -> None:
-        """Back to the compiled parameters, optimiser state and learning rate."""
+        """Back to the compiled parameters, optimiser state and learning rate, to the first scheme, and to no threshold."""
         self.link.call(Command.RESET)
 
     def _instructions(self, ticks: int) -> int | None:

@@ -94,16 +94,32 @@ class Graph:
         return self if same else self.replace(nodes=nodes)
 
 
+def apply_of(train: str) -> str:
+    """The entry that applies what this one sums: `apply_1` of `train_1`."""
+    return train.replace("train", "apply")
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What a model can do: one graph per entry point, sharing PARAM, STATE and CONST values.
 
-    Entries: `infer`, `evaluate` (loss, no update), `train` (one sample), and `apply` when gradients are accumulated.
+    Entries: `infer`, `evaluate` (loss, no update), `train` (one sample), and `apply` when gradients are accumulated. The first
+    scheme's are called so; those of further schemes, among which the device can switch, `train_1`, `apply_1` and so on.
     """
 
     name: str
     entries: dict[str, Graph]
     accumulate: int = 1
+
+    @property
+    def trains(self) -> list[str]:
+        """The entry that trains one sample, for each scheme."""
+        return [key for key in self.entries if key.partition("_")[0] == "train"]
+
+    def sums(self) -> list[Value]:
+        """STATE to which a `train` adds gradients, and which `apply` clears."""
+        applied = {old for train in self.trains if (apply := apply_of(train)) in self.entries for old in self.entries[apply].updates}
+        return list(dict.fromkeys(old for train in self.trains for old in self.entries[train].updates if old in applied))
 
     def stored(self, *roles: Role) -> list[Value]:
         seen: dict[Value, None] = {}

@@ -87,6 +87,7 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], align: int) ->
     for v, at in fixed.items():
         new = graph.updates.get(v, v)
         memory.demand(at, v.type.nbytes, shown.get(new, new), f"{graph.name} end, {v!r}")
+    _check_outputs_first(plan, {shown.get(v, v) for v in graph.outputs})
 
 
 def _check_ranges(plan: Plan, fixed: dict[Value, int], align: int) -> None:
@@ -103,6 +104,16 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], align: int) -> None:
     for v in plan.graph.values():
         root, here = plan.root(v), plan.offsets.get(v)
         assert here == plan.offsets.get(root), f"{v!r} at {here}, its root {root!r} at {plan.offsets.get(root)}"
+
+
+def _check_outputs_first(plan: Plan, outputs: set[Value]) -> None:
+    """Nothing stored is written before all outputs are: an entry point may end there and leave all as it was."""
+    unknown = {v for v in outputs if v.role is Role.TEMP}
+    for position, node in enumerate(plan.graph.nodes):
+        unknown.difference_update(node.outputs)
+        for v in (v for v in node.outputs if not node.op.view and plan.root(v).role in _STORED):
+            where = f"{plan.graph.name} node {position} {node.op.name}"
+            assert not unknown, f"{where} writes {plan.root(v)!r} before outputs {list(unknown)} are known"
 
 
 def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -> None:

@@ -3,6 +3,9 @@
 
     g = grad(x, dy);  w' = sgd(w, g);  dx = grad_x(dy, w);  updates {w: w'}
     → w' stands where w stood, and dx, which reads the old w, must come before w'.
+
+Outputs are known before anything stored changes, and before anything else reads what they are made of: between the forward pass
+and the backward pass an entry point can stop and leave all as it was.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinytrain.ir.graph import Graph, Node
-from tinytrain.ir.types import Value
+from tinytrain.ir.types import Role, Value
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ def bind_updates(graph: Graph) -> Bound:
     for v, (p, _) in producer.items():
         after[p].extend(readers.get(v, ()))
 
-    outputs = {content[v] for v in graph.outputs}
+    outputs = dict.fromkeys(content[v] for v in graph.outputs)
     sources = {content[new] for old, new in graph.updates.items() if content[new] is not old}
     targets: dict[Value, Value] = {}
     copies: list[tuple[Value, Value]] = []
-    edges: list[tuple[int, int]] = []
+    known = [producer[v][0] for v in outputs if v in producer] if graph.updates else []
+    edges = _outputs_first(graph, known, readers, content, after)
     for old, new in graph.updates.items():
         source = content[new]
         if source is old:
@@ -72,8 +76,8 @@ def bind_updates(graph: Graph) -> Bound:
         assert old not in outputs, f"{graph.name}: {old!r} is an output and is updated by {new!r}; its old value would be lost"
         if source in producer and source not in targets and old not in sources:
             writer, output = producer[source]
-            earlier = [r for r in readers.get(old, ()) if r != writer]
-            if may_overwrite(graph.nodes[writer], output, old, content) and not _reaches(writer, earlier, after):
+            earlier = [r for r in dict.fromkeys([*readers.get(old, ()), *known]) if r != writer]
+            if writer not in known and may_overwrite(graph.nodes[writer], output, old, content) and not _reaches(writer, earlier, after):
                 targets[source] = old
                 for r in earlier:
                     after[r].append(writer)
@@ -81,6 +85,23 @@ def bind_updates(graph: Graph) -> Bound:
                 continue
         copies.append((old, new))
     return Bound(targets, _sequence(copies, content), tuple(edges))
+
+
+def _outputs_first(
+    graph: Graph, known: list[int], readers: dict[Value, list[int]], content: dict[Value, Value], after: list[list[int]]
+) -> list[tuple[int, int]]:
+    """From the nodes that make the outputs to whatever else reads what they read; `after` is given these edges too.
+
+    A mean squared error and its gradient, say, read the same two tensors, and either could come first.
+    """
+    edges: list[tuple[int, int]] = []
+    for p in known:
+        for v in dict.fromkeys(content[v] for v in graph.nodes[p].inputs if content[v].role in (Role.INPUT, Role.TEMP)):
+            for r in readers[v]:
+                if r != p and not _reaches(r, [p], after):
+                    after[p].append(r)
+                    edges.append((p, r))
+    return edges
 
 
 def _reaches(start: int, goals: Sequence[int], after: list[list[int]]) -> bool:
