@@ -82,6 +82,9 @@ class Transpose(Fusable):
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.ascontiguousarray(arrays[0].transpose(self.perm)),)
 
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return tuple(((0, axis), (~0, at)) for at, axis in enumerate(self.perm))
+
     def strides(self, x: TensorType) -> tuple[int, ...]:
         """Elements between neighbours in x along each axis of y."""
         return tuple(math.prod(x.shape[a + 1 :]) for a in self.perm)
