@@ -119,6 +119,7 @@ def every_op(folder: Path) -> Path:
     maker.node("Concat", first, axis=1)
     maker.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
     maker.node("Softmax", axis=1)
+    maker.node("LogSoftmax", axis=1)
     maker.node("Pad", maker.stored(np.array([0, 0, 1, 1, 0, 0, 0, 0])))
     maker.node("AveragePool", kernel_shape=[2, 2])
     maker.node("Flatten")
@@ -160,7 +161,7 @@ def test_written_model_is_the_one_measured(tmp_path: Path, options: dict[str, An
     measured = 10 * np.log10(np.square(exact).sum() / np.square(exact - int8).sum())
     assert made.report.output_snr_db == pytest.approx(measured, abs=0.3)
     assert measured > 15
-    assert made.report.islands == ("n_softmax_12 (Softmax)",)
+    assert made.report.islands == ("n_logsoftmax_13 (LogSoftmax)",)
 
 
 @settings(max_examples=25)

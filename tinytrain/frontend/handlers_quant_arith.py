@@ -6,10 +6,12 @@ from __future__ import annotations
 from tinytrain.frontend.call import Call, handlers, on_integers
 from tinytrain.frontend.handlers_elementwise import operands
 from tinytrain.frontend.handlers_quant_linear import added_bias
+from tinytrain.frontend.handlers_shape import along_axis
 from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.quantised import one_tensor, target
 from tinytrain.ir.types import S8
 from tinytrain.ops.quant_arith import AddQ, Lookup, MulQ
+from tinytrain.ops.softmax_q import SoftmaxQ
 
 CURVES = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish", "HardSigmoid": "hard_sigmoid", "LeakyRelu": "leaky_relu"}
 
@@ -69,6 +71,19 @@ def curve(call: Call) -> Tensor | None:
     )
     table = call.model.graph.const(f"{call.node.output[0]}_table", op.table())
     return Tensor(Call(call.model, call.node, result=to.name).emit(op, x.value, table), x.shape, x.order, settled=True)
+
+
+@on_integers("Softmax")
+def softmax(call: Call) -> Tensor | None:
+    """A table of exponentials."""
+    x, to = call.tensor(), target(call)
+    quant = x.value.type.quant
+    if quant is None or x.value.type.dtype is not S8 or x.then or to is None:
+        return None
+    op = SoftmaxQ(to.scale, to.zero_point, to.low, to.high, scale_in=quant.scale[0])
+    rows, order = along_axis(call)
+    table = call.model.graph.const(f"{call.node.output[0]}_table", op.table())
+    return Tensor(Call(call.model, call.node, result=to.name).emit(op, rows, table), x.shape, order, settled=True)
 
 
 @on_integers("AveragePool", "GlobalAveragePool", "ReduceMean")

@@ -91,9 +91,15 @@ def log_softmax(call: Call) -> Tensor:
 
 
 def _along_last(call: Call, op: Op) -> Tensor:
+    rows, order = along_axis(call)
+    return Tensor(call.emit(op, rows), call.shape, order)
+
+
+def along_axis(call: Call) -> tuple[Value, Dims]:
+    """Operand 0 with the axis of the node last, and the order of all its axes."""
     x = call.tensor()
     axis = call.integer("axis", -1) % len(x.shape)
     order = (*(a for a in x.order if a != axis), axis)
     # along the batch axis, which is not written down otherwise, it works on single elements
     shape = ir_shape(x.shape, order) if axis else tuple(x.shape[a] for a in order)
-    return Tensor(call.emit(op, call.view(x, order, shape)), call.shape, order)
+    return call.view(x, order, shape), order

@@ -23,6 +23,7 @@ from tinytrain.kernels import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid
 from tinytrain.ops.integer_ends import IntegerCrossEntropy, IntegerCrossEntropyGrad
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials
+from tinytrain.ops.softmax_q import SoftmaxQ
 
 _SCALAR = TensorType((1,))
 
@@ -45,7 +46,7 @@ class SoftmaxCrossEntropy(Loss):
     args = ("logits", "label")
     kernels = (Kernel("loss", dtypes=(F32, S32, F32)),)
     key = "ce"
-    absorbs = (Softmax, LogSoftmax)
+    absorbs = (Softmax, LogSoftmax, SoftmaxQ)
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -145,7 +146,7 @@ class SoftmaxCrossEntropySoft(Loss):
     args = ("logits", "target")
     kernels = (Kernel("loss"),)
     key = "ce-soft"
-    absorbs = (Softmax, LogSoftmax)
+    absorbs = (Softmax, LogSoftmax, SoftmaxQ)
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]

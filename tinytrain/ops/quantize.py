@@ -60,13 +60,13 @@ def rescaled(x: Array, m: Array, s: Array) -> Array:
     return np.asarray((x.astype(np.int64) * np.asarray(m, np.int64) + (np.int64(1) << (wide - 1))) >> wide)
 
 
-def clamped(q: Array, op: Stored) -> Array:
+def clamped(q: Array, op: Int8) -> Array:
     """q + zero point within the bounds, as int8."""
     return np.asarray(np.clip(q + op.zero_point, op.low, op.high).astype(np.int8))
 
 
 @dataclass(frozen=True)
-class Stored(Elementwise):
+class Int8(Op):
     """Base of ops that make int8: the scale and zero point of the output, and the bounds of what is stored."""
 
     scale: float = 1.0
@@ -92,6 +92,11 @@ class Stored(Elementwise):
     def inside(self, g: Builder, dy: Value, y: Value) -> Value:
         """dy where y lies between the bounds."""
         return g.emit(ClampGrad(self.low, self.high), dy, y, name=f"{dy.name}_inside")
+
+
+@dataclass(frozen=True)
+class Stored(Int8, Elementwise):
+    """Base of those that do it element by element."""
 
 
 @dataclass(frozen=True)

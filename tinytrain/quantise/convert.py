@@ -21,7 +21,7 @@ from tinytrain.quantise.lockstep import Lockstep, Options, Outcome, snr_db
 from tinytrain.quantise.normalise import Editor, normalise, refuse_quantised
 from tinytrain.quantise.plan import Plan, Point, make_plan
 from tinytrain.quantise.qdq import write_qdq
-from tinytrain.quantise.ranges import Observed, Scale, activation_scale
+from tinytrain.quantise.ranges import PROBABILITIES, Observed, Scale, activation_scale
 from tinytrain.quantise.report import Report, Row, accuracy, finite
 from tinytrain.report.live import Progress
 
@@ -63,6 +63,7 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
     free = (-math.inf, math.inf)
     scales = {tensor: activation_scale(s, method, options.percentile, plan.bounds.get(tensor, free)) for tensor, s in seen.items()}
     scales.update(_constant_scales(prepared, plan))
+    scales.update({p.tensor: PROBABILITIES for p in plan.points.values() if p.op == "Softmax"})
     notes += [f"{t} is 0 for all samples: its scale is {s.scale:g}, whatever it becomes later" for t, s in scales.items() if s.dead]
     outcome = Lockstep(model, plan, scales, options).run(samples.x, progress)
     if raised := {name: made.raised for name, made in outcome.layers.items() if made.raised}:

@@ -18,7 +18,7 @@ from tinytrain.quantise.normalise import LINEAR, Editor, attributes
 if TYPE_CHECKING:
     import onnx
 
-COMPUTED = ("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh", "LeakyRelu")
+COMPUTED = ("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh", "LeakyRelu", "Softmax")
 MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Pad")
 # operands that say how, not what
 SETTINGS = {"Reshape": 1, "Squeeze": 1, "Unsqueeze": 1, "Clip": 1, "Pad": 1, "ReduceMean": 1}

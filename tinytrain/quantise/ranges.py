@@ -46,6 +46,10 @@ class Scale:
         return self.dequantise(self.quantise(real))
 
 
+# of probabilities, whatever was seen of them
+PROBABILITIES = Scale(np.float32(2**-8), -128)
+
+
 @dataclass(eq=False)
 class Observed:
     """What was seen of one tensor: ends, greatest magnitude by channel (last axis), and, if asked for, a histogram without exact zeros."""
