@@ -15,6 +15,7 @@ from tinytrain.ir.op import Loss, registry
 from tinytrain.ir.types import Role, TensorType, Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.quantize import Dequantise, dequantised
+from tinytrain.overflow import check_sums
 from tinytrain.partial import Target, with_targets
 from tinytrain.schemes.choose import Trained, choose
 from tinytrain.schemes.scheme import Scheme
@@ -45,6 +46,7 @@ def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: O
 def program_of(forward: Graph, trained: Mapping[Value, Trained], loss: str, optimiser: Optimiser) -> Program:
     """Entry points of a model of which these values are trained. Raises as `build_program` does."""
     forward, targets = with_targets(forward, trained)
+    check_sums(forward)
     loss_op = losses()[loss]()
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
