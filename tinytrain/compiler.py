@@ -126,6 +126,11 @@ def scratch_of(board: Board) -> Callable[[Node], int]:
     return scratch
 
 
+def sample_bytes(program: Program) -> int:
+    """RAM of the sample and its target, which the caller holds."""
+    return max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
+
+
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     """Raise DoesNotFit, before any C compiler runs, where weights exceed the flash, or arena, sample and stack the RAM."""
     stored = sum(v.type.nbytes for role in (Role.CONST, Role.PARAM) for v in program.stored(role))
@@ -138,7 +143,7 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     ram = board.ram
     if ram is None:
         return
-    sample = max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
+    sample = sample_bytes(program)
     beside = sample + STACK_BYTES
     arena = arena_memory(board, plan.arena_bytes, beside)
     if plan.arena_bytes + (beside if arena is ram else 0) <= arena.bytes:
