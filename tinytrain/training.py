@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 STATE = "state/"                                          # prefix of optimiser state among the arrays of learned.npz
 
 
+class Diverged(DeviceError):
+    """The loss grew out of all numbers."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given.
@@ -113,7 +117,7 @@ def train_epoch(
         progress.advance(f"loss {total / done:.4f}")
         if not np.isfinite(total):
             message = f"The loss is not finite after {done} samples of epoch {number}; what was learned in this epoch is dropped."
-            raise DeviceError(message, hint="Train with a lower learning rate (--lr).")
+            raise Diverged(message, hint="Train with a lower learning rate (--lr).")
     accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
     skipped = session.counters().skipped - skipped
     return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began, skipped)
@@ -190,7 +194,9 @@ def parameters(project: Project, session: Session) -> tuple[dict[str, Array], di
     """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
     read = session.get_params()
     before = project.initializers
-    learned = {p["name"]: _source(p).to_onnx(read.pop(p["name"]), before[p["name"]]) for p in project.manifest["parameters"]}
+    learned: dict[str, Array] = {}
+    for p in project.manifest["parameters"]:
+        learned[p["name"]] = _source(p).to_onnx(read.pop(p["key"]), learned.get(p["name"], before[p["name"]]))
     return learned, read
 
 
@@ -203,7 +209,7 @@ def restore(project: Project, session: Session) -> None:
         with np.load(path) as file:
             arrays = {key: file[key] for key in file.files}
         written = {
-            p["name"]: _source(p).to_ir(arrays[p["name"]], tuple(p["shape"])) for p in project.manifest["parameters"]
+            p["key"]: _source(p).to_ir(arrays[p["name"]], tuple(p["shape"])) for p in project.manifest["parameters"]
         }
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} does not hold the parameters of this project: {error}.", hint="Train it first.") from error

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -54,17 +55,30 @@ def choose(scheme: Scheme, graph: Graph) -> tuple[Graph, dict[Value, Trained]]:
     their importance. Where the order of a group cannot change, a fraction is the best run of neighbours. Raises SchemeError where the
     scheme does not fit the graph.
     """
-    named = _named(scheme, graph)
-    partial = {value: (layer, select) for (layer, _), (value, select) in named.items() if not select.whole}
+    moved, (found,) = choose_all([scheme], graph)
+    return moved, found
+
+
+def choose_all(schemes: Sequence[Scheme], graph: Graph) -> tuple[Graph, list[dict[Value, Trained]]]:
+    """The same for schemes that share one model: one order of channels for all, and what each of them trains."""
+    named = [_named(scheme, graph) for scheme in schemes]
+    partial = {
+        (value, select): layer for names in named for (layer, _), (value, select) in names.items() if not select.whole
+    }
     parts = _parts(graph, partial)
     orders = _orders(parts)
     changed = {group: order for group, order in orders.items() if list(order) != sorted(order)}
     moved, stored = permute_channels(graph, changed) if changed else (graph, {})
-    wants = {part.value: Want(_run(part, part.group in orders), part.axis if part.axis == 0 else -1) for part in parts}
-    found: dict[Value, Trained] = {}
-    for (layer, _), (value, _) in named.items():
-        found[stored.get(value, value)] = Trained(wants.get(value, Want()), scheme.rates.get(layer, 1.0))
-    return moved, found
+    wants = {
+        (part.value, part.select): Want(_run(part, part.group in orders), part.axis if part.axis == 0 else -1) for part in parts
+    }
+    return moved, [
+        {
+            stored.get(value, value): Trained(wants.get((value, select), Want()), scheme.rates.get(layer, 1.0))
+            for (layer, _), (value, select) in names.items()
+        }
+        for scheme, names in zip(schemes, named, strict=True)
+    ]
 
 
 def _named(scheme: Scheme, graph: Graph) -> dict[tuple[str, str], tuple[Value, Select]]:
@@ -86,31 +100,43 @@ def _named(scheme: Scheme, graph: Graph) -> dict[tuple[str, str], tuple[Value, S
     return found
 
 
-def _parts(graph: Graph, partial: Mapping[Value, tuple[str, Select]]) -> list[_Part]:
+def _parts(graph: Graph, partial: Mapping[tuple[Value, Select], str]) -> list[_Part]:
     if not partial:
         return []
     groups = channel_groups(graph)
     found = []
-    for value, (layer, select) in partial.items():
+    axes: dict[Value, int] = {}
+    for (value, select), layer in partial.items():
         axis = _axis(graph, value, layer, select)
         if select.channels and select.channels[-1] >= value.shape[axis]:
             message = f"The scheme updates {select.side} channel {select.channels[-1]} of layer {layer!r}, which has {value.shape[axis]}."
             raise SchemeError(message, hint="Channels count from 0.")
+        if axes.setdefault(value, axis) != axis:
+            message = f"One scheme trains some input channels of the weight of layer {layer!r}, another one some output channels."
+            raise SchemeError(message, hint="Schemes of one model cut a weight on the same side.")
         found.append(_Part(layer, value, axis, groups[value, axis], select, _importance(value, axis)))
     return found
 
 
-def _axis(graph: Graph, value: Value, layer: str, select: Select) -> int:
-    """The axis of a weight that counts the channels of its input, or of its output."""
+def channel_axis(graph: Graph, value: Value, side: Literal["in", "out"]) -> int | None:
+    """The axis of a weight that counts the channels of its input, or of its output; None where they cannot be told apart."""
     node = next(n for n in graph.nodes if value in n.inputs)
     at = node.inputs.index(value)
-    other = 0 if select.side == "in" else ~0
+    other = 0 if side == "in" else ~0
     for tie in node.op.ties(*(v.type for v in node.inputs)):
         axes = [axis for operand, axis in tie if operand == at]
         if axes and any(operand == other for operand, _ in tie):
             return axes[0] % len(value.shape)
-    message = f"The scheme updates a part of the weight of layer {layer!r} ({node.op.name}), whose channels cannot be told apart."
-    raise SchemeError(message, hint="Update all of it: weight = true.")
+    return None
+
+
+def _axis(graph: Graph, value: Value, layer: str, select: Select) -> int:
+    axis = channel_axis(graph, value, select.side)
+    if axis is None:
+        op = next(n for n in graph.nodes if value in n.inputs).op
+        message = f"The scheme updates a part of the weight of layer {layer!r} ({op.name}), whose channels cannot be told apart."
+        raise SchemeError(message, hint="Update all of it: weight = true.")
+    return axis
 
 
 def _importance(value: Value, axis: int) -> Array:
@@ -166,5 +192,7 @@ def _neighbours(channels: Sequence[int]) -> bool:
 
 
 def _not_nested(a: _Part, b: _Part) -> SchemeError:
-    message = f"Layers {a.layer!r} and {b.layer!r} count the same channels, but neither of the scheme's two lists of them holds the other."
+    two = f"Layers {a.layer!r} and {b.layer!r} count the same channels"
+    who = f"Two schemes train channels of layer {a.layer!r}" if a.layer == b.layer else two
+    message = f"{who}, but neither of the two lists of them holds the other."
     return SchemeError(message, hint='Let one list hold the other, or give ranges, as "0:12".')

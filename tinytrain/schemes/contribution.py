@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training each part of a model alone is worth: the accuracy that a candidate gains on the user's data (arXiv 2206.15472, 3.2).
+"""What training a part of a model alone is worth: by how much it raises the accuracy on the user's data (arXiv 2206.15472, 3.2).
 
-A candidate is a layer's weight in part (`ratio` of its input channels, the most important ones), or the biases of the last `depth` layers.
+A candidate is trained by the host twin, which learns as the device will; each is a job of its own. Where data or time is short,
+the scores of `scores.py` stand in. `tinytrain.schemes.analysis` does the work; here is what it finds, and its file.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinytrain.atomic import write_text
 from tinytrain.errors import DataError
+from tinytrain.ir.graph import Graph
+from tinytrain.schemes.scheme import Scheme, Select, preset
 
 FORMAT = 1
+BIAS_LAST = "bias-last"
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,40 @@ class Candidate:
     ratio: float = 1.0
     depth: int = 0
 
+    def scheme(self, graph: Graph) -> Scheme:
+        """The scheme that trains this alone."""
+        if self.kind == BIAS_LAST:
+            return preset(f"{BIAS_LAST}:{self.depth}", graph)
+        return Scheme({self.layer: {self.kind: Select(self.ratio)}})
+
+    def __str__(self) -> str:
+        if self.kind == BIAS_LAST:
+            return f"{BIAS_LAST}:{self.depth}"
+        return f"{self.layer} {self.kind}" + (f" {self.ratio:g}" if self.ratio < 1 else "")
+
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a candidate is worth: `gain` is the accuracy after training it alone minus that before (0.02 = 2 points), the mean of `gains`
-    over the seeds; or a cheap score, larger for what matters more, comparable only within one file.
+    """What a candidate is worth, means over the seeds.
+
+    `gain` is the accuracy after training it alone minus that before (0.02 = 2 points), `loss_drop` the loss before minus that after,
+    which tells candidates apart where samples are few; `gains` are those of each seed. With a cheap score `gain` is that score,
+    comparable only within one file. Where targets are no labels, `gain` is `loss_drop`.
     """
 
     candidate: Candidate
     gain: float
+    loss_drop: float = 0.0
     gains: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """An analysis: of which model (SHA-256 of the prepared file), by which `score`, with which accuracy before, under which settings."""
+    """An analysis: of which model (SHA-256 of its file), by which `score` (`trained`, or one of the cheap ones), under which settings.
+
+    `before` is the accuracy before any training (of `trained`, with labels). `channels` are the shares of input channels in a
+    cheap score: layer → kind → one number for each. `refused`: candidates that cannot be trained, and why.
+    """
 
     model: str
     model_sha256: str
@@ -50,6 +73,8 @@ class Contributions:
     before: float | None
     settings: dict[str, Any]
     found: tuple[Contribution, ...]
+    channels: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write as JSON. Raises OutputError."""
@@ -63,11 +88,13 @@ class Contributions:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError(f"it is not of format {FORMAT}")
-            found = tuple(
-                Contribution(Candidate(**one["candidate"]), float(one["gain"]), tuple(map(float, one["gains"]))) for one in data.pop("found")
-            )
+            found = tuple(_contribution(**one) for one in data.pop("found"))
             return cls(**data, found=found)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is no contribution analysis: {error}.", hint=hint) from None
+
+
+def _contribution(candidate: dict[str, Any], gain: float, loss_drop: float, gains: list[float]) -> Contribution:
+    return Contribution(Candidate(**candidate), float(gain), float(loss_drop), tuple(map(float, gains)))
