@@ -40,7 +40,7 @@ PUBLISHED = {"mlp": Published(327_096, 41_128), "cnn": Published(4_694_780, 59_5
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement. RAM is arena, context, sample with target, and the deepest stack use."""
+    """One measurement. RAM is arena (the sample lies there too), context, target, and the deepest stack use."""
 
     workload: str
     board: str
@@ -66,10 +66,9 @@ def measure(workload: str, folder: Path) -> Record:
     with project.session(icount=True) as session:
         steps = [session.train_step(sample, np.int32(3)).instructions for _ in range(5)]
         counters = session.counters()
-        inputs = session.info.input_bytes + session.info.target_bytes
+        ram = session.info.ram_bytes + counters.stack_bytes
     toolchain = project.board.toolchain
     version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    ram = counters.arena_bytes + counters.ctx_bytes + inputs + counters.stack_bytes
     return Record(
         workload, BOARD, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)), max(step or 0 for step in steps), ram,
         counters.arena_bytes, counters.stack_bytes, project.sizes().flash_bytes, COMMAND,

@@ -21,12 +21,23 @@ static uint32_t crc_byte(uint32_t crc, uint8_t byte)
     return (crc >> 4) ^ table[crc & 15u];
 }
 
-int32_t tt_frame_read(uint8_t *to, uint32_t capacity)
+uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
+{
+    for (; pieces->bytes > 0; ++pieces) {
+        if (index < pieces->bytes) {
+            return (uint8_t *)pieces->at + index;
+        }
+        index -= pieces->bytes;
+    }
+    return 0;
+}
+
+int32_t tt_frame_read(const tt_piece *pieces)
 {
     uint32_t crc = CRC_START;
     uint32_t count = 0; /* decoded bytes, also those that found no room */
     uint32_t left = 0;  /* bytes of the current block still to come */
-    int started = 0, zero = 0;
+    int started = 0, zero = 0, overlong = 0;
     for (;;) {
         const int got = tt_port_get();
         if (got < 0) {
@@ -51,13 +62,15 @@ int32_t tt_frame_read(uint8_t *to, uint32_t capacity)
         } else {
             --left;
         }
-        if (count < capacity) {
-            to[count] = byte;
+        uint8_t *const to = tt_frame_at(pieces, count);
+        if (to) {
+            *to = byte;
         }
+        overlong |= !to;
         ++count;
         crc = crc_byte(crc, byte);
     }
-    if (left != 0 || count > capacity || count < TT_FRAME_CRC_BYTES || crc != CRC_RESIDUE) {
+    if (left != 0 || overlong || count < TT_FRAME_CRC_BYTES || crc != CRC_RESIDUE) {
         return TT_FRAME_BAD;
     }
     return (int32_t)(count - TT_FRAME_CRC_BYTES);

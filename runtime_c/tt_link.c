@@ -51,10 +51,9 @@ static void hello(const tt_model *m)
     put_text(m->board);
 }
 
-static tt_status run(const tt_model *m, uint8_t command, const unsigned char *payload, uint32_t bytes)
+static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
 {
-    const unsigned char *target = payload + ((m->input_bytes + 3u) & ~3u);
-    const uint32_t want = command == TT_INFER ? m->input_bytes : (uint32_t)(target - payload) + m->target_bytes;
+    const uint32_t want = command == TT_INFER ? m->input_bytes : ((m->input_bytes + 3u) & ~3u) + m->target_bytes;
     if ((command == TT_TRAIN && !m->train_step) || (command == TT_EVALUATE && !m->evaluate)) {
         return TT_ERROR_COMMAND;
     }
@@ -62,15 +61,15 @@ static tt_status run(const tt_model *m, uint8_t command, const unsigned char *pa
         return TT_ERROR_LENGTH;
     }
     tt_port_count_start();
-    const tt_status status = command == TT_INFER   ? m->infer(payload, m->output)
-                             : command == TT_TRAIN ? m->train_step(payload, target, &state.loss)
-                                                   : m->evaluate(payload, target, &state.loss, m->output);
+    const tt_status status = command == TT_INFER   ? m->infer(m->input, m->output)
+                             : command == TT_TRAIN ? m->train_step(m->input, m->target, &state.loss)
+                                                   : m->evaluate(m->input, m->target, &state.loss, m->output);
     state.ticks = tt_port_count_stop();
     ++state.calls;
     return tt_stack_intact() ? status : TT_ERROR_STACK;
 }
 
-static tt_status write_param(const tt_model *m, const tt_request *r, const unsigned char *from, uint32_t bytes)
+static tt_status write_param(const tt_model *m, const tt_request *r, uint32_t bytes)
 {
     const tt_param *p = &m->params[r->index];
     if (r->offset > p->bytes || bytes > p->bytes - r->offset) {
@@ -78,12 +77,12 @@ static tt_status write_param(const tt_model *m, const tt_request *r, const unsig
     }
     unsigned char *to = m->arena + p->offset + r->offset;
     for (uint32_t i = 0; i < bytes; ++i) {
-        to[i] = from[i];
+        to[i] = *tt_frame_at(m->pieces, (uint32_t)sizeof *r + i);
     }
     return TT_OK;
 }
 
-static tt_status set(const tt_model *m, uint8_t command, const unsigned char *payload, uint32_t bytes)
+static tt_status set(const tt_model *m, uint8_t command, uint32_t bytes)
 {
     if (!m->train_step) {
         return TT_ERROR_COMMAND;
@@ -92,16 +91,15 @@ static tt_status set(const tt_model *m, uint8_t command, const unsigned char *pa
         return TT_ERROR_LENGTH;
     }
     if (command == TT_SET_SCHEME) {
-        return m->set_scheme(*(const uint32_t *)(const void *)payload);
+        return m->set_scheme(*(const uint32_t *)(const void *)m->input);
     }
-    (command == TT_SET_LR ? m->set_lr : m->set_skip_below)(*(const float *)(const void *)payload);
+    (command == TT_SET_LR ? m->set_lr : m->set_skip_below)(*(const float *)(const void *)m->input);
     return TT_OK;
 }
 
 static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
 {
-    const unsigned char *payload = (const unsigned char *)(r + 1);
-    const uint32_t length = bytes == sizeof(uint32_t) ? *(const uint32_t *)(const void *)payload : 0u;
+    const uint32_t length = bytes == sizeof(uint32_t) ? *(const uint32_t *)(const void *)m->input : 0u;
     tt_status status = TT_OK;
     if (r->command != TT_TRAIN) {
         state.trained = 0; /* numbers come round again: only the request before this one can be a repetition */
@@ -117,7 +115,7 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         return;
     case TT_INFER:
     case TT_EVALUATE:
-        status = run(m, r->command, payload, bytes);
+        status = run(m, r->command, bytes);
         answer(r->seq, status);
         if (status == TT_OK) {
             if (r->command == TT_EVALUATE) {
@@ -128,7 +126,7 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         return;
     case TT_TRAIN:
         if (r->seq != state.trained) {
-            state.status = (uint8_t)run(m, r->command, payload, bytes);
+            state.status = (uint8_t)run(m, r->command, bytes);
             state.trained = r->seq;
         }
         answer(r->seq, (tt_status)state.status);
@@ -155,12 +153,12 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         return;
     }
     case TT_WRITE_PARAM:
-        answer(r->seq, write_param(m, r, payload, bytes));
+        answer(r->seq, write_param(m, r, bytes));
         return;
     case TT_SET_LR:
     case TT_SET_SCHEME:
     case TT_SET_SKIP_BELOW:
-        answer(r->seq, set(m, r->command, payload, bytes));
+        answer(r->seq, set(m, r->command, bytes));
         return;
     case TT_COUNTERS:
         answer(r->seq, TT_OK);
@@ -180,9 +178,8 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
 
 void tt_link_serve(const tt_model *model)
 {
-    const uint32_t capacity = (uint32_t)sizeof(tt_request) + model->payload_bytes + TT_FRAME_CRC_BYTES;
     for (;;) {
-        const int32_t bytes = tt_frame_read((uint8_t *)model->request, capacity);
+        const int32_t bytes = tt_frame_read(model->pieces);
         if (bytes == TT_FRAME_CLOSED) {
             return;
         }

@@ -3,6 +3,7 @@
 #ifndef TT_LINK_H
 #define TT_LINK_H
 
+#include "tt_frame.h"
 #include "tt_types.h"
 
 #define TT_LINK_VERSION 2
@@ -44,11 +45,14 @@ typedef struct {
     uint32_t schemes;
     const uint32_t *skipped; /* training samples that were left out so far */
     uint32_t param_count;
-    uint32_t payload_bytes; /* room behind the header of a request */
+    uint32_t payload_bytes; /* of a request, at most */
     const tt_param *params;
     unsigned char *arena;
     float *output;
-    tt_request *request; /* payload and CRC follow it in memory: x, then the target at the next multiple of 4 */
+    tt_request *request;
+    unsigned char *input;   /* a sample; between two calls of the model, its place in the arena is free for any payload */
+    unsigned char *target;
+    const tt_piece *pieces; /* how these three follow each other in a request: the target comes at the next multiple of 4 behind x */
     tt_status (*init)(void);
     tt_status (*infer)(const void *x, float *y);
     tt_status (*evaluate)(const void *x, const void *target, float *loss, float *y);

@@ -23,11 +23,11 @@ def need_tools(board: Board) -> None:
         pytest.skip(f"needs {' and '.join(missing)}")
 
 
-def write_fake(folder: Path, board: Board, *, arena_bytes: int = 64) -> Path:
+def write_fake(folder: Path, board: Board, *, arena_bytes: int = 80) -> Path:
     """A project with the fake model in place of a generated one."""
     files = project_files(board, "fake", stack_bytes=STACK_BYTES, arena_bytes=arena_bytes)
     files |= {path.name: path.read_text(encoding="utf-8") for path in FAKE.iterdir()}
-    files["fake.h"] = files["fake.h"].replace("#define FAKE_ARENA_BYTES 64", f"#define FAKE_ARENA_BYTES {arena_bytes}")
+    files["fake.h"] = files["fake.h"].replace("#define FAKE_ARENA_BYTES 80", f"#define FAKE_ARENA_BYTES {arena_bytes}")
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

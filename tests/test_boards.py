@@ -96,7 +96,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if name != "host":
         assert found.flash_bytes < 6000
-        assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 64)
+        assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
         assert found.bss_bytes < 600
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES
 

@@ -101,7 +101,7 @@ def test_conversation(opened: Opener, name: str) -> None:
     with opened(name) as session:
         info = session.info
         assert (info.model, info.board, info.trains) == ("fake", name, True)
-        assert (info.input_bytes, info.target_bytes, info.output_bytes, info.arena_bytes) == (16, 12, 12, 64)
+        assert (info.input_bytes, info.target_bytes, info.output_bytes, info.arena_bytes) == (16, 12, 12, 80)
         assert info.model_hash[:8] == bytes([1, 2, 3, 0, 255, 0, 0, 7])
         start = session.infer(X)
         assert [session.train_step(X, TARGET).loss for _ in range(5)] == losses

@@ -51,7 +51,7 @@ def test_checker_refuses_overlap_of_values_in_use(graph: Graph, data: st.DataObj
     v, w = data.draw(st.sampled_from(victims))
     moved = {x: plan.offsets[v] if plan.root(x) is w else at for x, at in plan.offsets.items()}
     with pytest.raises(AssertionError):
-        check_plan(graph, dataclasses.replace(plan, offsets=moved, arena_bytes=10_000), {}, 8)
+        check_plan(graph, dataclasses.replace(plan, offsets=moved, arena_bytes=10_000), {}, plan.offsets[graph.inputs[0]], 8)
 
 
 _boxes = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5), st.integers(1, 60)), min_size=1, max_size=14)
@@ -99,8 +99,8 @@ def test_graph_without_nodes_and_program_without_entries() -> None:
     x = g.input("x", (4,))
     w = param(g, "w", 3)
     plan = plan_all({"only": g.graph([x])})
-    assert (plan.arena_bytes, plan.entries["only"].offsets, plan.proven_optimal) == (0, {}, True)
-    plan = plan_all({"only": g.graph([w])})
+    assert (plan.arena_bytes, plan.entries["only"].offsets, plan.proven_optimal) == (16, {x: 0}, True)
+    plan = plan_all({"only": dataclasses.replace(g.graph([w]), inputs=())})
     assert (plan.arena_bytes, plan.fixed, plan.fixed_bytes) == (16, {w: 0}, 16)
     assert plan_program(Program("none", {})).arena_bytes == 0
 
@@ -112,11 +112,11 @@ def test_chain_in_place_uses_one_buffer_and_views_none() -> None:
     b = g.emit(View((4,)), a)
     c = g.emit(same(b), b)
     plan = plan_one(g.graph([c]))
-    assert plan.arena_bytes == 16
+    assert plan.arena_bytes == 32, "the chain and its sample"
     assert plan.root(b) is a and plan.root(c) is a and plan.root(a) is a
     view = g.emit(View((4,)), x)
     plan = plan_one(g.graph([view, c]))
-    assert plan.root(view) is x and view not in plan.offsets
+    assert plan.root(view) is x and plan.offsets[view] == plan.offsets[x]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,36 @@ def test_entries_share_the_fixed_part() -> None:
     assert plan.proven_optimal and plan.lower_bound_bytes == 80
 
 
+def test_the_sample_has_one_offset_in_all_entries_and_is_overwritten_after_its_last_reader() -> None:
+    """infer alone would have it at the bottom, train, where the first value is larger, above that."""
+    entries = {}
+    for name, sizes in {"infer": (8, 4), "train": (40, 8, 60), "evaluate": (4, 30)}.items():
+        g = Builder(name)
+        v = x = g.input("x", (20,))
+        for size in sizes:
+            v = g.emit(Fake((size,)), v)
+        entries[name] = g.graph([v])
+    plan = plan_all(entries)
+    assert {p.offsets[p.graph.inputs[0]] for p in plan.entries.values()} == {plan.input_offset}
+    assert plan.arena_bytes == 4 * 68 and plan.proven_optimal
+    train = plan.entries["train"]
+    last = train.graph.outputs[0]
+    assert train.offsets[last] < plan.input_offset + 80 and plan.input_offset < train.offsets[last] + 240
+    assert train.graph.inputs[0] is not x
+
+
+def test_nothing_is_written_in_place_of_the_sample() -> None:
+    """The caller may have it in a buffer of its own, which is const."""
+    g = Builder("const")
+    x = g.input("x", (4,))
+    a = g.emit(same(x), x)
+    plan = plan_one(g.graph([a]))
+    assert plan.root(a) is a and plan.offsets[a] != plan.offsets[x]
+
+
 def test_scratch_has_room_only_while_its_node_runs() -> None:
     g = Builder("scratch")
-    a = g.emit(Fake((2,)), g.input("x", (4,)))
+    a = g.emit(Fake((2,)), g.input("x", (2,)))
     b = g.emit(Fake((2,)), a)
     graph = g.graph([g.emit(Fake((2,)), b)])
     plan = plan_one(graph, scratch=lambda node: 8 if b in node.outputs else 0)
@@ -219,7 +246,7 @@ def test_scratch_has_room_only_while_its_node_runs() -> None:
     assert list(plan.scratch_offsets) == [node] and plan.peak.values == (a, b)
     moved = dataclasses.replace(plan, scratch_offsets={node: plan.offsets[a]})
     with pytest.raises(AssertionError, match=r"scratch of  over its input 0 %"):
-        check_plan(graph, moved, {}, 8)
+        check_plan(graph, moved, {}, plan.offsets[graph.inputs[0]], 8)
 
 
 def test_checker_names_both_values() -> None:
@@ -233,7 +260,7 @@ def test_checker_names_both_values() -> None:
 
     def refused(match: str, **changes: object) -> None:
         with pytest.raises(AssertionError, match=match):
-            check_plan(graph, dataclasses.replace(plan, **changes), {}, 8)  # type: ignore[arg-type]
+            check_plan(graph, dataclasses.replace(plan, **changes), {}, plan.offsets[x], 8)  # type: ignore[arg-type]
 
     at = plan.offsets
     refused(r"%[ab]:f32\[4\] is expected at \d+\.\.\d+, %[ab]:f32\[4\] is there", offsets={**at, a: at[b]})
@@ -243,20 +270,22 @@ def test_checker_names_both_values() -> None:
     refused("2 planned", graph=graph.replace(nodes=graph.nodes[:2]))
     refused(r"its root %b", aliases={a: b})
     refused(r"%c:f32\[4\] over its input 0 %a", offsets={**at, c: at[a]})
+    refused(r"the sample %x:f32\[4\] stands at \d+, the program has it at", offsets={**at, x: at[x] + 8})
+    refused(r"%x:f32\[4\] is expected at \d+\.\.\d+, %a:f32\[4\] is there|writes %a:f32\[4\] over its input 0 %x", offsets={**at, a: at[x]})
     refused("no place in the arena", offsets={v: o for v, o in at.items() if v is not c}, aliases={})
 
 
 def test_checker_refuses_an_update_before_the_last_reader() -> None:
     graph, w, new, _ = training(((0, 0),))
     plan = plan_one(graph)
-    fixed = {w: 0}
-    check_plan(graph, plan, fixed, 8)
+    fixed, sample_at = {w: 0}, plan.offsets[graph.inputs[0]]
+    check_plan(graph, plan, fixed, sample_at, 8)
     wrong = dataclasses.replace(plan, graph=graph)
     with pytest.raises(AssertionError, match=r"reads %w:f32\[4\].*: %w:f32\[4\] is expected at 0\.\.16, %new|%w.*%new"):
-        check_plan(graph, wrong, fixed, 8)
+        check_plan(graph, wrong, fixed, sample_at, 8)
     apart = {**plan.offsets, new: 64}
     with pytest.raises(AssertionError, match=r"end, %w"):
-        check_plan(graph, dataclasses.replace(plan, offsets=apart, aliases={}, arena_bytes=80), fixed, 8)
+        check_plan(graph, dataclasses.replace(plan, offsets=apart, aliases={}, arena_bytes=80), fixed, sample_at, 8)
 
 
 def test_old_value_that_another_update_stores_is_not_overwritten_before() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tinytrain import __version__, passes
 from tinytrain.board import Board, load_board
 from tinytrain.build import arena_memory, project_files
-from tinytrain.emit import Emitter
+from tinytrain.emit import Emitter, link_keys
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.graph import Graph, Node, Program
@@ -23,6 +23,7 @@ from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
+from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
@@ -42,7 +43,8 @@ STACK_BYTES = 2048                                        # reserved; what is us
 class Options:
     """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models.
 
-    `integer` trains an int8 model without any floating point: gradients too are int8.
+    `integer` trains an int8 model without any floating point: gradients too are int8. The device starts with `scheme` and can switch to
+    any of `further_schemes`.
     """
 
     board: str = "host"
@@ -56,15 +58,16 @@ class Options:
     integer: bool = False
     int8_input: bool = False
     exact_seconds: float = 3.0
+    further_schemes: tuple[str | Scheme, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """Everything the compiler knows about a model on a board; `write` makes the folder."""
+    """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme."""
 
     prepared: Prepared
     imported: Imported
-    scheme: Scheme
+    schemes: tuple[Scheme, ...]
     program: Program
     plan: ProgramPlan
     board: Board
@@ -94,19 +97,19 @@ def lowered(program: Program, options: Options) -> Program:
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.integer:
         program = lower_integer(program)
-    return program.map(lambda graph: passes.run(graph, passes.KERNELS))
+    return share_constants(program.map(lambda graph: passes.run(graph, passes.KERNELS)))
 
 
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
-    scheme = resolve(options.scheme, forward)
-    program = lowered(build_program(forward, options.loss, scheme, options.optimiser), options)
+    schemes = tuple(resolve(scheme, forward) for scheme in (options.scheme, *options.further_schemes))
+    program = lowered(build_program(forward, options.loss, schemes[0], options.optimiser, schemes[1:]), options)
     plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
-    return Compiled(prepared, imported, scheme, program, plan, board, options, files)
+    return Compiled(prepared, imported, schemes, program, plan, board, options, files)
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:
@@ -126,13 +129,13 @@ def scratch_of(board: Board) -> Callable[[Node], int]:
     return scratch
 
 
-def sample_bytes(program: Program) -> int:
-    """RAM of the sample and its target, which the caller holds."""
-    return max(sum(v.type.nbytes for v in graph.inputs) for graph in program.entries.values())
+def target_bytes(program: Program) -> int:
+    """RAM of a sample's target, which the caller holds; the sample itself has a place in the arena."""
+    return max(sum(v.type.nbytes for v in graph.inputs[1:]) for graph in program.entries.values())
 
 
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
-    """Raise DoesNotFit, before any C compiler runs, where weights exceed the flash, or arena, sample and stack the RAM."""
+    """Raise DoesNotFit, before any C compiler runs, where weights exceed the flash, or arena, target and stack the RAM."""
     stored = sum(v.type.nbytes for role in (Role.CONST, Role.PARAM) for v in program.stored(role))
     if board.rom is not None and stored > board.rom.bytes:
         raise DoesNotFit(
@@ -143,8 +146,8 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     ram = board.ram
     if ram is None:
         return
-    sample = sample_bytes(program)
-    beside = sample + STACK_BYTES
+    target = target_bytes(program)
+    beside = target + STACK_BYTES
     arena = arena_memory(board, plan.arena_bytes, beside)
     if plan.arena_bytes + (beside if arena is ram else 0) <= arena.bytes:
         return
@@ -153,7 +156,7 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, sample {sample:,}, stack {STACK_BYTES:,}), "
+        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, target {target:,}, stack {STACK_BYTES:,}), "
         f"{board.name} has {ram.bytes:,}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
@@ -179,7 +182,7 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
         manifest = describe(compiled)
         files = {**_fixed_files(compiled), **compiled.files}
         files["manifest.json"] = json.dumps(manifest, indent=2) + "\n"
-        files["scheme.toml"] = compiled.scheme.to_toml()
+        files.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
         for name, text in files.items():
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -206,6 +209,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
     infer = program.entries["infer"]
     train = program.entries.get("train")
     target = train.inputs[1].type if train else None
+    keys = link_keys(program)
     return {
         "tinytrain": __version__,
         "name": program.name,
@@ -214,14 +218,14 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "board": compiled.board.name,
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
-        "scheme": compiled.scheme.plain(),
+        "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.optimiser),
         "gradients": "int8" if compiled.options.integer else "fp32",
         "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
         "parameters": [
-            {"name": v.source.initializer, "shape": list(v.shape), "source": asdict(v.source)}
+            {"name": v.source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(v.source)}
             for v in program.stored(Role.PARAM)
             if v.source
         ],

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,11 @@ class Emitter:
         """File name → text."""
         name = self.program.name
         entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
-        stored = self.program.stored(Role.PARAM, Role.STATE)
-        keys = self._keys(stored)
-        params = {v: self._param(v, keys[v]) for v in stored}
+        params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
         context: dict[str, Any] = {
             "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
-            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "accumulate": self.program.accumulate, "entries": entries,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "input_offset": self.plan.input_offset,
+            "accumulate": self.program.accumulate, "entries": entries,
             "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
             "schemes": [self._scheme(train, entries) for train in self.program.trains],
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
@@ -138,16 +137,6 @@ class Emitter:
         """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
         return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
 
-    def _keys(self, stored: Iterable[Value]) -> dict[Value, str]:
-        """What the tensors are called over the link: as in the ONNX file, and otherwise unlike any of those."""
-        keys = {v: v.source.initializer for v in stored if v.source}
-        for v in stored:
-            key = v.name
-            while v not in keys and key in keys.values():
-                key += "_"
-            keys.setdefault(v, key)
-        return keys
-
     def _param(self, v: Value, key: str) -> CParam:
         assert v.data is not None
         return CParam(string(key), self.plan.fixed[v], v.type.nbytes, f"TT_{v.type.dtype.name}", self._const(v) if np.any(v.data) else "")
@@ -155,6 +144,26 @@ class Emitter:
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
         return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+
+
+def link_keys(program: Program) -> dict[Value, str]:
+    """What the PARAM and STATE of a program are called over the link: as in the ONNX file, and otherwise unlike any of those.
+
+    A weight that several schemes train in part has pieces: the first has its name, the others a number behind it.
+    """
+    stored = program.stored(Role.PARAM, Role.STATE)
+    pieces: dict[str, list[Value]] = {}
+    for v in stored:
+        if v.source:
+            pieces.setdefault(v.source.initializer, []).append(v)
+    keys = {found[0]: name for name, found in pieces.items()}
+    wanted = {v: f"{name}/{number}" for name, found in pieces.items() for number, v in enumerate(found)}
+    for v in stored:
+        key = wanted.get(v, v.name)
+        while v not in keys and key in keys.values():
+            key += "_"
+        keys.setdefault(v, key)
+    return {v: keys[v] for v in stored}
 
 
 def comment(text: str) -> str:

@@ -7,10 +7,11 @@
 #include "tt_types.h"
 
 #ifndef FAKE_ARENA_BYTES
-#define FAKE_ARENA_BYTES 64
+#define FAKE_ARENA_BYTES 80
 #endif
 #define FAKE_ARENA_ALIGN 16
 #define FAKE_INPUT_BYTES 16
+#define FAKE_INPUT_OFFSET 64
 #define FAKE_OUTPUT_BYTES 12
 #define FAKE_TARGET_BYTES 12
 #define FAKE_TRAINS 1

@@ -40,6 +40,11 @@ class Hello:
     payload_bytes: int
     schemes: int
 
+    @property
+    def ram_bytes(self) -> int:
+        """Arena, in which the sample lies too, context and target: all RAM of the model but for its output and the stack."""
+        return self.arena_bytes + self.ctx_bytes + self.target_bytes
+
 
 @dataclass(frozen=True)
 class Step:

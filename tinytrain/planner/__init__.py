@@ -3,12 +3,14 @@
 
     PARAM, STATE | temporaries of infer, or of train, ...
     0            fixed_bytes                             arena_bytes
+
+The sample, which an entry finds in the arena when it is called, is one of its temporaries; it stands at one offset in all entries.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tinytrain.ir.graph import Graph, Node, Program
@@ -37,6 +39,11 @@ class _Draft:
     bound: Bound
     life: Lifetimes
     placement: Placement
+
+    @property
+    def sample(self) -> int | None:
+        """Id of the sample's buffer."""
+        return next((i for i, v in enumerate(self.life.owners) if v in self.graph.inputs), None)
 
 
 def plan_program(
@@ -67,12 +74,13 @@ def plan_program(
         found = improve(draft.life.buffers, draft.placement, exact_seconds / len(costly))
         drafts[name] = dataclasses.replace(draft, placement=found)
 
+    drafts, input_offset = _one_sample(drafts, bounds)
     entries = {name: _plan(draft, bounds[name], scratch) for name, draft in drafts.items()}
     for name, plan in entries.items():
-        check_plan(program.entries[name], plan, fixed, align)
+        check_plan(program.entries[name], plan, fixed, input_offset, align)
     arena = max((plan.arena_bytes for plan in entries.values()), default=fixed_bytes)
     proven = arena == bound or any(plan.proven_optimal for plan in entries.values() if plan.arena_bytes == arena)
-    return ProgramPlan(entries, fixed, fixed_bytes, arena, bound, proven)
+    return ProgramPlan(entries, fixed, fixed_bytes, input_offset, arena, bound, proven)
 
 
 def _stack(values: list[Value], align: int) -> tuple[dict[Value, int], int]:
@@ -99,6 +107,45 @@ def _repaired(given: Graph, draft: _Draft, measure: _Measure) -> _Draft:
         return draft
     better = _Draft(f"{draft.order}, repaired", graph, draft.bound, life, place(life.buffers))
     return better if better.placement.height <= draft.placement.height else draft
+
+
+def _one_sample(drafts: dict[str, _Draft], bounds: dict[str, int]) -> tuple[dict[str, _Draft], int]:
+    """The drafts with the sample at one offset, and that offset: where one of them has it, or on top of what all need without it."""
+    taking = {name: draft for name, draft in drafts.items() if draft.sample is not None}
+    if not taking:
+        return drafts, 0
+
+    def placed(at: int) -> dict[str, _Draft]:
+        return {name: _pinned(draft, at, bounds[name]) for name, draft in taking.items()}
+
+    def height(trial: dict[str, _Draft]) -> int:
+        return max(draft.placement.height for draft in trial.values())
+
+    def offsets() -> Iterator[int]:
+        yield from dict.fromkeys(draft.placement.offsets[draft.sample] for draft in taking.values() if draft.sample is not None)
+        yield max(_without_sample(draft).height for draft in taking.values())
+
+    trials = []
+    for at in offsets():
+        trials.append((placed(at), at))
+        if height(trials[-1][0]) <= height(taking):
+            break
+    best, input_offset = min(trials, key=lambda trial: height(trial[0]))
+    return {**drafts, **best}, input_offset
+
+
+def _pinned(draft: _Draft, at: int, bound_bytes: int) -> _Draft:
+    """The draft with its sample at this offset."""
+    assert draft.sample is not None
+    if draft.placement.offsets[draft.sample] == at:
+        return draft
+    found = place([dataclasses.replace(b, fixed=at) if b.id == draft.sample else b for b in draft.life.buffers])
+    return dataclasses.replace(draft, placement=dataclasses.replace(found, proven_optimal=found.height == bound_bytes))
+
+
+def _without_sample(draft: _Draft) -> Placement:
+    kept = [b for b in draft.life.buffers if b.id != draft.sample]
+    return place([dataclasses.replace(b, id=i) for i, b in enumerate(kept)])
 
 
 def _plan(draft: _Draft, bound_bytes: int, scratch: Callable[[Node], int] | None) -> Plan:

@@ -44,13 +44,16 @@ def _name(owner: object) -> str:
     return f"scratch of {owner.op.name}" if isinstance(owner, Node) else f"{owner!r}"
 
 
-def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], align: int) -> None:
-    """Raise AssertionError unless running `plan` gives what `given` means. `fixed`: offsets of all PARAM and STATE."""
+def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int, align: int) -> None:
+    """Raise AssertionError unless running `plan` gives what `given` means.
+
+    `fixed`: offsets of all PARAM and STATE; `sample_at`: of the first input, where there is one. Both as the program has them.
+    """
     graph = plan.graph
     same = Counter(given.nodes) == Counter(graph.nodes)
     assert same, f"{given.name}: {len(given.nodes)} nodes given, {len(graph.nodes)} planned, or others"
     assert given.updates == graph.updates and given.outputs == graph.outputs, f"{given.name}: outputs or updates were changed"
-    _check_ranges(plan, fixed, align)
+    _check_ranges(plan, fixed, sample_at, align)
 
     ranges = [(at, v.type.nbytes) for v, at in plan.offsets.items()]
     ranges += [(at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
@@ -59,6 +62,8 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], align: int) ->
     shown: dict[Value, Value] = {}
     for v, at in fixed.items():
         memory.write(at, v.type.nbytes, v)
+    for v in graph.inputs[:1]:
+        memory.write(plan.offsets[v], v.type.nbytes, v)
     written: set[Value] = {v for v in graph.values() if v.role is not Role.TEMP}
     for position, node in enumerate(graph.nodes):
         where = f"{graph.name} node {position} {node.op.name}"
@@ -90,8 +95,10 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], align: int) ->
     _check_outputs_first(plan, {shown.get(v, v) for v in graph.outputs})
 
 
-def _check_ranges(plan: Plan, fixed: dict[Value, int], align: int) -> None:
-    """Alignment, bounds, and that stored values stand where the program wants them."""
+def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: int) -> None:
+    """Alignment, bounds, and that stored values and the sample stand where the program wants them."""
+    for v in plan.graph.inputs[:1]:
+        assert plan.offsets.get(v) == sample_at, f"the sample {v!r} stands at {plan.offsets.get(v)}, the program has it at {sample_at}"
     for v, at in fixed.items():
         assert plan.offsets.get(v) == at, f"{v!r} stands at {plan.offsets.get(v)}, the program has it at {at}"
     pieces: list[tuple[object, int, int]] = [(v, at, v.type.nbytes) for v, at in plan.offsets.items()]
@@ -129,7 +136,7 @@ def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -
 
 def _demand(memory: _Bytes, plan: Plan, value: Value, shown: dict[Value, Value], where: str) -> None:
     source = shown.get(value, value)
-    if source.role in (Role.INPUT, Role.CONST):
+    if source.role in (Role.INPUT, Role.CONST) and source not in plan.graph.inputs[:1]:
         root = plan.root(value)
         assert root is source and value not in plan.offsets, f"{where} {value!r}: it shows {source!r}, its root is {root!r}"
         return

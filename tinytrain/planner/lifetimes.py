@@ -22,7 +22,8 @@ from tinytrain.planner.updates import Bound, contents, may_overwrite
 class Lifetimes:
     """`roots` maps every value to the one that owns its storage; `buffers` are those of the owners, PARAM and STATE fixed.
 
-    `owners[i]` is what buffer i is for: a value, or the node whose scratch it is.
+    `owners[i]` is what buffer i is for: a value, or the node whose scratch it is. The sample, the graph's first input, has a buffer
+    as well, which no other value takes over: the caller may have it elsewhere, where nothing may be written.
     """
 
     roots: dict[Value, Value]
@@ -58,6 +59,8 @@ def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], scratch: Call
                 spans[out] = (p, end)
     roots.update({v: roots[c] for v, c in content.items()})
 
+    for sample in graph.inputs[:1]:
+        spans[sample] = (0, min(last.get(sample, 0) + 1, max(count, 1)))
     owners: list[Value | Node] = [*fixed, *spans]
     times = [(0, max(count, 1), v.type.nbytes, offset) for v, offset in fixed.items()]
     buffers = [Buffer(i, start, end, size, align, offset) for i, (start, end, size, offset) in enumerate(times)]

@@ -122,7 +122,10 @@ def _groups(graph: Graph, bound: Bound, base: list[int], rank: dict[int, int], a
         made = [v for p in nodes for v in graph.nodes[p].outputs if content[v] is v and v not in bound.targets]
         made_set = set(made)
         stays = sum(v.type.nbytes for v in made if total[v] > inside[v])
-        outside = {v: n for v, n in inside.items() if v.role is Role.TEMP and v not in bound.targets and v not in made_set}
+        outside = {
+            v: n for v, n in inside.items()
+            if (v.role is Role.TEMP or v in graph.inputs[:1]) and v not in bound.targets and v not in made_set
+        }
         groups.append(_Group(nodes, any(v in new for v in graph.nodes[top].outputs), stays, outside))
     return groups
 

@@ -41,8 +41,9 @@ class Peak:
 class Plan:
     """One entry point: `graph` in execution order, and where its values live.
 
-    `offsets` (bytes from the arena's start) has every TEMP in the arena and every PARAM and STATE of the program; a TEMP
-    that is a view of an INPUT or CONST has none. `aliases` maps a value that owns no storage to the value that does, see `root`.
+    `offsets` (bytes from the arena's start) has every TEMP in the arena, every PARAM and STATE of the program, and the sample: the
+    first input, which is there when the entry is called and may be overwritten after its last reader. A TEMP that is a view of
+    another INPUT or of a CONST has none. `aliases` maps a value that owns no storage to the value that does, see `root`.
     `copies` are (old, new) updates that could not be written in place: copy new over old, in this order, when the graph
     has run. `lower_bound_bytes` holds for this order of nodes and these in-place choices: the most bytes in use at once.
     """
@@ -66,11 +67,15 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class ProgramPlan:
-    """All entry points share one arena: `fixed` (PARAM and STATE) at its start, then temporaries of whichever entry runs."""
+    """All entry points share one arena: `fixed` (PARAM and STATE) at its start, then temporaries of whichever entry runs.
+
+    `input_offset` is where a sample stands in all entries that have one.
+    """
 
     entries: dict[str, Plan]
     fixed: dict[Value, int]
     fixed_bytes: int
+    input_offset: int
     arena_bytes: int
     lower_bound_bytes: int
     proven_optimal: bool
