@@ -42,7 +42,7 @@ def history(project: Path) -> list[dict[str, Any]]:
 
 def trained(project: Path) -> dict[str, set[str]]:
     """Layer → kinds of parameter that are updated, by the manifest."""
-    return {layer: set(kinds) for layer, kinds in json.loads((project / "manifest.json").read_text())["scheme"].items()}
+    return {layer: set(kinds) for layer, kinds in json.loads((project / "manifest.json").read_text())["schemes"][0].items()}
 
 
 def test_compile_says_what_it_made(folder: Path) -> None:

@@ -241,7 +241,7 @@ def test_sums_of_gradients_belong_to_their_parameters() -> None:
     x = g.emit(Add(), g.emit(Mul(), x, g.const("sum_w", np.ones(3, np.float32))), g.const("w", np.ones(3, np.float32)))
     forward = g.graph([x])
     params = {v.name: v for v in forward.stored(Role.CONST)}
-    program = program_of(forward, dict.fromkeys(params.values(), Trained(Want())), "mse", Optimiser(0.1, accumulate=2))
+    program = program_of(forward, [dict.fromkeys(params.values(), Trained(Want()))], "mse", Optimiser(0.1, accumulate=2))
     model = ReferenceModel(program)
     for _ in range(2):
         model.train_step(np.array([1, 2, 3], np.float32), np.zeros(3, np.float32))
@@ -259,4 +259,4 @@ def test_loss_that_does_not_depend_on_a_parameter() -> None:
     unread = g.const("w", np.ones(3, np.float32))
     forward = g.graph([x])
     with pytest.raises(ModelError, match="the loss does not depend on w"):
-        program_of(forward, {unread: Trained(Want())}, "mse", Optimiser())
+        program_of(forward, [{unread: Trained(Want())}], "mse", Optimiser())

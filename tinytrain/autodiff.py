@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
@@ -20,15 +21,26 @@ def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Va
     readers are summed in reverse order of reading. A wanted value that the loss does not depend on has no entry in the result.
     Raises ModelError where the walk meets an op without a gradient.
     """
-    leads: set[Value] = set(wanted)                       # values on a path from a wanted one to the loss
+    found = slice_gradients(g, nodes, loss, wanted.items())
+    return {v: found[v, want] for v, want in wanted.items() if (v, want) in found}
+
+
+def slice_gradients(
+    g: Builder, nodes: Sequence[Node], loss: Value, wanted: Iterable[tuple[Value, Want]]
+) -> dict[tuple[Value, Want], Value]:
+    """The same for any number of slices of one value: each is a gradient of its own."""
+    slices: dict[Value, list[Want]] = {}
+    for value, want in wanted:
+        slices.setdefault(value, []).append(want)
+    leads: set[Value] = set(slices)                       # values on a path from a wanted one to the loss
     for node in nodes:
         if any(v in leads for v in node.inputs):
             leads.update(node.outputs)
 
-    found: dict[Value, Value] = {}
+    found: dict[tuple[Value, Want], Value] = {}
     for node in reversed(nodes):
-        starts = loss in node.outputs
-        if not starts and not any(v in found for v in node.outputs):
+        grads = tuple(found.get((v, Want())) for v in node.outputs)
+        if loss not in node.outputs and not any(grads):
             continue
         if not any(v in leads for v in node.inputs):
             continue
@@ -38,9 +50,10 @@ def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Va
                 hint="Freeze it: choose a scheme whose first updated layer comes after it, or change the model.",
             )
         g.origin = node.origin
-        asks = tuple(wanted.get(v, Want()) if v in leads else None for v in node.inputs)
-        grads = tuple(found.get(v) for v in node.outputs)
-        for value, grad in zip(node.inputs, node.op.vjp(g, node.inputs, node.outputs, grads, asks), strict=True):
-            if grad is not None:
-                found[value] = g.emit(Add(), grad, found[value], name=f"d_{value.name}") if value in found else grad
-    return {v: found[v] for v in wanted if v in found}
+        asked = [slices.get(v, [Want()]) if v in leads else [] for v in node.inputs]
+        for asks in zip_longest(*asked):
+            for value, want, grad in zip(node.inputs, asks, node.op.vjp(g, node.inputs, node.outputs, grads, asks), strict=True):
+                if want is not None and grad is not None:
+                    before = found.get((value, want))
+                    found[value, want] = g.emit(Add(), grad, before, name=f"d_{value.name}") if before else grad
+    return found

@@ -68,8 +68,9 @@ def model_options(command: Command) -> Command:
     for option in reversed((
         click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), default="ce", show_default=True,
                      help="Loss of training; none compiles for inference only."),
-        click.option("--scheme", default="full", show_default=True,
-                     help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml."),
+        click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
+                     help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
+                     "`compile` takes several: the device starts with the first and can switch."),
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
         click.option("--optimiser", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
@@ -103,10 +104,13 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _options(board: str, **given: Any) -> Options:
+def _options(board: str, *, several: bool = False, **given: Any) -> Options:
     from tinytrain.compiler import Options
     from tinytrain.update import Optimiser
 
+    first, *further = given["schemes"]
+    if further and not several:
+        raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     if given["optimiser"] == "adam" and given["momentum"]:
@@ -116,9 +120,9 @@ def _options(board: str, **given: Any) -> Options:
         adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
     )
     return Options(
-        board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=given["scheme"], optimiser=optimiser,
+        board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=_shapes(given["shapes"]), qas=given["qas"],
-        int8_input=given["int8_input"], integer=given["grad"] == "int8",
+        int8_input=given["int8_input"], integer=given["grad"] == "int8", further_schemes=tuple(further),
     )
 
 
@@ -143,7 +147,7 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
     from tinytrain.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
 
-    compiled = compile_model(model, _options(board, **given))
+    compiled = compile_model(model, _options(board, several=True, **given))
     if build:
         find_tools(compiled.board)
     write(compiled, output, force=force)
@@ -168,7 +172,7 @@ def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> 
     from tinytrain.atomic import write_text
     from tinytrain.compiler import scheme_of
 
-    given["scheme"] = f"last:{last}" if last else given["scheme"]
+    given["schemes"] = (f"last:{last}",) if last else given["schemes"]
     text = scheme_of(model, _options("host", **given)).to_toml()
     if output is None:
         click.echo(text, nl=False)

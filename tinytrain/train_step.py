@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tinytrain.autodiff import gradients
+from tinytrain.autodiff import slice_gradients
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Program
+from tinytrain.ir.graph import Graph, Program, apply_of
 from tinytrain.ir.op import Loss, registry
-from tinytrain.ir.types import Role, TensorType, Value
+from tinytrain.ir.types import Role, Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.quantize import Dequantise, dequantised
 from tinytrain.overflow import check_sums
 from tinytrain.partial import Target, with_targets
-from tinytrain.schemes.choose import Trained, choose
+from tinytrain.schemes.choose import Trained, choose_all
 from tinytrain.schemes.scheme import Scheme
-from tinytrain.update import LEARNING_RATE, Optimiser, Updater
+from tinytrain.update import Optimiser, States, Updater
 
 
 def losses() -> dict[str, type[Loss]]:
@@ -33,27 +33,31 @@ def inference(graph: Graph) -> Graph:
     return graph.substitute(identity, [n for n in graph.nodes if not n.op.training_only]).replace(updates={})
 
 
-def build_program(forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser) -> Program:
-    """Entry points of a model. Without a loss it only infers.
+def build_program(
+    forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
+) -> Program:
+    """Entry points of a model; with further schemes it can switch among all of them. Without a loss it only infers.
 
     Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist or nothing reaches the loss.
     """
     if loss is None:
         return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
-    return program_of(*choose(scheme, forward), loss, optimiser)
+    return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser)
 
 
-def program_of(forward: Graph, trained: Mapping[Value, Trained], loss: str, optimiser: Optimiser) -> Program:
-    """Entry points of a model of which these values are trained. Raises as `build_program` does."""
-    forward, targets = with_targets(forward, trained)
+def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: str, optimiser: Optimiser) -> Program:
+    """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
+    forward, schemes = with_targets(forward, trained)
     check_sums(forward)
     loss_op = losses()[loss]()
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
-    lr = Value(LEARNING_RATE, TensorType((1,)), Role.STATE, np.array([optimiser.learning_rate], np.float32))
-    entries["train"], totals = _train(forward, loss_op, targets, optimiser, lr)
-    if totals:
-        entries["apply"] = _apply(entries["train"], totals, optimiser, lr)
+    states = States(optimiser.learning_rate)
+    for number, targets in enumerate(schemes):
+        train = f"train_{number}" if number else "train"
+        entries[train], totals = _train(train, forward, loss_op, targets, optimiser, states)
+        if totals:
+            entries[apply_of(train)] = _apply(entries[train], totals, optimiser, states)
     return Program(forward.name, entries, optimiser.accumulate)
 
 
@@ -85,28 +89,27 @@ def _logits(g: Builder, forward: Graph, loss_op: Loss) -> Value:
 
 
 def _train(
-    forward: Graph, loss_op: Loss, targets: Sequence[Target], optimiser: Optimiser, lr: Value
+    name: str, forward: Graph, loss_op: Loss, targets: Sequence[Target], optimiser: Optimiser, states: States
 ) -> tuple[Graph, list[tuple[Target, Value]]]:
     """Forward, loss, the gradients of the targets and their updates; each update stands right after its gradient if nothing hinders.
 
     With accumulation the graph only sums; then also each target with the STATE that its gradients are summed in.
     """
     _, g, loss = with_loss(forward, loss_op)
-    g.name = "train"
-    g.unique(lr.name)
+    g.name = name
+    updater = Updater(g, optimiser, states)
     try:
-        found = gradients(g, list(g.nodes), loss, {target.read: target.want for target in targets})
+        found = slice_gradients(g, list(g.nodes), loss, [(target.read, target.want) for target in targets])
     except ValueError as error:
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
-    if missing := [target.param.name for target in targets if target.read not in found]:
+    if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
-    updater = Updater(g, optimiser, lr)
     totals = []
     for target in targets:
-        param, grad = target.param, found[target.read]
+        param, grad = target.param, found[target.read, target.want]
         if optimiser.accumulate > 1:
             g.origin = param.name
-            total = g.const(f"sum_{param.name}", np.zeros(grad.shape, np.float32), Role.STATE)
+            total = states.take(g, f"sum_{param.name}", np.zeros(grad.shape, np.float32))
             updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{param.name}_new")
             totals.append((target, total))
         else:
@@ -114,10 +117,10 @@ def _train(
     return g.graph([loss], {**forward.updates, **updater.updates}), totals
 
 
-def _apply(train: Graph, totals: Sequence[tuple[Target, Value]], optimiser: Optimiser, lr: Value) -> Graph:
+def _apply(train: Graph, totals: Sequence[tuple[Target, Value]], optimiser: Optimiser, states: States) -> Graph:
     """The entry that updates each parameter by the sum of its gradients and clears the sum."""
-    g = Builder("apply", [*train.values(), lr])
-    updater = Updater(g, optimiser, lr)
+    g = Builder(apply_of(train.name), train.values())
+    updater = Updater(g, optimiser, states)
     for target, total in totals:
         updater.add(target.param, total, target.rate)
     return g.graph([], updater.updates)

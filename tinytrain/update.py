@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ir.types import F32, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.optimiser import Sgd
@@ -49,13 +49,31 @@ def factor_shape(value: Value) -> tuple[int, ...]:
     return (value.shape[0], *(1 for _ in value.shape[1:]))
 
 
+class States:
+    """What is kept between updates, by name: all entry points of a program, and all its schemes, share it."""
+
+    def __init__(self, learning_rate: float) -> None:
+        rate = np.array([learning_rate], np.float32)
+        self._values = {LEARNING_RATE: Value(LEARNING_RATE, TensorType((1,)), Role.STATE, rate)}
+
+    def take(self, g: Builder, name: str, data: Array) -> Value:
+        """The state of that name for the graph that `g` builds; made, and then starting from `data`, where there is none yet."""
+        if name in self._values:
+            g.unique(self._values[name].name)             # no other value of this graph is called so
+        else:
+            self._values[name] = g.const(name, data, Role.STATE)
+        assert self._values[name].shape == data.shape, f"{self._values[name]!r} is wanted with shape {data.shape}"
+        return self._values[name]
+
+
 class Updater:
     """Emits the updates of one entry point; `updates` collects what replaces what."""
 
-    def __init__(self, g: Builder, optimiser: Optimiser, lr: Value) -> None:
+    def __init__(self, g: Builder, optimiser: Optimiser, states: States) -> None:
         self.g = g
         self.optimiser = optimiser
-        self.lr = lr
+        self.states = states
+        self.lr = states.take(g, LEARNING_RATE, np.zeros(1, np.float32))
         self.updates: dict[Value, Value] = {}
 
     @cached_property
@@ -115,4 +133,4 @@ class Updater:
         return self._state(name, np.zeros(grad.shape, np.float32))
 
     def _state(self, name: str, data: Array) -> Value:
-        return self.g.const(name, data, Role.STATE)
+        return self.states.take(self.g, name, data)

@@ -26,12 +26,13 @@ def compiled_text(compiled: Compiled) -> str:
     """What was compiled: the trained layers, the memory of each entry point, and how far from the bound."""
     program, plan = compiled.program, compiled.plan
     params = program.stored(Role.PARAM)
-    layers = compiled.scheme.layers if params else ()
+    layers = list(dict.fromkeys(name for scheme in compiled.schemes for name in scheme.layers)) if params else []
     trained = sum(v.type.numel for v in params)
     optimal = "proven optimal" if plan.proven_optimal else "not proven optimal"
     lines = [
         f"model      {program.name} ({compiled.prepared.path.name}) for {compiled.board.title}",
         f"trained    {trained:,} weights in {len(layers)} layers: {', '.join(layers) or 'none'}",
+        *(f"  scheme {i} {', '.join(scheme.layers) or 'none'}" for i, scheme in enumerate(compiled.schemes) if len(compiled.schemes) > 1),
         f"arena      {plan.arena_bytes:,} B   lower bound {plan.lower_bound_bytes:,} B for this order of nodes, {optimal}",
         f"  fixed    {plan.fixed_bytes:,} B of parameters and optimiser state",
     ]
