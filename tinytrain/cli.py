@@ -87,6 +87,8 @@ def model_options(command: Command) -> Command:
                      help="Gradients of an int8 model; int8 trains without any floating point, for processors that have none."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         SHAPES,
+        click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
+        click.option("--head-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of its weights."),
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
         click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
     )):
@@ -106,6 +108,7 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 def _options(board: str, *, several: bool = False, **given: Any) -> Options:
     from tinytrain.compiler import Options
+    from tinytrain.frontend.new_head import NewHead
     from tinytrain.update import Optimiser
 
     first, *further = given["schemes"]
@@ -123,6 +126,7 @@ def _options(board: str, *, several: bool = False, **given: Any) -> Options:
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=_shapes(given["shapes"]), qas=given["qas"],
         int8_input=given["int8_input"], integer=given["grad"] == "int8", further_schemes=tuple(further),
+        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
 
 

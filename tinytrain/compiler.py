@@ -16,6 +16,7 @@ from tinytrain.board import Board, load_board
 from tinytrain.build import arena_memory, project_files
 from tinytrain.emit import Emitter, link_keys
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
+from tinytrain.frontend.new_head import NewHead
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
@@ -58,6 +59,7 @@ class Options:
     integer: bool = False
     int8_input: bool = False
     exact_seconds: float = 3.0
+    new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
 
 
@@ -80,7 +82,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.onnx_import import import_model
     from tinytrain.frontend.prepare import prepare
 
-    prepared = prepare(path, fold_batchnorm=options.fold_batchnorm, shapes=options.shapes)
+    prepared = prepare(path, fold_batchnorm=options.fold_batchnorm, shapes=options.shapes, new_head=options.new_head)
     return prepared, import_model(prepared, dropout=options.dropout)
 
 

@@ -176,11 +176,11 @@ def _labels(y: Array, classes: int, where: str) -> Array:
         )
     bad = (y < 0) | (y >= classes)
     if bad.any():
-        first = int(np.argmax(bad))
+        first, needed = int(np.argmax(bad)), int(y.max()) + 1
         raise DataError(
             f"{where}: label {int(y[first])} of sample {first} is out of range; "
             f"the model has {classes} outputs, expected 0 to {classes - 1}.",
-            hint="Count classes from 0, or use a model with more outputs.",
+            hint="Count classes from 0" + (f", or compile the model with --new-head {needed}." if needed > classes else "."),
         )
     return y.astype(np.int32)
 

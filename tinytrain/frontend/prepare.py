@@ -18,6 +18,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
 from tinytrain.ir.builder import identifier
 
@@ -32,7 +33,8 @@ LONGEST_NAME = 40                                         # with what is added t
 class Prepared:
     """A model that is ready for import.
 
-    `name` is a C identifier; `hash` is the SHA-256 of the file; `stored` are the initializers that the file itself names.
+    `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `stored` are the initializers that the
+    file itself names.
     """
 
     model: onnx.ModelProto
@@ -42,7 +44,9 @@ class Prepared:
     stored: frozenset[str]
 
 
-def prepare(path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Prepared:
+def prepare(
+    path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None, new_head: NewHead | None = None
+) -> Prepared:
     """Read, check and simplify a model; `shapes` fixes the shapes of inputs by name. Raises ModelError."""
     path = Path(path)
     model, digest = _read(path)
@@ -62,6 +66,9 @@ def prepare(path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[st
     store_quantised_weights(model)
     if fold_batchnorm:
         fold_batchnorms(model)
+    if new_head is not None:
+        replace_head(model, path, new_head)
+        digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
