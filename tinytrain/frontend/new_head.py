@@ -3,8 +3,8 @@
 
 … → Gemm, MatMul or Conv 1×1 (+ Add) → what keeps classes apart: Reshape, Softmax, QuantizeLinear, … → output
 
-Weights are drawn from N(0, (σ/4)²), σ the deviation of the old ones, biases are 0. Larger weights learn worse, as a wrong opinion has
-to be unlearned; smaller ones no better, and zeros would not let a gradient through to the layers below.
+Weights are drawn from N(0, (σ/4)²), σ the deviation of the old ones; biases are 0. With all of σ there is a wrong opinion to be unlearned
+first, which costs a frozen model accuracy; zeros would let no gradient through to the layers below.
 int8: weights have the median of the old scales, biases the scale that goes with it, and the output keeps its own: what the old
 weights and scores needed, the new ones will need once they are trained.
 """
