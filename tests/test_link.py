@@ -245,6 +245,34 @@ def test_the_device_refuses_what_it_cannot_do(opened: Opener) -> None:
             link.call(Command.INFER, bytes(4000))             # longer than the device can hold
 
 
+@pytest.mark.parametrize("name", ["host", "riscv-virt"])
+def test_schemes_and_skipped_samples(opened: Opener, name: str) -> None:
+    """Scheme 1 of the fake model leaves the first row of its weight alone; reset goes back to scheme 0 and to no threshold."""
+    losses, weights = expected(1)
+    with opened(name) as session:
+        assert session.info.schemes == 2
+        before = session.get_params()["layer.weight"]
+        session.set_skip_below(losses[0] * 1.001)
+        assert (session.train_step(X, TARGET).loss, session.counters().skipped) == (losses[0], 1)
+        np.testing.assert_array_equal(session.get_params()["layer.weight"], before)
+        session.set_skip_below(0.0)
+        session.set_scheme(1)
+        session.train_step(X, TARGET)
+        np.testing.assert_array_equal(session.get_params()["layer.weight"], [*before[:4], *weights[4:]])
+        session.set_skip_below(1e9)
+        session.reset()
+        session.train_step(X, TARGET)
+        np.testing.assert_array_equal(session.get_params()["layer.weight"], weights)
+        assert session.counters().skipped == 0
+        with pytest.raises(DataError, match=r"fake has schemes 0 to 1, found -1\.\nCompile it with one --scheme for each\."):
+            session.set_scheme(-1)
+        with pytest.raises(DeviceError, match="refused set_scheme: an index or offset is out of range"):
+            session.link.call(Command.SET_SCHEME, struct.pack("<I", 2))
+        for command in (Command.SET_SCHEME, Command.SET_SKIP_BELOW):
+            with pytest.raises(DeviceError, match=f"refused {command.name.lower()}: the sample has the wrong length"):
+                session.link.call(command, bytes(3))
+
+
 def test_crc_is_the_usual_one() -> None:
     frame = cobs_decode(pack_frame(b"123456789")[1:-1])
     assert frame is not None
