@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import shutil
 import sys
@@ -31,8 +32,21 @@ class Number(click.FloatRange):
         return number
 
 
+# Command → the module that has it, which is imported when the command is asked for.
+ELSEWHERE = {"contribution": "tinytrain.commands_contribution"}
+
+
 class Main(click.Group):
     """A group that turns every TinytrainError into its sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ELSEWHERE:
+            command: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -106,7 +120,7 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _options(board: str, *, several: bool = False, **given: Any) -> Options:
+def compiler_options(board: str, *, several: bool = False, **given: Any) -> Options:
     from tinytrain.compiler import Options
     from tinytrain.frontend.new_head import NewHead
     from tinytrain.update import Optimiser
@@ -151,7 +165,7 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
     from tinytrain.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
 
-    compiled = compile_model(model, _options(board, several=True, **given))
+    compiled = compile_model(model, compiler_options(board, several=True, **given))
     if build:
         find_tools(compiled.board)
     write(compiled, output, force=force)
@@ -177,7 +191,7 @@ def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> 
     from tinytrain.compiler import scheme_of
 
     given["schemes"] = (f"last:{last}",) if last else given["schemes"]
-    text = scheme_of(model, _options("host", **given)).to_toml()
+    text = scheme_of(model, compiler_options("host", **given)).to_toml()
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -236,7 +250,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
     """Check the gradients of MODEL: against central differences in float64, or against TVM."""
     from tinytrain.verification import verify_model
 
-    report = verify_model(model, _options("host", **given), oracle, samples)
+    report = verify_model(model, compiler_options("host", **given), oracle, samples)
     click.echo(report.text)
     if not report.passed:
         sys.exit(1)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where templates, runtime and boards lie: inside an installed wheel, or at the top of a source tree."""
+"""Where templates, runtime and boards lie: inside an installed wheel, or at the top of a source tree. And where results are kept."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,3 +14,8 @@ def data_dir(name: Literal["boards", "codegen", "runtime_c"]) -> Path:
     """The folder of that name: `tinytrain/_data/<name>` in a wheel, `<name>` beside the package in a source tree."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def cache_dir() -> Path:
+    """The user's folder for what can be computed again: `$XDG_CACHE_HOME/tinytrain`, by default `~/.cache/tinytrain`. It need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinytrain"

@@ -15,6 +15,7 @@ from typing import Any
 from tinytrain.atomic import write_text
 from tinytrain.errors import DataError
 from tinytrain.ir.graph import Graph
+from tinytrain.report.text import table
 from tinytrain.schemes.scheme import Scheme, Select, preset
 
 FORMAT = 1
@@ -38,10 +39,13 @@ class Candidate:
             return preset(f"{BIAS_LAST}:{self.depth}", graph)
         return Scheme({self.layer: {self.kind: Select(self.ratio)}})
 
+    @property
+    def part(self) -> str:
+        """Its name without the ratio."""
+        return f"{BIAS_LAST}:{self.depth}" if self.kind == BIAS_LAST else f"{self.layer} {self.kind}"
+
     def __str__(self) -> str:
-        if self.kind == BIAS_LAST:
-            return f"{BIAS_LAST}:{self.depth}"
-        return f"{self.layer} {self.kind}" + (f" {self.ratio:g}" if self.ratio < 1 else "")
+        return self.part + (f" {self.ratio:g}" if self.ratio < 1 else "")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,17 @@ class Contributions:
     channels: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
+    def text(self) -> str:
+        """A table for people: layers and ratios, then the depths of the biases; gains in points of accuracy where they are that."""
+        points = self.before is not None
+        unit = "points of accuracy gained" if points else "loss taken away" if self.score == "trained" else self.score
+        ratios = sorted({one.candidate.ratio for one in self.found})
+        rows = [(f"contribution ({unit})", *(f"{ratio:g}" for ratio in ratios))]
+        for name in dict.fromkeys(one.candidate.part for one in self.found):
+            of_name = {one.candidate.ratio: one.gain for one in self.found if one.candidate.part == name}
+            rows.append((name, *(_number(of_name.get(ratio), points) for ratio in ratios)))
+        return table(rows)
+
     def save(self, path: Path) -> None:
         """Write as JSON. Raises OutputError."""
         write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
@@ -94,6 +109,10 @@ class Contributions:
             raise DataError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is no contribution analysis: {error}.", hint=hint) from None
+
+
+def _number(gain: float | None, points: bool) -> str:
+    return "" if gain is None else f"{100 * gain:+.2f}" if points else f"{gain:.3g}"
 
 
 def _contribution(candidate: dict[str, Any], gain: float, loss_drop: float, gains: list[float]) -> Contribution:
