@@ -11,7 +11,7 @@ def op_text(op: Op) -> str:
     """`conv2d(stride=(2, 2), then=[relu])`: the name and what differs from the defaults."""
     parts = []
     for key, value in op.attributes().items():
-        shown = f"[{', '.join(op_text(o) for o in value)}]" if key == "then" else repr(value)
+        shown = f"[{', '.join(op_text(o) for o in value)}]" if key == "then" else op_text(value) if isinstance(value, Op) else repr(value)
         parts.append(f"{key}={shown}")
     return f"{op.name}({', '.join(parts)})" if parts else op.name
 

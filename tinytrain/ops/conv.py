@@ -20,15 +20,16 @@ import numpy as np
 
 from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
+from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_bytes, patch_tiles
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.geometry import Axis, Geometry, Pair, patches, widened_bytes
+from tinytrain.ops.geometry import Axis, Geometry, Pair
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
+from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -106,26 +107,6 @@ class Windowed(Fusable):
         return Cost(macs=self.geometry(*types).macs)
 
 
-def split(n: int, best: int) -> int:
-    """A tile of about `best` out of n: one that leaves no rest, if there is one near."""
-    if n <= best:
-        return n
-    return next((t for t in (best, best + 1, best - 1) if n % t == 0), best)
-
-
-def _run(length: int, most: int = 4) -> int:
-    """How many steps of a run of a multiple of `length` are unrolled."""
-    return next(u for u in range(most, 0, -1) if length % u == 0)
-
-
-def side_by_side(pixels: int, shared: int, own: int, products: int) -> int:
-    """Of a row of pixels, how many to take at once (1 to 4): a group loads `shared` operands, each pixel `own`, and does `products`."""
-    def instructions(n: int) -> int:
-        return pixels // n * (shared + n * (own + 2 * products)) + pixels % n * (shared + own + 2 * products)
-
-    return min(range(1, 5), key=instructions)
-
-
 @dataclass(frozen=True)
 class _Conv(Windowed):
     group: int = 1
@@ -146,63 +127,48 @@ class _Conv(Windowed):
             )
         return Geometry(rows, cols, x[2], w[0], self.group)
 
+    def piece_axes(self) -> tuple[int, ...]:
+        return (0, 3) if self.group == 1 else (3,)
+
     def _grouped(self, a: Array) -> Array:
         """(H, W, n) -> (group, H·W, n/group)"""
         return a.reshape(-1, self.group, a.shape[-1] // self.group).transpose(1, 0, 2)
 
 
-def _forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
-    # PW neighbouring pixels times KT output channels: PW + KT loads feed PW·KT products, all sums stay in registers
-    g = op.geometry(*types).lined_up
-    run = g.C // g.group
-    whole = run * g.cols.taps if g.group == 1 and g.cols.dilation == 1 else run
-    first, last = g.cols.inner
-    k = split(g.K // g.group, 4)
-    pixels = side_by_side(last - first, k, 1, k)
-    return {"PW": pixels, "KT": k, "U": _run(run), "UI": _run(whole, 4 if pixels < 3 else 1 if pixels == 4 else 2)}
-
-
-def _patch_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
-    g = op.geometry(*types).lined_up
-    return {"P": patches(g.cols.positions, types[1].numel // g.K)}
-
-
-def _patch_bytes(op: Conv2d, *types: TensorType) -> int:
-    # the patches, and one more as the bytes that it is gathered from
-    length = types[1].numel // types[1].shape[0]
-    return widened_bytes(_patch_tiles(op, *types)["P"], length) + (length + 3) // 4 * 4
-
-
 @dataclass(frozen=True)
-class Conv2d(_Conv):
+class Conv2d(_Conv, ReadsPieces):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
 
     name = "conv2d"
     onnx = ("Conv",)
-    args = ("x", "w")
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=_forward_tiles),
-        Kernel("conv2d", (S8, S8), params=_forward_tiles),
-        Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
+        Kernel("conv2d", params=forward_tiles),
+        Kernel("conv2d", (S8, S8), params=forward_tiles),
+        Kernel("conv2d_dsp", (S8, S8), "dsp", params=patch_tiles, scratch=patch_bytes),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self.of(types[0].shape, types[1].shape)
+        x, w = self.whole(types)
+        return self.of(x.shape, w.shape)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
-        return (accumulator_type((g.rows.positions, g.cols.positions, g.K), types[0], types[1], self.zero_point),)
+        return (accumulator_type((g.rows.positions, g.cols.positions, g.K), *self.whole(types), self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = factors(*arrays)
+        stored = self.joined(arrays)
+        x, w = factors(*stored)
         g = self.of(x.shape, w.shape)
         weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
         y = np.zeros((self.group, g.rows.positions * g.cols.positions, g.K // self.group), x.dtype)
         for r, s, patch in g.patches(self.padded(x - self.zero_point)):
             y += self._grouped(patch) @ weights[:, :, r, s].transpose(0, 2, 1)
-        return (summed(y.transpose(1, 0, 2).reshape(g.rows.positions, g.cols.positions, g.K), *arrays),)
+        return (summed(y.transpose(1, 0, 2).reshape(g.rows.positions, g.cols.positions, g.K), *stored),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return (((0, -1), (1, -1)), ((1, 0), (~0, -1))) if self.group == 1 else ()
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -212,65 +178,39 @@ class Conv2d(_Conv):
         grad_w = Conv2dGradW(*self.window, zero_point=self.zero_point, kernel=w.shape[1:3])
         return (
             g.emit(Conv2dGradX(*self.window, shape=x.shape), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(grad_w, dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(grad_w, *sides(g, dy, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
         )
 
 
-def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
-    # PW pixels, a stride apart so that they have the same live taps, times CT input channels, whose weights are one run
-    g = op.geometry(*types).lined_up
-    reached = [g.cols.reached_by(j) for j in range(g.cols.size)]
-
-    def instructions(tile: Pair) -> float:
-        pixels, c = tile
-        total = 0
-        for phase in range(g.cols.stride):
-            row, j = reached[phase :: g.cols.stride], 0
-            while j < len(row):
-                n = pixels if j + pixels <= len(row) and len(set(row[j : j + pixels])) == 1 else 1
-                total += len(row[j]) * (3 + n + c + 2 * n * c)
-                j += n
-        return total / c
-
-    run = g.C // g.group
-    pixels, c = min(((n, split(run, most)) for n, most in ((1, 8), (2, 8), (2, 4), (3, 4), (4, 4))), key=instructions)
-    return {"PW": pixels, "CT": c, "U": 2 if (g.K // g.group) % 2 == 0 and pixels * c <= 8 else 1}
-
-
 @dataclass(frozen=True)
-class Conv2dGradX(_Conv):
+class Conv2dGradX(_Conv, ReadsPieces):
     """dy (H', W', K), w (K, R, S, C/group) -> dx of `shape` (H, W, C)."""
 
     shape: tuple[int, ...] = field(kw_only=True)
 
     name = "conv2d_grad_x"
-    args = ("dy", "w")
+    given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=grad_x_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self.against(types[0], self.of(self.shape, types[1].shape))
+        dy, w = self.whole(types)
+        return self.against(dy, self.of(self.shape, w.shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (sum_type(self.shape, *types),)
+        return (sum_type(self.shape, *self.whole(types)),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = factors(*arrays)
+        stored = self.joined(arrays)
+        dy, w = factors(*stored)
         g = self.of(self.shape, w.shape)
         weights = w.reshape(self.group, g.K // self.group, *w.shape[1:])
         padded = self.padded(np.zeros(self.shape, dy.dtype))
         for r, s, patch in g.patches(padded):
             patch += (self._grouped(dy) @ weights[:, :, r, s]).transpose(1, 0, 2).reshape(patch.shape)
-        return (summed(self.cropped(padded, self.shape), *arrays),)
-
-
-def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
-    # KT outputs times CT inputs: KT + CT loads feed KT·CT products, all sums stay in registers
-    g = op.geometry(*types)
-    c = split(g.C // g.group, 4)
-    return {"KT": split(g.K // g.group, 4 if c >= 3 else 8), "CT": c}
+        return (summed(self.cropped(padded, self.shape), *stored),)
 
 
 @dataclass(frozen=True)
@@ -282,7 +222,7 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=grad_w_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:
@@ -330,6 +270,10 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
 )
 
 
+_CUTS: tuple[Cut, ...] = (
+    (1, 3, (3,)), (1, 0, (6,)), (3, 3, (1, 1)), (3, 0, (1, 4)), (4, 3, (2,)), (6, 3, (1,)), (6, 0, (3,)), (8, 3, (1,)), (9, 3, (1, 2)),
+    (12, 3, (1, 4)), (12, 0, (5,)), (13, 3, (2,)), (15, 0, (1, 1)), (17, 3, (2,)),
+)
 _ONE = Pad(1, 1, 1, 1)
 Conv2d.examples = (
     *(Example(op, f32(x, w)) for op, x, w in _CASES),
@@ -348,6 +292,13 @@ Conv2d.examples = (
         )
     ),
 )
+Conv2d.examples += tuple(
+    in_pieces(Conv2d.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_CASES)) for n, axis, sizes in _CUTS),
+        (-4, 3, (1,)), (-4, 0, (4,)), (-2, 0, (3,)), (-2, 3, (1, 1)), (-1, 3, (5, 6)), (-1, 3, (8,)),
+    )
+)
 Conv2dGradX.examples = (
     *(Example(Conv2dGradX(*op.window, shape=x), f32(op.infer(*f32(x, w))[0].shape, w)) for op, x, w in _CASES),
     *(
@@ -359,6 +310,14 @@ Conv2dGradX.examples = (
         for op, x, w in _CASES[::3]
     ),
     Example(Conv2dGradX((2, 2), _ONE, shape=(7, 5, 3), then=(ReluGrad(),)), f32((4, 3, 6), (6, 3, 3, 3), (7, 5, 3))),
+)
+Conv2dGradX.examples += tuple(
+    in_pieces(Conv2dGradX.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_CASES)) for n, axis, sizes in _CUTS),
+        *((2 * len(_CASES) + n // 3, axis, sizes) for n, axis, sizes in _CUTS if n % 3 == 0),
+        (-1, 3, (2,)), (-1, 0, (3, 2)),
+    )
 )
 Conv2dGradW.examples = (
     *(Example(Conv2dGradW(*op.window, kernel=w[1:3]), f32(op.infer(*f32(x, w))[0].shape, x)) for op, x, w in _CASES),

@@ -15,15 +15,15 @@ from itertools import cycle
 
 from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Wanted, f32
+from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import patches, widened_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
+from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -38,7 +38,7 @@ from tinytrain.ops.sums import (
 )
 
 
-def _tiles(op: Fusable, a: TensorType, b: TensorType) -> dict[str, int]:
+def _tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
     # NR rows share each operand; KR columns of one weight row are one run in memory; KU steps of a sum are unrolled
     return {"NR": 4, "KR": 8, "KU": 4}
 
@@ -48,24 +48,28 @@ def _outer_tiles(op: Fusable, dy: TensorType, x: TensorType) -> dict[str, int]:
     return {"NR": 4, "KR": 8 if dy.numel == dy.shape[-1] else 4}
 
 
-def _patch_tiles(op: Fusable, x: TensorType, w: TensorType) -> dict[str, int]:
-    return {"P": patches(x.numel // w.shape[1], w.shape[1])}
+def _patch_tiles(op: Dense, *types: TensorType) -> dict[str, int]:
+    return {"P": patches(types[0].numel // types[0].shape[-1], op.row_words(types))}
 
 
-def _patch_bytes(op: Fusable, *types: TensorType) -> int:
-    x, w = types[:2]
-    return widened_bytes(_patch_tiles(op, x, w)["P"], w.shape[1])
+def _patch_bytes(op: Dense, *types: TensorType) -> int:
+    return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types))
 
 
 @dataclass(frozen=True)
-class Dense(Fusable):
+class _Dense(ReadsPieces):
+    def piece_axes(self) -> tuple[int, ...]:
+        return 0, 1
+
+
+@dataclass(frozen=True)
+class Dense(_Dense):
     """x (..., K), w (N, K) -> y (..., N). ONNX Gemm, and MatMul by a constant."""
 
     zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
 
     name = "dense"
     onnx = ("Gemm", "MatMul")
-    args = ("x", "w")
     differentiable = True
     parameters = {1: "weight"}
     kernels = (
@@ -75,14 +79,18 @@ class Dense(Fusable):
     )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        x, w = types
+        x, w = self.whole(types)
         if len(w.shape) != 2 or not x.shape or x.shape[-1] != w.shape[1]:
             raise ValueError(f"x {x.shape} against w {w.shape}: the last axis of x must be the second of w")
         return (accumulator_type((*x.shape[:-1], w.shape[0]), x, w, self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = factors(*arrays)
-        return (summed((x - self.zero_point) @ w.T, *arrays),)
+        stored = self.joined(arrays)
+        x, w = factors(*stored)
+        return (summed((x - self.zero_point) @ w.T, *stored),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return ((0, -1), (1, 1)), ((1, 0), (~0, -1))
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -91,35 +99,38 @@ class Dense(Fusable):
         assert dy is not None
         return (
             g.emit(DenseGradX(), dy, w, name=f"d_{x.name}") if wanted[0] else None,
-            g.emit(DenseGradW(zero_point=self.zero_point), dy, channels_of(g, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
+            g.emit(DenseGradW(zero_point=self.zero_point), *sides(g, dy, x, wanted[1]), name=f"d_{w.name}") if wanted[1] else None,
         )
 
     def cost(self, *types: TensorType) -> Cost:
-        return Cost(macs=types[0].numel * types[1].shape[0])
+        x, w = self.whole(types)
+        return Cost(macs=x.numel * w.shape[0])
 
 
 @dataclass(frozen=True)
-class DenseGradX(Fusable):
+class DenseGradX(_Dense):
     """dy (..., N), w (N, K) -> dx (..., K)."""
 
     name = "dense_grad_x"
-    args = ("dy", "w")
+    given = "dy"
     results = ("dx",)
     kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        dy, w = types
+        dy, w = self.whole(types)
         if dy.shape[-1] != w.shape[0]:
             raise ValueError(f"dy {dy.shape} against w {w.shape}")
         return (sum_type((*dy.shape[:-1], w.shape[1]), dy, w),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = factors(*arrays)
-        return (summed(dy @ w, *arrays),)
+        stored = self.joined(arrays)
+        dy, w = factors(*stored)
+        return (summed(dy @ w, *stored),)
 
     def cost(self, *types: TensorType) -> Cost:
-        return Cost(macs=types[0].numel * types[1].shape[1])
+        dy, w = self.whole(types)
+        return Cost(macs=dy.numel * w.shape[1])
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ class DenseGradW(Fusable):
 
 
 _SHAPES = (((8,), (4, 8)), ((5,), (3, 5)), ((1,), (1, 1)), ((13,), (7, 13)), ((64,), (10, 64)), ((3, 9), (6, 9)), ((2, 5, 7), (1, 7)))
+_CUTS: tuple[Cut, ...] = ((3, 1, (4, 1)), (3, 0, (2, 1)), (4, 1, (16,)), (4, 0, (1,)), (5, 1, (2,)), (6, 1, (5, 1)))
 
 Dense.examples = (
     *(Example(Dense(), f32(x, w)) for x, w in _SHAPES),
@@ -163,10 +175,24 @@ Dense.examples = (
         Dense(zero_point=-7, then=(Add(), Requantise(0.25, -128))), (int8((3, 21), -7), int8((5, 21), axis=0), *per_channel(5)), REQUANTISED
     ),
 )
+Dense.examples += tuple(
+    in_pieces(Dense.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_SHAPES)) for n, axis, sizes in _CUTS),
+        (-2, 0, (5,)), (-1, 1, (8,)), (-1, 0, (2, 2)),
+    )
+)
 DenseGradX.examples = (
     *(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES),
     *(Example(DenseGradX(), (*f32((*x[:-1], w[0])), int8(w, axis=0)), INT8) for x, w in _SHAPES),
     *(Example(DenseGradX(), (int8((*x[:-1], w[0])), int8(w)), INT8) for x, w in _SHAPES[::2]),
+)
+DenseGradX.examples += tuple(
+    in_pieces(DenseGradX.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_SHAPES)) for n, axis, sizes in _CUTS),
+        *((2 * len(_SHAPES) + n // 2, axis, sizes) for n, axis, sizes in _CUTS if n % 2 == 0),
+    )
 )
 DenseGradW.examples = (
     *(Example(DenseGradW(), f32((*x[:-1], w[0]), x)) for x, w in _SHAPES),

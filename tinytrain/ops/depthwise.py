@@ -18,14 +18,16 @@ import numpy as np
 
 from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Want, Wanted, f32, no
+from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv import Pad, Windowed, split
+from tinytrain.ops.conv import Pad, Windowed
+from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
+from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
 from tinytrain.ops.sums import (
@@ -61,6 +63,9 @@ class _Depthwise(Windowed):
         rows, cols = self.axes(x, w[:2])
         return Geometry(rows, cols, x[2], x[2], x[2])
 
+    def piece_axes(self) -> tuple[int, ...]:
+        return (2,)
+
 
 def _plane(op: DepthwiseConv2d, *types: TensorType) -> dict[str, int]:
     # T outputs of a row at once: their sums, the words of x, two of weights and two pointers stay in 13 registers
@@ -95,12 +100,11 @@ def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
 
 
 @dataclass(frozen=True)
-class DepthwiseConv2d(_Depthwise):
+class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
 
     name = "depthwise_conv2d"
     onnx = ("Conv",)
-    args = ("x", "w")
     parameters = {1: "weight"}
     differentiable = True
     kernels = (
@@ -110,7 +114,8 @@ class DepthwiseConv2d(_Depthwise):
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self.of(types[0].shape, types[1].shape)
+        x, w = self.whole(types)
+        return self.of(x.shape, w.shape)
 
     def words(self, g: Geometry, count: int) -> int:
         """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
@@ -120,15 +125,19 @@ class DepthwiseConv2d(_Depthwise):
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
-        return (accumulator_type((g.rows.positions, g.cols.positions, g.C), types[0], types[1], self.zero_point),)
+        return (accumulator_type((g.rows.positions, g.cols.positions, g.C), *self.whole(types), self.zero_point),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = factors(*arrays)
+        stored = self.joined(arrays)
+        x, w = factors(*stored)
         g = self.of(x.shape, w.shape)
         y = np.zeros((g.rows.positions, g.cols.positions, g.C), x.dtype)
         for r, s, patch in g.patches(self.padded(x - self.zero_point)):
             y += patch * w[r, s]
-        return (summed(y, *arrays),)
+        return (summed(y, *stored),)
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return (((0, -1), (1, -1), (~0, -1)),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -147,30 +156,32 @@ class DepthwiseConv2d(_Depthwise):
 
 
 @dataclass(frozen=True)
-class DepthwiseConv2dGradX(_Depthwise):
+class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     """dy (H', W', C), w (R, S, C) -> dx of `shape` (H, W, C)."""
 
     shape: tuple[int, ...] = field(kw_only=True)
 
     name = "depthwise_conv2d_grad_x"
-    args = ("dy", "w")
+    given = "dy"
     results = ("dx",)
     kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
-        return self.against(types[0], self.of(self.shape, types[1].shape))
+        dy, w = self.whole(types)
+        return self.against(dy, self.of(self.shape, w.shape))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
-        return (sum_type(self.shape, *types),)
+        return (sum_type(self.shape, *self.whole(types)),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        dy, w = factors(*arrays)
+        stored = self.joined(arrays)
+        dy, w = factors(*stored)
         padded = self.padded(np.zeros(self.shape, dy.dtype))
         for r, s, patch in self.of(self.shape, w.shape).patches(padded):
             patch += dy * w[r, s]
-        return (summed(self.cropped(padded, self.shape), *arrays),)
+        return (summed(self.cropped(padded, self.shape), *stored),)
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,7 @@ _CASES: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (DepthwiseConv2d((2, 1), Pad(3, 0, 1, 0)), (17, 1, 7), (5, 1, 7)),
     (DepthwiseConv2d(dilation=(3, 1)), (14, 1, 17), (4, 1, 17)),
 )
+_CUTS: tuple[Cut, ...] = ((0, 2, (3,)), (2, 2, (1, 3)), (4, 2, (4,)), (6, 2, (5,)), (9, 2, (2, 2)))
 _ONE = Pad(1, 1, 1, 1)
 
 DepthwiseConv2d.examples = (
@@ -234,6 +246,13 @@ DepthwiseConv2d.examples = (
         )
     ),
 )
+DepthwiseConv2d.examples += tuple(
+    in_pieces(DepthwiseConv2d.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_CASES)) for n, axis, sizes in _CUTS),
+        (-5, 2, (4,)), (-3, 2, (2,)),
+    )
+)
 DepthwiseConv2dGradX.examples = (
     *(
         Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), f32(op.infer(*f32(x, w))[0].shape, w))
@@ -250,6 +269,14 @@ DepthwiseConv2dGradX.examples = (
         for op, x, w in _CASES[::3]
     ),
     Example(DepthwiseConv2dGradX((2, 2), _ONE, shape=(7, 5, 10), then=(ReluGrad(),)), f32((4, 3, 10), (3, 3, 10), (7, 5, 10))),
+)
+DepthwiseConv2dGradX.examples += tuple(
+    in_pieces(DepthwiseConv2dGradX.examples[n], axis, sizes)
+    for n, axis, sizes in (
+        *((first + n, axis, sizes) for first in (0, len(_CASES)) for n, axis, sizes in _CUTS),
+        *((2 * len(_CASES) + n // 3, axis, sizes) for n, axis, sizes in _CUTS if n % 3 == 0),
+        (-1, 2, (7,)),
+    )
 )
 DepthwiseConv2dGradW.examples = (
     *(

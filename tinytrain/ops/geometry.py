@@ -100,11 +100,11 @@ class Geometry:
         return self
 
 
-def patches(count: int, length: int) -> int:
-    """Of `count` patches of `length` elements, how many to widen to int16 side by side: what the registers and 16 KiB hold."""
-    return max(1, min(6, count, 2**14 // widened_bytes(1, length)))
+def patches(count: int, words: int) -> int:
+    """Of `count` patches of so many words of four int8, how many to widen to int16 side by side: what the registers and 16 KiB hold."""
+    return max(1, min(6, count, 2**14 // widened_bytes(1, words)))
 
 
-def widened_bytes(count: int, length: int) -> int:
-    """Bytes of patches in int16, each filled up to a multiple of four elements."""
-    return count * ((length + 3) // 4) * 8
+def widened_bytes(count: int, words: int) -> int:
+    """Bytes of patches in int16."""
+    return count * words * 8
