@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from dask_cluster import Cluster, local_cluster
 
 from tinytrain import jobs
 from tinytrain.errors import DataError, OutputError, ToolError
@@ -136,60 +136,47 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Address of a scheduler and two workers, each in a folder of its own; they can import the tests."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     pytest.importorskip("distributed")
-    home = tmp_path_factory.mktemp("cluster")
-    scheduler_file = home / "scheduler.json"
-    started = []
-
-    def start(what: str, *arguments: str) -> subprocess.Popen[bytes]:
-        folder = home / f"{what}-{len(started)}"
-        folder.mkdir()
-        command = [sys.executable, "-m", "distributed.cli.dask_" + what, "--no-dashboard", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(folder)}
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started.append(process)
-        return process
-
-    try:
-        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(scheduler_file))
-        deadline = time.monotonic() + 30
-        while not scheduler_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        address = json.loads(scheduler_file.read_text())["address"]
-        one = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-        workers = [start("worker", address, *one) for _ in range(2)]
-        yield address, workers
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    with local_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
 
 
-def test_cluster_gives_the_same_results_and_keeps_them(cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path) -> None:
+def test_cluster_gives_the_same_results_and_keeps_them(cluster: Cluster, tmp_path: Path) -> None:
     address, _ = cluster
     assert dict(Jobs(cluster=address, cache=tmp_path).run(square, range(5), name)) == {i: i * i for i in range(5)}
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_cluster_raises_what_a_job_raised(cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
+def test_cluster_raises_what_a_job_raised(cluster: Cluster) -> None:
     with pytest.raises(DataError, match="Item 2 is bad") as error:
         list(Jobs(cluster=cluster[0]).run(refuses, [1, 2, 3], name))
     assert error.value.hint == "Leave it out."
 
 
-def test_cluster_survives_the_death_of_a_worker(cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
-    """The last of these tests: one worker is left."""
+def test_cluster_survives_the_death_of_a_worker(cluster: Cluster) -> None:
+    """One worker is left for the tests below."""
     address, workers = cluster
-    found, pids = {}, set()
+    found, pids = {}, []
     for item, (result, pid) in Jobs(cluster=address).run(slow, range(12), name):
         found[item] = result
-        pids.add(pid)
+        pids.append(pid)
         if len(found) == 4:
-            workers[0].kill()
+            next(worker for worker in workers if worker.pid == pid).kill()            # it has begun the next job
     assert found == {i: i * i for i in range(12)}
-    assert len(pids) == 2                                 # both had worked, one of them finished alone
+    assert len(set(pids)) == 2
+    assert pids[-1] != pids[3]
+
+
+def test_cluster_without_workers(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, workers = cluster
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    monkeypatch.setattr(jobs, "CONNECT_SECONDS", 1)
+    with pytest.raises(ToolError, match="has no workers") as error:
+        list(Jobs(cluster=address).run(square, [1], name))
+    assert error.value.hint == f"Start some: `dask worker {address}`."
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:

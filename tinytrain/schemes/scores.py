@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.autodiff import gradients
+from tinytrain.errors import ModelError
 from tinytrain.frontend.data import Dataset
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
@@ -106,9 +107,9 @@ SCORES: Mapping[str, Callable[[_Sums, Optimiser], Sensitivity]] = {"fisher": _fi
 
 
 def sensitivities(forward: Graph, loss: str, samples: Dataset, score: str, optimiser: Optimiser) -> dict[Name, Sensitivity]:
-    """(layer, kind) → its score over the samples, for every parameter that the loss depends on. `score` is one of SCORES.
+    """(layer, kind) → its score over the samples, for every parameter that has a gradient. `score` is one of SCORES.
 
-    Raises ModelError where the loss does not fit, or a gradient that is needed for some parameter does not exist.
+    Raises ModelError where the loss does not fit, or no parameter has a gradient.
     """
     values = {(layer.name, kind): value for layer in layers(forward) for kind, value in layer.parameters.items()}
     sums = {name: _Sums(value, _output_axis(forward, value)) for name, value in values.items()}
@@ -126,10 +127,22 @@ def _output_axis(forward: Graph, value: Value) -> int:
 def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name, Value]) -> Iterator[dict[Name, Array]]:
     """d loss / d stored value of each sample."""
     assert samples.y is not None
-    graph, g, at = with_loss(inference(forward), losses()[loss]())
-    found = gradients(g, list(g.nodes), at, dict.fromkeys(values.values(), Want()))
-    names = [name for name, value in values.items() if value in found]
-    backward = g.graph([found[values[name]] for name in names])
+    backward, names = _backward(forward, loss, values)
     for x, y in zip(samples.x, samples.y, strict=True):
-        shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, (x, y), strict=True)]
+        shaped = [np.reshape(array, v.shape) for v, array in zip(backward.inputs, (x, y), strict=True)]
         yield dict(zip(names, run(backward, shaped).outputs, strict=True))
+
+
+def _backward(forward: Graph, loss: str, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
+    """The graph of the gradients, and whose they are. Values before an op without gradient are left out, as they come first."""
+    _, g, at = with_loss(inference(forward), losses()[loss]())
+    try:
+        found = gradients(g, list(g.nodes), at, dict.fromkeys(values.values(), Want()))
+    except ModelError:
+        layer = next(iter(values))[0]
+        later = {name: value for name, value in values.items() if name[0] != layer}
+        if not later:
+            raise
+        return _backward(forward, loss, later)
+    names = [name for name, value in values.items() if value in found]
+    return g.graph([found[values[name]] for name in names]), names
