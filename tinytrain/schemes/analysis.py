@@ -28,7 +28,7 @@ from tinytrain.project import Project
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.contribution import BIAS_LAST, Candidate, Contribution, Contributions
-from tinytrain.schemes.scheme import layers
+from tinytrain.schemes.scheme import layers, resolve
 from tinytrain.training import Diverged, evaluate, load, split, train_epoch
 
 SHIFTS = ("bias", "beta")
@@ -150,7 +150,7 @@ def _possible(graph: Graph, ratios: Sequence[float]) -> tuple[dict[Candidate, Sl
 
 def _slices(graph: Graph, candidate: Candidate) -> Slices:
     """The channels that the compiler chooses, by their numbers in the model."""
-    _, trained = choose(candidate.scheme(graph), graph)
+    _, trained = choose(resolve(candidate.scheme, graph), graph)
     found = []
     for value, how in trained.items():
         chosen: tuple[int, ...] = ()
@@ -214,9 +214,8 @@ def measure(work: Workload, candidate: Candidate) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tinytrain-") as temporary:
         model = Path(temporary) / work.name
         write_bytes(model, work.model)
-        _, _, graph = load_forward(model, work.options)
         try:
-            compiled = compile_model(model, dataclasses.replace(work.options, scheme=candidate.scheme(graph)))
+            compiled = compile_model(model, dataclasses.replace(work.options, scheme=candidate.scheme))
         except (ModelError, SchemeError) as error:
             return {"refused": error.sentences[0]}
         write(compiled, Path(temporary) / "project")

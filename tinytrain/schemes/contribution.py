@@ -14,9 +14,8 @@ from typing import Any
 
 from tinytrain.atomic import write_text
 from tinytrain.errors import DataError
-from tinytrain.ir.graph import Graph
 from tinytrain.report.text import table
-from tinytrain.schemes.scheme import Scheme, Select, preset
+from tinytrain.schemes.scheme import Scheme, Select
 
 FORMAT = 1
 BIAS_LAST = "bias-last"
@@ -33,10 +32,11 @@ class Candidate:
     ratio: float = 1.0
     depth: int = 0
 
-    def scheme(self, graph: Graph) -> Scheme:
-        """The scheme that trains this alone."""
+    @property
+    def scheme(self) -> str | Scheme:
+        """The scheme that trains this alone, or its name."""
         if self.kind == BIAS_LAST:
-            return preset(f"{BIAS_LAST}:{self.depth}", graph)
+            return self.part
         return Scheme({self.layer: {self.kind: Select(self.ratio)}})
 
     @property
