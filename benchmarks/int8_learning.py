@@ -51,11 +51,13 @@ class Method:
     int8: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
+    rate_of: str = ""                                     # the method whose learning rate it takes, where it has none of its own
 
 
 METHODS = (
     Method("fp32", ("none",), int8=False, optimiser={"momentum": 0.9}),
     Method("int8_naive", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"momentum": 0.9}),
+    Method("int8_naive_same_rate", ("stochastic",), options={"qas": False}, optimiser={"momentum": 0.9}, rate_of="fp32"),
     Method("int8_adam", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"adam": True}),
     Method("int8_qas", ("stochastic", "nearest", "residual", "truncate"), optimiser={"momentum": 0.9}),
     Method("int8_integer", ("stochastic", "nearest"), options={"integer": True}),
@@ -119,8 +121,7 @@ def project(case: Case, start: tasks.Start, rate: float, work: Path) -> Project:
 def learn(case: Case, rate: float, epochs: int, adapt: Dataset, held: Dataset, out: Path, work: Path) -> tuple[float, int]:
     """(accuracy on `held`, bytes of RAM) after training; 0 where the loss grew out of all numbers."""
     with project(case, tasks.start(task_of(case.task), out), rate, work).session() as session:
-        info = session.info
-        ram = info.arena_bytes + info.ctx_bytes + info.input_bytes + info.target_bytes
+        ram = session.info.ram_bytes
         try:
             for number in range(epochs):
                 session.set_lr(tasks.decayed(rate, number, epochs))
@@ -133,7 +134,8 @@ def learn(case: Case, rate: float, epochs: int, adapt: Dataset, held: Dataset, o
 def measure(case: Case, epochs: int | None, out: Path, work: Path) -> Row:
     task = task_of(case.task)
     world = task.world()
-    accuracy, ram = learn(case, task.rates[case.method], epochs or task.epochs, world.adapt, world.held, out, work)
+    rate = task.rates[method_of(case.method).rate_of or case.method]
+    accuracy, ram = learn(case, rate, epochs or task.epochs, world.adapt, world.held, out, work)
     command = f"python benchmarks/int8_learning.py --task {case.task} --method {case.method} --rounding {case.rounding} --seed {case.seed}"
     return Row(case.task, case.method, case.rounding, case.seed, accuracy, ram, command + (f" --epochs {epochs}" if epochs else ""))
 
@@ -205,7 +207,7 @@ def run(wanted: list[Case], epochs: int | None, results: Path, out: Path, progre
     return [row for row in rows if row.case in set(wanted)]
 
 
-HEAD = f"  {'method':<14}{'rounding':<12}{'accuracy %':>14}{'to fp32':>10}{'RAM in bytes':>14}"
+HEAD = f"  {'method':<22}{'rounding':<12}{'accuracy %':>14}{'to fp32':>10}{'RAM in bytes':>14}"
 
 
 def table(rows: list[Row]) -> str:
@@ -225,7 +227,7 @@ def table(rows: list[Row]) -> str:
                 spread = statistics.stdev(row.accuracy for row in found) if len(found) > 1 else 0.0
                 distance = f"{100 * (mean - statistics.mean(float_rows)):+.2f}" if float_rows else ""
                 ram = max(row.ram_bytes for row in found)
-                lines.append(f"  {method.name:<14}{rounding:<12}{100 * mean:>7.2f} ± {100 * spread:.2f}{distance:>10}{ram:>14,}")
+                lines.append(f"  {method.name:<22}{rounding:<12}{100 * mean:>7.2f} ± {100 * spread:.2f}{distance:>10}{ram:>14,}")
     return "\n".join(lines)
 
 
@@ -239,7 +241,7 @@ ROUNDINGS = tuple(dict.fromkeys(rounding for method in METHODS for rounding in m
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Only this seed.")
 @click.option("--epochs", type=click.IntRange(1), help="Other than the task's own number.")
 @click.option("--rate", "rates", multiple=True, type=click.FloatRange(0, min_open=True),
-              help="Try learning rates, on samples and a seed of no row; prints the accuracies and writes no rows.")
+              help=f"Try learning rates on a fifth of the samples to learn from, with seed {TUNING_SEED} or --seed; writes no rows.")
 @click.option("--anew", is_flag=True, help="Measure again what is there.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder for pretrained models.")
@@ -255,7 +257,7 @@ def main(
     chosen = [task for task in chosen if not task.missing]
     used = [method for method in METHODS if not methods or method.name in methods]
     if rates:
-        try_rates(cases(chosen, used, roundings or ROUNDINGS, [TUNING_SEED]), rates, epochs, out)
+        try_rates(cases(chosen, used, roundings or ROUNDINGS, seeds or [TUNING_SEED]), rates, epochs, out)
         return
     wanted = cases(chosen, used, roundings or ROUNDINGS, seeds or SEEDS)
     if anew and results.is_file():
@@ -272,7 +274,7 @@ def try_rates(tried: list[Case], rates: tuple[float, ...], epochs: int | None, o
         futures = {workers.submit(tune, case, rate, epochs, out, work): (case, rate) for case in tried for rate in rates}
         for future in finished(futures):
             case, rate = futures[future]
-            print(f"{case.task} {case.method} {case.rounding} learning rate {rate:g}: {future.result():.2%}", flush=True)
+            print(f"{case.task} {case.method} {case.rounding} seed {case.seed} learning rate {rate:g}: {future.result():.2%}", flush=True)
 
 
 if __name__ == "__main__":
