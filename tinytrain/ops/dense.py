@@ -182,6 +182,7 @@ Dense.examples += tuple(
         (-2, 0, (5,)), (-1, 1, (8,)), (-1, 0, (2, 2)),
     )
 )
+Dense.examples += (in_pieces(Example(Dense(), (int8((4105,)), int8((1, 4105), axis=0)), INT8), 1, (4102,)),)   # beyond 12 bits
 DenseGradX.examples = (
     *(Example(DenseGradX(), f32((*x[:-1], w[0]), w)) for x, w in _SHAPES),
     *(Example(DenseGradX(), (*f32((*x[:-1], w[0])), int8(w, axis=0)), INT8) for x, w in _SHAPES),
