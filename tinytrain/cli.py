@@ -88,6 +88,8 @@ def model_options(command: Command) -> Command:
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
         click.option("--optimiser", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
+        click.option("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+                     help="How momentum is kept: int8 takes a quarter of the memory."),
         click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
         click.option("--weight-decay", type=Number(0), default=0.0, show_default=True),
         click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
@@ -130,11 +132,14 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
+    if given["momentum_type"] == "int8" and not given["momentum"]:
+        raise TinytrainError("--momentum-type int8 has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     if given["optimiser"] == "adam" and given["momentum"]:
         raise TinytrainError("--momentum is that of SGD; expected none with --optimiser adam, which has its own.", hint="Leave it out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
         adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
+        int8_momentum=given["momentum_type"] == "int8",
     )
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=first, optimiser=optimiser,

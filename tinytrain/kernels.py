@@ -127,9 +127,9 @@ class KernelContext:
     def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step]) -> str:
         lines = [f"const {flowing.dtype.c} t0 = {acc};"]
         hoisted = {name for _, name in self._hoisted()}
-        results: tuple[str, ...] = ("t0",)
+        first, others = "t0", list[str]()
         for number, (op, names, kinds) in enumerate(steps, start=1):
-            operands = [results[0]]
+            operands = [first]
             types = [flowing, *kinds]
             for position, name in enumerate(names, start=1):
                 loaded = f"t{number}_{position}"
@@ -137,10 +137,11 @@ class KernelContext:
                 lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else source};")
                 operands.append(loaded)
             outs = op.infer(*types)
-            results = tuple(f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
-            lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in zip(outs, results, op.expr(*operands), strict=True)]
-            flowing = outs[0]
-        lines += [f"{pointer}[{i}] = {name};" for pointer, name in zip(self.out_names, results, strict=True)]
+            first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
+            named = zip(outs, (first, *made), op.expr(*operands), strict=True)
+            lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in named]
+            flowing, others = outs[0], [*made, *others]
+        lines += [f"{pointer}[{i}] = {name};" for pointer, name in zip(self.out_names, (first, *others), strict=True)]
         return "\n".join(["{", *lines, "}"])
 
     @property

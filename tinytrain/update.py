@@ -12,6 +12,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.types import F32, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.dropout import Advance
+from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import Rounding, SgdInt
 
@@ -23,6 +24,7 @@ class Optimiser:
     """Stochastic gradient descent or Adam; `learning_rate` is only where the device starts, it can be set at run time.
 
     `accumulate` sums the gradients of that many samples before one update by their mean. With `adam`, momentum is Adam's own.
+    `int8_momentum` keeps the momentum in int8; weight decay then acts beside it, not through it.
     `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases,
     and of γ and β: of whatever has one dimension.
     """
@@ -35,6 +37,7 @@ class Optimiser:
     adam: bool = False
     rounding: Rounding = "stochastic"
     bias_factor: float = 1.0
+    int8_momentum: bool = False
 
 
 def factor_shape(value: Value) -> tuple[int, ...]:
@@ -88,19 +91,32 @@ class Updater:
         self.g.origin = name = old.name
         chosen = self.optimiser
         mean, summed = 1.0 / chosen.accumulate, grad.role is Role.STATE
-        if chosen.adam:
-            moments = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
-            adam = Adam(scale=mean, clear=summed)
-            direction, *new = self.g.emit_all(adam, grad, *moments, self.step, name=f"direction_{name}")
-            self.updates.update(zip([*moments, *([grad] if summed else [])], new, strict=True))
-            grad, mean, summed = direction, 1.0, False
+        directed = chosen.adam or chosen.int8_momentum
+        if directed:
+            grad, mean, summed = self._direction(grad, name, mean, summed), 1.0, False
         factor = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         sgd = Sgd(
-            momentum=0.0 if chosen.adam else chosen.momentum, nesterov=chosen.nesterov and not chosen.adam,
+            momentum=0.0 if directed else chosen.momentum, nesterov=chosen.nesterov and not directed,
             weight_decay=chosen.weight_decay * factor, scale=mean * factor, clear=summed,
         )
         rule = sgd if old.type.dtype is F32 else self._integer(sgd, old)
         self.updates[old] = self._emit(rule, grad, old, name)
+
+    def _direction(self, grad: Value, name: str, mean: float, summed: bool) -> Value:
+        """What plain SGD then follows: that of Adam, or that of a momentum in int8."""
+        chosen = self.optimiser
+        if chosen.adam:
+            states = replaced = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
+            op: Adam | MomentumQ = Adam(scale=mean, clear=summed)
+        else:
+            q = self._state(f"velocity_{name}", np.zeros(grad.shape, np.int8))
+            e = self._state(f"exponent_{name}", np.full(1, FIRST_EXPONENT, np.int32))
+            self.updates[e] = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
+            states, replaced = [q, e, self.updates[e]], [q]
+            op = MomentumQ(chosen.momentum, chosen.nesterov, seed=len(self.updates), scale=mean, clear=summed)
+        direction, *new = self.g.emit_all(op, grad, *states, self.step, name=f"direction_{name}")
+        self.updates.update(zip([*replaced, *([grad] if summed else [])], new, strict=True))
+        return direction
 
     def _integer(self, sgd: Sgd, old: Value) -> SgdInt:
         """The same rule for stored integers; each weight draws its own random numbers."""

@@ -253,8 +253,8 @@ class Loss(Op):
 class Fusable(Op):
     """An op whose kernels store each output element once, through an epilogue of elementwise ops.
 
-    `then` are applied in order to each element of output 0; their further operands are appended to the inputs, and every
-    output of the last one is an output of the node. `base_*` describe the op without its epilogue.
+    `then` are applied in order to each element of output 0; their further operands are appended to the inputs. Outputs of the node are
+    those of the last one, then all but the first of those before it. `base_*` describe the op without its epilogue.
     """
 
     then: tuple[Elementwise, ...] = field(default=(), kw_only=True)
@@ -281,21 +281,23 @@ class Fusable(Op):
         return steps
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        out = self.base_infer(*types[: self.arity])
+        first, *others = self.base_infer(*types[: self.arity])
         for op, more in self.epilogue():
-            out = op.infer(out[0], *(types[i] for i in more))
-        return out
+            first, *made = op.infer(first, *(types[i] for i in more))
+            others = [*made, *others]
+        return (first, *others)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        out = self.base_reference(*arrays[: self.arity])
+        first, *others = self.base_reference(*arrays[: self.arity])
         for op, more in self.epilogue():
-            out = op.reference(out[0], *(arrays[i] for i in more))
-        return out
+            first, *made = op.reference(first, *(arrays[i] for i in more))
+            others = [*made, *others]
+        return (first, *others)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         # an epilogue operand is read at the very index that is then written
-        outputs = range(len(self.then[-1].results)) if self.then else ()
+        outputs = range(1 + sum(len(op.results) - 1 for op in self.then)) if self.then else ()
         return tuple((i, o) for _, more in self.epilogue() for i in more for o in outputs)
 
 

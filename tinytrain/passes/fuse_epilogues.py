@@ -33,14 +33,18 @@ def _fused(node: Node, made: dict[Value, Node], readers: dict[Value, int], kept:
     for operand in (1, 0) if _swappable(node) else (0,):
         flowing = node.inputs[operand]
         producer = made.get(flowing)
-        if producer is None or not isinstance(producer.op, Fusable) or len(producer.outputs) > 1:
+        if producer is None or not isinstance(producer.op, Fusable) or flowing is not producer.outputs[0]:
             continue
         if readers[flowing] > 1 or flowing in kept or node.inputs.count(flowing) > 1:
             continue
-        del made[flowing]
+        # new states, which stand in memory before anything can read them
+        if any(readers[v] or v not in kept for v in producer.outputs[1:]):
+            continue
+        for v in producer.outputs:
+            del made[v]
         others = node.inputs[1:] if operand == 0 else node.inputs[:1]
         op = dataclasses.replace(producer.op, then=(*producer.op.then, node.op))
-        return Node(op, (*producer.inputs, *others), node.outputs, producer.origin)
+        return Node(op, (*producer.inputs, *others), (*node.outputs, *producer.outputs[1:]), producer.origin)
     return None
 
 
