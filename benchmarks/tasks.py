@@ -230,7 +230,7 @@ TASKS = (
     Task(
         "keyword", "DS-CNN; a speaker never heard before", ("models/mlperf_kws_dscnn_bn.onnx", "sets/fsdd_mfcc49x10.npz"),
         keyword_model, keyword, 0.0003, 3, 10,
-        {"fp32": 0.0003, "int8_naive": 100.0, "int8_adam": 0.1, "int8_qas": 0.0003, "int8_integer": 0.003}, equalise=True,
+        {"fp32": 0.0003, "int8_naive": 10.0, "int8_adam": 0.1, "int8_qas": 0.0003, "int8_integer": 0.003}, equalise=True,
     ),
     Task(
         "mnist", "ResNet-8; MNIST turned by 90 degrees", ("models/mlperf_ic_resnet8_bn.onnx", "sets/mnist_subset.npz"),
