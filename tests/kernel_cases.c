@@ -136,12 +136,16 @@ static void run_case(uint32_t number)
     const case_tensor *tensors = case_tensors + c->first;
     unsigned char *buffers[CASES_MAX_BUFFERS];
     for (uint32_t i = 0; i < c->inputs; ++i) {
-        buffers[i] = take(size_of(&tensors[i]));
+        /* output 0 may lie over input 0: then it begins `lead` bytes before that, and may end behind it */
+        const uint32_t lead = i == 0 ? c->lead : 0;
+        const uint32_t over = i == 0 && tensors[c->inputs].shares == 0 ? size_of(&tensors[c->inputs]) : 0;
+        const uint32_t bytes = lead + size_of(&tensors[i]);
+        buffers[i] = take(bytes > over ? bytes : over) + lead;
         make_input(&tensors[i], c->seed + i, c->coarse, buffers[i]);
     }
     for (uint32_t o = 0; o < c->outputs; ++o) {
         const int32_t shared = tensors[c->inputs + o].shares;
-        buffers[c->inputs + o] = shared >= 0 ? buffers[shared] : take(size_of(&tensors[c->inputs + o]));
+        buffers[c->inputs + o] = shared >= 0 ? buffers[shared] - (o == 0 ? c->lead : 0) : take(size_of(&tensors[c->inputs + o]));
     }
     buffers[c->inputs + c->outputs] = c->scratch ? take(c->scratch) : NULL;
     c->call(buffers);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernel cases from the registry, and their C: every example of every op, each kernel that suits it, fine and coarse inputs, and
-every way in which outputs may share the storage of inputs. `kernel_cases.c` is the fixed part that runs them."""
+every way in which outputs may share the storage of inputs or lie over them. `kernel_cases.c` is the fixed part that runs them."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ class Case:
     def call(self) -> KernelCall:
         return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel)
 
+    @property
+    def lead(self) -> int:
+        """Bytes from the start of output 0 to that of input 0 where it lies over that, aligned as the planner does it."""
+        lead = self.kernel.lead(self.op, self.example.inputs, self.outputs) if (0, 0) in self.shared else None
+        return -(-(lead or 0) // 8) * 8
+
     def arrays(self) -> list[Array]:
         """The inputs, bit for bit as `make_input` in C makes them."""
         made: list[Array] = []
@@ -81,14 +87,15 @@ class Case:
         return made
 
 
-def sharings(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> list[Pairs]:
-    """Each pair that the op allows and whose tensors are of one size, then as many as possible at once."""
+def sharings(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType], kernel: Kernel) -> list[Pairs]:
+    """Each pair that the op allows and whose tensors are of one size, then as many as possible at once, then what the kernel allows."""
     pairs = [(i, o) for i, o in op.inplace if inputs[i].nbytes == outputs[o].nbytes]
     together: dict[int, int] = {}
     for i, o in pairs:
         if i not in together and o not in together.values():
             together[i] = o
-    return [*((pair,) for pair in pairs), *([tuple(together.items())] if len(together) > 1 else [])]
+    over: list[Pairs] = [((0, 0),)] if kernel.lead(op, inputs, outputs) is not None else []
+    return [*((pair,) for pair in pairs), *([tuple(together.items())] if len(together) > 1 else []), *over]
 
 
 @cache
@@ -101,7 +108,7 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
             outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs)))
             for kernel in dict.fromkeys(select(g.nodes[0], extensions).kernel for extensions in ((), isa)):
                 plain = Case(example.op, number, example, kernel, outputs=outputs)
-                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs))]
+                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs, kernel))]
                 cases += [Case(plain.op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
     return tuple(cases)
 
@@ -137,17 +144,18 @@ def cases_header(cases: Sequence[Case]) -> str:
         scratch = case.kernel.scratch(case.op, *call.ins) if case.kernel.scratch else 0
         shares = {o: i for i, o in case.shared}
         kinds_of_case = [*((t, -1) for t in call.ins), *((t, shares.get(o, -1)) for o, t in enumerate(call.outs))]
-        row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, int(case.coarse)]
+        row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, case.lead, int(case.coarse)]
         entries.append(f"    {{ {', '.join(map(str, row))} }}, /* {case} */")
         tensors += [
             f"    {{ {_TAGS[t.dtype]}, {t.numel}, {low}, {high}, {share} }},"
             for (t, share), (low, high) in zip(kinds_of_case, bounds, strict=True)
         ]
-        largest = max(largest, sum(t.nbytes + 64 for t, _ in kinds_of_case) + scratch + 128)
+        largest = max(largest, sum(t.nbytes + 64 for t, _ in kinds_of_case) + scratch + case.lead + 128)
     buffers = max(len(c.example.inputs) + len(c.outputs) + 1 for c in cases)
     text += [
         "typedef struct { tt_tag tag; uint32_t count; int32_t low, high, shares; } case_tensor;",
-        "typedef struct { void (*call)(unsigned char *const *); uint32_t seed, first, inputs, outputs, scratch; int coarse; } case_entry;",
+        "typedef struct { void (*call)(unsigned char *const *); uint32_t seed, first, inputs, outputs, scratch, lead;",
+        "    int coarse; } case_entry;",
         f"#define CASES_COUNT {len(cases)}u",
         f"#define CASES_MAX_BUFFERS {buffers}",
         f"#define CASES_ARENA_BYTES {(largest + 15) // 16 * 16}u",

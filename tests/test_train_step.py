@@ -16,7 +16,7 @@ from random_graphs import random_graph
 
 from tinytrain import passes
 from tinytrain.board import load_board
-from tinytrain.compiler import Options, compile_model, scratch_of
+from tinytrain.compiler import Options, compile_model, needs_of
 from tinytrain.emit import Emitter
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
@@ -37,7 +37,7 @@ from tinytrain.update import Optimiser
 def library(program: Program, folder: Path, *flags: str) -> Library:
     """A program as it is, without the front end before it."""
     board = load_board("host")
-    plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=0)
+    plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=0)
     made: Any = types.SimpleNamespace(program=program, plan=plan, files=Emitter(program, plan, board.isa, bytes(32)).files())
     return Library(made, folder, *flags)
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
-from tinytrain.planner import ProgramPlan, plan_program
+from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, resolve
 from tinytrain.select import select
@@ -108,7 +109,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     prepared, imported, forward = load_forward(path, options)
     schemes = tuple(resolve(scheme, forward) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.optimiser, schemes[1:]), options)
-    plan = plan_program(program, align=8, scratch=scratch_of(board), exact_seconds=options.exact_seconds)
+    plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
     return Compiled(prepared, imported, schemes, program, plan, board, options, files)
@@ -121,14 +122,16 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
     return verify(taken, after="stored_input")
 
 
-def scratch_of(board: Board) -> Callable[[Node], int]:
-    """Bytes of arena that the kernel chosen for a node needs while it runs."""
-    def scratch(node: Node) -> int:
+def needs_of(board: Board) -> Callable[[Node], Needs]:
+    """What the kernel chosen for a node asks of the planner."""
+    @cache
+    def needs(node: Node) -> Needs:
         if node.op.view:
-            return 0
-        rule = select(node, board.isa).kernel.scratch
-        return rule(node.op, *(v.type for v in node.inputs)) if rule else 0
-    return scratch
+            return Needs()
+        kernel = select(node, board.isa).kernel
+        inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
+        return Needs(kernel.scratch(node.op, *inputs) if kernel.scratch else 0, kernel.lead(node.op, inputs, outputs))
+    return needs
 
 
 def target_bytes(program: Program) -> int:

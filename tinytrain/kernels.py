@@ -78,6 +78,9 @@ class KernelContext:
         pairs = [(i, o) for i, o in self.op.inplace if self.ins[i].nbytes == self.outs[o].nbytes]
         may_alias = {i for i, _ in pairs}
         aliased = {o for _, o in pairs}
+        if self.call.kernel.lead(self.op, self.ins, self.outs) is not None:
+            may_alias.add(0)
+            aliased.add(0)
         params = [
             f"const {t.dtype.c} *{'' if i in may_alias else 'restrict '}{name}"
             for i, (t, name) in enumerate(zip(self.ins, self.in_names, strict=True))

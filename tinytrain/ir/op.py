@@ -65,6 +65,10 @@ def _no_params(op: Op, *types: TensorType) -> dict[str, int]:
     return {}
 
 
+def _apart(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A way to compute an op in C: macro `macro` (by default the op's name) of `codegen/kernels/<template>.c.j2`.
@@ -73,7 +77,9 @@ class Kernel:
 
     `dtypes` are those of inputs then outputs (a shorter tuple's last entry stands for the rest; epilogue operands are not counted);
     `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors;
-    `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`).
+    `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
+    `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
+    input 0 is read already; None where the two must be apart.
     """
 
     template: str
@@ -83,6 +89,7 @@ class Kernel:
     accepts: Callable[..., bool | Declined] = _takes_all
     params: Callable[..., dict[str, int]] = _no_params
     scratch: Callable[..., int] | None = None
+    lead: Callable[..., int | None] = _apart
 
 
 @dataclass(frozen=True)

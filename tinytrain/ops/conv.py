@@ -135,6 +135,13 @@ class _Conv(Windowed):
         return a.reshape(-1, self.group, a.shape[-1] // self.group).transpose(1, 0, 2)
 
 
+def _pixel_lead(op: Conv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
+    # a 1x1 window reads a pixel, then writes it: y is never ahead of x where it ends no later, and no slower if it begins no later
+    x, y = inputs[0], outputs[0]
+    alike = op.stride == (1, 1) and inputs[1].shape[1:3] == (1, 1) and x.shape[:-1] == y.shape[:-1] and op.group == 1
+    return max(0, y.nbytes - x.nbytes) if alike and x.dtype is y.dtype else None
+
+
 @dataclass(frozen=True)
 class Conv2d(_Conv, ReadsPieces):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
@@ -146,7 +153,7 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=forward_tiles),
         Kernel("conv2d", (S8, S8), params=forward_tiles),
-        Kernel("conv2d_dsp", (S8, S8), "dsp", params=patch_tiles, scratch=patch_bytes),
+        Kernel("conv2d_dsp", (S8, S8), "dsp", params=patch_tiles, scratch=patch_bytes, lead=_pixel_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -280,6 +287,10 @@ Conv2d.examples = (
     *(
         Example(dataclasses.replace(op, zero_point=z), (int8(x, z), int8(w, axis=0)), INT8)
         for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
+    ),
+    Example(
+        Conv2d(zero_point=5, then=(Add(), Requantise(0.25, 3))), (int8((5, 3, 6), 5), int8((9, 1, 1, 6), axis=0), *per_channel(9)),
+        REQUANTISED,
     ),
     Example(Conv2d(pad=_ONE, then=(Add(),)), f32((5, 5, 2), (6, 3, 3, 2), (6,))),
     Example(Conv2d((2, 2), _ONE, then=(Add(), Relu())), f32((7, 5, 3), (9, 3, 3, 3), (9,))),

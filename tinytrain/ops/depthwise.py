@@ -99,6 +99,11 @@ def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
     return True
 
 
+def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
+    # a channel is read as a whole before it is written, and its bytes are those of the same channel of x
+    return 0 if outputs[0].dtype is inputs[0].dtype else None
+
+
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
@@ -110,7 +115,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     kernels = (
         Kernel("depthwise", params=_pixel_tiles),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
-        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -12,19 +12,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner.check import check_plan
 from tinytrain.planner.exact import improve
-from tinytrain.planner.lifetimes import Lifetimes, lifetimes
+from tinytrain.planner.lifetimes import Lifetimes, lead_of, lifetimes
 from tinytrain.planner.order import orders
 from tinytrain.planner.place import Placement, lower_bound, place
-from tinytrain.planner.plan import Buffer, Peak, Plan, ProgramPlan
+from tinytrain.planner.plan import Buffer, Needs, Peak, Plan, ProgramPlan
 from tinytrain.planner.reorder import reorder
 from tinytrain.planner.updates import Bound, bind_updates
 
-__all__ = ["Buffer", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
+__all__ = ["Buffer", "Needs", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
+
+
+def no_needs(node: Node) -> Needs:
+    return Needs()
 
 
 _Measure = Callable[[Graph, Bound], Lifetimes]
@@ -47,24 +52,25 @@ class _Draft:
 
 
 def plan_program(
-    program: Program, *, align: int = 8, scratch: Callable[[Node], int] | None = None, exact_seconds: float = 3.0
+    program: Program, *, align: int = 8, needs: Callable[[Node], Needs] = no_needs, exact_seconds: float = 3.0
 ) -> ProgramPlan:
     """Plan every entry point.
 
-    All offsets are multiples of `align` bytes; the arena itself must be aligned to at least that. `scratch(node)` is the
-    bytes its kernel needs while it runs. `exact_seconds` bounds the exact placement of the entries that need the most;
+    All offsets are multiples of `align` bytes; the arena itself must be aligned to at least that. `needs(node)` is
+    what its kernel asks for. `exact_seconds` bounds the exact placement of the entries that need the most;
     0 leaves it out. The same program gives the same plan.
     """
+    needs = cache(needs)
     fixed, fixed_bytes = _stack(program.stored(Role.PARAM, Role.STATE), align)
     drafts: dict[str, _Draft] = {}
     for name, graph in program.entries.items():
-        drafts[name] = _draft(graph, lambda g, bound: lifetimes(g, bound, fixed, scratch, align))
+        drafts[name] = _draft(graph, lambda g, bound: lifetimes(g, bound, fixed, needs, align))
 
     # one arena serves all entries: effort is worth its time only on one that needs more than all others must have
     needed = 0
     for name in sorted(drafts, key=lambda name: -drafts[name].life.peak.bytes):
         if drafts[name].placement.height > needed:
-            drafts[name] = _repaired(program.entries[name], drafts[name], lambda g, bound: lifetimes(g, bound, fixed, scratch, align))
+            drafts[name] = _repaired(program.entries[name], drafts[name], lambda g, bound: lifetimes(g, bound, fixed, needs, align))
             needed = max(needed, lower_bound(drafts[name].life.buffers))
     bounds = {name: lower_bound(draft.life.buffers) for name, draft in drafts.items()}
     bound = max(bounds.values(), default=fixed_bytes)
@@ -75,7 +81,7 @@ def plan_program(
         drafts[name] = dataclasses.replace(draft, placement=found)
 
     drafts, input_offset = _one_sample(drafts, bounds)
-    entries = {name: _plan(draft, bounds[name], scratch) for name, draft in drafts.items()}
+    entries = {name: _plan(draft, bounds[name], needs, align) for name, draft in drafts.items()}
     for name, plan in entries.items():
         check_plan(program.entries[name], plan, fixed, input_offset, align)
     arena = max((plan.arena_bytes for plan in entries.values()), default=fixed_bytes)
@@ -144,11 +150,10 @@ def _pinned(draft: _Draft, at: int, bound_bytes: int) -> _Draft:
 
 
 def _without_sample(draft: _Draft) -> Placement:
-    kept = [b for b in draft.life.buffers if b.id != draft.sample]
-    return place([dataclasses.replace(b, id=i) for i, b in enumerate(kept)])
+    return place([dataclasses.replace(b, size=0) if b.id == draft.sample else b for b in draft.life.buffers])
 
 
-def _plan(draft: _Draft, bound_bytes: int, scratch: Callable[[Node], int] | None) -> Plan:
+def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align: int) -> Plan:
     life, placement = draft.life, draft.placement
     at = dict(zip(life.owners, placement.offsets, strict=True))
     offsets = {v: at[v] for v in life.owners if isinstance(v, Value)}
@@ -156,7 +161,8 @@ def _plan(draft: _Draft, bound_bytes: int, scratch: Callable[[Node], int] | None
     return Plan(
         graph=draft.graph, offsets=offsets, aliases={v: root for v, root in life.roots.items() if root is not v},
         scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},
-        scratch_sizes={node: size for node in draft.graph.nodes if scratch and (size := scratch(node)) > 0},
+        scratch_sizes={node: size for node in draft.graph.nodes if (size := needs(node).scratch) > 0},
+        leads={node: lead for node in draft.graph.nodes if (lead := lead_of(node, needs, align)) is not None},
         copies=draft.bound.copies, arena_bytes=placement.height, lower_bound_bytes=bound_bytes,
         proven_optimal=placement.proven_optimal, peak=life.peak, order=draft.order,
     )

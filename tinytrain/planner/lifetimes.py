@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
-from tinytrain.planner.plan import Buffer, Peak
+from tinytrain.planner.plan import Buffer, Needs, Peak, in_use
 from tinytrain.planner.updates import Bound, contents, may_overwrite
 
 
@@ -32,7 +31,7 @@ class Lifetimes:
     peak: Peak
 
 
-def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], scratch: Callable[[Node], int] | None, align: int) -> Lifetimes:
+def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], needs: Callable[[Node], Needs], align: int) -> Lifetimes:
     """Storage and its use for the graph in the order given; `fixed` are offsets (bytes) of all PARAM and STATE of the program."""
     count = len(graph.nodes)
     content = contents(graph)
@@ -64,14 +63,32 @@ def lifetimes(graph: Graph, bound: Bound, fixed: dict[Value, int], scratch: Call
     owners: list[Value | Node] = [*fixed, *spans]
     times = [(0, max(count, 1), v.type.nbytes, offset) for v, offset in fixed.items()]
     buffers = [Buffer(i, start, end, size, align, offset) for i, (start, end, size, offset) in enumerate(times)]
-    for v, (start, end) in spans.items():
-        buffers.append(Buffer(len(buffers), start, end, v.type.nbytes, align))
+    ids = {v: i for i, v in enumerate(owners)}
+    over: dict[Value, tuple[int, int]] = {}
     for p, node in enumerate(graph.nodes):
-        size = scratch(node) if scratch else 0
+        lead = lead_of(node, needs, align)
+        if lead is not None and last[content[node.inputs[0]]] == p and _is_apart(node, roots):
+            over[node.outputs[0]] = (ids[roots[node.inputs[0]]], lead)
+    for v, (start, end) in spans.items():
+        buffers.append(Buffer(len(buffers), start, end, v.type.nbytes, align, over=over.get(v)))
+    for p, node in enumerate(graph.nodes):
+        size = needs(node).scratch
         if size > 0:
             buffers.append(Buffer(len(buffers), p, p + 1, size, align))
             owners.append(node)
     return Lifetimes(roots, tuple(buffers), tuple(owners), _peak(graph, buffers, owners))
+
+
+def lead_of(node: Node, needs: Callable[[Node], Needs], align: int) -> int | None:
+    """How many bytes before input 0, a multiple of `align`, output 0 must begin to lie over it; None where it may not."""
+    lead = None if node.op.view else needs(node).lead
+    return None if lead is None else -(-lead // align) * align
+
+
+def _is_apart(node: Node, roots: dict[Value, Value]) -> bool:
+    """Whether input 0 has storage that no other input or output of the node uses, and output 0 storage of its own."""
+    root, out = roots[node.inputs[0]], node.outputs[0]
+    return root.role is Role.TEMP and roots[out] is out and sum(roots[v] is root for v in (*node.inputs, *node.outputs)) == 1
 
 
 def _dying_input(
@@ -96,13 +113,10 @@ def _dying_input(
 
 def _peak(graph: Graph, buffers: list[Buffer], owners: list[Value | Node]) -> Peak:
     """Padded bytes in use, at the first position where they are most; no placement can use fewer."""
-    change = [0] * (len(graph.nodes) + 2)
-    for b in buffers:
-        change[b.start] += b.padded
-        change[b.end] -= b.padded
-    used = list(accumulate(change))
+    used = in_use(buffers)
     best = max(used)
     position = used.index(best)
     there = [o for b, o in zip(buffers, owners, strict=True) if b.start <= position < b.end and b.fixed is None]
     values = sorted((o for o in there if isinstance(o, Value)), key=lambda v: -v.type.nbytes)
-    return Peak(position, used.count(best), best, graph.nodes[position] if graph.nodes else None, tuple(values))
+    shared = sum(b.shared(buffers) for b in buffers if b.start == position)
+    return Peak(position, used.count(best), best, graph.nodes[position] if graph.nodes else None, tuple(values), shared)

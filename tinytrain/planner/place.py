@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinytrain.planner.plan import Buffer
+from tinytrain.planner.plan import Buffer, in_use
 
 # work of the repairs, in buffer pairs looked at: some tenths of a second
 _REPAIR_PAIRS = 400_000
@@ -24,15 +24,7 @@ class Placement:
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
     """Most bytes in use at one position (sizes rounded up to the alignment), or the end of the last fixed buffer."""
-    change: dict[int, int] = {}
-    for b in buffers:
-        change[b.start] = change.get(b.start, 0) + b.padded
-        change[b.end] = change.get(b.end, 0) - b.padded
-    live, best = 0, max((b.fixed + b.padded for b in buffers if b.fixed is not None), default=0)
-    for position in sorted(change):
-        live += change[position]
-        best = max(best, live)
-    return best
+    return max(max(in_use(buffers)), max((b.fixed + b.padded for b in buffers if b.fixed is not None), default=0))
 
 
 def overlaps(buffers: Sequence[Buffer]) -> list[list[int]]:
@@ -77,7 +69,7 @@ def place(buffers: Sequence[Buffer]) -> Placement:
 
 
 def _first_fit(buffers: Sequence[Buffer], sequence: Sequence[int], near: list[list[int]], bound: int) -> Placement:
-    """Each buffer at the lowest offset where it meets none of those placed before."""
+    """Each buffer at the lowest offset where it meets none of those placed before, but for one that it may lie over."""
     offsets = [-1 if b.fixed is None else b.fixed for b in buffers]
     height = bound
     for i in sequence:
@@ -86,9 +78,32 @@ def _first_fit(buffers: Sequence[Buffer], sequence: Sequence[int], near: list[li
             if low - at >= size:
                 break
             at = max(at, high)
+        at = min([at, *(joint for joint in _joints(buffers, i, near[i], offsets) if _is_free(buffers, i, joint, near[i], offsets))])
         offsets[i] = at
         height = max(height, at + size)
     return Placement(tuple(offsets), height, height == bound)
+
+
+def _joints(buffers: Sequence[Buffer], i: int, near: list[int], offsets: list[int]) -> list[int]:
+    """Offsets at which a buffer lies over one that is placed, or under it."""
+    if buffers[i].over is None and all(buffers[j].over is None for j in near):
+        return []
+    found = []
+    for j in near:
+        for upper, lower, sign in ((i, j, -1), (j, i, 1)):
+            over = buffers[upper].over
+            if over is not None and over[0] == lower and offsets[j] >= 0:
+                found.append(offsets[j] + sign * over[1])
+    return [at for at in found if at >= 0]
+
+
+def _is_free(buffers: Sequence[Buffer], i: int, at: int, near: list[int], offsets: list[int]) -> bool:
+    one = buffers[i]
+    placed = ((buffers[j], offsets[j]) for j in near if offsets[j] >= 0)
+    return all(
+        start + other.padded <= at or at + one.padded <= start or one.lies_over(at, other, start) or other.lies_over(start, one, at)
+        for other, start in placed
+    )
 
 
 def _repair(buffers: Sequence[Buffer], sequence: list[int], near: list[list[int]], bound: int, best: Placement) -> Placement:
