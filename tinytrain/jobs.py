@@ -157,7 +157,7 @@ def _here(processes: int, function: Callable[[Item], Result], items: Sequence[It
                     code = worker.gone()
                     if attempt == ATTEMPTS:
                         raise _died(item, f"exit code {code}" if code >= 0 else f"signal {-code}") from None
-                    waiting.append((item, attempt + 1))
+                    waiting.appendleft((item, attempt + 1))               # next: where nothing works, that is said soon
                     continue
                 del busy[pipe]
                 idle.append(worker)
