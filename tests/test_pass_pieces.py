@@ -18,7 +18,7 @@ from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Example, Op, f32, registry
+from tinytrain.ir.op import Example, Op, Want, f32, registry
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
@@ -126,6 +126,25 @@ def test_pieces_must_fit_together() -> None:
         Dense(pieces=Concat(0, 2)).infer(*f32((5,), (2, 5), (1, 4)))
     with pytest.raises(ValueError, match="must split both evenly"):
         Conv2dGradX(shape=(4, 4, 3), pieces=Concat(3, 2)).infer(*f32((4, 4, 2), (2, 1, 1, 1), (2, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(("op", "x", "w", "axis"), [
+    (Conv2d((2, 1), Pad(1, 0, 1, 2)), (7, 5, 6), (5, 3, 2, 6), -1), (Conv2d((2, 1), Pad(1, 0, 1, 2)), (7, 5, 6), (5, 3, 2, 6), 0),
+    (Dense(), (3, 6), (5, 6), -1), (Dense(), (3, 6), (5, 6), 0), (DepthwiseConv2d(pad=Pad(1, 1, 1, 1)), (4, 6, 5), (3, 3, 5), -1),
+], ids=str)
+def test_gradient_of_a_slice_is_that_slice_of_the_gradient(op: Op, x: tuple[int, ...], w: tuple[int, ...], axis: int) -> None:
+    found = []
+    for channels in ((2, 5), None):
+        g = Builder("g")
+        data, weight = g.input("x", x), g.input("w", w)
+        y = g.emit(op, data, weight)
+        dx, dw = op.vjp(g, (data, weight), (y,), (dy := g.input("dy", y.shape),), (None, Want(channels, axis)))
+        assert dx is None and dw is not None
+        rng = np.random.default_rng(2)
+        found.append(run(g.graph([dw]), {v: rng.standard_normal(v.shape) for v in (data, weight, dy)}).outputs[0])
+    part, full = found
+    assert full.shape == w and np.abs(full).min() > 0
+    np.testing.assert_allclose(part, full.take(range(2, 5), axis), rtol=1e-6, atol=1e-6)
 
 
 def whole(example: Example) -> Example:
