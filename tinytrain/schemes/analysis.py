@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from tinytrain.project import Project
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.contribution import BIAS_LAST, Candidate, Contribution, Contributions
-from tinytrain.schemes.scheme import layers, resolve
+from tinytrain.schemes.scheme import Scheme, layers, resolve
 from tinytrain.training import Diverged, evaluate, load, split, train_epoch
 
 SHIFTS = ("bias", "beta")
@@ -82,18 +82,20 @@ def analyse(
     Raises DataError for data that does not fit the model or has one class only, ModelError where nothing of the model can be trained,
     and what `Jobs.run` raises.
     """
-    options = dataclasses.replace(options, scheme="none", board="host", exact_seconds=0.0)
-    compiled = compile_model(model, options)
     if options.loss is None:
         raise DataError("Contributions need a loss to train with; found --loss none.", hint="Use --loss ce, mse or bce.")
-    samples, held = _data(compiled, model, data, validation, settings)
-    _, _, graph = load_forward(model, options)
+    work = workload(model, data, validation, options, settings)
+    prepared, _, graph = load_forward(model, work.options)
     possible, refused = _possible(graph, settings.ratios)
-    result = Contributions(model.name, compiled.prepared.hash.hex(), settings.score, None, asdict(settings), (), refused=refused)
-    if settings.score != TRAINED:
-        return _scored(result, graph, options, settings, samples, possible)
-    work = Workload(model.name, _embedded(model), options, settings, samples, held)
-    return _trained(result, work, possible, jobs, progress)
+    result = Contributions(model.name, prepared.hash.hex(), settings.score, None, asdict(settings), (), refused=refused)
+    return _trained(result, work, possible, jobs, progress) if settings.score == TRAINED else _scored(result, graph, work, possible)
+
+
+def workload(model: Path, data: Path, validation: Path | None, options: Options, settings: Settings) -> Workload:
+    """What `measure` needs to train a model. Raises DataError as `analyse` does."""
+    options = dataclasses.replace(options, scheme="none", board="host", exact_seconds=0.0)
+    samples, held = _data(compile_model(model, options), model, data, validation, settings)
+    return Workload(model.name, _embedded(model), options, settings, samples, held)
 
 
 def _data(compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings) -> tuple[Dataset, Dataset | None]:
@@ -206,7 +208,14 @@ def _signed(found: dict[str, Any]) -> str:
     return f"{gain:+.4f} of loss" if found["before"] is None else f"{100 * gain:+.2f} points"
 
 
-def measure(work: Workload, candidate: Candidate) -> dict[str, Any]:
+class Trainable(Protocol):
+    """A candidate, or whatever else has a scheme of its own."""
+
+    @property
+    def scheme(self) -> str | Scheme: ...
+
+
+def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
     """Train one candidate alone, once a seed, by the host twin in a folder of its own.
 
     {"before": mean accuracy before or None, "gains": accuracy won with each seed, "drops": loss lost with each seed}, or {"refused": why}.
@@ -254,11 +263,10 @@ def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, f
 # --- scored -------------------------------------------------------------------------------------------------------
 
 
-def _scored(
-    result: Contributions, graph: Graph, options: Options, settings: Settings, samples: Dataset, possible: dict[Candidate, Slices]
-) -> Contributions:
+def _scored(result: Contributions, graph: Graph, work: Workload, possible: dict[Candidate, Slices]) -> Contributions:
     from tinytrain.schemes.scores import sensitivities
 
+    options, samples, settings = work.options, work.samples, work.settings
     assert options.loss is not None and samples.y is not None
     names = {value.name: (layer.name, kind) for layer in layers(graph) for kind, value in layer.parameters.items()}
     some = Dataset(samples.x[: settings.samples], samples.y[: settings.samples])
