@@ -33,7 +33,9 @@ class Number(click.FloatRange):
 
 
 # Command → the module that has it, which is imported when the command is asked for.
-ELSEWHERE = {"contribution": "tinytrain.commands_contribution"}
+ELSEWHERE = {
+    "contribution": "tinytrain.commands_contribution", "scheme": "tinytrain.commands_scheme", "search": "tinytrain.commands_scheme",
+}
 
 
 class Main(click.Group):
@@ -183,25 +185,6 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
             raise
     click.echo(compiled_text(compiled))
     click.echo(f"project    {output}\n{sizes}".rstrip())
-
-
-@main.command()
-@MODEL
-@model_options
-@click.option("--last", type=click.IntRange(1), help="Short for --scheme last:K.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
-def scheme(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
-    """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
-    from tinytrain.atomic import write_text
-    from tinytrain.compiler import scheme_of
-
-    given["schemes"] = (f"last:{last}",) if last else given["schemes"]
-    text = scheme_of(model, compiler_options("host", **given)).to_toml()
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        write_text(output, text)
-        click.echo(f"scheme     {output}")
 
 
 @main.command()

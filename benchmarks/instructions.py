@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions of every kernel call of real training steps, counted on emulated boards, and the table of factors fitted to them.
+
+Run it with `python benchmarks/instructions.py`; it needs the folder ../shared/data beside the source tree. Each call of a step is
+counted by itself: the emitted C is changed so that a counter starts before it and stops behind it. Counts are kept in
+benchmarks/out/instructions and not measured again: an interrupted run goes on. Writes tinytrain/schemes/instructions.json, and prints how
+far the estimate of each step is from its count: by the table, and by one that was fitted without this workload.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select as waiting
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from scipy.optimize import nnls
+
+from tinytrain import zoo
+from tinytrain.atomic import write_text
+from tinytrain.board import Board, load_board
+from tinytrain.build import build
+from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.qemu import qemu_command
+from tinytrain.errors import DoesNotFit
+from tinytrain.quantise import lockstep
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.report.live import Quiet
+from tinytrain.schemes.instructions import SORTS, TABLE, Table, Work, code, data_bytes, works
+from tinytrain.size import sizes
+from tinytrain.update import Optimiser
+
+BOARDS = ("mps2-an500", "mps2-an386", "mps2-an385", "mps3-an547", "riscv-virt")
+LARGE_ON = "mps2-an500"
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parent.parent / "shared" / "data" / "models"
+OUT = HERE / "out" / "instructions"
+COMMAND = "python benchmarks/instructions.py"
+NOISE = 500                                               # instructions: a call of fewer weighs less, its count is not exact
+_CALL = re.compile(r"^    (tt_\w+\(.*\);)(    /\*.*)$", re.MULTILINE)
+_MAIN = """/* SPDX-License-Identifier: Apache-2.0 */
+#include "tt_port.h"
+#include "{name}.h"
+
+uint32_t counted[{count}];
+
+static {name}_ctx ctx;
+static unsigned char arena[{NAME}_ARENA_BYTES] __attribute__((aligned({NAME}_ARENA_ALIGN), section(".arena")));
+static unsigned char sample[{NAME}_INPUT_BYTES] __attribute__((aligned(16)));
+static unsigned char target[{NAME}_TARGET_BYTES] __attribute__((aligned(16)));
+
+static void put_number(uint32_t n)
+{{
+    for (int shift = 28; shift >= 0; shift -= 4) {{
+        tt_port_put((uint8_t)"0123456789abcdef"[(n >> shift) & 15u]);
+    }}
+    tt_port_put('\\n');
+}}
+
+int main(void)
+{{
+    float loss = 0.0f;
+    uint32_t state = 1;
+    tt_port_start();
+    {name}_init(&ctx, arena, sizeof arena);
+    {fill}
+    {name}_train_step(&ctx, (const void *)sample, (const void *)target, &loss);
+    tt_port_count_start();
+    put_number((uint32_t)tt_port_count_stop());
+    for (int i = 0; i < {count}; ++i) {{
+        put_number(counted[i]);
+    }}
+    tt_port_put('.');
+    tt_port_put('\\n');
+    tt_port_flush();
+    return 0;
+}}
+"""
+_FILL = {
+    "f32": "for (uint32_t i = 0; i < sizeof sample / 4; ++i) {\n"
+           "        state = state * 1664525u + 1013904223u;\n"
+           "        ((float *)(void *)sample)[i] = (float)(state >> 8) * 0x1p-24f;\n    }",
+    "s8": "for (uint32_t i = 0; i < sizeof sample; ++i) {\n"
+          "        state = state * 1664525u + 1013904223u;\n        sample[i] = (unsigned char)(state >> 24);\n    }",
+}
+
+
+def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
+    """Instructions and works of each kernel call of the training step, in order; bytes of code, and what they come from."""
+    name, board = compiled.program.name, compiled.board
+    write(compiled, folder)
+    flash_bytes = sizes(build(folder, board)).flash_bytes
+    source = folder / f"{name}.c"
+    head, tail = source.read_text().split(f"tt_status {name}_train_step(", 1)
+    body, calls = _marked(tail)
+    source.write_text(f'#include "tt_port.h"\nextern uint32_t counted[];\n{head}tt_status {name}_train_step({body}')
+    kind = compiled.program.entries["infer"].inputs[0].type.dtype.tag
+    (folder / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), count=calls, fill=_FILL[kind]))
+    numbers = _numbers(build(folder, board), board)
+    nodes = [n for n in compiled.plan.entries["train"].graph.nodes if not n.op.view]
+    assert len(numbers) == calls + 1 == len(nodes) + 1, f"{len(numbers)} counts of {calls} calls, {len(nodes)} nodes"
+    nothing, *ticks = numbers
+    rows = [
+        {"origin": node.origin, "instructions": max(0, board.instructions(t - nothing)),
+         "works": [asdict(work) for work in works(node, board.isa)]}
+        for node, t in zip(nodes, ticks, strict=True)
+    ]
+    return {"calls": rows, "code_bytes": flash_bytes - data_bytes(compiled.program), "code": code(compiled.plan, board.isa)}
+
+
+def _marked(body: str) -> tuple[str, int]:
+    """The body of a step with a counter around each call, and how many calls there are."""
+    count = 0
+
+    def mark(found: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        return f"    tt_port_count_start();\n    {found[1]}{found[2]}\n    counted[{count - 1}] = (uint32_t)tt_port_count_stop();"
+
+    return _CALL.sub(mark, body), count
+
+
+def _numbers(elf: Path, board: Board, silence_seconds: float = 300.0) -> list[int]:
+    """What the firmware prints until a line with only a dot."""
+    received = b""
+    with subprocess.Popen(qemu_command(elf, board, icount=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while not received.endswith(b"\n.\n"):
+            if not waiting.select([process.stdout], [], [], silence_seconds)[0]:
+                break
+            chunk = process.stdout.read1(65536)
+            if not chunk:
+                break
+            received += chunk.replace(b"\r", b"")
+        process.kill()
+    return [int(line, 16) for line in received.decode().splitlines() if line != "."]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model, made or found by `model(folder)`, and how it is trained; `large` ones are counted on one board only."""
+
+    name: str
+    model: Callable[[Path], Path]
+    options: dict[str, Any] = field(default_factory=dict)
+    large: bool = False
+
+
+def built_in(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        return _saved(zoo.model(name), folder / f"{name}.onnx")
+    return make
+
+
+def stored(name: str) -> Callable[[Path], Path]:
+    return lambda folder: MODELS / name
+
+
+def quantised(made: Callable[[Path], Path]) -> Callable[[Path], Path]:
+    """The model in int8, calibrated with noise: counts do not depend on what it has learned."""
+    def make(folder: Path) -> Path:
+        model = made(folder)
+        shape = [d.dim_value for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
+        noise = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
+        np.savez(folder / "noise.npz", x=noise)
+        return _saved(quantise_model(model, folder / "noise.npz", lockstep.Options(), Quiet()).model, folder / f"{model.stem}_int8.onnx")
+    return make
+
+
+def _saved(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path)
+    return path
+
+
+_MOMENTUM = Optimiser(momentum=0.9)
+FP32 = {
+    "mlp": built_in("mlp"), "cnn": built_in("cnn"), "dscnn": stored("mlperf_kws_dscnn_bn.onnx"),
+    "resnet8": stored("mlperf_ic_resnet8_bn.onnx"),
+    "mobilenet": stored("mlperf_vww_mbv1_025_bn.onnx"),
+}
+WORKLOADS = (
+    *(Workload(name, made, large=name == "mobilenet") for name, made in FP32.items()),
+    *(Workload(f"{name}-int8", quantised(made), large=name == "mobilenet") for name, made in FP32.items()),
+    *(Workload(f"{name}-integer", quantised(FP32[name]), {"integer": True}) for name in ("mlp", "cnn", "dscnn")),
+    Workload("autoencoder", stored("mlperf_ad_fcae_bn.onnx"), {"loss": "mse"}),
+    Workload("mcunet-int8", stored("mcunet5fps_10cls_qdq_int8.onnx"), {"int8_input": True, "scheme": "last:20"}, large=True),
+    Workload("cnn-momentum", FP32["cnn"], {"optimiser": _MOMENTUM}),
+    Workload("cnn-adam", FP32["cnn"], {"optimiser": Optimiser(adam=True)}),
+    Workload("cnn-batchnorm", FP32["dscnn"], {"fold_batchnorm": False}),
+    Workload("cnn-int8-momentum", quantised(FP32["cnn"]), {"optimiser": _MOMENTUM}),
+    *(Workload(f"cnn-int8-{rounding}", quantised(FP32["cnn"]), {"optimiser": Optimiser(rounding=rounding)})
+      for rounding in ("nearest", "residual", "master")),
+)
+
+
+def measured(workload: Workload, board: str) -> dict[str, Any]:
+    """What `measure` found, now or in an earlier run."""
+    kept = OUT / board / f"{workload.name}.json"
+    if not kept.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = compile_model(workload.model(Path(folder)), Options(board=board, exact_seconds=0, **workload.options))
+            found = measure(compiled, Path(folder) / "project")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps(found))
+    loaded: dict[str, Any] = json.loads(kept.read_text())
+    return loaded
+
+
+def fitted(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Factors of kernels, none below 0, that make the squared relative errors of the calls least; likewise of code."""
+    calls = [call for one in found for call in one["calls"]]
+    columns = {name: i for i, name in enumerate(sorted({(w["kernel"], term) for c in calls for w in c["works"] for term in w["amounts"]}))}
+    matrix, target = np.zeros((len(calls), len(columns))), np.array([call["instructions"] for call in calls], float)
+    for row, call in zip(matrix, calls, strict=True):
+        for work in call["works"]:
+            for term, amount in work["amounts"].items():
+                row[columns[work["kernel"], term]] += amount
+    weight = 1 / (target + NOISE)
+    factors, _ = nnls(matrix * weight[:, None], target * weight)
+    kernels: dict[str, dict[str, float]] = {kernel: {} for kernel, _ in columns}
+    for (kernel, term), i in columns.items():
+        if factors[i] > 0:
+            kernels[kernel][term] = float(f"{factors[i]:.4g}")
+    sources = np.array([[one["code"][sort] for sort in SORTS] for one in found], float)
+    code_bytes = np.array([one["code_bytes"] for one in found], float)
+    sizes_of = nnls(sources / code_bytes[:, None], np.ones(len(found)))[0]
+    return {"code": {sort: round(n) for sort, n in zip(SORTS, sizes_of, strict=True)}, "kernels": kernels}
+
+
+def estimated(table: Table, calls: Sequence[dict[str, Any]]) -> float:
+    return sum(table.of(Work(**work)) for call in calls for work in call["works"])
+
+
+def fit_board(board: str) -> dict[str, Any]:
+    """The table of a board's core, and how good it is."""
+    found = {}
+    for workload in WORKLOADS:
+        if board == LARGE_ON or not workload.large:
+            try:
+                found[workload.name] = measured(workload, board)
+            except DoesNotFit as error:
+                print(f"{board:<11} {workload.name:<20} is left out: {error.sentences[0]}", flush=True)
+    made = fitted(list(found.values()))
+    for name, one in found.items():
+        count = sum(call["instructions"] for call in one["calls"])
+        without = Table(fitted([other for key, other in found.items() if key != name]))
+        step, unseen = (estimated(table, one["calls"]) / count - 1 for table in (Table(made), without))
+        code_error = Table(made).code_bytes(one["code"]) / one["code_bytes"] - 1
+        errors = f"{step:+7.1%}   unseen {unseen:+7.1%}   code {code_error:+7.1%}"
+        print(f"{board:<11} {name:<20} {count:>13,} instructions   {errors}", flush=True)
+    return made
+
+
+def main() -> int:
+    if not MODELS.is_dir():
+        print(f"{os.path.relpath(MODELS)} is absent: nothing to measure.")
+        return 0
+    cores = {load_board(board).core: {"board": board, **fit_board(board)} for board in BOARDS}
+    parts = [
+        f' "{core}": {{"board": "{made["board"]}", "code": {json.dumps(made["code"])}, "kernels": {{\n'
+        + ",\n".join(f"  {json.dumps(kernel)}: {json.dumps(factors)}" for kernel, factors in made["kernels"].items()) + "\n }}"
+        for core, made in cores.items()
+    ]
+    write_text(TABLE, f'{{"command": "{COMMAND}", "cores": {{\n' + ",\n".join(parts) + "\n}}\n")
+    print(f"\n{os.path.relpath(TABLE)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scheme costs: the numbers of compile, estimates against what was measured, and `tinytrain scheme show`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_runs import sentence, succeed
+
+from tinytrain import zoo
+from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
+from tinytrain.ir.types import Role
+from tinytrain.project import Project
+from tinytrain.schemes.cost import Costs
+from tinytrain.schemes.scheme import Scheme, Select, preset
+
+BOARD = "mps2-an500"
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+CLOSE = 0.25                                              # of what is measured
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cost") / "cnn.onnx"
+    onnx.save(zoo.model("cnn"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def costs(cnn: Path) -> Costs:
+    return Costs(cnn, Options(board=BOARD))
+
+
+@pytest.mark.parametrize("name", ["full", "last:2", "bias", "head"])
+def test_sizes_are_those_of_compile(cnn: Path, costs: Costs, name: str) -> None:
+    cost = costs.cost(preset(name, costs.forward), exact_seconds=3.0)
+    compiled = compile_model(cnn, Options(board=BOARD, scheme=name))
+    assert cost.arena_bytes == compiled.plan.arena_bytes
+    assert cost.ram_bytes == cost.arena_bytes + 4 + STACK_BYTES
+    params = compiled.program.stored(Role.PARAM)
+    assert cost.updated_bytes == sum(v.type.nbytes for v in params)
+    assert cost.weights + cost.biases == sum(v.type.numel for v in params)
+
+
+def test_parts_add_up_to_the_whole(costs: Costs) -> None:
+    cost = costs.cost(preset("full", costs.forward))
+    assert (cost.weights, cost.biases) == (8 * 9 + 16 * 72 + 10 * 256, 8 + 16 + 10)
+    for what in ("weights", "biases", "updated_bytes", "saved_bytes", "backward_macs"):
+        assert sum(getattr(layer, what) for layer in cost.layers) == getattr(cost, what), what
+    assert cost.forward_macs == 64 * 8 * 9 + 16 * 16 * 72 + 2560
+    # the first layer has no gradient of its input
+    assert cost.backward_macs == cost.forward_macs + 16 * 16 * 72 + 2560
+
+
+def test_saved_activations_end_where_training_does(costs: Costs) -> None:
+    saved = {layer.layer: layer.saved_bytes for layer in costs.cost(preset("last:2", costs.forward)).layers}
+    # what conv2 reads, 8x8x8 floats; for fc the 256 floats that it reads, and what the loss keeps of 10 outputs
+    assert saved == {"conv1": 0, "conv2": 2048, "fc": 1024 + 40}
+
+
+def test_less_of_a_weight_costs_less(costs: Costs) -> None:
+    whole, half = (costs.cost(Scheme({"conv2": {"weight": Select(part)}})) for part in (1.0, 0.5))
+    assert half.weights * 2 == whole.weights
+    assert half.ram_bytes < whole.ram_bytes and half.backward_macs < whole.backward_macs
+    assert half.instructions and whole.instructions and half.instructions < whole.instructions
+    assert half.data_bytes == whole.data_bytes            # nothing is stored twice
+
+
+def test_a_scheme_is_planned_once(costs: Costs, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheme = preset("last:1", costs.forward)
+    first = costs.cost(scheme)
+    monkeypatch.setattr(costs, "program", None)
+    assert costs.cost(dataclasses.replace(scheme)) is first
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))), reason="needs the Arm compiler and emulator")
+@pytest.mark.parametrize("scheme", ["full", "bias"])
+def test_estimates_are_close_to_the_emulator(cnn: Path, costs: Costs, scheme: str, tmp_path: Path) -> None:
+    cost = costs.cost(preset(scheme, costs.forward))
+    write(compile_model(cnn, Options(board=BOARD, scheme=scheme)), tmp_path / "project")
+    project = Project.open(tmp_path / "project")
+    with project.session(icount=True) as session:
+        measured = session.train_step(np.ones((8, 8, 1), np.float32), np.int32(3)).instructions
+    assert measured and cost.instructions
+    assert abs(cost.instructions / measured - 1) < CLOSE, f"{cost.instructions:,} estimated, {measured:,} measured"
+    flash_bytes = project.sizes().flash_bytes
+    assert abs(cost.flash_bytes / flash_bytes - 1) < CLOSE, f"{cost.flash_bytes:,} estimated, {flash_bytes:,} linked"
+
+
+def test_estimate_of_mcunet_is_close_to_its_benchmark(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published workload's scheme, counted by `make bench-mcunet`."""
+    monkeypatch.setattr("tinytrain.train_step.check_sums", lambda forward: None)    # whether sums could overflow is no matter here
+    record = json.loads((RESULTS / "mcunet.json").read_text())[0]
+    layers = json.loads((shared_data / "models" / "mcunet5fps_10cls_workload.json").read_text())["layers"]
+    chosen: dict[str, dict[str, Select]] = {}
+    for layer in layers:
+        channels = layer["update_weight_in_channels"]
+        kinds = {"weight": Select(channels=tuple(range(channels)) if channels < layer["in_chw"][0] else ())} if channels else {}
+        kinds |= {"bias": Select()} if layer["update_bias"] else {}
+        chosen |= {layer["name"]: kinds} if kinds else {}
+    costs = Costs(shared_data / "models" / "mcunet5fps_10cls_qdq_int8.onnx", Options(board=record["board"], int8_input=True))
+    cost = costs.cost(Scheme(chosen))
+    assert cost.instructions
+    assert abs(cost.instructions / record["instructions"] - 1) < CLOSE, f"{cost.instructions:,} estimated"
+
+
+def test_every_emulated_core_is_counted() -> None:
+    from tinytrain.board import board_names, load_board
+    from tinytrain.schemes.instructions import load_table
+
+    boards = [load_board(name) for name in board_names()]
+    assert all((load_table(board.core) is None) == board.is_host for board in boards)
+
+
+def test_show_is_a_table_of_layers_and_totals(cnn: Path) -> None:
+    text = succeed("scheme", "show", cnn, "--scheme", "last:1", "--board", BOARD)
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+    assert rows["fc"][:3] == ["2,560", "10", "10,280"] and rows["conv1"] == ["-"] * 6
+    assert {"updated", "saved", "MACs", "RAM", "flash", "runs"} <= set(rows)
+    assert "not counted on this board" in succeed("scheme", "show", cnn, "--scheme", "last:1")
+
+
+def test_scheme_without_a_word_writes(cnn: Path) -> None:
+    assert succeed("scheme", cnn, "--last", 1) == succeed("scheme", "write", cnn, "--scheme", "last:1")
+    assert "Unknown scheme 'half'" in sentence("scheme", "show", cnn, "--scheme", "half")
+    assert "a model that only infers has no scheme to show" in sentence("scheme", "show", cnn, "--loss", "none")
