@@ -26,7 +26,7 @@ from tinytrain.ops.activation import Relu
 from tinytrain.reference import ReferenceModel
 from tinytrain.reference import run as run_graph
 from tinytrain.report.live import Quiet
-from tinytrain.schemes.analysis import Settings, Workload, analyse, candidates, measure
+from tinytrain.schemes.analysis import Settings, Workload, analyse, candidates, measure, workload
 from tinytrain.schemes.contribution import Candidate, Contribution, Contributions
 from tinytrain.schemes.scheme import Scheme, Select
 from tinytrain.schemes.scores import sensitivities
@@ -364,10 +364,23 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     assert "expected two or more" in refusal(folder, tmp_path, "--validation", tmp_path / "constant.npz")
     assert "Contributions need a loss" in refusal(folder, tmp_path, "--loss", "none")
     assert "contributions are of all layers, each alone" in refusal(folder, tmp_path, "--scheme", "last:1")
+    text = refusal(folder, tmp_path, "--accumulate", 97)
+    assert "leaves fewer samples to train with than the 97 that make one update" in text
     for ratio in ("0", "1.5", "nan", "x", "0.5,,1"):
         assert "Invalid value for '--ratios'" in refusal(folder, tmp_path, "--ratios", ratio)
     output = sentence("contribution", folder / "two.onnx", "--data", folder / "data.npz", "-o", tmp_path / "none" / "c.json")
     assert "there is no folder" in output
+
+
+def test_a_choice_of_samples_holds_all_classes_of_a_sorted_file(folder: Path, tmp_path: Path) -> None:
+    with np.load(folder / "data.npz") as file:
+        order = np.argsort(file["y"])
+        np.savez(tmp_path / "sorted.npz", x=file["x"][order], y=file["y"][order])
+    settings = Settings(samples=40)
+    work = workload(folder / "two.onnx", tmp_path / "sorted.npz", None, Options(), settings)
+    assert len(work.samples) == 40
+    assert work.samples.y is not None
+    assert len(np.unique(work.samples.y)) == 10
 
 
 def test_candidates_name_themselves() -> None:

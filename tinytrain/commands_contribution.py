@@ -39,13 +39,13 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 @click.option("--ratios", callback=_ratios, default="0.125,0.25,0.5,1", show_default=True, help="Parts of the input channels of a weight.")
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Epochs of each training.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each candidate.")
-@click.option("--samples", type=click.IntRange(1), default=200, show_default=True, help="Samples that a cheap score looks at.")
+@click.option("--samples", type=click.IntRange(1), help="Use only N of the samples; without it all to train, 200 for a cheap score.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 @job_options
 @model_options
 def contribution(
     model: Path, data: Path, validation: Path | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
-    holdout: float, score: str, ratios: tuple[float, ...], epochs: int, seeds: int, samples: int, **given: Any,
+    holdout: float, score: str, ratios: tuple[float, ...], epochs: int, seeds: int, samples: int | None, **given: Any,
 ) -> None:
     """Find what training each part of MODEL alone gains on the samples of a data file.
 

@@ -33,12 +33,14 @@ from tinytrain.training import Diverged, evaluate, load, split, train_epoch
 
 SHIFTS = ("bias", "beta")
 TRAINED = "trained"
+FEW = 200                                                 # samples are enough for a cheap score
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to analyse: `ratios` of the input channels of each weight; epochs and seeds of each training; `holdout`, the part of the data to
-    measure accuracy on where no validation file is given, another one for each seed; `samples` that a cheap score looks at.
+    measure accuracy on where no validation file is given, another one for each seed. Only `samples` of the data are used, a seeded
+    choice; without a number all of them to train, and FEW for a cheap score.
     """
 
     score: str = TRAINED
@@ -46,7 +48,7 @@ class Settings:
     epochs: int = 5
     seeds: int = 3
     holdout: float = 0.2
-    samples: int = 200
+    samples: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ class Workload:
     def digest(self) -> str:
         """Of everything that a result depends on, but the candidate."""
         options = {**asdict(dataclasses.replace(self.options, scheme="")), "settings": asdict(self.settings)}
-        del options["settings"]["ratios"]                 # a candidate does not know of the others
+        for key in ("ratios", "samples"):                 # a candidate does not know of the others; the samples themselves are below
+            del options["settings"][key]
         found = hashlib.sha256(json.dumps([__version__, self.name, options], sort_keys=True).encode())
         found.update(hashlib.sha256(self.model).digest())
         for data in (self.samples, self.held):
@@ -101,7 +104,7 @@ def workload(model: Path, data: Path, validation: Path | None, options: Options,
 def _data(compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings) -> tuple[Dataset, Dataset | None]:
     """(samples to learn from and, without a validation file, to measure on; samples of the validation file)."""
     project = Project(model, describe(compiled))
-    samples = load(project, data, "train")
+    samples = _some(load(project, data, "train"), settings.samples or (None if settings.score == TRAINED else FEW))
     held = load(project, validation, "test") if validation else None
     for path, found in ((data, samples), (validation, held)):
         if found is not None and found.y is not None and found.y.dtype.kind == "i" and len(np.unique(found.y)) == 1:
@@ -110,7 +113,19 @@ def _data(compiled: Compiled, model: Path, data: Path, validation: Path | None, 
     if held is None and settings.score == TRAINED and not int(len(samples) * settings.holdout):
         message = f"{data} holds {len(samples)} samples; a part of {settings.holdout:g} of them is none to measure accuracy on."
         raise DataError(message, hint="Give more samples, a larger --holdout, or --validation.")
+    accumulate = compiled.options.optimiser.accumulate
+    if settings.score == TRAINED and len(samples) - (0 if held else int(len(samples) * settings.holdout)) < accumulate:
+        message = f"{data} leaves fewer samples to train with than the {accumulate:,} that make one update."
+        raise DataError(message, hint="Give more samples, or a smaller --accumulate.")
     return samples, held
+
+
+def _some(samples: Dataset, count: int | None) -> Dataset:
+    """A seeded choice, as files are often sorted by class; the order stays."""
+    if count is None or count >= len(samples):
+        return samples
+    chosen = np.sort(np.random.default_rng(0).permutation(len(samples))[:count])
+    return Dataset(samples.x[chosen], None if samples.y is None else samples.y[chosen])
 
 
 def _embedded(model: Path) -> bytes:
@@ -267,10 +282,9 @@ def _scored(result: Contributions, graph: Graph, work: Workload, possible: dict[
     from tinytrain.schemes.scores import sensitivities
 
     options, samples, settings = work.options, work.samples, work.settings
-    assert options.loss is not None and samples.y is not None
+    assert options.loss is not None
     names = {value.name: (layer.name, kind) for layer in layers(graph) for kind, value in layer.parameters.items()}
-    some = Dataset(samples.x[: settings.samples], samples.y[: settings.samples])
-    found = sensitivities(graph, options.loss, some, settings.score, options.optimiser)
+    found = sensitivities(graph, options.loss, samples, settings.score, options.optimiser)
     contributions = []
     for candidate, slices in possible.items():
         if all(names[value] in found for value, _ in slices):
