@@ -149,6 +149,18 @@ def test_resynchronises_after_garbage(opened: Opener, name: str) -> None:
             np.testing.assert_array_equal(session.infer(X), session.infer(X))
 
 
+@pytest.mark.parametrize("name", ["host", "mps2-an386"])
+def test_what_is_received_in_the_arena_destroys_no_parameter(opened: Opener, name: str) -> None:
+    """Damaged, overlong and cut short: the sample's place is overwritten before anybody can know."""
+    with opened(name) as session:
+        before = session.get_params()
+        for body in (bytes(range(1, 256)) * 8, struct.pack("<BBHI", 3, Command.WRITE_PARAM, 0, 0) + b"\x55" * 48):
+            session.link.transport.write(b"\0" + cobs_encode(body + b"bad!") + b"\0" + cobs_encode(body)[:40] + b"\0", time.monotonic() + 30)
+        for key, value in session.get_params().items():
+            np.testing.assert_array_equal(value, before[key])
+        assert session.train_step(X, TARGET).loss == expected(1)[0][0]
+
+
 def test_a_repeated_training_request_trains_once(opened: Opener) -> None:
     """What the host sends again, because the answer was damaged on its way, is answered again and not executed again."""
     losses, _ = expected(2)

@@ -57,10 +57,10 @@ def improve(buffers: Sequence[Buffer], start: Placement, seconds: float) -> Plac
         model.add_hint(joint, one.lies_over(start.offsets[upper], other, start.offsets[lower]))
         # where the two are not joint, all of the lower one; where they are, what of it the upper one does not cover
         pieces = [(joint.negated(), tops[lower], other.padded), (joint, tops[upper] + one.padded // unit, lead + other.padded - one.padded)]
-        for there, offset, size in pieces:
+        for there, bottom, size in pieces:
             if size > 0:
                 spans.append(model.new_optional_fixed_size_interval_var(one.start, 1, there, f"last{len(spans)}"))
-                rows.append(model.new_optional_fixed_size_interval_var(offset, size // unit, there, f"row{len(spans)}"))
+                rows.append(model.new_optional_fixed_size_interval_var(bottom, size // unit, there, f"row{len(spans)}"))
     model.add_no_overlap_2d(spans, rows)
     model.minimize(height)
 
