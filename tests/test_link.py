@@ -154,10 +154,11 @@ def test_what_is_received_in_the_arena_destroys_no_parameter(opened: Opener, nam
     """Damaged, overlong and cut short: the sample's place is overwritten before anybody can know."""
     with opened(name) as session:
         before = session.get_params()
-        for body in (bytes(range(1, 256)) * 8, struct.pack("<BBHI", 3, Command.WRITE_PARAM, 0, 0) + b"\x55" * 48):
-            session.link.transport.write(b"\0" + cobs_encode(body + b"bad!") + b"\0" + cobs_encode(body)[:40] + b"\0", time.monotonic() + 30)
-        for key, value in session.get_params().items():
-            np.testing.assert_array_equal(value, before[key])
+        write = struct.pack("<BBHI", 3, Command.WRITE_PARAM, 0, 0) + b"\x55" * 48
+        for damaged in (cobs_encode(bytes(range(1, 256)) * 8), cobs_encode(write + b"bad!"), cobs_encode(write)[:40]):
+            session.link.transport.write(b"\0" + damaged + b"\0", time.monotonic() + 30)
+            for key, value in session.get_params().items():
+                np.testing.assert_array_equal(value, before[key])
         assert session.train_step(X, TARGET).loss == expected(1)[0][0]
 
 
