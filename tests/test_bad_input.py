@@ -330,11 +330,12 @@ SCHEMES = {
     '[layers."fc2"]\ngamma = true': "The scheme updates 'gamma' of layer 'fc2', which has weight, bias.",
     '[layers."fc2"\nweight = true': "{file}: is not valid TOML: Expected ']'",
     '[layer."fc2"]\nweight = true': '{file}: has layer; expected tables like [layers."fc1"].',
-    '[layers."fc2"]\nweight = 1': "{file}: layer 'fc2' must hold lines like `weight = true`",
+    'layers.fc2 = 1': "{file}: layer 'fc2' must hold lines like `weight = true`",
+    '[layers."fc2"]\nweight = "a"': "{file}: layer 'fc2' updates \"a\" of its weight; expected `weight = true`, a fraction as 0.25, ",
 }
 
 
-@pytest.mark.parametrize("text", SCHEMES, ids=["layer", "kind", "toml", "table", "value"])
+@pytest.mark.parametrize("text", SCHEMES, ids=["layer", "kind", "toml", "table", "no table", "value"])
 def test_scheme_file(text: str, built: Path, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(text + "\n")
@@ -345,7 +346,7 @@ def test_scheme_file(text: str, built: Path, tmp_path: Path) -> None:
 def test_scheme_name(built: Path) -> None:
     for name in ("last:0", "last:x", "some"):
         text = refused(built, "scheme", built / "mlp.onnx", "--scheme", name)
-        assert f"Unknown scheme '{name}'; expected full, last:K, bias or none, or the path of a .toml file." in text
+        assert f"Unknown scheme '{name}'; expected full, last:K, head, bias, bias-last:K, batchnorm or none, or the path of a .toml file." in text
     assert "gone.toml: cannot be read (No such file or directory)" in refused(built, "scheme", built / "mlp.onnx", "--scheme", "gone.toml")
 
 

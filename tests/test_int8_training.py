@@ -24,6 +24,7 @@ from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as QuantiseOptions
 from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
+from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import resolve
 from tinytrain.train_step import inference, losses, with_loss
 from tinytrain.update import Optimiser, Rounding
@@ -135,7 +136,7 @@ def gradients_of(
     """(gradients in float64, the parameters, sample, target); `real` replaces the weights by name."""
     _, imported = load_model(path, Options())
     forward = inference(passes.run(imported.graph, passes.FORWARD))
-    wanted = list(resolve("full", forward).values(forward))
+    wanted = list(choose(resolve("full", forward), forward)[1])
     graph, _, loss = with_loss(forward, losses()["ce"]())
     if sample is None or target is None:
         # small enough that nothing saturates

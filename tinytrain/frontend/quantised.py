@@ -26,7 +26,7 @@ INTEGER_TYPES = (UINT8, INT8)
 # a bias counts multiples of s_x·s_w as fp32 gives them
 SAME_SCALE = 1e-5
 # what a bias may lose where int32 has no room for it beside the sum: the output moves by less than that part of its scale
-NEGLIGIBLE = 1 / 64
+NEGLIGIBLE = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -253,23 +253,27 @@ def bias(call: Call, index: int, acc: Value) -> Value | None:
 
 
 def check_sums(call: Call, w: Value, zero_point: int, to: Target | None, b: Value | None, acc_scales: tuple[float, ...]) -> Value | None:
-    """Refuse a layer whose sums may leave int32. Returns the bias, less what is beyond int32 in channels where nobody can tell."""
+    """Refuse a layer whose sums may leave int32. Returns the bias, less what is beyond int32 in channels where nobody can tell.
+
+    It leaves room for whatever training may make of the weights, where that is possible.
+    """
     assert w.data is not None
     assert w.type.quant is not None
     axis = w.type.quant.axis or 0
-    others = tuple(i for i in range(w.data.ndim) if i != axis)
-    reach = np.abs(w.data.astype(np.int64)).sum(axis=others) * max(HIGH - zero_point, zero_point - LOW)
-    room = INT32_MAX - reach
+    for weights in (np.full(w.shape, HIGH), w.data):
+        if b is None or b.data is None or to is None:
+            break
+        room = INT32_MAX - max_accumulator(weights, zero_point, axis)
+        numbers = b.data.astype(np.int64)
+        fitting = np.clip(numbers, -room, room)
+        beyond = np.abs(numbers - fitting)
+        if room > 0 and beyond.any() and (beyond * np.array(acc_scales) <= NEGLIGIBLE * to.scale).all():
+            b.data[...] = fitting
+            call.model.cut_biases.append(call.node.name)
+            break
     largest = max_accumulator(w.data, zero_point, axis, b.data if b is not None else None)
     if largest <= INT32_MAX:
         return b
-    if b is not None and b.data is not None and (room > 0).all() and to is not None:
-        numbers = b.data.astype(np.int64)
-        fitting = np.clip(numbers, -room, room)
-        if (np.abs(numbers - fitting) * np.array(acc_scales) <= NEGLIGIBLE * to.scale).all():
-            b.data[...] = fitting
-            call.model.cut_biases.append(call.node.name)
-            return b
     raise call.fail(
         f"its sums can reach {largest:,}, more than the {INT32_MAX:,} of int32",
         "Quantise the model again: the bias of a channel counts multiples of far too small a scale, or the layer has too many inputs.",
