@@ -154,6 +154,12 @@ def test_cluster_raises_what_a_job_raised(cluster: Cluster) -> None:
     assert error.value.hint == "Leave it out."
 
 
+def test_cluster_of_another_version(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "__version__", "9.9")
+    with pytest.raises(ToolError, match=r"have tinytrain .*, here is 9\.9\."):
+        list(Jobs(cluster=cluster[0]).run(square, [1], name))
+
+
 def test_cluster_survives_the_death_of_a_worker(cluster: Cluster) -> None:
     """One worker is left for the tests below."""
     address, workers = cluster

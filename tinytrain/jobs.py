@@ -35,7 +35,7 @@ Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
 ATTEMPTS = 3                                              # of a job whose worker dies
-CONNECT_SECONDS = 30
+CONNECT_SECONDS = 15
 STOP_SECONDS = 5
 
 
@@ -188,6 +188,7 @@ def _on_cluster(address: str, function: Callable[[Item], Result], items: Sequenc
     except ImportError:
         raise ToolError("--cluster needs the package dask.distributed.", hint="Install it: pip install 'tinytrain[cluster]'.") from None
     with _connected(address) as client:
+        _check_workers(client, address)
         run = uuid.uuid4().hex                            # keys of other runs, that may have failed, are not those of this one
         common = client.submit(_same, function, key=f"tinytrain-{run}", pure=False)
         futures = {
@@ -208,30 +209,30 @@ def _on_cluster(address: str, function: Callable[[Item], Result], items: Sequenc
 
 
 def _connected(address: str) -> Client:
-    """A client of a cluster with at least one worker, all of them with this version of tinytrain."""
     from distributed import Client
 
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         message = f"No dask scheduler answers at {address}: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
         raise ToolError(message, hint="Start one (`dask scheduler`, then `dask worker tcp://...` elsewhere), or check --cluster.") from None
+
+
+def _check_workers(client: Client, address: str) -> None:
+    """Raises ToolError where there is no worker, or one without this version of tinytrain."""
+    from distributed import TimeoutError as Late
+
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        versions = set(client.run(_version).values())
-    except TimeoutError:
-        client.close()
-        message = f"The cluster at {address} has no workers."
-        raise ToolError(message, hint=f"Start some: `dask worker {address}`.") from None
-    except ImportError:
-        client.close()
-        message = f"A worker of the cluster at {address} has no package tinytrain."
-        raise ToolError(message, hint=f"Install tinytrain {__version__} where the workers run.") from None
-    if versions != {__version__}:
-        client.close()
-        message = f"The workers of the cluster at {address} have tinytrain {', '.join(sorted(versions))}, here is {__version__}."
+    except Late:                                          # until Python 3.10 not the built-in TimeoutError
+        raise ToolError(f"The cluster at {address} has no workers.", hint=f"Start some: `dask worker {address}`.") from None
+    answers = list(client.run(_version, on_error="return").values())
+    if failed := [answer for answer in answers if isinstance(answer, Exception)]:
+        message = f"A worker of the cluster at {address} cannot import tinytrain: {failed[0]}."
+        raise ToolError(message, hint=f"Install tinytrain {__version__} where the workers run.")
+    if set(answers) != {__version__}:
+        message = f"The workers of the cluster at {address} have tinytrain {', '.join(sorted(set(answers)))}, here is {__version__}."
         raise ToolError(message, hint="Install the same version everywhere.")
-    return client
 
 
 def _version() -> str:
