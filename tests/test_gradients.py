@@ -13,6 +13,7 @@ from tinytrain.ir.types import Role
 from tinytrain.ops.activation import Relu, Tanh
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add, Mul
+from tinytrain.ops.pieces import ReadsPieces
 from tinytrain.train_step import losses
 
 
@@ -23,6 +24,7 @@ def differentiable() -> list[object]:
         for name, op in registry().items()
         for number, example in enumerate(op.examples)
         if example.op.differentiable and not (isinstance(example.op, Fusable) and example.op.then)
+        and not (isinstance(example.op, ReadsPieces) and example.op.pieces)
         and any(kind.dtype.is_float or kind.quant for kind in example.inputs)
     ]
 

@@ -187,7 +187,9 @@ def test_soft_float_is_recognised(quantised: dict[str, Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500", "riscv-virt"])
 def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], tmp_path: Path) -> None:
-    """Where the processor has floats, set_lr is given one in a float register and stores it: nothing else touches them."""
+    """Where the processor has floats, set_lr and set_skip_below are given one in a float register and store its bits: nothing else
+    touches them.
+    """
     need(board)
     program = compiled(quantised["cnn"], board)
     write(program, tmp_path / "project")
@@ -205,7 +207,8 @@ def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], 
             if instruction[1].startswith("f" if riscv else "v") and not instruction[1].startswith("fence"):
                 found.append(f"{function}: {line.strip()}")
     assert counted > 1000
-    assert all(text.startswith(f"{program.program.name}_set_lr:") for text in found), found[:10]
+    setters = tuple(f"{program.program.name}_{name}:" for name in ("set_lr", "set_skip_below"))
+    assert all(text.startswith(setters) for text in found), found[:10]
 
 
 @pytest.mark.parametrize(("compiler", "flags"), [
