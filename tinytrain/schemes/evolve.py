@@ -11,6 +11,7 @@ from tinytrain.schemes.space import Selection
 
 POPULATION, PARENTS = 40, 10
 _MUTATION = 0.1                                           # of each group
+_NEAR = 1.1                                               # of a budget
 
 
 def search_random(plans: Plans, evaluations: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Found:
@@ -63,9 +64,14 @@ def _new(plans: Plans, group: int, chance: random.Random) -> int:
 
 
 def _repaired(plans: Plans, selection: Selection, chance: random.Random) -> Selection:
-    """Smaller choices here and there until it fits; each step halves the way to nothing that is left, so that few plans are made."""
+    """Smaller choices here and there until it fits: halves of a quarter of them where it is far off, one choice where it is near."""
     while not plans.fits(selection):
         there = [g for g, level in enumerate(selection) if level]
-        fewer = chance.sample(there, max(1, len(there) // 4))
-        selection = tuple(level // 2 if g in fewer else level for g, level in enumerate(selection))
+        over = max(value / limit for _, value, limit in plans.budget.compare(plans.spent(selection)) if value and limit)
+        if over > _NEAR:
+            fewer = chance.sample(there, max(1, len(there) // 4))
+            selection = tuple(level // 2 if g in fewer else level for g, level in enumerate(selection))
+        else:
+            g = chance.choice(there)
+            selection = (*selection[:g], selection[g] - 1, *selection[g + 1 :])
     return selection

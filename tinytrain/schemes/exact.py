@@ -23,6 +23,7 @@ from tinytrain.schemes.space import Budget, Oracle, Selection, Space, Spent, at_
 
 _UNIT = 1e-6                                              # gains are counted in millionths
 _SHRINKINGS = 12                                          # plans made to find a smaller reason
+_DESCENTS = 5                                             # rounds from one attempt to make a proposal fit to the next
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Plans:
 @dataclass
 class _Cuts:
     rows: list[Row] = field(default_factory=list)
+    compared: list[int] = field(default_factory=list)     # with how many of the plans each row was compared
     reasons: set[Selection] = field(default_factory=set)  # nothing that has all of one fits
     single: set[Selection] = field(default_factory=set)   # that very one does not fit
 
@@ -83,6 +85,7 @@ def search_exact(
     if explain:
         cuts.rows += explain(plans.space.all)
     plans.fits(plans.space.nothing)
+    rounds = 0
     while True:
         _check(cuts, plans)
         best = plans.best()
@@ -96,6 +99,8 @@ def search_exact(
         if plans.fits(proposed):
             continue
         _cut(cuts, plans, proposed, explain)
+        if (rounds := rounds + 1) % _DESCENTS == 1:
+            _descend(plans, proposed)
     best = plans.best()
     assert best is not None
     return Found(best, plans.space.gain(best), bound)
@@ -103,9 +108,12 @@ def search_exact(
 
 def _check(cuts: _Cuts, plans: Plans) -> None:
     """No cut may forbid what was planned and fits; no row may claim more than a plan took."""
+    made = list(plans.known.items())
+    cuts.compared += [0] * (len(cuts.rows) - len(cuts.compared))
     for i, row in enumerate(cuts.rows):
-        taken = [(row.value(s), getattr(spent, row.resource)) for s, spent in plans.known.items()]
+        taken = [(row.value(s), getattr(spent, row.resource)) for s, spent in made[cuts.compared[i]:]]
         excess = max((claimed - value for claimed, value in taken if value is not None), default=0)
+        cuts.compared[i] = len(made)
         if excess > 0:
             cuts.rows[i] = dataclasses.replace(row, base=row.base - excess)
     fitting = [s for s, spent in plans.known.items() if plans.budget.allows(spent)]
@@ -117,7 +125,7 @@ def _check(cuts: _Cuts, plans: Plans) -> None:
 def _cut(cuts: _Cuts, plans: Plans, proposed: Selection, explain: Explain | None) -> None:
     """Forbid a selection that does not fit, and as much as possible with it."""
     rows = [row for row in explain(proposed) if _broken(row, proposed, plans.budget)] if explain else []
-    cuts.rows += rows
+    cuts.rows += [row for row in rows if row not in cuts.rows]
     _check(cuts, plans)
     if any(_broken(row, proposed, plans.budget) for row in cuts.rows):
         return
@@ -126,6 +134,17 @@ def _cut(cuts: _Cuts, plans: Plans, proposed: Selection, explain: Explain | None
     _check(cuts, plans)
     if reason not in cuts.reasons:
         cuts.single.add(proposed)
+
+
+def _descend(plans: Plans, selection: Selection) -> None:
+    """Plan what is left of a selection that does not fit when as few groups as needed are taken out, those that gain the least."""
+    groups = plans.space.groups
+    order = sorted((g for g, level in enumerate(selection) if level), key=lambda g: groups[g].choices[selection[g] - 1].gain)
+    low, high = 0, len(order)                             # groups taken out: too few, enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = plans.fits(tuple(0 if g in order[:middle] else level for g, level in enumerate(selection)))
+        low, high = (low, middle) if fits else (middle, high)
 
 
 def _broken(row: Row, selection: Selection, budget: Budget) -> bool:

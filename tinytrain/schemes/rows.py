@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a selection takes what it takes, as linear lower bounds on what any other selection takes.
 
-At the peak of a plan, each value is in memory because somebody behind the peak reads it, and each reader is there because of certain
+Where a plan is fullest, each value is in memory because somebody behind reads it, and each reader is there because of certain
 parameters: parameters of the layers that its result goes on to. A selection with one of those parameters keeps the value too:
 
     bytes ≥ base + Σ bytes of the value · [one of the parameters that it is kept for is trained]
 
-Likewise instructions: a node of the backward pass runs if one of the parameters behind it is trained. A row is exact for the order of
-nodes that it was read from; where another order serves another selection better, that takes a little less, and exact.py lowers the row.
+Likewise instructions: a node of the backward pass runs if one of the parameters behind it is trained. Only readers
+that depend on what is computed there count, whatever the order of nodes. Where passes or kernels do better for another selection,
+that may take a little less: exact.py lowers a row that a plan contradicts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tinytrain.schemes.cost import Costs
 from tinytrain.schemes.space import Selection, Space
 
 ALIGN = 8
+_POSITIONS = 6                                            # of a plan that are made into rows
 Literal = tuple[int, int]                                 # (group, level): the group takes this choice or a larger one
 Needs = frozenset[Literal]
 
@@ -54,29 +56,46 @@ class Explainer:
         self._fixed = {level: self._kept(program) for level, program in programs.items()}
 
     def rows(self, selection: Selection) -> list[Row]:
-        """Of RAM, from the peak of this selection's plan, and of instructions."""
+        """Of RAM, from the fullest positions of this selection's plan, and of instructions."""
         program, plan = self.costs.planned(self.space.scheme(selection))
         worst = max(plan.entries.values(), key=lambda entry: entry.peak.bytes)
-        found = [self._at_peak(program, worst, selection)]
+        found = self._of_memory(program, worst, selection)
         train = plan.entries["train"].graph
         if self.costs.counted:
             found.append(self._of_nodes(train, selection))
         return found
 
-    def _at_peak(self, program: Program, plan: Plan, selection: Selection) -> Row:
-        """What is alive at the peak, each value for those of its readers that are still to come.
+    def _of_memory(self, program: Program, plan: Plan, selection: Selection) -> list[Row]:
+        """One row for each of the positions where most is alive."""
+        needs = self._needs(plan.graph)
+        ends = self._ends(plan.graph, needs)
+        spans = _spans(plan)
+        alive = [{v for v, (first, last) in spans.items() if first <= i <= last} for i in range(len(plan.graph.nodes))]
+        used = [sum(_padded(v.type.nbytes) for v in values) for values in alive]
+        most = sorted(range(len(used)), key=lambda i: (i != plan.peak.position, -used[i]))
+        positions = list({frozenset(alive[i]): i for i in reversed(most)}.values())[-_POSITIONS:]
+        base = target_bytes(program) + STACK_BYTES
+        return [
+            self._row("ram_bytes", base, self._alive(plan, needs, ends, alive[i], i), selection, self._fixed_terms()) for i in positions
+        ]
+
+    def _alive(
+        self, plan: Plan, needs: Mapping[Node, Needs | None], ends: set[Node], values: Iterable[Value], position: int
+    ) -> list[tuple[int, Needs | None]]:
+        """What is alive at a position, each value for those of its readers that must still come: that depend on what is computed there.
 
         A value that both a gradient of a weight and one on the way further back read may be replaced by one bit an element
         (passes/pack_masks.py) in a selection without that weight.
         """
-        position, needs = plan.peak.position, self._needs(plan.graph)
-        ends = self._ends(plan.graph, needs)
-        kept: dict[Value, list[Node]] = {v: [] for v in plan.peak.values}
+        kept: dict[Value, list[Node]] = {v: [] for v in values}
         split: set[Value] = set()
+        behind = set(plan.graph.nodes[position].outputs)
         for i, node in enumerate(plan.graph.nodes):
+            must_come = i == position or not behind.isdisjoint(node.inputs)
+            behind.update(node.outputs if must_come else ())
             touched = [plan.root(v) for v in (*node.inputs, *(node.outputs if i == position else ()))]
             for root in [] if node.op.view else touched:
-                if root in kept and i >= position:
+                if root in kept and must_come:
                     kept[root].append(node)
                 if node in ends:
                     split.add(root)
@@ -94,9 +113,10 @@ class Explainer:
                 continue
             bits = min(bytes_, _padded(-(-v.type.numel // 8)))
             amounts += [(bits, _union(on_way, at_end)), (bytes_ - bits, at_end)]
-        peak = plan.graph.nodes[position]
-        amounts.append((_padded(plan.scratch_sizes.get(peak, 0)) - plan.peak.shared_bytes, needs[peak]))
-        return self._row("ram_bytes", target_bytes(program) + STACK_BYTES, amounts, selection, self._fixed_terms())
+        node = plan.graph.nodes[position]
+        shared = plan.peak.shared_bytes if position == plan.peak.position else sum(_padded(v.type.nbytes) for v in node.outputs)
+        amounts.append((_padded(plan.scratch_sizes.get(node, 0)) - (shared if plan.peak.shared_bytes else 0), needs[node]))
+        return amounts
 
     def _ends(self, graph: Graph, needs: Mapping[Node, Needs | None]) -> set[Node]:
         """Nodes that make the gradient of one weight, or the slice of a saved value that such a node reads."""
@@ -176,6 +196,21 @@ class Explainer:
             for v in node.inputs:
                 wanted[v] = _union(wanted.get(v, frozenset()), needs)
         return found
+
+
+def _spans(plan: Plan) -> dict[Value, tuple[int, int]]:
+    """The first and the last position at which each value of the arena, but parameters and states, is needed."""
+    found: dict[Value, tuple[int, int]] = {}
+    for i, node in enumerate(plan.graph.nodes):
+        for v in (*node.inputs, *node.outputs):
+            root = plan.root(v)
+            if v in plan.offsets and root.role in (Role.TEMP, Role.INPUT) and not node.op.view:
+                found[root] = (found[root][0] if root in found else 0 if root.role is Role.INPUT else i, i)
+    for v in plan.graph.outputs:
+        root = plan.root(v)
+        if root in found:
+            found[root] = (found[root][0], len(plan.graph.nodes))
+    return found
 
 
 def _union(*sets: Needs | None) -> Needs | None:
