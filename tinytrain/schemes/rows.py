@@ -71,6 +71,9 @@ class Explainer:
         ends = self._ends(plan.graph, needs)
         spans = _spans(plan)
         alive = [{v for v, (first, last) in spans.items() if first <= i <= last} for i in range(len(plan.graph.nodes))]
+        for node, values in zip(plan.graph.nodes, alive, strict=True):
+            taken = {plan.root(v) for v in node.inputs}
+            values.difference_update(v for v in node.outputs if plan.root(v) in taken)      # written in place of an input
         used = [sum(_padded(v.type.nbytes) for v in values) for values in alive]
         most = sorted(range(len(used)), key=lambda i: (i != plan.peak.position, -used[i]))
         positions = list({frozenset(alive[i]): i for i in reversed(most)}.values())[-_POSITIONS:]
@@ -90,17 +93,17 @@ class Explainer:
         kept: dict[Value, list[Node]] = {v: [] for v in values}
         split: set[Value] = set()
         behind = set(plan.graph.nodes[position].outputs)
+        shown = _shown(plan.graph)
         for i, node in enumerate(plan.graph.nodes):
             must_come = i == position or not behind.isdisjoint(node.inputs)
             behind.update(node.outputs if must_come else ())
-            touched = [plan.root(v) for v in (*node.inputs, *(node.outputs if i == position else ()))]
-            for root in [] if node.op.view else touched:
-                if root in kept and must_come:
-                    kept[root].append(node)
+            for v in () if node.op.view else (*node.inputs, *(node.outputs if i == position else ())):
+                if shown.get(v, v) in kept and must_come:
+                    kept[shown.get(v, v)].append(node)
                 if node in ends:
-                    split.add(root)
+                    split.add(shown.get(v, v))
         # while a slice is made it is there beside its source, which alone would be there if all channels were trained
-        slices = {plan.root(n.outputs[0]): plan.root(n.inputs[0]) for n in ends if len(n.inputs) == 1}
+        slices = {n.outputs[0]: shown.get(n.inputs[0], n.inputs[0]) for n in ends if len(n.inputs) == 1}
         amounts: list[tuple[int, Needs | None]] = []
         for v, nodes in kept.items():
             if kept.get(slices.get(v, v)) and v in slices:
@@ -198,18 +201,27 @@ class Explainer:
         return found
 
 
+def _shown(graph: Graph) -> dict[Value, Value]:
+    """View → the value whose bytes it shows."""
+    found: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op.view:
+            found[node.outputs[0]] = found.get(node.inputs[0], node.inputs[0])
+    return found
+
+
 def _spans(plan: Plan) -> dict[Value, tuple[int, int]]:
     """The first and the last position at which each value of the arena, but parameters and states, is needed."""
+    shown = _shown(plan.graph)
     found: dict[Value, tuple[int, int]] = {}
     for i, node in enumerate(plan.graph.nodes):
-        for v in (*node.inputs, *node.outputs):
-            root = plan.root(v)
-            if v in plan.offsets and root.role in (Role.TEMP, Role.INPUT) and not node.op.view:
-                found[root] = (found[root][0] if root in found else 0 if root.role is Role.INPUT else i, i)
+        for v in () if node.op.view else (*node.inputs, *node.outputs):
+            value = shown.get(v, v)
+            if v in plan.offsets and plan.root(v).role in (Role.TEMP, Role.INPUT):
+                found[value] = (found[value][0] if value in found else 0 if value.role is Role.INPUT else i, i)
     for v in plan.graph.outputs:
-        root = plan.root(v)
-        if root in found:
-            found[root] = (found[root][0], len(plan.graph.nodes))
+        if (value := shown.get(v, v)) in found:
+            found[value] = (found[value][0], len(plan.graph.nodes))
     return found
 
 
