@@ -180,25 +180,30 @@ def deepest(costs: Costs, method: str, limit: int) -> Scheme | None:
     return next((scheme for scheme in schemes if scheme.layers and costs.cost(scheme).ram_bytes <= limit), None)
 
 
-def tuned(made: Sequence[Contender], out: Path, jobs: Jobs, progress: Progress) -> dict[Contender, float]:
-    """The best learning rate of each contender, on samples that are to be learned from; of equal accuracies that with less loss."""
+def tuned(made: Sequence[Contender], out: Path, jobs: Jobs, progress: Progress) -> list[tuple[Contender, Contender, float]]:
+    """(contender, the one of its method that goes best under its budget, learning rate of that one), on samples that are to be learned
+    from; of equal accuracies that with less loss. A larger budget need not be spent.
+    """
     tries = {
         one: [Run(one.task, one.toml, factor * task_of(one.task).rates["fp32"], TUNING_SEED, True) for factor in RATES]
         for one in made
     }
     reached = finished(tries, "tune", out, jobs, progress)
-    return {one: max(runs, key=lambda run: reached[run]).rate for one, runs in tries.items()}
+    best = {one: max(runs, key=lambda run: reached[run]) for one, runs in tries.items()}
+    fitting = {one: [other for other in made if other.method == one.method and other.ram_bytes <= one.budget_bytes] for one in made}
+    chosen = {one: max(others, key=lambda other: reached[best[other]]) for one, others in fitting.items()}
+    return [(one, other, best[other].rate) for one, other in chosen.items()]
 
 
-def measured(made: Sequence[Contender], rates: dict[Contender, float], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
-    wanted = {one: [Run(one.task, one.toml, rates[one], seed, False) for seed in SEEDS] for one in made}
+def measured(chosen: Sequence[tuple[Contender, Contender, float]], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
+    wanted = {other: [Run(other.task, other.toml, rate, seed, False) for seed in SEEDS] for _, other, rate in chosen}
     reached = finished(wanted, "learn", out, jobs, progress)
     return [
         Row(
-            one.task, one.budget, one.budget_bytes, one.method, one.scheme.preset or one.toml, run.rate, run.seed, reached[run][0],
-            one.ram_bytes, one.backward_macs, "make sparse",
+            one.task, one.budget, one.budget_bytes, one.method, other.scheme.preset or other.toml, run.rate, run.seed, reached[run][0],
+            other.ram_bytes, other.backward_macs, "make sparse",
         )
-        for one, runs in wanted.items() for run in runs
+        for one, other, _ in chosen for run in wanted[other]
     ]
 
 
@@ -269,8 +274,7 @@ def main(names: tuple[str, ...], processes: int | None, results: Path, out: Path
         for task in chosen:
             tasks.start(task, out)
             made = contenders(task, out, contributions(task, out, jobs, progress), progress.say)
-            rates = tuned(made, out, jobs, progress)
-            rows += measured(made, rates, out, jobs, progress)
+            rows += measured(tuned(made, out, jobs, progress), out, jobs, progress)
     rows.sort(key=lambda row: (NAMES.index(row.task), row.budget, ("full", *METHODS).index(row.method), row.seed))
     results.parent.mkdir(parents=True, exist_ok=True)
     write_text(results, "[\n" + ",\n".join("  " + json.dumps(asdict(row)) for row in rows) + "\n]\n")

@@ -24,10 +24,11 @@ from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
 from tinytrain.passes.fold_pads import fold_pads
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
+from tinytrain.passes.save_slices import save_slices
 from tinytrain.passes.sink_views import sink_views
 from tinytrain.planner import plan_program
-from tinytrain.reference import run
-from tinytrain.schemes.scheme import resolve
+from tinytrain.reference import ReferenceModel, run
+from tinytrain.schemes.scheme import Scheme, Select, resolve
 from tinytrain.train_step import build_program
 from tinytrain.update import Optimiser
 
@@ -232,6 +233,30 @@ def test_masks_free_the_activations() -> None:
 
     without = tuple(step for step in passes.DEFAULT if step is not pack_masks)
     assert arena(passes.DEFAULT) < arena(without) - 1500
+
+
+def test_slices_of_maps_are_saved_in_their_place() -> None:
+    """Maps of 16 channels, of which the gradient of a slice of the next weight reads four, and ReLU's gradient the signs."""
+    g = Builder("g")
+    x = g.input("x", (8, 8, 16))
+    for n in range(4):
+        g.origin = f"n{n}"
+        x = g.emit(Relu(), g.emit(Conv2d(), x, weight(g, 16, 1, 1, 16)))
+    g.origin = "head"
+    forward = g.graph([g.emit(Dense(), g.emit(shape.Reshape((x.type.numel,)), x), weight(g, 3, x.type.numel))])
+    scheme = Scheme({f"n{n}": {"weight": Select(channels=(0, 1, 2, 3))} for n in range(4)})
+    program = build_program(forward, "ce", scheme, Optimiser(0.1))
+
+    def lowered(steps: tuple[passes.Pass, ...]) -> Program:
+        return program.map(lambda graph: passes.run(graph, steps))
+
+    both, alone = lowered(passes.DEFAULT), lowered(tuple(step for step in passes.DEFAULT if step is not save_slices))
+    arenas = [plan_program(of, exact_seconds=0).arena_bytes for of in (both, alone)]
+    assert arenas[0] < arenas[1] - 5000
+    models = [ReferenceModel(of) for of in (both, alone)]
+    image = sample(forward)
+    for _ in range(3):
+        assert models[0].train_step(image, np.array([1], np.int32)) == models[1].train_step(image, np.array([1], np.int32))
 
 
 def test_random_graphs_repeat() -> None:

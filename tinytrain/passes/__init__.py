@@ -13,6 +13,7 @@ from tinytrain.passes.fold_pads import fold_pads
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
 from tinytrain.passes.read_pieces import read_pieces
+from tinytrain.passes.save_slices import save_slices
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.sink_views import sink_views
 
@@ -23,7 +24,7 @@ FORWARD: tuple[Pass, ...] = (absorb_transposes, fold_pads, drop_dead_nodes)
 
 # on each entry point of the program; between the two a program is lowered to integers, if it shall be
 GRADIENTS: tuple[Pass, ...] = (drop_dead, scale_gradients)
-KERNELS: tuple[Pass, ...] = (drop_dead, pack_masks, sink_views, read_pieces, fuse_epilogues)
+KERNELS: tuple[Pass, ...] = (drop_dead, save_slices, pack_masks, sink_views, read_pieces, fuse_epilogues)
 DEFAULT: tuple[Pass, ...] = (*GRADIENTS, *KERNELS)
 
 

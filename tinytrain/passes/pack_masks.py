@@ -17,7 +17,7 @@ from tinytrain.ops.activation import OutputGrad
 
 def pack_masks(graph: Graph) -> Graph:
     """Needs the loss in the graph (else nothing is saved for later); runs before fusion, which hides the gradient op."""
-    turn = next((i for i, n in enumerate(graph.nodes) if isinstance(n.op, Loss)), None)
+    turn = turning_point(graph)
     if turn is None:
         return graph
     readers = graph.readers()
@@ -30,7 +30,7 @@ def pack_masks(graph: Graph) -> Graph:
         if not isinstance(node.op, OutputGrad):
             continue
         dy, y = node.inputs
-        late = [n for n in _readers(y, readers) if position[id(n)] > turn]
+        late = [n for n in memory_readers(y, readers) if position[id(n)] > turn]
         masks = node.op.as_mask()
         if late != [node] or y in kept or not masks:
             continue
@@ -49,9 +49,14 @@ def pack_masks(graph: Graph) -> Graph:
     return graph.replace(nodes=tuple(nodes))
 
 
-def _readers(value: Value, readers: dict[Value, list[Node]]) -> list[Node]:
+def turning_point(graph: Graph) -> int | None:
+    """Where the forward pass ends: the position of the loss."""
+    return next((i for i, n in enumerate(graph.nodes) if isinstance(n.op, Loss)), None)
+
+
+def memory_readers(value: Value, readers: dict[Value, list[Node]]) -> list[Node]:
     """Who reads the memory of a value, also by another name."""
     found: list[Node] = []
     for node in readers[value]:
-        found += _readers(node.outputs[0], readers) if node.op.view else [node]
+        found += memory_readers(node.outputs[0], readers) if node.op.view else [node]
     return found
