@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Found schemes against last-k, bias-only and full update, at three RAM budgets each, on three networks whose world changes, three seeds.
+"""Found schemes against last-k, bias-only and full update, at three RAM budgets each, on three networks that learn something new.
 
-Run it with `make sparse`. For each task: the contribution of each candidate is measured on four fifths of the samples to learn from, the
-exact search finds a scheme for each budget, learning rates are tuned, and every method trains from the same pretrained network. What is
-finished is kept in benchmarks/out, so that an interrupted run goes on where it stopped. Writes benchmarks/results/sparse.json.
+Run it with `make sparse`. For each task: the contribution of each candidate is measured, the exact search finds a scheme for each budget,
+learning rates are tuned for every method alike, and all train from the same network. Schemes and rates are chosen on validation samples;
+accuracy is that on held-back ones. What is finished is kept in benchmarks/out, so that an interrupted run goes on where it stopped. Writes
+benchmarks/results/sparse.json.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
-import tasks
+from tasks import decayed
+from transfer import TRANSFERS, Transfer
 
 from tinytrain import __version__
 from tinytrain.atomic import write_text
@@ -45,13 +47,13 @@ from tinytrain.update import Optimiser
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "sparse.json"
 OUT = HERE / "out" / "sparse"
-NAMES = ("keyword", "mnist", "har")
+NAMES = tuple(task.name for task in TRANSFERS)
 SEEDS = (0, 1, 2)
-TUNING_SEED = 100                                         # of no row
+TUNING_SEEDS = (100, 101)                                 # of no row
 BUDGETS = (0.2, 0.275, 0.35)                             # of the planned RAM of full update
-RATES = (0.3, 1.0, 3.0, 10.0)                             # times the rate of full update that the task names
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 METHODS = ("found", "last", "bias")
-ANALYSED = 600                                            # samples that a candidate of the analysis learns from
+ANALYSIS_RATE = 1e-3
 MOMENTUM = 0.9
 LOST = 1e9                                                # the loss of a training that diverged
 SEARCH_SECONDS = 60.0
@@ -59,7 +61,7 @@ SEARCH_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a scheme as text, a learning rate, a seed; on the samples to learn from, or tuning on a part of them."""
+    """One training: a scheme as text, a learning rate, a seed; measured on the held-back samples, or tuning on those to validate."""
 
     task: str
     scheme: str
@@ -107,45 +109,42 @@ class Contender:
         return self.scheme.to_toml()
 
 
-def task_of(name: str) -> tasks.Task:
-    return next(task for task in tasks.TASKS if task.name == name)
+def task_of(name: str) -> Transfer:
+    return next(task for task in TRANSFERS if task.name == name)
 
 
-def options_of(task: tasks.Task, rate: float | None = None, scheme: Scheme | str = "full") -> Options:
-    return Options(scheme=scheme, optimiser=Optimiser(rate or task.rates["fp32"], momentum=MOMENTUM))
+def options_of(rate: float, scheme: Scheme | str = "full") -> Options:
+    return Options(scheme=scheme, optimiser=Optimiser(rate, momentum=MOMENTUM))
 
 
 def learn(out: Path, run: Run) -> tuple[float, float]:
-    """(accuracy, minus the loss) after training: on the held-back samples, or while tuning on a fifth of those to learn from."""
+    """(accuracy, minus the loss) after training."""
     task = task_of(run.task)
-    start, world = tasks.start(task, out), task.world()
-    samples, held = tasks.parts(world.adapt, len(world.adapt) * 4 // 5) if run.tuning else (world.adapt, world.held)
+    samples = task.samples()
+    measuring = samples.validate if run.tuning else samples.held
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "scheme.toml").write_text(run.scheme, encoding="utf-8")
-        write(compile_model(start.model, options_of(task, run.rate, load(folder / "scheme.toml"))), folder / "project")
+        write(compile_model(task.model(out / task.name), options_of(run.rate, load(folder / "scheme.toml"))), folder / "project")
         with Project.open(folder / "project").session() as session:
             try:
                 for epoch in range(task.epochs):
-                    session.set_lr(tasks.decayed(run.rate, epoch, task.epochs))
-                    train_epoch(session, samples, None, epoch, run.seed, Quiet())
-                accuracy, loss = evaluate(session, held, Quiet())
+                    session.set_lr(decayed(run.rate, epoch, task.epochs))
+                    train_epoch(session, samples.learn, None, epoch, run.seed, Quiet())
+                accuracy, loss = evaluate(session, measuring, Quiet())
             except Diverged:
                 return 0.0, -LOST
     return accuracy or 0.0, -min(loss, LOST) if loss is not None and math.isfinite(loss) else -LOST
 
 
-def contributions(task: tasks.Task, out: Path, jobs: Jobs, progress: Progress) -> Contributions:
-    """Measured on samples that are to be learned from."""
-    adapt = task.world().adapt
-    learned, held = tasks.parts(adapt, len(adapt) * 4 // 5)
-    folder = out / task.name
-    for name, samples in (("learn", tasks.parts(learned, ANALYSED)[0]), ("validate", held)):
-        _save(folder / f"{name}.npz", samples)
-    model = tasks.start(task, out).model
+def contributions(task: Transfer, out: Path, jobs: Jobs, progress: Progress) -> Contributions:
+    """What training each candidate alone is worth, on the validation samples."""
+    folder, samples = out / task.name, task.samples()
+    model = task.model(folder)
+    for name, part in (("learn", samples.learn), ("validate", samples.validate)):
+        _save(folder / f"{name}.npz", part)
     settings = Settings(epochs=max(1, task.epochs // 2), seeds=1)
-    options = options_of(task, 3 * task.rates["fp32"])
-    return analyse(model, folder / "learn.npz", folder / "validate.npz", options, settings, jobs, progress)
+    return analyse(model, folder / "learn.npz", folder / "validate.npz", options_of(ANALYSIS_RATE), settings, jobs, progress)
 
 
 def _save(path: Path, samples: Dataset) -> None:
@@ -153,9 +152,9 @@ def _save(path: Path, samples: Dataset) -> None:
     np.savez(path, x=samples.x, y=samples.y)
 
 
-def contenders(task: tasks.Task, out: Path, found: Contributions, say: Callable[[str], None]) -> list[Contender]:
+def contenders(task: Transfer, out: Path, found: Contributions, say: Callable[[str], None]) -> list[Contender]:
     """Full update, and each method at each budget."""
-    costs = Costs(tasks.start(task, out).model, options_of(task))
+    costs = Costs(task.model(out / task.name), options_of(ANALYSIS_RATE))
     full = preset("full", costs.forward)
     whole = costs.cost(full)
     limits = {budget: int(budget * whole.ram_bytes) for budget in BUDGETS}
@@ -174,25 +173,32 @@ def contenders(task: tasks.Task, out: Path, found: Contributions, say: Callable[
 
 
 def deepest(costs: Costs, method: str, limit: int) -> Scheme | None:
-    """`last:K` or `bias-last:K` with the largest K that fits; None where not even K = 1 does."""
-    prefix = {"last": "last", "bias": "bias-last"}[method]
-    schemes = (preset(f"{prefix}:{depth}", costs.forward) for depth in range(len(costs.layers), 0, -1))
-    return next((scheme for scheme in schemes if scheme.layers and costs.cost(scheme).ram_bytes <= limit), None)
+    """`last:K`, or the biases of the last K layers and the whole head, with the largest K that fits; None where not even K = 1 does."""
+    head = preset("head", costs.forward)
+    for depth in range(len(costs.layers), 0, -1):
+        scheme = preset(f"{'last' if method == 'last' else 'bias-last'}:{depth}", costs.forward)
+        if method == "bias":
+            scheme = Scheme({**scheme.layers, **head.layers}, f"{scheme.preset} and head")
+        if costs.cost(scheme).ram_bytes <= limit:
+            return scheme
+    return None
 
 
 def tuned(made: Sequence[Contender], out: Path, jobs: Jobs, progress: Progress) -> list[tuple[Contender, Contender, float]]:
-    """(contender, the one of its method that goes best under its budget, learning rate of that one), on samples that are to be learned
-    from; of equal accuracies that with less loss. A larger budget need not be spent.
+    """(contender, the one of its method that goes best under its budget, learning rate of that one), by the validation samples; of
+    equal accuracies that with less loss. A larger budget need not be spent.
     """
-    tries = {
-        one: [Run(one.task, one.toml, factor * task_of(one.task).rates["fp32"], TUNING_SEED, True) for factor in RATES]
-        for one in made
-    }
+    tries = {one: [Run(one.task, one.toml, rate, seed, True) for rate in RATES for seed in TUNING_SEEDS] for one in made}
     reached = finished(tries, "tune", out, jobs, progress)
-    best = {one: max(runs, key=lambda run: reached[run]) for one, runs in tries.items()}
+
+    def score(one: Contender, rate: float) -> tuple[float, float]:
+        of_rate = [reached[run] for run in tries[one] if run.rate == rate]
+        return statistics.mean(accuracy for accuracy, _ in of_rate), statistics.mean(worth for _, worth in of_rate)
+
+    best = {one: max(RATES, key=lambda rate: score(one, rate)) for one in made}
     fitting = {one: [other for other in made if other.method == one.method and other.ram_bytes <= one.budget_bytes] for one in made}
-    chosen = {one: max(others, key=lambda other: reached[best[other]]) for one, others in fitting.items()}
-    return [(one, other, best[other].rate) for one, other in chosen.items()]
+    chosen = {one: max(others, key=lambda other: score(other, best[other])) for one, others in fitting.items()}
+    return [(one, other, best[other]) for one, other in chosen.items()]
 
 
 def measured(chosen: Sequence[tuple[Contender, Contender, float]], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
@@ -272,7 +278,6 @@ def main(names: tuple[str, ...], processes: int | None, results: Path, out: Path
     rows: list[Row] = []
     with training_bar() as progress:
         for task in chosen:
-            tasks.start(task, out)
             made = contenders(task, out, contributions(task, out, jobs, progress), progress.say)
             rows += measured(tuned(made, out, jobs, progress), out, jobs, progress)
     rows.sort(key=lambda row: (NAMES.index(row.task), row.budget, ("full", *METHODS).index(row.method), row.seed))

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three networks that were trained for something else, and what they are to learn on the device; for the benchmark of sparse update.
+
+What validates a choice is held back in the same way as what measures the result: another speaker, other recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tasks
+
+from tinytrain.atomic import write_bytes
+from tinytrain.frontend.data import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """In the layout of the device: to learn from, to choose schemes and learning rates by, and to measure the result."""
+
+    learn: Dataset
+    validate: Dataset
+    held: Dataset
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """`model(folder)` is the path of the network before it learns; `epochs` of all trainings."""
+
+    name: str
+    title: str
+    files: tuple[str, ...]                                # under tasks.DATA
+    model: Callable[[Path], Path]
+    samples: Callable[[], Samples]
+    epochs: int
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(file for file in self.files if not (tasks.DATA / file).is_file())
+
+
+def keyword() -> Samples:
+    """Spoken digits by four speakers to learn from; a fifth one validates, a sixth one is held back."""
+    file = np.load(tasks.DATA / "sets/fsdd_mfcc49x10.npz")
+    x, y, who = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "spk"))
+    *learned, validating, held = np.unique(who)
+
+    def by(speakers: list[str], count: int) -> Dataset:
+        chosen = np.isin(who, speakers)
+        return tasks.parts(tasks.shuffled(x[chosen][..., None], y[chosen]), count)[0]
+
+    return Samples(by(learned, 600), by([validating], 200), by([held], 500))
+
+
+def mnist() -> Samples:
+    """MNIST padded to 32x32 with three equal channels."""
+    file = np.load(tasks.DATA / "sets/mnist_subset.npz")
+
+    def images(which: str, first: int, end: int) -> Dataset:
+        padded = np.pad(file[f"x_{which}"][first:end], ((0, 0), (2, 2), (2, 2)))
+        return Dataset(np.repeat(padded[..., None], 3, axis=3).astype(np.float32) / 255, file[f"y_{which}"][first:end].astype(np.int32))
+
+    return Samples(images("train", 0, 500), images("train", 4000, 4300), images("test", 0, 1000))
+
+
+def har() -> Samples:
+    """Windows of 26 accelerations without gravity, of a sensor that hangs loose, with other axes; no recording is in two parts.
+
+    The first third of the recordings are those that the network was trained with, before the change.
+    """
+    file = np.load(tasks.DATA / "sets/stm32_har26hz.npz")
+    x, y, recording = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "file"))
+    moved = (x - x.mean(axis=1, keepdims=True))[:, :, [1, 2, 0]] * np.array([2.5, -2.5, 2.5], np.float32)
+    recordings = np.random.default_rng(0).permutation(np.unique(recording))
+
+    def windows(chosen: np.ndarray, count: int) -> Dataset:
+        of = np.isin(recording, chosen)
+        return tasks.parts(tasks.shuffled(moved[of][:, :, None], y[of]), count)[0]
+
+    second = recordings[1::3]
+    return Samples(windows(second[::2], 1000), windows(second[1::2], 1000), windows(recordings[2::3], 3000))
+
+
+def _new_head_of(make: Callable[[], object]) -> Callable[[Path], Path]:
+    def model(folder: Path) -> Path:
+        path = folder / "start.onnx"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, make().SerializeToString())  # type: ignore[attr-defined]
+        return path
+    return model
+
+
+def _pretrained(name: str) -> Callable[[Path], Path]:
+    return lambda folder: tasks.start(next(task for task in tasks.TASKS if task.name == name), folder.parent).model
+
+
+TRANSFERS = (
+    Transfer(
+        "keyword", "DS-CNN trained for commands, a new head; digits of a speaker never heard before",
+        ("models/mlperf_kws_dscnn_bn.onnx", "sets/fsdd_mfcc49x10.npz"), _new_head_of(tasks.keyword_model), keyword, 4,
+    ),
+    Transfer(
+        "mnist", "ResNet-8 trained for CIFAR-10, a new head; MNIST",
+        ("models/mlperf_ic_resnet8_bn.onnx", "sets/mnist_subset.npz"), _new_head_of(tasks.mnist_model), mnist, 3,
+    ),
+    Transfer(
+        "har", "small CNN; a motion sensor that hangs loose, with other axes", ("sets/stm32_har26hz.npz",), _pretrained("har"), har, 4,
+    ),
+)
