@@ -127,7 +127,7 @@ _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16:
 def cases_header(cases: Sequence[Case]) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = [f'#include "tt_{part}.h"' for part in ("dsp", "integer", "math", "random", "requantise", "types", "update")]
+    text = [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0
