@@ -150,8 +150,8 @@ class KernelContext:
             named = zip(outs, (first, *made), op.expr(*operands), strict=True)
             lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in named]
             flowing, others = outs[0], [*made, *others]
-        made = zip(self.out_names, self.outs, (first, *others), strict=True)
-        lines += [f"{pointer}[{i}] = {_stored(kind, name)};" for pointer, kind, name in made]
+        results = zip(self.out_names, self.outs, (first, *others), strict=True)
+        lines += [f"{pointer}[{i}] = {_stored(kind, name)};" for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
 
     @property
