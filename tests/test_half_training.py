@@ -17,7 +17,10 @@ from tinytrain.compiler import Compiled, Gradients, Options, compile_model
 from tinytrain.golden import golden_vectors
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import F16, F32, Array, Role
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.quantise.lockstep import Options as QuantiseOptions
 from tinytrain.reference import ReferenceModel, run
+from tinytrain.report.live import Quiet
 from tinytrain.update import Optimiser
 
 
@@ -90,7 +93,9 @@ def test_small_gradients_underflow_without_loss_scale(tmp_path: Path) -> None:
     assert exact.any() and not found.any()
 
 
-@pytest.mark.parametrize("kept", [{}, {"momentum": 0.9, "weight_decay": 1e-3}, {"accumulate": 3}, {"adam": True}])
+@pytest.mark.parametrize(
+    "kept", [{}, {"momentum": 0.9, "weight_decay": 1e-3}, {"accumulate": 3}, {"adam": True}, {"momentum": 0.9, "int8_momentum": True}]
+)
 def test_loss_scale_is_divided_out_exactly(kept: dict[str, object], tmp_path: Path) -> None:
     """A power of two changes no bit of the weights, whatever the optimiser keeps."""
     (tmp_path / "mlp.onnx").write_bytes(zoo.model("mlp").SerializeToString())
@@ -130,6 +135,25 @@ def test_arena_gets_smaller(tmp_path: Path) -> None:
     quantised = int8_model(zoo.model("cnn"), tmp_path)
     wide, narrow = (compiled(quantised, grad=grad).plan.arena_bytes for grad in ("fp32", "fp16"))
     assert narrow <= 0.85 * wide
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "share"), [("mlperf_kws_dscnn_bn", (1, 49, 10), 0.8), ("mlperf_ic_resnet8_bn", (3, 32, 32), 0.7)]
+)
+def test_trained_networks(name: str, shape: tuple[int, ...], share: float, shared_data: Path, tmp_path: Path) -> None:
+    """Any loss scale from 2^6 to 2^16 gives the directions of fp32; where the backward pass is the peak, the arena is smaller."""
+    real = shared_data / "models" / f"{name}.onnx"
+    np.savez(tmp_path / "noise.npz", x=np.random.default_rng(0).standard_normal((16, *shape)).astype(np.float32))
+    quantised = tmp_path / "int8.onnx"
+    quantised.write_bytes(quantise_model(real, tmp_path / "noise.npz", QuantiseOptions(), Quiet()).model.SerializeToString())
+    for path in (real, quantised):
+        exact = weight_gradients(path, "fp32")
+        for bits in (6, 10, 16):
+            found = weight_gradients(path, "fp16", 2.0**bits)
+            for key, want in exact.items():
+                assert np.vdot(found[key], want) >= 0.9999 * np.linalg.norm(found[key]) * np.linalg.norm(want), (path.name, bits, key)
+    wide, narrow = (compiled(quantised, grad=grad).plan.arena_bytes for grad in ("fp32", "fp16"))
+    assert narrow <= share * wide
 
 
 def test_command_line_takes_fp16(tmp_path: Path) -> None:
