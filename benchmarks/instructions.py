@@ -190,7 +190,7 @@ FP32 = {
 WORKLOADS = (
     *(Workload(name, made, large=name == "mobilenet") for name, made in FP32.items()),
     *(Workload(f"{name}-int8", quantised(made), large=name == "mobilenet") for name, made in FP32.items()),
-    *(Workload(f"{name}-integer", quantised(FP32[name]), {"integer": True}) for name in ("mlp", "cnn", "dscnn")),
+    *(Workload(f"{name}-integer", quantised(FP32[name]), {"grad": "int8"}) for name in ("mlp", "cnn", "dscnn")),
     Workload("autoencoder", stored("mlperf_ad_fcae_bn.onnx"), {"loss": "mse"}),
     Workload("mcunet-int8", stored("mcunet5fps_10cls_qdq_int8.onnx"), {"int8_input": True, "scheme": "last:20"}, large=True),
     Workload("cnn-momentum", FP32["cnn"], {"optimiser": _MOMENTUM}),

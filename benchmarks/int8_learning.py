@@ -60,7 +60,7 @@ METHODS = (
     Method("int8_naive_same_rate", ("stochastic",), options={"qas": False}, optimiser={"momentum": 0.9}, rate_of="fp32"),
     Method("int8_adam", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"adam": True}),
     Method("int8_qas", ("stochastic", "nearest", "residual", "truncate"), optimiser={"momentum": 0.9}),
-    Method("int8_integer", ("stochastic", "nearest"), options={"integer": True}),
+    Method("int8_integer", ("stochastic", "nearest"), options={"grad": "int8"}),
 )
 
 

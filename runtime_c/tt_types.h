@@ -30,11 +30,7 @@ typedef struct {
     tt_tag tag;
 } tt_param;
 
-/* Half precision exists only where the compiler has it; portable fp32 code never names it. */
-#if defined(__FLT16_MAX__)
-typedef _Float16 tt_half;
-#elif defined(__ARM_FP16_FORMAT_IEEE)
-typedef __fp16 tt_half;
-#endif
+/* The bits of a half-precision number: a way of storing a float, see tt_half.h. */
+typedef uint16_t tt_half;
 
 #endif

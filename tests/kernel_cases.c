@@ -57,9 +57,14 @@ static void make_input(const case_tensor *t, uint32_t seed, int coarse, void *to
 {
     for (uint32_t i = 0; i < t->count; ++i) {
         const uint32_t bits = tt_random(seed, i);
-        if (t->tag == TT_F32) {
+        if (t->tag == TT_F32 || t->tag == TT_F16) {
             const int32_t steps = coarse ? (int32_t)(bits >> 29) - 4 : (int32_t)(bits >> 8) - 0x800000;
-            ((float *)to)[i] = (float)steps * (coarse ? 0.25f : 0x1p-23f);
+            const float number = (float)steps * (coarse ? 0.25f : 0x1p-23f);
+            if (t->tag == TT_F32) {
+                ((float *)to)[i] = number;
+            } else {
+                ((tt_half *)to)[i] = tt_float_to_half(number);
+            }
             continue;
         }
         const int32_t value = t->low + (int32_t)(bits % (uint32_t)(t->high - t->low));

@@ -4,6 +4,7 @@ every way in which outputs may share the storage of inputs or lie over them. `ke
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Kernel, Op, registry
-from tinytrain.ir.types import Array, DType, TensorType
+from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
+from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.kernels import KernelCall, render
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
+from tinytrain.reference import cast
 from tinytrain.select import select
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +73,8 @@ class Case:
         return made
 
     def want(self) -> tuple[Array, ...]:
-        return self.op.reference(*self.arrays())
+        made = self.op.reference(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in self.arrays()))
+        return tuple(cast(Value("y", kind), array) for kind, array in zip(self.outputs, made, strict=True))
 
     def scale(self, want: Sequence[Array]) -> float:
         """Size of the summed products, for fp32 sums of integers."""
@@ -110,7 +113,23 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
                 plain = Case(example.op, number, example, kernel, outputs=outputs)
                 variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs, kernel))]
                 cases += [Case(plain.op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
+                if number % 4 == 0 and (half := halved(plain)):
+                    cases.append(half)
     return tuple(cases)
+
+
+def halved(case: Case) -> Case | None:
+    """The same with everything in fp16 that the kernel can take so; None where that is not input 0."""
+    def half(kind: TensorType) -> TensorType:
+        return dataclasses.replace(kind, dtype=F16) if kind.dtype is F32 and kind.numel > 1 else kind
+
+    arity = case.op.arity if isinstance(case.op, Fusable) else len(case.example.inputs)
+    halves = case.kernel.halves(case.op)
+    inputs = tuple(half(t) if i in halves or (halves and i >= arity) else t for i, t in enumerate(case.example.inputs))
+    if inputs[:1] == case.example.inputs[:1]:
+        return None
+    example = dataclasses.replace(case.example, inputs=inputs)
+    return dataclasses.replace(case, example=example, outputs=tuple(map(half, case.outputs)))
 
 
 def families(cases: Iterable[Case]) -> dict[str, list[Case]]:
@@ -127,7 +146,7 @@ _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16:
 def cases_header(cases: Sequence[Case]) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = [f'#include "tt_{part}.h"' for part in ("dsp", "integer", "math", "random", "requantise", "types", "update")]
+    text = [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0

@@ -90,7 +90,7 @@ def quantised(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def compiled(model: Path, board: str = "host", rate: float = 0.01, **optimiser: object) -> Compiled:
-    return compile_model(model, Options(board=board, integer=True, optimiser=Optimiser(rate, **optimiser)))  # type: ignore[arg-type]
+    return compile_model(model, Options(board=board, grad="int8", optimiser=Optimiser(rate, **optimiser)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

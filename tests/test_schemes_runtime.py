@@ -142,7 +142,7 @@ def test_boards_switch_as_the_reference_does(board: str, int8_cnn: onnx.ModelPro
     tools = load_board(board)
     if not any(map(shutil.which, tools.toolchain.cc)) or (tools.machine and not shutil.which(tools.machine[0])):
         pytest.skip(f"{board} needs {tools.toolchain.cc[0]}")
-    both = compiled(int8_cnn, tmp_path, PAIRS["overlapping"], board=board, integer=True)
+    both = compiled(int8_cnn, tmp_path, PAIRS["overlapping"], board=board, grad="int8")
     write(both, tmp_path / "out")
     reference, samples = ReferenceModel(both.program), golden_vectors(both.program, len(TURNS))
     with Project.open(tmp_path / "out").session(timeout=120) as session:

@@ -169,7 +169,7 @@ def test_integer_training_skips_the_same_samples_everywhere(board: str, tmp_path
     tools = load_board(board)
     if not any(map(shutil.which, tools.toolchain.cc)) or (tools.machine and not shutil.which(tools.machine[0])):
         pytest.skip(f"{board} needs {tools.toolchain.cc[0]}")
-    program = compiled(integer_model(tmp_path), tmp_path, board, integer=True, optimiser=Optimiser(0.05))
+    program = compiled(integer_model(tmp_path), tmp_path, board, grad="int8", optimiser=Optimiser(0.05))
     golden = golden_vectors(program.program, STEPS)
     threshold = middle(golden.losses.tolist())
     reference, expected = reference_with(program, golden, threshold)

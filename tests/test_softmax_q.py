@@ -13,7 +13,7 @@ from frontend_models import RNG, f32, infer, op_names
 from quant_models import SHARE, Qdq, session_of
 
 from tinytrain.board import board_names, load_board
-from tinytrain.compiler import Options, compile_model, write
+from tinytrain.compiler import Gradients, Options, compile_model, write
 from tinytrain.ir.types import S8, TensorType
 from tinytrain.kernels import KernelCall, render
 from tinytrain.ops.integer_ends import TABLE
@@ -99,10 +99,10 @@ def ops_of(model: ReferenceModel, entry: str) -> list[str]:
     return [node.op.name for node in model.program.entries[entry].nodes]
 
 
-@pytest.mark.parametrize("integer", [False, True], ids=["fp32", "integer"])
-def test_cross_entropy_absorbs_it(integer: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grad", ["fp32", "int8"])
+def test_cross_entropy_absorbs_it(grad: Gradients, tmp_path: Path) -> None:
     """Training reads the logits; the probabilities are made for the caller alone."""
-    model = ReferenceModel(compile_model(classifier(tmp_path), Options(optimiser=Optimiser(0.01), integer=integer)).program)
+    model = ReferenceModel(compile_model(classifier(tmp_path), Options(optimiser=Optimiser(0.01), grad=grad)).program)
     assert "softmax_q" in ops_of(model, "infer")
     assert "softmax_q" in ops_of(model, "evaluate")
     assert not {"softmax_q", "softmax", "softmax_grad"} & set(ops_of(model, "train"))
@@ -118,7 +118,7 @@ def test_every_board_gives_the_bits_of_the_reference(board: str, tmp_path: Path)
     tools = load_board(board)
     if missing := [names for names in (tools.toolchain.cc, tools.machine[:1]) if names and not any(map(shutil.which, names))]:
         pytest.skip(f"{board} needs {missing[0][0]}")
-    program = compile_model(classifier(tmp_path), Options(board=board, integer=True))
+    program = compile_model(classifier(tmp_path), Options(board=board, grad="int8"))
     write(program, tmp_path / "project")
     model = ReferenceModel(program.program)
     with Project.open(tmp_path / "project").session(timeout=120) as session:

@@ -11,7 +11,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Value
-from tinytrain.ops.elementwise import Add
+from tinytrain.ops.elementwise import Add, Scale
 
 
 def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Value, Want]) -> dict[Value, Value]:
@@ -26,9 +26,9 @@ def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Va
 
 
 def slice_gradients(
-    g: Builder, nodes: Sequence[Node], loss: Value, wanted: Iterable[tuple[Value, Want]]
+    g: Builder, nodes: Sequence[Node], loss: Value, wanted: Iterable[tuple[Value, Want]], scale: float = 1.0
 ) -> dict[tuple[Value, Want], Value]:
-    """The same for any number of slices of one value: each is a gradient of its own."""
+    """The same for any number of slices of one value: each is a gradient of its own. All are `scale` times what they are."""
     slices: dict[Value, list[Want]] = {}
     for value, want in wanted:
         slices.setdefault(value, []).append(want)
@@ -54,6 +54,8 @@ def slice_gradients(
         for asks in zip_longest(*asked):
             for value, want, grad in zip(node.inputs, asks, node.op.vjp(g, node.inputs, node.outputs, grads, asks), strict=True):
                 if want is not None and grad is not None:
+                    if scale != 1.0 and loss in node.outputs:
+                        grad = g.emit(Scale(scale), grad, name=f"scaled_{grad.name}")
                     before = found.get((value, want))
                     found[value, want] = g.emit(Add(), grad, before, name=f"d_{value.name}") if before else grad
     return found

@@ -101,8 +101,8 @@ def model_options(command: Command) -> Command:
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
                      help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
-        click.option("--grad", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-                     help="Gradients of an int8 model; int8 trains without any floating point, for processors that have none."),
+        click.option("--grad", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
+                     help="How gradients of activations are stored; int8 trains an int8 model without any floating point."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         SHAPES,
         click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
@@ -146,7 +146,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
     return Options(
         board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=_shapes(given["shapes"]), qas=given["qas"],
-        int8_input=given["int8_input"], integer=given["grad"] == "int8", further_schemes=tuple(further),
+        int8_input=given["int8_input"], grad=given["grad"], further_schemes=tuple(further),
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
 

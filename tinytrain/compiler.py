@@ -7,10 +7,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.board import Board, load_board
@@ -23,6 +23,7 @@ from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
+from tinytrain.passes.halve_gradients import halve_gradients
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
@@ -41,12 +42,15 @@ if TYPE_CHECKING:
 STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
 
 
+Gradients = Literal["fp32", "fp16", "int8"]
+
+
 @dataclass(frozen=True)
 class Options:
     """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models.
 
-    `integer` trains an int8 model without any floating point: gradients too are int8. The device starts with `scheme` and can switch to
-    any of `further_schemes`.
+    `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
+    trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
     """
 
     board: str = "host"
@@ -57,11 +61,17 @@ class Options:
     dropout: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     qas: bool = True
-    integer: bool = False
+    grad: Gradients = "fp32"
+    loss_scale: float = 2.0**10
     int8_input: bool = False
     exact_seconds: float = 3.0
     new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
+
+    @property
+    def rule(self) -> Optimiser:
+        """The optimiser, told by what gradients are multiplied on their way."""
+        return replace(self.optimiser, loss_scale=self.loss_scale) if self.grad == "fp16" else self.optimiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +108,10 @@ def lowered(program: Program, options: Options) -> Program:
     """A training program as it will run: through all passes."""
     steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
-    if options.integer:
+    if options.grad == "int8":
         program = lower_integer(program)
-    return share_constants(program.map(lambda graph: passes.run(graph, passes.KERNELS)))
+    last = (halve_gradients,) if options.grad == "fp16" else ()
+    return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
 
 
 def compile_model(path: Path, options: Options) -> Compiled:
@@ -108,7 +119,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
     schemes = tuple(resolve(scheme, forward) for scheme in (options.scheme, *options.further_schemes))
-    program = lowered(build_program(forward, options.loss, schemes[0], options.optimiser, schemes[1:]), options)
+    program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
@@ -224,8 +235,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
         "schemes": [scheme.plain() for scheme in compiled.schemes],
-        "optimiser": asdict(compiled.options.optimiser),
-        "gradients": "int8" if compiled.options.integer else "fp32",
+        "optimiser": asdict(compiled.options.rule),
+        "gradients": compiled.options.grad,
         "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
@@ -243,7 +254,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
             },
         },
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
-        "macs": {key: sum(n.op.cost(*(v.type for v in n.inputs)).macs for n in graph.nodes) for key, graph in program.entries.items()},
+        "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import DType, TensorType
+from tinytrain.ir.types import F16, DType, TensorType
 from tinytrain.paths import data_dir
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class KernelCall:
         """`tt_<op>[_<epilogue>…]_<dtypes>[_<isa>]`."""
         op = self.op
         then = op.then if isinstance(op, Fusable) else ()
-        dtypes = dict.fromkeys(dtype.tag for dtype in self.kernel.dtypes)
+        stored = [F16] if any(t.dtype is F16 for t in (*self.ins, *self.outs)) else []
+        dtypes = dict.fromkeys(dtype.tag for dtype in (*stored, *self.kernel.dtypes))
         return "_".join(["tt", op.name, *(e.name for e in then), *dtypes, *([self.kernel.isa] if self.kernel.isa else [])])
 
 
@@ -92,7 +93,7 @@ class KernelContext:
         if self.call.kernel.scratch:
             params.append("unsigned char *restrict scratch")
         lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */", f"static void {self.symbol}({', '.join(params)})", "{"]
-        lines += [f"    const {t.dtype.c} {name}_0 = {name}[0];" for t, name in self._hoisted()]
+        lines += [f"    const {t.computed.dtype.c} {name}_0 = {_loaded(t, f'{name}[0]')};" for t, name in self._hoisted()]
         return "\n".join(lines)
 
     def _hoisted(self) -> list[tuple[TensorType, str]]:
@@ -106,26 +107,31 @@ class KernelContext:
             steps = self.op.epilogue()
         found = []
         for op, more in steps:
-            types = (self.outs[0], *(self.ins[n] for n in more))
+            types = (self.outs[0].computed, *(self.ins[n].computed for n in more))
             for position, n in enumerate(more, start=1):
                 # an op may read a single element in a way of its own: one byte holds eight bits of a mask
                 if self.ins[n].numel == 1 and op.load(position, self.in_names[n], "i", "c", types)[1] == f"{self.in_names[n]}[0]":
                     found.append((self.ins[n], self.in_names[n]))
         return found
 
+    def load(self, element: str, operand: int = 0) -> str:
+        """An element of an operand, in the type that is computed with."""
+        return _loaded(self.ins[operand], element)
+
     def store(self, acc: str, i: str, c: str = "0") -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`)."""
         if not isinstance(self.op, Fusable) or not self.op.then:
-            return f"{self.out_names[0]}[{i}] = {acc};"
+            return f"{self.out_names[0]}[{i}] = {_stored(self.outs[0], acc)};"
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
-        flowing = self.op.base_infer(*self.ins[: self.arity])[0]
+        flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(acc, i, c, flowing, steps)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""
         assert isinstance(self.op, Elementwise), self.op.name
-        _, acc = self.op.load(0, self.in_names[0], i, c, self.ins)
-        return self._chain(acc, i, c, self.ins[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
+        kinds = [t.computed for t in self.ins]
+        _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
+        return self._chain(self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
     def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step]) -> str:
         lines = [f"const {flowing.dtype.c} t0 = {acc};"]
@@ -133,18 +139,19 @@ class KernelContext:
         first, others = "t0", list[str]()
         for number, (op, names, kinds) in enumerate(steps, start=1):
             operands = [first]
-            types = [flowing, *kinds]
-            for position, name in enumerate(names, start=1):
+            types = [flowing, *(kind.computed for kind in kinds)]
+            for position, (name, stored) in enumerate(zip(names, kinds, strict=True), start=1):
                 loaded = f"t{number}_{position}"
                 kind, source = op.load(position, name, i, c, types)
-                lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else source};")
+                lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else _loaded(stored, source)};")
                 operands.append(loaded)
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
             named = zip(outs, (first, *made), op.expr(*operands), strict=True)
             lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in named]
             flowing, others = outs[0], [*made, *others]
-        lines += [f"{pointer}[{i}] = {name};" for pointer, name in zip(self.out_names, (first, *others), strict=True)]
+        results = zip(self.out_names, self.outs, (first, *others), strict=True)
+        lines += [f"{pointer}[{i}] = {_stored(kind, name)};" for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
 
     @property
@@ -152,6 +159,14 @@ class KernelContext:
         """Whether some operand is per channel, so that a loop needs the channel index."""
         numel = self.outs[0].numel
         return any(t.numel not in (1, numel) and t.numel == self.outs[0].shape[-1] for t in self.ins)
+
+
+def _loaded(kind: TensorType, element: str) -> str:
+    return f"tt_half_to_float({element})" if kind.dtype is F16 else element
+
+
+def _stored(kind: TensorType, number: str) -> str:
+    return f"tt_float_to_half({number})" if kind.dtype is F16 else number
 
 
 @cache

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytrain.ir.graph import Graph, Node, Program, apply_of
-from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ir.types import F16, F32, Array, Role, Value
+
+HALF_MAX = 65504.0                                        # of fp16
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,12 @@ class Result:
 
 
 def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
-    """An array in the element type of a value, where fp32 is replaced by `dtype`; the shape must be that of the value."""
+    """An array in the element type of a value, where fp32 is replaced by `dtype`; the shape must be that of the value.
+
+    What fp16 cannot hold is stored as the largest number that it can (runtime_c/tt_half.h).
+    """
+    if value.type.dtype is F16:
+        array = np.clip(array, -HALF_MAX, HALF_MAX)
     made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
     assert made.shape == value.shape, f"{value!r} is given an array of shape {made.shape}"
     return made
@@ -63,6 +70,8 @@ def run(
 
 
 def _evaluate(node: Node, arrays: list[Array], dtype: DTypeLike) -> list[Array]:
+    if not node.op.view:                                  # fp16 is only stored
+        arrays = [a.astype(dtype) if a.dtype == np.float16 else a for a in arrays]
     made = node.op.reference(*arrays)
     floating = [a.dtype for a in arrays if a.dtype.kind == "f"]
     for v, array in zip(node.outputs, made, strict=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Declined, Fusable, Kernel, no
+from tinytrain.ir.types import F16
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,13 @@ def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
     if kernel.isa is not None and kernel.isa not in isa:
         return no(f"the board has no {kernel.isa}")
     arity = node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
-    types = [v.type for v in node.inputs[:arity]]
-    for position, kind in enumerate(types):
+    for position, kind in enumerate(node.kinds[:arity]):
         expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
         if kind.dtype is not expected:
             return no(f"input {position} is {kind.dtype}, the kernel takes {expected}")
-    return kernel.accepts(node.op, *types)
+    halves = kernel.halves(node.op)
+    if any(v.type.dtype is F16 and i not in halves for i, v in enumerate(node.inputs[:arity])):
+        return no("the kernel reads no fp16")
+    if not halves and any(v.type.dtype is F16 for v in node.outputs):
+        return no("the kernel writes no fp16")
+    return kernel.accepts(node.op, *node.kinds[:arity])

@@ -99,7 +99,7 @@ def _train(
     g.name = name
     updater = Updater(g, optimiser, states)
     try:
-        found = slice_gradients(g, list(g.nodes), loss, [(target.read, target.want) for target in targets])
+        found = slice_gradients(g, list(g.nodes), loss, [(target.read, target.want) for target in targets], optimiser.loss_scale)
     except ValueError as error:
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:

@@ -26,7 +26,8 @@ class Optimiser:
     `accumulate` sums the gradients of that many samples before one update by their mean. With `adam`, momentum is Adam's own.
     `int8_momentum` keeps the momentum in int8; weight decay then acts beside it, not through it.
     `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases,
-    and of γ and β: of whatever has one dimension.
+    and of γ and β: of whatever has one dimension. `loss_scale`, a power of two, multiplies all gradients on their way and is divided
+    out of the update: where they are stored as fp16, small ones do not underflow.
     """
 
     learning_rate: float = 0.01
@@ -38,6 +39,7 @@ class Optimiser:
     rounding: Rounding = "stochastic"
     bias_factor: float = 1.0
     int8_momentum: bool = False
+    loss_scale: float = 1.0
 
 
 def factor_shape(value: Value) -> tuple[int, ...]:
@@ -90,7 +92,7 @@ class Updater:
         """Update a parameter; `rate` multiplies its learning rate. A summed gradient (a STATE) starts from zero again."""
         self.g.origin = name = old.name
         chosen = self.optimiser
-        mean, summed = 1.0 / chosen.accumulate, grad.role is Role.STATE
+        mean, summed = 1.0 / (chosen.accumulate * chosen.loss_scale), grad.role is Role.STATE
         directed = chosen.adam or chosen.int8_momentum
         if directed:
             grad, mean, summed = self._direction(grad, name, mean, summed), 1.0, False

@@ -56,7 +56,7 @@ class Builder:
 
     def emit_all(self, op: Op, *inputs: Value, name: str | None = None) -> tuple[Value, ...]:
         """Append a node; returns all its outputs. Raises ValueError where the types do not fit the op."""
-        kinds = op.infer(*(v.type for v in inputs))
+        kinds = op.infer(*(v.type.computed for v in inputs))
         outputs = tuple(self.value(name or op.name, kind) for kind in kinds)
         self.nodes.append(Node(op, inputs, outputs, self.origin))
         return outputs

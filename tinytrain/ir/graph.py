@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinytrain.ir.op import Declined, Op
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, TensorType, Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,11 @@ class Node:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     origin: str = ""
+
+    @property
+    def kinds(self) -> tuple[TensorType, ...]:
+        """Types of the inputs as the op sees them, whether fp32 is stored as fp16 or not."""
+        return tuple(v.type.computed for v in self.inputs)
 
     def with_op(self, **changes: object) -> Node:
         return dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))

@@ -79,7 +79,8 @@ class Kernel:
     `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors;
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
-    input 0 is read already; None where the two must be apart.
+    input 0 is read already; None where the two must be apart;
+    `half`: input 0, operands of the epilogue and outputs may lie in memory as fp16 where this says fp32 (`k.load`, `k.store`).
     """
 
     template: str
@@ -90,6 +91,11 @@ class Kernel:
     params: Callable[..., dict[str, int]] = _no_params
     scratch: Callable[..., int] | None = None
     lead: Callable[..., int | None] = _apart
+    half: bool = False
+
+    def halves(self, op: Op) -> tuple[int, ...]:
+        """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""
+        return tuple(range(len(op.args))) if isinstance(op, Elementwise) else (0,) if self.half else ()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ class TensorType:
     def nbytes(self) -> int:
         return self.numel * self.dtype.np.itemsize
 
+    @property
+    def computed(self) -> TensorType:
+        """What arithmetic sees: fp16 is a way of storing fp32, no type that anything computes with."""
+        return dataclasses.replace(self, dtype=F32) if self.dtype is F16 else self
+
     def __str__(self) -> str:
         return f"{self.dtype.tag}[{'x'.join(map(str, self.shape))}]"
 

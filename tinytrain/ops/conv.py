@@ -198,7 +198,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
     name = "conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=grad_x_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -229,7 +229,7 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=grad_w_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:

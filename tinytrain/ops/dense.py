@@ -114,7 +114,7 @@ class DenseGradX(_Dense):
     name = "dense_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("dense", dtypes, params=_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("dense", dtypes, params=_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -142,7 +142,7 @@ class DenseGradW(Fusable):
     name = "dense_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("dense", dtypes, params=_outer_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("dense", dtypes, params=_outer_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -169,7 +169,7 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     name = "depthwise_conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -198,7 +198,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -207,7 +207,7 @@ class Broadcast(Fusable):
     name = "broadcast"
     onnx = ("Expand",)
     differentiable = True
-    kernels = tuple(Kernel("broadcast", (dtype,)) for dtype in (F32, S8, S32))
+    kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32))
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -237,7 +237,7 @@ class SumTo(Fusable):
 
     name = "sum_to"
     differentiable = True
-    kernels = tuple(Kernel("broadcast", (dtype,)) for dtype in (F32, S8))
+    kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8))
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

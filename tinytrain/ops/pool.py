@@ -101,7 +101,7 @@ class MaxPoolGrad(Pool):
     name = "max_pool_grad"
     args = ("dy", "index")
     results = ("dx",)
-    kernels = tuple(Kernel("pool", (dy, index)) for dy in (F32, S8) for index in (U8, S16))
+    kernels = tuple(Kernel("pool", (dy, index), half=True) for dy in (F32, S8) for index in (U8, S16))
     as_integer = sums
 
     def dilations(self) -> tuple[int, int]:
@@ -216,7 +216,7 @@ class AveragePoolGrad(Pool):
     name = "average_pool_grad"
     args = ("dy",)
     results = ("dx",)
-    kernels = (Kernel("pool"), Kernel("pool", (S8,)))
+    kernels = (Kernel("pool", half=True), Kernel("pool", (S8,)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (dy,) = types

@@ -18,7 +18,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 
-_COPIES = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
+_COPIES = tuple(Kernel("shape", (dtype,), half=True) for dtype in (F32, S8, S32))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Concat(Op):
     name = "concat"
     onnx = ("Concat",)
     differentiable = True
-    kernels = _COPIES
+    kernels = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]

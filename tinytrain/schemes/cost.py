@@ -78,7 +78,7 @@ class Costs:
 
     def program(self, scheme: Scheme) -> Program:
         """The training program of a scheme, through all passes."""
-        return lowered(build_program(self.forward, self.options.loss, scheme, self.options.optimiser), self.options)
+        return lowered(build_program(self.forward, self.options.loss, scheme, self.options.rule), self.options)
 
     def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
         """The training program of a scheme and its plan; asked again right away, the same ones."""
@@ -165,7 +165,7 @@ def _owners(forward: Graph, names: list[str], kinds: Mapping[str, str]) -> dict[
 
 
 def _macs(node: Node) -> int:
-    return node.op.cost(*(v.type for v in node.inputs)).macs
+    return node.op.cost(*node.kinds).macs
 
 
 def _forward(train: Graph) -> set[Node]:

@@ -40,15 +40,15 @@ def works(node: Node, isa: Collection[str]) -> Iterator[Work]:
     """The work of a node's kernel on a board with these extensions, then that of each op of its epilogue."""
     op, kernel = node.op, select(node, isa).kernel
     arity = op.arity if isinstance(op, Fusable) else len(node.inputs)
-    types = tuple(v.type for v in node.inputs[:arity])
+    types = node.kinds[:arity]
     outs = op.base_infer(*types) if isinstance(op, Fusable) else op.infer(*types)
-    macs = op.cost(*(v.type for v in node.inputs)).macs
+    macs = op.cost(*node.kinds).macs
     yield Work(_name(op, kernel.dtypes[: len(types)], kernel.isa), {
         "call": 1, "mac": macs, "patch": macs / (outs[0].shape or (1,))[-1], "out": _elements(outs), "in": _elements(types),
     })
     for step, more in op.epilogue() if isinstance(op, Fusable) else ():
         yield Work(f"+ {_name(step, (outs[0].dtype,), None)}", {"out": outs[0].numel})
-        outs = step.infer(outs[0], *(node.inputs[i].type for i in more))
+        outs = step.infer(outs[0], *(node.kinds[i] for i in more))
 
 
 def _elements(types: tuple[TensorType, ...]) -> int:

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* IEEE 754 half precision as a way of storing floats: the same bits on every target, and as the float16 of NumPy but that what it
+ * holds as infinite is ±65504 here. A half has 1 sign, 5 exponent and 10 fraction bits. */
+#ifndef TT_HALF_H
+#define TT_HALF_H
+
+#include "tt_math.h"
+#include "tt_types.h"
+
+#if defined(__ARM_FP) && __ARM_ARCH_PROFILE == 'M' /* all floating-point units of Cortex-M convert halves */
+
+static inline float tt_half_to_float(tt_half half)
+{
+    float number;
+    __asm("vmov %0, %1\n\tvcvtb.f32.f16 %0, %0" : "=t"(number) : "r"((uint32_t)half));
+    return number;
+}
+
+static inline tt_half tt_float_to_half(float number)
+{
+    uint32_t half;
+    __asm("vcvtb.f16.f32 %1, %1\n\tvmov %0, %1" : "=r"(half), "+t"(number));
+    half &= 0xFFFFu;
+    return (tt_half)(half - ((half & 0x7FFFu) == 0x7C00u));
+}
+
+#else
+
+#define TT_REBIAS (UINT32_C(112) << 23) /* from the exponents of a half, whose bias is 15, to those of a float */
+
+/* Exact. */
+static inline float tt_half_to_float(tt_half half)
+{
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    uint32_t bits = (uint32_t)(half & 0x7FFFu) << 13;
+    if (bits - 0x00800000u < 0x0F000000u) {
+        bits += TT_REBIAS;
+    } else if (bits >= 0x0F800000u) {
+        bits += 2u * TT_REBIAS; /* infinite, or not a number: then quiet */
+        bits |= bits > 0x7F800000u ? 0x00400000u : 0u;
+    } else if (bits != 0u) {
+        uint32_t exponent = TT_REBIAS; /* subnormal: as a float it has a leading one */
+        for (; bits < 0x00800000u; bits <<= 1) {
+            exponent -= 0x00800000u;
+        }
+        bits += exponent;
+    }
+    return tt_from_bits(sign | bits);
+}
+
+/* The nearest half, a tie goes to the even one; beyond ±65504 that number. What is not a number stays so. */
+static inline tt_half tt_float_to_half(float number)
+{
+    const uint32_t sign = tt_to_bits(number) >> 16 & 0x8000u, size = tt_to_bits(number) & 0x7FFFFFFFu;
+    uint32_t half = 0;
+    if (size - 0x38800000u < 0x0EFFE000u) {
+        half = (size - TT_REBIAS + 0x0FFFu + (size >> 13 & 1u)) >> 13;
+    } else if (size >= 0x477FE000u) {
+        half = size > 0x7F800000u ? 0x7E00u | (size >> 13 & 0x01FFu) : 0x7BFFu;
+    } else if (size >= 0x33000000u) {
+        const uint32_t shift = 126u - (size >> 23); /* subnormal: whole units of 2^-24 */
+        const uint32_t whole = (size & 0x007FFFFFu) | 0x00800000u, rest = whole << (32u - shift);
+        half = whole >> shift;
+        half += rest > 0x80000000u || (rest == 0x80000000u && (half & 1u));
+    }
+    return (tt_half)(sign | half);
+}
+
+#endif
+
+#endif
