@@ -138,12 +138,15 @@ def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]
     axes = figure.add_subplot()
     measured = all(accuracy is not None for _, accuracy in points)
     x = [one.cost.ram_bytes / 1024 for one, _ in points]
-    axes.plot(x, [(accuracy or 0) * 100 if measured else one.found.gain for one, accuracy in points], "o-", color="tab:blue")
-    axes.set(xlabel="planned RAM, KB", ylabel="accuracy, %" if measured else "sum of contributions")
+    gained = "accuracy, %" if measured else "sum of contributions"
+    lines = axes.plot(x, [(accuracy or 0) * 100 if measured else one.found.gain for one, accuracy in points], "o-", label=gained)
+    axes.set(xlabel="planned RAM, KB", ylabel=gained)
     if all(one.cost.instructions is not None for one, _ in points):
         beside = axes.twinx()
-        beside.plot(x, [(one.cost.instructions or 0) / 1e6 for one, _ in points], "s--", color="tab:gray")
-        beside.set_ylabel("million instructions a step (estimate)")
+        step = "million instructions a step (estimate)"
+        lines += beside.plot(x, [(one.cost.instructions or 0) / 1e6 for one, _ in points], "s--", color="tab:gray", label=step)
+        beside.set(ylabel=step, ylim=(0, None))
+    figure.legend(handles=lines, loc="outside upper center", ncols=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
