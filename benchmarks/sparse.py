@@ -265,11 +265,15 @@ def from_full(rows: Sequence[Row]) -> dict[str, float]:
 
 @click.command()
 @click.option("--task", "names", multiple=True, type=click.Choice(NAMES), help="Only this task; its rows alone are written.")
+@click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder for pretrained models and what is finished.")
-def main(names: tuple[str, ...], processes: int | None, results: Path, out: Path) -> None:
+def main(names: tuple[str, ...], show: bool, processes: int | None, results: Path, out: Path) -> None:
     """Table of found schemes against last-k, bias-only and full update."""
+    if show:
+        print(table([Row(**row) for row in json.loads(results.read_text(encoding="utf-8"))]))
+        return
     chosen = [task_of(name) for name in names or NAMES]
     if missing := [task.missing[0] for task in chosen if task.missing]:
         print(f"{missing[0]} is absent: nothing to measure.")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of found schemes: its sums, and that the README shows its results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sklearn", reason="the benchmark's tasks need scikit-learn")
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARK = ROOT / "benchmarks" / "sparse.py"
+RESULTS = ROOT / "benchmarks" / "results" / "sparse.json"
+
+
+def shown(path: Path) -> str:
+    command = [sys.executable, str(BENCHMARK), "--show", "--results", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows(task: str, method: str, budget: float, *accuracies: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": task, "budget": budget, "budget_bytes": 100, "method": method, "scheme": "", "rate": 0.1, "seed": seed,
+            "accuracy": accuracy, "ram_bytes": 90, "backward_macs": 1, "command": "",
+        }
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_margins_are_means_over_tasks_and_budgets(tmp_path: Path) -> None:
+    made = [
+        *rows("mnist", "full", 1.0, 0.9, 0.92), *rows("mnist", "found", 0.2, 0.8, 0.9), *rows("mnist", "last", 0.2, 0.7, 0.8),
+        *rows("mnist", "found", 0.35, 0.9, 0.9), *rows("mnist", "last", 0.35, 0.88, 0.88), *rows("mnist", "bias", 0.35, 0.5, 0.7),
+        *rows("har", "full", 1.0, 0.9, 0.9), *rows("har", "found", 0.35, 0.89, 0.91), *rows("har", "last", 0.35, 0.92, 0.92),
+        *rows("har", "bias", 0.35, 0.9, 0.9),
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(made))
+    text = shown(tmp_path / "rows.json")
+    assert "found − last  +3.33" in text                  # +10, +2 and −2
+    assert "found − bias  +15.00" in text                 # +30 and 0
+    assert "found − full  -0.50 at 35% of its RAM" in text                    # −1 and 0
+    assert "found        20%            90    85.00 ± 7.07    -6.00" in text
+
+
+def test_readme_shows_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [line for line in shown(RESULTS).splitlines() if line not in readme]
+    assert not missing, f"run `python benchmarks/sparse.py --show` and paste it: {missing}"
