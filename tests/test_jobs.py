@@ -113,8 +113,11 @@ def test_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
             for _, (_, worker) in Jobs(2, cache=Path("cache")).run(test_jobs.slow, range(100), test_jobs.name): print(worker, flush=True)
     """
     (tmp_path / "many.py").write_text(code)
-    process = subprocess.Popen([sys.executable, "many.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "many.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # tests that run in the background are deaf to Ctrl-C, and so would this process be
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     worker = int(process.stdout.readline())
     os.killpg(process.pid, signal.SIGINT)                 # as a terminal does: to all processes
