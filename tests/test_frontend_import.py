@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.export import export, learned_arrays
+from tinytrain.frontend.export import export
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
 from tinytrain.ir.types import Role
@@ -84,14 +83,12 @@ def test_learned_weights_go_back_into_the_model(tmp_path: Path) -> None:
     ]
     arrays = norm_arrays(4) | {"w1": f32(4, 3, 3, 3), "b1": f32(4), "w2": f32(4, 1, 3, 3), "w3": f32(64, 5), "b3": f32(5)}
     prepared, imported = load(tmp_path, model_of(nodes, arrays, (1, 3, 8, 8)))
-    params = [dataclasses.replace(v, role=Role.PARAM) for v in imported.params.values()]
-    learned = {v.name: v.data + f32(*v.shape) for v in params if v.data is not None}
-    model = export(prepared.model, learned_arrays(params, learned), "m.onnx")
+    learned = {v.name: v.data + f32(*v.shape) for v in imported.params.values() if v.data is not None}
+    model = export(prepared.model, {name: v.source.to_onnx(learned[v.name]) for name, v in imported.params.items() if v.source}, "m.onnx")
     sample = f32(1, 3, 8, 8)
     got = infer(imported, sample, {v: learned[v.name] for v in imported.params.values()})
     for want in oracles(model, sample):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    assert learned_arrays(params, {}) == {}
     with pytest.raises(ModelError, match=r"m\.onnx has no initializer w9; expected one of"):
         export(prepared.model, {"w9": f32(1)}, "m.onnx")
     with pytest.raises(ModelError, match=r"initializer w3 has the shape \(64, 5\), the learned array \(5, 64\)"):

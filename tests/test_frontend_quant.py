@@ -16,7 +16,7 @@ from frontend_models import RNG, Arrays, f32, infer, load, model_of, node, op_na
 from onnx import helper
 from quant_models import Qdq, assert_layers_agree, one_conv
 
-from tinytrain.frontend.export import export, learned_arrays
+from tinytrain.frontend.export import export
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
 from tinytrain.ir.types import S8, S32, Role
@@ -306,7 +306,7 @@ def test_learned_integers_go_back_into_the_model(tmp_path: Path) -> None:
     net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
     prepared, imported = net.load(tmp_path, (1, 3, 6, 5))
     learned = {v.name: (v.data // 2).astype(v.data.dtype) for v in imported.params.values() if v.data is not None}
-    model = export(prepared.model, learned_arrays(imported.params.values(), learned), "m.onnx")
+    model = export(prepared.model, {name: v.source.to_onnx(learned[v.name]) for name, v in imported.params.items() if v.source}, "m.onnx")
     onnx.save(model, tmp_path / "learned.onnx")
     again = import_model(prepare(tmp_path / "learned.onnx"))
     for name, value in again.params.items():

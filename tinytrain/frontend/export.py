@@ -3,29 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.ir.types import Array, Value
+from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-
-def learned_arrays(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """ONNX arrays by initializer name, from arrays in our layout by value name; values without an array keep what they hold."""
-    found: dict[str, Array] = {}
-    for value in params:
-        assert value.source is not None, f"{value!r} has no ONNX initializer"
-        assert value.source.initializer not in found, f"two values come from the initializer {value.source.initializer}"
-        if value.name in arrays:
-            array = np.asarray(arrays[value.name], value.type.dtype.np)
-            assert array.size == value.type.numel, f"{value!r}: {array.shape} was learned"
-            found[value.source.initializer] = value.source.to_onnx(array)
-    return found
 
 
 def export(prepared: onnx.ModelProto, values: Mapping[str, Array], where: str) -> onnx.ModelProto:
