@@ -30,6 +30,9 @@ def test_benchmark_block_shows_the_stored_results() -> None:
     for record in json.loads((ROOT / "benchmarks" / "results" / "micro.json").read_text()):
         assert f"{record['instructions']:,} instructions a step" in README
         assert f"{record['ram_bytes']:,} B of RAM in all" in README
+    (record,) = json.loads((ROOT / "benchmarks" / "results" / "mcunet.json").read_text())
+    for key, unit in {"instructions": "instructions", "forward_instructions": "instructions", "ram_bytes": "B", "flash_bytes": "B"}.items():
+        assert f"{record[key]:>12,} {unit}   published" in README, f"{key}: run `make bench-mcunet` and paste it"
 
 
 @pytest.mark.skipif(not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))), reason="needs the Arm compiler and emulator")
