@@ -100,8 +100,8 @@ def test_rate_multiplies_the_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ('weight = [2, 8]', "The scheme updates in channel 8 of layer 'conv2', which has 8."),
-    ('weight = { out = "3:17" }', "The scheme updates out channel 16 of layer 'conv2', which has 16."),
+    ('weight = [2, 8]', "The scheme updates input channel 8 of layer 'conv2', which has 8."),
+    ('weight = { out = "3:17" }', "The scheme updates output channel 16 of layer 'conv2', which has 16."),
     ("weight = [2, 2]", "updates [2, 2] of its weight; channel 2 is there twice."),
     ("weight = 1.5", "updates 1.5 of its weight; expected a fraction above 0 and not above 1."),
     ("weight = 0", "updates 0 of its weight; expected a fraction above 0 and not above 1."),

@@ -109,7 +109,7 @@ def _parts(graph: Graph, partial: Mapping[tuple[Value, Select], str]) -> list[_P
     for (value, select), layer in partial.items():
         axis = _axis(graph, value, layer, select)
         if select.channels and select.channels[-1] >= value.shape[axis]:
-            message = f"The scheme updates {select.side} channel {select.channels[-1]} of layer {layer!r}, which has {value.shape[axis]}."
+            message = f"The scheme updates {select.side}put channel {select.channels[-1]} of layer {layer!r}, which has {value.shape[axis]}."
             raise SchemeError(message, hint="Channels count from 0.")
         if axes.setdefault(value, axis) != axis:
             message = f"One scheme trains some input channels of the weight of layer {layer!r}, another one some output channels."
