@@ -109,8 +109,8 @@ def _parts(graph: Graph, partial: Mapping[tuple[Value, Select], str]) -> list[_P
     for (value, select), layer in partial.items():
         axis = _axis(graph, value, layer, select)
         if select.channels and select.channels[-1] >= value.shape[axis]:
-            message = f"The scheme updates {select.side}put channel {select.channels[-1]} of layer {layer!r}, which has {value.shape[axis]}."
-            raise SchemeError(message, hint="Channels count from 0.")
+            which = f"{select.side}put channel {select.channels[-1]} of layer {layer!r}"
+            raise SchemeError(f"The scheme updates {which}, which has {value.shape[axis]}.", hint="Channels count from 0.")
         if axes.setdefault(value, axis) != axis:
             message = f"One scheme trains some input channels of the weight of layer {layer!r}, another one some output channels."
             raise SchemeError(message, hint="Schemes of one model cut a weight on the same side.")
