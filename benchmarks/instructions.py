@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import select as waiting
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tinytrain.atomic import write_text
 from tinytrain.board import Board, load_board
 from tinytrain.build import build
 from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.process import ProcessTransport
 from tinytrain.device.qemu import qemu_command
 from tinytrain.errors import DoesNotFit
 from tinytrain.quantise import lockstep
@@ -100,9 +101,9 @@ def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
     write(compiled, folder)
     flash_bytes = sizes(build(folder, board)).flash_bytes
     source = folder / f"{name}.c"
-    head, tail = source.read_text().split(f"tt_status {name}_train_step(", 1)
+    head, tail = source.read_text().split("static void train_0(", 1)
     body, calls = _marked(tail)
-    source.write_text(f'#include "tt_port.h"\nextern uint32_t counted[];\n{head}tt_status {name}_train_step({body}')
+    source.write_text(f'#include "tt_port.h"\nextern uint32_t counted[];\n{head}static void train_0({body}')
     kind = compiled.program.entries["infer"].inputs[0].type.dtype.tag
     (folder / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), count=calls, fill=_FILL[kind]))
     numbers = _numbers(build(folder, board), board)
@@ -132,16 +133,9 @@ def _marked(body: str) -> tuple[str, int]:
 def _numbers(elf: Path, board: Board, silence_seconds: float = 300.0) -> list[int]:
     """What the firmware prints until a line with only a dot."""
     received = b""
-    with subprocess.Popen(qemu_command(elf, board, icount=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while not received.endswith(b"\n.\n"):
-            if not waiting.select([process.stdout], [], [], silence_seconds)[0]:
-                break
-            chunk = process.stdout.read1(65536)
-            if not chunk:
-                break
+    with closing(ProcessTransport(board.title, qemu_command(elf, board, icount=True))) as emulator:
+        while not received.endswith(b"\n.\n") and (chunk := emulator.read(time.monotonic() + silence_seconds)):
             received += chunk.replace(b"\r", b"")
-        process.kill()
     return [int(line, 16) for line in received.decode().splitlines() if line != "."]
 
 
