@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -129,3 +130,14 @@ def test_scheme_without_a_word_writes(cnn: Path) -> None:
     assert succeed("scheme", cnn, "--last", 1) == succeed("scheme", "write", cnn, "--scheme", "last:1")
     assert "Unknown scheme 'half'" in sentence("scheme", "show", cnn, "--scheme", "half")
     assert "a model that only infers has no scheme to show" in sentence("scheme", "show", cnn, "--loss", "none")
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))), reason="needs the Arm compiler and emulator")
+def test_each_call_of_a_step_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy", reason="the table is fitted with SciPy")
+    monkeypatch.syspath_prepend(str(RESULTS.parent))
+    measure = importlib.import_module("instructions").measure
+    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    compiled = compile_model(tmp_path / "mlp.onnx", Options(board="mps2-an386"))
+    calls = measure(compiled, tmp_path / "project")["calls"]
+    assert len(calls) == sum(not node.op.view for node in compiled.plan.entries["train"].graph.nodes) > 5
