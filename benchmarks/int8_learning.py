@@ -31,7 +31,7 @@ from tinytrain.errors import DeviceError, TinytrainError
 from tinytrain.frontend.data import Dataset
 from tinytrain.project import Project
 from tinytrain.report.live import Progress, Quiet, training_bar
-from tinytrain.training import evaluate, train_epoch
+from tinytrain.training import evaluate, train_decaying
 from tinytrain.update import Optimiser
 
 HERE = Path(__file__).resolve().parent
@@ -123,9 +123,7 @@ def learn(case: Case, rate: float, epochs: int, adapt: Dataset, held: Dataset, o
     with project(case, tasks.start(task_of(case.task), out), rate, work).session() as session:
         ram = session.info.ram_bytes
         try:
-            for number in range(epochs):
-                session.set_lr(tasks.decayed(rate, number, epochs))
-                train_epoch(session, adapt, None, number, case.seed, Quiet())
+            train_decaying(session, adapt, rate, epochs, case.seed)
         except DeviceError:
             return 0.0, ram
         return evaluate(session, held, Quiet())[0] or 0.0, ram

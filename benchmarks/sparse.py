@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
-from tasks import decayed
 from transfer import TRANSFERS, Transfer
 
 from tinytrain import __version__
@@ -41,7 +40,7 @@ from tinytrain.schemes.cost import Costs
 from tinytrain.schemes.scheme import Scheme, load, preset
 from tinytrain.schemes.search import Budget, Effort, search
 from tinytrain.schemes.space import space
-from tinytrain.training import Diverged, evaluate, train_epoch
+from tinytrain.training import Diverged, evaluate, train_decaying
 from tinytrain.update import Optimiser
 
 HERE = Path(__file__).resolve().parent
@@ -128,9 +127,7 @@ def learn(out: Path, run: Run) -> tuple[float, float]:
         write(compile_model(task.model(out / task.name), options_of(run.rate, load(folder / "scheme.toml"))), folder / "project")
         with Project.open(folder / "project").session() as session:
             try:
-                for epoch in range(task.epochs):
-                    session.set_lr(decayed(run.rate, epoch, task.epochs))
-                    train_epoch(session, samples.learn, None, epoch, run.seed, Quiet())
+                train_decaying(session, samples.learn, run.rate, task.epochs, run.seed)
                 accuracy, loss = evaluate(session, measuring, Quiet())
             except Diverged:
                 return 0.0, -LOST

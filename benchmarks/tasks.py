@@ -8,7 +8,7 @@ world for calibration, samples of the changed world to learn from, and held-back
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tinytrain.project import Project
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
-from tinytrain.training import evaluate, export_learned, train_epoch
+from tinytrain.training import evaluate, export_learned, train_decaying
 from tinytrain.update import Optimiser
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -88,9 +88,7 @@ def start(task: Task, out: Path) -> Start:
     project = Project.open(folder / "pretraining")
     seen, unseen = parts(world.before, len(world.before) * 9 // 10)
     with project.session() as session:
-        for number in range(task.pretrain_epochs):
-            session.set_lr(decayed(task.pretrain_rate, number, task.pretrain_epochs))
-            train_epoch(session, seen, None, number, 0, Quiet())
+        train_decaying(session, seen, task.pretrain_rate, task.pretrain_epochs, seed=0)
         before, shifted = (evaluate(session, samples, Quiet())[0] or 0.0 for samples in (unseen, world.held))
         write_bytes(model, export_learned(project, session).read_bytes())
     np.savez(folder / "calibration.npz", x=np.concatenate([seen.x[:CALIBRATION], world.adapt.x[:CALIBRATION]]))
@@ -98,11 +96,6 @@ def start(task: Task, out: Path) -> Start:
     write_bytes(quantised, converted.model.SerializeToString())
     write_text(accuracies, json.dumps({"before": before, "shifted": shifted}) + "\n")
     return Start(model, quantised, before, shifted)
-
-
-def decayed(rate: float, epoch: int, epochs: int) -> float:
-    """Falls in equal steps, so that the end is not at the mercy of the last few samples."""
-    return rate * (1 - epoch / epochs)
 
 
 def parts(samples: Dataset, count: int) -> tuple[Dataset, Dataset]:
@@ -142,23 +135,29 @@ def digits() -> World:
     return World(before, adapt, held)
 
 
+def all_of(name: str, *keys: str) -> Iterator[Array]:
+    """Arrays of a set, its two parts joined: any split by speaker or recording is made here."""
+    file = np.load(DATA / "sets" / name)
+    return (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in keys)
+
+
 def keyword() -> World:
     """Spoken digits as 49x10 MFCC: five speakers before, then a sixth one."""
     speaker = "theo"
-    file = np.load(DATA / "sets/fsdd_mfcc49x10.npz")
-    x, y, who = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "spk"))
+    x, y, who = all_of("fsdd_mfcc49x10.npz", "x", "y", "spk")
     adapt, held = parts(shuffled(x[who == speaker][..., None], y[who == speaker]), 250)
     return World(shuffled(x[who != speaker][..., None], y[who != speaker]), adapt, held)
 
 
-def mnist() -> World:
-    """MNIST padded to 32x32 with three equal channels, suddenly turned."""
+def images(which: str, first: int = 0, end: int | None = None) -> Dataset:
+    """MNIST padded to 32x32 with three equal channels: `train` or `test`, from one sample to another."""
     file = np.load(DATA / "sets/mnist_subset.npz")
+    padded = np.pad(file[f"x_{which}"][first:end], ((0, 0), (2, 2), (2, 2)))
+    return Dataset(np.repeat(padded[..., None], 3, axis=3).astype(np.float32) / 255, file[f"y_{which}"][first:end].astype(np.int32))
 
-    def images(which: str) -> Dataset:
-        padded = np.pad(file[f"x_{which}"], ((0, 0), (2, 2), (2, 2)))
-        return Dataset(np.repeat(padded[..., None], 3, axis=3).astype(np.float32) / 255, file[f"y_{which}"].astype(np.int32))
 
+def mnist() -> World:
+    """MNIST, suddenly turned."""
     before, after = parts(images("train"), 2500)
     return World(before, turned(parts(after, 1500)[0]), turned(images("test")))
 
@@ -168,8 +167,7 @@ def har() -> World:
 
     No recording is in two of the three parts.
     """
-    file = np.load(DATA / "sets/stm32_har26hz.npz")
-    x, y, recording = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "file"))
+    x, y, recording = all_of("stm32_har26hz.npz", "x", "y", "file")
     moved = x - x.mean(axis=1, keepdims=True)
     recordings = np.random.default_rng(0).permutation(np.unique(recording))
 

@@ -44,8 +44,7 @@ class Transfer:
 
 def keyword() -> Samples:
     """Spoken digits by four speakers to learn from; a fifth one validates, a sixth one is held back."""
-    file = np.load(tasks.DATA / "sets/fsdd_mfcc49x10.npz")
-    x, y, who = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "spk"))
+    x, y, who = tasks.all_of("fsdd_mfcc49x10.npz", "x", "y", "spk")
     *learned, validating, held = np.unique(who)
 
     def by(speakers: list[str], count: int) -> Dataset:
@@ -57,13 +56,7 @@ def keyword() -> Samples:
 
 def mnist() -> Samples:
     """MNIST padded to 32x32 with three equal channels."""
-    file = np.load(tasks.DATA / "sets/mnist_subset.npz")
-
-    def images(which: str, first: int, end: int) -> Dataset:
-        padded = np.pad(file[f"x_{which}"][first:end], ((0, 0), (2, 2), (2, 2)))
-        return Dataset(np.repeat(padded[..., None], 3, axis=3).astype(np.float32) / 255, file[f"y_{which}"][first:end].astype(np.int32))
-
-    return Samples(images("train", 0, 500), images("train", 4000, 4300), images("test", 0, 1000))
+    return Samples(tasks.images("train", 0, 500), tasks.images("train", 4000, 4300), tasks.images("test", 0, 1000))
 
 
 def har() -> Samples:
@@ -71,8 +64,7 @@ def har() -> Samples:
 
     The first third of the recordings are those that the network was trained with, before the change.
     """
-    file = np.load(tasks.DATA / "sets/stm32_har26hz.npz")
-    x, y, recording = (np.concatenate([file[f"{key}_train"], file[f"{key}_test"]]) for key in ("x", "y", "file"))
+    x, y, recording = tasks.all_of("stm32_har26hz.npz", "x", "y", "file")
     moved = (x - x.mean(axis=1, keepdims=True))[:, :, [1, 2, 0]] * np.array([2.5, -2.5, 2.5], np.float32)
     recordings = np.random.default_rng(0).permutation(np.unique(recording))
 

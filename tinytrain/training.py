@@ -18,7 +18,7 @@ from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.frontend.data import Dataset, Labels, Layout, NoTargets, Target, Vectors, load_dataset
 from tinytrain.ir.types import Array, Source
 from tinytrain.project import Project
-from tinytrain.report.live import Progress
+from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -179,6 +179,16 @@ def load(project: Project, path: Path, which: str, limit: int | None = None, *, 
         kind = Labels(int(np.prod(manifest["output"]["shape"]))) if labels else Vectors(_layout(manifest["output"]))
     found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
     return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
+
+
+def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int, seed: int, accumulate: int = 1) -> None:
+    """Epochs in silence. The learning rate falls in equal steps towards zero, so that the end is not at the mercy of the last few samples.
+
+    Raises Diverged.
+    """
+    for epoch in range(epochs):
+        session.set_lr(rate * (1 - epoch / epochs))
+        train_epoch(session, samples, None, epoch, seed, Quiet(), accumulate)
 
 
 def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | None]:

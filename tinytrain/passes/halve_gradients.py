@@ -10,27 +10,28 @@ from __future__ import annotations
 import dataclasses
 
 from tinytrain.ir.graph import Graph, Node
-from tinytrain.ir.op import Elementwise, Fusable, Loss
+from tinytrain.ir.op import Elementwise, Fusable
 from tinytrain.ir.types import F16, F32, Value
+from tinytrain.passes.pack_masks import turning_point
+from tinytrain.planner.updates import contents
 
 
 def halve_gradients(graph: Graph) -> Graph:
     """Needs fused kernels, so that only what lies in memory is rounded; a value that some kernel cannot take as fp16 stays fp32."""
-    turn = max((i for i, node in enumerate(graph.nodes) if isinstance(node.op, Loss)), default=len(graph.nodes))
+    turn = turning_point(graph)
+    if turn is None:
+        return graph
     backward = graph.nodes[turn + 1 :]
     made = {v for node in backward for v in node.outputs}
-    shown: dict[Value, Value] = {}                        # view -> whose memory it is
-    for node in backward:
-        if node.op.view:
-            shown[node.outputs[0]] = shown.get(node.inputs[0], node.inputs[0])
+    shown = contents(graph)                               # a view is the memory of another value
     fixed = graph.kept() | _directions(graph)
     for node in backward:
         fixed.update(_wide(node))
-    fixed = {shown.get(v, v) for v in fixed}
+    fixed = {shown[v] for v in fixed}
     stored = {
         v: dataclasses.replace(v, type=dataclasses.replace(v.type, dtype=F16))
         for v in made
-        if v.type.dtype is F32 and v.type.numel > 1 and shown.get(v, v) in made - fixed
+        if v.type.dtype is F32 and v.type.numel > 1 and shown[v] in made - fixed
     }
     return _restored(graph, stored) if stored else graph
 

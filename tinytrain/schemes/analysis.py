@@ -29,7 +29,7 @@ from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.contribution import BIAS_LAST, Candidate, Contribution, Contributions
 from tinytrain.schemes.scheme import Scheme, layers, resolve
-from tinytrain.training import Diverged, evaluate, load, split, train_epoch
+from tinytrain.training import Diverged, evaluate, load, split, train_decaying
 
 SHIFTS = ("bias", "beta")
 TRAINED = "trained"
@@ -264,9 +264,7 @@ def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, f
     accuracy, loss = evaluate(session, held, Quiet())
     assert loss is not None
     try:
-        for epoch in range(settings.epochs):
-            session.set_lr(optimiser.learning_rate * (1 - epoch / settings.epochs))
-            train_epoch(session, samples, None, epoch, seed, Quiet(), optimiser.accumulate)
+        train_decaying(session, samples, optimiser.learning_rate, settings.epochs, seed, optimiser.accumulate)
         accuracy_after, loss_after = evaluate(session, held, Quiet())
     except Diverged:
         accuracy_after, loss_after = 0.0, 2 * loss

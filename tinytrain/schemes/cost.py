@@ -16,6 +16,7 @@ from tinytrain.compiler import STACK_BYTES, Options, load_forward, lowered, need
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan, ProgramPlan, plan_program
+from tinytrain.planner.updates import contents
 from tinytrain.schemes.instructions import code, data_bytes, load_table
 from tinytrain.schemes.scheme import Scheme, layers
 from tinytrain.train_step import build_program
@@ -183,16 +184,12 @@ def _forward(train: Graph) -> set[Node]:
 def saved(train: Graph, forward: set[Node]) -> dict[Value, Node]:
     """TEMP values that exist before the loss is known and are read behind it, with who reads them first; a view is what it shows."""
     turn = max(i for i, node in enumerate(train.nodes) if node in forward)
-    shown: dict[Value, Value] = {}                        # view → what it shows
-    made: set[Value] = set()
+    shown = contents(train)
+    made = {v for node in train.nodes[: turn + 1] if not node.op.view for v in node.outputs}
     found: dict[Value, Node] = {}
-    for i, node in enumerate(train.nodes):
-        for v in node.inputs:
-            root = shown.get(v, v)
-            if i > turn and not node.op.view and root in made:
-                found.setdefault(root, node)
-        if node.op.view:
-            shown[node.outputs[0]] = shown.get(node.inputs[0], node.inputs[0])
-        elif i <= turn:
-            made.update(node.outputs)
+    for node in train.nodes[turn + 1 :]:
+        if not node.op.view:
+            for root in (shown[v] for v in node.inputs):
+                if root in made:
+                    found.setdefault(root, node)
     return found
