@@ -3,7 +3,7 @@
 
 Run it with `python benchmarks/instructions.py`; it needs the folder ../shared/data beside the source tree. Each call of a step is
 counted by itself: the emitted C is changed so that a counter starts before it and stops behind it. Counts are kept in
-benchmarks/out/instructions and not measured again: an interrupted run goes on. Writes tinytrain/schemes/instructions.json, and prints how
+benchmarks/out/instructions and not measured again: an interrupted run goes on. Writes tinytrain/search/instructions.json, and prints how
 far the estimate of each step is from its count: by the table, and by one that was fitted without this workload.
 """
 
@@ -27,18 +27,18 @@ from scipy.optimize import nnls
 
 from tinytrain import zoo
 from tinytrain.atomic import write_text
-from tinytrain.board import Board, load_board
-from tinytrain.build import build
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.process import ProcessTransport
 from tinytrain.device.qemu import qemu_command
 from tinytrain.errors import DoesNotFit
+from tinytrain.gradient.update import Optimiser
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
-from tinytrain.schemes.instructions import SORTS, TABLE, Table, Work, code, data_bytes, works
-from tinytrain.size import sizes
-from tinytrain.update import Optimiser
+from tinytrain.search.instructions import SORTS, TABLE, Table, Work, code, data_bytes, works
+from tinytrain.target.board import Board, load_board
+from tinytrain.target.build import build
+from tinytrain.target.size import sizes
 
 BOARDS = ("mps2-an500", "mps2-an386", "mps2-an385", "mps3-an547", "riscv-virt")
 LARGE_ON = "mps2-an500"

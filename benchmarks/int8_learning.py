@@ -27,12 +27,12 @@ import tasks
 
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
+from tinytrain.data.dataset import Dataset
+from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError, TinytrainError
-from tinytrain.frontend.data import Dataset
-from tinytrain.project import Project
+from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.training import evaluate, train_decaying
 from tinytrain.report.live import Progress, Quiet, training_bar
-from tinytrain.training import evaluate, train_decaying
-from tinytrain.update import Optimiser
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "int8_learning.json"

@@ -23,9 +23,9 @@ from micro import Record
 from onnx import helper, numpy_helper
 
 from tinytrain.compiler import Options, compile_model, describe, write
+from tinytrain.device.project import Project
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
-from tinytrain.project import Project
-from tinytrain.update import Optimiser
 
 BOARD = "mps2-an500"
 MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"

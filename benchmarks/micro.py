@@ -20,7 +20,7 @@ import onnx
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
-from tinytrain.project import Project
+from tinytrain.device.project import Project
 
 BOARD = "mps2-an386"
 RESULTS = Path(__file__).parent / "results" / "micro.json"

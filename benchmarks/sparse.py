@@ -29,19 +29,19 @@ from transfer import TRANSFERS, Transfer
 from tinytrain import __version__
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
+from tinytrain.data.dataset import Dataset
+from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
-from tinytrain.frontend.data import Dataset
+from tinytrain.gradient.update import Optimiser
 from tinytrain.jobs import Jobs
-from tinytrain.project import Project
+from tinytrain.learn.training import Diverged, evaluate, train_decaying
 from tinytrain.report.live import Progress, Quiet, training_bar
-from tinytrain.schemes.analysis import Settings, analyse
-from tinytrain.schemes.contribution import Contributions
-from tinytrain.schemes.cost import Costs
 from tinytrain.schemes.scheme import Scheme, load, preset
-from tinytrain.schemes.search import Budget, Effort, search
-from tinytrain.schemes.space import space
-from tinytrain.training import Diverged, evaluate, train_decaying
-from tinytrain.update import Optimiser
+from tinytrain.search.analysis import Settings, analyse
+from tinytrain.search.contribution import Contributions
+from tinytrain.search.cost import Costs
+from tinytrain.search.search import Budget, Effort, search
+from tinytrain.search.space import space
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "sparse.json"

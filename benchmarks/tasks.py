@@ -19,14 +19,14 @@ from onnx import numpy_helper, parser
 from tinytrain import zoo
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options, compile_model, write
-from tinytrain.frontend.data import Dataset
+from tinytrain.data.dataset import Dataset
+from tinytrain.device.project import Project
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.project import Project
+from tinytrain.learn.training import evaluate, export_learned, train_decaying
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
-from tinytrain.training import evaluate, export_learned, train_decaying
-from tinytrain.update import Optimiser
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 CALIBRATION = 100                                         # samples of each world that the quantiser sees

@@ -14,7 +14,7 @@ import numpy as np
 import tasks
 
 from tinytrain.atomic import write_bytes
-from tinytrain.frontend.data import Dataset
+from tinytrain.data.dataset import Dataset
 
 
 @dataclass(frozen=True, eq=False)

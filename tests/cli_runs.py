@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper, parser
 
 from tinytrain import zoo
-from tinytrain.cli import main
+from tinytrain.cli.main import main
 
 
 def run(*arguments: object) -> Result:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinytrain.compiler import Compiled
-from tinytrain.emit import ARENA_ALIGN
-from tinytrain.golden import golden_vectors
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.project import ARENA_ALIGN
 from tinytrain.ir.types import Array, Role
 from tinytrain.paths import data_dir
-from tinytrain.reference import ReferenceModel
+from tinytrain.verify.reference import ReferenceModel
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror")
 STRICT = ("-std=c99", "-ffp-contract=off", *WARNINGS)

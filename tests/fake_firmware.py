@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tinytrain.board import Board, load_board
-from tinytrain.build import build, project_files
+from tinytrain.target.board import Board, load_board
+from tinytrain.target.build import build, project_files
 
 FAKE = Path(__file__).resolve().parent / "fake"
 STACK_BYTES = 1024

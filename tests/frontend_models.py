@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
 from tinytrain.ir.types import Value
-from tinytrain.reference import run
+from tinytrain.verify.reference import run
 
 RNG = np.random.default_rng(11)
 Arrays = dict[str, np.ndarray]

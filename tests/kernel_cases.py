@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tinytrain.emit.kernels import KernelCall, render
+from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
-from tinytrain.kernels import KernelCall, render
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
-from tinytrain.reference import cast
-from tinytrain.select import select
+from tinytrain.verify.reference import cast
 
 HERE = Path(__file__).resolve().parent
 Pairs = tuple[tuple[int, int], ...]                       # (input, output) that share storage

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from kernel_cases import HERE, Case, cases_header, write_program
 
-from tinytrain.board import Board
-from tinytrain.build import build, project_files
 from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
+from tinytrain.target.board import Board
+from tinytrain.target.build import build, project_files
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O1", "-g", *SANITIZERS)

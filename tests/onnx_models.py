@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import prepare
 from tinytrain.ir.types import Array
-from tinytrain.reference import run
+from tinytrain.verify.reference import run
 
 
 class ModelMaker:

@@ -21,7 +21,7 @@ from cli_runs import run, save_data, save_model, save_text, sentence, succeed, t
 from fake_firmware import need_tools
 from onnx import TensorProto
 
-from tinytrain.board import load_board
+from tinytrain.target.board import load_board
 
 Change = Callable[[onnx.ModelProto], object]
 UNREADABLE = Path("/proc/self/mem")                       # opens, but its first byte cannot be read: even root gets an error

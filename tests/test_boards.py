@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
-from tinytrain.board import Board, board_names, load_board
-from tinytrain.build import arena_memory, build, find_compiler
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32, random_unit
-from tinytrain.size import sizes
+from tinytrain.target.board import Board, board_names, load_board
+from tinytrain.target.build import arena_memory, build, find_compiler
+from tinytrain.target.size import sizes
 
 NAMES = board_names()
 

@@ -12,13 +12,13 @@ from onnx import numpy_helper
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import SchemeError
-from tinytrain.golden import golden_vectors
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
-from tinytrain.project import Project
+from tinytrain.learn.training import parameters
 from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.training import parameters
-from tinytrain.update import Optimiser
 
 WHOLE = Select()
 

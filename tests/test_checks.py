@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tinytrain.checks import GRADIENT_RTOL, assert_matches, central_differences, check_op, first_difference
 from tinytrain.errors import ToolError
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Wanted, f32
 from tinytrain.ir.types import F32, S8, Role, Value
 from tinytrain.ops.activation import Relu, Tanh
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
-from tinytrain.reference import ReferenceModel, run
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.verify.checks import GRADIENT_RTOL, assert_matches, central_differences, check_op, first_difference
+from tinytrain.verify.reference import ReferenceModel, run
 
 
 def test_first_difference_says_where_and_how_much() -> None:
@@ -76,7 +76,7 @@ def test_wrong_gradient_is_found() -> None:
 def test_missing_oracle_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
 
-    from tinytrain.oracle import tvm_gradients
+    from tinytrain.verify.oracle import tvm_gradients
 
     monkeypatch.setitem(sys.modules, "tvm", None)
     with pytest.raises(ToolError) as caught:

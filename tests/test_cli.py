@@ -19,8 +19,8 @@ from cli_runs import run, save_data, save_model, save_text, sentence, succeed
 from fake_firmware import need_tools
 from onnx.reference import ReferenceEvaluator
 
-from tinytrain.board import load_board
 from tinytrain.errors import ModelError
+from tinytrain.target.board import load_board
 
 MOMENTUM = ("--momentum", 0.9, "--nesterov", "--weight-decay", 0.001, "--accumulate", 4)
 
@@ -186,7 +186,8 @@ def test_ctrl_c_leaves_a_resumable_state_and_no_orphan(board: str, tmp_path: Pat
     need_tools(load_board(board))
     model, data, out = save_model(tmp_path), save_data(tmp_path / "d.npz", count=10), tmp_path / "out"
     succeed("compile", model, "--board", board, "-o", out)
-    command = [sys.executable, "-c", "from tinytrain.cli import main; main()", "train", str(out), "--data", str(data), "--epochs", "100000"]
+    start = "from tinytrain.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "train", str(out), "--data", str(data), "--epochs", "100000"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

@@ -18,20 +18,20 @@ from dask_cluster import local_cluster
 from onnx import numpy_helper, parser
 
 from tinytrain.compiler import Options, load_forward
+from tinytrain.data.dataset import Dataset
 from tinytrain.errors import DataError
-from tinytrain.frontend.data import Dataset
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.jobs import Jobs
 from tinytrain.ops.activation import Relu
-from tinytrain.reference import ReferenceModel
-from tinytrain.reference import run as run_graph
 from tinytrain.report.live import Quiet
-from tinytrain.schemes.analysis import Settings, Workload, analyse, candidates, measure, workload
-from tinytrain.schemes.contribution import Candidate, Contribution, Contributions
 from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.schemes.scores import sensitivities
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.search.analysis import Settings, Workload, analyse, candidates, measure, workload
+from tinytrain.search.contribution import Candidate, Contribution, Contributions
+from tinytrain.search.scores import sensitivities
+from tinytrain.verify.reference import ReferenceModel
+from tinytrain.verify.reference import run as run_graph
 
 TESTS = Path(__file__).resolve().parent
 
@@ -99,8 +99,8 @@ def test_ratios_of_the_same_channels_are_trained_once(folder: Path, found: Contr
 def test_a_gain_is_that_of_tinytrain_train(folder: Path, found: Contributions, tmp_path: Path) -> None:
     """The same candidate by hand: compiled, trained and measured as by the commands."""
     from tinytrain.compiler import compile_model, write
-    from tinytrain.project import Project
-    from tinytrain.training import evaluate, load, split, train_epoch
+    from tinytrain.device.project import Project
+    from tinytrain.learn.training import evaluate, load, split, train_epoch
 
     options = Options(scheme=Scheme({"fc1": {"weight": Select()}}))
     write(compile_model(folder / "two.onnx", options), tmp_path / "p")

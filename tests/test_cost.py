@@ -16,10 +16,10 @@ from cli_runs import sentence, succeed
 
 from tinytrain import zoo
 from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
+from tinytrain.device.project import Project
 from tinytrain.ir.types import Role
-from tinytrain.project import Project
-from tinytrain.schemes.cost import Costs
 from tinytrain.schemes.scheme import Scheme, Select, preset
+from tinytrain.search.cost import Costs
 
 BOARD = "mps2-an500"
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
@@ -111,8 +111,8 @@ def test_estimate_of_mcunet_is_close_to_its_benchmark(shared_data: Path) -> None
 
 
 def test_every_emulated_core_is_counted() -> None:
-    from tinytrain.board import board_names, load_board
-    from tinytrain.schemes.instructions import load_table
+    from tinytrain.search.instructions import load_table
+    from tinytrain.target.board import board_names, load_board
 
     boards = [load_board(name) for name in board_names()]
     assert all((load_table(board.core) is None) == board.is_host for board in boards)

@@ -15,13 +15,14 @@ from ctypes_model import STRICT, WARNINGS, Library, assert_learns_as_reference
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import ModelMaker
 
-from tinytrain import emit
 from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.project import comment
 from tinytrain.frontend.prepare import c_name
-from tinytrain.golden import golden_vectors
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.types import Role
 from tinytrain.paths import data_dir
-from tinytrain.project import Project
-from tinytrain.update import Optimiser
 
 VALUES = ("x", "w1", "b1", "hidden", "active", "w2", "b2", "y")
 NODES = ("fc1", "relu", "fc2")
@@ -108,7 +109,7 @@ def test_parameters_are_called_as_in_the_file(tmp_path: Path) -> None:
     with Project.open(tmp_path / "out").session() as session:
         found = session.get_params()
     assert len(found) == len(program.plan.fixed)
-    for v in program.program.stored(emit.Role.PARAM):
+    for v in program.program.stored(Role.PARAM):
         assert v.source is not None and v.data is not None
         np.testing.assert_array_equal(found[v.source.initializer], v.data.reshape(-1))
 
@@ -131,7 +132,7 @@ def test_names_of_models_stay_readable() -> None:
 
 @pytest.mark.parametrize("text", ["*/", "**//**", "/*/*/", "a//", "\n*\n/", "*", "\\"])
 def test_comment_ends_where_it_should(text: str) -> None:
-    made = f"/* {emit.comment(text)} */"
+    made = f"/* {comment(text)} */"
     assert made.count("*/") == 1 and made.count("/*") == 1 and "\n" not in made
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinytrain.data.dataset import Labels, Layout, Vectors, load_dataset
 from tinytrain.errors import DataError, ToolError
-from tinytrain.frontend.data import Labels, Layout, Vectors, load_dataset
 
 RNG = np.random.default_rng(3)
 MAP = Layout((3, 4, 5), (1, 2, 0))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinytrain.checks import GRADIENT_RTOL, check_graph, check_op
+from tinytrain.gradient.train_step import losses
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, registry
 from tinytrain.ir.types import Role
@@ -14,7 +14,7 @@ from tinytrain.ops.activation import Relu, Tanh
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add, Mul
 from tinytrain.ops.pieces import ReadsPieces
-from tinytrain.train_step import losses
+from tinytrain.verify.checks import GRADIENT_RTOL, check_graph, check_op
 
 
 def differentiable() -> list[object]:

@@ -14,12 +14,12 @@ from kernel_cases import WARNINGS
 from kernel_runs import STACK_BYTES, until_dot
 from test_traces import BOARDS, need
 
-from tinytrain.board import load_board
-from tinytrain.build import build, project_files
 from tinytrain.device.qemu import qemu_command
 from tinytrain.ir.types import F16, Array, TensorType, Value
 from tinytrain.paths import data_dir
-from tinytrain.reference import cast
+from tinytrain.target.board import load_board
+from tinytrain.target.build import build, project_files
+from tinytrain.verify.reference import cast
 
 # prints a CRC of all 65,536 halfs as floats, and one of what is stored of each half, of the middle to the next, and of both its sides
 SOURCE = r"""

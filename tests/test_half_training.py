@@ -14,14 +14,14 @@ from test_traces import BOARDS, assert_same_bits, need, trace
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Gradients, Options, compile_model
-from tinytrain.golden import golden_vectors
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import F16, F32, Array, Role
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as QuantiseOptions
-from tinytrain.reference import ReferenceModel, run
 from tinytrain.report.live import Quiet
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import ReferenceModel, run
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])

@@ -12,23 +12,23 @@ from onnx import ModelProto, numpy_helper
 from test_traces import BOARDS, assert_same_bits, need, trace
 
 from tinytrain import passes, zoo
-from tinytrain.checks import model_gradients
 from tinytrain.compiler import Compiled, Options, compile_model, load_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import ModelError
-from tinytrain.golden import golden_vectors
+from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.gradient.update import Optimiser, Rounding
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array, Role, TensorType, Value
-from tinytrain.oracle import tvm_gradients
-from tinytrain.project import Project
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as QuantiseOptions
-from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import inference, losses, with_loss
-from tinytrain.update import Optimiser, Rounding
-from tinytrain.verification import verify_model
+from tinytrain.verify.checks import model_gradients
+from tinytrain.verify.model import verify_model
+from tinytrain.verify.oracle import tvm_gradients
+from tinytrain.verify.reference import ReferenceModel
 
 STEPS = 50
 ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "nearest", "residual", "master", "truncate")

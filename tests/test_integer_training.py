@@ -16,20 +16,22 @@ from cli_runs import sentence
 from ctypes_model import Library
 
 from tinytrain import zoo
-from tinytrain.board import board_names, load_board
 from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.project import Project
 from tinytrain.errors import ModelError
-from tinytrain.integer import IntegerBuilder, Scaled, sums
+from tinytrain.gradient.integer import IntegerBuilder
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.integer import Scaled
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import S8, Array, Role, TensorType
 from tinytrain.ops.dense import DenseGradW
 from tinytrain.ops.fixed import float_bits, log2_q20, mantissas, multipliers, round7
 from tinytrain.ops.integer_gradient import LIMITS, Rate, Renormalise, ScaledAdd
-from tinytrain.project import Project
+from tinytrain.ops.integer_rules import sums
 from tinytrain.quantise import convert, lockstep
-from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
-from tinytrain.update import Optimiser
+from tinytrain.target.board import board_names, load_board
+from tinytrain.verify.reference import ReferenceModel
 
 BOARDS = [name for name in board_names() if name != "host"]
 STEPS = 50

@@ -14,11 +14,11 @@ import pytest
 from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, write_program
 from kernel_runs import board_results, compile_c, host_results
 
-from tinytrain.board import Board, board_names, load_board
-from tinytrain.checks import assert_matches
+from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.ir.op import Elementwise, registry
-from tinytrain.kernels import KernelCall, render
 from tinytrain.paths import data_dir
+from tinytrain.target.board import Board, board_names, load_board
+from tinytrain.verify.checks import assert_matches
 
 DSP = frozenset({"dsp"})                                  # kernels with words of int8 have a form in plain C for all other targets
 FAMILIES = families(all_cases(DSP))

@@ -20,12 +20,12 @@ from fake_firmware import STACK_BYTES, build_fake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinytrain.board import board_names, load_board
 from tinytrain.device.hosttwin import start_twin
 from tinytrain.device.link import Command, Link, cobs_decode, cobs_encode, pack_frame, unpack_frame
 from tinytrain.device.process import ProcessTransport
 from tinytrain.device.session import Session, open_session
 from tinytrain.errors import DataError, DeviceError, ToolError
+from tinytrain.target.board import board_names, load_board
 
 EMULATED = [name for name in board_names() if load_board(name).machine]
 X = np.array([0.15, -0.025, 0, 0.3], np.float32)
@@ -314,7 +314,7 @@ def test_firmware_of_another_board(firmware: Callable[[str], Path]) -> None:
 def test_an_emulator_does_not_outlive_a_killed_python(firmware: Callable[[str], Path]) -> None:
     """The emulator would spin for ever: nothing tells its firmware that nobody is listening."""
     program = (
-        "import sys, time; from pathlib import Path; from tinytrain.board import load_board\n"
+        "import sys, time; from pathlib import Path; from tinytrain.target.board import load_board\n"
         "from tinytrain.device.session import open_session\n"
         "session = open_session(Path(sys.argv[1]), load_board('netduinoplus2'))\n"
         "print(session.link.transport._process.pid, flush=True); time.sleep(60)"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.select import select
 from tinytrain.ir.types import Array
-from tinytrain.project import Project
 from tinytrain.random import random_u32
-from tinytrain.reference import ReferenceModel
-from tinytrain.select import select
+from tinytrain.verify.reference import ReferenceModel
 
 MOST_INSTRUCTIONS = 36_000_000                            # of one inference; 34,490,000 when this was written
 

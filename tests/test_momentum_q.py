@@ -11,15 +11,15 @@ from cli_runs import save_data, save_model, sentence, succeed
 
 from tinytrain import passes
 from tinytrain.compiler import Compiled, Options, compile_model, load_forward
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array, Role
 from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
-from tinytrain.reference import ReferenceModel
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import ReferenceModel
 
 INT8 = Optimiser(0.01, momentum=0.9, int8_momentum=True)
 

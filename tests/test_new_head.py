@@ -19,9 +19,9 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import Prepared, prepare
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import S8, S32
-from tinytrain.reference import ReferenceModel
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import ReferenceModel
 
 POOL = [node("Conv", "x w c", "a", "conv"), node("Relu", "a", "r", "relu"), node("GlobalAveragePool", "r", "g", "pool")]
 FEATURES: Arrays = {"w": f32(6, 3, 3, 3), "c": f32(6)}

@@ -14,8 +14,8 @@ import pytest
 from onnx import numpy_helper
 from onnx_models import ModelMaker, forward, imported
 
-from tinytrain.checks import assert_matches
 from tinytrain.ir.types import F32, Array
+from tinytrain.verify.checks import assert_matches
 
 # Node tests whose op works on each sample of the batch by itself: op, then the variants (`-` is the test named like the op).
 BY_SAMPLE = """

@@ -13,12 +13,12 @@ import pytest
 from onnx import numpy_helper
 from onnx_models import ModelMaker, imported, to_ir
 
-from tinytrain.checks import model_gradients
+from tinytrain.gradient.train_step import losses
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array
-from tinytrain.oracle import tvm_gradients
-from tinytrain.train_step import losses
+from tinytrain.verify.checks import model_gradients
+from tinytrain.verify.oracle import tvm_gradients
 
 pytest.importorskip("tvm", reason="needs the extra tvm")
 RTOL = 1e-5

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from tinytrain.errors import ModelError
+from tinytrain.gradient.overflow import check_sums
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import S8, S32, Quant, Role, TensorType, Value
@@ -16,10 +19,7 @@ from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.quantize import Quantise, dequantised
 from tinytrain.ops.sums import INT32_MAX
-from tinytrain.overflow import check_sums
 from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
 
 
 def network(inputs: int, zero_point: int = -128, size: int = 20) -> Graph:

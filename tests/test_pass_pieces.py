@@ -15,14 +15,17 @@ from kernel_cases import WARNINGS
 
 from tinytrain import passes, zoo
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.golden import golden_vectors
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.kernels import KernelCall, render
+from tinytrain.emit.select import select
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Example, Op, Want, f32, registry
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
-from tinytrain.kernels import KernelCall, render
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.conv import Conv2d, Conv2dGradX, Pad
 from tinytrain.ops.dense import Dense
@@ -33,11 +36,8 @@ from tinytrain.ops.shape import Concat
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.read_pieces import read_pieces
 from tinytrain.paths import data_dir
-from tinytrain.project import Project
-from tinytrain.reference import run
 from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.select import select
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import run
 
 RNG = np.random.default_rng(3)
 

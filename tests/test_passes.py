@@ -8,6 +8,8 @@ import pytest
 from random_graphs import random_graph, sample
 
 from tinytrain import passes
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.types import S32, Array, Role, Source, Value
@@ -27,10 +29,8 @@ from tinytrain.passes.pack_masks import pack_masks
 from tinytrain.passes.save_slices import save_slices
 from tinytrain.passes.sink_views import sink_views
 from tinytrain.planner import plan_program
-from tinytrain.reference import ReferenceModel, run
 from tinytrain.schemes.scheme import Scheme, Select, resolve
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import ReferenceModel, run
 
 LOSSES = ("ce", "mse", "bce", "ce-soft")
 SCHEMES = ("full", "last:2", "bias", "none", "last:1")

@@ -16,10 +16,10 @@ from tinytrain.compiler import Options, load_model
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import S8, Role
-from tinytrain.passes.permute_channels import channel_groups, permute_channels
-from tinytrain.reference import run
 from tinytrain.schemes.choose import choose
+from tinytrain.schemes.permute_channels import channel_groups, permute_channels
 from tinytrain.schemes.scheme import Scheme, Select
+from tinytrain.verify.reference import run
 
 
 def shuffled(graph: Graph, seed: int = 0) -> tuple[Graph, int]:

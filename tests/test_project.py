@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tinytrain import doctor
+from tinytrain.target import doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = (".py", ".c", ".h", ".S", ".j2", ".sh", ".toml")
@@ -88,7 +88,7 @@ def test_mypy() -> None:
 def test_command_line_starts_without_heavy_packages() -> None:
     """`tinytrain --help` must answer at once: these alone take from 0.1 s to several seconds to import."""
     heavy = ("onnx", "onnxscript", "onnx_ir", "jinja2", "ortools", "rich", "tvm", "matplotlib", "sklearn", "scipy", "pandas")
-    code = f"import sys, tinytrain.cli; print(*sorted(set({heavy!r}) & set(sys.modules)))"
+    code = f"import sys, tinytrain.cli.main; print(*sorted(set({heavy!r}) & set(sys.modules)))"
     assert run(sys.executable, "-c", code).strip() == ""
 
 
@@ -175,7 +175,7 @@ def test_doctor_survives_a_program_that_cannot_run(shelf: Path) -> None:
 
 
 def test_doctor_does_not_import_what_it_looks_for() -> None:
-    code = "import sys; from tinytrain.doctor import examine; examine(); print(*{'tvm', 'ortools', 'matplotlib'} & set(sys.modules))"
+    code = "import sys; from tinytrain.target.doctor import examine; examine(); print(*{'tvm', 'ortools', 'matplotlib'} & set(sys.modules))"
     assert run(sys.executable, "-c", code).strip() == ""
 
 

@@ -25,13 +25,13 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.export import export
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.quantise.convert import Quantised, quantise_model
 from tinytrain.quantise.lockstep import Options
-from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.verify.reference import ReferenceModel
 
 
 def quantised(model: Path, data: Path, **options: Any) -> Quantised:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinytrain.autodiff import gradients
+from tinytrain.gradient.autodiff import gradients
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType
@@ -43,7 +43,7 @@ from tinytrain.ops.shape import Pad as Surround
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
 from tinytrain.paths import data_dir
-from tinytrain.reference import run
+from tinytrain.verify.reference import run
 
 C_SOURCE = r"""
 #include "tt_requantise.h"

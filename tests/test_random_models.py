@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from onnx_models import ModelMaker
 
 from tinytrain import passes
-from tinytrain.checks import GRADIENT_RTOL, check_graph
 from tinytrain.compiler import Options, compile_model, load_model, write
 from tinytrain.device.session import open_session
-from tinytrain.golden import golden_vectors
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.gradient.train_step import build_program, inference, losses, with_loss
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Program
 from tinytrain.ir.types import S32, Array
-from tinytrain.reference import ReferenceModel
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program, inference, losses, with_loss
-from tinytrain.update import Optimiser
+from tinytrain.verify.checks import GRADIENT_RTOL, check_graph
+from tinytrain.verify.reference import ReferenceModel
 
 SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

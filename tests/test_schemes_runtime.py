@@ -17,22 +17,22 @@ from ctypes_model import Instance, Library
 from onnx import numpy_helper
 
 from tinytrain import zoo
-from tinytrain.board import load_board
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.emit import link_keys
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.project import link_keys
 from tinytrain.errors import DataError, SchemeError
 from tinytrain.frontend.export import export
-from tinytrain.golden import golden_vectors
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Program
 from tinytrain.ir.types import F32, Array, Role
 from tinytrain.passes.share_constants import share_constants
-from tinytrain.project import Project
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as Quantisation
-from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.update import Optimiser
+from tinytrain.target.board import load_board
+from tinytrain.verify.reference import ReferenceModel
 
 Choice = str | Scheme
 TURNS = (0, 0, 1, 1, 1, 0)                                # the scheme of each step

@@ -15,14 +15,14 @@ from cli_runs import sentence, succeed
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model
-from tinytrain.schemes.contribution import Candidate, Contribution, Contributions
-from tinytrain.schemes.cost import Costs
-from tinytrain.schemes.evolve import search_evolution, search_random
-from tinytrain.schemes.exact import Plans, search_exact
-from tinytrain.schemes.rows import Explainer
 from tinytrain.schemes.scheme import load
-from tinytrain.schemes.search import Effort, search
-from tinytrain.schemes.space import Budget, Choice, Group, Oracle, Selection, Space, Spent, space
+from tinytrain.search.contribution import Candidate, Contribution, Contributions
+from tinytrain.search.cost import Costs
+from tinytrain.search.evolve import search_evolution, search_random
+from tinytrain.search.exact import Plans, search_exact
+from tinytrain.search.rows import Explainer
+from tinytrain.search.search import Effort, search
+from tinytrain.search.space import Budget, Choice, Group, Oracle, Selection, Space, Spent, space
 
 BOARD = "mps2-an500"
 

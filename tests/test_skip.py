@@ -16,17 +16,17 @@ from ctypes_model import Instance, Library
 from onnx_models import ModelMaker
 
 from tinytrain import zoo
-from tinytrain.board import load_board
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.golden import Golden, golden_vectors
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import Golden, golden_vectors
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Role
 from tinytrain.planner import check_plan
-from tinytrain.project import Project
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as Quantisation
-from tinytrain.reference import ReferenceModel
 from tinytrain.report.live import Quiet
-from tinytrain.update import Optimiser
+from tinytrain.target.board import load_board
+from tinytrain.verify.reference import ReferenceModel
 
 STEPS = 12
 

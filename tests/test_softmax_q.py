@@ -12,15 +12,15 @@ import pytest
 from frontend_models import RNG, f32, infer, op_names
 from quant_models import SHARE, Qdq, session_of
 
-from tinytrain.board import board_names, load_board
 from tinytrain.compiler import Gradients, Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.kernels import KernelCall, render
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import S8, TensorType
-from tinytrain.kernels import KernelCall, render
 from tinytrain.ops.integer_ends import TABLE
 from tinytrain.ops.softmax_q import SoftmaxQ
-from tinytrain.project import Project
-from tinytrain.reference import ReferenceModel
-from tinytrain.update import Optimiser
+from tinytrain.target.board import board_names, load_board
+from tinytrain.verify.reference import ReferenceModel
 
 ROWS = (1, 2, 10, 1000)
 

@@ -12,12 +12,12 @@ import onnx
 import pytest
 
 from tinytrain import zoo
-from tinytrain.board import board_names, load_board
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.golden import Golden, golden_vectors
+from tinytrain.device.project import Project
+from tinytrain.emit.golden import Golden, golden_vectors
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.project import Project
-from tinytrain.update import Optimiser
+from tinytrain.target.board import board_names, load_board
 
 BOARDS = [name for name in board_names() if name != "host"]
 STEPS = 10

@@ -15,10 +15,11 @@ from onnx_models import ModelMaker
 from random_graphs import random_graph
 
 from tinytrain import passes
-from tinytrain.board import load_board
 from tinytrain.compiler import Options, compile_model, needs_of
-from tinytrain.emit import Emitter
+from tinytrain.emit.project import Emitter
 from tinytrain.errors import ModelError
+from tinytrain.gradient.train_step import build_program, program_of
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Program
 from tinytrain.ir.op import Want
@@ -27,11 +28,10 @@ from tinytrain.ops.elementwise import Add, Mul
 from tinytrain.ops.loss import Mse
 from tinytrain.ops.shape import Reshape
 from tinytrain.planner import plan_program
-from tinytrain.reference import ReferenceModel
 from tinytrain.schemes.choose import Trained
 from tinytrain.schemes.scheme import resolve
-from tinytrain.train_step import build_program, program_of
-from tinytrain.update import Optimiser
+from tinytrain.target.board import load_board
+from tinytrain.verify.reference import ReferenceModel
 
 
 def library(program: Program, folder: Path, *flags: str) -> Library:

@@ -10,9 +10,9 @@ import pytest
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.project import Project
-from tinytrain.update import Optimiser
 
 ADAM, MOMENTUM = {"adam": True}, {"momentum": 0.9, "nesterov": True}
 

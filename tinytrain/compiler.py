@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
-from tinytrain.board import Board, load_board
-from tinytrain.build import arena_memory, project_files
-from tinytrain.emit import Emitter, link_keys
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.select import select
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.golden import golden_vectors
+from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Value
@@ -31,9 +32,8 @@ from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, resolve
-from tinytrain.select import select
-from tinytrain.train_step import build_program
-from tinytrain.update import Optimiser
+from tinytrain.target.board import Board, load_board
+from tinytrain.target.build import arena_memory, project_files
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported

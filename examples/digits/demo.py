@@ -19,15 +19,15 @@ import numpy as np
 
 from tinytrain import zoo
 from tinytrain.atomic import write_bytes, write_text
-from tinytrain.board import load_board
 from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
+from tinytrain.data.dataset import Dataset
+from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
-from tinytrain.frontend.data import Dataset
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.project import Project
+from tinytrain.learn.training import evaluate, export_learned, train_epoch
 from tinytrain.report.live import Progress, training_bar
-from tinytrain.training import evaluate, export_learned, train_epoch
-from tinytrain.update import Optimiser
+from tinytrain.target.board import load_board
 
 OUT = Path(__file__).parent / "out"
 KIT = "netduinoplus2"

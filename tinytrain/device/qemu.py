@@ -6,9 +6,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tinytrain.board import Board
 from tinytrain.device.process import ProcessTransport
 from tinytrain.errors import ToolError
+from tinytrain.target.board import Board
 
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
 

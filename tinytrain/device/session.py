@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinytrain.board import Board
 from tinytrain.device.link import VERSION, Command, Link, Transport
 from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.types import Array, DType
+from tinytrain.target.board import Board
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
 _HELLO = struct.Struct("<10I32s")

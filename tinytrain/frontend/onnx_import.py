@@ -16,11 +16,10 @@ from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, pla
 from tinytrain.frontend.prepare import Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph
+from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
-from tinytrain.update import LEARNING_RATE
 
 if TYPE_CHECKING:
     import onnx

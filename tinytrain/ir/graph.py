@@ -11,6 +11,7 @@ from typing import Any
 from tinytrain.ir.op import Declined, Op
 from tinytrain.ir.types import Role, TensorType, Value
 
+LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tinytrain.ir.types import F32, Array, DType, TensorType
 
 if TYPE_CHECKING:
-    from tinytrain.integer import IntegerBuilder, Operand
     from tinytrain.ir.builder import Builder
+    from tinytrain.ir.integer import IntegerForms, Operand
     from tinytrain.ir.types import Value
 
 
@@ -157,9 +157,9 @@ class Op:
         raise NotImplementedError(self.name)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
-        """Emit what computes the fp32 outputs without floats; fp32 inputs come as integers (tinytrain/integer.py)."""
+        """Emit what computes the fp32 outputs without floats; fp32 inputs come as integers (`ir/integer.py`)."""
         return no(f"{self.name} has no integer form")
 
     def ties(self, *types: TensorType) -> tuple[Tie, ...]:

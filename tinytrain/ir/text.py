@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A graph as text, for people and for golden files."""
+"""Graphs and numbers as text: for people, for golden files, for C."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.op import Op
+
+
+def literal(x: float) -> str:
+    """The C literal of a number as float: exact, with its suffix."""
+    text = np.format_float_scientific(np.float32(x), unique=True, trim="0", exp_digits=1)
+    mantissa, exponent = text.split("e")
+    return f"{mantissa}f" if int(exponent) == 0 else f"{mantissa}e{int(exponent)}f"
 
 
 def op_text(op: Op) -> str:

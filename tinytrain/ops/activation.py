@@ -17,8 +17,8 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
-from tinytrain.kernels import literal
 
 
 def sigmoid(x: Array) -> Array:

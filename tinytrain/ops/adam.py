@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.op import Elementwise, Example, Kernel, f32
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S32, Array, TensorType
-from tinytrain.kernels import literal
 
 
 @dataclass(frozen=True)

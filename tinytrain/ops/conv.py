@@ -18,14 +18,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_bytes, patch_tiles
+from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.geometry import Axis, Geometry, Pair
+from tinytrain.ops.geometry import Axis, Geometry, Pair, widened_bytes
+from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
@@ -135,6 +135,28 @@ class _Conv(Windowed):
         return a.reshape(-1, self.group, a.shape[-1] // self.group).transpose(1, 0, 2)
 
 
+def _forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    return forward_tiles(op.geometry(*types), len(op.rows(types)[0]))
+
+
+def _patch_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    return patch_tiles(op.geometry(*types), op.row_words(types))
+
+
+def _patch_bytes(op: Conv2d, *types: TensorType) -> int:
+    # the patches, and what one piece takes of one of them as the bytes that they are gathered from
+    longest = max(piece.length for piece in op.rows(types)[0])
+    return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types)) + (longest + 3) // 4 * 4
+
+
+def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
+    return grad_x_tiles(op.geometry(*types), op.pieces is not None)
+
+
+def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
+    return grad_w_tiles(op.geometry(*types))
+
+
 def _pixel_lead(op: Conv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
     # a 1x1 window reads a pixel, then writes it: y is never ahead of x where it ends no later, and no slower if it begins no later
     x, y = inputs[0], outputs[0]
@@ -151,9 +173,9 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=forward_tiles),
-        Kernel("conv2d", (S8, S8), params=forward_tiles),
-        Kernel("conv2d_dsp", (S8, S8), "dsp", params=patch_tiles, scratch=patch_bytes, lead=_pixel_lead),
+        Kernel("conv2d", params=_forward_tiles),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles),
+        Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -198,7 +220,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
     name = "conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -229,7 +251,7 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:

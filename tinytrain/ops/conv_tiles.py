@@ -3,13 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tinytrain.ir.types import TensorType
-from tinytrain.ops.geometry import Pair, patches, widened_bytes
-
-if TYPE_CHECKING:
-    from tinytrain.ops.conv import Conv2d, Conv2dGradW, Conv2dGradX
+from tinytrain.ops.geometry import Geometry, Pair, patches
 
 
 def split(n: int, best: int) -> int:
@@ -32,33 +26,30 @@ def side_by_side(pixels: int, shared: int, own: int, products: int) -> int:
     return min(range(1, 5), key=instructions)
 
 
-def forward_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+def forward_tiles(g: Geometry, pieces: int) -> dict[str, int]:
+    """Of a convolution whose rows of x lie in that many pieces."""
     # PW neighbouring pixels times KT output channels: PW + KT loads feed PW·KT products, all sums stay in registers
-    g = op.geometry(*types).lined_up
+    g = g.lined_up
     run = g.C // g.group
     whole = run * g.cols.taps if g.group == 1 and g.cols.dilation == 1 else run
     first, last = g.cols.inner
     k = split(g.K // g.group, 4)
     pixels = side_by_side(last - first, k, 1, k)
     most = 4 if pixels < 3 else 1 if pixels == 4 else 2
-    if len(op.rows(types)[0]) > 1:                        # each piece is a run of its own, and may leave a rest
+    if pieces > 1:                                        # each piece is a run of its own, and may leave a rest
         return {"PW": pixels, "KT": k, "U": 4, "UI": most}
     return {"PW": pixels, "KT": k, "U": _run(run), "UI": _run(whole, most)}
 
 
-def patch_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
-    return {"P": patches(op.geometry(*types).lined_up.cols.positions, op.row_words(types))}
+def patch_tiles(g: Geometry, row_words: int) -> dict[str, int]:
+    """Of a convolution whose row of a patch takes that many words of two int16."""
+    return {"P": patches(g.lined_up.cols.positions, row_words)}
 
 
-def patch_bytes(op: Conv2d, *types: TensorType) -> int:
-    # the patches, and what one piece takes of one of them as the bytes that they are gathered from
-    longest = max(piece.length for piece in op.rows(types)[0])
-    return widened_bytes(patch_tiles(op, *types)["P"], op.row_words(types)) + (longest + 3) // 4 * 4
-
-
-def grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
+def grad_x_tiles(g: Geometry, cut: bool) -> dict[str, int]:
+    """Of the gradient of x, whose weight may be cut into pieces."""
     # PW pixels, a stride apart so that they have the same live taps, times CT input channels, whose weights are one run
-    g = op.geometry(*types).lined_up
+    g = g.lined_up
     reached = [g.cols.reached_by(j) for j in range(g.cols.size)]
 
     def instructions(tile: Pair) -> float:
@@ -74,11 +65,11 @@ def grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
 
     run = g.C // g.group
     pixels, c = min(((n, split(run, most)) for n, most in ((1, 8), (2, 8), (2, 4), (3, 4), (4, 4))), key=instructions)
-    return {"PW": pixels, "CT": c, "U": 2 if (op.pieces or (g.K // g.group) % 2 == 0) and pixels * c <= 8 else 1}
+    return {"PW": pixels, "CT": c, "U": 2 if (cut or (g.K // g.group) % 2 == 0) and pixels * c <= 8 else 1}
 
 
-def grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
+def grad_w_tiles(g: Geometry) -> dict[str, int]:
+    """Of the gradient of w."""
     # KT outputs times CT inputs: KT + CT loads feed KT·CT products, all sums stay in registers
-    g = op.geometry(*types)
     c = split(g.C // g.group, 4)
     return {"KT": split(g.K // g.group, 4 if c >= 3 else 8), "CT": c}

@@ -16,7 +16,6 @@ from itertools import cycle
 
 import numpy as np
 
-from tinytrain.integer import sums
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
@@ -25,6 +24,7 @@ from tinytrain.ops.conv import Pad, Windowed
 from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
+from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves, sums
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, Role, TensorType, Value
-from tinytrain.kernels import literal
+from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 
@@ -74,7 +75,7 @@ class Add(Binary):
         return (dy if wanted[0] else None, reduced(g, dy, inputs[1]) if wanted[1] else None)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         a, b = inputs
         if isinstance(b, Value) and b.role is Role.STATE:
@@ -134,7 +135,7 @@ class Mul(Binary):
         )
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         a, b = inputs
         if not isinstance(a, Scaled) or isinstance(b, Scaled) or b.data is None or b.type.numel not in (1, a.mantissa.shape[-1]):
@@ -165,7 +166,7 @@ class Scale(Elementwise):
         return (g.emit(self, dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         x = inputs[0]
         return (x.times(self.factor),) if isinstance(x, Scaled) else no("its operand is no gradient")

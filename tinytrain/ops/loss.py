@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wanted, f32, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
-from tinytrain.kernels import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid
 from tinytrain.ops.integer_ends import IntegerCrossEntropy, IntegerCrossEntropyGrad
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials
@@ -87,7 +87,7 @@ class SoftmaxCrossEntropy(Loss):
         return g.emit(SoftmaxCrossEntropyGrad(), probs, label, name=f"d_{logits.name}"), None
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         found, label = g.logits(inputs[0]), inputs[1]
         if isinstance(found, Declined):
@@ -124,7 +124,7 @@ class SoftmaxCrossEntropyGrad(Elementwise):
         return (f"{hit} ? {probs} - 1.0f : {probs}",)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         probs, label = inputs
         if not isinstance(probs, Scaled) or not isinstance(label, Value):

@@ -17,10 +17,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand
+from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
-from tinytrain.kernels import literal
 from tinytrain.ops.optimiser_int import rounded
 from tinytrain.random import random_u32
 
@@ -87,7 +87,7 @@ class MomentumQ(Elementwise):
         return direction, kept, *(("0.0f",) if self.clear else ())
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         return no("momentum is computed in fp32", "Leave out --momentum.")
 

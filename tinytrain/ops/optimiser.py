@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.op import Elementwise, Example, f32
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import Array, TensorType
-from tinytrain.kernels import literal
 
 
 @dataclass(frozen=True)

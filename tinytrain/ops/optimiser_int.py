@@ -23,10 +23,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand
+from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
-from tinytrain.kernels import literal
 from tinytrain.random import random_u32
 
 Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]
@@ -178,7 +178,7 @@ class SgdInt(Elementwise):
         return tuple(made[name] for name in self.results)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         given = dict(zip(self.args, inputs, strict=True))
         w, factor, lr, counter = (given.get(name) for name in ("w", "factor", "lr", "counter"))

@@ -22,13 +22,14 @@ from itertools import cycle
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled, sums
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.conv import Pad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
+from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.sums import INT8, INT32_MAX, ZERO_POINTS, int8
 from tinytrain.ops.windows import DILATED, GEOMETRIES, Pool
 
@@ -246,7 +247,7 @@ class AveragePoolGrad(Pool):
         return self.forward.unit(self.shape)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         made = sums(self, g, inputs, outputs)
         return tuple(dx.times(1 / self.unit) for dx in made if isinstance(dx, Scaled)) if made else made

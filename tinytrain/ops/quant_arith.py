@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Tie, Wanted, is_row_operand, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
-from tinytrain.kernels import literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.elementwise import Scale, reduced
 from tinytrain.ops.integer_arith import SLOPE_BITS, ProductInteger, SlopeInteger
@@ -174,7 +174,7 @@ class MulStored(Elementwise):
         return (f"{dy} * ((float){_minus(b, self.zero)} * {literal(self.factor)})",)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         dy, b = inputs
         if not isinstance(dy, Scaled) or isinstance(b, Scaled):
@@ -308,7 +308,7 @@ class LookupGrad(Elementwise):
         return (f"{dy} * {slopes}[{x} + 128]",)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         dy, x, slopes = inputs
         if not isinstance(dy, Scaled) or isinstance(x, Scaled) or isinstance(slopes, Scaled) or slopes.data is None:

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, no
+from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, U8, Array, DType, Quant, TensorType, Value
-from tinytrain.kernels import literal
 from tinytrain.ops.activation import MaskGrad, OutputGrad
 from tinytrain.ops.elementwise import Mul
 from tinytrain.ops.integer_ends import Encode
+from tinytrain.ops.integer_rules import moves
 
 LOW, HIGH = -128, 127
 
@@ -218,7 +219,7 @@ class Dequantise(Elementwise):
         return (g.emit(Mul(), dy, scale, name=f"d_{x.name}") if wanted[0] else None, None)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         x, scale = inputs
         if isinstance(x, Scaled) or isinstance(scale, Scaled) or scale.data is None or scale.data.size != 1:
@@ -265,7 +266,7 @@ class Quantise(Stored):
         return (g.emit(Mul(), self.inside(g, dy, outputs[0]), inverse, name=f"d_{inputs[0].name}"),)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         x = inputs[0]
         if isinstance(x, Scaled):

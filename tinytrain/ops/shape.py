@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand, Scaled, moves
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
+from tinytrain.ops.integer_rules import moves
 
 _COPIES = tuple(Kernel("shape", (dtype,), half=True) for dtype in (F32, S8, S32))
 
@@ -245,7 +246,7 @@ class Pad(Fusable):
         return (dx,)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         x = inputs[0]
         if isinstance(x, Scaled) and x.mantissa.type.quant:

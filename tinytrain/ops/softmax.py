@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.integer import IntegerBuilder, Operand
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Example, Kernel, Op, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.integer_ends import IntegerSoftmax
@@ -54,7 +54,7 @@ class Softmax(Op):
         return (g.emit(SoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
     def as_integer(
-        self, g: IntegerBuilder, inputs: Sequence[Operand], outputs: Sequence[Value]
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         found = g.logits(inputs[0])
         if isinstance(found, Declined):

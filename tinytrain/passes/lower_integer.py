@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lower_integer: dx = conv2d_grad_x(dy:f32, w:s8)  ->  t:s32 = conv2d_grad_x(dy:s8, w:s8); dx:s8, e = renormalise(t, e)
 
-Fully integer training (arXiv 2009.13108): each fp32 value becomes integers, an exponent and a factor (tinytrain/integer.py).
+Fully integer training (arXiv 2009.13108): each fp32 value becomes integers, an exponent and a factor (`ir/integer.py`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from tinytrain.errors import ModelError
-from tinytrain.integer import IntegerBuilder, Operand
+from tinytrain.gradient.integer import IntegerBuilder
 from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.integer import Operand
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import F32, Value
 from tinytrain.ir.verify import verify

@@ -7,8 +7,8 @@ from tinytrain.frontend.onnx_import import Imported
 from tinytrain.ir.types import Array, Value
 from tinytrain.quantise.plan import Plan
 from tinytrain.quantise.ranges import Observed
-from tinytrain.reference import run
 from tinytrain.report.live import Progress
+from tinytrain.verify.reference import run
 
 
 def point_values(model: Imported, plan: Plan) -> dict[Value, str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, load_dataset
 from tinytrain.errors import DataError, ModelError
-from tinytrain.frontend.data import Dataset, Labels, Layout, NoTargets, load_dataset
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
 from tinytrain.quantise.calibrate import observe

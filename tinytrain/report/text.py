@@ -12,8 +12,8 @@ from tinytrain.passes.scale_gradients import dead_channels
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
-    from tinytrain.doctor import Finding
-    from tinytrain.project import Project
+    from tinytrain.device.project import Project
+    from tinytrain.target.doctor import Finding
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -60,7 +60,7 @@ def sizes_text(project: Project) -> str:
 
 
 def boards_text() -> str:
-    from tinytrain.board import board_names, load_board
+    from tinytrain.target.board import board_names, load_board
 
     rows = [["board", "title", "core", "flash", "RAM", "emulator"]]
     for name in board_names():

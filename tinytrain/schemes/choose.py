@@ -19,7 +19,7 @@ from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Array, Value
-from tinytrain.passes.permute_channels import Group, channel_groups, permute_channels
+from tinytrain.schemes.permute_channels import Group, channel_groups, permute_channels
 from tinytrain.schemes.scheme import Scheme, Select, layers
 
 

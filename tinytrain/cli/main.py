@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinytrain import __version__
+from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, Number, compiler_options, model_options, parse_shapes
+from tinytrain.errors import DoesNotFit, TinytrainError
+
+# Command → the module that has it, which is imported when the command is asked for.
+ELSEWHERE = {
+    "contribution": "tinytrain.cli.contribution", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme",
+}
+
+
+class Main(click.Group):
+    """A group that turns every TinytrainError into its sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ELSEWHERE:
+            command: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TinytrainError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"tinytrain: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            click.echo(f"tinytrain: {error.filename}: {error.strerror}.\nCheck the path, its permissions and the space left.", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("tinytrain: interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Compile an ONNX model into C firmware that trains on a microcontroller."""
+
+
+@main.command("compile")
+@MODEL
+@BOARD
+@model_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
+@click.option("--build/--no-build", default=True, help="Also run the C compiler.")
+def compile_command(model: Path, board: str, output: Path, force: bool, build: bool, **given: Any) -> None:
+    """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.compiler import compile_model, write
+    from tinytrain.device.project import Project
+    from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.target.build import find_tools
+
+    compiled = compile_model(model, compiler_options(board, several=True, **given))
+    if build:
+        find_tools(compiled.board)
+    write(compiled, output, force=force)
+    sizes = ""
+    if build:
+        try:
+            sizes = sizes_text(Project.open(output))
+        except DoesNotFit:
+            shutil.rmtree(output)
+            raise
+    click.echo(compiled_text(compiled))
+    click.echo(f"project    {output}\n{sizes}".rstrip())
+
+
+@main.command()
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
+@click.option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True,
+              help="Part of the data kept for that where no --validation is given.")
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
+@click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
+@TIMEOUT
+def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
+    """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
+    from tinytrain.device.project import Project
+    from tinytrain.learn.training import Plan, train_project
+    from tinytrain.report.live import training_bar
+
+    with training_bar() as bar:
+        train_project(Project.open(project), data, validation, Plan(learning_rate=lr, **plan), bar)
+
+
+@main.command()
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@TIMEOUT
+def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
+    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
+    from tinytrain.device.project import Project
+    from tinytrain.learn.training import infer_project
+    from tinytrain.report.live import training_bar
+
+    with training_bar() as bar:
+        infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
+
+
+@main.command()
+@MODEL
+@model_options
+@click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True,
+              help="What the gradients are compared with.")
+@click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
+def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
+    """Check the gradients of MODEL: against central differences in float64, or against TVM."""
+    from tinytrain.verify.model import verify_model
+
+    report = verify_model(model, compiler_options("host", **given), oracle, samples)
+    click.echo(report.text)
+    if not report.passed:
+        sys.exit(1)
+
+
+@main.command()
+@MODEL
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
+@click.option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, help="What --method percentile keeps.")
+@click.option("--equalise", is_flag=True, help="Even out the channels of layers that follow each other, for depthwise networks.")
+@click.option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
+@click.option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
+@click.option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
+@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
+@click.option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
+@SHAPES
+def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
+    """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
+    from tinytrain.atomic import write_bytes, write_text
+    from tinytrain.errors import OutputError
+    from tinytrain.quantise.convert import quantise_model
+    from tinytrain.quantise.lockstep import Options
+    from tinytrain.report.live import training_bar
+
+    for path in (output, report):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+    with training_bar() as bar:
+        made = quantise_model(model, data, Options(shapes=parse_shapes(shapes), **given), bar)
+    write_bytes(output, made.model.SerializeToString())
+    if report is not None:
+        write_text(report, made.report.to_json())
+    click.echo(f"{made.report.text()}\nmodel      {output}")
+
+
+@main.command("model")
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
+def model_command(name: str, output: Path, seed: int) -> None:
+    """Write a small untrained model to try things on: mlp (64-32-16-10) or cnn (8x8 images, 10 classes)."""
+    from tinytrain import zoo
+    from tinytrain.atomic import write_bytes
+
+    write_bytes(output, zoo.model(name, seed).SerializeToString())
+    click.echo(f"model      {output}")
+
+
+@main.command()
+def boards() -> None:
+    """List the boards."""
+    from tinytrain.report.text import boards_text
+
+    click.echo(boards_text())
+
+
+@main.command()
+def ops() -> None:
+    """List the ops, their element types and the instruction sets they have kernels for."""
+    from tinytrain.report.text import ops_text
+
+    click.echo(ops_text())
+
+
+@main.command()
+def doctor() -> None:
+    """List each tool: found, version, what needs it, how to get it."""
+    from tinytrain.report.text import doctor_text
+    from tinytrain.target.doctor import examine
+
+    click.echo(doctor_text(examine()))

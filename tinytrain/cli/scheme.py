@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain scheme write|show` and `tinytrain search`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, model_options
+from tinytrain.errors import OutputError, TinytrainError
+
+_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A number with a suffix: bytes, where K is 1024, or a count, where it is 1000."""
+
+    def __init__(self, units: dict[str, int], example: str) -> None:
+        self.units = units
+        self.name = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if not found or (amount := round(float(found[1]) * self.units[found[2].upper()])) <= 0:
+            self.fail(f"{value} is not an amount like {self.name}.", param, ctx)
+        return amount
+
+
+BYTES, COUNT = Amount(_SIZES, "150K"), Amount(_COUNTS, "60M")
+
+
+class Budgets(click.ParamType):  # type: ignore[type-arg]
+    """60K,100K,150K or, in equal steps, 60K:150K:30K (the last one is the step)."""
+
+    name = "60K,100K,150K or 60K:150K:30K"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        text = str(value)
+        if ":" not in text:
+            return tuple(BYTES.convert(part, param, ctx) for part in text.split(","))
+        if len(parts := text.split(":")) != 3:
+            self.fail(f"{value} is not a range like 60K:150K:30K.", param, ctx)
+        first, last, step = (BYTES.convert(part, param, ctx) for part in parts)
+        return tuple(range(first, last + 1, step)) or self.fail(f"{value} is an empty range.", param, ctx)
+
+
+class _Write(click.Group):
+    """`tinytrain scheme MODEL …` is short for `tinytrain scheme write MODEL …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named or not args else ["write", *args])
+
+
+@click.group(cls=_Write)
+def scheme() -> None:
+    """Write an update scheme as TOML, or show what it costs. Without `write` or `show` it is written."""
+
+
+@scheme.command()
+@MODEL
+@model_options
+@click.option("--last", type=click.IntRange(1), help="Short for --scheme last:K.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
+def write(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
+    """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
+    from tinytrain.atomic import write_text
+    from tinytrain.compiler import scheme_of
+
+    given["schemes"] = (f"last:{last}",) if last else given["schemes"]
+    text = scheme_of(model, compiler_options("host", **given)).to_toml()
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        click.echo(f"scheme     {output}")
+
+
+@scheme.command()
+@MODEL
+@BOARD
+@model_options
+def show(model: Path, board: str, **given: Any) -> None:
+    """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
+    from tinytrain.schemes.scheme import resolve
+    from tinytrain.search.cost import Costs
+    from tinytrain.search.show import cost_text
+
+    options = compiler_options(board, **given)
+    if options.loss is None:
+        raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
+    costs = Costs(model, options, options.exact_seconds)
+    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(resolve(options.scheme, costs.forward))))
+
+
+@click.command()
+@MODEL
+@BOARD
+@click.option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@click.option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
+@click.option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
+@click.option("--flash", type=BYTES, help="Budget of flash, as 1M.")
+@click.option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
+@click.option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
+@click.option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True)
+@click.option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
+@click.option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, help="Limit of the exact search, for a budget.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--measure", is_flag=True, help="Train what was found on --data, and say the accuracy.")
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
+@job_options
+@model_options
+def search(model: Path, board: str, output: Path | None, **given: Any) -> None:
+    """Find the scheme of MODEL with the largest sum of contributions under a budget.
+
+    RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
+    """
+    from tinytrain.search.sweep import Request, run
+
+    keys = (
+        "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
+        "epochs", "seeds", "plot", "processes", "cluster", "cache",
+    )
+    asked = {key: given.pop(key) for key in keys}
+    if given["schemes"] != ("full",):
+        raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
+    for path in (output, asked["plot"]):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+    run(model, compiler_options(board, **given), Request(output=output, **asked), click.echo)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From (op, types, kernel) to the text of one C function: what a kernel template sees, and its rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op
+from tinytrain.ir.text import literal, op_text
+from tinytrain.ir.types import F16, DType, TensorType
+from tinytrain.paths import data_dir
+
+if TYPE_CHECKING:
+    import jinja2
+
+# sums of floats are fp32, sums of integers 32 bits wide, whatever the elements are
+_ACCUMULATOR = {dtype: "float" if dtype.is_float else "int32_t" for dtype in DType}
+
+
+Step = tuple[Elementwise, list[str], list[TensorType]]    # an epilogue op, and names and types of its further operands
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One configuration of a kernel: equal configurations share one function."""
+
+    op: Op
+    ins: tuple[TensorType, ...]
+    outs: tuple[TensorType, ...]
+    kernel: Kernel
+
+    @property
+    def stem(self) -> str:
+        """`tt_<op>[_<epilogue>…]_<dtypes>[_<isa>]`."""
+        op = self.op
+        then = op.then if isinstance(op, Fusable) else ()
+        stored = [F16] if any(t.dtype is F16 for t in (*self.ins, *self.outs)) else []
+        dtypes = dict.fromkeys(dtype.tag for dtype in (*stored, *self.kernel.dtypes))
+        return "_".join(["tt", op.name, *(e.name for e in then), *dtypes, *([self.kernel.isa] if self.kernel.isa else [])])
+
+
+class KernelContext:
+    """What a template sees as `k`: symbol, head, types, tile parameters, and the epilogue's `store`."""
+
+    def __init__(self, call: KernelCall, symbol: str) -> None:
+        self.call = call
+        self.symbol = symbol
+        self.op = call.op
+        self.ins = call.ins
+        self.outs = call.outs
+        self.arity = call.op.arity if isinstance(call.op, Fusable) else len(call.ins)
+        self.T = call.ins[0].dtype.c
+        self.A = _ACCUMULATOR[call.ins[0].dtype]
+        self.p: dict[str, int] = call.kernel.params(call.op, *call.ins[: self.arity])
+        self.extra = [f"e{i}" for i in range(len(call.ins) - self.arity)]
+        self.in_names = [*call.op.args[: self.arity], *self.extra]
+        self.out_names = [*call.op.results[:1], *(f"o{i}" for i in range(1, len(call.outs)))]
+        if len(call.outs) == len(call.op.results):
+            self.out_names = list(call.op.results)
+
+    @property
+    def head(self) -> str:
+        """Comment, signature, opening brace, and single-element operands read once."""
+        ins = ", ".join(str(t) for t in self.ins)
+        outs = ", ".join(str(t) for t in self.outs)
+        # only tensors of one size share storage
+        pairs = [(i, o) for i, o in self.op.inplace if self.ins[i].nbytes == self.outs[o].nbytes]
+        may_alias = {i for i, _ in pairs}
+        aliased = {o for _, o in pairs}
+        if self.call.kernel.lead(self.op, self.ins, self.outs) is not None:
+            may_alias.add(0)
+            aliased.add(0)
+        params = [
+            f"const {t.dtype.c} *{'' if i in may_alias else 'restrict '}{name}"
+            for i, (t, name) in enumerate(zip(self.ins, self.in_names, strict=True))
+        ]
+        params += [
+            f"{t.dtype.c} *{'' if o in aliased else 'restrict '}{name}"
+            for o, (t, name) in enumerate(zip(self.outs, self.out_names, strict=True))
+        ]
+        if self.call.kernel.scratch:
+            params.append("unsigned char *restrict scratch")
+        lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */", f"static void {self.symbol}({', '.join(params)})", "{"]
+        lines += [f"    const {t.computed.dtype.c} {name}_0 = {_loaded(t, f'{name}[0]')};" for t, name in self._hoisted()]
+        return "\n".join(lines)
+
+    def _hoisted(self) -> list[tuple[TensorType, str]]:
+        """Operands of one element are read before the loops: the stores might alias them as far as a C compiler knows."""
+        if self.outs[0].numel == 1:
+            return []
+        steps: list[tuple[Elementwise, tuple[int, ...]]] = []
+        if isinstance(self.op, Elementwise):
+            steps = [(self.op, tuple(range(1, len(self.ins))))]
+        elif isinstance(self.op, Fusable):
+            steps = self.op.epilogue()
+        found = []
+        for op, more in steps:
+            types = (self.outs[0].computed, *(self.ins[n].computed for n in more))
+            for position, n in enumerate(more, start=1):
+                # an op may read a single element in a way of its own: one byte holds eight bits of a mask
+                if self.ins[n].numel == 1 and op.load(position, self.in_names[n], "i", "c", types)[1] == f"{self.in_names[n]}[0]":
+                    found.append((self.ins[n], self.in_names[n]))
+        return found
+
+    def load(self, element: str, operand: int = 0) -> str:
+        """An element of an operand, in the type that is computed with."""
+        return _loaded(self.ins[operand], element)
+
+    def store(self, acc: str, i: str, c: str = "0") -> str:
+        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`)."""
+        if not isinstance(self.op, Fusable) or not self.op.then:
+            return f"{self.out_names[0]}[{i}] = {_stored(self.outs[0], acc)};"
+        steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
+        flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
+        return self._chain(acc, i, c, flowing, steps)
+
+    def element(self, i: str, c: str = "0") -> str:
+        """Body of an elementwise op at flat index `i`, channel `c`."""
+        assert isinstance(self.op, Elementwise), self.op.name
+        kinds = [t.computed for t in self.ins]
+        _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
+        return self._chain(self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
+
+    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step]) -> str:
+        lines = [f"const {flowing.dtype.c} t0 = {acc};"]
+        hoisted = {name for _, name in self._hoisted()}
+        first, others = "t0", list[str]()
+        for number, (op, names, kinds) in enumerate(steps, start=1):
+            operands = [first]
+            types = [flowing, *(kind.computed for kind in kinds)]
+            for position, (name, stored) in enumerate(zip(names, kinds, strict=True), start=1):
+                loaded = f"t{number}_{position}"
+                kind, source = op.load(position, name, i, c, types)
+                lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else _loaded(stored, source)};")
+                operands.append(loaded)
+            outs = op.infer(*types)
+            first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
+            named = zip(outs, (first, *made), op.expr(*operands), strict=True)
+            lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in named]
+            flowing, others = outs[0], [*made, *others]
+        results = zip(self.out_names, self.outs, (first, *others), strict=True)
+        lines += [f"{pointer}[{i}] = {_stored(kind, name)};" for pointer, kind, name in results]
+        return "\n".join(["{", *lines, "}"])
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether some operand is per channel, so that a loop needs the channel index."""
+        numel = self.outs[0].numel
+        return any(t.numel not in (1, numel) and t.numel == self.outs[0].shape[-1] for t in self.ins)
+
+
+def _loaded(kind: TensorType, element: str) -> str:
+    return f"tt_half_to_float({element})" if kind.dtype is F16 else element
+
+
+def _stored(kind: TensorType, number: str) -> str:
+    return f"tt_float_to_half({number})" if kind.dtype is F16 else number
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The one Jinja environment; a name that a template uses and nobody gave is an error."""
+    import jinja2
+
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(data_dir("codegen"))),
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    env.filters["f32"] = literal
+    return env
+
+
+def render(call: KernelCall, symbol: str) -> str:
+    """The C function of a kernel call, under the given name."""
+    template: Any = environment().get_template(f"kernels/{call.kernel.template}.c.j2")
+    macro = getattr(template.module, call.kernel.macro or call.op.name)
+    text: str = macro(KernelContext(call, symbol))
+    return _indent(text.strip() + "\n")
+
+
+def _indent(text: str) -> str:
+    """Blank lines that Jinja statements leave behind are dropped; indentation follows the braces."""
+    depth, lines = 0, []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if not line:
+            continue
+        closes = len(line) - len(line.lstrip("}"))
+        margin = "" if line.startswith("#") else "    " * (depth - closes)
+        lines.append(margin + line)
+        if not line.startswith(("/*", "*", "//")):
+            depth += line.count("{") - line.count("}")
+    assert depth == 0, f"braces do not match in:\n{text}"
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program + plan → the C text of the model: `NAME.h`, `NAME.c`, `NAME_kernels.h`, `NAME_weights.h`. Only this and `kernels` use Jinja."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinytrain.emit.kernels import KernelCall, environment, render
+from tinytrain.emit.select import select
+from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
+from tinytrain.ir.types import F32, S32, Array, Role, Value
+from tinytrain.planner import Plan, ProgramPlan
+from tinytrain.planner.updates import contents
+
+ARENA_ALIGN = 16
+
+
+@dataclass(frozen=True)
+class CVariable:
+    """One array in flash: C name, C type, number of elements, text of the elements."""
+
+    name: str
+    type: str
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CParam:
+    """A PARAM or STATE at its place in the arena; `initial` is the flash array it starts from, "" for zeros."""
+
+    key: str
+    offset: int
+    bytes: int
+    tag: str
+    initial: str
+
+
+@dataclass(frozen=True)
+class CScheme:
+    """How one scheme trains: calls up to the loss, where that stands, calls behind it, and calls that apply summed gradients."""
+
+    forward: list[str]
+    loss: str
+    backward: list[str]
+    apply: list[str]
+
+
+class Emitter:
+    """Names the kernels, places the values and renders the templates for one program on one board."""
+
+    def __init__(self, program: Program, plan: ProgramPlan, isa: Collection[str], model_hash: bytes) -> None:
+        self.program = program
+        self.plan = plan
+        self.isa = isa
+        self.model_hash = model_hash
+        self.symbols: dict[KernelCall, str] = {}
+        self.consts: dict[Value, str] = {}
+
+    def files(self) -> dict[str, str]:
+        """File name → text."""
+        name = self.program.name
+        entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+        params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
+        context: dict[str, Any] = {
+            "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "input_offset": self.plan.input_offset,
+            "accumulate": self.program.accumulate, "entries": entries,
+            "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
+            "schemes": [self._scheme(train, entries) for train in self.program.trains],
+            "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
+            **self._interface(),
+        }
+        kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
+        context["kernels"] = kernels
+        context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
+        templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
+        return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
+
+    def _interface(self) -> dict[str, Any]:
+        """Types and sizes of the entry points' arguments."""
+        infer = self.program.entries["infer"]
+        evaluate = self.plan.entries.get("evaluate")
+        target = evaluate.graph.inputs[1] if evaluate else None
+        labels = target is not None and target.type.dtype is S32
+        return {
+            "x": infer.inputs[0], "y": infer.outputs[0], "target": target,
+            "classes": infer.outputs[0].type.numel if labels else 0,
+            "y_at": {key: self._at(plan, plan.graph.outputs[-1]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
+            "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if evaluate else "",
+        }
+
+    def _entry(self, plan: Plan) -> list[str]:
+        """The calls of one entry point, in order."""
+        lines = [self._call(plan, node) for node in plan.graph.nodes if not node.op.view]
+        lines += [
+            f"copy_bytes({self._at(plan, old)}, {self._at(plan, new)}, {old.type.nbytes});    /* {old.name} is updated */"
+            for old, new in plan.copies
+        ]
+        return lines
+
+    def _scheme(self, train: str, entries: dict[str, list[str]]) -> CScheme:
+        """Nothing stored is written before the loss is known: the planner sees to that, and its checker too."""
+        plan, lines = self.plan.entries[train], entries[train]
+        seen = contents(plan.graph)[plan.graph.outputs[0]]
+        last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
+        known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
+        return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
+
+    def _call(self, plan: Plan, node: Node) -> str:
+        kernel = select(node, self.isa).kernel
+        call = KernelCall(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), kernel)
+        symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
+        args = [self._at(plan, v) for v in (*node.inputs, *node.outputs)]
+        if node in plan.scratch_offsets:
+            args.append(f"m + {plan.scratch_offsets[node]}")
+        elif kernel.scratch:
+            args.append("m")
+        return f"{symbol}({', '.join(args)});    /* {comment(node.origin)} */"
+
+    def _at(self, plan: Plan, value: Value) -> str:
+        """C expression of the address of a value."""
+        root = plan.root(value)
+        if root.role is Role.INPUT:
+            return "x" if root is plan.graph.inputs[0] else "target"
+        if root.role is Role.CONST:
+            return self._const(root)
+        return f"TT_AT({value.type.dtype.c}, {plan.offsets[value]})"
+
+    def _const(self, v: Value) -> str:
+        """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
+        return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
+
+    def _param(self, v: Value, key: str) -> CParam:
+        assert v.data is not None
+        return CParam(string(key), self.plan.fixed[v], v.type.nbytes, f"TT_{v.type.dtype.name}", self._const(v) if np.any(v.data) else "")
+
+    def _variable(self, v: Value, name: str) -> CVariable:
+        assert v.data is not None
+        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+
+
+def link_keys(program: Program) -> dict[Value, str]:
+    """What the PARAM and STATE of a program are called over the link: as in the ONNX file, and otherwise unlike any of those.
+
+    A weight that several schemes train in part has pieces: the first has its name, the others a number behind it.
+    """
+    stored = program.stored(Role.PARAM, Role.STATE)
+    pieces: dict[str, list[Value]] = {}
+    for v in stored:
+        if v.source:
+            pieces.setdefault(v.source.initializer, []).append(v)
+    keys = {found[0]: name for name, found in pieces.items()}
+    wanted = {v: f"{name}/{number}" for name, found in pieces.items() for number, v in enumerate(found)}
+    for v in stored:
+        key = wanted.get(v, v.name)
+        while v not in keys and key in keys.values():
+            key += "_"
+        keys.setdefault(v, key)
+    return {v: keys[v] for v in stored}
+
+
+def comment(text: str) -> str:
+    """Text that neither ends a C comment nor seems to begin another one, on one line."""
+    return re.sub(r"[*/](?=[*/])", r"\g<0> ", "".join(ch if ch.isprintable() else " " for ch in text))
+
+
+def string(text: str) -> str:
+    """What stands between the quotes of a C string: UTF-8, with octal escapes for all that is not plain; `?` may begin a trigraph."""
+    return "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+
+
+def array_text(data: Array, per_line: int = 8) -> str:
+    """Elements of a C initialiser; floats in nine digits, which give back every bit."""
+    flat = data.reshape(-1)
+    words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
+    return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scheme costs on a board: what it trains, what it keeps, what it computes, and what the planner says.
+
+Nothing here is a proxy: the program is built and planned as `compile` does it. Only instructions and code are estimates, from counts
+measured under emulation (instructions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinytrain.compiler import STACK_BYTES, Options, load_forward, lowered, needs_of, target_bytes
+from tinytrain.gradient.train_step import build_program
+from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.types import Role, Value
+from tinytrain.planner import Plan, ProgramPlan, plan_program
+from tinytrain.planner.updates import contents
+from tinytrain.schemes.scheme import Scheme, layers
+from tinytrain.search.instructions import code, data_bytes, load_table
+from tinytrain.target.board import load_board
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The part of one layer, and of what follows it up to the next: elements updated, bytes kept for its gradients, work of going back."""
+
+    layer: str
+    weights: int = 0
+    biases: int = 0
+    updated_bytes: int = 0
+    saved_bytes: int = 0
+    backward_macs: int = 0
+    instructions: int | None = None
+
+
+@dataclass(frozen=True)
+class SchemeCost:
+    """Totals of a training step.
+
+    `weights` and `biases` are updated elements (biases: all that has one dimension, γ and β among them), `updated_bytes` their size;
+    `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
+    optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
+    and the estimated code. `instructions` of a step are an estimate, None for a core whose kernels were never counted; `uncounted`
+    names kernels that stand in the estimate as others of their kind.
+    """
+
+    weights: int
+    biases: int
+    updated_bytes: int
+    saved_bytes: int
+    forward_macs: int
+    backward_macs: int
+    arena_bytes: int
+    ram_bytes: int
+    data_bytes: int
+    flash_bytes: int
+    instructions: int | None
+    uncounted: tuple[str, ...]
+    layers: tuple[LayerCost, ...]
+
+
+class Costs:
+    """A model on a board, read once; each scheme is built and planned once. `exact_seconds` as `plan_program` takes it.
+
+    Raises what compiling raises, but for DoesNotFit: a scheme may cost more than any board has.
+    """
+
+    def __init__(self, model: Path, options: Options, exact_seconds: float = 0.0) -> None:
+        self.options = options
+        self.board = load_board(options.board)
+        self.prepared, _, self.forward = load_forward(model, options)
+        self.layers = layers(self.forward)
+        self.exact_seconds = exact_seconds
+        self._table = load_table(self.board.core)
+        self._known: dict[str, SchemeCost] = {}
+        self._last: tuple[tuple[str, float], Program, ProgramPlan] | None = None
+
+    def program(self, scheme: Scheme) -> Program:
+        """The training program of a scheme, through all passes."""
+        return lowered(build_program(self.forward, self.options.loss, scheme, self.options.rule), self.options)
+
+    def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
+        """The training program of a scheme and its plan; asked again right away, the same ones."""
+        seconds = self.exact_seconds if exact_seconds is None else exact_seconds
+        key = (scheme.to_toml(), seconds)
+        if self._last is None or self._last[0] != key:
+            program = self.program(scheme)
+            self._last = key, program, plan_program(program, align=8, needs=needs_of(self.board), exact_seconds=seconds)
+        return self._last[1:]
+
+    def cost(self, scheme: Scheme, exact_seconds: float | None = None) -> SchemeCost:
+        """What a scheme costs; the same one is planned only once."""
+        key = f"{exact_seconds} {scheme.to_toml()}"
+        if key not in self._known:
+            self._known[key] = self._sum(*self.planned(scheme, exact_seconds))
+        return self._known[key]
+
+    @property
+    def counted(self) -> bool:
+        """Whether the instructions of this board's kernels are known."""
+        return self._table is not None
+
+    def instructions(self, node: Node) -> float | None:
+        """Estimate of one call, with the extensions of the board."""
+        if self._table is None:
+            return None
+        return 0.0 if node.op.view else self._table.instructions(node, self.board.isa)
+
+    def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
+        train = plan.entries["train"]
+        parts = self._by_layer(program, train)
+        entries = [train, *(entry for name, entry in plan.entries.items() if name == "apply")]
+        nodes = [node for entry in entries for node in entry.graph.nodes if not node.op.view]
+        forward = _forward(train.graph)
+        macs = {node: _macs(node) for node in train.graph.nodes}
+        table, data = self._table, data_bytes(program)
+        return SchemeCost(
+            weights=sum(p.weights for p in parts), biases=sum(p.biases for p in parts), updated_bytes=sum(p.updated_bytes for p in parts),
+            saved_bytes=sum(p.saved_bytes for p in parts),
+            forward_macs=sum(n for node, n in macs.items() if node in forward),
+            backward_macs=sum(n for node, n in macs.items() if node not in forward),
+            arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
+            data_bytes=data, flash_bytes=data + (table.code_bytes(code(plan, self.board.isa)) if table else 0),
+            instructions=round(sum(table.instructions(node, self.board.isa) for node in nodes)) if table else None,
+            uncounted=tuple(dict.fromkeys(name for node in nodes for name in table.uncounted(node, self.board.isa))) if table else (),
+            layers=tuple(parts),
+        )
+
+    def _by_layer(self, program: Program, train: Plan) -> list[LayerCost]:
+        """What each layer has its share in."""
+        names = [layer.name for layer in self.layers]
+        kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
+        owner = _owners(self.forward, names, kinds)
+        forward = _forward(train.graph)
+        sums: dict[str, dict[str, float]] = {name: {} for name in names}
+
+        def add(layer: str, what: str, amount: float) -> None:
+            sums[layer][what] = sums[layer].get(what, 0) + amount
+
+        for v in program.stored(Role.PARAM):
+            add(kinds[v.name], "biases" if len(v.shape) == 1 else "weights", v.type.numel)
+            add(kinds[v.name], "updated_bytes", v.type.nbytes)
+        for value, reader in saved(train.graph, forward).items():
+            add(owner.get(reader.origin, names[-1]), "saved_bytes", value.type.nbytes)
+        for node in train.graph.nodes:
+            if node in forward:
+                continue
+            layer = owner.get(node.origin, names[-1])
+            add(layer, "backward_macs", _macs(node))
+            add(layer, "instructions", self.instructions(node) or 0)
+        whole = {name: {what: round(amount) for what, amount in each.items()} for name, each in sums.items()}
+        if self._table is None:
+            whole = {name: {**each, "instructions": None} for name, each in whole.items()}  # type: ignore[dict-item]
+        return [LayerCost(name, **whole[name]) for name in names]
+
+
+def _owners(forward: Graph, names: list[str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """Origin of a node → the layer it belongs to: its own, or the last one before it."""
+    found, layer = dict(kinds), names[0]
+    for node in forward.nodes:
+        layer = node.origin if node.origin in names else layer
+        found.setdefault(node.origin, layer)
+    return found
+
+
+def _macs(node: Node) -> int:
+    return node.op.cost(*node.kinds).macs
+
+
+def _forward(train: Graph) -> set[Node]:
+    """The nodes that the loss needs."""
+    producers = train.producers()
+    todo, found = [train.outputs[0]], set()
+    while todo:
+        node = producers.get(todo.pop())
+        if node is not None and node not in found:
+            found.add(node)
+            todo += node.inputs
+    return found
+
+
+def saved(train: Graph, forward: set[Node]) -> dict[Value, Node]:
+    """TEMP values that exist before the loss is known and are read behind it, with who reads them first; a view is what it shows."""
+    turn = max(i for i, node in enumerate(train.nodes) if node in forward)
+    shown = contents(train)
+    made = {v for node in train.nodes[: turn + 1] if not node.op.view for v in node.outputs}
+    found: dict[Value, Node] = {}
+    for node in train.nodes[turn + 1 :]:
+        if not node.op.view:
+            for root in (shown[v] for v in node.inputs):
+                if root in made:
+                    found.setdefault(root, node)
+    return found

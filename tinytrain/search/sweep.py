@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain search` as a whole: contributions, search under one budget or several, measurement, table, plot, scheme file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from statistics import mean
+
+from tinytrain.atomic import write_bytes, write_text
+from tinytrain.compiler import Options
+from tinytrain.errors import DataError, TinytrainError, ToolError
+from tinytrain.jobs import Jobs
+from tinytrain.paths import cache_dir
+from tinytrain.report.live import Progress, training_bar
+from tinytrain.search.contribution import Contributions
+from tinytrain.search.cost import Costs
+from tinytrain.search.search import Chosen, Effort, Method, Whole, search, sweep_text
+from tinytrain.search.space import Budget, space
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; sizes in bytes, the rest as `tinytrain search --help` says."""
+
+    data: Path | None = None
+    contribution: Path | None = None
+    sram: int | None = None
+    flash: int | None = None
+    step_instructions: int | None = None
+    sweep: tuple[int, ...] | None = None
+    method: Method = "exact"
+    evaluations: int = 300
+    seconds: float = 120.0
+    seed: int = 0
+    measure: bool = False
+    epochs: int = 5
+    seeds: int = 3
+    plot: Path | None = None
+    output: Path | None = None
+    processes: int | None = None
+    cluster: str | None = None
+    cache: Path | None = None
+
+    @property
+    def budgets(self) -> list[Budget]:
+        return [Budget(ram, self.flash, self.step_instructions) for ram in self.sweep or (self.sram,)]
+
+
+def run(model: Path, options: Options, request: Request, echo: Callable[[str], None]) -> list[Chosen | None]:
+    """Search as asked; says what was found. Raises TinytrainError subclasses, and writes nothing then."""
+    _check(model, options, request)
+    costs = Costs(model, options)
+    if request.step_instructions is not None and not costs.counted:
+        message = f"--step-instructions: no instructions were counted on {costs.board.name}, so that none can be estimated."
+        raise TinytrainError(message, hint="Choose the board that will train (--board; see tinytrain boards).")
+    with training_bar() as bar:
+        jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
+        found = _contributions(model, options, request, jobs, bar)
+        if found.model_sha256 != costs.prepared.hash.hex():
+            message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
+            raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
+        effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
+        bar.start("search", request.evaluations * len(request.budgets))
+        chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, bar.advance)
+        accuracies = _measured(model, options, request, chosen, jobs, bar)
+    if request.sweep:
+        echo(sweep_text(chosen, request.budgets, accuracies))
+    else:
+        echo("".join(one.text() for one in chosen if one))
+        echo("".join(f"accuracy   {accuracy:.2%} after training it" for accuracy in accuracies if accuracy is not None))
+    if request.plot is not None:
+        write_bytes(request.plot, _plotted(chosen, accuracies))
+        echo(f"plot       {request.plot}")
+    if request.output is not None and chosen[-1] is not None:
+        write_text(request.output, chosen[-1].scheme.to_toml())
+        echo(f"scheme     {request.output}")
+    return chosen
+
+
+def _check(model: Path, options: Options, request: Request) -> None:
+    if request.data is None and request.contribution is None:
+        raise TinytrainError("Nothing says what training a layer is worth.", hint="Give --data train.npz, or --contribution file.json.")
+    if request.measure and request.data is None:
+        raise TinytrainError("--measure needs samples to train on.", hint="Give --data train.npz.")
+    if request.plot is not None and not request.sweep:
+        raise TinytrainError("--plot is of a sweep.", hint="Give --sweep 60K,100K,150K.")
+    if request.sweep and request.sram is not None:
+        raise TinytrainError("--sram and --sweep are both given; expected one of them.", hint="--sweep lists the budgets of RAM.")
+    if options.loss is None:
+        raise TinytrainError("--loss none: a model that only infers has no scheme to search.", hint="Give --loss ce, mse or bce.")
+    if not request.sweep and request.sram is None and request.flash is None and request.step_instructions is None:
+        raise TinytrainError("No budget is given; expected --sram, --flash, --step-instructions or --sweep.", hint="Try --sram 150K.")
+
+
+def _contributions(model: Path, options: Options, request: Request, jobs: Jobs, bar: Progress) -> Contributions:
+    if request.contribution is not None:
+        return Contributions.load(request.contribution)
+    from tinytrain.search.analysis import Settings, analyse
+
+    assert request.data is not None
+    return analyse(model, request.data, None, options, Settings(epochs=request.epochs, seeds=request.seeds), jobs, bar)
+
+
+def _measured(
+    model: Path, options: Options, request: Request, chosen: Sequence[Chosen | None], jobs: Jobs, bar: Progress
+) -> list[float | None]:
+    """Accuracy on held-back samples after training each scheme, the mean over the seeds."""
+    if not request.measure or request.data is None:
+        return [None] * len(chosen)
+    from tinytrain.search.analysis import Settings, measure, workload
+
+    work = workload(model, request.data, None, options, Settings(epochs=request.epochs, seeds=request.seeds))
+    digest = work.digest()
+    wholes = [Whole(one.scheme.to_toml(), one.scheme) if one else None for one in chosen]
+    unique = list(dict.fromkeys(whole for whole in wholes if whole))
+    bar.start("measure", len(unique))
+    found: dict[Whole, float | None] = {}
+    for whole, result in jobs.run(partial(measure, work), unique, lambda whole: sha256(f"{digest} {whole.toml}".encode()).hexdigest()):
+        found[whole] = None if result.get("before") is None else result["before"] + mean(result["gains"])
+        bar.advance("")
+    return [None if whole is None else found[whole] for whole in wholes]
+
+
+def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> bytes:
+    """PNG: what is gained over planned RAM, with instructions where they are known."""
+    import io
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ToolError("--plot needs matplotlib, which is not installed.", hint="Install it: pip install 'tinytrain[plot]'.") from None
+    points = [(one, accuracy) for one, accuracy in zip(chosen, accuracies, strict=True) if one]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    measured = all(accuracy is not None for _, accuracy in points)
+    x = [one.cost.ram_bytes / 1024 for one, _ in points]
+    gained = "accuracy, %" if measured else "sum of contributions"
+    lines = axes.plot(x, [(accuracy or 0) * 100 if measured else one.found.gain for one, accuracy in points], "o-", label=gained)
+    axes.set(xlabel="planned RAM, KB", ylabel=gained)
+    if all(one.cost.instructions is not None for one, _ in points):
+        beside = axes.twinx()
+        step = "million instructions a step (estimate)"
+        lines += beside.plot(x, [(one.cost.instructions or 0) / 1e6 for one, _ in points], "s--", color="tab:gray", label=step)
+        beside.set(ylabel=step, ylim=(0, None))
+    figure.legend(handles=lines, loc="outside upper center", ncols=2)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

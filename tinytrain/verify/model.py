@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain verify`: the gradients of a user's own model, in float64, against central differences or an independent oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain import passes
+from tinytrain.compiler import Options, load_model
+from tinytrain.errors import ModelError
+from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.ir.graph import Graph
+from tinytrain.ir.op import Declined
+from tinytrain.ir.types import S32, Array, Value
+from tinytrain.schemes.choose import choose
+from tinytrain.schemes.scheme import resolve
+from tinytrain.verify.checks import GradientError, check_graph, model_gradients
+
+LIMITS = {"differences": 1e-6, "tvm": 1e-5}               # largest error relative to the largest entry of a tensor
+
+
+@dataclass(frozen=True)
+class Report:
+    """`declined` says why the oracle could not be asked; then nothing was compared and the check has not passed."""
+
+    oracle: str
+    errors: tuple[GradientError, ...]
+    declined: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.declined is None and all(e.compared and e.relative <= LIMITS[self.oracle] for e in self.errors)
+
+    @property
+    def text(self) -> str:
+        if self.declined:
+            return f"not compared: {self.declined}"
+        lines = [f"{e.name:<32} {e.relative:9.1e}   {e.compared:,} of {e.sampled:,} entries compared" for e in self.errors]
+        verdict = "equal" if self.passed else "DIFFERENT"
+        return "\n".join([*lines, f"{verdict}: limit {LIMITS[self.oracle]:.0e} against {self.oracle}"])
+
+
+def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: int = 0) -> Report:
+    """Compare d loss / d parameter for each parameter of the scheme, on one seeded sample. Raises TinytrainError subclasses."""
+    if options.loss is None:
+        raise ModelError(f"{path}: there are no gradients without a loss.", hint="Give --loss ce (or ce-soft, mse, bce).")
+    prepared, imported = load_model(path, options)
+    forward = inference(passes.run(imported.graph, passes.FORWARD))
+    if any(v.type.quant for node in forward.nodes for v in node.outputs):
+        message = f"{path} is an int8 model: rounding has no derivative to compare with, its gradients pass straight through."
+        raise ModelError(message, hint="Verify the fp32 model that it was made from.")
+    forward, trained = choose(resolve(options.scheme, forward), forward)
+    wanted = list(trained)
+    graph, _, loss = with_loss(forward, losses()[options.loss]())
+    rng = np.random.default_rng(seed)
+    sample, target = _inputs(rng, graph)
+    if oracle == "differences":
+        return Report(oracle, tuple(check_graph(graph, loss, wanted, [sample, target], seed, samples)))
+
+    from tinytrain.verify.oracle import tvm_gradients
+
+    batch = np.expand_dims(sample.transpose(np.argsort(imported.input_perm)), 0).reshape(imported.onnx_input_shape)
+    params = {v.source.initializer: v.source.to_onnx(v.data) for v in wanted if v.source is not None and v.data is not None}
+    answer = tvm_gradients(prepared.model, options.loss, batch, target, params)
+    if isinstance(answer, Declined):
+        return Report(oracle, (), answer.why)
+    ours = model_gradients(graph, loss, wanted, [sample, target])
+    return Report(oracle, tuple(_compared(v, ours[v], answer[1]) for v in wanted if v in ours))
+
+
+def _inputs(rng: np.random.Generator, graph: Graph) -> tuple[Array, Array]:
+    sample, target = graph.inputs
+    x = rng.normal(size=sample.shape)
+    if target.type.dtype is S32:
+        return x, np.zeros(target.shape, np.int32)
+    soft = rng.random(target.shape)
+    return x, soft / soft.sum()
+
+
+def _compared(value: Value, ours: Array, theirs: dict[str, Array]) -> GradientError:
+    assert value.source is not None, f"{value!r} has no initializer"
+    mine, other = value.source.to_onnx(ours), theirs[value.source.initializer]
+    scale = max(float(np.abs(other).max(initial=0.0)), 1e-12)
+    return GradientError(value.name, float(np.abs(mine - other).max(initial=0.0)) / scale, mine.size, mine.size)
