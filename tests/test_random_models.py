@@ -27,7 +27,7 @@ from tinytrain.schemes.scheme import resolve
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph
 from tinytrain.verify.reference import ReferenceModel
 
-SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+SANITIZE = "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 
 class Network(ModelMaker):
