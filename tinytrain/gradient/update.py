@@ -93,29 +93,31 @@ class Updater:
         chosen = self.optimiser
         mean, summed = 1.0 / (chosen.accumulate * chosen.loss_scale), grad.role is Role.STATE
         directed = chosen.adam or chosen.int8_momentum
+        factor = None if old.type.dtype is F32 else self.g.const(f"factor_{name}", np.ones(factor_shape(old), np.float32))
         if directed:
-            grad, mean, summed = self._direction(grad, name, mean, summed), 1.0, False
-        factor = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
+            grad, mean, summed = self._direction(grad, name, mean, summed, factor), 1.0, False
+        share = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         sgd = Sgd(
             momentum=0.0 if directed else chosen.momentum, nesterov=chosen.nesterov and not directed,
-            weight_decay=chosen.weight_decay * factor, scale=mean * factor, clear=summed,
+            weight_decay=chosen.weight_decay * share, scale=mean * share, clear=summed,
         )
-        rule = sgd if old.type.dtype is F32 else self._integer(sgd, old)
-        self.updates[old] = self._emit(rule, grad, old, name)
+        rule = self._integer(sgd, old) if factor else sgd
+        self.updates[old] = self._emit(rule, grad, old, name, factor)
 
-    def _direction(self, grad: Value, name: str, mean: float, summed: bool) -> Value:
-        """What plain SGD then follows: that of Adam, or that of a momentum in int8."""
+    def _direction(self, grad: Value, name: str, mean: float, summed: bool, factor: Value | None) -> Value:
+        """What plain SGD then follows: that of Adam, which takes the factor of a stored integer too, or that of a momentum in int8."""
         chosen = self.optimiser
         if chosen.adam:
-            states = replaced = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
-            op: Adam | MomentumQ = Adam(scale=mean, clear=summed)
+            replaced = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
+            states = [*replaced, self.step, *([factor] if factor else [])]
+            op: Adam | MomentumQ = Adam(scale=mean, clear=summed, factored=factor is not None)
         else:
             q = self._state(f"velocity_{name}", np.zeros(grad.shape, np.int8))
             e = self._state(f"exponent_{name}", np.full(1, FIRST_EXPONENT, np.int32))
             self.updates[e] = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
-            states, replaced = [q, e, self.updates[e]], [q]
             op = MomentumQ(chosen.momentum, chosen.nesterov, seed=len(self.updates), scale=mean, clear=summed)
-        direction, *new = self.g.emit_all(op, grad, *states, self.step, name=f"direction_{name}")
+            replaced, states = [q], [q, e, self.updates[e], self.step]
+        direction, *new = self.g.emit_all(op, grad, *states, name=f"direction_{name}")
         self.updates.update(zip([*replaced, *([grad] if summed else [])], new, strict=True))
         return direction
 
@@ -127,14 +129,12 @@ class Updater:
             weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear,
         )
 
-    def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str) -> Value:
+    def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str, factor: Value | None) -> Value:
         """Emit the rule with what its arguments ask for; every further output replaces the state of its name."""
         states: dict[str, Value] = {"g_new": grad}
-        given: dict[str, Value] = {"g": grad, "w": old, "lr": self.lr}
+        given: dict[str, Value] = {"g": grad, "w": old, "lr": self.lr, **({"factor": factor} if factor else {})}
         for arg in rule.args:
-            if arg == "factor":
-                given[arg] = self.g.const(f"factor_{name}", np.ones(factor_shape(old), np.float32))
-            elif arg == "counter":
+            if arg == "counter":
                 given[arg] = self.step
             elif arg == "v":
                 given[arg] = states["v_new"] = self._like(f"velocity_{name}", grad)

@@ -2,25 +2,29 @@
 """adam: m' = β₁·m + (1 − β₁)·g;  v' = β₂·v + (1 − β₂)·g²;  direction = (m' / (1 − β₁ᵗ)) / (√(v' / (1 − β₂ᵗ)) + ε)
 
 Kingma and Ba, arXiv 1412.6980. It gives the direction only: `w' = w − lr · direction` is the step of whatever optimiser follows, so that
-it serves float and integer weights alike.
+it serves float and integer weights alike. The direction does not grow with g, so that nothing behind it tells in which unit g was:
+that of a weight stored as q = w/s is divided by s first (`factored`), and moments, ε and direction are those of w.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Elementwise, Example, Kernel, f32
+from tinytrain.ir.integer import IntegerForms, Operand
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, f32, no
 from tinytrain.ir.text import literal
-from tinytrain.ir.types import F32, S32, Array, TensorType
+from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 
 
 @dataclass(frozen=True)
 class Adam(Elementwise):
-    """g, m, v (same shape), t (1, s32: 1 in the first step) -> direction, m', v' [, 0].
+    """g, m, v (same shape), t (1, s32: 1 in the first step) [, factor (one per row, per channel or in all)] -> direction, m', v' [, 0].
 
-    `scale` multiplies the gradient first (1/N of N accumulated ones); `clear` also gives the zero that the sum starts from again.
+    `scale` (1/N of N accumulated ones) and the factor multiply the gradient first; `clear` also gives the zero that the sum starts from
+    again.
     """
 
     beta1: float = 0.9
@@ -28,10 +32,14 @@ class Adam(Elementwise):
     epsilon: float = 1e-8
     scale: float = 1.0
     clear: bool = False
+    factored: bool = False
 
     name = "adam"
-    kernels = (Kernel("elementwise", (F32, F32, F32, S32), macro="elementwise"),)
-    args = ("g", "m", "v", "t")
+    kernels = (Kernel("elementwise", (F32, F32, F32, S32, F32), macro="elementwise"),)
+
+    @property
+    def args(self) -> tuple[str, ...]:                    # type: ignore[override]
+        return ("g", "m", "v", "t", "factor") if self.factored else ("g", "m", "v", "t")
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -44,17 +52,20 @@ class Adam(Elementwise):
         return tuple(g for _ in self.results)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        total, m, v, t = arrays
+        total, m, v, t = arrays[:4]
         real = total.dtype.type
         g = total * real(self.scale)
+        if self.factored:
+            g = arrays[4] * g
         gone1, gone2 = (real(1) - np.exp(t.astype(total.dtype) * real(np.log(beta))) for beta in (self.beta1, self.beta2))
         m = real(self.beta1) * m + real(1 - self.beta1) * g
         v = real(self.beta2) * v + real(1 - self.beta2) * g * g
         return m / gone1 / (np.sqrt(np.abs(v / gone2)) + real(self.epsilon)), m, v, *((np.zeros_like(total),) if self.clear else ())
 
     def expr(self, *operands: str) -> tuple[str, ...]:
-        g, m, v, t = operands
+        g, m, v, t = operands[:4]
         g = g if self.scale == 1.0 else f"({g} * {literal(self.scale)})"
+        g = f"({operands[4]} * {g})" if self.factored else g
         gone1, gone2 = (f"(1.0f - tt_expf((float){t} * {literal(np.log(beta))}))" for beta in (self.beta1, self.beta2))
         m = f"({literal(self.beta1)} * {m} + {literal(1 - self.beta1)} * {g})"
         v = f"({literal(self.beta2)} * {v} + {literal(1 - self.beta2)} * {g} * {g})"
@@ -66,9 +77,16 @@ class Adam(Elementwise):
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return (0, 3 if self.clear else 0), (1, 1), (2, 2)
 
+    def as_integer(
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        return no("its moments are computed in fp32", "Leave out --optimiser adam.")
+
 
 Adam.examples = (
     Example(Adam(), (*f32((5, 3), (5, 3), (5, 3)), TensorType((1,), S32)), (1, 9)),
     Example(Adam(scale=0.25, clear=True), (*f32((7,), (7,), (7,)), TensorType((1,), S32)), (1, 9)),
     Example(Adam(0.5, 0.9, 1e-3), (*f32((1,), (1,), (1,)), TensorType((1,), S32)), (1, 2)),
+    Example(Adam(factored=True), (*f32((4, 3, 2), (4, 3, 2), (4, 3, 2)), TensorType((1,), S32), TensorType((4, 1, 1))), (1, 9)),
+    Example(Adam(scale=0.5, clear=True, factored=True), (*f32((7,), (7,), (7,)), TensorType((1,), S32), TensorType((7,))), (1, 9)),
 )

@@ -10,7 +10,8 @@ round(d), d in units of the last place of w; u 32 random bits from (seed, step·
     truncate    w' = w − lr·v without its fraction, as a C cast does it: each step pulls every weight toward zero; for comparison only
 
 f takes the gradient of the stored number to the step of the stored number. With f = 1/s² (s the scale of the row) the step is that of
-the real weight s·w under plain SGD: quantisation-aware scaling ("On-Device Training Under 256KB Memory", arXiv 2206.15472).
+the real weight s·w under plain SGD: quantisation-aware scaling ("On-Device Training Under 256KB Memory", arXiv 2206.15472). Where g is a
+direction of the real weight (Adam's), it is f = 1/s.
 int8 saturates at ±127, the symmetric range of weights; int32 at ±2^30, which leaves a sum as much room again, or where it lies beyond
 (the bias of a channel of tiny scale). A step that is infinite is the largest there is; one that is not a number is none.
 """

@@ -1,39 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scale_gradients (QAS): w' = sgd_int(g, w, factor)  ->  w' = sgd_int(g, w, factor · s⁻²)   with s the scale of the row or channel of w
+"""scale_gradients (QAS), with s the scale of the row or channel of w, of which q = w/s is stored:
 
-A step of the real weight by −lr·G is a step of its stored image by −lr·G/s, and the gradient with respect to the image is G·s. Keeping
-‖w‖/‖g‖ as in fp32 needs the factor s⁻²; for a bias, whose scale is s_w·s_x, that is (s_w·s_x)⁻² (arXiv 2206.15472, eq. 4). It goes into
-the constants of the update: no cost at run time.
+    q' = sgd_int(g, q, factor)                          ->  factor · s⁻²
+    q' = sgd_int(adam(g, …, factor), q, factor)         ->  factor · s⁻¹, in both
+
+The gradient with respect to q is G·s, and a step of w by −lr·G is one of q by −lr·G/s. So one s makes the real gradient and one the stored
+step; a rule that is linear in between may have both at once (arXiv 2206.15472, eq. 4), Adam's direction, which has no unit, may not. For a
+bias s is s_w·s_x. It goes into the constants of the update: plain steps cost nothing more at run time.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from tinytrain.ir.graph import Graph, Node
-from tinytrain.ir.op import Declined, no
+from tinytrain.errors import ModelError
+from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Quant, Value
 from tinytrain.ops.optimiser_int import SgdInt
 
+FP32 = np.finfo(np.float32)
 DEAD = 2.0**-10                                           # of the largest scale of a tensor: below, a channel counts as dead
 
 
 def scale_gradients(graph: Graph) -> Graph:
-    """Needs updates that are not yet fused; ensures that integer updates take the step that fp32 training would."""
-    return graph.map(_scaled, ops=(SgdInt,))
+    """Needs updates that are not yet fused; ensures that integer updates take the step that fp32 training would.
+
+    Raises ModelError where a factor is not a number of fp32.
+    """
+    readers = graph.readers()
+    scaled: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, SgdInt):
+            continue
+        given = dict(zip(node.op.args, node.inputs, strict=True))
+        quant, factor = given["w"].type.quant, given["factor"]
+        if quant is not None:
+            assert factor.data is not None, f"{factor!r} is no constant"
+            scales = live_scales(quant).reshape(factor.shape)
+            # what the update shares with a direction is there once for the gradient and once for the step
+            apart = len(readers[factor]) > 1
+            data = factor.data / (scales if apart else np.square(scales))
+            if not ((data >= FP32.tiny) & (data <= FP32.max)).all():
+                raise _beyond(given["w"], 1 if apart else 2)
+            scaled[factor] = Value(factor.name, factor.type, factor.role, data.astype(np.float32))
+    return graph.substitute(scaled) if scaled else graph
 
 
-def _scaled(node: Node) -> Node | Declined:
-    at = node.op.args.index("factor")
-    weight, factor = node.inputs[node.op.args.index("w")], node.inputs[at]
-    if weight.type.quant is None:
-        return no(f"{weight.name} is not quantised")
-    assert factor.data is not None, f"{factor!r} is no constant"
-    scales = live_scales(weight.type.quant).reshape(factor.shape)
-    scaled = Value(factor.name, factor.type, factor.role, (factor.data / np.square(scales)).astype(np.float32))
-    return dataclasses.replace(node, inputs=(*node.inputs[:at], scaled, *node.inputs[at + 1 :]))
+def _beyond(weight: Value, power: int) -> ModelError:
+    assert weight.type.quant is not None
+    low, high = min(weight.type.quant.scale), max(weight.type.quant.scale)
+    found = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return ModelError(
+        f"{weight.name}: its scale of {found} cannot be trained with quantisation-aware scaling; "
+        f"expected one whose power of -{power} is a number of fp32, {FP32.max ** (-1 / power):.2g} to {FP32.tiny ** (-1 / power):.2g}.",
+        hint="Quantise the model again (tinytrain quantize), or leave this layer out of --scheme, or the scaling (--no-qas).",
+    )
 
 
 def live_scales(quant: Quant) -> Array:
