@@ -31,13 +31,14 @@ from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, resolve
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import arena_memory, project_files
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
     from tinytrain.frontend.prepare import Prepared
+    from tinytrain.frontend.trainable import Frozen
 
 STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
 
@@ -76,7 +77,10 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme."""
+    """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
+
+    `frozen` are the constants that no scheme trains.
+    """
 
     prepared: Prepared
     imported: Imported
@@ -86,6 +90,7 @@ class Compiled:
     board: Board
     options: Options
     files: dict[str, str]
+    frozen: tuple[Frozen, ...] = ()
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -118,12 +123,12 @@ def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
-    schemes = tuple(resolve(scheme, forward) for scheme in (options.scheme, *options.further_schemes))
+    schemes = tuple(chosen_scheme(scheme, forward, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
-    return Compiled(prepared, imported, schemes, program, plan, board, options, files)
+    return Compiled(prepared, imported, schemes, program, plan, board, options, files, imported.constants.frozen(forward))
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:
@@ -264,9 +269,17 @@ def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[
     return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
 
 
-def scheme_of(path: Path, options: Options) -> Scheme:
-    """The scheme that the options name, for this model. Raises ModelError or SchemeError."""
-    _, _, graph = load_forward(path, options)
-    scheme = resolve(options.scheme, graph)
+def chosen_scheme(scheme: str | Scheme, forward: Graph, options: Options) -> Scheme:
+    """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
+    found = resolve(scheme, forward)
+    if options.loss is not None:
+        check_trains(found, forward)
+    return found
+
+
+def scheme_of(path: Path, options: Options) -> tuple[Scheme, tuple[Frozen, ...]]:
+    """The scheme that the options name, for this model, and what no scheme trains of it. Raises ModelError or SchemeError."""
+    _, imported, graph = load_forward(path, options)
+    scheme = chosen_scheme(options.scheme, graph, options)
     choose(scheme, graph)
-    return scheme
+    return scheme, imported.constants.frozen(graph)
