@@ -22,7 +22,7 @@ from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_gradients import halve_gradients
 from tinytrain.passes.lower_integer import lower_integer
@@ -246,9 +246,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
         "parameters": [
-            {"name": v.source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(v.source)}
-            for v in program.stored(Role.PARAM)
-            if v.source
+            {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
+            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
         ],
         "memory": {
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
@@ -261,6 +260,12 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
+
+
+def _source_of(param: Value) -> Source:
+    """Where what is learned goes back to."""
+    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
+    return param.source
 
 
 def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:

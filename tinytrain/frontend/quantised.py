@@ -82,21 +82,15 @@ def store_integers(call: Call) -> None:
             f"its zero point {call.node.input[2]} is {int(zero.reshape(-1)[np.flatnonzero(zero)[0]])}, expected 0 for int32",
             "A bias in int32 has no zero point: quantise the model again.",
         )
-    axis: int | None = None
-    along = [1] * array.ndim
-    if scale.size > 1 or (scale.ndim and array.ndim == 1 and array.size == 1):
-        axis = call.integer("axis", 1) % max(array.ndim, 1) if array.ndim > 1 else 0
-        if array.shape[axis] != scale.size or zero.size != scale.size:
-            raise call.fail(
-                f"it has {scale.size} scales and {zero.size} zero points for {array.shape[axis]} channels on axis {axis}, "
-                "expected as many of each",
-                "Quantise the model again, with one axis for each weight.",
-            )
-        along[axis] = -1
-    name = call.node.output[0]
-    call.model.integers[name] = StoredIntegers(call.node.input[0], array, scale.reshape(-1), zero.reshape(-1).astype(np.int64), axis)
-    difference = array.astype(np.int64) - zero.astype(np.int64).reshape(along if zero.size > 1 else ())
-    call.model.arrays[name] = (difference * scale.reshape(along if scale.size > 1 else ())).astype(np.float32)
+    stored = StoredIntegers.of(call.node.input[0], array, scale, zero, call.integer("axis", 1))
+    if stored.axis is not None and (array.shape[stored.axis] != scale.size or zero.size != scale.size):
+        raise call.fail(
+            f"it has {scale.size} scales and {zero.size} zero points for {array.shape[stored.axis]} channels on axis {stored.axis}, "
+            "expected as many of each",
+            "Quantise the model again, with one axis for each weight.",
+        )
+    call.model.integers[call.node.output[0]] = stored
+    call.model.arrays[call.node.output[0]] = stored.reals()
 
 
 def quantised_entry(model: Import, name: str, given: Tensor) -> Tensor:
