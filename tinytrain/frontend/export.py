@@ -2,7 +2,7 @@
 """Learned weights back into an ONNX model: the prepared model with new initializers, in ONNX layout and of the types they had.
 
 Two things a model's own format cannot hold. Reals that were trained as fp32 where integers are stored: they take the place of their
-DequantizeLinear. Integers that were trained past the end of their type, which a zero point off its middle makes possible: the zero point moves.
+DequantizeLinear. Integers that were trained past the end of their type, as they can be where its zero point is off the middle: that moves.
 """
 
 from __future__ import annotations

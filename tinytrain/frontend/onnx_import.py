@@ -36,8 +36,9 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch. `params` maps the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
+    the batch. `params` maps the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are
+    the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no
+    output shows.
     """
 
     graph: Graph

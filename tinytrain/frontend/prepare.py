@@ -18,8 +18,8 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
-from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.literals import literal_values
+from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
 from tinytrain.ir.builder import identifier
 

@@ -58,9 +58,10 @@ class Constants:
     def frozen(self, forward: Graph) -> tuple[Frozen, ...]:
         """Those that no scheme of this forward graph can train, in the order of the model."""
         trained = {v.source.initializer for layer in layers(forward) for v in layer.parameters.values() if v.source is not None}
-        left = {name: holder for name, holder in self.holders.items() if name not in trained and holder not in trained}
+        purposes, learned = self.ledger.purposes, self.ledger.learned
         found = {
-            holder: Frozen(holder, self.ledger.purposes.get(name, "not read"), name not in self.ledger.learned) for name, holder in left.items()
+            holder: Frozen(holder, purposes.get(name, "not read"), name not in learned)
+            for name, holder in self.holders.items() if name not in trained and holder not in trained
         }
         return tuple(found.values())
 

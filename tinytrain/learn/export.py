@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ FLOAT_PART = 1e-3                                         # of the largest outpu
 ROUNDED_PART = 1 / 8
 
 
-def check_export(project: Project, session: Session, samples: Sequence[Array], say: Callable[[str], None]) -> None:
+def check_export(project: Project, session: Session, samples: Array, say: Callable[[str], None]) -> None:
     """Say in what `learned.onnx` differs from the compiled model's form, and that it equals the device on some samples, or was not checked.
 
     Raises DeviceError, and removes it, where it does not equal the device; `learned.npz` then still holds what was learned.
@@ -57,7 +57,7 @@ def check_export(project: Project, session: Session, samples: Sequence[Array], s
     if not _equal(found, want, any(node.op_type == "QuantizeLinear" for node in learned.graph.node)):
         path.unlink()
         raise DeviceError(
-            f"learned.onnx does not compute what the device does: on {len(few)} samples they differ by up to {largest:.3g}; it was removed.",
+            f"{path} does not compute what the device does: on {len(few)} samples they differ by up to {largest:.3g}; it was removed.",
             f"{project.folder / 'learned.npz'} holds what was learned.",
             hint="This is a fault of tinytrain: please report it with the model. `tinytrain infer --learned` still runs what was learned.",
         )
@@ -73,7 +73,7 @@ def _equal(found: Array, want: Array, rounds: bool) -> bool:
     return bool(gap.max(initial=0.0) <= FLOAT_PART * np.abs(both).max(initial=0.0) + 1e-6)
 
 
-def _evaluated(model: onnx.ModelProto, port: dict[str, Any], samples: Sequence[Array]) -> Array:
+def _evaluated(model: onnx.ModelProto, port: dict[str, Any], samples: Array) -> Array:
     """Outputs of the model for samples in the layout of the device."""
     from onnx.reference import ReferenceEvaluator
 
@@ -94,7 +94,7 @@ def _as_stored(model: onnx.ModelProto, name: str, x: Array) -> Array:
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     scale, zero = stored[reader.input[1]], stored[reader.input[2]] if len(reader.input) > 2 else np.zeros((), np.int8)
     limits = np.iinfo(zero.dtype)
-    return np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+    return np.asarray(np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype))
 
 
 def _quantising() -> tuple[type, type]:
@@ -104,14 +104,14 @@ def _quantising() -> tuple[type, type]:
     def along(x: Array, each: Array, axis: int) -> Array:
         return each.reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]) if each.size > 1 else each.reshape(())
 
-    class DequantizeLinear(OpRun):  # type: ignore[misc]
+    class DequantizeLinear(OpRun):
         op_domain = ""
 
         def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:
             shift = 0 if zero is None else along(x, zero, axis).astype(np.int64)
             return (((x.astype(np.int64) - shift) * along(x, scale, axis)).astype(np.float32),)
 
-    class QuantizeLinear(OpRun):  # type: ignore[misc]
+    class QuantizeLinear(OpRun):
         op_domain = ""
 
         def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:

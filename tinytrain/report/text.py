@@ -63,7 +63,10 @@ def frozen_text(frozen: Sequence[Frozen]) -> str:
     reasons: dict[str, list[str]] = {}
     for one in frozen:
         reasons.setdefault(one.why, []).append(one.name)
-    groups = [f"{', '.join(names[:FEW])}{f' and {len(names) - FEW} more' if len(names) > FEW else ''} ({why})" for why, names in reasons.items()]
+    groups = []
+    for why, names in reasons.items():
+        more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+        groups.append(f"{', '.join(names[:FEW])}{more} ({why})")
     return f"frozen     {', '.join(groups)}: no scheme trains {'them' if len(frozen) > 1 else 'it'}" if groups else ""
 
 
