@@ -98,5 +98,5 @@ def _shared(stored: Sequence[Value], places: Sequence[tuple[Place, onnx.NodeProt
     """Why what is stored once cannot be trained as one thing; "" where it can."""
     for place, node in places:
         if place not in learned:
-            return f"shared with {node.name} ({node.op_type}), which is not trained"
+            return f"shared with {node.name} ({node.op_type}), where it is no weight"
     return f"shared by {', '.join(dict.fromkeys(node.name for _, node in places))}, in different types" if len(stored) > 1 else ""

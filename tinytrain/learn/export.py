@@ -77,7 +77,7 @@ def _evaluated(model: onnx.ModelProto, port: dict[str, Any], samples: Array) -> 
     """Outputs of the model for samples in the layout of the device."""
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(model, new_ops=list(_quantising()))
+    evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
     entry = model.graph.input[0]
     back = np.argsort(port["perm"])
     shaped = [np.ascontiguousarray(x.reshape(port["shape"]).transpose(back)).reshape(port["onnx_shape"]) for x in samples]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,5 +96,5 @@ def _outputs(model: onnx.ModelProto, moved: Mapping[str, Array], entry: str, sam
             tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float64), tensor.name))
     for end in (*graph.input, *graph.output):
         end.type.tensor_type.elem_type = TensorProto.DOUBLE
-    evaluator = ReferenceEvaluator(double)
+    evaluator: Any = ReferenceEvaluator(double)
     return np.array([evaluator.run(None, {entry: x})[0] for x in samples])
