@@ -71,7 +71,8 @@ def test_each_pass_keeps_the_values(block: int) -> None:
 
 
 def weight(g: Builder, *size: int) -> Value:
-    return g.const("w", RNG.standard_normal(size).astype(np.float32))
+    source = Source("w", size, size, tuple(range(len(size))))
+    return g.const("w", RNG.standard_normal(size).astype(np.float32), source=source)
 
 
 def padded(g: Builder, value: float = 0.0, channels: int = 0) -> Value:

@@ -22,7 +22,7 @@ from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_gradients import halve_gradients
 from tinytrain.passes.lower_integer import lower_integer
@@ -31,13 +31,14 @@ from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, resolve
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import arena_memory, project_files
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
     from tinytrain.frontend.prepare import Prepared
+    from tinytrain.frontend.trainable import Frozen
 
 STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
 
@@ -76,7 +77,10 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme."""
+    """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
+
+    `frozen` are the constants that no scheme trains.
+    """
 
     prepared: Prepared
     imported: Imported
@@ -86,6 +90,7 @@ class Compiled:
     board: Board
     options: Options
     files: dict[str, str]
+    frozen: tuple[Frozen, ...] = ()
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -118,12 +123,12 @@ def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
-    schemes = tuple(resolve(scheme, forward) for scheme in (options.scheme, *options.further_schemes))
+    schemes = tuple(chosen_scheme(scheme, forward, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
-    return Compiled(prepared, imported, schemes, program, plan, board, options, files)
+    return Compiled(prepared, imported, schemes, program, plan, board, options, files, imported.constants.frozen(forward))
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:
@@ -241,9 +246,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
         "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
         "parameters": [
-            {"name": v.source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(v.source)}
-            for v in program.stored(Role.PARAM)
-            if v.source
+            {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
+            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
         ],
         "memory": {
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
@@ -258,15 +262,29 @@ def describe(compiled: Compiled) -> dict[str, Any]:
     }
 
 
+def _source_of(param: Value) -> Source:
+    """Where what is learned goes back to."""
+    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
+    return param.source
+
+
 def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:
     """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1) is transposed to it."""
     quant = asdict(value.type.quant) if value.type.quant else None
     return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
 
 
-def scheme_of(path: Path, options: Options) -> Scheme:
-    """The scheme that the options name, for this model. Raises ModelError or SchemeError."""
-    _, _, graph = load_forward(path, options)
-    scheme = resolve(options.scheme, graph)
+def chosen_scheme(scheme: str | Scheme, forward: Graph, options: Options) -> Scheme:
+    """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
+    found = resolve(scheme, forward)
+    if options.loss is not None:
+        check_trains(found, forward)
+    return found
+
+
+def scheme_of(path: Path, options: Options) -> tuple[Scheme, tuple[Frozen, ...]]:
+    """The scheme that the options name, for this model, and what no scheme trains of it. Raises ModelError or SchemeError."""
+    _, imported, graph = load_forward(path, options)
+    scheme = chosen_scheme(options.scheme, graph, options)
     choose(scheme, graph)
-    return scheme
+    return scheme, imported.constants.frozen(graph)

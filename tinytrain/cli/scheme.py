@@ -70,9 +70,11 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> N
     """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
     from tinytrain.atomic import write_text
     from tinytrain.compiler import scheme_of
+    from tinytrain.report.text import frozen_text
 
     given["schemes"] = (f"last:{last}",) if last else given["schemes"]
-    text = scheme_of(model, compiler_options("host", **given)).to_toml()
+    scheme, frozen = scheme_of(model, compiler_options("host", **given))
+    text = scheme.to_toml() + (f"\n# {said}\n" if (said := frozen_text(frozen)) else "")
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -86,7 +88,8 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> N
 @model_options
 def show(model: Path, board: str, **given: Any) -> None:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
-    from tinytrain.schemes.scheme import resolve
+    from tinytrain.compiler import chosen_scheme
+    from tinytrain.report.text import frozen_text
     from tinytrain.search.cost import Costs
     from tinytrain.search.show import cost_text
 
@@ -94,7 +97,9 @@ def show(model: Path, board: str, **given: Any) -> None:
     if options.loss is None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
     costs = Costs(model, options, options.exact_seconds)
-    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(resolve(options.scheme, costs.forward))))
+    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(chosen_scheme(options.scheme, costs.forward, options))))
+    if said := frozen_text(costs.frozen):
+        click.echo(said)
 
 
 @click.command()

@@ -47,12 +47,12 @@ class Project:
 
     @cached_property
     def initializers(self) -> dict[str, Array]:
-        """The weights that the model was compiled with, in ONNX layout, by name."""
+        """The weights that the model was compiled with, in ONNX layout, by name; of integers also the reals that they stand for."""
         import onnx
-        from onnx import numpy_helper
 
-        model = onnx.load(self.folder / "model.onnx")
-        return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        from tinytrain.frontend.stored import stored_tensors
+
+        return stored_tensors(onnx.load(self.folder / "model.onnx"))
 
     @cached_property
     def _elf(self) -> Path:

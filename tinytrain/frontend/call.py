@@ -14,6 +14,7 @@ import numpy as np
 from tinytrain.errors import ModelError
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, lasting, plain
 from tinytrain.frontend.stored import StoredIntegers
+from tinytrain.frontend.trainable import Ledger
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import Array, Source, Value
@@ -74,7 +75,7 @@ class Import:
 
     def __init__(
         self, file: str, graph: Builder, onnx_graph: onnx.GraphProto,
-        arrays: dict[str, Array], shapes: dict[str, Dims], stored: frozenset[str],
+        arrays: dict[str, Array], shapes: dict[str, Dims], literals: frozenset[str],
     ) -> None:
         self.file = file
         self.graph = graph
@@ -87,7 +88,8 @@ class Import:
         self.element_types = {v.name: v.type.tensor_type.elem_type for v in typed}
         self.arrays = arrays
         self.shapes = shapes
-        self.stored = stored
+        self.literals = literals
+        self.ledger = Ledger()
         self.tensors: dict[str, Tensor] = {}
         self.dropout_seed: int | None = None
         self.step: Value | None = None                        # number of the training step, for the masks of Dropout
@@ -189,7 +191,18 @@ class Call:
                 f"its {what} is computed by the model ({self.node.input[index]}), expected a constant",
                 "Make it an initializer; a value that depends on the input cannot stand here.",
             )
+        self.model.ledger.read(self.node.input[index], f"{what} of {self.op}")
         return self.model.arrays[self.node.input[index]]
+
+    def learns(self, index: int) -> None:
+        """Note that this operand, if it is a constant, is one that was learned."""
+        self.model.ledger.learns(self.node.input[index], (self.node.output[0], index))
+
+    def given(self, index: int) -> str:
+        """Why a constant operand of arithmetic is a number of the architecture; "" where it was learned."""
+        if not self.operand_shape(index):
+            return "a scalar"
+        return "a literal, no initializer" if self.node.input[index] in self.model.literals else ""
 
     def operand_shape(self, index: int) -> Dims:
         name = self.node.input[index]
@@ -201,24 +214,29 @@ class Call:
         if self.is_const(index):
             array = self.model.arrays[name]
             shape = tuple(array.shape)
-            return Tensor(self.const(index, "operand", trained=bool(shape)), shape, plain(shape))
+            return Tensor(self.const(index, "operand", given=self.given(index)), shape, plain(shape))
         held = self.placed.get(name) or self.model.tensors[name]
         return held if self.raw else self.model.real(held)
 
     def const(
-        self, index: int, what: str, *, shape: Dims | None = None, perm: Dims | None = None, ir: Dims | None = None, trained: bool = True
+        self, index: int, what: str, *, shape: Dims | None = None, perm: Dims | None = None, ir: Dims | None = None,
+        trained: bool = True, given: str = "",
     ) -> Value:
         """A stored operand as a CONST value: reshaped to `shape`, transposed by `perm`, reshaped to `ir`.
 
-        It carries its source, and so can be trained, only if the file itself stores it or it is a weight (`trained`).
+        It carries its source, and so can be trained, only if it is something that was learned (`trained`); `given` says why it is not.
         """
+        if given:
+            self.model.ledger.read(self.node.input[index], given)
         array = self.array(index, what)
         name = self.node.input[index]
         if array.dtype != np.float32:
             raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
         shape = tuple(array.shape) if shape is None else shape
         perm = plain(shape) if perm is None else perm
-        trained = trained and name not in self.model.integers
+        trained = trained and not given
+        if trained:
+            self.learns(index)
         source = Source(name, tuple(array.shape), shape, perm)
         ir = tuple(shape[a] for a in perm) or (1,) if ir is None else ir
         key = (name, shape, perm, ir, trained)

@@ -143,9 +143,7 @@ def _place(call: Call, index: int, shape: Dims, order: Dims, axes: Dims, flow: D
 
 def _laid_out(call: Call, index: int, shape: Dims, order: Dims, ir: Dims) -> Value:
     if call.is_const(index):
-        # a scalar is a factor of the architecture, not something that was learned
-        known = call.node.input[index] in call.model.stored and bool(call.operand_shape(index))
-        return call.const(index, "operand", shape=shape, perm=order, ir=ir, trained=known)
+        return call.const(index, "operand", shape=shape, perm=order, ir=ir, given=call.given(index))
     return call.view(_widened(call.tensor(index), len(shape)), order, ir)
 
 

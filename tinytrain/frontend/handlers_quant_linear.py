@@ -117,7 +117,7 @@ def added_bias(call: Call) -> Tensor | None:
         return None
     if not _per_channel(call.operand_shape(at), x):
         return None
-    b = bias(call, at, x.value)
+    b = bias(call, at, x.value, call.given(at))
     layer = next((n for n in call.model.graph.nodes if n.outputs[0] is x.value), None)
     if b is None or layer is None or not isinstance(layer.op, (Conv2d, DepthwiseConv2d, Dense)):
         return None

@@ -15,6 +15,7 @@ from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
+from tinytrain.frontend.trainable import QUANTISING, Constants, settle
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, Value
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 # the first of these on the way from the input says whether a sample is a feature map
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
 REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
-QUANTISING = {"QuantizeLinear", "DequantizeLinear"}
 NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
@@ -36,8 +36,9 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
+    the batch. `params` maps the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are
+    the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no
+    output shows.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class Imported:
     onnx_input_shape: Dims
     onnx_output_shape: Dims
     params: dict[str, Value]
+    constants: Constants
     float_islands: tuple[str, ...] = ()
     cut_biases: tuple[str, ...] = ()
 
@@ -60,7 +62,7 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
     shapes = _shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
-    model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.stored)
+    model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
@@ -80,9 +82,10 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     model.graph.origin = "dropout"
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
     graph = verify(model.graph.graph([output], updates), "import")
+    graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
-    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands), tuple(model.cut_biases))
+    return Imported(graph, *perms, onnx_input, result.shape, params, constants, tuple(model.float_islands), tuple(model.cut_biases))
 
 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:

@@ -18,6 +18,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.literals import literal_values
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
 from tinytrain.ir.builder import identifier
@@ -33,15 +34,15 @@ LONGEST_NAME = 40                                         # with what is added t
 class Prepared:
     """A model that is ready for import.
 
-    `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `stored` are the initializers that the
-    file itself names.
+    `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
+    the file's nodes alone, not from its initializers.
     """
 
     model: onnx.ModelProto
     name: str
     path: Path
     hash: bytes
-    stored: frozenset[str]
+    literals: frozenset[str]
 
 
 def prepare(
@@ -56,7 +57,7 @@ def prepare(
     _check_opset(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    stored = frozenset(t.name for t in model.graph.initializer)
+    literals = literal_values(model.graph)
     _fix_shapes(model, path, shapes or {})
     _name_nodes(model)
     expand_qoperators(model, str(path))
@@ -72,7 +73,7 @@ def prepare(
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, c_name(path.stem), path, digest, stored)
+    return Prepared(model, c_name(path.stem), path, digest, literals)
 
 
 def c_name(stem: str) -> str:

@@ -82,21 +82,15 @@ def store_integers(call: Call) -> None:
             f"its zero point {call.node.input[2]} is {int(zero.reshape(-1)[np.flatnonzero(zero)[0]])}, expected 0 for int32",
             "A bias in int32 has no zero point: quantise the model again.",
         )
-    axis: int | None = None
-    along = [1] * array.ndim
-    if scale.size > 1 or (scale.ndim and array.ndim == 1 and array.size == 1):
-        axis = call.integer("axis", 1) % max(array.ndim, 1) if array.ndim > 1 else 0
-        if array.shape[axis] != scale.size or zero.size != scale.size:
-            raise call.fail(
-                f"it has {scale.size} scales and {zero.size} zero points for {array.shape[axis]} channels on axis {axis}, "
-                "expected as many of each",
-                "Quantise the model again, with one axis for each weight.",
-            )
-        along[axis] = -1
-    name = call.node.output[0]
-    call.model.integers[name] = StoredIntegers(call.node.input[0], array, scale.reshape(-1), zero.reshape(-1).astype(np.int64), axis)
-    difference = array.astype(np.int64) - zero.astype(np.int64).reshape(along if zero.size > 1 else ())
-    call.model.arrays[name] = (difference * scale.reshape(along if scale.size > 1 else ())).astype(np.float32)
+    stored = StoredIntegers.of(call.node.input[0], array, scale, zero, call.integer("axis", 1))
+    if stored.axis is not None and (array.shape[stored.axis] != scale.size or zero.size != scale.size):
+        raise call.fail(
+            f"it has {scale.size} scales and {zero.size} zero points for {array.shape[stored.axis]} channels on axis {stored.axis}, "
+            "expected as many of each",
+            "Quantise the model again, with one axis for each weight.",
+        )
+    call.model.integers[call.node.output[0]] = stored
+    call.model.arrays[call.node.output[0]] = stored.reals()
 
 
 def quantised_entry(model: Import, name: str, given: Tensor) -> Tensor:
@@ -213,6 +207,7 @@ def weight(call: Call, index: int, axis: int, *, shape: Dims, perm: Dims, ir: Di
     channels = stored.array.shape[axis]
     quant = Quant(tuple(np.broadcast_to(stored.scale, channels).tolist()), 0, ir_axis)
     data = source.to_ir(stored.array, ir).astype(np.int8)
+    call.learns(index)
     return stored_value(call, (shape, perm, ir, zero), stored.initializer, data, quant, source)
 
 
@@ -225,11 +220,15 @@ def one_tensor(call: Call, name: str) -> Tensor | None:
     shape = tuple(stored.array.shape)
     data = (stored.array.astype(np.int32) - middle).astype(np.int8).reshape(shape or (1,))
     quant = Quant((float(stored.scale[0]),), int(stored.zero_point[0]) - middle)
+    call.model.ledger.read(name, f"an int8 operand of {call.op}")
     return Tensor(stored_value(call, "operand", stored.initializer, data, quant, None), shape, plain(shape))
 
 
-def bias(call: Call, index: int, acc: Value) -> Value | None:
-    """Operand `index` as int32 with the scales of the accumulator `acc` (…, C); None where it is not one number per channel."""
+def bias(call: Call, index: int, acc: Value, given: str = "") -> Value | None:
+    """Operand `index` as int32 with the scales of the accumulator `acc` (…, C); None where it is not one number per channel.
+
+    `given` says why it is not trained.
+    """
     channels, quant = acc.shape[-1], acc.type.quant
     assert quant is not None
     name = call.node.input[index]
@@ -246,10 +245,13 @@ def bias(call: Call, index: int, acc: Value) -> Value | None:
         source = Source(name, shape, shape, plain(shape), scale=tuple((per_channel if reals.size > 1 else per_channel[:1]).tolist()))
         # a scalar stands for as many numbers as there are channels, once for each scale
         data = np.clip(np.rint(np.broadcast_to(reals.reshape(-1).astype(np.float64), channels) / per_channel), -INT32_MAX, INT32_MAX)
-    whole = data.size == reals.size
-    known = name in call.model.stored if stored is None else not source.scale
+    given = given or ("" if data.size == reals.size else "one number for all channels")
+    if given:
+        call.model.ledger.purposes[call.node.input[index]] = given
+    else:
+        call.learns(index)
     kind = Quant(tuple(per_channel.tolist()), 0, 0)
-    return stored_value(call, "bias", name, data.astype(np.int32), kind, source if whole and known else None)
+    return stored_value(call, "bias", name, data.astype(np.int32), kind, None if given else source)
 
 
 def check_sums(call: Call, w: Value, zero_point: int, to: Target | None, b: Value | None, acc_scales: tuple[float, ...]) -> Value | None:

@@ -25,7 +25,7 @@ def check_sums(forward: Graph) -> None:
         for w in (node.inputs[operand] for operand in node.op.parameters):
             if w.type.dtype is not S8 or y.type.dtype is not S32:
                 continue
-            biases = [n.inputs[operand] for n in readers[y] if n.op.extends_layer for operand in n.op.parameters]
+            biases = [n.inputs[i] for n in readers[y] if n.op.extends_layer for i in n.op.parameters if n.inputs[i] is not y]
             reach = [_reach(b, made).reshape(-1) for b in biases]
             zero_point, axis = x.type.quant.zero_point if x.type.quant else 0, (w.type.quant.axis if w.type.quant else None) or 0
             largest = max_accumulator(_reach(w, made), zero_point, axis, np.max(reach, axis=0) if reach else None)

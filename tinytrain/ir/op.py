@@ -134,7 +134,7 @@ class Op:
     view: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
     parameters: ClassVar[dict[int, str]] = {}             # input index -> what a scheme calls it, where it is a constant
-    extends_layer: ClassVar[bool] = False                 # its parameters belong to the layer that makes input 0 (a bias)
+    extends_layer: ClassVar[bool] = False                 # its parameters belong to the layer right before it (a bias)
     training_only: ClassVar[bool] = False                 # the identity when the model only infers (Dropout)
     examples: ClassVar[tuple[Example, ...]] = ()
 

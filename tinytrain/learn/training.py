@@ -18,6 +18,7 @@ from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, Target, V
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.types import Array, Source
+from tinytrain.learn.export import check_export
 from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
             history.append(train_epoch(session, samples, held, number, plan.seed, progress, accumulate))
             _checkpoint(project, session, history, plan)
             progress.say(epoch_text(history[-1], plan.epochs))
+        check_export(project, session, (held or samples).x, progress.say)
     for name in ("history.json", "learned.npz", "learned.onnx"):
         progress.say(f"{name.split('.')[1]:<10} {project.folder / name}")
     return history

@@ -57,7 +57,7 @@ class Add(Binary):
     kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
     onnx = ("Add",)
     commutative = True
-    parameters = {1: "bias"}
+    parameters = {1: "bias", 0: "bias"}
     extends_layer = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
@@ -91,6 +91,8 @@ class Sub(Binary):
 
     name = "sub"
     onnx = ("Sub",)
+    parameters = {1: "bias", 0: "bias"}
+    extends_layer = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
@@ -116,6 +118,8 @@ class Mul(Binary):
     name = "mul"
     onnx = ("Mul",)
     commutative = True
+    parameters = {1: "scale", 0: "scale"}
+    extends_layer = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
@@ -140,6 +144,8 @@ class Mul(Binary):
         a, b = inputs
         if not isinstance(a, Scaled) or isinstance(b, Scaled) or b.data is None or b.type.numel not in (1, a.mantissa.shape[-1]):
             return no("only constants, one or one per channel, multiply gradients")
+        if b.role is Role.PARAM:
+            return no("it multiplies gradients by a factor that is trained", "Leave its scale out of the scheme.")
         return (a.times(b.data.reshape(-1) if b.type.numel > 1 else b.data.reshape(())),)
 
 

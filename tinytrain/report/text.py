@@ -13,7 +13,10 @@ from tinytrain.passes.scale_gradients import dead_channels
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
+    from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
+
+FEW = 4                                                   # names of a kind in one line
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -28,11 +31,13 @@ def compiled_text(compiled: Compiled) -> str:
     params = program.stored(Role.PARAM)
     layers = list(dict.fromkeys(name for scheme in compiled.schemes for name in scheme.layers)) if params else []
     trained = sum(v.type.numel for v in params)
+    frozen = frozen_text(compiled.frozen) if compiled.options.loss is not None else ""
     optimal = "proven optimal" if plan.proven_optimal else "not proven optimal"
     lines = [
         f"model      {program.name} ({compiled.prepared.path.name}) for {compiled.board.title}",
         f"trained    {trained:,} weights in {len(layers)} layers: {', '.join(layers) or 'none'}",
         *(f"  scheme {i} {', '.join(scheme.layers) or 'none'}" for i, scheme in enumerate(compiled.schemes) if len(compiled.schemes) > 1),
+        *([frozen] if frozen else []),
         f"arena      {plan.arena_bytes:,} B   lower bound {plan.lower_bound_bytes:,} B for this order of nodes, {optimal}",
         f"  fixed    {plan.fixed_bytes:,} B of parameters and optimiser state",
     ]
@@ -51,6 +56,18 @@ def compiled_text(compiled: Compiled) -> str:
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
     return "\n".join(lines)
+
+
+def frozen_text(frozen: Sequence[Frozen]) -> str:
+    """One line that names what no scheme can train, and why; "" where there is nothing."""
+    reasons: dict[str, list[str]] = {}
+    for one in frozen:
+        reasons.setdefault(one.why, []).append(one.name)
+    groups = []
+    for why, names in reasons.items():
+        more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+        groups.append(f"{', '.join(names[:FEW])}{more} ({why})")
+    return f"frozen     {', '.join(groups)}: no scheme trains {'them' if len(frozen) > 1 else 'it'}" if groups else ""
 
 
 def sizes_text(project: Project) -> str:

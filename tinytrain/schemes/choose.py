@@ -132,6 +132,10 @@ def channel_axis(graph: Graph, value: Value, side: Literal["in", "out"]) -> int 
 
 def _axis(graph: Graph, value: Value, layer: str, select: Select) -> int:
     axis = channel_axis(graph, value, select.side)
+    moved = next((n for n in graph.nodes if value in n.inputs and value not in (n.inputs[i] for i in n.op.parameters)), None)
+    if moved is not None:
+        message = f"The scheme updates a part of the weight of layer {layer!r}, which {moved.origin} reads in another layout."
+        raise SchemeError(message, hint="Update all of it: weight = true.")
     if axis is None:
         op = next(n for n in graph.nodes if value in n.inputs).op
         message = f"The scheme updates a part of the weight of layer {layer!r} ({op.name}), whose channels cannot be told apart."

@@ -6,7 +6,7 @@
     [layers."conv7"]               # the name of the ONNX node
     weight = true                  # all; or of its input channels: 0.25 = the most important quarter, "0:12" = 0 to 11, [3, 7] = these
                                    # or of its output channels: { out = 0.25 }, { out = "0:12" }, { out = [3, 7] }
-    bias = true                    # likewise gamma and beta
+    bias = true                    # likewise gamma and beta, scale, and a second one of a kind as bias_2
     rate = 0.5                     # multiplies the learning rate of this layer
 """
 
@@ -17,16 +17,18 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from tinytrain.errors import SchemeError
-from tinytrain.ir.graph import Graph
+from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
 
 PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm or none"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 RATE = "rate"
+SHIFTS = ("bias", "beta")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Select:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node with parameters (and the bias added right after it), under the name of its ONNX node."""
+    """A node with parameters (and what is added and multiplied right after it), under the name of its ONNX node."""
 
     name: str
     parameters: Mapping[str, Value]
@@ -65,7 +67,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Layer name -> what is updated of each kind of parameter: `weight`, `bias`, `gamma`, `beta`. `rates` multiply the learning rate."""
+    """Layer name -> what is updated of each kind of parameter: `weight`, `bias`, `scale`, `gamma`, `beta`, and of a second one `bias_2`.
+
+    `rates` multiply the learning rate.
+    """
 
     layers: Mapping[str, Mapping[str, Select]]
     preset: str = ""
@@ -90,23 +95,44 @@ def _toml(part: Any) -> str:
 
 
 def layers(graph: Graph) -> list[Layer]:
-    """Layers with parameters in execution order. A constant shift counts as a bias only where it follows such a layer."""
+    """Layers with parameters in execution order: all that can be trained of a graph, each value once, in the first layer that reads it.
+
+    What is added or multiplied right behind a layer belongs to it, elsewhere it is a layer of its own.
+    """
     found: dict[str, dict[str, Value]] = {}
     producers = graph.producers()
     owner: dict[Value, str] = {}
     taken: set[Value] = set()
     for node in graph.nodes:
-        kinds = {k: node.inputs[i] for i, k in node.op.parameters.items() if node.inputs[i].role in (Role.CONST, Role.PARAM)}
-        name = node.origin
-        if node.op.extends_layer:
-            before = producers.get(node.inputs[0])
-            name = owner.get(before.outputs[0], "") if before else ""
-        fresh = {k: v for k, v in kinds.items() if v not in taken and k not in found.get(name, {})}
-        if name and fresh:
-            found.setdefault(name, {}).update(fresh)
-            taken.update(fresh.values())
-            owner[node.outputs[0]] = name
+        held = [(kind, v) for i, kind in node.op.parameters.items() if (v := _learned(node.inputs[i], producers))]
+        before = next((owner[v] for v in node.inputs if v in owner), "") if node.op.extends_layer else ""
+        name = before or node.origin
+        if not held or not name:
+            continue
+        owner[node.outputs[0]] = name
+        for kind, v in held:
+            if v not in taken:
+                taken.add(v)
+                kinds = found.setdefault(name, {})
+                kinds[_unused(kind, kinds)] = v
     return [Layer(name, parameters) for name, parameters in found.items()]
+
+
+def _learned(operand: Value, producers: Mapping[Value, Node]) -> Value | None:
+    """The stored value that came from the model to be trained and that this operand is, or is made of alone: transposed, scaled, spread."""
+    while operand in producers and len(producers[operand].inputs) == 1:
+        operand = producers[operand].inputs[0]
+    return operand if operand.role is Role.PARAM or (operand.role is Role.CONST and operand.source is not None) else None
+
+
+def _unused(kind: str, kinds: Mapping[str, Value]) -> str:
+    """`bias`, or if the layer has one `bias_2`, `bias_3`."""
+    return next(name for number in count(1) if (name := kind if number == 1 else f"{kind}_{number}") not in kinds)
+
+
+def is_shift(kind: str) -> bool:
+    """Whether a kind of parameter is added to what flows: a bias or a β."""
+    return kind.partition("_")[0] in SHIFTS
 
 
 def preset(text: str, graph: Graph) -> Scheme:
@@ -116,23 +142,23 @@ def preset(text: str, graph: Graph) -> Scheme:
     last K layers (arXiv 2206.15472); `batchnorm`, γ and β alone (arXiv 2003.00152); `none`.
     """
     all_layers = layers(graph)
-    name, _, count = text.partition(":")
-    last = int(count) if count.isdecimal() else 0
+    name, _, number = text.partition(":")
+    last = int(number) if number.isdecimal() else 0
     plain = {
-        "none": ([], None), "full": (all_layers, None), "head": (all_layers[-1:], None), "bias": (all_layers, {"bias", "beta"}),
-        "batchnorm": ([layer for layer in all_layers if "gamma" in layer.parameters], None),
+        "none": [], "full": all_layers, "head": all_layers[-1:], "bias": all_layers,
+        "batchnorm": [layer for layer in all_layers if "gamma" in layer.parameters],
     }
-    counted = {"last": None, "bias-last": {"bias", "beta"}}
     if text in plain:
-        chosen, kinds = plain[text]
-    elif name in counted and last:
-        chosen, kinds = all_layers[-last:], counted[name]
+        chosen = plain[text]
+    elif name in ("last", "bias-last") and last:
+        chosen = all_layers[-last:]
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
     if text == "batchnorm" and not chosen:
         message = f"{graph.name} has no batch norm left to train: they are folded into the weights before them."
         raise SchemeError(message, hint="Give --keep-batchnorm, if the model has any.")
-    updates = {layer.name: {k: Select() for k in layer.parameters if kinds is None or k in kinds} for layer in chosen}
+    shifts = name in ("bias", "bias-last")
+    updates = {layer.name: {k: Select() for k in layer.parameters if is_shift(k) or not shifts} for layer in chosen}
     return Scheme({name: selected for name, selected in updates.items() if selected}, text)
 
 
@@ -193,6 +219,19 @@ def _select(path: Path, name: str, kind: str, value: Any) -> Select | None:
         return Select(channels=tuple(sorted(value)), side=side)
     message = f'{where}; expected `weight = true`, a fraction as 0.25, a range as "0:12", a list as [3, 7], or one as {{ out = ... }}.'
     raise SchemeError(message, hint=WRITE_ONE)
+
+
+def check_trains(scheme: Scheme, graph: Graph) -> None:
+    """Raise SchemeError where a scheme trains nothing; `none` does so on purpose."""
+    if any(scheme.layers.values()) or scheme.preset == "none":
+        return
+    known = layers(graph)
+    if not known:
+        message = f"{graph.name} has nothing to train: it computes with no weight, bias or factor that was learned."
+        raise SchemeError(message, hint="Compile it for inference only: --loss none.")
+    has = ", ".join(dict.fromkeys(kind for layer in known for kind in layer.parameters))
+    message = f"The scheme{f' {scheme.preset}' if scheme.preset else ''} trains nothing of {graph.name}, whose layers have {has}."
+    raise SchemeError(message, hint="Choose another one (`full` trains all), or --scheme none if the device shall only evaluate.")
 
 
 def resolve(scheme: str | Scheme, graph: Graph) -> Scheme:

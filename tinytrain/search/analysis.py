@@ -28,10 +28,9 @@ from tinytrain.jobs import Jobs
 from tinytrain.learn.training import Diverged, evaluate, load, split, train_decaying
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, layers, resolve
+from tinytrain.schemes.scheme import Scheme, is_shift, layers, resolve
 from tinytrain.search.contribution import BIAS_LAST, Candidate, Contribution, Contributions
 
-SHIFTS = ("bias", "beta")
 TRAINED = "trained"
 FEW = 200                                                 # samples are enough for a cheap score
 
@@ -145,9 +144,9 @@ def candidates(graph: Graph, ratios: Sequence[float]) -> list[Candidate]:
     found = []
     for layer in known:
         for kind in layer.parameters:
-            if kind not in SHIFTS:
+            if not is_shift(kind):
                 found += [Candidate(layer.name, kind, ratio) for ratio in sorted(set(ratios) if kind == "weight" else {1.0})]
-    deep = [(depth, layer) for depth, layer in enumerate(reversed(known), start=1) if any(kind in SHIFTS for kind in layer.parameters)]
+    deep = [(depth, layer) for depth, layer in enumerate(reversed(known), start=1) if any(map(is_shift, layer.parameters))]
     return found + [Candidate(layer.name, BIAS_LAST, depth=depth) for depth, layer in deep]
 
 

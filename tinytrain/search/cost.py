@@ -70,7 +70,8 @@ class Costs:
     def __init__(self, model: Path, options: Options, exact_seconds: float = 0.0) -> None:
         self.options = options
         self.board = load_board(options.board)
-        self.prepared, _, self.forward = load_forward(model, options)
+        self.prepared, imported, self.forward = load_forward(model, options)
+        self.frozen = imported.constants.frozen(self.forward)
         self.layers = layers(self.forward)
         self.exact_seconds = exact_seconds
         self._table = load_table(self.board.core)
@@ -130,7 +131,7 @@ class Costs:
 
     def _by_layer(self, program: Program, train: Plan) -> list[LayerCost]:
         """What each layer has its share in."""
-        names = [layer.name for layer in self.layers]
+        names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
         owner = _owners(self.forward, names, kinds)
         forward = _forward(train.graph)

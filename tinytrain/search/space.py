@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tinytrain.errors import DataError
-from tinytrain.schemes.scheme import Layer, Scheme, Select
+from tinytrain.schemes.scheme import Layer, Scheme, Select, is_shift
 from tinytrain.search.contribution import Contribution
 
 Selection = tuple[int, ...]                               # for each group the choice taken, 0 is nothing
-_SHIFTS = ("bias", "beta")
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,14 @@ class Space:
         chosen: dict[str, dict[str, Select]] = {}
         for layer in self.layers:
             kinds = {kind: Select(taken[layer.name, kind]) for kind in layer.parameters if (layer.name, kind) in taken}
-            kinds |= {kind: Select() for kind in layer.parameters if kind in _SHIFTS and layer.name in biased}
+            kinds |= {kind: Select() for kind in layer.parameters if is_shift(kind) and layer.name in biased}
             if kinds:
                 chosen[layer.name] = kinds
         return Scheme(chosen)
 
     def groups_of(self, layer: str, kind: str) -> list[tuple[int, int]]:
         """(group, choice) from which on a parameter is trained."""
-        if kind not in _SHIFTS:
+        if not is_shift(kind):
             return [(i, 1) for i, group in enumerate(self.groups) if (group.layer, group.kind) == (layer, kind)]
         from_end = len(self.layers) - [one.name for one in self.layers].index(layer)
         return [

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether `learned.onnx` is what the device has learned: both run over a few samples, by onnx's own evaluator and on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinytrain.device.project import Project
+from tinytrain.errors import DeviceError
+from tinytrain.ir.types import Array
+from tinytrain.reading import first_line
+
+if TYPE_CHECKING:
+    import onnx
+
+    from tinytrain.device.session import Session
+
+SAMPLES = 4
+MANY_MACS = 20_000_000                                    # from here on one sample has to do: the evaluator takes seconds for each
+MOST_MACS = 200_000_000
+FLOAT_PART = 1e-3                                         # of the largest output, which sums in another order may be off
+# Of the range of the outputs, which the mean may be off where layers round to int8: a step of one layer moves those behind it.
+ROUNDED_PART = 1 / 8
+
+
+def check_export(project: Project, session: Session, samples: Array, say: Callable[[str], None]) -> None:
+    """Say in what `learned.onnx` differs from the compiled model's form, and that it equals the device on some samples, or was not checked.
+
+    Raises DeviceError, and removes it, where it does not equal the device; `learned.npz` then still holds what was learned.
+    """
+    import onnx
+
+    from tinytrain.frontend.export import changed_forms
+
+    path = project.folder / "learned.onnx"
+    learned = onnx.load(path)
+    for change in changed_forms(onnx.load(project.folder / "model.onnx"), learned):
+        say(f"learned.onnx  stores {change}")
+    macs = int(project.manifest.get("macs", {}).get("infer", 0))
+    if macs > MOST_MACS:
+        say(f"learned.onnx  not compared with the device: {macs:,} MACs are too many for onnx's evaluator")
+        return
+    few = samples[: SAMPLES if macs < MANY_MACS else 1]
+    try:
+        want = _evaluated(learned, project.manifest["input"], few)
+    except Exception as why:                              # whatever an evaluator without some operator raises
+        say(f"learned.onnx  not compared with the device: onnx's evaluator cannot run it ({first_line(why)})")
+        return
+    perm = np.argsort(project.manifest["output"]["perm"])
+    shape = project.manifest["output"]["shape"]
+    found = np.array([session.infer(x).reshape(shape).transpose(perm).reshape(-1) for x in few], np.float64)
+    want = want.reshape(found.shape)
+    largest = float(np.abs(found - want).max(initial=0.0))
+    if not _equal(found, want, any(node.op_type == "QuantizeLinear" for node in learned.graph.node)):
+        path.unlink()
+        raise DeviceError(
+            f"{path} does not compute what the device does: on {len(few)} samples they differ by up to {largest:.3g}; it was removed.",
+            f"{project.folder / 'learned.npz'} holds what was learned.",
+            hint="This is a fault of tinytrain: please report it with the model. `tinytrain infer --learned` still runs what was learned.",
+        )
+    say(f"learned.onnx  equals the device on {len(few)} samples, largest difference {largest:.1g}")
+
+
+def _equal(found: Array, want: Array, rounds: bool) -> bool:
+    gap, both = np.abs(found - want), np.stack([found, want])
+    if not np.isfinite(both).all():
+        return False
+    if rounds:
+        return bool(gap.mean() <= ROUNDED_PART * (both.max() - both.min()) + 1e-6)
+    return bool(gap.max(initial=0.0) <= FLOAT_PART * np.abs(both).max(initial=0.0) + 1e-6)
+
+
+def _evaluated(model: onnx.ModelProto, port: dict[str, Any], samples: Array) -> Array:
+    """Outputs of the model for samples in the layout of the device."""
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
+    entry = model.graph.input[0]
+    back = np.argsort(port["perm"])
+    shaped = [np.ascontiguousarray(x.reshape(port["shape"]).transpose(back)).reshape(port["onnx_shape"]) for x in samples]
+    return np.array([evaluator.run(None, {entry.name: _as_stored(model, entry.name, x)})[0] for x in shaped], np.float64)
+
+
+def _as_stored(model: onnx.ModelProto, name: str, x: Array) -> Array:
+    """A sample as the integers that a DequantizeLinear reads, where one reads the input."""
+    from onnx import numpy_helper
+
+    reader = next((node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] == name), None)
+    if reader is None:
+        return x.astype(np.float32)
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    scale, zero = stored[reader.input[1]], stored[reader.input[2]] if len(reader.input) > 2 else np.zeros((), np.int8)
+    limits = np.iinfo(zero.dtype)
+    return np.asarray(np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype))
+
+
+def _quantising() -> tuple[type, type]:
+    """QuantizeLinear and DequantizeLinear, of which the evaluator has only newer versions than most models use."""
+    from onnx.reference.op_run import OpRun
+
+    def along(x: Array, each: Array, axis: int) -> Array:
+        return each.reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]) if each.size > 1 else each.reshape(())
+
+    class DequantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:
+            shift = 0 if zero is None else along(x, zero, axis).astype(np.int64)
+            return (((x.astype(np.int64) - shift) * along(x, scale, axis)).astype(np.float32),)
+
+    class QuantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:
+            point = np.zeros((), np.uint8) if zero is None else along(x, zero, axis)
+            limits = np.iinfo(point.dtype)
+            return (np.clip(np.rint(x / along(x, scale, axis)) + point.astype(np.float32), limits.min, limits.max).astype(point.dtype),)
+
+    return QuantizeLinear, DequantizeLinear
