@@ -148,7 +148,7 @@ def test_data_file_of_the_wrong_kind(project: Path, tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_text("1 2 3")
     text = refused(tmp_path, "train", project, "--data", tmp_path / "d.txt")
     assert "d.txt is a file of the kind .txt; expected .npz, .npy, .csv" in text
-    assert "d.npz cannot be read as a .npz file" in refused(tmp_path, "infer", project, "--data", tmp_path / "d.npz")
+    assert "d.npz: is damaged or of another kind (" in refused(tmp_path, "infer", project, "--data", tmp_path / "d.npz")
     assert "none.npz does not exist; expected a data file" in refused(tmp_path, "train", project, "--data", tmp_path / "none.npz")
 
 
@@ -164,7 +164,7 @@ def test_unreadable_files(project: Path, built: Path, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(UNREADABLE)
     model, compile_ = tmp_path / "m.onnx", ("-o", tmp_path / "never")
     assert f"{model}: cannot be read (Input/output error); expected an ONNX file." in sentence("compile", model, *compile_)
-    assert "d.npz cannot be read as a .npz file" in sentence("train", project, "--data", tmp_path / "d.npz")
+    assert "d.npz: is damaged or of another kind (" in sentence("train", project, "--data", tmp_path / "d.npz")
     text = sentence("compile", built / "mlp.onnx", "--scheme", tmp_path / "s.toml", *compile_)
     assert "s.toml: cannot be read (Input/output error); expected a scheme file." in text
     assert not (tmp_path / "never").exists()

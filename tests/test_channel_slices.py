@@ -107,7 +107,7 @@ def test_rate_multiplies_the_step(tmp_path: Path) -> None:
     ("weight = 0", "updates 0 of its weight; expected a fraction above 0 and not above 1."),
     ('weight = "5:2"', "expected `weight = true`, a fraction as 0.25, a range"),
     ("bias = 0.5", "The scheme updates a part of 'bias' of layer 'conv2'; only a weight has parts."),
-    ("rate = -1", "layer 'conv2' has the rate -1; expected a number of 0 or more."),
+    ("rate = -1", "layer 'conv2' has the rate -1; expected a number: 0, or 1e-06 to 1,000,000."),
 ])
 def test_refused(line: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(zoo.model("cnn").SerializeToString())

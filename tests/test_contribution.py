@@ -194,9 +194,9 @@ def test_the_file_is_read_as_it_was_written(found: Contributions, tmp_path: Path
     assert back.found == found.found
     assert back.before == found.before
     (tmp_path / "contribution.json").write_text('{"format": 7}')
-    with pytest.raises(DataError, match="is no contribution analysis: it is not of format 1"):
+    with pytest.raises(DataError, match=r"it is not of format 1\); expected a contribution analysis\."):
         Contributions.load(tmp_path / "contribution.json")
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"cannot be read \(No such file or directory\); expected a contribution analysis\."):
         Contributions.load(tmp_path / "none.json")
 
 

@@ -349,7 +349,7 @@ def test_bad_calibration_data(trained: tuple[Path, Path], tmp_path: Path) -> Non
     x = np.ones((4, 1, 8, 8), np.float32)
     assert "its samples have the shape (1, 9, 9); expected (1, 8, 8) as in the model" in refused(model, tmp_path, x=np.ones((4, 1, 9, 9)))
     assert "holds no samples; expected at least one" in refused(model, tmp_path, x=x[:0])
-    assert "1 of 4 samples hold NaN or infinite values, the first at index 2" in refused(
+    assert "1 of 4 samples hold NaN, infinite values or some beyond fp32, the first at index 2" in refused(
         model, tmp_path, x=np.where(np.arange(4)[:, None, None, None] == 2, np.nan, x)
     )
     assert "all 4 samples hold nothing but 0, so input x has no range" in refused(model, tmp_path, x=0 * x)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tinytrain import __version__
 from tinytrain.atomic import write_text
 from tinytrain.errors import OutputError, ToolError
+from tinytrain.reading import read_limited
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,6 +39,7 @@ Result = TypeVar("Result")
 ATTEMPTS = 3                                              # of a job whose worker dies
 CONNECT_SECONDS = 15
 STOP_SECONDS = 5
+MOST_BYTES = 100_000_000                                  # of one result in the cache
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,24 @@ class Jobs:
         jobs = _on_cluster(self.cluster, function, left) if self.cluster else _here(self.processes or cores(), function, left)
         for item, result in jobs:
             if self.cache is not None:
-                write_text(self.cache / f"{key(item)}.json", json.dumps([result]) + "\n")
+                text = json.dumps([result])
+                write_text(self.cache / f"{key(item)}.json", f"{text}\n{_sum(text)}\n")
             yield item, result
 
     def _kept(self, key: str) -> list[Any] | None:
-        """[result] from the cache; None where it is not there or cannot be read."""
+        """[result] from the cache; None where it is not there or is not what was written."""
         if self.cache is not None:
-            with suppress(OSError, ValueError):
-                found = json.loads((self.cache / f"{key}.json").read_text(encoding="utf-8"))
-                return found if isinstance(found, list) and len(found) == 1 else None
+            with suppress(OutputError, ValueError):
+                kept = read_limited(self.cache / f"{key}.json", MOST_BYTES, "a result", OutputError).decode("utf-8")
+                text, _, check = kept.partition("\n")
+                if check == f"{_sum(text)}\n":
+                    return cast(list[Any], json.loads(text))
         return None
+
+
+def _sum(text: str) -> str:
+    """What tells a damaged result: it would be taken for another one in silence."""
+    return sha256(text.encode("utf-8")).hexdigest()
 
 
 def cores() -> int:
@@ -104,7 +115,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, end = context.Pipe()
         self.process = context.Process(target=_work, args=(function, end), daemon=True)
-        self.process.start()
+        # Ctrl-C reaches all processes of a terminal and the first of them ends the others: a worker is deaf to it from its birth on
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         end.close()
 
     def stop(self) -> None:
@@ -123,7 +139,6 @@ class _Worker:
 
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
     """Body of a worker. It ends with the pipe, so that it does not outlive the process at the other end by more than one job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)          # Ctrl-C reaches all processes of a terminal; the first of them ends the others
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))              # so that what it made (temporary folders, twins) goes
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -33,21 +33,31 @@ def reading(path: Path, expected: str, error: type[TinytrainError], hint: str = 
         raise error(f"{path}: is damaged or of another kind ({first_line(why)}); expected {expected}.", hint=hint) from why
 
 
+def check_file(path: Path, most_bytes: int, expected: str, error: type[TinytrainError]) -> None:
+    """Raises `error` where there is no regular file at `path`, or one that is larger than `most_bytes`."""
+    with reading(path, expected, error, "Check the path."):
+        found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{path}: is no file; expected {expected}.", hint="Check the path.")
+    if found.st_size > most_bytes:
+        message = f"{path}: has {found.st_size:,} bytes; expected {expected} of at most {most_bytes:,} bytes."
+        raise error(message, hint="Is it the right file?")
+
+
 def read_limited(path: Path, most_bytes: int, expected: str, error: type[TinytrainError]) -> bytes:
     """The content of a regular file that is not larger than `most_bytes`."""
+    check_file(path, most_bytes, expected, error)
     with reading(path, expected, error):
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise error(f"{path}: is no file; expected {expected}.", hint="Check the path.")
-        if found.st_size > most_bytes:
-            message = f"{path}: has {found.st_size:,} bytes; expected {expected} of at most {most_bytes:,} bytes."
-            raise error(message, hint="Is it the right file?")
         return path.read_bytes()
 
 
 def first_line(error: BaseException) -> str:
     """What an exception says, on one line without control characters; its kind where it says nothing."""
     text = next((line for raw in str(error).splitlines() if (line := raw.strip())), "")
-    clean = "".join(ch if ch.isprintable() else " " for ch in text).strip().rstrip(".")
-    shown = clean if len(clean) <= SHOWN_CHARACTERS else f"{clean[:SHOWN_CHARACTERS]} …"
-    return shown or type(error).__name__
+    return plain(text.rstrip(".")) or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """What a file says, as a sentence can hold it: without control characters, and cut where it is long."""
+    clean = "".join(ch if ch.isprintable() else " " for ch in text[: SHOWN_CHARACTERS + 1]).strip()
+    return clean if len(text) <= SHOWN_CHARACTERS else f"{clean[:SHOWN_CHARACTERS]} …"

@@ -73,11 +73,11 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
     if project.manifest["target"] is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
         raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
-    samples = load(project, data, "train", plan.limit)
+    samples = load(project, data, "train", plan.limit, progress=progress)
     if samples.y is None:
         raise DataError(f"{data} has no targets to train with.", hint="An .npz needs y beside x.")
     accumulate = int(project.manifest["optimiser"]["accumulate"])
-    held = load(project, validation, "test") if validation else None
+    held = load(project, validation, "test", progress=progress) if validation else None
     if held is None and plan.holdout > 0:
         samples, held = split(samples, plan.holdout, plan.seed)
     if len(samples) < accumulate:
@@ -147,9 +147,9 @@ def infer_project(
     if output is not None and not output.parent.is_dir():
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
     try:
-        samples = load(project, data, "test", limit)
+        samples = load(project, data, "test", limit, progress=progress)
     except DataError as error:
-        samples = load(project, data, "test", limit, targets=False)
+        samples = load(project, data, "test", limit, targets=False, progress=progress)
         if not isinstance(error, NoTargets):
             progress.say(f"accuracy   unknown: {error.sentences[0]}")
     shape = project.manifest["output"]["shape"]
@@ -172,14 +172,19 @@ def infer_project(
     return outputs
 
 
-def load(project: Project, path: Path, which: str, limit: int | None = None, *, targets: bool = True) -> Dataset:
-    """The samples of a file in the layout of the project's device; without `targets` only the samples are read."""
+def load(
+    project: Project, path: Path, which: str, limit: int | None = None, *, targets: bool = True, progress: Progress | None = None
+) -> Dataset:
+    """The samples of a file in the layout of the project's device; without `targets` only the samples are read. Says its notes."""
     manifest = project.manifest
     kind: Target = None
     if targets and manifest["target"] is not None:
         labels = manifest["target"]["dtype"] == "s32"
         kind = Labels(int(np.prod(manifest["output"]["shape"]))) if labels else Vectors(_layout(manifest["output"]))
     found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
+    if progress is not None:
+        for note in found.notes:
+            progress.say(f"data       {note}")
     return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
 
 

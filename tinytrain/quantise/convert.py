@@ -84,6 +84,7 @@ def _samples(path: Path, model: Imported, most: int) -> tuple[Dataset, list[str]
         found = load_dataset(path, layout, None)
         if not isinstance(error, NoTargets):
             notes.append(f"no accuracy: {error.sentences[0]}")
+    notes += found.notes
     chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
     if len(chosen) < FEW_SAMPLES:
         notes.append(f"only {len(chosen)} samples: expect better ranges from 100 or more")

@@ -13,22 +13,30 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
+from tinytrain.reading import first_line, plain, read_limited, reading
 
 PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm or none"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 RATE = "rate"
 SHIFTS = ("bias", "beta")
+LEAST_RATE, MOST_RATE = 1e-6, 1e6                         # between them no learning rate leaves the range of fp32
+MOST_BYTES = 1_000_000                                    # of a scheme file
+MOST_CHANNELS = 1_000_000                                 # that a file names one by one or by ranges
+EXPECTED = "a scheme file"
+
+_MANY = f"expected at most {MOST_CHANNELS:,} channels in a file"
+_RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -79,15 +87,20 @@ class Scheme:
     def to_toml(self) -> str:
         lines = ['# tinytrain update scheme: true = trained on the device; 0.25, "0:12", [3, 7] or { out = ... } = only these channels']
         if self.preset:
-            lines.append(f'preset = "{self.preset}"')
+            lines.append(f"preset = {_quoted(self.preset)}")
         for name, kinds in self.plain().items():
-            lines += ["", f"[layers.{json.dumps(name, ensure_ascii=False)}]", *(f"{kind} = {_toml(part)}" for kind, part in kinds.items())]
+            lines += ["", f"[layers.{_quoted(name)}]", *(f"{kind} = {_toml(part)}" for kind, part in kinds.items())]
         return "\n".join(lines) + "\n"
 
     def plain(self) -> dict[str, dict[str, Any]]:
         """Layer name -> lines of its table in a file."""
         rates = {name: {RATE: rate} for name, rate in self.rates.items() if name in self.layers}
         return {name: {**{k: s.plain() for k, s in kinds.items()}, **rates.get(name, {})} for name, kinds in self.layers.items()}
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML: quotes, backslashes and all that cannot be printed are written by their code."""
+    return '"' + "".join(ch if ch.isprintable() and ch not in '"\\' else f"\\U{ord(ch):08X}" for ch in text) + '"'
 
 
 def _toml(part: Any) -> str:
@@ -163,62 +176,83 @@ def preset(text: str, graph: Graph) -> Scheme:
 
 
 def load(path: Path) -> Scheme:
-    """Read a scheme file. Raises SchemeError where it is missing, no TOML, or of the wrong shape."""
+    """Read a scheme file. Raises SchemeError where it is missing, no TOML, of the wrong shape, or larger than any model needs."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SchemeError(f"{path}: cannot be read ({error.strerror}); expected a scheme file.", hint=WRITE_ONE) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemeError(f"{path}: is not valid TOML: {error}.", hint=WRITE_ONE) from error
-    tables = data.get("layers", {})
+    text = read_limited(path, MOST_BYTES, EXPECTED, SchemeError)
+    with reading(path, EXPECTED, SchemeError, WRITE_ONE):
+        try:
+            data: dict[str, Any] = tomllib.loads(text.decode("utf-8-sig"))
+        except tomllib.TOMLDecodeError as error:
+            raise SchemeError(f"{path}: is not valid TOML: {first_line(error)}.", hint=WRITE_ONE) from error
+        return _scheme(path, data)
+
+
+def _scheme(path: Path, data: Mapping[str, Any]) -> Scheme:
+    tables, name = data.get("layers", {}), data.get("preset", "")
     if not isinstance(tables, dict) or set(data) - {"layers", "preset"}:
-        raise SchemeError(f'{path}: has {", ".join(data)}; expected tables like [layers."fc1"].', hint=WRITE_ONE)
+        raise SchemeError(f'{path}: has {plain(", ".join(data))}; expected tables like [layers."fc1"].', hint=WRITE_ONE)
+    if not isinstance(name, str):
+        raise SchemeError(f"{path}: preset is {_shown(name)}; expected a text: it only says where the scheme came from.", hint=WRITE_ONE)
     chosen: dict[str, dict[str, Select]] = {}
     rates: dict[str, float] = {}
-    for name, table in tables.items():
+    channels = 0
+    for layer, table in tables.items():
+        where = f"{path}: layer {plain(layer)!r}"
         if not isinstance(table, dict):
-            raise SchemeError(f"{path}: layer {name!r} must hold lines like `weight = true`.", hint=WRITE_ONE)
+            raise SchemeError(f"{where} must hold lines like `weight = true`.", hint=WRITE_ONE)
         if RATE in table:
-            rates[name] = _rate(path, name, table.pop(RATE))
-        read = {kind: _select(path, name, kind, value) for kind, value in table.items()}
-        chosen[name] = {kind: selected for kind, selected in read.items() if selected}
-    return Scheme(chosen, str(data.get("preset", "")), rates)
+            rates[layer] = _rate(where, table.pop(RATE))
+        chosen[layer] = {}
+        for kind, value in table.items():
+            selected = _select(f"{where} updates {_shown(value)} of its {plain(kind)}", value)
+            if selected:
+                chosen[layer][kind] = selected
+                channels += len(selected.channels)
+            if channels > MOST_CHANNELS:
+                raise SchemeError(f"{path}: names {channels:,} channels up to layer {plain(layer)!r}; {_MANY}.", hint=WRITE_ONE)
+    return Scheme(chosen, name, rates)
 
 
-def _rate(path: Path, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise SchemeError(f"{path}: layer {name!r} has the rate {value!r}; expected a number of 0 or more.", hint="1 changes nothing.")
-    return float(value)
+def _rate(where: str, value: object) -> float:
+    if type(value) not in (int, float) or not (value == 0 or LEAST_RATE <= value <= MOST_RATE):  # type: ignore[operator]
+        message = f"{where} has the rate {_shown(value)}; expected a number: 0, or {LEAST_RATE:g} to {MOST_RATE:,.0f}."
+        raise SchemeError(message, hint="It multiplies the learning rate: 1 changes nothing.")
+    return float(value)  # type: ignore[arg-type]
 
 
-def _select(path: Path, name: str, kind: str, value: Any) -> Select | None:
+def _select(where: str, value: Any) -> Select | None:
     """What a line of a file says; None where it is false."""
     side: Literal["in", "out"] = "in"
-    given = value
     if isinstance(value, dict) and len(value) == 1 and set(value) <= {"in", "out"}:
         side = "out" if "out" in value else "in"
         value = next(iter(value.values()))
-    where = f"{path}: layer {name!r} updates {json.dumps(given)} of its {kind}"
     if isinstance(value, bool):
         return Select() if value else None
     if isinstance(value, (int, float)):
         if not 0 < value <= 1:
             raise SchemeError(f"{where}; expected a fraction above 0 and not above 1.", hint="Channels are given as a list: [0, 3].")
         return Select(float(value), side=side)
-    if isinstance(value, str):
-        first, _, end = value.partition(":")
-        if first.isdecimal() and end.isdecimal() and int(first) < int(end):
-            return Select(channels=tuple(range(int(first), int(end))), side=side)
+    if isinstance(value, str) and (found := _RANGE.fullmatch(value)):
+        first, end = map(int, found.groups())
+        if end - first > MOST_CHANNELS:
+            raise SchemeError(f"{where}; {_MANY}.", hint="The end of a range is the number of channels at most.")
+        if first < end:
+            return Select(channels=tuple(range(first, end)), side=side)
     if isinstance(value, list) and value and all(type(n) is int and n >= 0 for n in value):
-        if twice := next((n for n in value if value.count(n) > 1), None):
-            raise SchemeError(f"{where}; channel {twice} is there twice.", hint="Name each channel once.")
-        return Select(channels=tuple(sorted(value)), side=side)
+        channels = tuple(sorted(value))
+        if twice := [a for a, b in pairwise(channels) if a == b]:
+            raise SchemeError(f"{where}; channel {twice[0]} is there twice.", hint="Name each channel once.")
+        return Select(channels=channels, side=side)
     message = f'{where}; expected `weight = true`, a fraction as 0.25, a range as "0:12", a list as [3, 7], or one as {{ out = ... }}.'
-    raise SchemeError(message, hint=WRITE_ONE)
+    raise SchemeError(message, hint='A name with dots is quoted, [layers."block1.conv"].' if isinstance(value, dict) else WRITE_ONE)
+
+
+def _shown(value: object) -> str:
+    """A value of a file, as a sentence can hold it."""
+    return plain(json.dumps(value, default=str))
 
 
 def check_trains(scheme: Scheme, graph: Graph) -> None:

@@ -86,25 +86,29 @@ def analyse(
     """
     if options.loss is None:
         raise DataError("Contributions need a loss to train with; found --loss none.", hint="Use --loss ce, mse or bce.")
-    work = workload(model, data, validation, options, settings)
+    work = workload(model, data, validation, options, settings, progress)
     prepared, _, graph = load_forward(model, work.options)
     possible, refused = _possible(graph, settings.ratios)
     result = Contributions(model.name, prepared.hash.hex(), settings.score, None, asdict(settings), (), refused=refused)
     return _trained(result, work, possible, jobs, progress) if settings.score == TRAINED else _scored(result, graph, work, possible)
 
 
-def workload(model: Path, data: Path, validation: Path | None, options: Options, settings: Settings) -> Workload:
+def workload(
+    model: Path, data: Path, validation: Path | None, options: Options, settings: Settings, progress: Progress | None = None
+) -> Workload:
     """What `measure` needs to train a model. Raises DataError as `analyse` does."""
     options = dataclasses.replace(options, scheme="none", board="host", exact_seconds=0.0)
-    samples, held = _data(compile_model(model, options), model, data, validation, settings)
+    samples, held = _data(compile_model(model, options), model, data, validation, settings, progress)
     return Workload(model.name, _embedded(model), options, settings, samples, held)
 
 
-def _data(compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings) -> tuple[Dataset, Dataset | None]:
+def _data(
+    compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings, progress: Progress | None
+) -> tuple[Dataset, Dataset | None]:
     """(samples to learn from and, without a validation file, to measure on; samples of the validation file)."""
     project = Project(model, describe(compiled))
-    samples = _some(load(project, data, "train"), settings.samples or (None if settings.score == TRAINED else FEW))
-    held = load(project, validation, "test") if validation else None
+    samples = _some(load(project, data, "train", progress=progress), settings.samples or (None if settings.score == TRAINED else FEW))
+    held = load(project, validation, "test", progress=progress) if validation else None
     for path, found in ((data, samples), (validation, held)):
         if found is not None and found.y is not None and found.y.dtype.kind == "i" and len(np.unique(found.y)) == 1:
             message = f"{path} has samples of one class only ({int(found.y[0])}); expected two or more: any model learns to say one thing."

@@ -8,17 +8,24 @@ the scores of `scores.py` stand in. `tinytrain.search.analysis` does the work; h
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinytrain.atomic import write_text
 from tinytrain.errors import DataError
+from tinytrain.reading import read_limited, reading
 from tinytrain.report.text import table
 from tinytrain.schemes.scheme import Scheme, Select
 
 FORMAT = 1
 BIAS_LAST = "bias-last"
+MOST_BYTES = 50_000_000
+EXPECTED = "a contribution analysis"
+MAKE_ONE = "Make one: `tinytrain contribution MODEL --data train.npz -o contribution.json`."
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -98,22 +105,41 @@ class Contributions:
     @classmethod
     def load(cls, path: Path) -> Contributions:
         """Raises DataError where the file is missing, or not made by `save`."""
-        hint = "Make one: `tinytrain contribution MODEL --data train.npz -o contribution.json`."
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data.pop("format") != FORMAT:
+        text = read_limited(path, MOST_BYTES, EXPECTED, DataError)
+        with reading(path, EXPECTED, DataError, MAKE_ONE):
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
                 raise ValueError(f"it is not of format {FORMAT}")
-            found = tuple(_contribution(**one) for one in data.pop("found"))
-            return cls(**data, found=found)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is no contribution analysis: {error}.", hint=hint) from None
+            found = tuple(_contribution(**_of(dict, one)) for one in _of(list, data.pop("found")))
+            read = cls(**data, found=found)
+            for one, kind in ((read.model, str), (read.model_sha256, str), (read.score, str), (read.settings, dict), (read.refused, dict)):
+                _of(kind, one)
+            channels = {
+                layer: {kind: [_finite(share) for share in _of(list, shares)] for kind, shares in _of(dict, kinds).items()}
+                for layer, kinds in _of(dict, read.channels).items()
+            }
+            return replace(read, before=None if read.before is None else _finite(read.before), channels=channels)
 
 
 def _number(gain: float | None, points: bool) -> str:
     return "" if gain is None else f"{100 * gain:+.2f}" if points else f"{gain:.3g}"
 
 
-def _contribution(candidate: dict[str, Any], gain: float, loss_drop: float, gains: list[float]) -> Contribution:
-    return Contribution(Candidate(**candidate), float(gain), float(loss_drop), tuple(map(float, gains)))
+def _contribution(candidate: dict[str, Any], gain: object, loss_drop: object, gains: object) -> Contribution:
+    one = Candidate(**_of(dict, candidate))
+    if not 0 < _finite(one.ratio) <= 1 or _of(int, one.depth) < 0 or (one.kind == BIAS_LAST) != (one.depth > 0):
+        raise ValueError(f"a candidate has ratio {one.ratio} and depth {one.depth}")
+    _of(str, one.layer), _of(str, one.kind)
+    return Contribution(one, _finite(gain), _finite(loss_drop), tuple(map(_finite, _of(list, gains))))
+
+
+def _of(kind: type[Kind], value: Any) -> Kind:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} stands where a {kind.__name__} is expected")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} stands where a number is expected")
+    return float(value)
