@@ -104,9 +104,9 @@ def layers(graph: Graph) -> list[Layer]:
     owner: dict[Value, str] = {}
     taken: set[Value] = set()
     for node in graph.nodes:
-        held = [(kind, v) for i, kind in node.op.parameters.items() if (v := _learned(node.inputs[i], producers))]
-        before = next((owner[v] for v in node.inputs if v in owner), "") if node.op.extends_layer else ""
-        name = before or node.origin
+        held = [(kind, v) for i, kind in node.op.parameters.items() if (v := _learned(_made_of(node.inputs[i], producers)))]
+        behind = [_made_of(v, producers, node.origin) for v in node.inputs] if node.op.extends_layer else []
+        name = next((owner[v] for v in behind if v in owner), node.origin)
         if not held or not name:
             continue
         owner[node.outputs[0]] = name
@@ -118,11 +118,16 @@ def layers(graph: Graph) -> list[Layer]:
     return [Layer(name, parameters) for name, parameters in found.items()]
 
 
-def _learned(operand: Value, producers: Mapping[Value, Node]) -> Value | None:
-    """The stored value that came from the model to be trained and that this operand is, or is made of alone: transposed, scaled, spread."""
-    while operand in producers and len(producers[operand].inputs) == 1:
-        operand = producers[operand].inputs[0]
-    return operand if operand.role is Role.PARAM or (operand.role is Role.CONST and operand.source is not None) else None
+def _made_of(operand: Value, producers: Mapping[Value, Node], origin: str | None = None) -> Value:
+    """What an operand is made of alone, transposed, scaled or spread; with an `origin`, by nodes of that one only."""
+    while (made := producers.get(operand)) and len(made.inputs) == 1 and origin in (None, made.origin):
+        operand = made.inputs[0]
+    return operand
+
+
+def _learned(v: Value) -> Value | None:
+    """A stored value that came from the model to be trained."""
+    return v if v.role is Role.PARAM or (v.role is Role.CONST and v.source is not None) else None
 
 
 def _unused(kind: str, kinds: Mapping[str, Value]) -> str:
