@@ -131,7 +131,8 @@ def test_full_trains_all_that_was_learned_and_the_rest_is_known(name: str, tmp_p
 
 def test_tied_weights_take_one_step_as_in_numpy(tmp_path: Path) -> None:
     """An autoencoder whose decoder is its encoder transposed: one step of SGD on all of W, b1 and b2, worked out in float64."""
-    w, b1, b2, x = f(3, 5), f(3), f(5), f(1, 5)
+    rng = np.random.default_rng(0)
+    w, b1, b2, x = (rng.normal(size=size).astype(np.float32) for size in ((3, 5), 3, 5, (1, 5)))
     text = "g (float[1,5] x) => (float[1,5] y) { [encode] h = Gemm<transB = 1>(x, w, b1) [s] t = Tanh(h) [decode] y = Gemm(t, w, b2) }"
     compiled = compile_model(save_text(tmp_path / "m.onnx", text, w=w, b1=b1, b2=b2), Options(loss="mse", optimiser=Optimiser(0.5)))
     model = ReferenceModel(compiled.program)
