@@ -14,7 +14,10 @@ from tinytrain.compiler import Options, compile_model, describe, load_forward
 from tinytrain.errors import SchemeError
 from tinytrain.frontend.trainable import Constants, Frozen
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.types import Array
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.integer import Scaled
+from tinytrain.ir.types import Array, Role
+from tinytrain.ops.elementwise import Mul
 from tinytrain.schemes import scheme as schemes
 from tinytrain.schemes.scheme import Scheme, Select, check_trains, layers, preset
 from tinytrain.verify.model import verify_model
@@ -148,6 +151,52 @@ def test_tied_weights_take_one_step_as_in_numpy(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[name], array, atol=1e-6)
 
 
+# --- int8 ---------------------------------------------------------------------------------------------------------
+
+INT8 = {"xs": scalar(0.03), "xz": np.array(3, np.int8), "hs": scalar(0.05)}
+WEIGHT = {"w": RNG.integers(-127, 128, (6, 6)).astype(np.int8), "s": scalar(0.01), "z": np.array(0, np.int8)}
+TAKEN = """g (float[1,6] x) => (float[1,6] y) { wd = DequantizeLinear(w, s, z) xq = QuantizeLinear(x, xs, xz)
+           xd = DequantizeLinear(xq, xs, xz) """
+MADE = " hq = QuantizeLinear(h, hs, xz) y = DequantizeLinear(hq, hs, xz) }"
+INT8_CASES: dict[str, tuple[str, dict[str, Array], dict[str, dict[str, str]], dict[str, str]]] = {
+    "an operand": (
+        TAKEN + "kd = DequantizeLinear(k, s, z) [fc] g = MatMul(xd, wd) gq = QuantizeLinear(g, hs, xz) gd = DequantizeLinear(gq, hs, xz) "
+        "[m] h = Mul(gd, kd)" + MADE, {"k": np.arange(6).astype(np.int8)}, {"fc": {"weight": "w"}}, {"k": "an int8 operand of Mul"},
+    ),
+    "a bias": (TAKEN + "[fc] g = MatMul(xd, wd) [a] h = Add(b, g)" + MADE, {"b": f(6)}, {"fc": {"weight": "w", "bias": "b"}}, {}),
+    "a scalar": (TAKEN + "[fc] g = MatMul(xd, wd) [a] h = Add(g, b)" + MADE, {"b": scalar(1)}, {"fc": {"weight": "w"}}, {"b": "a scalar"}),
+    "one number": (
+        TAKEN + "[fc] g = MatMul(xd, wd) [a] h = Add(g, b)" + MADE, {"b": f(1)}, {"fc": {"weight": "w"}},
+        {"b": "one number for all channels"},
+    ),
+    "a literal bias of a layer": (
+        TAKEN + "b = Constant<value = float[6] {1, 2, 3, 4, 5, 6}>() [fc] h = Gemm(xd, wd, b)" + MADE, {},
+        {"fc": {"weight": "w", "bias": "b"}}, {},
+    ),
+    "two ways of reading one weight": (
+        TAKEN + """[a] g = MatMul(xd, wd) gq = QuantizeLinear(g, hs, xz) gd = DequantizeLinear(gq, hs, xz) [l] r = Tanh(gd)
+                   [b] q = MatMul(r, wd) [fc] y = MatMul(q, v) }""", {"v": f(6, 6)},
+        {"fc": {"weight": "v"}}, {"w": "stored once for a, b, which read it in different ways"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INT8_CASES)
+def test_of_an_int8_model_it_is_known_too(name: str, tmp_path: Path) -> None:
+    text, arrays, trained, frozen = INT8_CASES[name]
+    _, imported, forward = load_forward(save_text(tmp_path / "m.onnx", text, **INT8, **WEIGHT, **arrays), Options())
+    assert {layer.name: {kind: v.name for kind, v in layer.parameters.items()} for layer in layers(forward)} == trained
+    assert imported.constants.frozen(forward) == tuple(Frozen(name, why, True) for name, why in frozen.items())
+
+
+def test_a_factor_that_is_trained_is_no_constant_of_an_integer_gradient() -> None:
+    g = Builder("g")
+    a = Scaled(g.const("a", np.ones((2, 3), np.int8)), g.const("e", np.zeros(1, np.int32)), np.array(1.0))
+    for role in (Role.CONST, Role.PARAM):
+        found = Mul().as_integer(g, [a, g.const("k", f(3), role)], [])  # type: ignore[arg-type]
+        assert bool(found) == (role is Role.CONST)
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +254,9 @@ def test_a_model_with_nothing_to_train_is_refused_where_a_loss_is_asked_for(tmp_
         assert "m has nothing to train" in said
         assert "--loss none" in said
     assert not (tmp_path / "p").exists()
+    model = save_text(tmp_path / "k.onnx", "g (float[1,4] x) => (float[1,4] y) { [r] y = Mul(x, s) }", s=scalar(2))
+    said = sentence("compile", model, "--loss", "mse", "-o", tmp_path / "p")
+    assert "k has nothing to train: it computes with no weight, bias or factor that was learned, but with s (a scalar)." in said
     succeed("compile", model, "--loss", "none", "--no-build", "-o", tmp_path / "p")
     assert "trained    0 weights" in succeed("compile", model, "--loss", "mse", "--scheme", "none", "--no-build", "-o", tmp_path / "q")
     assert "updated    0 weights" in succeed("scheme", "show", model, "--loss", "mse", "--scheme", "none")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -226,13 +226,14 @@ def _select(path: Path, name: str, kind: str, value: Any) -> Select | None:
     raise SchemeError(message, hint=WRITE_ONE)
 
 
-def check_trains(scheme: Scheme, graph: Graph) -> None:
-    """Raise SchemeError where a scheme trains nothing; `none` does so on purpose."""
+def check_trains(scheme: Scheme, graph: Graph, frozen: Sequence[str] = ()) -> None:
+    """Raise SchemeError where a scheme trains nothing; `none` does so on purpose. `frozen` says what no scheme can train, and why."""
     if any(scheme.layers.values()) or scheme.preset == "none":
         return
     known = layers(graph)
     if not known:
-        message = f"{graph.name} has nothing to train: it computes with no weight, bias or factor that was learned."
+        stored = f", but with {', '.join(frozen)}" if frozen else ""
+        message = f"{graph.name} has nothing to train: it computes with no weight, bias or factor that was learned{stored}."
         raise SchemeError(message, hint="Compile it for inference only: --loss none.")
     has = ", ".join(dict.fromkeys(kind for layer in known for kind in layer.parameters))
     message = f"The scheme{f' {scheme.preset}' if scheme.preset else ''} trains nothing of {graph.name}, whose layers have {has}."
