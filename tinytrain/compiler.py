@@ -123,12 +123,13 @@ def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
-    schemes = tuple(chosen_scheme(scheme, forward, options) for scheme in (options.scheme, *options.further_schemes))
+    frozen = imported.constants.frozen(forward)
+    schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
     files = Emitter(program, plan, board.isa, prepared.hash).files()
-    return Compiled(prepared, imported, schemes, program, plan, board, options, files, imported.constants.frozen(forward))
+    return Compiled(prepared, imported, schemes, program, plan, board, options, files, frozen)
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:
@@ -274,17 +275,18 @@ def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[
     return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
 
 
-def chosen_scheme(scheme: str | Scheme, forward: Graph, options: Options) -> Scheme:
+def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
     found = resolve(scheme, forward)
     if options.loss is not None:
-        check_trains(found, forward)
+        check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found
 
 
 def scheme_of(path: Path, options: Options) -> tuple[Scheme, tuple[Frozen, ...]]:
     """The scheme that the options name, for this model, and what no scheme trains of it. Raises ModelError or SchemeError."""
     _, imported, graph = load_forward(path, options)
-    scheme = chosen_scheme(options.scheme, graph, options)
+    frozen = imported.constants.frozen(graph)
+    scheme = chosen_scheme(options.scheme, graph, frozen, options)
     choose(scheme, graph)
-    return scheme, imported.constants.frozen(graph)
+    return scheme, frozen

@@ -97,7 +97,8 @@ def show(model: Path, board: str, **given: Any) -> None:
     if options.loss is None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
     costs = Costs(model, options, options.exact_seconds)
-    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(chosen_scheme(options.scheme, costs.forward, options))))
+    chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
+    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(chosen)))
     if said := frozen_text(costs.frozen):
         click.echo(said)
 

@@ -10,7 +10,7 @@ import numpy as np
 from tinytrain.frontend.call import Call, handlers, handles, on_integers
 from tinytrain.frontend.handlers_shape import padded
 from tinytrain.frontend.layout import Tensor, reshaped_order
-from tinytrain.frontend.quantised import UINT8, bounds, clamped_to, one_quant, requantise, stored_number, target
+from tinytrain.frontend.quantised import INTEGER_TYPES, UINT8, bounds, clamped_to, one_quant, requantise, stored_number, target
 from tinytrain.ir.types import S8
 from tinytrain.ops.activation import Clip, Relu
 from tinytrain.ops.quantize import Quantise
@@ -69,10 +69,14 @@ def moved(call: Call) -> Tensor | None:
 
 @on_integers("Relu", "Clip")
 def clamp(call: Call) -> Tensor | None:
-    """Left to the QuantizeLinear behind it."""
+    """Left to the QuantizeLinear behind it. Behind a QuantizeLinear its bounds are integers themselves."""
     x, found = call.tensor(), bounds(call)
     if x.settled:
         return x
+    kind, quant = call.model.element_types[call.node.input[0]], x.value.type.quant
+    if found is not None and kind in INTEGER_TYPES and quant is not None:
+        zero_point = quant.zero_point + (128 if kind == UINT8 else 0)
+        found = (found[0] - zero_point) * quant.scale[0], (found[1] - zero_point) * quant.scale[0]
     if found is None or found[0] > found[1]:
         return None
     op = Relu() if found[0] == 0 and found[1] >= np.finfo(np.float32).max else Clip(*found)

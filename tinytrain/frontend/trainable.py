@@ -60,7 +60,7 @@ class Constants:
         trained = {v.source.initializer for layer in layers(forward) for v in layer.parameters.values() if v.source is not None}
         purposes, learned = self.ledger.purposes, self.ledger.learned
         found = {
-            holder: Frozen(holder, purposes.get(name, "not read"), name not in learned)
+            holder: Frozen(holder, purposes.get(name, "not read"), name in purposes and name not in learned)
             for name, holder in self.holders.items() if name not in trained and holder not in trained
         }
         return tuple(found.values())
@@ -99,4 +99,5 @@ def _shared(stored: Sequence[Value], places: Sequence[tuple[Place, onnx.NodeProt
     for place, node in places:
         if place not in learned:
             return f"shared with {node.name} ({node.op_type}), where it is no weight"
-    return f"shared by {', '.join(dict.fromkeys(node.name for _, node in places))}, in different types" if len(stored) > 1 else ""
+    names = ", ".join(dict.fromkeys(node.name for _, node in places))
+    return f"stored once for {names}, which read it in different ways" if len(stored) > 1 else ""

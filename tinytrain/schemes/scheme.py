@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
@@ -117,9 +117,9 @@ def layers(graph: Graph) -> list[Layer]:
     owner: dict[Value, str] = {}
     taken: set[Value] = set()
     for node in graph.nodes:
-        held = [(kind, v) for i, kind in node.op.parameters.items() if (v := _learned(node.inputs[i], producers))]
-        before = next((owner[v] for v in node.inputs if v in owner), "") if node.op.extends_layer else ""
-        name = before or node.origin
+        held = [(kind, v) for i, kind in node.op.parameters.items() if (v := _learned(_made_of(node.inputs[i], producers)))]
+        behind = [_made_of(v, producers, node.origin) for v in node.inputs] if node.op.extends_layer else []
+        name = next((owner[v] for v in behind if v in owner), node.origin)
         if not held or not name:
             continue
         owner[node.outputs[0]] = name
@@ -131,11 +131,16 @@ def layers(graph: Graph) -> list[Layer]:
     return [Layer(name, parameters) for name, parameters in found.items()]
 
 
-def _learned(operand: Value, producers: Mapping[Value, Node]) -> Value | None:
-    """The stored value that came from the model to be trained and that this operand is, or is made of alone: transposed, scaled, spread."""
-    while operand in producers and len(producers[operand].inputs) == 1:
-        operand = producers[operand].inputs[0]
-    return operand if operand.role is Role.PARAM or (operand.role is Role.CONST and operand.source is not None) else None
+def _made_of(operand: Value, producers: Mapping[Value, Node], origin: str | None = None) -> Value:
+    """What an operand is made of alone, transposed, scaled or spread; with an `origin`, by nodes of that one only."""
+    while (made := producers.get(operand)) and len(made.inputs) == 1 and origin in (None, made.origin):
+        operand = made.inputs[0]
+    return operand
+
+
+def _learned(v: Value) -> Value | None:
+    """A stored value that came from the model to be trained."""
+    return v if v.role is Role.PARAM or (v.role is Role.CONST and v.source is not None) else None
 
 
 def _unused(kind: str, kinds: Mapping[str, Value]) -> str:
@@ -255,13 +260,14 @@ def _shown(value: object) -> str:
     return plain(json.dumps(value, default=str))
 
 
-def check_trains(scheme: Scheme, graph: Graph) -> None:
-    """Raise SchemeError where a scheme trains nothing; `none` does so on purpose."""
+def check_trains(scheme: Scheme, graph: Graph, frozen: Sequence[str] = ()) -> None:
+    """Raise SchemeError where a scheme trains nothing; `none` does so on purpose. `frozen` says what no scheme can train, and why."""
     if any(scheme.layers.values()) or scheme.preset == "none":
         return
     known = layers(graph)
     if not known:
-        message = f"{graph.name} has nothing to train: it computes with no weight, bias or factor that was learned."
+        stored = f", but with {', '.join(frozen)}" if frozen else ""
+        message = f"{graph.name} has nothing to train: it computes with no weight, bias or factor that was learned{stored}."
         raise SchemeError(message, hint="Compile it for inference only: --loss none.")
     has = ", ".join(dict.fromkeys(kind for layer in known for kind in layer.parameters))
     message = f"The scheme{f' {scheme.preset}' if scheme.preset else ''} trains nothing of {graph.name}, whose layers have {has}."

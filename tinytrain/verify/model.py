@@ -66,11 +66,12 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
     if any(v.type.quant for node in forward.nodes for v in node.outputs):
         message = f"{path} is an int8 model: rounding has no derivative to compare with, its gradients pass straight through."
         raise ModelError(message, hint="Verify the fp32 model that it was made from.")
-    scheme = chosen_scheme(options.scheme, forward, options)
+    frozen = imported.constants.frozen(forward)
+    scheme = chosen_scheme(options.scheme, forward, frozen, options)
     moved, trained = choose(scheme, forward)
     wanted = list(trained)
     names = {v.source.initializer for v in wanted if v.source is not None}
-    decided = {one.name: one.why for one in imported.constants.frozen(forward) if one.decided}
+    decided = {one.name: one.why for one in frozen if one.decided}
     others = tuple(left_out(prepared.model, names, decided, seed)) if scheme.preset == "full" else ()
     graph, _, loss = with_loss(moved, losses()[options.loss]())
     rng = np.random.default_rng(seed)
