@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -18,6 +20,26 @@ settings.load_profile("short")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew in place of comparing with them")
+
+
+def same_numbers(item: pytest.Item) -> None:
+    """Random generators of test modules start anew in each test: which tests ran before in this process depends on how fast others were."""
+    for module in (sys.modules.get("frontend_models"), getattr(item, "module", None)):
+        for generator in vars(module).values() if module else ():
+            if isinstance(generator, np.random.Generator):
+                bits = generator.bit_generator
+                bits.state = type(bits)(bits.seed_seq).state
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    same_numbers(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Once more: a fixture that others share has drawn some in the first test only."""
+    same_numbers(item)
 
 
 @pytest.fixture(scope="session")

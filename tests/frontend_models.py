@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from oracle_session import session_of
 
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
@@ -66,12 +68,9 @@ def infer(imported: Imported, sample: np.ndarray, state: dict[Value, np.ndarray]
 
 def oracles(model: onnx.ModelProto, sample: np.ndarray) -> list[np.ndarray]:
     found = [ReferenceEvaluator(model).run(None, {model.graph.input[0].name: sample})[0]]
-    try:
-        import onnxruntime
-    except ImportError:
+    if importlib.util.find_spec("onnxruntime") is None:
         return found
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return [*found, session.run(None, {model.graph.input[0].name: sample})[0]]
+    return [*found, session_of(model).run(None, {model.graph.input[0].name: sample})[0]]
 
 
 def check(folder: Path, nodes: list[onnx.NodeProto], arrays: Arrays, shape: tuple[int, ...], opset: int = 15, **options: Any) -> Imported:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from frontend_models import RNG, Arrays, load, model_of, node
+from oracle_session import session_of
 
 from tinytrain.frontend.onnx_import import Imported
 from tinytrain.frontend.prepare import Prepared
@@ -73,15 +74,6 @@ def one_conv(uint8: bool = False, **changes: np.ndarray) -> Qdq:
     net.quantised(net.add("Conv", f"{x} {w} {net.bias('b', 'x', 'w', 4)}", "c"), name="y")
     net.arrays |= changes
     return net
-
-
-def session_of(model: onnx.ModelProto) -> Any:
-    """onnxruntime without its optimisations."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def true_layers(model: onnx.ModelProto, sample: Array) -> dict[str, Array]:

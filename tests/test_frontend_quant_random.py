@@ -13,7 +13,7 @@ from frontend_models import Arrays, f32, infer, load, model_of, node
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
-from quant_models import session_of
+from oracle_session import session_of
 from test_frontend_random import Chain, chains
 
 pytest.importorskip("onnxruntime")

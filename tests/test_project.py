@@ -65,6 +65,13 @@ def test_no_grab_bag_modules(sources: list[Path]) -> None:
     assert not bags, f"name what it is for:\n{listed(bags)}"
 
 
+def test_onnxruntime_runs_in_one_place(sources: list[Path]) -> None:
+    """With its defaults, what an int8 model gives depends on the CPU (`tests/oracle_session.py`)."""
+    here = {ROOT / "tests" / "oracle_session.py", ROOT / "tests" / "test_project.py"}
+    others = [path for path in sources if path not in here and "InferenceSession" in path.read_text()]
+    assert not others, f"take session_of from tests/oracle_session.py in:\n{listed(others)}"
+
+
 def test_nothing_private_is_tracked(tracked: list[Path]) -> None:
     found = [f"{path.relative_to(ROOT)}: {match.group().decode()}" for path in tracked for match in PRIVATE.finditer(path.read_bytes())]
     assert not found, "\n".join(found)

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import RNG, f32, infer, op_names
-from quant_models import SHARE, Qdq, session_of
+from oracle_session import session_of
+from quant_models import SHARE, Qdq
 
 from tinytrain.compiler import Gradients, Options, compile_model, write
 from tinytrain.device.project import Project
