@@ -15,6 +15,8 @@ from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
+from tinytrain.frontend.shapes import known_shapes
+from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, Value
@@ -56,9 +58,9 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
 
     file = str(prepared.path)
     onnx_graph = prepared.model.graph
-    _check_ops(onnx_graph, file)
+    check_ops(onnx_graph, file)
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
-    shapes = _shapes(onnx_graph)
+    shapes = known_shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.stored)
     for name in (LEARNING_RATE, "target", "loss"):
@@ -107,34 +109,6 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
     assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
     model.tensors[node.output[0]] = tensor
     return made_of_integers
-
-
-def _check_ops(graph: onnx.GraphProto, file: str) -> None:
-    """Every op must have a handler and only its first output may be read; said before anything is imported."""
-    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or not (node.op_type in handlers() or node.op_type in integer_handlers()):
-            known = ", ".join(sorted({*handlers(), *integer_handlers()}))
-            name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-            raise ModelError(
-                f"{node.name} ({name}) in {file}: this op is not supported; supported are {known}.",
-                hint="Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
-            )
-        if more := [name for name in node.output[1:] if name in read]:
-            raise ModelError(
-                f"{node.name} ({node.op_type}) in {file}: its output {more[0]} is used; only its first output is supported.",
-                hint="Export the model for inference, without that output.",
-            )
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, Dims]:
-    """Known static shapes by tensor name."""
-    found: dict[str, Dims] = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        kind = value.type.tensor_type
-        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-            found[value.name] = tuple(d.dim_value for d in kind.shape.dim)
-    return found
 
 
 def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[str, str]:

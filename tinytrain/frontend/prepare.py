@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an ONNX file and makes it plain: checked, static shapes, batch 1, QDQ form, constants folded, batch norm folded.
+"""Reads an ONNX file and makes it plain: checked, of a known opset, static shapes, batch 1, QDQ form, constants and batch norms folded.
 
 All of it by libraries (onnx, onnx-ir, onnxscript). Node and initializer names stay as they are: logs, schemes and the
 exported model use them. The optimiser of onnxscript is not used as a whole because it merges equal initializers, and two
@@ -9,7 +9,7 @@ biases that are both zero today differ after the first training step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
+from tinytrain.frontend.fold import fold_constants, moved_names
 from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.new_head import NewHead, replace_head
-from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
+from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
+from tinytrain.frontend.qoperator import expand_qoperators
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
+from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
+from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 13
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -34,7 +38,7 @@ class Prepared:
     """A model that is ready for import.
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `stored` are the initializers that the
-    file itself names.
+    file itself names, and what is only another view of one; `notes` say what else became of the file.
     """
 
     model: onnx.ModelProto
@@ -42,6 +46,7 @@ class Prepared:
     path: Path
     hash: bytes
     stored: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -52,18 +57,20 @@ def prepare(
     model, digest = _read(path)
     check_sizes(model, path)
     load_external_data(model, path)
+    opset_of(model, path)
+    sort_nodes(model, path)
+    settle_constants(model)
     _check(model, path)
-    _check_opset(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    stored = frozenset(t.name for t in model.graph.initializer)
-    _fix_shapes(model, path, shapes or {})
+    stored = moved_names(model.graph, frozenset(t.name for t in model.graph.initializer))
+    batch = fix_shapes(model, path, shapes or {})
+    _name_nodes(model)
+    model, notes = convert(model, path)
     _name_nodes(model)
     expand_qoperators(model, str(path))
-    model = _infer_shapes(model, path)
-    check_value_sizes(model, path)
-    model = _fold_constants(model, path)
-    store_quantised_weights(model)
+    model = fold_constants(_infer_shapes(model, path), path)
+    model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
     if new_head is not None:
@@ -72,7 +79,7 @@ def prepare(
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, c_name(path.stem), path, digest, stored)
+    return Prepared(model, c_name(path.stem), path, digest, stored, notes)
 
 
 def c_name(stem: str) -> str:
@@ -113,75 +120,8 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(
-            f"{path}: not a valid ONNX model: {_first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
+            f"{path}: not a valid ONNX model: {first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def _check_opset(model: onnx.ModelProto, path: Path) -> None:
-    import onnx
-
-    newest = onnx.defs.onnx_opset_version()
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
-    if version is None or not OLDEST_OPSET <= version <= newest:
-        found = "no ONNX opset" if version is None else f"opset {version}"
-        hint = (
-            f"Export the model with a newer opset, or convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
-            if version is not None and version < OLDEST_OPSET else "Export the model with an older opset, or install a newer onnx."
-        )
-        raise ModelError(f"{path} uses {found}; opset {OLDEST_OPSET} to {newest} is supported.", hint=hint)
-
-
-def _fix_shapes(model: onnx.ModelProto, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Batch 1 and no other open dimension on any input; the shapes of all other values are inferred anew."""
-    graph = model.graph
-    stored = {t.name for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in stored]
-    names = [i.name for i in inputs]
-    for name in shapes:
-        if name not in names:
-            raise ModelError(f"{path} has no input {name}; its inputs are {', '.join(names)}.", hint=f"Write --shape {names[0]}=1,...")
-    for value in inputs:
-        kind = value.type.tensor_type
-        found: list[int | str] = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim]
-        want: list[int | str] = list(shapes.get(value.name, ()))
-        if want:
-            fixed = [want[i] if i == 0 or isinstance(d, str) else d for i, d in enumerate(found[: len(want)])]
-            fits = not kind.HasField("shape") or (len(want) == len(found) and fixed == want)
-            if not fits or any(isinstance(d, int) and d < 1 for d in want):
-                raise ModelError(
-                    f"{path}: --shape {value.name}={_comma(want)} does not fit the model, whose input is ({_comma(found)}).",
-                    hint="Give one positive number for each dimension; only open ones and the batch may be chosen.",
-                )
-        else:
-            want = [1 if i == 0 and isinstance(d, str) else d for i, d in enumerate(found)]
-            if any(isinstance(d, str) for d in want) or not want:
-                example = _comma([d if isinstance(d, int) else 32 for d in want] or [1, 3, 32, 32])
-                raise ModelError(
-                    f"{path}: input {value.name} has the dynamic shape ({_comma(found)}); "
-                    "every dimension but the batch must be known when compiling.",
-                    hint=f"Fix it with --shape {value.name}={example}",
-                )
-        if want[0] != 1 or any(isinstance(d, int) and d < 1 for d in want):
-            raise ModelError(
-                f"{path}: input {value.name} has the shape ({_comma(want)}); "
-                "expected a batch of 1 (or a dynamic one) and no empty dimension.",
-                hint=f"Export it with a dynamic batch, or try --shape {value.name}={_comma([1, *want[1:]])}",
-            )
-        del kind.shape.dim[:]
-        for d in want:
-            kind.shape.dim.add().dim_value = int(d)
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del graph.value_info[:]
-
-
-def _comma(dims: Sequence[int | str]) -> str:
-    return ",".join(map(str, dims))
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
@@ -199,47 +139,15 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     import onnx
 
+    forget_shapes(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
+        # an op that nobody here knows is then the likelier cause
+        check_ops(fold_constants(onnx.shape_inference.infer_shapes(model, data_prop=True), path).graph, str(path))
         raise ModelError(
-            f"{path}: the shapes of its tensors do not fit each other: {_first_line(error)}; expected a model valid for a batch of 1.",
-            hint="Export it with a dynamic batch, or fix the input's shape with --shape NAME=1,...",
+            f"{path}: the shapes of its tensors do not fit each other: {first_line(error)}; expected a model valid for a batch of 1.",
+            hint="Export it with a batch of 1 or a dynamic one, or fix the input's shape with --shape NAME=1,...",
         ) from None
-
-
-def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Everything that does not depend on the input becomes an initializer; nodes without effect go."""
-    import onnx_ir
-    import onnx_ir.passes.common as common
-    from onnxscript import optimizer
-
-    everything = 1 << 31
-    try:
-        work = onnx_ir.from_proto(model)
-        common.InlinePass()(work)
-        # a Dropout may be wanted for training, and stored integers must not become reals: under a domain that is not imported the
-        # library takes neither for something to be folded
-        kept = [node for node in work.graph if node.op_type in ("Dropout", "DequantizeLinear")]
-        for node in kept:
-            node.domain = "kept"
-        optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything)
-        for node in kept:
-            node.domain = ""
-        for step in (
-            common.RemoveUnusedNodesPass(),
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            common.IdentityEliminationPass(),
-            common.RemoveInitializersFromInputsPass(),
-            common.RemoveUnusedNodesPass(),
-            common.NameFixPass(),
-        ):
-            step(work)
-        return onnx_ir.to_proto(work)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError, NotImplementedError) as error:
-        cause = error.__cause__ or error
-        raise ModelError(
-            f"{path}: its constant part cannot be computed: {_first_line(Exception(str(cause)))}; expected constants that fold.",
-            hint="Run onnxsim or the exporter's own constant folding first.",
-        ) from None
-
+    check_value_sizes(inferred, path)
+    return inferred
