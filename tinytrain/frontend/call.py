@@ -98,6 +98,7 @@ class Import:
         self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
         self.float_islands: list[str] = []
         self.cut_biases: list[str] = []
+        self.notes: list[str] = []                            # for a person, on what the device does not do as the file says
 
     def real(self, tensor: Tensor) -> Tensor:
         """The tensor as fp32: what stands for reals is dequantised, once for all readers."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,6 @@ def prepare(
     sort_nodes(model, path)
     settle_constants(model)
     _check(model, path)
-    check_dtypes(model, path)
     check_finite(model, path)
     stored = moved_names(model.graph, frozenset(t.name for t in model.graph.initializer))
     batch = fix_shapes(model, path, shapes or {})
@@ -143,11 +143,29 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
-        # an op that nobody here knows is then the likelier cause
-        check_ops(fold_constants(onnx.shape_inference.infer_shapes(model, data_prop=True), path).graph, str(path))
+        check_dtypes(model, path)
+        _check_strange(model, path)
         raise ModelError(
             f"{path}: the shapes of its tensors do not fit each other: {first_line(error)}; expected a model valid for a batch of 1.",
             hint="Export it with a batch of 1 or a dynamic one, or fix the input's shape with --shape NAME=1,...",
         ) from None
     check_value_sizes(inferred, path)
-    return inferred
+    return _tensors_only(inferred)
+
+
+def _check_strange(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse ops that are not supported: shape inference stumbles over what it does not know."""
+    import onnx
+
+    lenient = _tensors_only(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    with suppress(ModelError):
+        lenient = fold_constants(lenient, path)
+    check_ops(lenient.graph, str(path))
+
+
+def _tensors_only(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the types of maps and sequences, which no handler takes and the library for folding cannot read."""
+    for value in (*model.graph.value_info, *model.graph.output):
+        if value.type.WhichOneof("value") not in (None, "tensor_type"):
+            value.ClearField("type")
+    return model
