@@ -19,14 +19,14 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants, moved_names
-from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
-from tinytrain.reading import first_line
+from tinytrain.reading import first_line, read_limited
 
 if TYPE_CHECKING:
     import onnx
@@ -93,14 +93,11 @@ def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); expected an ONNX file.", hint="Check the path.") from None
+    content = read_limited(path, MAX_BYTES, "an ONNX file", ModelError, hint="Check the path.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
-    except DecodeError:
+    except (DecodeError, RecursionError):
         raise ModelError(
             f"{path} ({len(content):,} bytes) is corrupt, truncated or not an ONNX file; expected a complete ONNX model.",
             hint="Export or download it again.",
@@ -118,7 +115,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
     try:
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except Exception as error:                            # the checker says what is invalid by exceptions of several kinds
         raise ModelError(
             f"{path}: not a valid ONNX model: {first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
         ) from None

@@ -30,7 +30,7 @@ def check_ops(graph: onnx.GraphProto, file: str) -> None:
         if (name := full_name(node)) not in known:
             strange.setdefault(name, []).append(node.name)
     if strange:
-        raise _unsupported(strange, file, f"supported {'' if quantised else 'in float32 '}are {', '.join(known)}")
+        raise _unsupported(strange, file, f"supported are {', '.join(known)}")
     read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
     for node in graph.node:
         if more := [name for name in node.output[1:] if name in read]:
@@ -55,8 +55,8 @@ def _unsupported(strange: dict[str, list[str]], file: str, known: str) -> ModelE
     lines = [f"  {op}: {_some(nodes, SHOWN_NODES)}" for op, nodes in list(strange.items())[:SHOWN_OPS]]
     if len(strange) > SHOWN_OPS:
         lines.append(f"  {_some(list(strange)[SHOWN_OPS:], SHOWN_OPS)}")
-    count = sum(map(len, strange.values()))
-    return ModelError(f"{file}: {count} nodes are of {len(strange)} ops that are not supported; {known}.", hint="\n".join([*lines, *advice]))
+    message = f"{file}: {sum(map(len, strange.values()))} nodes are of {len(strange)} ops that are not supported; {known}."
+    return ModelError(message, hint="\n".join([*lines, *advice]))
 
 
 def _some(names: list[str], most: int) -> str:
