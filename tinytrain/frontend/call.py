@@ -171,7 +171,7 @@ class Call:
 
     def text(self, name: str, default: str) -> str:
         value: Any = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def integers(self, name: str, default: Dims) -> Dims:
         return tuple(int(i) for i in self.attributes.get(name, default))

@@ -162,7 +162,10 @@ def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[
             f"{file}: input {inputs[0].name} holds integers; expected float32, or int8 or uint8 that a DequantizeLinear reads.",
             hint="Use the float32 version of the model.",
         )
-    return inputs[0].name, graph.output[0].name
+    entry, exit_ = inputs[0].name, graph.output[0].name
+    if entry == exit_:
+        raise ModelError(f"{file}: its output {exit_} is its input; expected a model that computes something.", hint="Export it again.")
+    return entry, exit_
 
 
 def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
-from tinytrain.frontend.fold import fold_constants, moved_names
+from tinytrain.frontend.fold import clipped, fold_constants, moved_names
 from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
@@ -69,7 +69,10 @@ def prepare(
     model, notes = convert(model, path)
     _name_nodes(model)
     expand_qoperators(model, str(path))
-    model = fold_constants(_infer_shapes(model, path), path)
+    model = _infer_shapes(model, path)
+    if bounded := clipped(model.graph):
+        notes = (*notes, f"clipped    {', '.join(bounded)}: holds for the stored integers; training keeps to their type, not to its bounds")
+    model = fold_constants(model, path)
     model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
