@@ -33,9 +33,11 @@ def reading(path: Path, expected: str, error: type[TinytrainError], hint: str = 
         raise error(f"{path}: is damaged or of another kind ({first_line(why)}); expected {expected}.", hint=hint) from why
 
 
-def check_file(path: Path, most_bytes: int, expected: str, error: type[TinytrainError]) -> None:
+def check_file(
+    path: Path, most_bytes: int, expected: str, error: type[TinytrainError], hint: str = "Check the path."
+) -> None:
     """Raises `error` where there is no regular file at `path`, or one that is larger than `most_bytes`."""
-    with reading(path, expected, error, "Check the path."):
+    with reading(path, expected, error, hint):
         found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise error(f"{path}: is no file; expected {expected}.", hint="Check the path.")
@@ -44,10 +46,12 @@ def check_file(path: Path, most_bytes: int, expected: str, error: type[Tinytrain
         raise error(message, hint="Is it the right file?")
 
 
-def read_limited(path: Path, most_bytes: int, expected: str, error: type[TinytrainError]) -> bytes:
+def read_limited(
+    path: Path, most_bytes: int, expected: str, error: type[TinytrainError], hint: str = "Check the path."
+) -> bytes:
     """The content of a regular file that is not larger than `most_bytes`."""
-    check_file(path, most_bytes, expected, error)
-    with reading(path, expected, error):
+    check_file(path, most_bytes, expected, error, hint)
+    with reading(path, expected, error, hint):
         return path.read_bytes()
 
 

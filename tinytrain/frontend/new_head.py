@@ -76,8 +76,6 @@ class _Replacement:
             if node.op_type == "Reshape":
                 to = self.arrays[node.input[1]]
                 self._put(node, 1, np.where(to == count, classes, to))
-        del self.graph.value_info[:]
-        self.graph.output[0].type.tensor_type.ClearField("shape")
 
     def _way_back(self) -> Iterator[onnx.NodeProto]:
         """Nodes from the output to the layer, which comes last."""

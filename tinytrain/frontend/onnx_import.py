@@ -15,10 +15,12 @@ from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
+from tinytrain.frontend.shapes import known_shapes
+from tinytrain.frontend.supported import check_ops
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
-from tinytrain.ir.types import Array, Role, Value
+from tinytrain.ir.types import Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # the first of these on the way from the input says whether a sample is a feature map
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
 REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
+FLOAT = 1                                                 # element type of ONNX
+SHOWN_REFUSALS = 8                                        # beside the first
 NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
@@ -38,7 +42,7 @@ class Imported:
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
     the batch. `params` maps the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are
     the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no
-    output shows.
+    output shows; `notes` are lines for a person on what became of the file.
     """
 
     graph: Graph
@@ -50,6 +54,7 @@ class Imported:
     constants: Constants
     float_islands: tuple[str, ...] = ()
     cut_biases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
@@ -58,9 +63,9 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
 
     file = str(prepared.path)
     onnx_graph = prepared.model.graph
-    _check_ops(onnx_graph, file)
+    check_ops(onnx_graph, file)
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
-    shapes = _shapes(onnx_graph)
+    shapes = known_shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
     for name in (LEARNING_RATE, "target", "loss"):
@@ -71,9 +76,19 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     given = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
     model.tensors[entry] = quantised_entry(model, entry, given)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
+    refusals: list[ModelError] = []
     for node in onnx_graph.node:
-        if not _import_node(model, node) and quantised and node.op_type not in NOT_COMPUTING:
+        try:
+            integers = _import_node(model, node)
+        except ModelError as error:
+            refusals.append(error)
+            if not _go_on(model, node):
+                break
+            continue
+        if not integers and quantised and node.op_type not in NOT_COMPUTING:
             model.float_islands.append(node.name)
+    if refusals:
+        raise _together(refusals)
     if exit_ not in model.tensors:
         raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
@@ -84,8 +99,10 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     graph = verify(model.graph.graph([output], updates), "import")
     graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
+    notes = (*prepared.notes, *model.notes)
     perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
-    return Imported(graph, *perms, onnx_input, result.shape, params, constants, tuple(model.float_islands), tuple(model.cut_biases))
+    islands, cut = tuple(model.float_islands), tuple(model.cut_biases)
+    return Imported(graph, *perms, onnx_input, result.shape, params, constants, islands, cut, notes)
 
 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:
@@ -105,39 +122,33 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
         tensor = integer_handlers()[node.op_type](Call(model, node, raw=True))
     made_of_integers = tensor is not None
     if tensor is None and node.op_type not in handlers():
-        raise call.fail("its operands and its result are no int8, expected a QuantizeLinear behind it", "Quantise this layer too.")
+        raise call.fail(
+            f"{node.op_type} is supported between int8 tensors only, and here an operand or its result is float32",
+            "Quantise this layer too, with QuantizeLinear in front of it and behind.",
+        )
     tensor = tensor or handlers()[node.op_type](call)
     assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
     model.tensors[node.output[0]] = tensor
     return made_of_integers
 
 
-def _check_ops(graph: onnx.GraphProto, file: str) -> None:
-    """Every op must have a handler and only its first output may be read; said before anything is imported."""
-    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or not (node.op_type in handlers() or node.op_type in integer_handlers()):
-            known = ", ".join(sorted({*handlers(), *integer_handlers()}))
-            name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-            raise ModelError(
-                f"{node.name} ({name}) in {file}: this op is not supported; supported are {known}.",
-                hint="Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
-            )
-        if more := [name for name in node.output[1:] if name in read]:
-            raise ModelError(
-                f"{node.name} ({node.op_type}) in {file}: its output {more[0]} is used; only its first output is supported.",
-                hint="Export the model for inference, without that output.",
-            )
+def _go_on(model: Import, node: onnx.NodeProto) -> bool:
+    """Take the result of a refused node as given, where it is float32, so that what is refused behind it is said as well."""
+    name = node.output[0]
+    if name not in model.shapes or model.element_types.get(name) != FLOAT:
+        return False
+    shape = model.shapes[name]
+    model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
+    return True
 
 
-def _shapes(graph: onnx.GraphProto) -> dict[str, Dims]:
-    """Known static shapes by tensor name."""
-    found: dict[str, Dims] = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        kind = value.type.tensor_type
-        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-            found[value.name] = tuple(d.dim_value for d in kind.shape.dim)
-    return found
+def _together(refusals: list[ModelError]) -> ModelError:
+    """One refusal, with the sentences of the others below its advice."""
+    first, *more = refusals
+    lines = [f"Refused too: {' '.join(error.sentences)}" for error in more[:SHOWN_REFUSALS]]
+    if len(more) > SHOWN_REFUSALS:
+        lines.append(f"And {len(more) - SHOWN_REFUSALS} more.")
+    return ModelError(*first.sentences, hint="\n".join([first.hint or "", *lines])) if more else first
 
 
 def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[str, str]:
@@ -149,12 +160,15 @@ def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[
             raise ModelError(
                 f"{file} has {len(found)} {kind}s ({names}); expected exactly one.", hint=f"Export the part of the model with one {kind}."
             )
-    if inputs[0].type.tensor_type.elem_type not in (1, *INTEGER_TYPES):
+    if inputs[0].type.tensor_type.elem_type not in (FLOAT, *INTEGER_TYPES):
         raise ModelError(
             f"{file}: input {inputs[0].name} holds integers; expected float32, or int8 or uint8 that a DequantizeLinear reads.",
             hint="Use the float32 version of the model.",
         )
-    return inputs[0].name, graph.output[0].name
+    entry, exit_ = inputs[0].name, graph.output[0].name
+    if entry == exit_:
+        raise ModelError(f"{file}: its output {exit_} is its input; expected a model that computes something.", hint="Export it again.")
+    return entry, exit_
 
 
 def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:

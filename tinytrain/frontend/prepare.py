@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an ONNX file and makes it plain: checked, static shapes, batch 1, QDQ form, constants folded, batch norm folded.
+"""Reads an ONNX file and makes it plain: checked, of a known opset, static shapes, batch 1, QDQ form, constants and batch norms folded.
 
 All of it by libraries (onnx, onnx-ir, onnxscript). Node and initializer names stay as they are: logs, schemes and the
 exported model use them. The optimiser of onnxscript is not used as a whole because it merges equal initializers, and two
@@ -9,7 +9,8 @@ biases that are both zero today differ after the first training step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +18,20 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
-from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.fold import clipped, fold_constants
+from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.literals import literal_values
 from tinytrain.frontend.new_head import NewHead, replace_head
-from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
+from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
+from tinytrain.frontend.qoperator import expand_qoperators
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
+from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
+from tinytrain.reading import first_line, read_limited
 
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 13
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -35,7 +40,7 @@ class Prepared:
     """A model that is ready for import.
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
-    the file's nodes alone, not from its initializers.
+    the file's nodes alone, not from its initializers; `notes` say what else became of the file.
     """
 
     model: onnx.ModelProto
@@ -43,6 +48,7 @@ class Prepared:
     path: Path
     hash: bytes
     literals: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -53,18 +59,22 @@ def prepare(
     model, digest = _read(path)
     check_sizes(model, path)
     load_external_data(model, path)
+    opset_of(model, path)
+    sort_nodes(model, path)
+    settle_constants(model)
     _check(model, path)
-    _check_opset(model, path)
-    check_dtypes(model, path)
     check_finite(model, path)
+    batch = fix_shapes(model, path, shapes or {})
+    _name_nodes(model)
+    model, notes = convert(model, path)
     literals = literal_values(model.graph)
-    _fix_shapes(model, path, shapes or {})
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
-    check_value_sizes(model, path)
-    model = _fold_constants(model, path)
-    store_quantised_weights(model)
+    if bounded := clipped(model.graph):
+        notes = (*notes, f"clipped    {', '.join(bounded)}: holds for the stored integers; training keeps to their type, not to its bounds")
+    model = fold_constants(model, path)
+    model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
     if new_head is not None:
@@ -73,7 +83,7 @@ def prepare(
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, c_name(path.stem), path, digest, literals)
+    return Prepared(model, c_name(path.stem), path, digest, literals, notes)
 
 
 def c_name(stem: str) -> str:
@@ -87,14 +97,11 @@ def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); expected an ONNX file.", hint="Check the path.") from None
+    content = read_limited(path, MAX_BYTES, "an ONNX file", ModelError, hint="Check the path.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
-    except DecodeError:
+    except (DecodeError, RecursionError):
         raise ModelError(
             f"{path} ({len(content):,} bytes) is corrupt, truncated or not an ONNX file; expected a complete ONNX model.",
             hint="Export or download it again.",
@@ -112,77 +119,10 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
     try:
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except Exception as error:                            # the checker says what is invalid by exceptions of several kinds
         raise ModelError(
-            f"{path}: not a valid ONNX model: {_first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
+            f"{path}: not a valid ONNX model: {first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def _check_opset(model: onnx.ModelProto, path: Path) -> None:
-    import onnx
-
-    newest = onnx.defs.onnx_opset_version()
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
-    if version is None or not OLDEST_OPSET <= version <= newest:
-        found = "no ONNX opset" if version is None else f"opset {version}"
-        hint = (
-            f"Export the model with a newer opset, or convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
-            if version is not None and version < OLDEST_OPSET else "Export the model with an older opset, or install a newer onnx."
-        )
-        raise ModelError(f"{path} uses {found}; opset {OLDEST_OPSET} to {newest} is supported.", hint=hint)
-
-
-def _fix_shapes(model: onnx.ModelProto, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Batch 1 and no other open dimension on any input; the shapes of all other values are inferred anew."""
-    graph = model.graph
-    stored = {t.name for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in stored]
-    names = [i.name for i in inputs]
-    for name in shapes:
-        if name not in names:
-            raise ModelError(f"{path} has no input {name}; its inputs are {', '.join(names)}.", hint=f"Write --shape {names[0]}=1,...")
-    for value in inputs:
-        kind = value.type.tensor_type
-        found: list[int | str] = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim]
-        want: list[int | str] = list(shapes.get(value.name, ()))
-        if want:
-            fixed = [want[i] if i == 0 or isinstance(d, str) else d for i, d in enumerate(found[: len(want)])]
-            fits = not kind.HasField("shape") or (len(want) == len(found) and fixed == want)
-            if not fits or any(isinstance(d, int) and d < 1 for d in want):
-                raise ModelError(
-                    f"{path}: --shape {value.name}={_comma(want)} does not fit the model, whose input is ({_comma(found)}).",
-                    hint="Give one positive number for each dimension; only open ones and the batch may be chosen.",
-                )
-        else:
-            want = [1 if i == 0 and isinstance(d, str) else d for i, d in enumerate(found)]
-            if any(isinstance(d, str) for d in want) or not want:
-                example = _comma([d if isinstance(d, int) else 32 for d in want] or [1, 3, 32, 32])
-                raise ModelError(
-                    f"{path}: input {value.name} has the dynamic shape ({_comma(found)}); "
-                    "every dimension but the batch must be known when compiling.",
-                    hint=f"Fix it with --shape {value.name}={example}",
-                )
-        if want[0] != 1 or any(isinstance(d, int) and d < 1 for d in want):
-            raise ModelError(
-                f"{path}: input {value.name} has the shape ({_comma(want)}); "
-                "expected a batch of 1 (or a dynamic one) and no empty dimension.",
-                hint=f"Export it with a dynamic batch, or try --shape {value.name}={_comma([1, *want[1:]])}",
-            )
-        del kind.shape.dim[:]
-        for d in want:
-            kind.shape.dim.add().dim_value = int(d)
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del graph.value_info[:]
-
-
-def _comma(dims: Sequence[int | str]) -> str:
-    return ",".join(map(str, dims))
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
@@ -200,47 +140,33 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     import onnx
 
+    forget_shapes(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
+        check_dtypes(model, path)
+        _check_strange(model, path)
         raise ModelError(
-            f"{path}: the shapes of its tensors do not fit each other: {_first_line(error)}; expected a model valid for a batch of 1.",
-            hint="Export it with a dynamic batch, or fix the input's shape with --shape NAME=1,...",
+            f"{path}: the shapes of its tensors do not fit each other: {first_line(error)}; expected a model valid for a batch of 1.",
+            hint="Export it with a batch of 1 or a dynamic one, or fix the input's shape with --shape NAME=1,...",
         ) from None
+    check_value_sizes(inferred, path)
+    return _tensors_only(inferred)
 
 
-def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Everything that does not depend on the input becomes an initializer; nodes without effect go."""
-    import onnx_ir
-    import onnx_ir.passes.common as common
-    from onnxscript import optimizer
+def _check_strange(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse ops that are not supported: shape inference stumbles over what it does not know."""
+    import onnx
 
-    everything = 1 << 31
-    try:
-        work = onnx_ir.from_proto(model)
-        common.InlinePass()(work)
-        # a Dropout may be wanted for training, and stored integers must not become reals: under a domain that is not imported the
-        # library takes neither for something to be folded
-        kept = [node for node in work.graph if node.op_type in ("Dropout", "DequantizeLinear")]
-        for node in kept:
-            node.domain = "kept"
-        optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything)
-        for node in kept:
-            node.domain = ""
-        for step in (
-            common.RemoveUnusedNodesPass(),
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            common.IdentityEliminationPass(),
-            common.RemoveInitializersFromInputsPass(),
-            common.RemoveUnusedNodesPass(),
-            common.NameFixPass(),
-        ):
-            step(work)
-        return onnx_ir.to_proto(work)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError, NotImplementedError) as error:
-        cause = error.__cause__ or error
-        raise ModelError(
-            f"{path}: its constant part cannot be computed: {_first_line(Exception(str(cause)))}; expected constants that fold.",
-            hint="Run onnxsim or the exporter's own constant folding first.",
-        ) from None
+    lenient = _tensors_only(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    with suppress(ModelError):
+        lenient = fold_constants(lenient, path)
+    check_ops(lenient.graph, str(path))
 
+
+def _tensors_only(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the types of maps and sequences, which no handler takes and the library for folding cannot read."""
+    for value in (*model.graph.value_info, *model.graph.output):
+        if value.type.WhichOneof("value") not in (None, "tensor_type"):
+            value.ClearField("type")
+    return model

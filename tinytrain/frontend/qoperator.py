@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 MICROSOFT = "com.microsoft"
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 OPSET_OF_SOFTMAX = 13                                     # from here on it is over one axis
 
 
@@ -57,26 +58,10 @@ def expand_qoperators(model: onnx.ModelProto, file: str) -> None:
     model.graph.node.extend(nodes)
 
 
-def store_quantised_weights(model: onnx.ModelProto) -> None:
-    """QuantizeLinear of what the file stores becomes the integers themselves, in place; what is odd is left to the importer."""
-    from onnx import numpy_helper
-
-    graph = model.graph
-    tensors = {t.name: t for t in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type != "QuantizeLinear" or len(node.input) < 3 or not all(name in tensors for name in node.input):
-            continue
-        x, scale, zero = (numpy_helper.to_array(tensors[name]) for name in node.input)
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        along = [1] * x.ndim
-        if scale.size > 1:
-            along[axis] = -1
-        if (scale.size > 1 and scale.size != x.shape[axis]) or zero.size != scale.size or not (scale > 0).all():
-            continue
-        numbers = np.rint(x / scale.reshape(along)) + zero.astype(np.float32).reshape(along)
-        limits = np.iinfo(zero.dtype)
-        graph.initializer.append(numpy_helper.from_array(np.clip(numbers, limits.min, limits.max).astype(zero.dtype), node.output[0]))
-        graph.node.remove(node)
+def rewritten() -> list[str]:
+    """The ops that this module rewrites, with their domains."""
+    forms = [f"{domain}.{name}" if domain else name for domain, name in _FORMS]
+    return [*forms, f"{MICROSOFT}.QLinearConcat", *(f"{MICROSOFT}.{name}" for name in QDQ)]
 
 
 class _Expander:
@@ -87,7 +72,7 @@ class _Expander:
         self.taken = {name for node in graph.node for name in (*node.input, *node.output, node.name)} | set(self.tensors)
 
     def expanded(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        if node.domain == MICROSOFT and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.domain == MICROSOFT and node.op_type in QDQ:
             node.domain = ""
             return [node]
         if (node.domain, node.op_type) == (MICROSOFT, "QLinearConcat"):

@@ -55,7 +55,6 @@ class Add(Binary):
 
     name = "add"
     kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
-    onnx = ("Add",)
     commutative = True
     parameters = {1: "bias", 0: "bias"}
     extends_layer = True
@@ -90,7 +89,6 @@ class Sub(Binary):
     """a − b. ONNX Sub."""
 
     name = "sub"
-    onnx = ("Sub",)
     parameters = {1: "bias", 0: "bias"}
     extends_layer = True
 
@@ -116,7 +114,6 @@ class Mul(Binary):
     """a·b. ONNX Mul."""
 
     name = "mul"
-    onnx = ("Mul",)
     commutative = True
     parameters = {1: "scale", 0: "scale"}
     extends_layer = True
@@ -212,7 +209,6 @@ class Broadcast(Fusable):
     shape: tuple[int, ...] = ()
 
     name = "broadcast"
-    onnx = ("Expand",)
     differentiable = True
     kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32))
     as_integer = moves

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ONNX ops there are handlers for: the one list that refusals and `tinytrain ops` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinytrain.errors import ModelError
+from tinytrain.frontend.call import handlers, integer_handlers
+from tinytrain.frontend.qoperator import QDQ, rewritten
+
+if TYPE_CHECKING:
+    import onnx
+
+SHOWN_OPS, SHOWN_NODES = 12, 4                            # in a message
+
+
+def supported() -> dict[str, tuple[bool, bool]]:
+    """ONNX name -> whether it is computed in fp32, and in int8. Other domains are part of the name."""
+    own = {name: (name in handlers(), name in integer_handlers()) for name in {*handlers(), *integer_handlers()}}
+    return dict(sorted((own | dict.fromkeys(rewritten(), (False, True))).items()))
+
+
+def check_ops(graph: onnx.GraphProto, file: str) -> None:
+    """Every op must have a handler and only its first output may be read. All that have none are said at once, before any import."""
+    quantised = any(node.op_type in QDQ for node in graph.node)
+    known = [name for name, (plain, integer) in supported().items() if plain or (integer and quantised)]
+    strange: dict[str, list[str]] = {}
+    for node in graph.node:
+        if (name := full_name(node)) not in known:
+            strange.setdefault(name, []).append(node.name)
+    if strange:
+        raise _unsupported(strange, file, f"supported are {', '.join(known)}")
+    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    for node in graph.node:
+        if more := [name for name in node.output[1:] if name in read]:
+            raise ModelError(
+                f"{node.name} ({node.op_type}) in {file}: its output {more[0]} is used; only its first output is supported.",
+                hint="Export the model for inference, without that output.",
+            )
+
+
+def full_name(node: onnx.NodeProto) -> str:
+    """With the domain, where it is not ONNX's own."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _unsupported(strange: dict[str, list[str]], file: str, known: str) -> ModelError:
+    advice = ["Replace the layer by supported ones before exporting, or add a handler (README: add an op)."]
+    if other := [op for op in strange if op in supported()]:
+        advice.append(f"{', '.join(other)}: supported in int8, with QuantizeLinear in front and behind.")
+    (op, nodes), *more = strange.items()
+    if not more and len(nodes) == 1:
+        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; {known}.", hint="\n".join(advice))
+    lines = [f"  {op}: {_some(nodes, SHOWN_NODES)}" for op, nodes in list(strange.items())[:SHOWN_OPS]]
+    if len(strange) > SHOWN_OPS:
+        lines.append(f"  {_some(list(strange)[SHOWN_OPS:], SHOWN_OPS)}")
+    message = f"{file}: {sum(map(len, strange.values()))} nodes are of {len(strange)} ops that are not supported; {known}."
+    return ModelError(message, hint="\n".join([*lines, *advice]))
+
+
+def _some(names: list[str], most: int) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
