@@ -177,6 +177,7 @@ def string(text: str) -> str:
 
 def array_text(data: Array, per_line: int = 8) -> str:
     """Elements of a C initialiser; floats in nine digits, which give back every bit."""
+    assert np.isfinite(data).all(), f"{data} is not finite"
     flat = data.reshape(-1)
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -166,7 +168,10 @@ class Call:
         return int(self.attributes.get(name, default))
 
     def number(self, name: str, default: float) -> float:
-        return float(self.attributes.get(name, default))
+        number = float(self.attributes.get(name, default))
+        if not math.isfinite(number):
+            raise self.fail(f"its {name} is {number:g}, expected a finite number", "The file may be damaged: export the model again.")
+        return number
 
     def text(self, name: str, default: str) -> str:
         value: Any = self.attributes.get(name, default)
@@ -216,6 +221,11 @@ class Call:
         name = self.node.input[index]
         if array.dtype != np.float32:
             raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
+        if not np.isfinite(array).all():
+            raise self.fail(
+                f"its {what} {name} holds {array[~np.isfinite(array)][0]:g}, expected finite numbers",
+                "Infinity can only say that a Clip or a Pad has no bound: put the largest number that the layer can meet in its place.",
+            )
         shape = tuple(array.shape) if shape is None else shape
         perm = plain(shape) if perm is None else perm
         trained = trained and name not in self.model.integers
@@ -242,8 +252,13 @@ class Call:
 
     def emit(self, op: Op, *inputs: Value, part: str = "") -> Value:
         """Append a node that is called like the result, or `result_part`."""
-        name = self.result
+        with self.fitting():
+            return self.model.graph.emit(op, *inputs, name=f"{self.result}_{part}" if part else self.result)
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """An op that does not take what it is given is an error that names the node."""
         try:
-            return self.model.graph.emit(op, *inputs, name=f"{name}_{part}" if part else name)
+            yield
         except ValueError as error:
             raise self.fail(f"{error}", "Change the layer, or leave this part of the model out.") from None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def pad(call: Call) -> Tensor | None:
     if kind == 1:
         (scale,), zero = quant.scale, quant.zero_point
         number = stored_number(value, scale, zero)
-        if abs((number - zero) * scale - value) > 1e-6 * abs(value):
+        if not math.isclose((number - zero) * scale, value, rel_tol=1e-6):
             return None
     else:
         number = int(value) - (128 if kind == UINT8 else 0)

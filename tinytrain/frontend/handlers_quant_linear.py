@@ -35,7 +35,8 @@ def _sums(call: Call, op: Op, x: Value, w: Value, at: int) -> Value | None:
     """x by w and the bias in operand `at`; None where there is one and it is no bias."""
     assert x.type.quant is not None
     assert w.type.quant is not None
-    (kind,) = op.infer(x.type, w.type)
+    with call.fitting():
+        (kind,) = op.infer(x.type, w.type)
     acc = dataclasses.replace(x, type=kind)
     b = bias(call, at, acc) if call.has(at) else None
     if call.has(at) and b is None:

@@ -36,7 +36,7 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
+    the batch where there is one. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
     model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
     """
 
@@ -168,8 +168,8 @@ def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:
 
 
 def _sample_perm(shape: Dims, order: Dims) -> Dims:
-    """The order of the axes without the batch."""
-    if shape and shape[0] == 1 and len(shape) > 1:
+    """The order of the axes without the batch, which a Squeeze, or a Reshape to more rows, may have taken away."""
+    if shape and shape[0] == 1:
         return tuple(a - 1 for a in order if a != 0)
     return order
 
