@@ -12,6 +12,7 @@ import numpy as np
 
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.select import select
+from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
 from tinytrain.planner import Plan, ProgramPlan
@@ -167,7 +168,7 @@ def link_keys(program: Program) -> dict[Value, str]:
 
 def comment(text: str) -> str:
     """Text that neither ends a C comment nor seems to begin another one, on one line."""
-    return re.sub(r"[*/](?=[*/])", r"\g<0> ", "".join(ch if ch.isprintable() else " " for ch in text))
+    return re.sub(r"[*/](?=[*/])", r"\g<0> ", printable(text))
 
 
 def string(text: str) -> str:

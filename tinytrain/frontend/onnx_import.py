@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
-from tinytrain.frontend.prepare import Prepared
+from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
+from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
@@ -36,8 +37,9 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch where there is one. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
+    the batch where there is one. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX
+    nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output
+    shows.
     """
 
     graph: Graph
@@ -52,6 +54,11 @@ class Imported:
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
     """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError."""
+    with reading(prepared.path, MODEL, ModelError):
+        return _imported(prepared, dropout, seed)
+
+
+def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)

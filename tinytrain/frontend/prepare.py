@@ -21,10 +21,12 @@ from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, c
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.qoperator import expand_qoperators, store_quantised_weights
 from tinytrain.ir.builder import identifier
+from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
 
+MODEL = "an ONNX model that its own checker accepts"
 OLDEST_OPSET = 13
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
@@ -48,7 +50,11 @@ def prepare(
     path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None, new_head: NewHead | None = None
 ) -> Prepared:
     """Read, check and simplify a model; `shapes` fixes the shapes of inputs by name. Raises ModelError."""
-    path = Path(path)
+    with reading(Path(path), MODEL, ModelError):
+        return _prepared(Path(path), fold_batchnorm, shapes or {}, new_head)
+
+
+def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
     model, digest = _read(path)
     check_sizes(model, path)
     load_external_data(model, path)
@@ -57,7 +63,7 @@ def prepare(
     check_dtypes(model, path)
     check_finite(model, path)
     stored = frozenset(t.name for t in model.graph.initializer)
-    _fix_shapes(model, path, shapes or {})
+    _fix_shapes(model, path, shapes)
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)

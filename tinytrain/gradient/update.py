@@ -57,7 +57,8 @@ class States:
     """What is kept between updates, by name: all entry points of a program, and all its schemes, share it."""
 
     def __init__(self, learning_rate: float) -> None:
-        rate = np.array([learning_rate], np.float32)
+        with np.errstate(over="ignore"):                  # found by check_numbers
+            rate = np.array([learning_rate], np.float32)
         self._values = {LEARNING_RATE: Value(LEARNING_RATE, TensorType((1,)), Role.STATE, rate)}
 
     def take(self, g: Builder, name: str, data: Array) -> Value:
