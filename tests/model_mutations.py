@@ -18,26 +18,28 @@ from quant_models import Qdq
 INTEGERS = (0, 1, -1, 2, 3, 5, 7, 8, 16, 100, 1000, 2**16, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-40, 1e-20, 1e20, 3e38, -3e38, float("inf"), -float("inf"), float("nan"))
 OPS = (
-    "Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "MaxPool", "AveragePool",
-    "GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Pad", "Identity", "Dropout",
-    "QuantizeLinear", "DequantizeLinear", "QLinearConv", "BatchNormalization", "Cast", "If", "Loop", "NoSuchOp", "",
+    "Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "MaxPool",
+    "AveragePool", "GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Pad",
+    "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear", "QLinearConv", "BatchNormalization", "Cast", "If", "Loop", "NoSuchOp", "",
 )
 NAMES = ("", "x", "y", "a" * 5000, "bell\x07 and \x1b[31mred", "two\nlines", 'a"; /* ', "*/ }", "%s{0}", "名前", "../../etc", "\x00")
-ATTRIBUTES: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("axis", (0, 1, 2, -1, -3, 9)), ("alpha", FLOATS), ("beta", FLOATS), ("epsilon", FLOATS), ("auto_pad", ("SAME_UPPER", "SAME_LOWER", "VALID", "?")),
-    ("ceil_mode", (0, 1, 2)), ("group", (0, 1, 2, 4, -1)), ("dilations", ([2, 2], [1], [0, 0], [1, 3])), ("pads", ([1, 0, 0, 2], [1], [-1, 0, 0, 0])),
-    ("strides", ([2, 1], [0, 0], [3], [100, 100])), ("kernel_shape", ([2, 2], [1, 1], [0, 0], [9, 9], [3])), ("keepdims", (0, 1, 2)),
-    ("transA", (0, 1)), ("transB", (0, 1)), ("count_include_pad", (0, 1)), ("perm", ([0, 1], [1, 0], [0, 3, 2, 1], [0, 0])), ("mode", ("reflect", "edge")),
-    ("training_mode", (0, 1)), ("allowzero", (0, 1)), ("noop_with_empty_axes", (0, 1)), ("block_size", (2,)), ("axes", ([0], [-1], [1, 2], [9])),
-)
+ATTRIBUTES: dict[str, tuple[Any, ...]] = {
+    "axis": (0, 1, 2, -1, -3, 9), "alpha": FLOATS, "beta": FLOATS, "epsilon": FLOATS, "ceil_mode": (0, 1, 2),
+    "auto_pad": ("SAME_UPPER", "SAME_LOWER", "VALID", "?"), "group": (0, 1, 2, 4, -1), "dilations": ([2, 2], [1], [0, 0], [1, 3]),
+    "pads": ([1, 0, 0, 2], [1], [-1, 0, 0, 0]), "training_mode": (0, 1), "mode": ("reflect", "edge"), "allowzero": (0, 1),
+    "strides": ([2, 1], [0, 0], [3], [100, 100]), "kernel_shape": ([2, 2], [1, 1], [0, 0], [9, 9], [3]), "keepdims": (0, 1, 2),
+    "transA": (0, 1), "transB": (0, 1), "count_include_pad": (0, 1), "perm": ([0, 1], [1, 0], [0, 3, 2, 1], [0, 0]),
+    "noop_with_empty_axes": (0, 1), "block_size": (2,), "axes": ([0], [-1], [1, 2], [9]),
+}
 INSERTED: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
-    ("Relu", (), {}), ("Softmax", (), {"axis": 0}), ("Softmax", (), {}), ("Flatten", (), {"axis": 0}), ("Flatten", (), {"axis": 2}), ("Transpose", (), {}),
-    ("Squeeze", (), {}), ("Add", ("?",), {}), ("Mul", ("?",), {}), ("Sub", ("?",), {}), ("MatMul", ("?",), {}), ("Gemm", ("?", "?"), {}),
-    ("Concat", ("?",), {"axis": 0}), ("Concat", ("?",), {"axis": 1}), ("Reshape", ("?",), {}), ("Clip", ("?", ""), {}), ("Clip", ("", "?"), {}),
-    ("Unsqueeze", ("?",), {}), ("Pad", ("?", "?"), {}), ("ReduceMean", (), {"keepdims": 0}), ("GlobalAveragePool", (), {}), ("LeakyRelu", (), {"alpha": 0.5}),
-    ("QuantizeLinear", ("?", "?"), {}), ("DequantizeLinear", ("?", "?"), {}), ("Cast", (), {"to": 7}), ("Dropout", (), {}), ("Shape", (), {}),
-    ("GlobalMaxPool", (), {}), ("HardSwish", (), {}), ("HardSigmoid", (), {}), ("LogSoftmax", (), {}), ("BatchNormalization", ("?", "?", "?", "?"), {}),
-    ("MaxPool", (), {"kernel_shape": [2, 2]}), ("AveragePool", (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}), ("Identity", (), {}),
+    *((op, (), {}) for op in ("Relu", "Softmax", "Transpose", "Squeeze", "Dropout", "Shape", "GlobalMaxPool", "HardSwish", "HardSigmoid")),
+    *((op, (), {}) for op in ("LogSoftmax", "GlobalAveragePool", "Identity", "Flatten")),
+    *((op, ("?",), {}) for op in ("Add", "Mul", "Sub", "MatMul", "Reshape", "Unsqueeze")),
+    *((op, ("?", "?"), {}) for op in ("Gemm", "Pad", "QuantizeLinear", "DequantizeLinear")),
+    ("Softmax", (), {"axis": 0}), ("Flatten", (), {"axis": 0}), ("Flatten", (), {"axis": 2}), ("Concat", ("?",), {"axis": 0}),
+    ("Concat", ("?",), {"axis": 1}), ("Clip", ("?", ""), {}), ("Clip", ("", "?"), {}), ("ReduceMean", (), {"keepdims": 0}),
+    ("LeakyRelu", (), {"alpha": 0.5}), ("Cast", (), {"to": 7}), ("BatchNormalization", ("?", "?", "?", "?"), {}),
+    ("MaxPool", (), {"kernel_shape": [2, 2]}), ("AveragePool", (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
 )
 OPSET = 21                                                # of quantised models: the evaluator of onnx knows none before
 LABELS = {"op_type": OPS, "domain": ("", "ai.onnx", "com.microsoft", "kept", "no.such")}
@@ -150,11 +152,12 @@ def _other_tensor(graph: onnx.GraphProto, rng: random.Random) -> None:
     tensor = rng.choice(graph.initializer)
     try:
         array = numpy_helper.to_array(tensor)
-    except ValueError:
+    except (ValueError, TypeError):                       # an earlier change has damaged it
         return
     kind = rng.choice(("shape", "shape", "numbers", "one", "type", "lengthen"))
     if kind == "shape":
-        array = array.reshape(rng.choice((array.shape[::-1], (array.size,), (1, *array.shape), (*array.shape, 1), (1, array.size), (array.size, 1))))
+        n = array.size
+        array = array.reshape(rng.choice((array.shape[::-1], (n,), (1, *array.shape), (*array.shape, 1), (1, n), (n, 1))))
     elif kind == "one":
         array = array.reshape(-1)[:1].reshape(rng.choice(((), (1,), (1, 1))))
     elif kind == "type":
@@ -162,7 +165,8 @@ def _other_tensor(graph: onnx.GraphProto, rng: random.Random) -> None:
     elif kind == "lengthen":
         array = np.concatenate([array.reshape(-1), array.reshape(-1)])[: array.size + rng.choice((-1, 1))]
     elif array.dtype.kind == "f":
-        array = np.where(np.arange(array.size).reshape(array.shape) == rng.randrange(max(array.size, 1)), np.float32(rng.choice(FLOATS)), array)
+        array = array.copy()
+        array.reshape(-1)[rng.randrange(max(array.size, 1)) :][:1] = rng.choice(FLOATS)
     else:
         array = (array.astype(np.int64) + rng.choice((-2, -1, 1, 2, 127))).clip(-128, 255).astype(array.dtype)
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
@@ -174,10 +178,11 @@ def _other_attribute(graph: onnx.GraphProto, rng: random.Random) -> None:
         return
     chosen = rng.choice(graph.node)
     if not chosen.attribute or rng.random() < 0.4:
-        name, values = rng.choice(ATTRIBUTES)
+        known = onnx.defs.get_schema(chosen.op_type).attributes if onnx.defs.has(chosen.op_type) else {}
+        name = rng.choice([a for a in ATTRIBUTES if a in known] or list(ATTRIBUTES))
         kept = [a for a in chosen.attribute if a.name != name]
         del chosen.attribute[:]
-        chosen.attribute.extend([*kept, helper.make_attribute(name, rng.choice(values))])
+        chosen.attribute.extend([*kept, helper.make_attribute(name, rng.choice(ATTRIBUTES[name]))])
         return
     attribute = rng.choice(chosen.attribute)
     if attribute.ints:
@@ -222,6 +227,7 @@ def _other_ends(graph: onnx.GraphProto, rng: random.Random) -> None:
         made = rng.choice(graph.node).output
         graph.output[0].CopyFrom(onnx.ValueInfoProto(name=made[0] if made else "y"))
         graph.output[0].type.tensor_type.elem_type = 1
+        graph.output[0].type.tensor_type.shape.SetInParent()
 
 
 def _messages(message: Message) -> Iterator[Message]:
@@ -281,7 +287,8 @@ def _other(value: Any, field: Any, model: onnx.ModelProto, rng: random.Random) -
         names = [part for n in model.graph.node for part in (*n.input, *n.output)] + [t.name for t in model.graph.initializer]
         return rng.choice(LABELS.get(field.name, (*NAMES, *names, *names, *names)))
     if isinstance(value, bytes):
-        return rng.choice((b"", value[:-1], value + b"\x00", value * 2, _bytes(value, rng) if value else b"SAME_UPPER", b"VALID", b"\xff\xfe"))
+        other = _bytes(value, rng) if value else b"SAME_UPPER"
+        return rng.choice((b"", value[:-1], value + b"\x00", value * 2, other, b"VALID", b"\xff\xfe"))
     if isinstance(value, float):
         return rng.choice((*FLOATS, -value, value * 2))
     near = (value + 1, value - 1, value * 2, -value)

@@ -196,6 +196,15 @@ class Call:
             )
         return self.model.arrays[self.node.input[index]]
 
+    def scalar(self, index: int, what: str, default: float) -> float:
+        """A constant operand of one element, or what it is where there is none."""
+        if not self.has(index):
+            return default
+        array = self.array(index, what)
+        if array.size != 1:
+            raise self.fail(f"its {what} {self.node.input[index]} has the shape {array.shape}, expected one number", "Make it a scalar.")
+        return float(array.reshape(()))
+
     def operand_shape(self, index: int) -> Dims:
         name = self.node.input[index]
         return tuple(self.model.arrays[name].shape) if self.is_const(index) else (self.placed.get(name) or self.model.tensors[name]).shape

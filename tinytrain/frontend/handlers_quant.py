@@ -96,7 +96,7 @@ def pad(call: Call) -> Tensor | None:
     assert quant is not None
     if x.value.type.dtype is not S8 or x.then:
         return None
-    value = float(call.array(2, "value").reshape(())) if call.has(2) else 0.0
+    value = call.scalar(2, "value", 0.0)
     if kind == 1:
         (scale,), zero = quant.scale, quant.zero_point
         number = stored_number(value, scale, zero)

@@ -33,6 +33,8 @@ def transpose(call: Call) -> Tensor:
     """Output axis j is input axis perm[j]: only the order of the axes changes."""
     x = call.tensor()
     perm = call.integers("perm", tuple(reversed(plain(x.shape))))
+    if sorted(perm) != list(plain(x.shape)):
+        raise call.fail(f"its perm is {perm} for {len(x.shape)} axes, expected each of them once", "Export the model again.")
     return Tensor(x.value, call.shape, tuple(perm.index(a) for a in x.order))
 
 
@@ -61,7 +63,7 @@ def _part(call: Call, index: int, axes: Dims) -> Value:
 @handles("Pad")
 def pad(call: Call) -> Tensor:
     """Constant mode only."""
-    return padded(call, float(call.array(2, "value").reshape(())) if call.has(2) else 0.0)
+    return padded(call, call.scalar(2, "value", 0.0))
 
 
 def padded(call: Call, value: float) -> Tensor:

@@ -80,7 +80,8 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
         if not _import_node(model, node) and quantised and node.op_type not in NOT_COMPUTING:
             model.float_islands.append(node.name)
     if exit_ not in model.tensors:
-        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
+        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.",
+                         hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
     result = model.real(model.tensors[exit_])
     output = model.view(result, result.order)

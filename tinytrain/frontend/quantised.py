@@ -57,7 +57,10 @@ def scales(call: Call) -> Array:
             "A channel without spread needs a scale all the same: quantise the model again with one that is not zero.",
         )
     if scale.ndim > 1 or call.integer("block_size"):
-        raise call.fail(f"its scale has the shape {scale.shape}, expected one number, or one per channel", "Quantise without blocks.")
+        blocks = f" for blocks of {size}" if (size := call.integer("block_size")) else ""
+        raise call.fail(
+            f"its scale has the shape {scale.shape}{blocks}, expected one number, or one per channel", "Quantise without blocks."
+        )
     return scale
 
 
@@ -69,7 +72,7 @@ def one_quant(call: Call, kind: int) -> Quant:
             f"it has {scale.size} scales for a computed tensor, expected one for the whole tensor",
             "Quantise activations per tensor; only weights are quantised per channel.",
         )
-    zero = int(call.array(2, "zero point").reshape(-1)[0]) if call.has(2) else 0
+    zero = int(call.scalar(2, "zero point", 0))
     return Quant((float(scale.reshape(-1)[0]),), zero - 128 if kind == UINT8 else zero)
 
 
@@ -93,6 +96,8 @@ def store_integers(call: Call) -> None:
                 "Quantise the model again, with one axis for each weight.",
             )
         along[axis] = -1
+    if zero.size != scale.size:
+        raise call.fail(f"it has {scale.size} scales and {zero.size} zero points, expected as many of each", "Quantise the model again.")
     name = call.node.output[0]
     call.model.integers[name] = StoredIntegers(call.node.input[0], array, scale.reshape(-1), zero.reshape(-1).astype(np.int64), axis)
     difference = array.astype(np.int64) - zero.astype(np.int64).reshape(along if zero.size > 1 else ())
@@ -122,8 +127,7 @@ def bounds(call: Call) -> tuple[float, float] | None:
         return 0.0, math.inf
     if call.op != "Clip" or any(call.has(i) and not call.is_const(i) for i in (1, 2)):
         return None
-    low, high = (float(call.array(i, "bound").reshape(())) if call.has(i) else end for i, end in ((1, -math.inf), (2, math.inf)))
-    return low, high
+    return call.scalar(1, "lower bound", -math.inf), call.scalar(2, "upper bound", math.inf)
 
 
 def stored_number(real: float, scale: float, zero_point: int) -> int:
@@ -240,7 +244,7 @@ def bias(call: Call, index: int, acc: Value) -> Value | None:
     shape = tuple(reals.shape)
     per_channel = np.broadcast_to(np.array(quant.scale), channels)
     if stored is not None and stored.array.dtype == np.int32 and np.allclose(stored.scale, per_channel, rtol=SAME_SCALE, atol=0):
-        name, data = stored.initializer, stored.array.reshape(-1)
+        name, data = stored.initializer, np.broadcast_to(stored.array.reshape(-1), channels)
         source = Source(name, shape, shape, plain(shape))
     else:
         source = Source(name, shape, shape, plain(shape), scale=tuple((per_channel if reals.size > 1 else per_channel[:1]).tolist()))
