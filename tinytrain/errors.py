@@ -28,7 +28,7 @@ class TinytrainError(Exception):
         super().__init__(*sentences)
         self.sentences = tuple(map(printable, sentences))
         self.details = tuple(map(printable, details))
-        self.hint = None if hint is None else printable(hint)
+        self.hint = None if hint is None else "\n".join(map(printable, hint.split("\n")))
 
     def __str__(self) -> str:
         return "\n".join([" ".join(self.sentences), *self.details, *([self.hint] if self.hint else [])])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinytrain.errors import TinytrainError, printable
+from tinytrain.errors import TinytrainError
 
 SHOWN_CHARACTERS = 200                                    # of what a library says
 
@@ -48,6 +48,6 @@ def read_limited(path: Path, most_bytes: int, expected: str, error: type[Tinytra
 def first_line(error: BaseException) -> str:
     """What an exception says, on one line without control characters; its kind where it says nothing."""
     text = next((line for raw in str(error).splitlines() if (line := raw.strip())), "")
-    clean = printable(text).strip().rstrip(".")
+    clean = "".join(ch if ch.isprintable() else " " for ch in text).strip().rstrip(".")
     shown = clean if len(clean) <= SHOWN_CHARACTERS else f"{clean[:SHOWN_CHARACTERS]} …"
     return shown or type(error).__name__
