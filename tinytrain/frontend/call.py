@@ -98,6 +98,7 @@ class Import:
         self.integers: dict[str, StoredIntegers] = {}         # outputs of DequantizeLinear of what the file stores
         self.integer_consts: dict[str, tuple[object, Value]] = {}  # initializer -> how it was laid out, and its value
         self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
+        self.bounds: Mapping[str, tuple[int, int]] = {}       # of integers with fewer bits than their type, by initializer
         self.float_islands: list[str] = []
         self.cut_biases: list[str] = []
 

@@ -68,6 +68,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     shapes = _shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.stored)
+    model.bounds = prepared.bounds
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
 MODEL = "an ONNX model that its own checker accepts"
 OLDEST_OPSET = 13
@@ -36,7 +37,7 @@ class Prepared:
     """A model that is ready for import.
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `stored` are the initializers that the
-    file itself names.
+    file itself names; `bounds` are those of integers that the file clips to fewer bits.
     """
 
     model: onnx.ModelProto
@@ -44,6 +45,7 @@ class Prepared:
     path: Path
     hash: bytes
     stored: frozenset[str]
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def prepare(
@@ -69,7 +71,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model = _infer_shapes(model, path)
     check_value_sizes(model, path)
     model = _fold_constants(model, path)
-    store_quantised_weights(model)
+    bounds = store_quantised_weights(model)
     if fold_batchnorm:
         fold_batchnorms(model)
     if new_head is not None:
@@ -78,7 +80,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, c_name(path.stem), path, digest, stored)
+    return Prepared(model, c_name(path.stem), path, digest, stored, bounds)
 
 
 def c_name(stem: str) -> str:
@@ -214,6 +216,11 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         ) from None
 
 
+def _narrows(node: onnx_ir.Node) -> bool:
+    """Whether a node takes from integers some of their bits."""
+    return node.op_type == "Clip" and any(use.node.op_type == "DequantizeLinear" for use in node.outputs[0].uses())
+
+
 def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Everything that does not depend on the input becomes an initializer; nodes without effect go."""
     import onnx_ir
@@ -224,9 +231,9 @@ def _fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         work = onnx_ir.from_proto(model)
         common.InlinePass()(work)
-        # a Dropout may be wanted for training, and stored integers must not become reals: under a domain that is not imported the
-        # library takes neither for something to be folded
-        kept = [node for node in work.graph if node.op_type in ("Dropout", "DequantizeLinear")]
+        # a Dropout may be wanted for training, stored integers must not become reals, and their bounds say how many bits they have:
+        # under a domain that is not imported the library takes none of them for something to be folded
+        kept = [node for node in work.graph if node.op_type in ("Dropout", "DequantizeLinear") or _narrows(node)]
         for node in kept:
             node.domain = "kept"
         optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -57,13 +58,30 @@ def expand_qoperators(model: onnx.ModelProto, file: str) -> None:
     model.graph.node.extend(nodes)
 
 
-def store_quantised_weights(model: onnx.ModelProto) -> None:
-    """QuantizeLinear of what the file stores becomes the integers themselves, in place; what is odd is left to the importer."""
+def store_quantised_weights(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """QuantizeLinear of what the file stores, and Clip of integers, become the integers themselves, in place; what is odd is left to the
+    importer. Returns the bounds of those that were clipped: fewer bits than their type has.
+    """
     from onnx import numpy_helper
 
     graph = model.graph
     tensors = {t.name: t for t in graph.initializer}
+    bounds: dict[str, tuple[int, int]] = {}
+
+    def store(node: onnx.NodeProto, array: Array) -> None:
+        tensors[node.output[0]] = numpy_helper.from_array(array, node.output[0])
+        graph.initializer.append(tensors[node.output[0]])
+        graph.node.remove(node)
+
     for node in list(graph.node):
+        if node.op_type == "Clip" and all(name in tensors for name in node.input if name):
+            x, low, high = (*(numpy_helper.to_array(tensors[name]) if name else None for name in node.input), None, None)[:3]
+            if x is not None and x.dtype.kind in "iu":
+                limits = np.iinfo(x.dtype)
+                ends = int(limits.min if low is None else low.reshape(())), int(limits.max if high is None else high.reshape(()))
+                store(node, np.clip(x, *ends))
+                bounds[node.output[0]] = ends
+            continue
         if node.op_type != "QuantizeLinear" or len(node.input) < 3 or not all(name in tensors for name in node.input):
             continue
         x, scale, zero = (numpy_helper.to_array(tensors[name]) for name in node.input)
@@ -75,8 +93,8 @@ def store_quantised_weights(model: onnx.ModelProto) -> None:
             continue
         numbers = np.rint(x / scale.reshape(along)) + zero.astype(np.float32).reshape(along)
         limits = np.iinfo(zero.dtype)
-        graph.initializer.append(numpy_helper.from_array(np.clip(numbers, limits.min, limits.max).astype(zero.dtype), node.output[0]))
-        graph.node.remove(node)
+        store(node, np.clip(numbers, limits.min, limits.max).astype(zero.dtype))
+    return bounds
 
 
 class _Expander:

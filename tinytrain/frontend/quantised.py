@@ -18,6 +18,7 @@ from tinytrain.frontend.layout import Dims, Tensor, plain
 from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import S8, S32, Array, Quant, Role, Source, TensorType, Value
 from tinytrain.ops.activation import Clip, Relu
+from tinytrain.ops.integer_gradient import LIMITS
 from tinytrain.ops.quantize import HIGH, LOW, Quantise, requantised
 from tinytrain.ops.sums import INT32_MAX, max_accumulator
 
@@ -213,11 +214,19 @@ def weight(call: Call, index: int, axis: int, *, shape: Dims, perm: Dims, ir: Di
     if numbers.min() < LOW or numbers.max() > HIGH:
         return None
     # of integers minus their zero point; only uint8, or int8 with a zero point, is stored otherwise
-    source = Source(stored.initializer, tuple(stored.array.shape), shape, perm, offset=zero)
+    source = Source(stored.initializer, tuple(stored.array.shape), shape, perm, offset=zero, within=_within(call, stored.initializer, zero))
     channels = stored.array.shape[axis]
     quant = Quant(tuple(np.broadcast_to(stored.scale, channels).tolist()), 0, ir_axis)
     data = source.to_ir(stored.array, ir).astype(np.int8)
     return stored_value(call, (shape, perm, ir, zero), stored.initializer, data, quant, source)
+
+
+def _within(call: Call, initializer: str, zero: int) -> tuple[int, ...]:
+    """What a weight is trained within, where the file gives its integers fewer bits than int8 has."""
+    least, most = LIMITS[S8]
+    low, high = call.model.bounds.get(initializer, (least + zero, most + zero))
+    within = (max(low - zero, least), min(high - zero, most))
+    return () if within == (least, most) else within
 
 
 def one_tensor(call: Call, name: str) -> Tensor | None:

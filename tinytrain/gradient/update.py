@@ -125,7 +125,7 @@ class Updater:
         bits = 8 * old.type.dtype.np.itemsize
         return SgdInt(
             self.optimiser.rounding, bits, seed=len(self.updates), momentum=sgd.momentum, nesterov=sgd.nesterov,
-            weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear,
+            weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear, within=old.source.within if old.source else (),
         )
 
     def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str) -> Value:

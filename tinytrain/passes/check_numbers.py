@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_numbers: nothing changes; constants and attributes that fp32 has no room for are refused
 
-What is made of a model's own numbers may leave fp32, though they do not: a scale s of 1e-20 gives an update the factor s⁻² = 1e40.
+What is made of a model's own numbers may leave fp32, though they do not: a gradient is multiplied by the inverse of a scale of 1e-40.
 """
 
 from __future__ import annotations

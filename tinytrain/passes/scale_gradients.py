@@ -32,8 +32,7 @@ def _scaled(node: Node) -> Node | Declined:
         return no(f"{weight.name} is not quantised")
     assert factor.data is not None, f"{factor!r} is no constant"
     scales = live_scales(weight.type.quant).reshape(factor.shape)
-    with np.errstate(over="ignore"):                      # found by check_numbers
-        scaled = Value(factor.name, factor.type, factor.role, (factor.data / np.square(scales)).astype(np.float32))
+    scaled = Value(factor.name, factor.type, factor.role, (factor.data / np.square(scales)).astype(np.float32))
     return dataclasses.replace(node, inputs=(*node.inputs[:at], scaled, *node.inputs[at + 1 :]))
 
 
