@@ -45,6 +45,12 @@ static inline int32_t tt_moved(int32_t w, int32_t step, int32_t bound)
     return to < -bound ? -bound : to > bound ? bound : to;
 }
 
+/* A weight of fewer bits. */
+static inline int32_t tt_within(int32_t w, int32_t low, int32_t high)
+{
+    return w < low ? low : w > high ? high : w;
+}
+
 /* The same in 64 bits, for int32 biases: one that lies beyond a bound is not pulled back to it. */
 static inline int64_t tt_moved_wide(int64_t w, int64_t step, int64_t bound)
 {

@@ -6,18 +6,32 @@ The command line prints `str(error)` and leaves with exit code 2. Broken invaria
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
+LONGEST_WORD = 250                                        # longer than any path or name that a person could tell from others
+
+
+def printable(text: str) -> str:
+    """Text on one line as a terminal may show it, whatever a file put into it: no control characters, no endless words."""
+    clean = "".join(ch if ch.isprintable() else " " for ch in text)
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-50:]}", clean)
+
 
 class TinytrainError(Exception):
     """Base of every error a user can cause: one or more sentences, then what to try.
 
-    `sentences` are joined by blanks on the first line; `hint` stands on a line of its own.
+    `sentences` are joined by blanks on the first line; `details` and `hint` stand on lines of their own.
     """
 
-    def __init__(self, *sentences: str, hint: str | None = None) -> None:
-        self.sentences = sentences
-        self.hint = hint
-        text = " ".join(sentences)
-        super().__init__(f"{text}\n{hint}" if hint else text)
+    def __init__(self, *sentences: str, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(*sentences)
+        self.sentences = tuple(map(printable, sentences))
+        self.details = tuple(map(printable, details))
+        self.hint = None if hint is None else "\n".join(map(printable, hint.split("\n")))
+
+    def __str__(self) -> str:
+        return "\n".join([" ".join(self.sentences), *self.details, *([self.hint] if self.hint else [])])
 
 
 class ModelError(TinytrainError):

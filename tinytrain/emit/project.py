@@ -12,6 +12,7 @@ import numpy as np
 
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.select import select
+from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
 from tinytrain.planner import Plan, ProgramPlan
@@ -167,7 +168,7 @@ def link_keys(program: Program) -> dict[Value, str]:
 
 def comment(text: str) -> str:
     """Text that neither ends a C comment nor seems to begin another one, on one line."""
-    return re.sub(r"[*/](?=[*/])", r"\g<0> ", "".join(ch if ch.isprintable() else " " for ch in text))
+    return re.sub(r"[*/](?=[*/])", r"\g<0> ", printable(text))
 
 
 def string(text: str) -> str:
@@ -177,6 +178,7 @@ def string(text: str) -> str:
 
 def array_text(data: Array, per_line: int = 8) -> str:
     """Elements of a C initialiser; floats in nine digits, which give back every bit."""
+    assert np.isfinite(data).all(), f"{data} is not finite"
     flat = data.reshape(-1)
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))

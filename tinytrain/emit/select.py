@@ -32,7 +32,8 @@ def select(node: Node, isa: Collection[str]) -> Selection:
     )
     if taken is None:
         whys = "; ".join(why for _, why in refused) or "the op has no kernel"
-        raise ModelError(f"{node.origin} ({node.op.name}): no kernel for {', '.join(str(v.type) for v in node.inputs)}: {whys}.")
+        message = f"{node.origin} ({node.op.name}): no kernel for {', '.join(str(v.type) for v in node.inputs)}: {whys}."
+        raise ModelError(message, hint="Choose another --grad or --board, or change the layer.")
     return Selection(taken, refused)
 
 

@@ -68,7 +68,7 @@ class _Folding:
         linear, add, weight, bias, out_axis = matched
         epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
         gamma, beta, mean, var = (self.array(name).astype(np.float64) for name in norm.input[1:])
-        if not (var + epsilon > 0).all():
+        if not ((var + epsilon > 0).all() and np.isfinite(epsilon)):
             return  # left for the importer, which says what is wrong with it
         scale = gamma / np.sqrt(var + epsilon)
         w = self.array(weight).astype(np.float64)

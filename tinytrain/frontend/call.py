@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,6 +100,7 @@ class Import:
         self.integers: dict[str, StoredIntegers] = {}         # outputs of DequantizeLinear of what the file stores
         self.integer_consts: dict[str, tuple[object, Value]] = {}  # initializer -> how it was laid out, and its value
         self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
+        self.bounds: Mapping[str, tuple[int, int]] = {}       # of integers with fewer bits than their type, by initializer
         self.float_islands: list[str] = []
         self.cut_biases: list[str] = []
         self.notes: list[str] = []                            # for a person, on what the device does not do as the file says
@@ -169,7 +172,10 @@ class Call:
         return int(self.attributes.get(name, default))
 
     def number(self, name: str, default: float) -> float:
-        return float(self.attributes.get(name, default))
+        number = float(self.attributes.get(name, default))
+        if not math.isfinite(number):
+            raise self.fail(f"its {name} is {number:g}, expected a finite number", "The file may be damaged: export the model again.")
+        return number
 
     def text(self, name: str, default: str) -> str:
         value: Any = self.attributes.get(name, default)
@@ -205,6 +211,15 @@ class Call:
             return "a scalar"
         return "a literal, no initializer" if self.node.input[index] in self.model.literals else ""
 
+    def scalar(self, index: int, what: str, default: float) -> float:
+        """A constant operand of one element, or what it is where there is none."""
+        if not self.has(index):
+            return default
+        array = self.array(index, what)
+        if array.size != 1:
+            raise self.fail(f"its {what} {self.node.input[index]} has the shape {array.shape}, expected one number", "Make it a scalar.")
+        return float(array.reshape(()))
+
     def operand_shape(self, index: int) -> Dims:
         name = self.node.input[index]
         return tuple(self.model.arrays[name].shape) if self.is_const(index) else (self.placed.get(name) or self.model.tensors[name]).shape
@@ -233,6 +248,11 @@ class Call:
         name = self.node.input[index]
         if array.dtype != np.float32:
             raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
+        if not np.isfinite(array).all():
+            raise self.fail(
+                f"its {what} {name} holds {array[~np.isfinite(array)][0]:g}, expected finite numbers",
+                "Infinity can only say that a Clip or a Pad has no bound: put the largest number that the layer can meet in its place.",
+            )
         shape = tuple(array.shape) if shape is None else shape
         perm = plain(shape) if perm is None else perm
         trained = trained and not given
@@ -261,8 +281,13 @@ class Call:
 
     def emit(self, op: Op, *inputs: Value, part: str = "") -> Value:
         """Append a node that is called like the result, or `result_part`."""
-        name = self.result
+        with self.fitting():
+            return self.model.graph.emit(op, *inputs, name=f"{self.result}_{part}" if part else self.result)
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """An op that does not take what it is given is an error that names the node."""
         try:
-            return self.model.graph.emit(op, *inputs, name=f"{name}_{part}" if part else name)
+            yield
         except ValueError as error:
             raise self.fail(f"{error}", "Change the layer, or leave this part of the model out.") from None

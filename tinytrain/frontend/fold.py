@@ -24,26 +24,20 @@ if TYPE_CHECKING:
 
 KEPT = ("Dropout", "DequantizeLinear")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-INTEGER_TYPES = (2, 3)                                    # uint8 and int8, element types of ONNX
 MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 MOST_ELEMENTS = 1 << 27                                   # of all constants that are computed, half a gigabyte as float32
 
 
-def clipped(graph: onnx.GraphProto) -> list[str]:
-    """Names of the Clips that keep stored integers to fewer bits; nodes are in order, their types inferred."""
-    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info} | {t.name: t.data_type for t in graph.initializer}
-    computed = {value.name for value in graph.input}
-    found = []
-    for node in graph.node:
-        if computed.intersection(node.input):
-            computed.update(node.output)
-        elif node.op_type == "Clip" and types.get(node.input[0]) in INTEGER_TYPES:
-            found.append(node.name)
-    return found
+def _narrows(node: onnx_ir.Node) -> bool:
+    """Whether a node takes from integers some of their bits."""
+    return node.op_type == "Clip" and any(use.node.op_type == "DequantizeLinear" for use in node.outputs[0].uses())
 
 
-def fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Raises ModelError where a constant cannot be computed."""
+def fold_constants(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
+    """(the folded model; by initializer the bounds of integers that the file clips to fewer bits than their type has).
+
+    Raises ModelError where a constant cannot be computed.
+    """
     import onnx_ir
     import onnx_ir.passes.common as common
     from onnxscript import optimizer
@@ -54,7 +48,7 @@ def fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         work = onnx_ir.from_proto(model)
         common.InlinePass()(work)
         # under a domain that is not imported the library takes no node for something to be folded
-        kept = [node for node in work.graph if node.op_type in KEPT]
+        kept = [node for node in work.graph if node.op_type in KEPT or _narrows(node)]
         for node in kept:
             node.domain = "kept"
         optimizer.fold_constants(work, input_size_limit=everything, output_size_limit=everything, should_fold=budget.folds)
@@ -71,8 +65,9 @@ def fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         folded = onnx_ir.to_proto(work)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, NotImplementedError) as error:
         raise _not_computed(str(path), error.__cause__ or error) from error
-    _Rest(folded, path, budget).run()
-    return folded
+    rest = _Rest(folded, path, budget)
+    rest.run()
+    return folded, rest.bounds
 
 
 def _not_computed(where: str, why: BaseException) -> ModelError:
@@ -120,6 +115,7 @@ class _Rest:
             for v in self.graph.value_info if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
         }
         self.exits = {o.name for o in self.graph.output}
+        self.bounds: dict[str, tuple[int, int]] = {}
         self.changed = False
 
     def run(self) -> None:
@@ -152,6 +148,8 @@ class _Rest:
         results = _quantised(node, operands) if node.op_type == "QuantizeLinear" else self._evaluated(node, operands)
         if results is None:
             return node
+        if node.op_type == "Clip" and operands[0] is not None and operands[0].dtype.kind in "iu":
+            self.bounds[node.output[0]] = _ends(*operands)
         self._store(node, results)
         return None
 
@@ -213,9 +211,18 @@ class _Rest:
         while name in self.tensors:
             name += "_"
         self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(integers), name)
+        if real.input[0] in self.bounds:
+            self.bounds[name] = self.bounds[real.input[0]]
         made = helper.make_node("DequantizeLinear", [name, *real.input[1:]], list(node.output), name=node.name)
         made.attribute.extend(kept)
         return made
+
+
+def _ends(x: Array | None, low: Array | None = None, high: Array | None = None) -> tuple[int, int]:
+    """The bounds of a Clip of integers."""
+    assert x is not None
+    limits = np.iinfo(x.dtype)
+    return int(limits.min if low is None else low.reshape(())), int(limits.max if high is None else high.reshape(()))
 
 
 def _counts_along(array: Array, axis: int, count: int) -> bool:

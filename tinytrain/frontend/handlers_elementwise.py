@@ -47,10 +47,7 @@ def leaky_relu(call: Call) -> Tensor:
 
 @handles("Clip")
 def clip(call: Call) -> Tensor:
-    low, high = (
-        float(call.array(i, what).reshape(())) if call.has(i) else default
-        for i, what, default in ((1, "lower bound", -math.inf), (2, "upper bound", math.inf))
-    )
+    low, high = call.scalar(1, "lower bound", -math.inf), call.scalar(2, "upper bound", math.inf)
     if low > high:
         raise call.fail(f"its lower bound {low:g} is above its upper bound {high:g}", "Check the bounds.")
     if low == 0 and high >= np.finfo(np.float32).max:
@@ -67,7 +64,7 @@ def identity(call: Call) -> Tensor:
 def dropout(call: Call) -> Tensor:
     """Identity, unless real dropout is asked for; each layer draws from a stream of its own."""
     x = call.tensor()
-    ratio = float(call.array(1, "ratio").reshape(())) if call.has(1) else 0.5
+    ratio = call.scalar(1, "ratio", 0.5)
     if call.model.dropout_seed is None or ratio == 0:
         if ratio and call.has(2) and call.array(2, "training_mode").any():
             call.model.notes.append(f"dropout    {call.node.name} is in training mode, but passes everything on; --dropout trains with it")

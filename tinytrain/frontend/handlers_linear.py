@@ -7,7 +7,7 @@ import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Tensor, ir_shape
-from tinytrain.frontend.window import Window, feature_map
+from tinytrain.frontend.window import Window, feature_map, weight_shape
 from tinytrain.ir.types import Value
 from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense
@@ -20,10 +20,9 @@ from tinytrain.ops.norm import BatchNorm
 def conv(call: Call) -> Tensor:
     """W (K, C/g, R, S) becomes K, R, S, C/g; depthwise R, S, C. A 1-D kernel gets a second space axis of 1."""
     x, order = feature_map(call)
-    w_shape = tuple(call.array(1, "weight").shape)
-    kernel = w_shape[2:]
+    w_shape = weight_shape(call)
     k, c, r, s = (*w_shape, 1)[:4]
-    window = Window.of(call, kernel)
+    window = Window.of(call, w_shape[2:])
     group = call.integer("group", 1)
     if group > 1 and c == 1 and k == group:
         w = call.const(1, "weight", shape=(k, c, r, s), perm=(2, 3, 1, 0), ir=(r, s, k))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -99,15 +100,27 @@ def pad(call: Call) -> Tensor | None:
     assert quant is not None
     if x.value.type.dtype is not S8 or x.then:
         return None
-    value = float(call.array(2, "value").reshape(())) if call.has(2) else 0.0
+    value = call.scalar(2, "value", 0.0)
     if kind == 1:
         (scale,), zero = quant.scale, quant.zero_point
         number = stored_number(value, scale, zero)
-        if abs((number - zero) * scale - value) > 1e-6 * abs(value):
+        if not math.isclose((number - zero) * scale, value, rel_tol=1e-6) and not (value == -math.inf and _no_maximum(call)):
             return None
     else:
         number = int(value) - (128 if kind == UINT8 else 0)
     return padded(call, number)
+
+
+def _no_maximum(call: Call) -> bool:
+    """Whether only maxima read the padding, each of which sees something else too: the least integer then is as good as -inf."""
+    name, readers = call.node.output[0], [Call(call.model, node) for node in call.model.readers.get(call.node.output[0], ())]
+    widest = max(int(p) for p in call.array(1, "pads").reshape(-1))
+    return name not in call.model.exits and all(
+        reader.op == "MaxPool" and reader.text("auto_pad", "NOTSET") == "NOTSET" and not reader.integer("ceil_mode")
+        and max(reader.integers("dilations", (1,))) == 1
+        and widest + max(reader.integers("pads", (0,))) < min(reader.integers("kernel_shape", (0,)))
+        for reader in readers
+    )
 
 
 @on_integers("Concat")

@@ -12,7 +12,7 @@ import math
 from tinytrain.frontend.call import Call, on_integers
 from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.quantised import bias, check_sums, target, weight
-from tinytrain.frontend.window import Window, feature_map
+from tinytrain.frontend.window import Window, feature_map, weight_shape
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import S8, S32, Value
 from tinytrain.ops.conv import Conv2d
@@ -35,7 +35,8 @@ def _sums(call: Call, op: Op, x: Value, w: Value, at: int) -> Value | None:
     """x by w and the bias in operand `at`; None where there is one and it is no bias."""
     assert x.type.quant is not None
     assert w.type.quant is not None
-    (kind,) = op.infer(x.type, w.type)
+    with call.fitting():
+        (kind,) = op.infer(x.type, w.type)
     acc = dataclasses.replace(x, type=kind)
     b = bias(call, at, acc) if call.has(at) else None
     if call.has(at) and b is None:
@@ -50,7 +51,7 @@ def _sums(call: Call, op: Op, x: Value, w: Value, at: int) -> Value | None:
 def conv(call: Call) -> Tensor | None:
     if call.is_const(0) or not call.is_const(1) or not _is_int8(call.tensor()):
         return None
-    kernel = tuple(call.array(1, "weight").shape)
+    kernel = weight_shape(call)
     k, c, r, s = (*kernel, 1)[:4]
     group = call.integer("group", 1)
     depthwise = group > 1 and c == 1 and k == group

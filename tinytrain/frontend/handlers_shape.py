@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, plain, reshaped_order
 from tinytrain.ir.op import Op
@@ -15,6 +17,11 @@ from tinytrain.ops.softmax import LogSoftmax, Softmax
 def reshape(call: Call) -> Tensor:
     """Shape inference has worked out the new shape; data move only if axes are merged that do not lie next to each other."""
     x = call.tensor()
+    if math.prod(x.shape) != math.prod(call.shape):
+        raise call.fail(
+            f"it makes {call.shape} of {x.shape}, {math.prod(call.shape):,} elements of {math.prod(x.shape):,}, expected as many",
+            "Correct the shape that it is given: a single -1 stands for whatever is left.",
+        )
     order = reshaped_order(x.shape, x.order, call.shape)
     if order is not None:
         return Tensor(x.value, call.shape, order)
@@ -26,6 +33,8 @@ def transpose(call: Call) -> Tensor:
     """Output axis j is input axis perm[j]: only the order of the axes changes."""
     x = call.tensor()
     perm = call.integers("perm", tuple(reversed(plain(x.shape))))
+    if sorted(perm) != list(plain(x.shape)):
+        raise call.fail(f"its perm is {perm} for {len(x.shape)} axes, expected each of them once", "Export the model again.")
     return Tensor(x.value, call.shape, tuple(perm.index(a) for a in x.order))
 
 
@@ -54,7 +63,7 @@ def _part(call: Call, index: int, axes: Dims) -> Value:
 @handles("Pad")
 def pad(call: Call) -> Tensor:
     """Constant mode only."""
-    return padded(call, float(call.array(2, "value").reshape(())) if call.has(2) else 0.0)
+    return padded(call, call.scalar(2, "value", 0.0))
 
 
 def padded(call: Call, value: float) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
@@ -100,12 +101,11 @@ def check_finite(model: onnx.ModelProto, path: Path) -> None:
     from onnx import numpy_helper
 
     for name, tensor in tensors(model):
+        dims = ",".join(map(str, tensor.dims))
+        with reading(path, f"the elements of tensor {name} of shape ({dims})", ModelError, hint="Export or download the model again."):
+            array = numpy_helper.to_array(tensor)
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
-        try:
-            array = numpy_helper.to_array(tensor)
-        except ValueError as error:
-            raise ModelError(f"{path}: tensor {name} is damaged: {error}.", hint="Export or download the model again.") from None
         bad = np.isnan(array) if array.ndim == 0 else ~np.isfinite(array)
         if bad.any():
             where = ",".join(str(int(i)) for i in np.argwhere(bad)[0])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
-from tinytrain.frontend.prepare import Prepared
+from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.frontend.shapes import known_shapes
 from tinytrain.frontend.supported import check_ops
@@ -23,6 +23,7 @@ from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
+from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
@@ -40,9 +41,9 @@ class Imported:
     """The forward graph and how its samples relate to ONNX.
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch. `params` maps the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are
-    the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no
-    output shows; `notes` are lines for a person on what became of the file.
+    the batch where there is one. `params` maps the initializers that can be trained to their values; `constants` knows the others too.
+    `float_islands` are the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no
+    room for and no output shows; `notes` are lines for a person on what became of the file.
     """
 
     graph: Graph
@@ -59,6 +60,11 @@ class Imported:
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
     """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError."""
+    with reading(prepared.path, MODEL, ModelError):
+        return _imported(prepared, dropout, seed)
+
+
+def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -68,6 +74,7 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     shapes = known_shapes(onnx_graph)
     entry, exit_ = _ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
+    model.bounds = prepared.bounds
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
@@ -90,7 +97,8 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     if refusals:
         raise _together(refusals)
     if exit_ not in model.tensors:
-        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
+        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.",
+                         hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
     result = model.real(model.tensors[exit_])
     output = model.view(result, result.order)
@@ -185,8 +193,8 @@ def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:
 
 
 def _sample_perm(shape: Dims, order: Dims) -> Dims:
-    """The order of the axes without the batch."""
-    if shape and shape[0] == 1 and len(shape) > 1:
+    """The order of the axes without the batch, which a Squeeze, or a Reshape to more rows, may have taken away."""
+    if shape and shape[0] == 1:
         return tuple(a - 1 for a in order if a != 0)
     return order
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
-from tinytrain.frontend.fold import clipped, fold_constants
+from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.literals import literal_values
 from tinytrain.frontend.new_head import NewHead, replace_head
@@ -27,11 +27,12 @@ from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
-from tinytrain.reading import first_line, read_limited
+from tinytrain.reading import first_line, read_limited, reading
 
 if TYPE_CHECKING:
     import onnx
 
+MODEL = "an ONNX model that its own checker accepts"
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -40,7 +41,8 @@ class Prepared:
     """A model that is ready for import.
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
-    the file's nodes alone, not from its initializers; `notes` say what else became of the file.
+    the file's nodes alone, not from its initializers; `bounds` are those of integers that the file clips to fewer bits; `notes` say what
+    else became of the file.
     """
 
     model: onnx.ModelProto
@@ -48,6 +50,7 @@ class Prepared:
     path: Path
     hash: bytes
     literals: frozenset[str]
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -55,7 +58,11 @@ def prepare(
     path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None, new_head: NewHead | None = None
 ) -> Prepared:
     """Read, check and simplify a model; `shapes` fixes the shapes of inputs by name. Raises ModelError."""
-    path = Path(path)
+    with reading(Path(path), MODEL, ModelError):
+        return _prepared(Path(path), fold_batchnorm, shapes or {}, new_head)
+
+
+def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
     model, digest = _read(path)
     check_sizes(model, path)
     load_external_data(model, path)
@@ -64,16 +71,14 @@ def prepare(
     settle_constants(model)
     _check(model, path)
     check_finite(model, path)
-    batch = fix_shapes(model, path, shapes or {})
+    batch = fix_shapes(model, path, shapes)
     _name_nodes(model)
     model, notes = convert(model, path)
     literals = literal_values(model.graph)
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
-    if bounded := clipped(model.graph):
-        notes = (*notes, f"clipped    {', '.join(bounded)}: holds for the stored integers; training keeps to their type, not to its bounds")
-    model = fold_constants(model, path)
+    model, bounds = fold_constants(model, path)
     model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
@@ -83,7 +88,7 @@ def prepare(
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
     check_finite(model, path)
-    return Prepared(model, c_name(path.stem), path, digest, literals, notes)
+    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes)
 
 
 def c_name(stem: str) -> str:
@@ -154,13 +159,14 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     return _tensors_only(inferred)
 
 
+
 def _check_strange(model: onnx.ModelProto, path: Path) -> None:
     """Refuse ops that are not supported: shape inference stumbles over what it does not know."""
     import onnx
 
     lenient = _tensors_only(onnx.shape_inference.infer_shapes(model, data_prop=True))
     with suppress(ModelError):
-        lenient = fold_constants(lenient, path)
+        lenient, _ = fold_constants(lenient, path)
     check_ops(lenient.graph, str(path))
 
 

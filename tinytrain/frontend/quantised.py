@@ -18,6 +18,7 @@ from tinytrain.frontend.layout import Dims, Tensor, plain
 from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import S8, S32, Array, Quant, Role, Source, TensorType, Value
 from tinytrain.ops.activation import Clip, Relu
+from tinytrain.ops.integer_gradient import LIMITS
 from tinytrain.ops.quantize import HIGH, LOW, Quantise, requantised
 from tinytrain.ops.sums import INT32_MAX, max_accumulator
 
@@ -57,7 +58,10 @@ def scales(call: Call) -> Array:
             "A channel without spread needs a scale all the same: quantise the model again with one that is not zero.",
         )
     if scale.ndim > 1 or call.integer("block_size"):
-        raise call.fail(f"its scale has the shape {scale.shape}, expected one number, or one per channel", "Quantise without blocks.")
+        blocks = f" for blocks of {size}" if (size := call.integer("block_size")) else ""
+        raise call.fail(
+            f"its scale has the shape {scale.shape}{blocks}, expected one number, or one per channel", "Quantise without blocks."
+        )
     return scale
 
 
@@ -69,7 +73,7 @@ def one_quant(call: Call, kind: int) -> Quant:
             f"it has {scale.size} scales for a computed tensor, expected one for the whole tensor",
             "Quantise activations per tensor; only weights are quantised per channel.",
         )
-    zero = int(call.array(2, "zero point").reshape(-1)[0]) if call.has(2) else 0
+    zero = int(call.scalar(2, "zero point", 0))
     return Quant((float(scale.reshape(-1)[0]),), zero - 128 if kind == UINT8 else zero)
 
 
@@ -89,6 +93,8 @@ def store_integers(call: Call) -> None:
             "expected as many of each",
             "Quantise the model again, with one axis for each weight.",
         )
+    if zero.size != scale.size:
+        raise call.fail(f"it has {scale.size} scales and {zero.size} zero points, expected as many of each", "Quantise the model again.")
     call.model.integers[call.node.output[0]] = stored
     call.model.arrays[call.node.output[0]] = stored.reals()
 
@@ -116,8 +122,7 @@ def bounds(call: Call) -> tuple[float, float] | None:
         return 0.0, math.inf
     if call.op != "Clip" or any(call.has(i) and not call.is_const(i) for i in (1, 2)):
         return None
-    low, high = (float(call.array(i, "bound").reshape(())) if call.has(i) else end for i, end in ((1, -math.inf), (2, math.inf)))
-    return low, high
+    return call.scalar(1, "lower bound", -math.inf), call.scalar(2, "upper bound", math.inf)
 
 
 def stored_number(real: float, scale: float, zero_point: int) -> int:
@@ -203,12 +208,20 @@ def weight(call: Call, index: int, axis: int, *, shape: Dims, perm: Dims, ir: Di
     if numbers.min() < LOW or numbers.max() > HIGH:
         return None
     # of integers minus their zero point; only uint8, or int8 with a zero point, is stored otherwise
-    source = Source(stored.initializer, tuple(stored.array.shape), shape, perm, offset=zero)
+    source = Source(stored.initializer, tuple(stored.array.shape), shape, perm, offset=zero, within=_within(call, stored.initializer, zero))
     channels = stored.array.shape[axis]
     quant = Quant(tuple(np.broadcast_to(stored.scale, channels).tolist()), 0, ir_axis)
     data = source.to_ir(stored.array, ir).astype(np.int8)
     call.learns(index)
     return stored_value(call, (shape, perm, ir, zero), stored.initializer, data, quant, source)
+
+
+def _within(call: Call, initializer: str, zero: int) -> tuple[int, ...]:
+    """What a weight is trained within, where the file gives its integers fewer bits than int8 has."""
+    least, most = LIMITS[S8]
+    low, high = call.model.bounds.get(initializer, (least + zero, most + zero))
+    within = (max(low - zero, least), min(high - zero, most))
+    return () if within == (least, most) else within
 
 
 def one_tensor(call: Call, name: str) -> Tensor | None:
@@ -239,7 +252,7 @@ def bias(call: Call, index: int, acc: Value, given: str = "") -> Value | None:
     shape = tuple(reals.shape)
     per_channel = np.broadcast_to(np.array(quant.scale), channels)
     if stored is not None and stored.array.dtype == np.int32 and np.allclose(stored.scale, per_channel, rtol=SAME_SCALE, atol=0):
-        name, data = stored.initializer, stored.array.reshape(-1)
+        name, data = stored.initializer, np.broadcast_to(stored.array.reshape(-1), channels)
         source = Source(name, shape, shape, plain(shape))
     else:
         source = Source(name, shape, shape, plain(shape), scale=tuple((per_channel if reals.size > 1 else per_channel[:1]).tolist()))

@@ -14,12 +14,27 @@ from tinytrain.ir.types import Value
 from tinytrain.ops.conv import Pad
 
 
-def feature_map(call: Call) -> tuple[Value, Dims]:
-    """Operand 0 as (H, W, C), or (L, 1, C) for one space axis, and the order of its ONNX axes."""
-    x = call.tensor()
-    space = len(x.shape) - 2
+def space_axes(call: Call) -> int:
+    """Of operand 0."""
+    space = len(call.operand_shape(0)) - 2
     if space not in (1, 2):
         raise call.fail(f"its input has {max(space, 0)} space axes, expected 1 or 2", "3-D layers are not supported.")
+    return space
+
+
+def weight_shape(call: Call) -> Dims:
+    """Of the weight of a Conv: (K, C/g, R, S), or (K, C/g, R)."""
+    shape = tuple(call.array(1, "weight").shape)
+    if len(shape) != space_axes(call) + 2:
+        raise call.fail(
+            f"its weight has the shape {shape} for an input of {call.operand_shape(0)}, expected as many axes", "Export the model again."
+        )
+    return shape
+
+
+def feature_map(call: Call) -> tuple[Value, Dims]:
+    """Operand 0 as (H, W, C), or (L, 1, C) for one space axis, and the order of its ONNX axes."""
+    x, space = call.tensor(), space_axes(call)
     if x.shape[0] != 1:
         raise call.fail(f"its input has a batch of {x.shape[0]}, expected 1", "Export the model with a batch of 1.")
     order = channels_last(x.shape)
@@ -38,10 +53,16 @@ class Window:
     @classmethod
     def of(cls, call: Call, kernel: Dims) -> Window:
         """From the attributes of a Conv or pool. A window that reaches over the end (ceil_mode) gets the pad it needs there."""
-        axes = len(kernel)
+        sizes = call.tensor().shape[2:]
+        axes = space_axes(call)
         stride = call.integers("strides", (1,) * axes)
         dilation = call.integers("dilations", (1,) * axes)
-        sizes = call.tensor().shape[2:]
+        pads = call.integers("pads", (0,) * (2 * axes))
+        for what, dims, each in (("kernel", kernel, 1), ("strides", stride, 1), ("dilations", dilation, 1), ("pads", pads, 2)):
+            if len(dims) != each * axes:
+                raise call.fail(
+                    f"its {what} are {dims}, expected {each * axes} numbers for an input of {axes} space axes", "Export the model again."
+                )
         mode = call.text("auto_pad", "NOTSET")
         reach = [(call.shape[2 + i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(axes)]
         if mode == "VALID":
@@ -51,7 +72,6 @@ class Window:
             less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
             begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
         else:
-            pads = call.integers("pads", (0,) * (2 * axes))
             begins, ends = pads[:axes], pads[axes:]
         if any(p < 0 for p in (*begins, *ends)):
             raise call.fail(f"its pads are {(*begins, *ends)}, expected 0 or more", "Crop the input by a Slice before the model.")

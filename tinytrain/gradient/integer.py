@@ -71,7 +71,8 @@ class IntegerBuilder(IntegerForms):
         m, s = (self.shared(f"{w.name}_{kind}", data) for kind, data in zip("ms", multipliers(factor * grad.factor), strict=True))
         rate = self.emit_all(Rate(), lr, grad.exponent, m, s, name=f"{w.name}_rate")
         noise = () if counter is None else (counter,)
-        return self.emit(SgdInteger(w.type.dtype, bool(noise), seed), grad.mantissa, w, *rate, *noise, name=f"{w.name}_new")
+        within = w.source.within if w.source else ()
+        return self.emit(SgdInteger(w.type.dtype, bool(noise), seed, within), grad.mantissa, w, *rate, *noise, name=f"{w.name}_new")
 
     def _renormalised(self, x: Scaled, factored: bool) -> Scaled:
         name = f"{x.mantissa.name}_s8"

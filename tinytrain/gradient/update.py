@@ -57,7 +57,8 @@ class States:
     """What is kept between updates, by name: all entry points of a program, and all its schemes, share it."""
 
     def __init__(self, learning_rate: float) -> None:
-        rate = np.array([learning_rate], np.float32)
+        with np.errstate(over="ignore"):                  # found by check_numbers
+            rate = np.array([learning_rate], np.float32)
         self._values = {LEARNING_RATE: Value(LEARNING_RATE, TensorType((1,)), Role.STATE, rate)}
 
     def take(self, g: Builder, name: str, data: Array) -> Value:
@@ -126,7 +127,7 @@ class Updater:
         bits = 8 * old.type.dtype.np.itemsize
         return SgdInt(
             self.optimiser.rounding, bits, seed=len(self.updates), momentum=sgd.momentum, nesterov=sgd.nesterov,
-            weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear,
+            weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear, within=old.source.within if old.source else (),
         )
 
     def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str, factor: Value | None) -> Value:

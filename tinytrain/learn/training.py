@@ -152,17 +152,17 @@ def infer_project(
         samples = load(project, data, "test", limit, targets=False, progress=progress)
         if not isinstance(error, NoTargets):
             progress.say(f"accuracy   unknown: {error.sentences[0]}")
-    shape = project.manifest["output"]["shape"]
+    layout = _layout(project.manifest["output"])
     with project.session(timeout=timeout) as session:
         if learned:
             restore(project, session)
         progress.start("infer", len(samples))
         rows = []
         for x in samples.x:
-            rows.append(session.infer(x).reshape(shape))
+            rows.append(session.infer(x).reshape(layout.device_shape))
             progress.advance("")
-    outputs = np.array(rows, np.float32).reshape(len(rows), *shape)
-    outputs = outputs.transpose(0, *(1 + int(i) for i in np.argsort(project.manifest["output"]["perm"])))
+    outputs = np.array(rows, np.float32).reshape(len(rows), *layout.device_shape)
+    outputs = outputs.transpose(0, *(1 + int(i) for i in np.argsort(layout.perm)))
     if samples.y is not None and samples.y.dtype.kind == "i":
         accuracy = float(np.mean(outputs.reshape(len(rows), -1).argmax(axis=1) == samples.y))
         progress.say(f"accuracy   {accuracy:.2%} of {len(rows):,} samples")
@@ -283,7 +283,9 @@ def _resume(project: Project, session: Session) -> list[Epoch]:
 
 
 def _layout(port: dict[str, Any]) -> Layout:
-    return Layout(tuple(port["onnx_shape"][1:]), tuple(port["perm"]))
+    """A batch of one stands in front of the axes that are put in order; an output may have lost it."""
+    shape, perm = tuple(port["onnx_shape"]), tuple(port["perm"])
+    return Layout(shape[len(shape) - len(perm) :], perm)
 
 
 def _source(parameter: dict[str, Any]) -> Source:

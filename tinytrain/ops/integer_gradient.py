@@ -106,12 +106,13 @@ class Rate(Op):
 class SgdInteger(Elementwise):
     """g s8|s32, w s8|s32, m, s s32 (per row, per channel or one; s in 1..62) [, counter s32[1]] -> w'.
 
-    Rounded with a chance drawn from (seed, counter·n + i), or to nearest.
+    Rounded with a chance drawn from (seed, counter·n + i), or to nearest; `within` are the bounds of a weight of fewer bits.
     """
 
     kind: DType = S8                                      # of w
     stochastic: bool = True
     seed: int = 0
+    within: tuple[int, ...] = ()
 
     name = "sgd_integer"
     results = ("w_new",)
@@ -136,7 +137,7 @@ class SgdInteger(Elementwise):
         if self.stochastic:
             at = (int(arrays[4][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
             words = random_u32(self.seed, at).reshape(g.shape).astype(np.int64)
-        least, most = LIMITS[self.kind]
+        least, most = self.within or LIMITS[self.kind]
         # a bias of a channel of tiny scale may lie beyond: it is not pulled back
         low, high = (np.minimum(w, least), np.maximum(w, most)) if self.kind is S32 else (least, most)
         return (np.clip(w - dithered_step(g, m, s, words), low, high).astype(arrays[1].dtype),)
@@ -151,7 +152,7 @@ class SgdInteger(Elementwise):
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, w, m, s = operands[:4]
         word = operands[4] if self.stochastic else "UINT32_C(0x80000000)"
-        low, high = map(str, LIMITS[self.kind])
+        low, high = map(str, self.within or LIMITS[self.kind])
         if self.kind is S32:
             low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
         return (f"({self.kind.c})tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
@@ -184,7 +185,9 @@ Rate.examples = tuple(
 )
 _STEP = (1, 63)
 SgdInteger.examples = tuple(
-    Example(SgdInteger(w, noise, 3), (TensorType(shape, g), TensorType(shape, w), *_kinds(each, each), *([ONE] if noise else [])), _STEP)
-    for g in (S8, S32) for w in (S8, S32) for noise in (True, False)
+    Example(
+        SgdInteger(w, noise, 3, within), (TensorType(shape, g), TensorType(shape, w), *_kinds(each, each), *([ONE] if noise else [])), _STEP
+    )
+    for g in (S8, S32) for w, within in ((S8, ()), (S32, ()), (S8, (-8, 7))) for noise in (True, False)
     for shape, each in (((5,), (5,)), ((4, 3), (4, 1)), ((2, 3, 5), (1,)))
 )

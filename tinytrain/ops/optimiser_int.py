@@ -57,7 +57,8 @@ class SgdInt(Elementwise):
     -> w' [, v'] [, r'] [, 0].
 
     `bits` are those of w. `scale` multiplies the gradient first (1/N of N accumulated ones); `clear` also gives the zero that the sum
-    starts from again. `counter` is the number of the step, `seed` differs from weight to weight.
+    starts from again. `counter` is the number of the step, `seed` differs from weight to weight; `within` are the bounds of a weight of
+    fewer bits.
     """
 
     rounding: Rounding = "stochastic"
@@ -68,6 +69,7 @@ class SgdInt(Elementwise):
     weight_decay: float = 0.0
     scale: float = 1.0
     clear: bool = False
+    within: tuple[int, ...] = ()
 
     name = "sgd_int"
     # with and without v, counter and r: the last that fits is taken
@@ -136,6 +138,8 @@ class SgdInt(Elementwise):
                 low, high = (np.minimum(old, -bound), np.maximum(old, bound)) if self.bits == 32 else (-bound, bound)
                 step = rounded(d * number(units), self.rounding, _LARGEST_STEP[self.bits], words)
                 new = np.clip(old - step, low, high)
+            if self.within:
+                new = np.clip(new, self.within[0] * units, self.within[1] * units)
         kept = (new + units // 2) // units
         made = {"w_new": kept.astype(w.dtype), "v_new": v, "r_new": (new - kept * units).astype(np.int8), "g_new": np.zeros_like(g)}
         if self.rounding == "master":
@@ -167,6 +171,9 @@ class SgdInt(Elementwise):
             step = f"tt_round_{how}({f'{d} * 256.0f' if residual else d}, {literal(_LARGEST_STEP[self.bits])}{word})"
             old = f"{'(int64_t)' if wide else ''}{w} * 256 + {given['r']}" if residual else w
             new = f"tt_moved{'_wide' if wide else ''}({old}, {step}, {bound * (256 if residual else 1)}{'LL' if wide else ''})"
+        if self.within:
+            low, high = (end * (256 if residual else 1) for end in self.within)
+            new = f"tt_within({new}, {low}, {high})"
         kind = _DTYPE[self.bits].c
         made = {
             "w_new": f"({kind})(({new} + 128) >> 8)" if residual else f"({kind}){new}",
@@ -219,5 +226,6 @@ SgdInt.examples = (
     _example(SgdInt("residual", 32, 3, scale=1e6), (9,), (1,), (-2**31, -2**30 + 9)),
     *(_example(SgdInt(rounding, 8, 5, 0.9, True, 0.01, 20.0, True), (5, 3), (5, 1), (-127, 128)) for rounding in _ROUNDINGS),
     *(_example(SgdInt(rounding, 32, momentum=0.9, scale=30.0), (6,), (6,), (-1000, 1000)) for rounding in _ROUNDINGS),
+    *(_example(SgdInt(rounding, 8, 7, scale=50.0, within=(-8, 7)), (5, 3), (5, 1), (-8, 8)) for rounding in _ROUNDINGS),
     _example(SgdInt(bits=32, weight_decay=0.1, scale=30.0), (6,), (6,), (-1000, 1000)),
 )

@@ -262,7 +262,8 @@ class Quantise(Stored):
         assert dy is not None
         if not wanted[0]:
             return (None,)
-        inverse = g.const(f"{outputs[0].name}_inverse_scale", np.array([1 / self.scale], np.float32))
+        with np.errstate(over="ignore"):                  # found by check_numbers
+            inverse = g.const(f"{outputs[0].name}_inverse_scale", np.array([1 / self.scale], np.float32))
         return (g.emit(Mul(), self.inside(g, dy, outputs[0]), inverse, name=f"d_{inputs[0].name}"),)
 
     def as_integer(

@@ -287,6 +287,7 @@ Slice.examples = (
 Pad.examples = (
     Example(Pad((0,), (0,)), f32((1,))),
     Example(Pad((2,), (1,), -1.5), f32((3,))),
+    Example(Pad((1, 0), (1, 2), -math.inf), f32((2, 3))),
     Example(Pad((1, 0, 0), (0, 2, 0)), f32((3, 5, 2))),
     Example(Pad((1, 2, 3), (3, 0, 1), 0.5), f32((2, 3, 1))),
     Example(Pad((0, 0, 2), (0, 0, 3)), f32((3, 2, 3))),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.verify import verify
 from tinytrain.passes.absorb_transposes import absorb_transposes
+from tinytrain.passes.check_numbers import check_numbers
 from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
 from tinytrain.passes.fold_pads import fold_pads
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
@@ -23,7 +24,7 @@ Pass = Callable[[Graph], Graph]
 FORWARD: tuple[Pass, ...] = (absorb_transposes, fold_pads, drop_dead_nodes)
 
 # on each entry point of the program; between the two a program is lowered to integers, if it shall be
-GRADIENTS: tuple[Pass, ...] = (drop_dead, scale_gradients)
+GRADIENTS: tuple[Pass, ...] = (drop_dead, scale_gradients, check_numbers)
 KERNELS: tuple[Pass, ...] = (drop_dead, save_slices, pack_masks, sink_views, read_pieces, fuse_epilogues)
 DEFAULT: tuple[Pass, ...] = (*GRADIENTS, *KERNELS)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tinytrain.errors import printable
 from tinytrain.ir.op import Elementwise, registry
 from tinytrain.ir.types import Role
 from tinytrain.passes.scale_gradients import dead_channels
@@ -56,7 +57,7 @@ def compiled_text(compiled: Compiled) -> str:
         lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(compiled.imported.cut_biases)}")
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def frozen_text(frozen: Sequence[Frozen]) -> str:

@@ -100,8 +100,8 @@ def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
             why = _why_not(lines) or f"The firmware does not fit into the memory of {board.name}."
             less = "Use a smaller model" if board.rom and f"of {board.rom.name}" in why else "Train less of the model (--scheme last:1)"
             raise DoesNotFit(why, hint=f"{less}, or choose a board with more memory (tinytrain boards).")
-        shown = "\n".join(lines[:_SHOWN_LINES])
-        raise ToolError(f"Building {project} failed:\n{shown}", hint=f"Run `{' '.join(command)}` in {project} to see everything.")
+        hint = f"Run `{' '.join(command)}` in {project} to see everything."
+        raise ToolError(f"Building {project} failed:", details=lines[:_SHOWN_LINES], hint=hint)
     elf = next((project / "build").glob("*.elf"), None)
     if elf is None:
         raise ToolError(f"Building {project} left no ELF file in {project / 'build'}.", hint="Was the Makefile changed?")

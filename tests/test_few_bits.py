@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of fewer than eight bits (stored integers, or QuantizeLinear, and then a Clip): training leaves them within their bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+import pytest
+from frontend_models import f32, node
+from onnx import numpy_helper
+from quant_models import Qdq, assert_layers_agree
+
+from tinytrain.compiler import Options, compile_model
+from tinytrain.frontend.export import export
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.types import Role
+from tinytrain.ops.optimiser_int import Rounding
+from tinytrain.verify.reference import ReferenceModel
+
+# type, bounds and zero point of what is stored
+FORMS: dict[str, tuple[type[np.generic], int, int, int]] = {
+    "int4": (np.int8, -8, 7, 0), "narrow int4": (np.int8, -7, 7, 0), "uint4": (np.uint8, 0, 15, 8), "int2": (np.int8, -2, 1, 0),
+}
+
+
+def few_bits(form: str, stored: bool) -> Qdq:
+    """x by a weight of few bits, as integers or as reals that are quantised, behind a Clip."""
+    dtype, low, high, zero = FORMS[form]
+    net = Qdq()
+    x = net.quantised("x", -4, 4)
+    net.arrays |= {"s": np.float32(0.1), "zero": np.array(zero, dtype), "low": np.array(low, dtype), "high": np.array(high, dtype)}
+    if stored:
+        net.arrays["w"] = np.random.default_rng(1).integers(low, high + 1, (4, 6)).astype(dtype)
+        net.nodes.append(node("Clip", "w low high", "c"))
+    else:
+        net.arrays["reals"] = f32(4, 6) * np.float32(0.3)
+        net.nodes += [node("QuantizeLinear", "reals s zero", "w"), node("Clip", "w low high", "c")]
+    net.nodes.append(node("DequantizeLinear", "c s zero", "d"))
+    net.quantised(net.add("Gemm", f"{x} d", "z", transB=1), -4, 4, name="y")
+    return net
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_they_compute_what_onnxruntime_does(form: str, stored: bool, tmp_path: Path) -> None:
+    prepared, imported = few_bits(form, stored).load(tmp_path, (1, 6), 21)
+    assert assert_layers_agree(prepared, imported, f32(1, 6)) == 2
+    assert not imported.float_islands
+
+
+def trained(path: Path, **options: Any) -> tuple[onnx.ModelProto, str, np.ndarray, str]:
+    """The prepared model, the name and the integers of the weight after some violent steps, and the generated kernels."""
+    made = compile_model(path, Options(exact_seconds=0, **{"loss": "mse", **options}))
+    model, rng = ReferenceModel(made.program), np.random.default_rng(2)
+    for step in range(8):
+        target = np.array([step % 4], np.int32) if "loss" in options else 9 * rng.normal(size=(4,)).astype(np.float32)
+        model.train_step(rng.normal(size=(6,)).astype(np.float32), target)
+    (weight,) = made.program.stored(Role.PARAM)
+    assert weight.source is not None
+    array = weight.source.to_onnx(model.state[weight])
+    return made.prepared.model, weight.source.initializer, array, made.files[f"{made.program.name}_kernels.h"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+def test_training_keeps_their_bits(form: str, rounding: Rounding, tmp_path: Path) -> None:
+    _, low, high, _ = FORMS[form]
+    onnx.save(few_bits(form, stored=True).model((1, 6), 21), tmp_path / "m.onnx")
+    prepared, name, array, _ = trained(tmp_path / "m.onnx", optimiser=Optimiser(1.0, rounding=rounding))
+    assert (array.min(), array.max()) == (low, high)
+    learned = {t.name: numpy_helper.to_array(t) for t in export(prepared, {name: array}, "here").graph.initializer}
+    np.testing.assert_array_equal(learned[name], array)
+
+
+def test_training_with_integer_gradients_keeps_their_bits(tmp_path: Path) -> None:
+    onnx.save(few_bits("int4", stored=True).model((1, 6), 21), tmp_path / "m.onnx")
+    _, _, array, kernels = trained(tmp_path / "m.onnx", optimiser=Optimiser(9.0), grad="int8", loss="ce")
+    assert (array.min(), array.max()) == (-8, 7)
+    assert ", -8, 7)" in kernels
+
+
+def test_a_step_of_nothing_moves_nothing(tmp_path: Path) -> None:
+    """-8 is a number of four bits, though no weight of eight bits is trained to -128."""
+    onnx.save(few_bits("int4", stored=True).model((1, 6), 21), tmp_path / "m.onnx")
+    _, name, array, _ = trained(tmp_path / "m.onnx", optimiser=Optimiser(0.0))
+    assert array.min() == -8
+    before = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    np.testing.assert_array_equal(array, before["w"])
+    assert name == "c"
+
+
+def test_a_clip_to_eight_bits_changes_nothing(tmp_path: Path) -> None:
+    net = few_bits("int4", stored=True)
+    net.arrays |= {"low": np.int8(-128), "high": np.int8(127)}
+    onnx.save(net.model((1, 6), 21), tmp_path / "m.onnx")
+    *_, kernels = trained(tmp_path / "m.onnx")
+    assert "tt_within" not in kernels
