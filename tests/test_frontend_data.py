@@ -126,7 +126,7 @@ def test_wrong_images(tmp_path: Path) -> None:
     folder = images(tmp_path / "set", {"cat/a.png": (6, 5)})
     assert f"{folder}/cat/a.png is 5x6 pixels (width x height); expected 5x4, as the model takes it." in refusal(folder)
     (folder / "cat" / "a.png").write_text("no image")
-    assert "a.png: cannot be read (cannot identify image file" in refusal(folder)
+    assert "a.png: is no image that Pillow can read; expected an image: .png" in refusal(folder)
     (folder / "cat" / "a.png").unlink()
     assert f"{folder} holds no images" in refusal(folder)
     (folder / "cat").rmdir()

@@ -77,6 +77,22 @@ def test_results_are_kept_and_used_again(tmp_path: Path) -> None:
     assert log.read_text().split() == ["1", "2", "2", "3"]
 
 
+def test_a_damaged_result_is_computed_again(tmp_path: Path) -> None:
+    """Whatever stands in its place, another number above all: it would be taken for the result in silence."""
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    some = Jobs(processes=1, cache=cache)
+    first = dict(some.run(partial(logged, log), [2], name))
+    file = cache / "job-2.json"
+    good = file.read_bytes()
+    assert dict(some.run(partial(logged, log), [2], name)) == first
+    for damage in (good.replace(b"[[2,", b"[[3,"), b"[5]", good[:-1], good + b" ", b"\xff" + good, b"[" * 100_000, b""):
+        file.write_bytes(damage)
+        log.unlink()
+        assert dict(some.run(partial(logged, log), [2], name))[2][0] == 2
+        assert log.read_text() == "2\n"
+        assert len(file.read_bytes()) > 64
+
+
 def test_a_killed_worker_costs_one_attempt(tmp_path: Path) -> None:
     assert dict(Jobs(processes=2).run(partial(dies_once, tmp_path), range(6), name)) == {i: i * i for i in range(6)}
     assert (tmp_path / "died").exists()

@@ -8,6 +8,7 @@ an array is read in pieces, and memory is taken for what its header says once th
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 import zipfile
@@ -23,7 +24,8 @@ from tinytrain.reading import check_file, plain, reading
 
 MOST_BYTES = 800_000_000                                  # of one array; 60,000 samples of 28x28 are 188,160,000 as fp32
 MOST_FILE_BYTES = 4 * MOST_BYTES                          # an .npz may hold several splits
-MOST_HEADER = 1_000                                       # characters; arrays of numbers have about a hundred
+MOST_HEADER = 1_000                                       # bytes; arrays of numbers have about a hundred
+HEAD = 2**16 + 12                                         # bytes that hold any header of version 1.0
 PIECE = 2**20                                             # bytes
 EXPECTED = "arrays of numbers as numpy.save or numpy.savez write them"
 AGAIN = "Write it again by numpy.savez(path, x=x, y=y)."
@@ -70,7 +72,9 @@ class Npz:
 
 def _array(where: Path, file: IO[bytes], size: int) -> Array:
     """The array that fills a file of `size` bytes, no more and no less."""
-    shape, fortran, dtype = _header(where, file)
+    head = io.BytesIO(file.read(HEAD))                    # of the file itself, a length inside would be believed
+    shape, fortran, dtype = _header(where, head)
+    begin = head.tell()
     count = math.prod(shape)
     stored = count * dtype.itemsize
     if dtype.kind in "OV":
@@ -78,11 +82,11 @@ def _array(where: Path, file: IO[bytes], size: int) -> Array:
     if max(stored, 4 * count) > MOST_BYTES:
         message = f"{where}: holds {count:,} values of type {dtype}; expected at most {MOST_BYTES:,} bytes, as they are and as fp32."
         raise DataError(message, hint=SMALLER)
-    if file.tell() + stored != size:
-        message = f"{where}: holds {size - file.tell():,} bytes of values; expected {stored:,} for the shape {shape} that it names."
+    if begin + stored != size:
+        message = f"{where}: holds {size - begin:,} bytes of values; expected {stored:,} for the shape {shape} that it names."
         raise DataError(message, hint="It is cut off or damaged: make or download it again.")
     data = bytearray(stored)
-    done = 0
+    done = head.readinto(data)
     while done < stored and (piece := file.read(min(PIECE, stored - done))):
         data[done : done + len(piece)] = piece
         done += len(piece)

@@ -6,6 +6,7 @@ Nothing is scaled, flattened or cut in silence, and a picture is decoded only wh
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from tinytrain.data.arrays import MOST_BYTES, SMALLER
 from tinytrain.errors import DataError, ToolError
 from tinytrain.ir.types import Array
-from tinytrain.reading import check_file, plain, reading
+from tinytrain.reading import plain, read_limited, reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -68,16 +69,19 @@ def _note(what: str, folder: Path, names: list[str]) -> tuple[str, ...]:
 def _read_image(file: Path, shape: tuple[int, ...]) -> Array:
     """uint8 (C, H, W), grey or RGB as the model takes it."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise ToolError("Images are read by the package Pillow, which is not installed.", hint="Install it: pip install pillow") from None
-    check_file(file, MOST_IMAGE_BYTES, EXPECTED, DataError)
+    content = io.BytesIO(read_limited(file, MOST_IMAGE_BYTES, EXPECTED, DataError))     # of a file, lengths inside would be believed
     with reading(file, EXPECTED, DataError), warnings.catch_warnings():
         warnings.simplefilter("ignore")                   # of sizes and of damaged remarks: what matters is checked
         Image.init()
-        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            _check(file, image, shape)
-            pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"), np.uint8)
+        try:
+            image = Image.open(content, formats=[name for name in FORMATS if name in Image.OPEN])
+        except UnidentifiedImageError:
+            raise DataError(f"{file}: is no image that Pillow can read; expected {EXPECTED}.", hint="Make or download it again.") from None
+        _check(file, image, shape)
+        pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"), np.uint8)
     return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 

@@ -112,8 +112,9 @@ def _read(path: Path, longest: int) -> Table:
             if total >= COUNTED and row == [str(i) for i in range(total)]:
                 notes = (f"line {number} of {path} counts 0, 1, 2, … as a line of names may; it is read as a sample",)
         if len(row) != total or any(row[width:]):
+            beyond = max((i for i, cell in enumerate(row, 1) if cell), default=0)
             raise DataError(
-                f"{path}: line {number} holds {len(row)} values (separated by {SEPARATORS[separator]}), the first one {total}; "
+                f"{path}: line {number} holds {beyond} values (separated by {SEPARATORS[separator]}), the first one {width}; "
                 "expected as many in each line.", hint="Complete the line, or take it out.",
             )
         found = _numbers(row[:width])
@@ -138,6 +139,9 @@ def _lines(path: Path, longest: int) -> Iterator[tuple[int, str]]:
             if len(line) > longest:
                 message = f"{path}: line {number} has more than {longest:,} characters; expected one sample."
                 raise DataError(message, hint="Put each sample into a line of its own.")
+            if "\0" in line:
+                message = f"{path}: line {number} holds zero bytes, as UTF-16 without its mark does; expected text in UTF-8."
+                raise DataError(message, hint="Save it as text in UTF-8.")
             if line.strip():
                 yield number, line.strip(" \r\n")
 
@@ -170,7 +174,7 @@ def _numbers(row: list[str]) -> list[float] | None:
 def _no_number(path: Path, number: int, row: list[str], names: list[str], separator: str) -> DataError:
     column, cell = next((i, cell) for i, cell in enumerate(row) if _numbers([cell]) is None)
     called = f" ({plain(names[column])})" if names else ""
-    found = f"holds {plain(cell)!r}" if cell else "is empty"
+    found = f"holds {plain(repr(cell))}" if cell else "is empty"
     hint = "Replace text by numbers, for example class names by 0, 1, 2."
     if "," in cell:
         hint = "Write decimals with a point: 1.5 in place of 1,5."

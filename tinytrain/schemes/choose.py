@@ -19,6 +19,7 @@ from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Array, Value
+from tinytrain.reading import plain
 from tinytrain.schemes.permute_channels import Group, channel_groups, permute_channels
 from tinytrain.schemes.scheme import Scheme, Select, layers
 
@@ -88,12 +89,13 @@ def _named(scheme: Scheme, graph: Graph) -> dict[tuple[str, str], tuple[Value, S
     for name, kinds in scheme.layers.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(known)[-3:]
-            message = f"The scheme updates layer {name!r}, which {graph.name} does not have."
+            message = f"The scheme updates layer {plain(name)!r}, which {graph.name} does not have."
             raise SchemeError(message, hint=f"Nearest names: {', '.join(near)}.")
         for kind, select in kinds.items():
             if kind not in known[name].parameters:
                 has = ", ".join(known[name].parameters)
-                raise SchemeError(f"The scheme updates {kind!r} of layer {name!r}, which has {has}.", hint="Take it out of the scheme.")
+                message = f"The scheme updates {plain(kind)!r} of layer {name!r}, which has {has}."
+                raise SchemeError(message, hint="Take it out of the scheme.")
             if not select.whole and kind != "weight":
                 raise SchemeError(f"The scheme updates a part of {kind!r} of layer {name!r}; only a weight has parts.", hint="Give true.")
             found[name, kind] = known[name].parameters[kind], select
@@ -186,7 +188,7 @@ def _run(part: _Part, in_order: bool) -> tuple[int, int]:
         return first, first + part.count
     if not _neighbours(channels):
         why = part.group.pinned or "a flattened map counts them again and again"
-        message = f"{part.select.side}put channels {list(channels)} of layer {part.layer!r} cannot be put side by side: {why}."
+        message = f"{part.select.side}put channels {plain(str(list(channels)))} of layer {part.layer!r} cannot be put side by side: {why}."
         raise SchemeError(message, hint='Choose neighbours, as "0:12".')
     return channels[0], channels[-1] + 1
 

@@ -33,6 +33,7 @@ SHIFTS = ("bias", "beta")
 LEAST_RATE, MOST_RATE = 1e-6, 1e6                         # between them no learning rate leaves the range of fp32
 MOST_BYTES = 1_000_000                                    # of a scheme file
 MOST_CHANNELS = 1_000_000                                 # that a file names one by one or by ranges
+MOST_DOTS = 100                                           # in a line: the time of TOML's parser grows with their square and more
 EXPECTED = "a scheme file"
 
 _MANY = f"expected at most {MOST_CHANNELS:,} channels in a file"
@@ -186,10 +187,13 @@ def load(path: Path) -> Scheme:
         import tomllib
     else:
         import tomli as tomllib
-    text = read_limited(path, MOST_BYTES, EXPECTED, SchemeError)
+    content = read_limited(path, MOST_BYTES, EXPECTED, SchemeError)
     with reading(path, EXPECTED, SchemeError, WRITE_ONE):
+        text = content.decode("utf-8-sig")
+        if max(row.count(".") for row in text.split("\n")) > MOST_DOTS:
+            raise SchemeError(f"{path}: a line holds more than {MOST_DOTS} dots; expected names of layers and numbers.", hint=WRITE_ONE)
         try:
-            data: dict[str, Any] = tomllib.loads(text.decode("utf-8-sig"))
+            data: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise SchemeError(f"{path}: is not valid TOML: {first_line(error)}.", hint=WRITE_ONE) from error
         return _scheme(path, data)
