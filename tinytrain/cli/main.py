@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import click
 
 from tinytrain import __version__
-from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, Number, compiler_options, model_options, parse_shapes
-from tinytrain.errors import DoesNotFit, TinytrainError
+from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, TRUST, Number, compiler_options, model_options, parse_shapes
+from tinytrain.errors import TinytrainError
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
@@ -77,16 +76,11 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
     compiled = compile_model(model, compiler_options(board, several=True, **given))
     if build:
         find_tools(compiled.board)
-    write(compiled, output, force=force)
-    sizes = ""
-    if build:
-        try:
-            sizes = sizes_text(Project.open(output))
-        except DoesNotFit:
-            shutil.rmtree(output)
-            raise
+    write(compiled, output, force=force, then=(lambda folder: Project.open(folder).elf()) if build else None)
     click.echo(compiled_text(compiled))
-    click.echo(f"project    {output}\n{sizes}".rstrip())
+    click.echo(f"project    {output}")
+    if build:
+        click.echo(sizes_text(Project.open(output)))
 
 
 @main.command()
@@ -101,16 +95,20 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
 @TIMEOUT
-def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
+@TRUST
+def train(project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import Plan, train_project
     from tinytrain.report.live import training_bar
 
+    if plan["changed"] and not plan["resume"]:
+        raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
     with training_bar() as bar:
-        train_project(Project.open(project), data, validation, Plan(learning_rate=lr, **plan), bar)
+        train_project(Project.open(project, trust=trust), data, validation, Plan(learning_rate=lr, **plan), bar)
 
 
 @main.command()
@@ -120,14 +118,15 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
 @TIMEOUT
-def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
+@TRUST
+def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float, trust: bool) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import infer_project
     from tinytrain.report.live import training_bar
 
     with training_bar() as bar:
-        infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
+        infer_project(Project.open(project, trust=trust), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
 
 
 @main.command()
