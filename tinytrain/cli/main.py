@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback."""
+"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback.
+
+A fault of ours is one line, too, with exit code 70 (EX_SOFTWARE of sysexits.h).
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,31 @@ import click
 from tinytrain import __version__
 from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, TRUST, Number, compiler_options, model_options, parse_shapes
 from tinytrain.errors import TinytrainError
+from tinytrain.reading import first_line
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme",
 }
+EXIT_FAULT = 70
+_SPACE = "Check the path, its permissions and the space left."
 
 
 class Main(click.Group):
     """A group that turns every TinytrainError into its sentence."""
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """As a program: what nobody foresaw is our fault, and said so. Tests, which call `main`, see the exception itself."""
+        try:
+            return self.main(*args, **more)
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            kind = type(error).__name__
+            text = first_line(error)
+            said = kind if text == kind else f"{kind}: {text}"
+            click.echo(f"tinytrain: this is a fault of tinytrain ({said}).\nPlease report it; --debug shows the traceback.", err=True)
+            sys.exit(EXIT_FAULT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
@@ -43,9 +62,10 @@ class Main(click.Group):
             ctx.exit(2)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
-            if ctx.params.get("debug") or error.filename is None:
-                raise
-            click.echo(f"tinytrain: {error.filename}: {error.strerror}.\nCheck the path, its permissions and the space left.", err=True)
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+                raise                                     # nobody reads on: click ends quietly
+            where = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"tinytrain: {where}{error.strerror or first_line(error)}.\n{_SPACE}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("tinytrain: interrupted.", err=True)

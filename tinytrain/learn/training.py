@@ -19,7 +19,7 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.types import S32, Array
 from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
-from tinytrain.learn.yardstick import Diverged, Yardstick
+from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
 from tinytrain.reading import reading
 from tinytrain.report.live import Progress, Quiet
 
@@ -51,8 +51,8 @@ class Plan:
 def train_project(project: Project, data: Path, validation: Path | None, plan: Plan, progress: Progress) -> list[Epoch]:
     """Train a compiled project on its board; after each epoch `learned.npz`, `learned.onnx` and `history.json` are up to date.
 
-    Raises DataError for unusable data, DeviceError where the device fails, Diverged where training makes things worse; what the finished
-    epochs learned is then on disk, or what an earlier training did.
+    Raises DataError for unusable data, DeviceError where the device fails, Diverged where training made things worse; what earlier
+    epochs or an earlier training learned is then on disk.
     """
     if project.manifest.target is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
@@ -84,15 +84,17 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
             _checkpoint(project, session, record)         # what is written from the record may be behind it
         if len(record.epochs) >= plan.epochs:
             progress.say(f"trained    {len(record.epochs)} epochs already; --epochs {plan.epochs} asks for no more")
+        worse: str | None = None
         for number in range(len(record.epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             epoch = train_epoch(session, samples, held, number, plan.seed, progress, accumulate)
-            if why := yardstick.worse(session, epoch):
-                message = f"{project.folder} got worse by training: {why}; what was learned in this epoch is dropped."
-                raise Diverged(message, hint="Train with a lower learning rate (--lr), or scale the samples as the model expects them.")
             record = replace(record, epochs=(*record.epochs, epoch))
-            _checkpoint(project, session, record)
-            progress.say(epoch_text(epoch, plan.epochs))
+            worse = yardstick.worse(session, epoch, already=worse is not None)
+            if worse is None:
+                _checkpoint(project, session, record)
+            progress.say(f"{epoch_text(epoch, plan.epochs)}{'   worse than before: not saved' if worse else ''}")
+    if worse is not None:
+        raise Diverged(f"{project.folder} got worse by training: {worse}; what was learned since then is dropped.", hint=HINT)
     for name in (HISTORY, LEARNED, "learned.onnx"):
         progress.say(f"{name.split('.')[1]:<10} {project.folder / name}")
     return [*record.epochs]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 50
 WORSE = 2.0                                               # times the loss before training, or that of a model that knows nothing
+KNOWS = 0.9                                               # of the loss of saying what is usual: below it something was learned
+HINT = "Train with a lower learning rate (--lr), or scale the samples as the model expects them."
 
 
 class Diverged(DeviceError):
@@ -31,11 +33,15 @@ class Diverged(DeviceError):
 
 @dataclass(frozen=True)
 class Yardstick:
-    """`before` is the mean loss of `samples` before the first step, `nothing` what it would be if all outputs were 0."""
+    """`before` is the mean loss of `samples` before the first step, `nothing` what it would be if all outputs were 0.
+
+    `usual` is the best that can be reached without looking at the sample.
+    """
 
     samples: Dataset
     before: float
     nothing: float
+    usual: float
 
     @classmethod
     def of(cls, project: Project, session: Session, samples: Dataset, seed: int, before: float | None) -> Yardstick:
@@ -47,21 +53,25 @@ class Yardstick:
         if not math.isfinite(before):
             message = f"The loss of {project.folder} is not finite before training."
             raise Diverged(message, hint="Scale the samples to the range that the model was made for.")
-        return cls(few, before, _knowing_nothing(project, few))
+        return cls(few, before, *_blind(project, few))
 
-    def worse(self, session: Session, epoch: Epoch) -> str | None:
-        """How an epoch made things worse; None where it did not.
+    def worse(self, session: Session, epoch: Epoch, *, already: bool) -> str | None:
+        """How training made things worse than they were; None where it did not. Raises Diverged where the loss is no number.
 
-        After one that did, weights may be dead: the loss is then that of knowing nothing, and only that of the epoch tells.
+        Weights may be dead after a loss that shot up: it then falls to that of saying what is usual. So what was worse `already`, or was
+        so in the course of the epoch, has recovered only where it is better than that.
         """
-        after = _loss(session, self.samples)
-        limit = WORSE * max(self.before, self.nothing)
-        on_the_way = epoch.loss > limit and after > 0.9 * self.nothing
-        if math.isfinite(after) and math.isfinite(epoch.validation_loss or 0.0) and after <= limit and not on_the_way:
-            return None
-        way = f"{epoch.loss:,.4g} on the way and " if on_the_way else ""
+        after, limit = _loss(session, self.samples), WORSE * max(self.before, self.nothing)
         before = f"the loss of {len(self.samples)} of the samples was {self.before:,.4g} before training"
-        return f"{before}, {way}{after:,.4g} after epoch {epoch.epoch}"
+        if not math.isfinite(after) or not math.isfinite(epoch.validation_loss or 0.0):
+            message = f"The loss is not finite after epoch {epoch.epoch}: {before}; what was learned in this epoch is dropped."
+            raise Diverged(message, hint=HINT)
+        shaken = already or epoch.loss > limit
+        if after <= limit and (not shaken or after < KNOWS * self.usual):
+            return None
+        way = f"{epoch.loss:,.4g} on the way and " if epoch.loss > limit else ""
+        blind = f", where the same answer to all of them gives {self.usual:,.4g}" if after <= limit else ""
+        return f"{before}, {way}{after:,.4g} after epoch {epoch.epoch}{blind}"
 
 
 def _loss(session: Session, samples: Dataset) -> float:
@@ -69,12 +79,19 @@ def _loss(session: Session, samples: Dataset) -> float:
     return float(np.mean([session.evaluate(x, target)[0] for x, target in zip(samples.x, samples.y, strict=True)]))
 
 
-def _knowing_nothing(project: Project, samples: Dataset) -> float:
-    """Mean loss of outputs that are all 0: even odds for every class, or a prediction of 0."""
+def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
+    """Mean losses of models that do not look at the sample: of one whose outputs are all 0, and of the best one.
+
+    The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it.
+    """
     assert samples.y is not None
-    found = losses().get(project.manifest.loss or "")
-    if found is None:
-        return 0.0
-    output = np.zeros(project.manifest.output.shape, np.float32)
-    shape = () if samples.y.dtype.kind == "i" else output.shape
-    return float(np.mean([found().reference(output, np.reshape(target, shape or (1,)))[0] for target in samples.y]))
+    loss, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
+    if loss is None:
+        return 0.0, 0.0
+    labels = samples.y.dtype.kind == "i"
+    targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
+    usual = np.mean(np.eye(math.prod(shape))[samples.y] if labels else samples.y.astype(np.float64), axis=0).reshape(shape)
+    part = np.clip(usual, 1e-6, 1 - 1e-6)
+    outputs = (np.zeros(shape), usual, np.log(part), np.log(part / (1 - part)))
+    found = [float(np.mean([loss().reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
+    return found[0], min(found)
