@@ -34,7 +34,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.jobs import Jobs
-from tinytrain.learn.training import Diverged, evaluate, train_decaying
+from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.yardstick import Diverged
 from tinytrain.report.live import Progress, Quiet, training_bar
 from tinytrain.schemes.scheme import Scheme, load, preset
 from tinytrain.search.analysis import Settings, analyse

@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tinytrain"
 # each other. A module named here is a room of its own.
 STREAM = (
     ("", "errors", "paths", "random"),
-    ("atomic", "reading", "zoo"),
+    ("reading", "seal", "zoo"),
+    ("atomic",),
     ("jobs", "ir"),
     ("ops", "data"),
     ("verify.reference", "planner", "schemes", "target"),

@@ -21,6 +21,8 @@ from cli_runs import run, save_data, save_model, save_text, sentence, succeed, t
 from fake_firmware import need_tools
 from onnx import TensorProto
 
+from tinytrain.device import hosttwin
+from tinytrain.device.process import ProcessTransport
 from tinytrain.target.board import load_board
 
 Change = Callable[[onnx.ModelProto], object]
@@ -38,8 +40,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(built: Path, tmp_path: Path) -> Path:
-    """A built and trained project of its own; make takes the copy for up to date, as the times of the files are kept."""
-    return shutil.copytree(built / "out", tmp_path / "out", copy_function=shutil.copy2)
+    """A built and trained project of its own: its seals go with it."""
+    return shutil.copytree(built / "out", tmp_path / "out")
 
 
 def refused(folder: Path, *arguments: object) -> str:
@@ -260,8 +262,10 @@ def test_missing_emulator(tmp_path: Path, built: Path, monkeypatch: pytest.Monke
     ("exec sleep 60", "the host twin did not answer hello within 0.4 s.\nGive it longer with --timeout"),
     ("echo no licence >&2; exit 3", "the host twin has ended by itself (exit code 3). It said: no licence"),
 ], ids=["silent", "ended"])
-def test_firmware_that_does_not_answer(script: str, expected: str, project: Path, built: Path, tmp_path: Path) -> None:
-    (project / "build" / "mlp.elf").write_text(f"#!/bin/sh\n{script}\n")
+def test_firmware_that_does_not_answer(
+    script: str, expected: str, project: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosttwin, "start_twin", lambda program: ProcessTransport("the host twin", ["sh", "-c", script]))
     assert expected in refused(tmp_path, "train", project, "--data", built / "d.npz", "--timeout", 0.4)
 
 
@@ -312,7 +316,7 @@ def test_weights_that_are_not_finite(project: Path, tmp_path: Path) -> None:
     """The loss before the one update is finite, what the update leaves is not."""
     data = save_data(tmp_path / "one.npz", count=1)
     text = refused(tmp_path, "train", project, "--data", data, "--lr", "3e38", "--holdout", 0)
-    assert "is not finite after training; nothing was saved." in text
+    assert "The loss is not finite after epoch 1: " in text and "what was learned in this epoch is dropped." in text
 
 
 def test_learned_weights(project: Path, built: Path, tmp_path: Path) -> None:
@@ -321,8 +325,8 @@ def test_learned_weights(project: Path, built: Path, tmp_path: Path) -> None:
     assert "learned.npz does not hold the parameters of this project" in refused(tmp_path, *call)
     (project / "learned.npz").unlink()
     assert "learned.npz does not exist; expected the weights of an earlier training." in refused(tmp_path, *call)
-    (project / "history.json").write_text("[]")
-    assert "history.json is no history of training" in refused(tmp_path, "train", project, "--data", built / "d.npz", "--resume")
+    again = ("train", project, "--data", built / "d.npz", "--resume")
+    assert "learned.npz does not exist; expected the weights of an earlier training." in refused(tmp_path, *again)
 
 
 SCHEMES = {

@@ -12,22 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tinytrain.errors import OutputError
+from tinytrain.reading import first_line
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file whole or not at all. Raises OutputError where that is not possible."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.chmod(name, 0o644)
+            os.chmod(name, mode)
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
             raise
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+        message = f"{path} cannot be written: {error.strerror or first_line(error)}."
+        raise OutputError(message, hint="Check the path, its permissions and the space left.") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
+from tinytrain.atomic import uninterrupted
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.select import select
@@ -30,8 +31,10 @@ from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
+from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, check_trains, resolve
+from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import arena_memory, project_files
 
@@ -186,10 +189,13 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     )
 
 
-def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, Any]:
-    """Write the self-contained project and return its manifest. The folder appears whole or not at all.
+def write(
+    compiled: Compiled, out: Path, *, force: bool = False, then: Callable[[Path], object] | None = None
+) -> dict[str, Any]:
+    """Write the self-contained project, sealed as this user's, and return its manifest. The folder appears whole or not at all.
 
-    Raises OutputError where `out` exists; `force` replaces it only if it is a folder that this function made.
+    `then` is given the folder before it appears; what it raises takes the folder away. Raises OutputError where `out` exists; `force`
+    replaces it only if it is a folder that this function made, and only when all else is done.
     """
     if out.exists() and not (force and (out / "manifest.json").is_file()):
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
@@ -201,24 +207,49 @@ def write(compiled: Compiled, out: Path, *, force: bool = False) -> dict[str, An
         message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
         raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
     try:
-        manifest = describe(compiled)
-        files = {**_fixed_files(compiled), **compiled.files}
-        files["manifest.json"] = json.dumps(manifest, indent=2) + "\n"
-        files.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
-        for name, text in files.items():
-            target = staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-        (staging / "model.onnx").write_bytes(compiled.prepared.model.SerializeToString())
-        golden_vectors(compiled.program).save(staging / "golden.npz")
+        manifest = _fill(compiled, staging)
+        if then is not None:
+            then(staging)
         staging.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        staging.rename(out)
-    except BaseException:
+        with uninterrupted():
+            _put(staging, out)
+    except OSError as error:
+        message = f"{out} cannot be written: {error.strerror or first_line(error)}; nothing was written."
+        raise OutputError(message, hint="Check its permissions and the space left, or choose another -o.") from error
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        raise
     return manifest
+
+
+def _fill(compiled: Compiled, folder: Path) -> dict[str, Any]:
+    """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
+    texts = {**_fixed_files(compiled), **compiled.files}
+    texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "model.onnx").write_bytes(compiled.prepared.model.SerializeToString())
+    golden_vectors(compiled.program).save(folder / "golden.npz")
+    files = {name: digest((folder / name).read_bytes()) for name in sorted((*texts, "model.onnx", "golden.npz"))}
+    manifest = {**describe(compiled), "files": files}
+    data = (json.dumps(manifest, indent=2) + "\n").encode()
+    (folder / "manifest.json").write_bytes(data)
+    (folder / "manifest.seal").write_text(f"{seal(data)}\n", encoding="ascii")
+    return manifest
+
+
+def _put(staging: Path, out: Path) -> None:
+    """Give the folder its place; what stands there goes when that is done."""
+    before = staging.with_name(f"{staging.name}.before")
+    if out.exists():
+        out.rename(before)
+    try:
+        staging.rename(out)
+    except OSError:
+        if before.exists():
+            before.rename(out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _fixed_files(compiled: Compiled) -> dict[str, str]:

@@ -19,3 +19,8 @@ def data_dir(name: Literal["boards", "codegen", "runtime_c"]) -> Path:
 def cache_dir() -> Path:
     """The user's folder for what can be computed again: `$XDG_CACHE_HOME/tinytrain`, by default `~/.cache/tinytrain`. It need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinytrain"
+
+
+def state_dir() -> Path:
+    """The user's folder for what must last: `$XDG_STATE_HOME/tinytrain`, by default `~/.local/state/tinytrain`. It need not exist."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tinytrain"

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback."""
+"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback.
+
+A fault of ours is one line, too, with exit code 70 (EX_SOFTWARE of sysexits.h).
+"""
 
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +15,33 @@ from typing import Any
 import click
 
 from tinytrain import __version__
-from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, Number, compiler_options, model_options, parse_shapes
-from tinytrain.errors import DoesNotFit, TinytrainError
+from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, TRUST, Number, compiler_options, model_options, parse_shapes
+from tinytrain.errors import TinytrainError
+from tinytrain.reading import first_line
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme",
 }
+EXIT_FAULT = 70
+_SPACE = "Check the path, its permissions and the space left."
 
 
 class Main(click.Group):
     """A group that turns every TinytrainError into its sentence."""
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """As a program: what nobody foresaw is our fault, and said so. Tests, which call `main`, see the exception itself."""
+        try:
+            return self.main(*args, **more)
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            kind = type(error).__name__
+            text = first_line(error)
+            said = kind if text == kind else f"{kind}: {text}"
+            click.echo(f"tinytrain: this is a fault of tinytrain ({said}).\nPlease report it; --debug shows the traceback.", err=True)
+            sys.exit(EXIT_FAULT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
@@ -44,9 +62,10 @@ class Main(click.Group):
             ctx.exit(2)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
-            if ctx.params.get("debug") or error.filename is None:
-                raise
-            click.echo(f"tinytrain: {error.filename}: {error.strerror}.\nCheck the path, its permissions and the space left.", err=True)
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+                raise                                     # nobody reads on: click ends quietly
+            where = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"tinytrain: {where}{error.strerror or first_line(error)}.\n{_SPACE}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("tinytrain: interrupted.", err=True)
@@ -77,16 +96,11 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
     compiled = compile_model(model, compiler_options(board, several=True, **given))
     if build:
         find_tools(compiled.board)
-    write(compiled, output, force=force)
-    sizes = ""
-    if build:
-        try:
-            sizes = sizes_text(Project.open(output))
-        except DoesNotFit:
-            shutil.rmtree(output)
-            raise
+    write(compiled, output, force=force, then=(lambda folder: Project.open(folder).elf()) if build else None)
     click.echo(compiled_text(compiled))
-    click.echo(f"project    {output}\n{sizes}".rstrip())
+    click.echo(f"project    {output}")
+    if build:
+        click.echo(sizes_text(Project.open(output)))
 
 
 @main.command()
@@ -101,16 +115,20 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/history.json.")
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
 @TIMEOUT
-def train(project: Path, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
+@TRUST
+def train(project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import Plan, train_project
     from tinytrain.report.live import training_bar
 
+    if plan["changed"] and not plan["resume"]:
+        raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
     with training_bar() as bar:
-        train_project(Project.open(project), data, validation, Plan(learning_rate=lr, **plan), bar)
+        train_project(Project.open(project, trust=trust), data, validation, Plan(learning_rate=lr, **plan), bar)
 
 
 @main.command()
@@ -120,14 +138,15 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
 @TIMEOUT
-def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
+@TRUST
+def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float, trust: bool) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import infer_project
     from tinytrain.report.live import training_bar
 
     with training_bar() as bar:
-        infer_project(Project.open(project), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
+        infer_project(Project.open(project, trust=trust), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
 
 
 @main.command()

@@ -14,6 +14,8 @@ from tinytrain.errors import DeviceError
 VERSION = 2
 RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
 KNOCK_SECONDS = 0.25                                       # hello is repeated: a board that still starts may drop what comes early
+MOST_FRAME_BYTES = 1 << 30                                # of one answer, whatever the device says of itself
+_FIRST_FRAME_BYTES = 1 << 16                              # of an answer before anything is known about the device
 _BLOCK = 254                                              # longest run without a zero that one COBS code byte covers
 
 
@@ -117,11 +119,12 @@ def unpack_frame(encoded: bytes) -> bytes | None:
 
 
 class Link:
-    """Request and response over a transport. `timeout` is the longest wait for one response, seconds."""
+    """Request and response over a transport. `timeout` is the longest wait for one response, seconds; `longest` is its most bytes."""
 
     def __init__(self, transport: Transport, timeout: float = 60.0) -> None:
         self.transport = transport
         self.timeout = timeout
+        self.longest = _FIRST_FRAME_BYTES
         self._seq = 0
         self._received = bytearray()
 
@@ -168,7 +171,7 @@ class Link:
         self.transport.close()
 
     def _next_frame(self, deadline: float) -> bytes | None:
-        """The next non-empty run of bytes that a zero ends; None at the deadline."""
+        """The next non-empty run of bytes that a zero ends; None at the deadline, which a device that never falls silent meets too."""
         searched = 0
         while True:
             end = self._received.find(0, searched)
@@ -177,10 +180,13 @@ class Link:
                 del self._received[: end + 1]
                 return frame
             if end == 0:
-                del self._received[:1]
+                self._received = self._received.lstrip(b"\0")
                 continue
+            if len(self._received) > self.longest * (_BLOCK + 1) // _BLOCK:
+                message = f"{self.transport.name} sent {len(self._received):,} bytes without an end; expected one within {self.longest:,}."
+                raise DeviceError(message, hint="Is the right firmware on the board?")
             searched = len(self._received)
-            more = self.transport.read(deadline)
+            more = self.transport.read(deadline) if time.monotonic() < deadline else b""
             if not more:
                 return None
             self._received += more

@@ -88,7 +88,8 @@ class ProcessTransport:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         self._errors.seek(0)
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip() and "warning:" not in line]
+        text = self._errors.read(_CHUNK).decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip() and "warning:" not in line]
         said = f" It said: {lines[0].strip().rstrip('.')}." if lines else ""
         return DeviceError(
             f"{self.name} has ended by itself (exit code {self._process.returncode}).{said}",

@@ -4,61 +4,117 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinytrain.errors import OutputError
+from tinytrain import __version__
+from tinytrain.atomic import write_bytes, write_text
+from tinytrain.device.manifest import Manifest
+from tinytrain.errors import ModelError, OutputError
 from tinytrain.ir.types import Array
+from tinytrain.reading import read_limited, reading
+from tinytrain.seal import digest, is_sealed, seal
 from tinytrain.target.board import Board, load_board
 
 if TYPE_CHECKING:
+    import onnx
+
     from tinytrain.device.session import Session
     from tinytrain.target.size import Sizes
 
-_NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
+MOST_FILE_BYTES = (1 << 31) - 1                           # protobuf has the same limit
+MOST_SEAL_BYTES = 1 << 10
+BUILT = (".c", ".h", ".S", ".ld")                         # what a firmware is built from
+_AGAIN = "or compile the model again."
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder that `tinytrain compile` made."""
+    """A folder that `tinytrain compile` made. Its own commands are never run: the firmware is built from `BUILT` files by ours.
+
+    `trusted`: its owner vouches for it. Otherwise every file must be as this user's tinytrain wrote it (docs/trust.md).
+    """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
+    trusted: bool = False
 
     @classmethod
-    def open(cls, folder: Path) -> Project:
-        """Raises OutputError where the folder is none of ours."""
-        try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            message = f"{folder} is not a compiled project: it has no readable manifest.json."
-            raise OutputError(message, hint="Make one with `tinytrain compile`.") from error
-        if not isinstance(manifest, dict) or (missing := [key for key in _NEEDED if key not in manifest]):
-            lacks = f"lacks {', '.join(missing)}" if isinstance(manifest, dict) else "is no JSON object"
-            message = f"{folder / 'manifest.json'} {lacks}; expected the manifest of a compiled project."
-            raise OutputError(message, hint="Make the project again with `tinytrain compile`.")
-        return cls(folder, manifest)
+    def open(cls, folder: Path, *, trust: bool = False) -> Project:
+        """Raises OutputError where the folder is none of ours, or differs from what `tinytrain compile` wrote; not so with `trust`."""
+        path = folder / "manifest.json"
+        data = Manifest.read_bytes(path)
+        project = cls(folder, Manifest.parse(data, path), trust)
+        if not trust:
+            project._check_seal(data)
+            for name in project.manifest.files:
+                project._content(name)
+        return project
 
     @cached_property
     def board(self) -> Board:
-        return load_board(str(self.manifest["board"]))
+        return load_board(self.manifest.board)
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The ONNX model that was compiled. Raises ModelError where its file is damaged."""
+        import onnx
+        from onnx.external_data_helper import uses_external_data
+
+        path = self.folder / "model.onnx"
+        expected = "the ONNX model of the project"
+        with reading(path, expected, ModelError, hint="Compile the model again."):
+            model = onnx.load_model_from_string(self._content("model.onnx"))
+        if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
+            message = f"{path}: tensor {outside} has its data in another file; expected {expected}."
+            raise ModelError(message, hint="Compile the model again.")
+        return model
 
     @cached_property
     def initializers(self) -> dict[str, Array]:
-        """The weights that the model was compiled with, in ONNX layout, by name; of integers also the reals that they stand for."""
-        import onnx
-
+        """The weights that are trained as the model was compiled with them, in ONNX layout, by name; of integers also the reals that they
+        stand for. Raises ModelError.
+        """
         from tinytrain.frontend.stored import stored_tensors
 
-        return stored_tensors(onnx.load(self.folder / "model.onnx"))
+        path = self.folder / "model.onnx"
+        with reading(path, "the weights of the project", ModelError, hint="Compile the model again."):
+            stored = stored_tensors(self.model)
+        found = {}
+        for p in self.manifest.parameters:
+            array, shape = stored.get(p.name), p.source.onnx_shape
+            if array is None or array.shape != shape:
+                lacks = f"has no initializer {p.name}" if array is None else f"initializer {p.name} has the shape {[*array.shape]}"
+                raise ModelError(f"{path}: {lacks}; expected one of shape {[*shape]}.", hint="Compile the model again.")
+            found[p.name] = array
+        return found
 
     @cached_property
     def _elf(self) -> Path:
-        from tinytrain.target.build import build
+        from tinytrain.target.build import build_apart
 
-        return build(self.folder, self.board)
+        name, files = self.manifest.name, self._sources()
+        elf = self.folder / "build" / f"{name}.elf"
+        stamp = elf.with_suffix(".seal")
+        recipe = [__version__, repr(self.board), _compiler(self.board), {path: digest(data) for path, data in files.items()}]
+
+        def made_of(data: bytes) -> bytes:
+            """What a seal stands for that says: this ELF was built here from these files."""
+            return json.dumps([*recipe, digest(data)]).encode()
+
+        if elf.is_file() and stamp.is_file():
+            seal_ = read_limited(stamp, MOST_SEAL_BYTES, "a seal", OutputError)
+            if is_sealed(made_of(read_limited(elf, MOST_FILE_BYTES, "a firmware", OutputError)), seal_):
+                return elf
+        made = build_apart(files, name, self.board)
+        elf.parent.mkdir(exist_ok=True)
+        for file, data in made.items():
+            write_bytes(elf.parent / file, data, 0o755 if file == elf.name else 0o644)
+        write_text(stamp, f"{seal(made_of(made[elf.name]))}\n")
+        return elf
 
     def elf(self) -> Path:
         """The firmware, built if need be. Raises ToolError without a compiler, DoesNotFit where the linker says so."""
@@ -71,7 +127,38 @@ class Project:
 
     def session(self, *, icount: bool = False, timeout: float = 60.0) -> Session:
         """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions."""
-        from tinytrain.device.session import open_session
+        from tinytrain.device.session import start
 
-        self.elf()
-        return open_session(self.folder, self.board, icount=icount, timeout=timeout)
+        return start(self.elf(), self.board, self.manifest, icount=icount, timeout=timeout)
+
+    def _check_seal(self, manifest: bytes) -> None:
+        path = self.folder / "manifest.seal"
+        found = read_limited(path, MOST_SEAL_BYTES, "a seal", OutputError) if path.is_file() else b""
+        if not is_sealed(manifest, found):
+            raise OutputError(
+                f"{self.folder} was not compiled by you on this computer, or its manifest.json has changed since.",
+                "Its C would be compiled and run.",
+                hint=f"Give --trust if you know who made it, {_AGAIN}",
+            )
+
+    def _content(self, name: str) -> bytes:
+        """A file of the project; unless it is trusted, as the compiler wrote it."""
+        path = self.folder / name
+        data = read_limited(path, MOST_FILE_BYTES, "a file of the project", OutputError)
+        if not self.trusted and digest(data) != self.manifest.files.get(name):
+            hint = f"Give --trust to work with the folder as it is, {_AGAIN}"
+            raise OutputError(f"{path} differs from what `tinytrain compile` wrote.", hint=hint)
+        return data
+
+    def _sources(self) -> dict[str, bytes]:
+        """What the firmware is built from: what the compiler wrote, or all that is there where that is trusted."""
+        names = [*self.manifest.files]
+        if self.trusted:
+            names = [str(path.relative_to(self.folder)) for folder in (self.folder, self.folder / "runtime") for path in folder.glob("*.*")]
+        return {name: self._content(name) for name in sorted(names) if name.endswith(BUILT)}
+
+
+def _compiler(board: Board) -> str:
+    """The program that will compile; a new version of it often has another name behind the same command."""
+    found = next(filter(None, map(shutil.which, board.toolchain.cc)), "")
+    return str(Path(found).resolve())

@@ -25,7 +25,10 @@ def qemu_command(elf: Path, board: Board, *, icount: bool = False) -> list[str]:
 
 
 def start_qemu(elf: Path, board: Board, *, icount: bool = False) -> ProcessTransport:
-    """Start the firmware. Raises ToolError where QEMU is not installed."""
+    """Start the firmware. Raises ToolError where the board has no emulator, or QEMU is not installed."""
+    if not board.machine:
+        message = f"Board {board.name} has no emulator; expected one that this computer can run."
+        raise ToolError(message, hint="Compile for --board host, or for one that `tinytrain boards` lists with an emulator.")
     program = board.machine[0]
     if not shutil.which(program):
         raise ToolError(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinytrain.device.link import VERSION, Command, Link, Transport
+from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
+from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.types import Array, DType
 from tinytrain.target.board import Board
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO = struct.Struct("<10I32s")
+_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+_MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
+_MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
 
 
 @dataclass(frozen=True)
@@ -126,30 +128,39 @@ class Session:
                 f"{self.link.transport.name} speaks version {version} of the link protocol, expected {VERSION}.",
                 hint="Compile the project again with this version of tinytrain.",
             )
-        model, board = (text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2])
+        texts = [text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2]]
         inputs, target, output, arena, ctx, params, trains, payload, schemes = numbers
+        longest = max(output, arena)
+        if len(texts) < 2 or output % 4 or params > _MOST_PARAMS or not payload or longest > MOST_FRAME_BYTES:
+            raise self._nonsense(f"said hello with {params:,} parameters, bytes of output {output:,}, arena {arena:,}, payload {payload:,}")
+        self.link.longest = longest + _MARGIN
+        model, board = texts
         return Hello(model, board, model_hash, inputs, target, output, arena, ctx, params, bool(trains), payload, schemes)
 
     def infer(self, x: ArrayLike) -> NDArray[np.float32]:
         """x in the model's layout (rows, columns, channels) -> y, flat."""
-        return np.frombuffer(self.link.call(Command.INFER, self._input(x)), "<f4").astype(np.float32)
+        return np.frombuffer(self._call(Command.INFER, self._input(x), self.info.output_bytes), "<f4").astype(np.float32)
 
     def train_step(self, x: ArrayLike, target: ArrayLike) -> Step:
-        answer = self.link.call(Command.TRAIN, self._sample(x, target))
-        loss, ticks = struct.unpack("<fQ", answer)
+        loss, ticks = _STEP.unpack(self._call(Command.TRAIN, self._sample(x, target), _STEP.size))
         return Step(loss, self._instructions(ticks))
 
     def evaluate(self, x: ArrayLike, target: ArrayLike) -> tuple[float, NDArray[np.float32]]:
         """Loss and output of one sample; nothing is updated."""
-        answer = self.link.call(Command.EVALUATE, self._sample(x, target))
+        answer = self._call(Command.EVALUATE, self._sample(x, target), 4 + self.info.output_bytes)
         return struct.unpack_from("<f", answer)[0], np.frombuffer(answer, "<f4", offset=4).astype(np.float32)
 
     def get_params(self) -> dict[str, Array]:
         """Name → flat array, of everything that training changes."""
         return {
-            name: np.frombuffer(self.link.call(Command.READ_PARAM, struct.pack("<I", p.bytes), index=p.index), p.dtype).copy()
+            name: np.frombuffer(self._call(Command.READ_PARAM, struct.pack("<I", p.bytes), p.bytes, index=p.index), p.dtype).copy()
             for name, p in self._params.items()
         }
+
+    @property
+    def elements(self) -> dict[str, int]:
+        """Name → number of elements, of everything that training changes."""
+        return {name: p.bytes // p.dtype.itemsize for name, p in self._params.items()}
 
     def set_params(self, values: Mapping[str, ArrayLike]) -> None:
         """Overwrite the named parameters; any shape with the right number of elements. Nothing is written unless all fit."""
@@ -173,7 +184,7 @@ class Session:
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
 
     def counters(self) -> Counters:
-        ticks, calls, used, reserved, skipped = struct.unpack("<Q4I", self.link.call(Command.COUNTERS))
+        ticks, calls, used, reserved, skipped = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
         return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped)
 
     def reset(self) -> None:
@@ -183,12 +194,25 @@ class Session:
     def _instructions(self, ticks: int) -> int | None:
         return self.board.instructions(ticks) if self.counts_instructions else None
 
+    def _call(self, command: Command, payload: bytes, length: int, *, index: int = 0) -> bytes:
+        """The answer, which must have that many bytes."""
+        answer = self.link.call(command, payload, index=index)
+        if len(answer) != length:
+            raise self._nonsense(f"answered {command.name.lower()} with {len(answer):,} bytes, expected {length:,}")
+        return answer
+
+    def _nonsense(self, what: str) -> DeviceError:
+        return DeviceError(f"{self.link.transport.name} {what}.", hint="Is the right firmware on the board? Compile the model again.")
+
     def _list_params(self) -> dict[str, _Param]:
-        found = {}
+        found: dict[str, _Param] = {}
         for index in range(self.info.param_count):
             answer = self.link.call(Command.PARAM_INFO, index=index)
-            bytes_, tag = struct.unpack_from("<II", answer)
-            found[answer[8:].rstrip(b"\0").decode()] = _Param(index, _DTYPES[tag], bytes_)
+            bytes_, tag = struct.unpack_from("<II", answer.ljust(8, b"\xff"))
+            name = answer[8:].rstrip(b"\0").decode(errors="replace")
+            if tag >= len(_DTYPES) or bytes_ > self.info.arena_bytes or bytes_ % _DTYPES[tag].itemsize or not name or name in found:
+                raise self._nonsense(f"describes parameter {index} as {name!r} of type {tag} with {bytes_:,} bytes")
+            found[name] = _Param(index, _DTYPES[tag], bytes_)
         return found
 
     def _param(self, name: str) -> _Param:
@@ -201,14 +225,19 @@ class Session:
 
     def _bytes_of(self, name: str, value: ArrayLike) -> tuple[bytes]:
         param = self._param(name)
-        data = np.ascontiguousarray(value, param.dtype).tobytes()
-        if len(data) != param.bytes:
-            count = param.bytes // param.dtype.itemsize
+        given = np.asarray(value)
+        count = param.bytes // param.dtype.itemsize
+        if given.size != count:
             raise DataError(
-                f"Parameter {name} of {self.info.model} has {count} elements, found {len(data) // param.dtype.itemsize}.",
+                f"Parameter {name} of {self.info.model} has {count} elements, found {given.size}.",
                 hint="Were these weights learned with another model?",
             )
-        return (data,)
+        with np.errstate(all="ignore"):
+            data = np.ascontiguousarray(given, param.dtype)
+        if not (np.isfinite(data).all() if param.dtype.kind == "f" else np.array_equal(data, given)):
+            message = f"Parameter {name} of {self.info.model} is of type {param.dtype}, found numbers that it cannot hold."
+            raise DataError(message, hint="Were these weights learned with another model?")
+        return (data.tobytes(),)
 
     def _input(self, x: ArrayLike) -> bytes:
         values = np.ascontiguousarray(x, np.float32)
@@ -238,28 +267,30 @@ class Session:
         return x_bytes + bytes(-len(x_bytes) % 4) + data
 
 
-def open_session(project: Path, board: Board, *, icount: bool = False, timeout: float = 60.0) -> Session:
-    """Start the built project on its board (host twin or QEMU) and say hello.
+def start(
+    elf: Path, board: Board, manifest: Manifest | None = None, *, icount: bool = False, timeout: float = 60.0
+) -> Session:
+    """Run a firmware on its board (host twin or QEMU) and say hello. `icount` counts instructions on an emulator, and makes it slower.
 
-    `icount` counts instructions on an emulator, and makes it slower. Raises ToolError (not built, no emulator), DeviceError.
+    Raises ToolError (no emulator), DeviceError, also where the firmware is of another model than the manifest.
     """
     from tinytrain.device.hosttwin import start_twin
     from tinytrain.device.qemu import start_qemu
 
+    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount)
+    target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
+    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target.np if target else None, input_quant=quant)
+    if manifest and session.info.model_hash.hex() != manifest.model_sha256:
+        session.close()
+        message = f"The firmware {elf} was made from another model than the manifest of its project says."
+        raise DeviceError(message, hint="Compile the model again.")
+    return session
+
+
+def open_session(project: Path, board: Board, *, icount: bool = False, timeout: float = 60.0) -> Session:
+    """The same for a folder of the caller's own that is built with `make`. Raises ToolError where it is not."""
     elf = next((project / "build").glob("*.elf"), None)
     if elf is None:
         raise ToolError(f"{project} is not built: there is no ELF file in {project / 'build'}.", hint=f"Run `make` in {project}.")
-    manifest = project / "manifest.json"
-    described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    target = next((d.np for d in DType if d.tag == (described.get("target") or {}).get("dtype")), None)
-    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount)
-    quant = (described.get("input") or {}).get("quant")
-    stored = (float(quant["scale"][0]), int(quant["zero_point"])) if quant else None
-    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target, input_quant=stored)
-    expected = described.get("model_sha256", session.info.model_hash.hex())
-    if session.info.model_hash.hex() != expected:
-        session.close()
-        raise DeviceError(
-            f"The firmware in {project} was made from another model than its manifest says.", hint="Run `make clean`, then build again."
-        )
-    return session
+    path = project / "manifest.json"
+    return start(elf, board, Manifest.read(path) if path.is_file() else None, icount=icount, timeout=timeout)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinytrain.device.manifest import Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
 from tinytrain.ir.types import Array
@@ -41,14 +42,14 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
     compiled, learned = onnx.load(project.folder / "model.onnx"), onnx.load(path)
     for change in changed_forms(compiled, learned):
         say(f"learned.onnx  stores {change}")
-    macs = int(project.manifest.get("macs", {}).get("infer", 0))
+    macs = project.manifest.macs
     if macs > MOST_MACS:
         say(f"learned.onnx  not compared with the device: {macs:,} MACs are too many for onnx's evaluator")
         return
     few = samples[: SAMPLES if macs < MANY_MACS else 1]
     rounds = any(node.op_type == "QuantizeLinear" for node in learned.graph.node)
     try:
-        want = [evaluated(model, project.manifest["input"], few) for model in (learned, *([compiled] if rounds else []))]
+        want = [evaluated(model, project.manifest.input, few) for model in (learned, *([compiled] if rounds else []))]
     except Exception as why:                              # whatever an evaluator without some operator raises
         say(f"learned.onnx  not compared with the device: onnx's evaluator cannot run it ({first_line(why)})")
         return
@@ -73,7 +74,7 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
 
 def _inferred(project: Project, session: Session, samples: Array) -> Array:
     """Outputs of the device, a row each, in the order of ONNX."""
-    perm, shape = np.argsort(project.manifest["output"]["perm"]), project.manifest["output"]["shape"]
+    perm, shape = np.argsort(project.manifest.output.perm), project.manifest.output.shape
     return np.array([session.infer(x).reshape(shape).transpose(perm).reshape(-1) for x in samples], np.float64)
 
 
@@ -86,14 +87,14 @@ def _untrained(project: Project, session: Session, samples: Array) -> Array:
     return outputs
 
 
-def evaluated(model: onnx.ModelProto, port: dict[str, Any], samples: Array) -> Array:
+def evaluated(model: onnx.ModelProto, port: Port, samples: Array) -> Array:
     """Outputs of the model, a row each, for samples in the layout of the device."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
     entry = model.graph.input[0]
-    back = np.argsort(port["perm"])
-    shaped = [np.ascontiguousarray(x.reshape(port["shape"]).transpose(back)).reshape(port["onnx_shape"]) for x in samples]
+    back = np.argsort(port.perm)
+    shaped = [np.ascontiguousarray(x.reshape(port.shape).transpose(back)).reshape(port.onnx_shape) for x in samples]
     rows = [np.reshape(evaluator.run(None, {entry.name: _as_stored(model, entry.name, x)})[0], -1) for x in shaped]
     return np.array(rows, np.float64)
 

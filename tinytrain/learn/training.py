@@ -3,45 +3,45 @@
 
 from __future__ import annotations
 
-import io
-import json
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinytrain.atomic import uninterrupted, write_bytes, write_text
 from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, Target, Vectors, load_dataset
+from tinytrain.device.manifest import Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
-from tinytrain.ir.types import Array, Source
+from tinytrain.ir.types import S32, Array
 from tinytrain.learn.export import check_export
+from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
+from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
+from tinytrain.reading import reading
 from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
-STATE = "state/"                                          # prefix of optimiser state among the arrays of learned.npz
-
-
-class Diverged(DeviceError):
-    """The loss grew out of all numbers."""
-
+HISTORY = "history.json"                                  # the record of learned.npz, for people to read
 
 @dataclass(frozen=True)
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given.
 
     Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    `resume` goes on behind the last finished epoch; with `changed` also where data or settings are others than they were.
     """
 
     epochs: int = 1
     learning_rate: float | None = None
     seed: int = 0
     resume: bool = False
+    changed: bool = False
     limit: int | None = None
     holdout: float = 0.1
     timeout: float = 60.0
@@ -49,54 +49,57 @@ class Plan:
     scheme: int = 0
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none.
-
-    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float | None
-    validation_loss: float | None
-    steps: int
-    seconds: float
-    skipped: int = 0
-
-
 def train_project(project: Project, data: Path, validation: Path | None, plan: Plan, progress: Progress) -> list[Epoch]:
-    """Train a compiled project on its board; after each epoch `history.json`, `learned.npz` and `learned.onnx` are up to date.
+    """Train a compiled project on its board; after each epoch `learned.npz`, `learned.onnx` and `history.json` are up to date.
 
-    Raises DataError for unusable data, DeviceError where the device fails; what the finished epochs learned is then on disk.
+    Raises DataError for unusable data, DeviceError where the device fails, Diverged where training made things worse; what earlier
+    epochs or an earlier training learned is then on disk.
     """
-    if project.manifest["target"] is None:
+    if project.manifest.target is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
         raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
     samples = load(project, data, "train", plan.limit, progress=progress)
     if samples.y is None:
         raise DataError(f"{data} has no targets to train with.", hint="An .npz needs y beside x.")
-    accumulate = int(project.manifest["optimiser"]["accumulate"])
+    accumulate = project.manifest.accumulate
     held = load(project, validation, "test", progress=progress) if validation else None
+    settings = _settings(project, samples, held, plan)
     if held is None and plan.holdout > 0:
         samples, held = split(samples, plan.holdout, plan.seed)
     if len(samples) < accumulate:
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     with project.session(timeout=plan.timeout) as session:
-        history = _resume(project, session) if plan.resume else []
+        record = _resume(project, session) if plan.resume else None
+        if record is not None:
+            if plan.learning_rate is None:
+                settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
+            if not plan.changed:
+                _check_same(project, record, settings)
         if plan.learning_rate is not None:
             session.set_lr(plan.learning_rate)
         session.set_skip_below(plan.skip_below)
-        for number in range(len(history) + 1, plan.epochs + 1):
+        yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
+        record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else ())
+        if record.epochs:
+            _checkpoint(project, session, record)         # what is written from the record may be behind it
+        if len(record.epochs) >= plan.epochs:
+            progress.say(f"trained    {len(record.epochs)} epochs already; --epochs {plan.epochs} asks for no more")
+        worse: str | None = None
+        for number in range(len(record.epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
-            history.append(train_epoch(session, samples, held, number, plan.seed, progress, accumulate))
-            _checkpoint(project, session, history, plan)
-            progress.say(epoch_text(history[-1], plan.epochs))
+            epoch = train_epoch(session, samples, held, number, plan.seed, progress, accumulate)
+            record = replace(record, epochs=(*record.epochs, epoch))
+            worse = yardstick.worse(session, epoch, already=worse is not None)
+            if worse is None:
+                _checkpoint(project, session, record)
+            progress.say(f"{epoch_text(epoch, plan.epochs)}{'   worse than before: not saved' if worse else ''}")
+        if worse is not None:
+            raise Diverged(f"{project.folder} got worse by training: {worse}; what was learned since then is dropped.", hint=HINT)
         check_export(project, session, (held or samples).x, progress.say)
-    for name in ("history.json", "learned.npz", "learned.onnx"):
+    for name in (HISTORY, LEARNED, "learned.onnx"):
         progress.say(f"{name.split('.')[1]:<10} {project.folder / name}")
-    return history
+    return [*record.epochs]
 
 
 def train_epoch(
@@ -152,14 +155,14 @@ def infer_project(
         samples = load(project, data, "test", limit, targets=False, progress=progress)
         if not isinstance(error, NoTargets):
             progress.say(f"accuracy   unknown: {error.sentences[0]}")
-    layout = _layout(project.manifest["output"])
+    layout = _layout(project.manifest.output)
     with project.session(timeout=timeout) as session:
         if learned:
             restore(project, session)
         progress.start("infer", len(samples))
         rows = []
         for x in samples.x:
-            rows.append(session.infer(x).reshape(layout.device_shape))
+            rows.append(_shaped(session.infer(x), layout.device_shape))
             progress.advance("")
     outputs = np.array(rows, np.float32).reshape(len(rows), *layout.device_shape)
     outputs = outputs.transpose(0, *(1 + int(i) for i in np.argsort(layout.perm)))
@@ -167,7 +170,7 @@ def infer_project(
         accuracy = float(np.mean(outputs.reshape(len(rows), -1).argmax(axis=1) == samples.y))
         progress.say(f"accuracy   {accuracy:.2%} of {len(rows):,} samples")
     if output is not None:
-        write_bytes(output, _npz({"y": outputs}))
+        write_bytes(output, npz({"y": outputs}))
         progress.say(f"outputs    {output}")
     return outputs
 
@@ -178,10 +181,10 @@ def load(
     """The samples of a file in the layout of the project's device; without `targets` only the samples are read. Says its notes."""
     manifest = project.manifest
     kind: Target = None
-    if targets and manifest["target"] is not None:
-        labels = manifest["target"]["dtype"] == "s32"
-        kind = Labels(int(np.prod(manifest["output"]["shape"]))) if labels else Vectors(_layout(manifest["output"]))
-    found = load_dataset(path, _layout(manifest["input"]), kind, split=which)
+    if targets and manifest.target is not None:
+        labels = manifest.target is S32
+        kind = Labels(math.prod(manifest.output.shape)) if labels else Vectors(_layout(manifest.output))
+    found = load_dataset(path, _layout(manifest.input), kind, split=which)
     if progress is not None:
         for note in found.notes:
             progress.say(f"data       {note}")
@@ -209,29 +212,31 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
 
 def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
     """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
+    _check_parameters(project, session)
     read = session.get_params()
     before = project.initializers
     learned: dict[str, Array] = {}
-    for p in project.manifest["parameters"]:
-        learned[p["name"]] = _source(p).to_onnx(read.pop(p["key"]), learned.get(p["name"], before[p["name"]]))
+    for p in project.manifest.parameters:
+        with _laying_out(project):
+            learned[p.name] = p.source.to_onnx(read.pop(p.key), learned.get(p.name, before[p.name]))
     return learned, read
 
 
-def restore(project: Project, session: Session) -> None:
-    """Write `learned.npz` into the device. Raises DataError where it is missing or of another model."""
-    path = project.folder / "learned.npz"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; expected the weights of an earlier training.", hint="Train first: `tinytrain train`.")
-    try:
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files}
-        written = {
-            p["key"]: _source(p).to_ir(arrays[p["name"]], tuple(p["shape"])) for p in project.manifest["parameters"]
-        }
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} does not hold the parameters of this project: {error}.", hint="Train it first.") from error
-    state = {key.removeprefix(STATE): array for key, array in arrays.items() if key.startswith(STATE)}
-    session.set_params({**written, **state})
+def restore(project: Project, session: Session) -> Record | None:
+    """Write `learned.npz` into the device; returns how it came to be. Raises DataError where it is missing or of another model."""
+    _check_parameters(project, session)
+    path = project.folder / LEARNED
+    keys = {p.key for p in project.manifest.parameters}
+    shapes = {p.name: p.source.onnx_shape for p in project.manifest.parameters}
+    state = read_state(path, shapes, {name: count for name, count in session.elements.items() if name not in keys})
+    if state.record is not None and state.record.model_sha256 != project.manifest.model_sha256:
+        raise DataError(f"{path} was learned by another model than that of {project.folder}.", hint="Train this project, without --resume.")
+    written = {}
+    for p in project.manifest.parameters:
+        with _laying_out(project):
+            written[p.key] = p.source.to_ir(state.learned[p.name], p.shape)
+    session.set_params({**written, **state.optimiser})
+    return state.record
 
 
 def epoch_text(epoch: Epoch, epochs: int) -> str:
@@ -246,59 +251,87 @@ def export_learned(project: Project, session: Session) -> Path:
     return _save(project, *parameters(project, session))
 
 
-def _save(project: Project, learned: dict[str, Array], state: dict[str, Array]) -> Path:
-    import onnx
-
+def _save(project: Project, learned: dict[str, Array], state: dict[str, Array], record: Record | None = None) -> Path:
+    """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume."""
     from tinytrain.frontend.export import export
 
     for name, array in {**learned, **state}.items():
         if not np.isfinite(array).all():
             raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
-    write_bytes(project.folder / "learned.npz", _npz({**learned, **{STATE + name: array for name, array in state.items()}}))
-    model = export(onnx.load(project.folder / "model.onnx"), learned, str(project.folder))
+    model = export(project.model, learned, str(project.folder))
+    write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
     write_bytes(project.folder / "learned.onnx", model.SerializeToString())
     return project.folder / "learned.onnx"
 
 
-def _checkpoint(project: Project, session: Session, history: Sequence[Epoch], plan: Plan) -> None:
-    """Weights first: a history that counts an epoch whose weights are lost could not be resumed."""
+def _checkpoint(project: Project, session: Session, record: Record) -> None:
     learned, state = parameters(project, session)
-    settings: dict[str, Any] = {"plan": asdict(plan), "epochs": [asdict(epoch) for epoch in history]}
     with uninterrupted():
-        _save(project, learned, state)
-        write_text(project.folder / "history.json", json.dumps(settings, indent=2) + "\n")
+        _save(project, learned, state, record)
+        write_text(project.folder / HISTORY, record.to_json())
 
 
-def _resume(project: Project, session: Session) -> list[Epoch]:
-    """The finished epochs, with their weights back in the device; nothing where there is no history yet."""
-    path = project.folder / "history.json"
-    if not path.exists():
-        return []
-    try:
-        history = [Epoch(**epoch) for epoch in json.loads(path.read_text(encoding="utf-8"))["epochs"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no history of training: {error}.", hint="Delete it to start anew.") from error
-    restore(project, session)
-    return history
+def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
+    """What must be the same where training goes on, as a user calls it. Number of epochs and time limits may change."""
+    return {
+        "options of compile": project.manifest.chosen[:12],
+        "--limit": plan.limit,
+        "samples of --data": samples_digest(samples)[:12],
+        "samples of --validation": samples_digest(held)[:12] if held else None,
+        "--holdout": None if held else plan.holdout,
+        "--seed": plan.seed,
+        "--lr": plan.learning_rate,
+        "--use-scheme": plan.scheme,
+        "--skip-below": plan.skip_below,
+    }
 
 
-def _layout(port: dict[str, Any]) -> Layout:
+def _resume(project: Project, session: Session) -> Record | None:
+    """How far an earlier training came, with its weights back in the device; None where there was none."""
+    path = project.folder / LEARNED
+    if not path.exists() and not (project.folder / HISTORY).exists():
+        return None
+    record = restore(project, session)
+    if record is None:
+        message = f"{path} does not say how it was trained; expected a file that `tinytrain train` of this version wrote."
+        raise DataError(message, hint="Train without --resume.")
+    return record
+
+
+def _check_same(project: Project, record: Record, settings: Settings) -> None:
+    """Refuse to go on with what would be another training. Raises DataError."""
+    differs = {key: (record.settings.get(key), value) for key, value in settings.items() if record.settings.get(key) != value}
+    if differs:
+        was, found = (", ".join(f"{key} {_said(pair[i])}" for key, pair in differs.items()) for i in (0, 1))
+        message = f"{project.folder / LEARNED} was trained with {was}; found {found}."
+        raise DataError(message, hint="Give what it was trained with, or --resume --changed to go on all the same, or no --resume.")
+
+
+def _said(value: str | int | float | None) -> str:
+    return "none" if value is None else f"{value}"
+
+
+def _check_parameters(project: Project, session: Session) -> None:
+    """The device and the manifest must speak of the same parameters."""
+    for p in project.manifest.parameters:
+        found, expected = session.elements.get(p.key, 0), math.prod(p.shape)
+        if found != expected:
+            message = f"The device has {found:,} elements of {p.key}; expected {expected:,} as in the manifest of {project.folder}."
+            raise DeviceError(message, hint="Compile the model again.")
+
+
+def _laying_out(project: Project) -> AbstractContextManager[None]:
+    """Around a change of layout that the manifest describes."""
+    return reading(project.folder / "manifest.json", "layouts that fit the parameters", OutputError, hint="Compile the model again.")
+
+
+def _shaped(output: Array, shape: tuple[int, ...]) -> Array:
+    if output.size != math.prod(shape):
+        message = f"The device gave {output.size:,} values of output, the manifest says {math.prod(shape):,}."
+        raise DeviceError(message, hint="Compile the model again.")
+    return output.reshape(shape)
+
+
+def _layout(port: Port) -> Layout:
     """A batch of one stands in front of the axes that are put in order; an output may have lost it."""
-    shape, perm = tuple(port["onnx_shape"]), tuple(port["perm"])
-    return Layout(shape[len(shape) - len(perm) :], perm)
-
-
-def _source(parameter: dict[str, Any]) -> Source:
-    fields: dict[str, Any] = {key: _tuples(value) for key, value in parameter["source"].items()}
-    return Source(**fields)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists only."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _npz(arrays: dict[str, Array]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return Layout(port.onnx_shape[len(port.onnx_shape) - len(port.perm) :], port.perm)

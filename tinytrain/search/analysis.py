@@ -20,12 +20,14 @@ from tinytrain import __version__
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import Compiled, Options, compile_model, describe, load_forward, write
 from tinytrain.data.dataset import Dataset
+from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.jobs import Jobs
-from tinytrain.learn.training import Diverged, evaluate, load, split, train_decaying
+from tinytrain.learn.training import evaluate, load, split, train_decaying
+from tinytrain.learn.yardstick import Diverged
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, is_shift, layers, resolve
@@ -106,7 +108,7 @@ def _data(
     compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings, progress: Progress | None
 ) -> tuple[Dataset, Dataset | None]:
     """(samples to learn from and, without a validation file, to measure on; samples of the validation file)."""
-    project = Project(model, describe(compiled))
+    project = Project(model, Manifest.of(describe(compiled), model))
     samples = _some(load(project, data, "train", progress=progress), settings.samples or (None if settings.score == TRAINED else FEW))
     held = load(project, validation, "test", progress=progress) if validation else None
     for path, found in ((data, samples), (validation, held)):

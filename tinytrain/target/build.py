@@ -6,13 +6,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.paths import data_dir
+from tinytrain.reading import first_line
 from tinytrain.target.board import Board, Memory
 
 BUILD_SECONDS = 600
+SHARED = ("tt_frame.c", "tt_link.c")                      # of runtime_c, in every firmware
 _SHOWN_LINES = 20                                         # of a failed compiler's output
 _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
@@ -22,32 +27,40 @@ def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int
 
     `stack_bytes` is reserved for the stack; `arena_bytes` decides which memory of the board the arena lies in.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     runtime = data_dir("runtime_c")
-    shared = ["tt_frame.c", "tt_link.c"]
-    sources = [f"{name}.c", "main.c", *(f"runtime/{source}" for source in (*shared, *board.sources))]
-    compiler = board.toolchain.cc[0]
-    prefix, dash, base = compiler.rpartition("-") if compiler.endswith("-gcc") else ("", "", compiler)
-    values = {
-        "board": board, "name": name, "NAME": name.upper(), "sources": sources, "stack_bytes": stack_bytes,
-        "prefix": prefix + dash, "compiler": base, "objcopy": "llvm-objcopy" if "clang" in base else "$(CROSS)objcopy",
-    }
+    values = _values(board, name) | {"stack_bytes": stack_bytes}
     files = {"main.c": "main.c.j2", "Makefile": "Makefile.j2", "CMakeLists.txt": "CMakeLists.txt.j2"}
     if not board.is_host:
         arena = arena_memory(board, arena_bytes, stack_bytes)
         entry = "tt_entry" if "port_riscv.c" in board.sources else "tt_reset_handler"
         values |= {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry}
         files["link.ld"] = "link.ld.j2"
+    texts = {path: _rendered(template, values) for path, template in files.items()}
+    headers = sorted(path.name for path in runtime.glob("*.h") if not (board.is_host and path.name in ("uart.h", "tt_start.h")))
+    for file in (*headers, *SHARED, *board.sources):
+        texts[f"runtime/{file}"] = (runtime / file).read_text(encoding="utf-8")
+    return texts
+
+
+def _values(board: Board, name: str) -> dict[str, Any]:
+    """What the templates of build files read."""
+    compiler = board.toolchain.cc[0]
+    prefix, dash, base = compiler.rpartition("-") if compiler.endswith("-gcc") else ("", "", compiler)
+    return {
+        "board": board, "name": name, "NAME": name.upper(),
+        "sources": [f"{name}.c", "main.c", *(f"runtime/{source}" for source in (*SHARED, *board.sources))],
+        "prefix": prefix + dash, "compiler": base, "objcopy": "llvm-objcopy" if "clang" in base else "$(CROSS)objcopy",
+    }
+
+
+def _rendered(template: str, values: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(data_dir("codegen")), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )
-    texts = {path: environment.get_template(template).render(values).lstrip("\n") for path, template in files.items()}
-    headers = sorted(path.name for path in runtime.glob("*.h") if not (board.is_host and path.name in ("uart.h", "tt_start.h")))
-    for file in (*headers, *shared, *board.sources):
-        texts[f"runtime/{file}"] = (runtime / file).read_text(encoding="utf-8")
-    return texts
+    return environment.get_template(template).render(values).lstrip("\n")
 
 
 def arena_memory(board: Board, arena_bytes: int, reserved_bytes: int) -> Memory:
@@ -82,29 +95,52 @@ def find_tools(board: Board) -> str:
 
 
 def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
-    """Run make in a project folder; returns the ELF. Raises ToolError, or DoesNotFit where the linker ran out of memory."""
+    """Run make in a folder of the caller's own; returns the ELF. Raises ToolError, or DoesNotFit where the linker ran out of memory."""
     if not (project / "Makefile").is_file():
         raise ToolError(f"{project} has no Makefile, expected a folder made by `tinytrain compile`.", hint="Compile the model first.")
     command = ["make", f"-j{jobs}", f"CC={find_tools(board)}"]
+    return _make(project, board, command, str(project), f"Run `{' '.join(command)}` in {project} to see everything.")
+
+
+def build_apart(files: Mapping[str, bytes], name: str, board: Board, *, jobs: int = 2) -> dict[str, bytes]:
+    """Build these files alone, in a folder that nobody else writes to, by the commands that this tinytrain has for the board.
+
+    File name → content of what came out: the ELF, and a board's map. Raises as `build` does.
+    """
+    command = ["make", f"-j{jobs}", f"CC={find_tools(board)}"]
+    try:
+        with tempfile.TemporaryDirectory(prefix="tinytrain-") as temporary:
+            folder = Path(temporary)
+            for path, data in {**files, "Makefile": _rendered("Makefile.j2", _values(board, name)).encode()}.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(data)
+            hint = "Compile the model again with this tinytrain; with --no-build, `make` in the folder shows everything."
+            elf = _make(folder, board, command, name, hint)
+            return {path.name: path.read_bytes() for path in (elf, elf.with_suffix(".map")) if path.is_file()}
+    except OSError as error:
+        message = f"Building {name} failed: {error.strerror or first_line(error)} ({error.filename or tempfile.gettempdir()})."
+        raise ToolError(message, hint="It needs some space for temporary files; TMPDIR says where.") from error
+
+
+def _make(folder: Path, board: Board, command: list[str], called: str, hint: str) -> Path:
+    """Run make in `folder`, for what messages call `called`."""
     try:
         done = subprocess.run(
-            command, cwd=project, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL,
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        hint = f"Run `make` in {project} to see where it stands."
-        raise ToolError(f"Building {project} took more than {BUILD_SECONDS} s.", hint=hint) from None
+        raise ToolError(f"Building {called} took more than {BUILD_SECONDS} s.", hint=hint) from None
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
         if any(_OVERFLOW.search(line) for line in lines):
             why = _why_not(lines) or f"The firmware does not fit into the memory of {board.name}."
             less = "Use a smaller model" if board.rom and f"of {board.rom.name}" in why else "Train less of the model (--scheme last:1)"
             raise DoesNotFit(why, hint=f"{less}, or choose a board with more memory (tinytrain boards).")
-        hint = f"Run `{' '.join(command)}` in {project} to see everything."
-        raise ToolError(f"Building {project} failed:", details=lines[:_SHOWN_LINES], hint=hint)
-    elf = next((project / "build").glob("*.elf"), None)
+        raise ToolError(f"Building {called} failed:", details=(lines or done.stderr.splitlines())[:_SHOWN_LINES], hint=hint)
+    elf = next((folder / "build").glob("*.elf"), None)
     if elf is None:
-        raise ToolError(f"Building {project} left no ELF file in {project / 'build'}.", hint="Was the Makefile changed?")
+        raise ToolError(f"Building {called} left no ELF file.", hint="Was the Makefile changed?")
     return elf
 
 

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training leaves on disk: one state that counts, whatever ends it; what goes on with it; what never takes its place."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_runs import run, save_data, save_model, save_text, sentence, succeed, tree
+from numpy_device import made, on_numpy
+
+from tinytrain.compiler import Compiled
+from tinytrain.data.dataset import Dataset
+from tinytrain.device.project import Project
+from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.state import Epoch, npz
+from tinytrain.learn.training import Plan, train_project
+from tinytrain.learn.yardstick import Yardstick
+from tinytrain.report.live import Quiet
+
+OPTIONS = ("--lr", 0.005, "--holdout", 0.2)
+
+
+class Killed(BaseException):
+    """In place of kill -9."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    folder = tmp_path_factory.mktemp("model")
+    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+
+
+@pytest.fixture
+def out(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, its data beside it as d.npz; sessions run on NumPy."""
+    made(compiled.prepared.path, tmp_path / "out", optimiser=compiled.options.optimiser)
+    save_data(tmp_path / "d.npz", count=20)
+    on_numpy(monkeypatch, compiled)
+    return tmp_path / "out"
+
+
+def call(out: Path, *more: object) -> tuple[object, ...]:
+    return ("train", out, "--data", out.parent / "d.npz", *OPTIONS, *more)
+
+
+def outcome(out: Path) -> tuple[dict[str, bytes], bytes, list[dict[str, Any]]]:
+    """Weights and state, learned.onnx, and the epochs without their times."""
+    with np.load(out / "learned.npz") as file:
+        arrays = {key: file[key].tobytes() for key in file.files}
+    record = json.loads(arrays.pop("record.json"))
+    assert json.loads((out / "history.json").read_text()) == record
+    epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record["epochs"]]
+    return arrays, (out / "learned.onnx").read_bytes(), epochs
+
+
+def test_killed_between_any_two_writes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most the running epoch is lost, none is trained twice, and what is made from the state catches up with it."""
+    succeed(*call(out, "--epochs", 3))
+    whole = outcome(out)
+    assert [epoch["epoch"] for epoch in whole[2]] == [1, 2, 3]
+    replace = os.replace
+    for stop in range(9):
+        for name in ("learned.npz", "learned.onnx", "history.json"):
+            (out / name).unlink()
+        done: list[str] = []
+
+        def replacing(source: str, target: Path, stop: int = stop, done: list[str] = done) -> None:
+            if len(done) == stop:
+                raise Killed
+            done.append(target.name)
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", replacing)
+        plan = Plan(epochs=3, learning_rate=0.005, holdout=0.2)
+        with pytest.raises(Killed):
+            train_project(Project.open(out), out.parent / "d.npz", None, plan, Quiet())
+        monkeypatch.setattr(os, "replace", replace)
+        finished = done.count("learned.npz")
+        text = succeed(*call(out, "--epochs", 3, "--resume"))
+        assert sum(line.startswith("epoch ") for line in text.splitlines()) == 3 - finished
+        assert outcome(out) == whole, f"killed before write {stop + 1}, behind {done}"
+    text = succeed(*call(out, "--epochs", 2, "--resume"))
+    assert "trained    3 epochs already; --epochs 2 asks for no more" in text and outcome(out) == whole
+
+
+DIFFERENT = {
+    "seed": (("--seed", 1), "with --seed 0; found --seed 1."),
+    "holdout": (("--holdout", 0.3), "with --holdout 0.2; found --holdout 0.3."),
+    "lr": (("--lr", 0.002), "with --lr 0.005; found --lr 0.002."),
+    "limit": (("--limit", 15), "with --limit none, samples of --data "),
+    "skip-below": (("--skip-below", 0.5), "with --skip-below 0.0; found --skip-below 0.5."),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_resuming_another_training_is_refused(case: str, out: Path) -> None:
+    more, said = DIFFERENT[case]
+    succeed(*call(out))
+    before = tree(out)
+    text = sentence(*call(out, "--resume", "--epochs", 2, *more))
+    assert f"{out / 'learned.npz'} was trained {said}" in text and "--resume --changed" in text
+    assert tree(out) == before
+    assert "epoch 2/2" in succeed(*call(out, "--resume", "--changed", "--epochs", 2, *more))
+    assert "epoch 3/3" in succeed(*call(out, "--resume", "--epochs", 3, *more)), "the new settings are those of the record now"
+
+
+def test_resuming_with_other_data_or_validation_is_refused(out: Path) -> None:
+    succeed(*call(out))
+    other = save_data(out.parent / "other.npz", count=21)
+    assert "was trained with samples of --data " in sentence(*call(out, "--resume", "--data", other))
+    text = sentence(*call(out, "--resume", "--validation", other))
+    assert "with samples of --validation none, --holdout 0.2; found samples of --validation " in text and ", --holdout none." in text
+    assert "--changed has no effect without --resume." in sentence(*call(out, "--changed"))
+
+
+def test_without_a_rate_the_old_one_goes_on(out: Path) -> None:
+    succeed(*call(out, "--epochs", 3))
+    whole = outcome(out)
+    succeed(*call(out, "--epochs", 1))
+    succeed("train", out, "--data", out.parent / "d.npz", "--holdout", 0.2, "--epochs", 3, "--resume")
+    assert outcome(out) == whole
+
+
+def test_weights_of_another_model_are_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same shapes and names, other numbers before training."""
+    succeed(*call(out))
+    other = out.parent / "other"
+    (other).mkdir()
+    succeed("model", "mlp", "--seed", 3, "-o", other / "mlp.onnx")
+    on_numpy(monkeypatch, made(other / "mlp.onnx", other / "out", optimiser=Optimiser(0.02, momentum=0.9)))
+    (other / "out" / "learned.npz").write_bytes((out / "learned.npz").read_bytes())
+    said = f"{other / 'out' / 'learned.npz'} was learned by another model than that of {other / 'out'}."
+    assert said in sentence("train", other / "out", "--data", out.parent / "d.npz", "--resume", "--changed")
+    assert said in sentence("infer", other / "out", "--data", out.parent / "d.npz", "--learned")
+
+
+def test_weights_without_a_record_are_used_but_not_gone_on_with(out: Path) -> None:
+    succeed(*call(out))
+    with np.load(out / "learned.npz") as file:
+        arrays = {key: file[key] for key in file.files if key != "record.json"}
+    np.savez(out / "learned.npz", **arrays)  # type: ignore[arg-type]
+    assert "accuracy" in succeed("infer", out, "--data", out.parent / "d.npz", "--learned")
+    assert "does not say how it was trained" in sentence(*call(out, "--resume"))
+
+
+@pytest.mark.parametrize("rate", [1.0, 1e6, 1e30])
+def test_a_diverged_training_leaves_a_good_result(rate: float, out: Path) -> None:
+    """1e6: the loss stays finite for a while. 1.0: it falls back to that of a guess, with dead weights."""
+    succeed(*call(out, "--epochs", 2))
+    before = tree(out)
+    text = sentence(*call(out, "--epochs", 3, "--lr", rate))
+    assert " is dropped." in text and "lower learning rate (--lr)" in text
+    assert tree(out) == before
+
+
+def test_samples_in_another_range_leave_a_good_result(out: Path) -> None:
+    succeed(*call(out, "--epochs", 2))
+    before = tree(out)
+    with np.load(out.parent / "d.npz") as file:
+        np.savez(out.parent / "raw.npz", x=file["x"] * 255, y=file["y"])
+    text = sentence(*call(out, "--epochs", 3, "--data", out.parent / "raw.npz"))
+    assert " before training, " in text and "scale the samples as the model expects them" in text
+    assert tree(out) == before
+
+
+class Scripted:
+    """A session whose samples have these losses, one for each time that they are measured."""
+
+    def __init__(self, *losses: float) -> None:
+        self.losses = list(losses)
+
+    def evaluate(self, x: object, target: object) -> tuple[float, object]:
+        return self.losses.pop(0), None
+
+
+@pytest.mark.parametrize(
+    ("means", "after", "expected"),
+    [
+        ([2.3, 2.2, 1.9], [2.4, 2.2, 1.8], "..."),
+        ([9.0, 2.5, 1.0], [1.5, 1.2, 0.5], "..."),           # a wild start that came to something
+        ([3.0, 2.5, 1.0], [6.0, 2.2, 1.5], "WW."),           # momentum carried it away; it came back
+        ([1235.0, 2.3, 2.3], [2.3, 2.3, 2.25], "WWW"),       # dead: it says the same of everything
+        ([4.0, 4.0, 4.0], [4.4, 4.7, 4.4], ".WW"),
+    ],
+)
+def test_worse_than_before(means: list[float], after: list[float], expected: str) -> None:
+    samples = Dataset(np.zeros((1, 2), np.float32), np.zeros(1, np.int32))
+    yardstick = Yardstick(samples, before=2.31, nothing=2.30, usual=2.28)
+    session: Any = Scripted(*after)
+    worse = None
+    for number, (mean, said) in enumerate(zip(means, expected, strict=True), start=1):
+        worse = yardstick.worse(session, Epoch(number, mean, None, None, 1, 0.0), already=worse is not None)
+        assert (worse is not None) == (said == "W"), f"epoch {number}: {worse}"
+
+
+def test_a_first_training_that_diverges_leaves_nothing(out: Path) -> None:
+    before = tree(out)
+    assert f"{out} got worse by training: the loss of 16 of the samples was " in sentence(*call(out, "--lr", 1.0, "--epochs", 2))
+    assert tree(out) == before
+
+
+HONEST = {
+    "slow": ("--lr", 1e-5), "one sample": ("--limit", 1, "--holdout", 0), "no step at all": ("--lr", 0.0), "few": ("--limit", 5),
+    "by heart": ("--epochs", 60), "held": ("--holdout", 0.9), "skipped": ("--skip-below", 100), "restless": ("--lr", 0.01),
+}
+
+
+@pytest.mark.parametrize("labels", ["true", "random"])
+@pytest.mark.parametrize("case", HONEST)
+def test_honest_trainings_are_kept(case: str, labels: str, out: Path) -> None:
+    if labels == "random":
+        with np.load(out.parent / "d.npz") as file:
+            np.savez(out.parent / "d.npz", x=file["x"], y=np.random.default_rng(1).integers(0, 10, 20))
+    result = run(*call(out, *HONEST[case]))
+    assert result.exit_code == 0, result.output
+    assert len(outcome(out)[2]) == (60 if case == "by heart" else 1)
+
+
+def test_an_initializer_called_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy's own writer has an argument of that name."""
+    weights = np.random.default_rng(0).normal(0, 0.1, (10, 64)).astype(np.float32)
+    model = save_text(tmp_path / "m.onnx", "m (float[1,64] x) => (float[1,10] y) { y = Gemm<transB=1>(x, file) }", file=weights)
+    on_numpy(monkeypatch, made(model, tmp_path / "out"))
+    data = save_data(tmp_path / "d.npz")
+    succeed("train", tmp_path / "out", "--data", data)
+    with np.load(tmp_path / "out" / "learned.npz") as file:
+        assert file["file"].shape == (10, 64) and not np.array_equal(file["file"], weights)
+    succeed("infer", tmp_path / "out", "--data", data, "--learned")
+    assert npz({"file": weights}) == npz({"file": weights.copy()})

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a compiled project as what it means: read once, and checked field by field."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from tinytrain.errors import OutputError
+from tinytrain.ir.types import DType, Source
+from tinytrain.reading import read_limited, reading
+from tinytrain.seal import digest
+
+MOST_BYTES = 16 << 20                                     # of a manifest.json
+MOST_ELEMENTS = 1 << 28                                   # of one tensor
+EXPECTED = "the manifest of a compiled project"
+_NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
+_HINT = "Make the project again with `tinytrain compile`."
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TAGS = {d.tag: d for d in DType}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: shape on the device, ONNX shape with a batch of 1, how its axes but the batch are permuted; (scale, zero point) of integers."""
+
+    shape: tuple[int, ...]
+    onnx_shape: tuple[int, ...]
+    perm: tuple[int, ...]
+    quant: tuple[float, int] | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trained tensor: its ONNX initializer, what it is called over the link, its shape on the device, and how the two are laid out."""
+
+    name: str
+    key: str
+    shape: tuple[int, ...]
+    source: Source
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was compiled. `target` is None for inference only; `chosen` stands for all that decides what a state of training means.
+
+    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference.
+    """
+
+    name: str
+    board: str
+    model_sha256: str
+    loss: str | None
+    learning_rate: float
+    accumulate: int
+    input: Port
+    output: Port
+    target: DType | None
+    parameters: tuple[Parameter, ...]
+    chosen: str
+    files: Mapping[str, str]
+    macs: int
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises OutputError."""
+        return cls.parse(cls.read_bytes(path), path)
+
+    @classmethod
+    def read_bytes(cls, path: Path) -> bytes:
+        """Raises OutputError where the folder has none."""
+        try:
+            return read_limited(path, MOST_BYTES, EXPECTED, OutputError)
+        except OutputError as error:
+            raise _no_project(path, error) from error
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Manifest:
+        """`path` is for messages. Raises OutputError."""
+        try:
+            with reading(path, EXPECTED, OutputError):
+                described = json.loads(data.decode("utf-8"))
+        except OutputError as error:
+            raise _no_project(path, error) from error
+        return cls.of(described, path)
+
+    @classmethod
+    def of(cls, described: Any, path: Path) -> Manifest:
+        """What the compiler says of itself (`compiler.describe`), or a file that should have come from there. Raises OutputError."""
+        if not isinstance(described, dict) or (missing := [key for key in _NEEDED if key not in described]):
+            lacks = f"lacks {', '.join(missing)}" if isinstance(described, dict) else "is no JSON object"
+            raise OutputError(f"{path} {lacks}; expected {EXPECTED}.", hint=_HINT)
+        top = _Fields(described, path)
+        optimiser = top.inner("optimiser")
+        target = top.inner("target") if described["target"] is not None else None
+        name = top.text("name")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or len(name) > 200:
+            top.refuse("name", "a C identifier")
+        return cls(
+            name=name,
+            board=top.text("board"),
+            model_sha256=top.hash("model_sha256"),
+            loss=top.text("loss") if described.get("loss") is not None else None,
+            learning_rate=optimiser.real("learning_rate"),
+            accumulate=optimiser.integer("accumulate", 1),
+            input=_port(top.inner("input")),
+            output=_port(top.inner("output")),
+            target=_target(target) if target else None,
+            parameters=tuple(_parameter(item) for item in top.items("parameters")),
+            chosen=digest(json.dumps([described.get(key) for key in ("loss", "optimiser", "gradients", "schemes")]).encode()),
+            files=_files(top) if "files" in described else {},
+            macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
+        )
+
+
+class _Fields:
+    """A JSON object that says what is missing or of the wrong kind; `where` ends in a point."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path, where: str = "") -> None:
+        self.values, self.path, self.where = values, path, where
+
+    def refuse(self, key: str, expected: str) -> NoReturn:
+        found = f"is {reprlib.repr(self.values[key])}" if key in self.values else "is missing"
+        raise OutputError(f"{self.path}: {self.where}{key} {found}; expected {expected}.", hint=_HINT)
+
+    def inner(self, key: str) -> _Fields:
+        value = self.values.get(key)
+        return _Fields(value, self.path, f"{self.where}{key}.") if isinstance(value, dict) else self.refuse(key, "an object")
+
+    def items(self, key: str) -> list[_Fields]:
+        value = self.values.get(key)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
+            self.refuse(key, "a list of objects")
+        return [_Fields(item, self.path, f"{self.where}{key}[{i}].") for i, item in enumerate(value)]
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        return value if isinstance(value, str) and value and "\0" not in value else self.refuse(key, "a text")
+
+    def hash(self, key: str) -> str:
+        value = self.values.get(key)
+        return value if isinstance(value, str) and _HASH.fullmatch(value) else self.refuse(key, "a SHA-256 in hex")
+
+    def integer(self, key: str, least: int, most: int = 2**31 - 1) -> int:
+        value = self.values.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.refuse(key, f"an integer from {least:,} to {most:,}")
+        return value
+
+    def real(self, key: str) -> float:
+        value = self.values.get(key)
+        return float(value) if value is not None and _is_real(value) else self.refuse(key, "a finite number")
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        value = self.values.get(key)
+        if not isinstance(value, (list, tuple)) or not all(_is_integer(i) and 0 <= i <= MOST_ELEMENTS for i in value):
+            self.refuse(key, f"a list of integers from 0 to {MOST_ELEMENTS:,}")
+        return tuple(value)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        value = self.integers(key)
+        # the product of the first axes alone may be huge: math.prod does not overflow, and 32 axes are NumPy's limit
+        return value if len(value) <= 32 and math.prod(value) <= MOST_ELEMENTS else self.refuse(key, "a shape")
+
+    def permutation(self, key: str, axes: int) -> tuple[int, ...]:
+        value = self.integers(key)
+        return value if sorted(value) == list(range(axes)) else self.refuse(key, f"an order of {axes} axes")
+
+    def reals(self, key: str) -> tuple[float, ...]:
+        value = self.values.get(key)
+        if not isinstance(value, (list, tuple)) or not all(_is_real(number) for number in value):
+            self.refuse(key, "a list of finite numbers")
+        return tuple(float(number) for number in value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or (_is_integer(value) and abs(value) < 2**63)
+
+
+def _no_project(path: Path, error: OutputError) -> OutputError:
+    message = f"{path.parent} is not a compiled project: it has no readable manifest.json."
+    return OutputError(message, error.sentences[0], hint="Make one with `tinytrain compile`.")
+
+
+def _port(fields: _Fields) -> Port:
+    shape, onnx_shape = fields.shape("shape"), fields.shape("onnx_shape")
+    if math.prod(shape) != math.prod(onnx_shape):
+        fields.refuse("onnx_shape", f"a shape with as many elements as {list(shape)}")
+    quant = None
+    if fields.values.get("quant") is not None:
+        inner = fields.inner("quant")
+        scales = inner.reals("scale")
+        if not scales or scales[0] <= 0:
+            inner.refuse("scale", "a list of numbers above 0")
+        quant = scales[0], inner.integer("zero_point", -(2**31))
+    batch = len(onnx_shape) > len(fields.integers("perm"))  # an output may have lost it
+    return Port(shape, onnx_shape, fields.permutation("perm", len(onnx_shape) - batch), quant)
+
+
+def _target(fields: _Fields) -> DType:
+    tag = fields.values.get("dtype")
+    return _TAGS[tag] if isinstance(tag, str) and tag in ("s32", "f32") else fields.refuse("dtype", "s32 or f32")
+
+
+def _parameter(fields: _Fields) -> Parameter:
+    source = fields.inner("source")
+    onnx_shape, shape = source.shape("onnx_shape"), source.shape("shape")
+    if math.prod(shape) != math.prod(onnx_shape):
+        source.refuse("shape", f"a shape with as many elements as {list(onnx_shape)}")
+    whole = source.shape("whole")
+    take = source.values.get("take")
+    if not isinstance(take, (list, tuple)) or not all(_is_take(item, whole) for item in take):
+        source.refuse("take", f"pairs of an axis of {list(whole)} and a list of its indices")
+    within = source.values.get("within", ())
+    if not isinstance(within, (list, tuple)) or len(within) not in (0, 2) or not all(_is_integer(i) and abs(i) < 2**31 for i in within):
+        source.refuse("within", "no bounds, or the least and the largest integer")
+    return Parameter(
+        fields.text("name"), fields.text("key"), fields.shape("shape"),
+        Source(
+            source.text("initializer"), onnx_shape, shape, source.permutation("perm", len(shape)), source.integer("offset", -(2**31)),
+            source.reals("scale"), whole, tuple((axis, tuple(indices)) for axis, indices in take),
+            within=tuple(within),
+        ),
+    )
+
+
+def _is_take(item: Any, whole: Sequence[int]) -> bool:
+    if not isinstance(item, (list, tuple)) or len(item) != 2 or not _is_integer(item[0]) or not 0 <= item[0] < len(whole):
+        return False
+    return isinstance(item[1], (list, tuple)) and all(_is_integer(i) and 0 <= i < whole[item[0]] for i in item[1])
+
+
+def _files(top: _Fields) -> dict[str, str]:
+    inner = top.inner("files")
+    for name in inner.values:
+        parts = PurePosixPath(name).parts
+        if not name.isprintable() or len(name) > 200 or "\\" in name or name.startswith("/") or not parts or ".." in parts:
+            raise OutputError(f"{top.path}: files has {reprlib.repr(name)}; expected names of files inside the folder.", hint=_HINT)
+    return {name: inner.hash(name) for name in inner.values}

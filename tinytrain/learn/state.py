@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""learned.npz: weights, state of the optimiser, and the record of how they came to be, in one file that is replaced at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain.data.dataset import Dataset
+from tinytrain.errors import DataError
+from tinytrain.ir.types import Array
+from tinytrain.reading import read_limited, reading
+
+LEARNED = "learned.npz"
+STATE = "state/"                                          # prefix of optimiser state among the arrays
+RECORD = "record.json"                                    # the record among them, as bytes
+MOST_RECORD_BYTES = 64 << 20
+MOST_ITEM_BYTES = 8                                       # of one element
+MOST_HEADER_BYTES = 1 << 12
+Settings = dict[str, str | int | float | None]
+EXPECTED = "the parameters of this project"
+_HINT = "Train the project again."
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none.
+
+    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    validation_loss: float | None
+    steps: int
+    seconds: float
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """How weights came to be. `settings` is what a resumed training has in common with this one, each named as a user knows it.
+
+    `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step.
+    """
+
+    model_sha256: str
+    settings: Settings
+    before: float
+    epochs: tuple[Epoch, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def of(cls, text: bytes) -> Record:
+        """Raises whatever a damaged one leads to."""
+        found = json.loads(text.decode("utf-8"))
+        settings, epochs = found["settings"], tuple(Epoch(**epoch) for epoch in found["epochs"])
+        if not isinstance(settings, dict) or not all(value is None or isinstance(value, (str, int, float)) for value in settings.values()):
+            raise ValueError("settings that are none")
+        for number, epoch in enumerate(epochs, start=1):
+            numbers = [value for value in asdict(epoch).values() if value is not None]
+            if epoch.epoch != number or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+                raise ValueError(f"epoch {number} that is none")
+        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs)
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters by ONNX initializer name in ONNX layout; state of the optimiser by its name on the device; None without a record."""
+
+    learned: Mapping[str, Array]
+    optimiser: Mapping[str, Array]
+    record: Record | None
+
+    def to_bytes(self) -> bytes:
+        arrays = {**self.learned, **{STATE + name: array for name, array in self.optimiser.items()}}
+        if self.record is not None:
+            arrays[RECORD] = np.frombuffer(self.record.to_json().encode(), np.uint8)
+        return npz(arrays)
+
+
+def npz(arrays: Mapping[str, Array]) -> bytes:
+    """An .npz: the same bytes for the same arrays, whatever they are called (NumPy's own cannot have one called "file")."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, array in arrays.items():
+            with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_state(path: Path, shapes: Mapping[str, tuple[int, ...]], elements: Mapping[str, int]) -> State:
+    """`shapes` are those of the parameters by ONNX name; `elements` count what the device keeps of the optimiser, by name.
+
+    Nothing is unpacked that is larger than what is expected. Raises DataError for a missing or damaged file, or of another model.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; expected the weights of an earlier training.", hint="Train first: `tinytrain train`.")
+    counts = {**{name: math.prod(shape) for name, shape in shapes.items()}, **{STATE + name: count for name, count in elements.items()}}
+    most_bytes = sum(counts.values()) * MOST_ITEM_BYTES + MOST_RECORD_BYTES + (len(counts) + 1) * 2 * MOST_HEADER_BYTES
+    data = read_limited(path, most_bytes, EXPECTED, DataError)
+    with reading(path, EXPECTED, DataError, hint=_HINT), zipfile.ZipFile(io.BytesIO(data)) as file:
+        members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+        missing, more = counts.keys() - members.keys(), members.keys() - counts.keys() - {RECORD}
+        if missing or more:
+            what = f"lacks {sorted(missing)[0]}" if missing else f"has {sorted(more)[0][:80]!r} beside them"
+            raise DataError(f"{path} does not hold the parameters of this project: it {what}.", hint=_HINT)
+        arrays = {name: _array(file, members[name], count) for name, count in counts.items()}
+        record = Record.of(_array(file, members[RECORD], None).tobytes()) if RECORD in members else None
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise DataError(f"{path}: {name} has the shape {[*arrays[name].shape]}; expected {[*shape]}.", hint=_HINT)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"{path}: {name} holds numbers that are not finite; expected weights.", hint=_HINT)
+    return State({name: arrays[name] for name in shapes}, {name: arrays[STATE + name] for name in elements}, record)
+
+
+def _array(file: zipfile.ZipFile, member: zipfile.ZipInfo, count: int | None) -> Array:
+    """One array of numbers with `count` elements; None for bytes. Raises whatever is wrong with it."""
+    if member.file_size > MOST_HEADER_BYTES + (MOST_RECORD_BYTES if count is None else count * MOST_ITEM_BYTES):
+        raise ValueError(f"{member.filename} unpacks to {member.file_size:,} bytes")
+    content = io.BytesIO(file.read(member))
+    version = np.lib.format.read_magic(content)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(content)
+    data = content.read()
+    if dtype.kind not in "fiu" or fortran or len(data) != math.prod(shape) * dtype.itemsize or count not in (None, math.prod(shape)):
+        raise ValueError(f"{member.filename} is {dtype} of shape {shape}")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def samples_digest(samples: Dataset) -> str:
+    """What tells one set of samples from another: a hash of every value."""
+    found = hashlib.sha256()
+    for part in (samples.x, samples.y):
+        found.update(repr(None if part is None else (part.shape, part.dtype.str)).encode())
+        for row in () if part is None else part:
+            found.update(np.ascontiguousarray(row).tobytes())
+    return found.hexdigest()
