@@ -28,7 +28,9 @@ _TAGS = {d.tag: d for d in DType}
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: shape on the device, ONNX shape with a batch of 1, how its axes but the batch are permuted; (scale, zero point) of integers."""
+    """An input or output: shape on the device, ONNX shape with a batch of 1 (an output may have lost it), how its axes but the batch are
+    permuted; (scale, zero point) of integers.
+    """
 
     shape: tuple[int, ...]
     onnx_shape: tuple[int, ...]
