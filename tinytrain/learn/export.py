@@ -53,6 +53,7 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
     except Exception as why:                              # whatever an evaluator without some operator raises
         say(f"learned.onnx  not compared with the device: onnx's evaluator cannot run it ({first_line(why)})")
         return
+    count = f"{len(few)} sample{'s' if len(few) > 1 else ''}"
     found = _inferred(project, session, few)
     gap = np.abs(found - want[0])
     largest = float(gap.max(initial=0.0))
@@ -64,12 +65,12 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
     if not off <= allowed + SMALLEST:
         path.unlink()
         raise DeviceError(
-            f"{path} does not compute what the device does: on {len(few)} samples they differ by up to {largest:.3g}; it was removed.",
+            f"{path} does not compute what the device does: on {count} they differ by up to {largest:.3g}; it was removed.",
             f"{project.folder / 'learned.npz'} holds what was learned.",
             hint="This is a fault of tinytrain: please report it with the model. `tinytrain infer --learned` still runs what was learned.",
         )
     rounding = " but for rounding to int8" if rounds and largest > SMALLEST else ""
-    say(f"learned.onnx  equals the device on {len(few)} samples{rounding}, largest difference {largest:.1g}")
+    say(f"learned.onnx  equals the device on {count}{rounding}, largest difference {largest:.1g}")
 
 
 def _inferred(project: Project, session: Session, samples: Array) -> Array:
