@@ -86,7 +86,7 @@ class ProcessTransport:
     def _gone(self) -> DeviceError:
         """What to say when the program has ended by itself: its exit code and the last thing it complained of."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
+            self._process.wait(10)
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip() and "warning:" not in line]
         said = f" It said: {lines[0].strip().rstrip('.')}." if lines else ""
