@@ -16,6 +16,14 @@ Cluster = tuple[str, list[subprocess.Popen[bytes]]]       # address of the sched
 TESTS = Path(__file__).resolve().parent
 
 
+def address_in(file: Path) -> str | None:
+    """What the scheduler wrote; None while it has not, or not all of it."""
+    try:
+        return str(json.loads(file.read_text())["address"])
+    except (OSError, ValueError):
+        return None
+
+
 @contextmanager
 def local_cluster(home: Path) -> Iterator[Cluster]:
     """Each process has a folder of its own under `home`, also for temporary files; workers can import the modules of the tests."""
@@ -35,13 +43,13 @@ def local_cluster(home: Path) -> Iterator[Cluster]:
     try:
         file = home / "scheduler.json"
         start("scheduler", "--port", "0", "--scheduler-file", str(file))
-        deadline = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while not (address := address_in(file)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        address = json.loads(file.read_text())["address"]
+        assert address is not None, "the scheduler has not started"
         workers = [start("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
         with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=300)
         yield address, workers
     finally:
         for process in started:

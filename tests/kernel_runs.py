@@ -25,7 +25,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
 # Not optimised: the same bits in a fifth of the compiler's time, and sanitizers see most; boards run the same cases at -O2.
 HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O0", "-g1", *SANITIZERS)
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
-BATCH_SECONDS = 300
+BATCH_SECONDS = 1800
 STACK_BYTES = 4096
 PER_FIRMWARE = 700                                        # cases whose code fits the 512 KB of the smallest board
 
@@ -118,7 +118,7 @@ def _firmware_results(cases: Sequence[Case], board: Board, cache: Path, *, whole
 
 def until_dot(command: Sequence[str]) -> str:
     """What a program prints until a line with only a dot; it is then stopped, as it is when it prints nothing for a while."""
-    silence_seconds = 60.0
+    silence_seconds = 600.0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         received = b""

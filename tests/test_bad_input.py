@@ -259,15 +259,15 @@ def test_missing_emulator(tmp_path: Path, built: Path, monkeypatch: pytest.Monke
     assert "Board mps2-an386 needs the emulator qemu-system-arm, which is not installed.\nInstall it: apt-get install qemu" in text
 
 
-@pytest.mark.parametrize(("script", "expected"), [
-    ("exec sleep 60", "the host twin did not answer hello within 0.4 s.\nGive it longer with --timeout"),
-    ("echo no licence >&2; exit 3", "the host twin has ended by itself (exit code 3). It said: no licence"),
+@pytest.mark.parametrize(("script", "timeout", "expected"), [
+    ("exec sleep 600", 0.4, "the host twin did not answer hello within 0.4 s.\nGive it longer with --timeout"),
+    ("echo no licence >&2; exit 3", 60, "the host twin has ended by itself (exit code 3). It said: no licence"),
 ], ids=["silent", "ended"])
 def test_firmware_that_does_not_answer(
-    script: str, expected: str, project: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, timeout: float, expected: str, project: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosttwin, "start_twin", lambda program: ProcessTransport("the host twin", ["sh", "-c", script]))
-    assert expected in refused(tmp_path, "train", project, "--data", built / "d.npz", "--timeout", 0.4)
+    assert expected in refused(tmp_path, "train", project, "--data", built / "d.npz", "--timeout", timeout)
 
 
 @needs_proc
@@ -288,16 +288,16 @@ def test_firmware_that_stops_in_the_middle(project: Path, tmp_path: Path) -> Non
 
     thread = threading.Thread(target=freeze, daemon=True)
     thread.start()
-    text = sentence("train", project, "--data", save_data(tmp_path / "d.npz"), "--epochs", 100_000, "--timeout", 1)
-    thread.join(5)
-    assert "the host twin did not answer " in text and "within 1 s.\nGive it longer with --timeout, or reset the board." in text
+    text = sentence("train", project, "--data", save_data(tmp_path / "d.npz"), "--epochs", 100_000, "--timeout", 4)
+    thread.join(60)
+    assert "the host twin did not answer " in text and "within 4 s.\nGive it longer with --timeout, or reset the board." in text
     assert ended(frozen[0]), "the frozen program is still there"
     assert not [p.name for p in project.iterdir() if p.name.startswith(".")]
 
 
 def ended(pid: int) -> bool:
-    """Within two seconds; a zombie that nobody has waited for yet has ended too."""
-    for _ in range(100):
+    """Soon; a zombie that nobody has waited for yet has ended too."""
+    for _ in range(3000):
         try:
             if " Z " in Path(f"/proc/{pid}/stat").read_text():
                 return True

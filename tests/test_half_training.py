@@ -60,14 +60,16 @@ def test_host_twin_equals_the_reference_after_one_step(model: Path, tmp_path: Pa
     twin = trace(program, golden, tmp_path / "host")
     reference = ReferenceModel(program.program)
     reference.train_step(golden.x[0], golden.target[0])
+    gaps = []
     for v in program.program.stored(Role.PARAM):
         assert v.source is not None
         found, want = twin.stored[v.source.initializer], reference.state[v].reshape(-1)
         if v.type.dtype is F32:
             np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5, err_msg=v.name)
         else:
-            gap = np.abs(found.astype(np.int64) - want.astype(np.int64))
-            assert gap.max() <= 1 and (gap == 0).mean() >= 0.999, v.name
+            gaps.append(np.abs(found.astype(np.int64) - want.astype(np.int64)))
+            assert gaps[-1].max() <= 1, v.name
+    assert not gaps or (np.concatenate(gaps) == 0).mean() >= 0.999
 
 
 def weight_gradients(model: Path, grad: Gradients, loss_scale: float = 2.0**10) -> dict[str, Array]:

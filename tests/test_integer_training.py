@@ -110,7 +110,7 @@ def samples(program: Compiled, digits: Digits) -> list[tuple[Array, Array]]:
 def device_trace(program: Compiled, digits: Digits, folder: Path) -> Trace:
     write(program, folder)
     given = samples(program, digits)
-    with Project.open(folder).session(timeout=120) as session:
+    with Project.open(folder).session(timeout=600) as session:
         losses = [session.train_step(x, y).loss for x, y in given[: STEPS // 2]]
         session.set_lr(0.05)
         losses += [session.train_step(x, y).loss for x, y in given[STEPS // 2 :]]
@@ -164,7 +164,7 @@ def tool(*names: str) -> str:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
 # what a compiler calls where a processor has no floats: __aeabi_fadd, __aeabi_d2f, __addsf3, __fixdfsi, …

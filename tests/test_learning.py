@@ -20,7 +20,7 @@ KEYS = {"task", "method", "rounding", "seed", "accuracy", "ram_bytes", "command"
 def run(folder: Path, *more: str) -> str:
     command = [sys.executable, str(BENCHMARK), "--task", "digits", "--epochs", "1", *more]
     command += ["--results", str(folder / "rows.json"), "--out", str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "COLUMNS": "120"})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -145,7 +145,7 @@ def test_boards_switch_as_the_reference_does(board: str, int8_cnn: onnx.ModelPro
     both = compiled(int8_cnn, tmp_path, PAIRS["overlapping"], board=board, grad="int8")
     write(both, tmp_path / "out")
     reference, samples = ReferenceModel(both.program), golden_vectors(both.program, len(TURNS))
-    with Project.open(tmp_path / "out").session(timeout=120) as session:
+    with Project.open(tmp_path / "out").session(timeout=600) as session:
         assert session.info.schemes == 2
         for scheme, x, target in zip(TURNS, samples.x, samples.target, strict=True):
             session.set_scheme(scheme)

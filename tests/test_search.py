@@ -56,7 +56,7 @@ def best_of_all(of: Space, oracle: Oracle, budget: Budget) -> float:
 def test_exact_is_brute_force(seed: int) -> None:
     of, oracle, budget = instance(seed)
     plans = Plans(of, oracle, budget)
-    found = search_exact(plans, None, seconds=30)
+    found = search_exact(plans, None, seconds=600)
     assert found.gain == pytest.approx(best_of_all(of, oracle, budget))
     assert found.gap == 0
     assert budget.allows(oracle(found.selection)) and len(plans.known) < np.prod([top + 1 for top in of.all])
@@ -84,7 +84,7 @@ def test_a_planner_that_takes_less_for_more_misleads_nobody() -> None:
 
     plans = Plans(of, oracle, Budget(120))
     plans.spent(of.all)
-    assert search_exact(plans, None, seconds=10).selection == of.all
+    assert search_exact(plans, None, seconds=600).selection == of.all
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_exact_is_brute_force_with_the_real_planner(costs: Costs, of_cnn: Space,
 
     budget = Budget(ram, instructions=220_000)
     plans = Plans(of_cnn, oracle, budget)
-    found = search_exact(plans, Explainer(costs, of_cnn).rows, seconds=60)
+    found = search_exact(plans, Explainer(costs, of_cnn).rows, seconds=600)
     assert found.gain == pytest.approx(best_of_all(of_cnn, oracle, budget))
     assert found.gap == 0
 
@@ -151,7 +151,7 @@ def test_choices_that_gain_nothing_are_left_out(costs: Costs) -> None:
 
 def test_larger_budgets_gain_no_less(costs: Costs, of_cnn: Space) -> None:
     budgets = [Budget(n) for n in (1000, 12_000, 16_000, 25_000)]
-    first, *others = search(costs, of_cnn, budgets, Effort(evaluations=30, seconds=30))
+    first, *others = search(costs, of_cnn, budgets, Effort(evaluations=30, seconds=600))
     assert first is None and all(others)
     gains = [one.found.gain for one in others if one]
     assert gains == sorted(gains) and gains[-1] == pytest.approx(of_cnn.gain(of_cnn.all))
@@ -168,7 +168,7 @@ def test_search_writes_a_scheme(cnn: Path, analysis: Path) -> None:
     out = cnn.with_name("found.toml")
     text = succeed(
         "search", cnn, "--contribution", analysis, "--board", BOARD, "--sram", "14K", "--flash", "1M", "--step-instructions", "1M",
-        "--evaluations", 30, "-o", out,
+        "--evaluations", 30, "--seconds", 600, "-o", out,
     )
     assert "gap 0.0 %" in text and "B of RAM" in text
     assert load(out).layers

@@ -174,7 +174,7 @@ def test_integer_training_skips_the_same_samples_everywhere(board: str, tmp_path
     threshold = middle(golden.losses.tolist())
     reference, expected = reference_with(program, golden, threshold)
     write(program, tmp_path / "out")
-    with Project.open(tmp_path / "out").session(icount=True, timeout=120) as session:
+    with Project.open(tmp_path / "out").session(icount=True, timeout=600) as session:
         session.set_skip_below(threshold)
         steps = [session.train_step(x, target) for x, target in zip(golden.x, golden.target, strict=True)]
         found, skipped = session.get_params(), session.counters().skipped

@@ -122,7 +122,7 @@ def test_every_board_gives_the_bits_of_the_reference(board: str, tmp_path: Path)
     program = compile_model(classifier(tmp_path), Options(board=board, grad="int8"))
     write(program, tmp_path / "project")
     model = ReferenceModel(program.program)
-    with Project.open(tmp_path / "project").session(timeout=120) as session:
+    with Project.open(tmp_path / "project").session(timeout=600) as session:
         for sample in f32(20, 12):
             np.testing.assert_array_equal(session.infer(sample), model.infer(sample))
 

@@ -20,7 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "sparse.json"
 
 def shown(path: Path) -> str:
     command = [sys.executable, str(BENCHMARK), "--show", "--results", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -44,7 +44,7 @@ def compiled(model: Path, board: str, optimiser: Optimiser, scheme: str = "full"
 
 def trace(program: Compiled, golden: Golden, folder: Path) -> Trace:
     write(program, folder)
-    with Project.open(folder).session(timeout=120) as session:
+    with Project.open(folder).session(timeout=600) as session:
         output = session.infer(golden.x[0])
         losses = [session.train_step(x, target).loss for x, target in zip(golden.x, golden.target, strict=True)]
         return Trace(output, np.array(losses, np.float32), session.get_params())

@@ -21,6 +21,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -37,7 +38,7 @@ Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
 ATTEMPTS = 3                                              # of a job whose worker dies
-CONNECT_SECONDS = 15
+CONNECT_SECONDS = 30
 STOP_SECONDS = 5
 MOST_BYTES = 100_000_000                                  # of one result in the cache
 
@@ -115,7 +116,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, end = context.Pipe()
         self.process = context.Process(target=_work, args=(function, end), daemon=True)
-        # Ctrl-C reaches all processes of a terminal and the first of them ends the others: a worker is deaf to it from its birth on
+        # Ctrl-C waits: a process on its way to being deaf to it would print a traceback. The tracker unblocks it when it starts
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
@@ -139,6 +141,8 @@ class _Worker:
 
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
     """Body of a worker. It ends with the pipe, so that it does not outlive the process at the other end by more than one job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)          # Ctrl-C reaches all processes of a terminal; the first of them ends the others
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))              # so that what it made (temporary folders, twins) goes
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

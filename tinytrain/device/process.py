@@ -86,7 +86,7 @@ class ProcessTransport:
     def _gone(self) -> DeviceError:
         """What to say when the program has ended by itself: its exit code and the last thing it complained of."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
+            self._process.wait(10)
         self._errors.seek(0)
         text = self._errors.read(_CHUNK).decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip() and "warning:" not in line]

@@ -57,7 +57,9 @@ class Adam(Elementwise):
         g = total * real(self.scale)
         if self.factored:
             g = arrays[4] * g
-        gone1, gone2 = (real(1) - np.exp(t.astype(total.dtype) * real(np.log(beta))) for beta in (self.beta1, self.beta2))
+        # exp in float64: that of NumPy in float32 depends on the CPU, and of what is left of 1 − 0.999 a unit in the last place is much
+        logs = (t.astype(total.dtype) * real(np.log(beta)) for beta in (self.beta1, self.beta2))
+        gone1, gone2 = (real(1) - np.exp(log.astype(np.float64)).astype(total.dtype) for log in logs)
         m = real(self.beta1) * m + real(1 - self.beta1) * g
         v = real(self.beta2) * v + real(1 - self.beta2) * g * g
         return m / gone1 / (np.sqrt(np.abs(v / gone2)) + real(self.epsilon)), m, v, *((np.zeros_like(total),) if self.clear else ())

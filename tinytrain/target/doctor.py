@@ -96,7 +96,7 @@ def parse_version(text: str) -> str | None:
 def version_of(path: str) -> str | None:
     """What a program answers to --version, or None when it does not answer (also to a broken link or a wrong architecture)."""
     try:
-        answer = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_version(answer.stdout + answer.stderr)
