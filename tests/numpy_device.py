@@ -97,6 +97,7 @@ def made(model: Path, folder: Path, **options: Any) -> Compiled:
 def on_numpy(monkeypatch: pytest.MonkeyPatch, compiled: Compiled, damage: Callable[[Command, bytes], bytes] | None = None) -> None:
     """Every session of a project is one with a new NumPy device from now on."""
     def session(self: Project, *, icount: bool = False, timeout: float = 60.0) -> Session:
+        assert self.board.is_host
         target, quant = self.manifest.target, self.manifest.input.quant
         return Session(
             NumpyDevice(compiled, damage), compiled.board, timeout=min(timeout, 5.0), target_dtype=target.np if target else None,

@@ -19,10 +19,11 @@ from tinytrain.seal import digest
 
 MOST_BYTES = 16 << 20                                     # of a manifest.json
 MOST_ELEMENTS = 1 << 28                                   # of one tensor
+MOST_CHARACTERS = 500                                     # of a name
 EXPECTED = "the manifest of a compiled project"
 _NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
 _HINT = "Make the project again with `tinytrain compile`."
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = r"[0-9a-f]{64}"
 _TAGS = {d.tag: d for d in DType}
 
 
@@ -101,13 +102,10 @@ class Manifest:
         top = _Fields(described, path)
         optimiser = top.inner("optimiser")
         target = top.inner("target") if described["target"] is not None else None
-        name = top.text("name")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or len(name) > 200:
-            top.refuse("name", "a C identifier")
         return cls(
-            name=name,
-            board=top.text("board"),
-            model_sha256=top.hash("model_sha256"),
+            name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
+            board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),
+            model_sha256=top.name("model_sha256", _HASH, "a SHA-256 in hex"),
             loss=top.text("loss") if described.get("loss") is not None else None,
             learning_rate=optimiser.real("learning_rate"),
             accumulate=optimiser.integer("accumulate", 1),
@@ -143,11 +141,13 @@ class _Fields:
 
     def text(self, key: str) -> str:
         value = self.values.get(key)
-        return value if isinstance(value, str) and value and "\0" not in value else self.refuse(key, "a text")
+        if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS or not value.isprintable():
+            self.refuse(key, f"a text of at most {MOST_CHARACTERS} characters")
+        return value
 
-    def hash(self, key: str) -> str:
+    def name(self, key: str, pattern: str, called: str) -> str:
         value = self.values.get(key)
-        return value if isinstance(value, str) and _HASH.fullmatch(value) else self.refuse(key, "a SHA-256 in hex")
+        return value if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) else self.refuse(key, called)
 
     def integer(self, key: str, least: int, most: int = 2**31 - 1) -> int:
         value = self.values.get(key)
@@ -248,4 +248,4 @@ def _files(top: _Fields) -> dict[str, str]:
         parts = PurePosixPath(name).parts
         if not name.isprintable() or len(name) > 200 or "\\" in name or name.startswith("/") or not parts or ".." in parts:
             raise OutputError(f"{top.path}: files has {reprlib.repr(name)}; expected names of files inside the folder.", hint=_HINT)
-    return {name: inner.hash(name) for name in inner.values}
+    return {name: inner.name(name, _HASH, "a SHA-256 in hex") for name in inner.values}

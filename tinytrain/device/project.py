@@ -66,11 +66,12 @@ class Project:
 
         path = self.folder / "model.onnx"
         expected = "the ONNX model of the project"
-        with reading(path, expected, ModelError, hint="Compile the model again."):
+        again = "Compile the model again."
+        with reading(path, expected, ModelError, hint=again):
             model = onnx.load_model_from_string(self._content("model.onnx"))
-        if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
-            message = f"{path}: tensor {outside} has its data in another file; expected {expected}."
-            raise ModelError(message, hint="Compile the model again.")
+            if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
+                raise ModelError(f"{path}: tensor {outside} has its data in another file; expected {expected}.", hint=again)
+            onnx.checker.check_model(model)
         return model
 
     @cached_property

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import reprlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -114,7 +115,7 @@ def read_state(path: Path, shapes: Mapping[str, tuple[int, ...]], elements: Mapp
         members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
         missing, more = counts.keys() - members.keys(), members.keys() - counts.keys() - {RECORD}
         if missing or more:
-            what = f"lacks {sorted(missing)[0]}" if missing else f"has {sorted(more)[0][:80]!r} beside them"
+            what = f"lacks {sorted(missing)[0]}" if missing else f"has {reprlib.repr(sorted(more)[0])} beside them"
             raise DataError(f"{path} does not hold the parameters of this project: it {what}.", hint=_HINT)
         arrays = {name: _array(file, members[name], count) for name, count in counts.items()}
         record = Record.of(_array(file, members[RECORD], None).tobytes()) if RECORD in members else None
