@@ -50,7 +50,7 @@ def test_negative_axis_is_open(batch: int, tmp_path: Path) -> None:
         f"{path}: input x has the dynamic shape ({batch},-1); every dimension but the batch must be known when compiling.\n"
         "Fix it with --shape x=1,32\n"
     )
-    compiled(path, "--shape", "x=1,32")
+    compiled(path, "--shape", "x=1,32", "--loss", "none")
 
 
 def test_empty_axis(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_empty_axis(tmp_path: Path) -> None:
     text = refusal(path)
     assert f"{path}: input x has the shape (0,10); expected a batch of 1 (or a dynamic one) in front.\n" in text
     assert "try --shape x=1,10;" in text
-    compiled(path, "--shape", "x=1,10")
+    compiled(path, "--shape", "x=1,10", "--loss", "none")
     change(path, dim_value=1, dim_value_=0)
     assert "input x has the shape (1,0) with an empty axis; expected at least one element in each." in refusal(path)
 
@@ -155,7 +155,7 @@ def test_int8_ops_in_fp32(tmp_path: Path) -> None:
     net = Qdq()
     net.quantised(net.add("HardSwish", net.quantised("x"), "h"), name="y")
     onnx.save(net.model((1, 4)), path)
-    compiled(path)
+    compiled(path, "--loss", "none")
 
 
 def test_int8_ops_of_a_quantised_model_whose_operand_is_not(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_int8_ops_of_a_quantised_model_whose_operand_is_not(tmp_path: Path) -> N
     net.quantised(net.add("LogSoftmax", net.quantised("x"), "l"), name="ld")
     net.quantised(net.add("HardSigmoid", "ld", "h"), name="y")
     onnx.save(net.model((1, 4)), tmp_path / "m.onnx")
-    compiled(tmp_path / "m.onnx")
+    compiled(tmp_path / "m.onnx", "--loss", "none")
 
 
 def test_refusals_of_several_nodes(tmp_path: Path) -> None:

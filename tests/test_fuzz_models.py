@@ -77,7 +77,7 @@ def _fault(error: TinytrainError, path: Path) -> str:
     text = str(error)
     if isinstance(error.__cause__, MemoryError):
         return f"out of memory: {text}"
-    if len(text.splitlines()) != 2 or not all(line.isprintable() for line in text.splitlines()) or len(text) > 2000:
+    if len(text.splitlines()) < 2 or not all(line.isprintable() for line in text.splitlines()) or len(text) > 2000:
         return f"no sentence with a hint: {text!r}"
     if not error.sentences[0].endswith("."):
         return f"no sentence: {text!r}"
