@@ -33,7 +33,7 @@ from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, check_trains, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import arena_memory, project_files
@@ -51,7 +51,8 @@ Gradients = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses. `loss` None compiles for inference only; `shapes` fixes dynamic inputs; `qas` is for int8 models.
+    """What a person chooses. `loss` None compiles for inference only, and so does one `loss_by_default` where nothing can be trained;
+    `shapes` fixes dynamic inputs; `qas` is for int8 models.
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
@@ -71,6 +72,7 @@ class Options:
     exact_seconds: float = 3.0
     new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
+    loss_by_default: bool = False
 
     @property
     def rule(self) -> Optimiser:
@@ -127,6 +129,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     board = load_board(options.board)
     prepared, imported, forward = load_forward(path, options)
     frozen = imported.constants.frozen(forward)
+    if options.loss_by_default and not layers(forward):
+        options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)

@@ -34,7 +34,7 @@ SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,
 def model_options(command: Command) -> Command:
     """Options that say how a model is read and what is trained."""
     for option in reversed((
-        click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), default="ce", show_default=True,
+        click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), show_default="ce",
                      help="Loss of training; none compiles for inference only."),
         click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                      help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
@@ -96,7 +96,8 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         int8_momentum=given["momentum_type"] == "int8",
     )
     return Options(
-        board=board, loss=None if given["loss"] == "none" else given["loss"], scheme=first, optimiser=optimiser,
+        board=board, loss=None if given["loss"] == "none" else given["loss"] or "ce", loss_by_default=given["loss"] is None,
+        scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=parse_shapes(given["shapes"]), qas=given["qas"],
         int8_input=given["int8_input"], grad=given["grad"], further_schemes=tuple(further),
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
