@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import RNG, Arrays, f32, infer, load, model_of, node, op_names
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from oracle_session import SAFE, session_of
 from quant_models import Qdq, assert_layers_agree, one_conv
 
@@ -234,6 +234,21 @@ def test_qoperator(case: str, uint8: bool, tmp_path: Path) -> None:
     assert {n.origin for n in imported.graph.nodes} >= {"layer"}
     want, mine = (session_of(one).run(None, {"x": sample})[0] for one in (model, prepared.model))
     assert (np.abs(want - mine) <= 0.031).mean() >= 0.999
+
+
+@pytest.mark.parametrize(("largest", "exact"), [(SAFE, True), (SAFE + 1, False)])
+def test_the_oracle_declines_what_depends_on_the_cpu(largest: int, exact: bool) -> None:
+    weight = numpy_helper.from_array(np.full((2, 2), -largest, np.int8), "w")
+    layer = node("MatMulInteger", "x w", "y")
+    kinds = [helper.make_tensor_value_info(name, kind, (1, 2)) for name, kind in (("x", TensorProto.UINT8), ("y", TensorProto.INT32))]
+    model = helper.make_model(helper.make_graph([layer], "g", kinds[:1], kinds[1:], [weight]), opset_imports=[helper.make_opsetid("", 15)])
+    model.ir_version = 8
+    if exact:
+        (y,) = session_of(model).run(None, {"x": np.full((1, 2), 255, np.uint8)})
+        np.testing.assert_array_equal(y, -2 * 255 * largest)
+    else:
+        with pytest.raises(AssertionError, match=r"w: the result would depend on the CPU; keep weights within ±64"):
+            session_of(model)
 
 
 @pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channels"])

@@ -14,6 +14,7 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
+from cli_runs import sentence
 from quant_models import Qdq
 
 from tinytrain.compiler import Options, load_forward, lowered
@@ -253,6 +254,16 @@ FLOATS = "momentum, weight decay and sums of gradients are fp32.\nLeave out --mo
 def test_what_integers_alone_cannot_train(optimiser: Optimiser, why: str, forward: Graph) -> None:
     with pytest.raises(ModelError, match=f"cannot be trained with integers alone: {why}"):
         program_of(forward, Options(optimiser=optimiser, grad="int8"))
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (("--optimiser", "adam", "--momentum", 0.9), "--momentum is that of SGD; expected none with --optimiser adam"),
+    (("--optimiser", "adam", "--nesterov"), "--nesterov has no effect with momentum 0"),
+    (("--optimiser", "adam", "--momentum-type", "int8"), "--momentum-type int8 has no effect with momentum 0"),
+    (("--master", "fp32", "--rounding", "nearest"), "--rounding nearest and --master fp32, which keeps what rounding leaves out, are both"),
+])
+def test_options_that_do_not_go_together(options: tuple[object, ...], said: str) -> None:
+    assert said in sentence("compile", "model.onnx", "-o", "out", *options)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 0.003, 1.0])

@@ -90,6 +90,9 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError("--momentum-type int8 has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     if given["optimiser"] == "adam" and given["momentum"]:
         raise TinytrainError("--momentum is that of SGD; expected none with --optimiser adam, which has its own.", hint="Leave it out.")
+    if given["master"] and given["rounding"] != "stochastic":
+        message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
+        raise TinytrainError(message, hint="Leave one of them out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
         adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],

@@ -6,7 +6,8 @@
 
 The gradient with respect to q is G·s, and a step of w by −lr·G is one of q by −lr·G/s. So one s makes the real gradient and one the stored
 step; a rule that is linear in between may have both at once (arXiv 2206.15472, eq. 4), Adam's direction, which has no unit, may not. For a
-bias s is s_w·s_x. It goes into the constants of the update: plain steps cost nothing more at run time.
+bias s is s_w·s_x. It goes into the constants of the update: plain steps cost nothing more at run time. Without this pass (--no-qas)
+stored numbers are taken for reals: SGD all but stands still at fp32's rate, Adam steps q, whatever it is worth, by the rate.
 """
 
 from __future__ import annotations
