@@ -70,7 +70,9 @@ def test_a_single_number_is_trained_and_given_back(tmp_path: Path) -> None:
 
 
 WINDOWS: dict[str, tuple[onnx.NodeProto, str]] = {
-    "weight": (node("Conv", "x w1", "y", kernel_shape=[3, 3]), "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes."),
+    "weight": (
+        node("Conv", "x w1", "y", kernel_shape=[3, 3]), "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes.",
+    ),
     "groups": (node("Conv", "x w5", "y"), "must split both evenly"),
     "perm": (node("Transpose", perm=[0, 1]), "its perm is (0, 1) for 4 axes, expected each of them once."),
     "elements": (node("Reshape", "x seven", "y"), "it makes (1, 7) of (1, 2, 6, 6), 7 elements of 72, expected as many."),
