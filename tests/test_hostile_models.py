@@ -71,7 +71,8 @@ def test_a_single_number_is_trained_and_given_back(tmp_path: Path) -> None:
 
 WINDOWS: dict[str, tuple[onnx.NodeProto, str]] = {
     "weight": (
-        node("Conv", "x w1", "y", kernel_shape=[3, 3]), "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes.",
+        node("Conv", "x w1", "y", kernel_shape=[3, 3]),
+        "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes.",
     ),
     "groups": (node("Conv", "x w5", "y"), "must split both evenly"),
     "perm": (node("Transpose", perm=[0, 1]), "its perm is (0, 1) for 4 axes, expected each of them once."),
