@@ -77,7 +77,8 @@ def _fault(error: TinytrainError, path: Path) -> str:
     text = str(error)
     if isinstance(error.__cause__, MemoryError):
         return f"out of memory: {text}"
-    if len(text.splitlines()) != 2 or not all(line.isprintable() for line in text.splitlines()) or len(text) > 2000:
+    lines = text.splitlines()                             # a sentence, what to try, and maybe what else is refused
+    if len(lines) < 2 or not all(line.isprintable() and len(line) < 2000 for line in lines):
         return f"no sentence with a hint: {text!r}"
     if not error.sentences[0].endswith("."):
         return f"no sentence: {text!r}"
