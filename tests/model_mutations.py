@@ -235,7 +235,7 @@ def _messages(message: Message) -> Iterator[Message]:
     yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
-            for part in value if field.label == field.LABEL_REPEATED else [value]:
+            for part in value if hasattr(value, "extend") else [value]:
                 yield from _messages(part)
 
 
@@ -245,7 +245,7 @@ def _change(model: onnx.ModelProto, rng: random.Random) -> None:
     message, field = rng.choice(places)
     if rng.random() < 0.1:                                # a field that nobody set
         field = rng.choice(message.DESCRIPTOR.fields)
-    repeated, composed = field.label == field.LABEL_REPEATED, field.type == field.TYPE_MESSAGE
+    repeated, composed = hasattr(getattr(message, field.name), "extend"), field.type == field.TYPE_MESSAGE
     try:
         if rng.random() < 0.1:
             message.ClearField(field.name)

@@ -77,7 +77,8 @@ def _fault(error: TinytrainError, path: Path) -> str:
     text = str(error)
     if isinstance(error.__cause__, MemoryError):
         return f"out of memory: {text}"
-    if len(text.splitlines()) < 2 or not all(line.isprintable() for line in text.splitlines()) or len(text) > 2000:
+    lines = text.splitlines()                             # a sentence, what to try, and maybe what else is refused
+    if len(lines) < 2 or not all(line.isprintable() and len(line) < 2000 for line in lines):
         return f"no sentence with a hint: {text!r}"
     if not error.sentences[0].endswith("."):
         return f"no sentence: {text!r}"
@@ -85,7 +86,7 @@ def _fault(error: TinytrainError, path: Path) -> str:
 
 
 def _compared(compiled: Compiled, content: bytes) -> str:
-    """Whether the import computes what onnxruntime, or else the evaluator of onnx, makes of the file."""
+    """Whether the import computes what onnxruntime or the evaluator of onnx makes of the file."""
     imported, model = compiled.imported, onnx.load_from_string(content)
     if any(np.abs(v.data).max(initial=0) > LARGEST for v in imported.graph.values() if v.data is not None and v.data.dtype == np.float32):
         return "right"
@@ -110,7 +111,7 @@ def _truth(model: onnx.ModelProto, sample: np.ndarray) -> np.ndarray | None:
     name = next(i.name for i in model.graph.input if i.name not in stored)
     # onnxruntime's quantised operators saturate on some CPUs
     quantised = any("Linear" in n.op_type for n in model.graph.node)
-    for run in (_evaluator, _onnxruntime) if quantised else (_onnxruntime, _evaluator):
+    for run in (_evaluator,) if quantised else (_onnxruntime, _evaluator):
         try:
             return np.asarray(run(model, {name: sample}), np.float32)
         except Exception:

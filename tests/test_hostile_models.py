@@ -70,9 +70,12 @@ def test_a_single_number_is_trained_and_given_back(tmp_path: Path) -> None:
 
 
 WINDOWS: dict[str, tuple[onnx.NodeProto, str]] = {
-    "weight": (node("Conv", "x w1", "y"), "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes."),
+    "weight": (
+        node("Conv", "x w1", "y", kernel_shape=[3, 3]),
+        "its weight has the shape (4, 2, 3) for an input of (1, 2, 6, 6), expected as many axes.",
+    ),
     "groups": (node("Conv", "x w5", "y"), "must split both evenly"),
-    "perm": (node("Transpose", perm=[0, 1, 1, 3]), "its perm is (0, 1, 1, 3) for 4 axes, expected each of them once."),
+    "perm": (node("Transpose", perm=[0, 1]), "its perm is (0, 1) for 4 axes, expected each of them once."),
     "elements": (node("Reshape", "x seven", "y"), "it makes (1, 7) of (1, 2, 6, 6), 7 elements of 72, expected as many."),
     "value": (node("Pad", "x pads two", "y"), "its value two has the shape (2,), expected one number."),
 }
@@ -84,8 +87,8 @@ def test_operands_that_do_not_fit(case: str, tmp_path: Path) -> None:
     arrays = {"w1": f32(4, 2, 3), "w5": f32(4, 5, 3, 3), "seven": i64(1, 7), "pads": i64(0, 0, 1, 1, 0, 0, 0, 0), "two": f32(2)}
     with pytest.raises(ModelError) as error:
         load(tmp_path, model_of([bad], arrays, (1, 2, 6, 6)))
-    assert f"{bad.op_type}_0 ({bad.op_type}) in {tmp_path / 'm.onnx'}: " in str(error.value) or "do not fit each other" in str(error.value)
-    assert text in str(error.value) or "do not fit each other" in str(error.value)
+    assert f"{bad.op_type}_0 ({bad.op_type}) in {tmp_path / 'm.onnx'}: " in str(error.value)
+    assert text in str(error.value)
     assert error.value.hint
 
 

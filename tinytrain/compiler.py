@@ -305,9 +305,10 @@ def _source_of(param: Value) -> Source:
 
 
 def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:
-    """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1) is transposed to it."""
+    """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1, if any) is transposed to it."""
     quant = asdict(value.type.quant) if value.type.quant else None
-    return {"shape": list(value.shape), "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
+    # a single number that is nothing but a batch has no axis
+    return {"shape": list(value.shape) if perm else [], "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
 
 
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
