@@ -97,7 +97,7 @@ LIES: dict[str, tuple[Command, Callable[[bytes], bytes], str]] = {
     "type": (Command.PARAM_INFO, lambda p: p[:4] + b"\xff" * 4 + p[8:], "describes parameter 0 as 'fc1_weight' of type 4294967295"),
     "size": (Command.PARAM_INFO, lambda p: b"\xff" * 4 + p[4:], "with 4,294,967,295 bytes"),
     "twice": (Command.PARAM_INFO, lambda p: p[:8] + b"w\0", "describes parameter 1 as 'w'"),
-    "other": (Command.PARAM_INFO, lambda p: p[:8] + b"z" + p[8:], "The device has 0 elements of fc1_weight; expected 2,048"),
+    "other": (Command.PARAM_INFO, lambda p: p[:8] + b"z" + p[8:], "The device has 0 elements of 'fc1_weight'; expected 2,048"),
     "loss": (Command.TRAIN, lambda p: p[:4], "answered train with 4 bytes, expected 12"),
     "output": (Command.EVALUATE, lambda p: p + b"\0", "answered evaluate with 45 bytes, expected 44"),
     "weights": (Command.READ_PARAM, lambda p: p[1:], "answered read_param with 8,191 bytes, expected 8,192"),

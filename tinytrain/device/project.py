@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,7 @@ class Project:
         with reading(path, expected, ModelError, hint=again):
             model = onnx.load_model_from_string(self._content("model.onnx"))
             if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
-                raise ModelError(f"{path}: tensor {outside} has its data in another file; expected {expected}.", hint=again)
+                raise ModelError(f"{path}: tensor {reprlib.repr(outside)} has its data in another file; expected {expected}.", hint=again)
             onnx.checker.check_model(model)
         return model
 
@@ -84,10 +85,11 @@ class Project:
         tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
         found = {}
         for name, shape in shapes.items():
+            called = reprlib.repr(name)
             if name not in tensors or tuple(tensors[name].dims) != shape:
-                lacks = f"has no initializer {name}" if name not in tensors else f"initializer {name} has the shape {[*tensors[name].dims]}"
-                raise ModelError(f"{path}: {lacks}; expected one of shape {[*shape]}.", hint="Compile the model again.")
-            with reading(path, f"the weights of {name}", ModelError, hint="Compile the model again."):
+                lacks = f"has no {called}" if name not in tensors else f"{called} has the shape {[*tensors[name].dims]}"
+                raise ModelError(f"{path}: {lacks}; expected an initializer of shape {[*shape]}.", hint="Compile the model again.")
+            with reading(path, f"the weights of {called}", ModelError, hint="Compile the model again."):
                 found[name] = numpy_helper.to_array(tensors[name])
         return found
 
