@@ -23,7 +23,7 @@ TAGS = list(DType)
 
 
 class NumpyDevice:
-    """A transport. `damage` changes the body of each answer before it is framed, or the frame itself where it gives bytes with a zero."""
+    """A transport. `damage` changes the body of each answer before it is framed; what it makes begin with a zero is sent as it is."""
 
     name = "the NumPy device"
 
@@ -94,13 +94,15 @@ def made(model: Path, folder: Path, **options: Any) -> Compiled:
     return compiled
 
 
-def on_numpy(monkeypatch: pytest.MonkeyPatch, compiled: Compiled, damage: Callable[[Command, bytes], bytes] | None = None) -> None:
+def on_numpy(
+    monkeypatch: pytest.MonkeyPatch, compiled: Compiled, damage: Callable[[Command, bytes], bytes] | None = None, timeout: float = 5.0
+) -> None:
     """Every session of a project is one with a new NumPy device from now on."""
-    def session(self: Project, *, icount: bool = False, timeout: float = 60.0) -> Session:
+    def session(self: Project, **_: object) -> Session:
         assert self.board.is_host
         target, quant = self.manifest.target, self.manifest.input.quant
         return Session(
-            NumpyDevice(compiled, damage), compiled.board, timeout=min(timeout, 5.0), target_dtype=target.np if target else None,
+            NumpyDevice(compiled, damage), compiled.board, timeout=timeout, target_dtype=target.np if target else None,
             input_quant=quant,
         )
 

@@ -140,8 +140,9 @@ class _Fields:
         return [_Fields(item, self.path, f"{self.where}{key}[{i}].") for i, item in enumerate(value)]
 
     def text(self, key: str) -> str:
+        """A name as ONNX has them, of any characters: messages show it by reprlib."""
         value = self.values.get(key)
-        if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS or not value.isprintable():
+        if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS:
             self.refuse(key, f"a text of at most {MOST_CHARACTERS} characters")
         return value
 

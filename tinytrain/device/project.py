@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,7 @@ class Project:
         with reading(path, expected, ModelError, hint=again):
             model = onnx.load_model_from_string(self._content("model.onnx"))
             if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
-                raise ModelError(f"{path}: tensor {outside} has its data in another file; expected {expected}.", hint=again)
+                raise ModelError(f"{path}: tensor {reprlib.repr(outside)} has its data in another file; expected {expected}.", hint=again)
             onnx.checker.check_model(model)
         return model
 
@@ -86,10 +87,10 @@ class Project:
             stored = stored_tensors(self.model)
         found = {}
         for p in self.manifest.parameters:
-            array, shape = stored.get(p.name), p.source.onnx_shape
+            array, shape, called = stored.get(p.name), p.source.onnx_shape, reprlib.repr(p.name)
             if array is None or array.shape != shape:
-                lacks = f"has no initializer {p.name}" if array is None else f"initializer {p.name} has the shape {[*array.shape]}"
-                raise ModelError(f"{path}: {lacks}; expected one of shape {[*shape]}.", hint="Compile the model again.")
+                lacks = f"has no {called}" if array is None else f"{called} has the shape {[*array.shape]}"
+                raise ModelError(f"{path}: {lacks}; expected an initializer of shape {[*shape]}.", hint="Compile the model again.")
             found[p.name] = array
         return found
 

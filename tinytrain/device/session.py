@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,7 +212,7 @@ class Session:
             bytes_, tag = struct.unpack_from("<II", answer.ljust(8, b"\xff"))
             name = answer[8:].rstrip(b"\0").decode(errors="replace")
             if tag >= len(_DTYPES) or bytes_ > self.info.arena_bytes or bytes_ % _DTYPES[tag].itemsize or not name or name in found:
-                raise self._nonsense(f"describes parameter {index} as {name!r} of type {tag} with {bytes_:,} bytes")
+                raise self._nonsense(f"describes parameter {index} as {reprlib.repr(name)} of type {tag} with {bytes_:,} bytes")
             found[name] = _Param(index, _DTYPES[tag], bytes_)
         return found
 

@@ -115,16 +115,16 @@ def read_state(path: Path, shapes: Mapping[str, tuple[int, ...]], elements: Mapp
         members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
         missing, more = counts.keys() - members.keys(), members.keys() - counts.keys() - {RECORD}
         if missing or more:
-            what = f"lacks {sorted(missing)[0]}" if missing else f"has {reprlib.repr(sorted(more)[0])} beside them"
+            what = f"lacks {reprlib.repr(sorted(missing)[0])}" if missing else f"has {reprlib.repr(sorted(more)[0])} beside them"
             raise DataError(f"{path} does not hold the parameters of this project: it {what}.", hint=_HINT)
         arrays = {name: _array(file, members[name], count) for name, count in counts.items()}
         record = Record.of(_array(file, members[RECORD], None).tobytes()) if RECORD in members else None
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise DataError(f"{path}: {name} has the shape {[*arrays[name].shape]}; expected {[*shape]}.", hint=_HINT)
+            raise DataError(f"{path}: {reprlib.repr(name)} has the shape {[*arrays[name].shape]}; expected {[*shape]}.", hint=_HINT)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise DataError(f"{path}: {name} holds numbers that are not finite; expected weights.", hint=_HINT)
+            raise DataError(f"{path}: {reprlib.repr(name)} holds numbers that are not finite; expected weights.", hint=_HINT)
     return State({name: arrays[name] for name in shapes}, {name: arrays[STATE + name] for name in elements}, record)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -316,7 +317,7 @@ def _check_parameters(project: Project, session: Session) -> None:
     for p in project.manifest.parameters:
         found, expected = session.elements.get(p.key, 0), math.prod(p.shape)
         if found != expected:
-            message = f"The device has {found:,} elements of {p.key}; expected {expected:,} as in the manifest of {project.folder}."
+            message = f"The device has {found:,} elements of {reprlib.repr(p.key)}; expected {expected:,} as in {project.folder}."
             raise DeviceError(message, hint="Compile the model again.")
 
 
