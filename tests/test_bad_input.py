@@ -123,7 +123,7 @@ def test_loss_that_does_not_fit_the_output(tmp_path: Path) -> None:
     path = save_text(tmp_path / "map.onnx", "map (float[1,2,4,4] x) => (float[1,2,4,4] y) { y = Relu(x) }")
     text = refused(tmp_path, "compile", path, "-o", tmp_path / "out")
     assert "map: loss ce does not fit the output of shape (2, 4, 4):" in text
-    assert "Choose another --loss (mse takes any shape)" in text
+    assert "Try --loss mse or --loss bce, or end the model in one row of class scores." in text
 
 
 @pytest.mark.parametrize(("change", "expected"), [

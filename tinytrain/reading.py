@@ -33,9 +33,11 @@ def reading(path: Path, expected: str, error: type[TinytrainError], hint: str = 
         raise error(f"{path}: is damaged or of another kind ({first_line(why)}); expected {expected}.", hint=hint) from why
 
 
-def read_limited(path: Path, most_bytes: int, expected: str, error: type[TinytrainError]) -> bytes:
+def read_limited(
+    path: Path, most_bytes: int, expected: str, error: type[TinytrainError], hint: str = "Make or download it again."
+) -> bytes:
     """The content of a regular file that is not larger than `most_bytes`."""
-    with reading(path, expected, error):
+    with reading(path, expected, error, hint):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise error(f"{path}: is no file; expected {expected}.", hint="Check the path.")

@@ -98,6 +98,7 @@ class Import:
         self.reals: dict[tuple[Value, tuple[Op, ...]], Value] = {}
         self.float_islands: list[str] = []
         self.cut_biases: list[str] = []
+        self.notes: list[str] = []                            # for a person, on what the device does not do as the file says
 
     def real(self, tensor: Tensor) -> Tensor:
         """The tensor as fp32: what stands for reals is dequantised, once for all readers."""
@@ -170,7 +171,7 @@ class Call:
 
     def text(self, name: str, default: str) -> str:
         value: Any = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def integers(self, name: str, default: Dims) -> Dims:
         return tuple(int(i) for i in self.attributes.get(name, default))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KEPT = ("Dropout", "DequantizeLinear")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+INTEGER_TYPES = (2, 3)                                    # uint8 and int8, element types of ONNX
 MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 MOST_ELEMENTS = 1 << 27                                   # of all constants that are computed, half a gigabyte as float32
 
@@ -35,6 +36,19 @@ def moved_names(graph: onnx.GraphProto, stored: frozenset[str]) -> frozenset[str
         if node.op_type in MOVES and node.input and node.input[0] in names:
             names.update(node.output)
     return frozenset(names)
+
+
+def clipped(graph: onnx.GraphProto) -> list[str]:
+    """Names of the Clips that keep stored integers to fewer bits; nodes are in order, their types inferred."""
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info} | {t.name: t.data_type for t in graph.initializer}
+    computed = {value.name for value in graph.input}
+    found = []
+    for node in graph.node:
+        if computed.intersection(node.input):
+            computed.update(node.output)
+        elif node.op_type == "Clip" and types.get(node.input[0]) in INTEGER_TYPES:
+            found.append(node.name)
+    return found
 
 
 def fold_constants(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -135,7 +149,8 @@ class _Rest:
         if not all(name in self.tensors or name in self.reals for name in node.input if name) or not self._may_fold(node):
             return node
         if node.op_type == "DequantizeLinear":
-            self.reals[node.output[0]] = node
+            if _fits(node, *(self._array(name) if name else None for name in node.input)):
+                self.reals[node.output[0]] = node
             return node
         self.budget.take(node.name, node.op_type, sum(math.prod(self.shapes.get(name, ())) for name in node.output))
         moved = self._moved(node, self.reals[node.input[0]]) if node.op_type in MOVES and node.input[0] in self.reals else None
@@ -160,8 +175,10 @@ class _Rest:
         if name in self.tensors:
             return numpy_helper.to_array(self.tensors[name])
         node = self.reals[name]
-        (reals,) = self._evaluated(node, [self._array(operand) if operand else None for operand in node.input])
-        return reals
+        stored, scale, zero = (*(self._array(operand) if operand else None for operand in node.input), None)[:3]
+        assert stored is not None
+        assert scale is not None
+        return _dequantised(node, stored, scale, zero)
 
     def _evaluated(self, node: onnx.NodeProto, operands: list[Array | None]) -> list[Array]:
         """Its results by onnx.reference."""
@@ -194,8 +211,7 @@ class _Rest:
         (integers,) = self._evaluated(node, [stored, *further])
         kept = [a for a in real.attribute if a.name != "axis"]
         if scale.size > 1:
-            given = next((a.i for a in real.attribute if a.name == "axis"), 1)
-            along = [-1 if axis == given % stored.ndim else 1 for axis in range(stored.ndim)]
+            along = _along(real, scale, stored.ndim)
             (channel,) = self._evaluated(node, [np.broadcast_to(np.arange(scale.size).reshape(along), stored.shape), *further])
             axis = next((a for a in range(channel.ndim) if _counts_along(channel, a, scale.size)), None)
             if axis is None:
@@ -216,17 +232,32 @@ def _counts_along(array: Array, axis: int, count: int) -> bool:
     return bool(array.shape[axis] == count and (array == np.arange(count).reshape(along)).all())
 
 
+def _along(node: onnx.NodeProto, scale: Array, rank: int) -> list[int]:
+    """The shape that lays scales along the axis of a QuantizeLinear or DequantizeLinear."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+    return [-1 if scale.size > 1 and a == axis % rank else 1 for a in range(rank)]
+
+
+def _fits(node: onnx.NodeProto, array: Array | None, scale: Array | None = None, zero: Array | None = None) -> bool:
+    """Whether there is one positive scale for the whole array, or one for each index of an axis, and as many zero points."""
+    if array is None or scale is None or scale.ndim > 1 or not (scale > 0).all() or (zero is not None and zero.size != scale.size):
+        return False
+    along = _along(node, scale, array.ndim)
+    return scale.size == 1 or (-1 in along and array.shape[along.index(-1)] == scale.size)
+
+
+def _dequantised(node: onnx.NodeProto, stored: Array, scale: Array, zero: Array | None) -> Array:
+    along = _along(node, scale, stored.ndim)
+    numbers = stored.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).reshape(along))
+    return np.asarray(numbers * scale.reshape(along), np.float32).reshape(stored.shape)
+
+
 def _quantised(node: onnx.NodeProto, operands: list[Array | None]) -> list[Array] | None:
     """Stored numbers as the integers that a QuantizeLinear makes of them; what is odd is left to the importer, by None."""
     x, scale, zero = (*operands, None)[:3]
-    if x is None or scale is None or zero is None:
+    if x is None or scale is None or zero is None or not _fits(node, x, scale, zero):
         return None
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-    along = [1] * x.ndim
-    if scale.size > 1:
-        along[axis] = -1
-    if (scale.size > 1 and scale.size != x.shape[axis]) or zero.size != scale.size or not (scale > 0).all():
-        return None
+    along = _along(node, scale, x.ndim)
     numbers = np.rint(x / scale.reshape(along)) + zero.astype(np.float32).reshape(along)
     limits = np.iinfo(zero.dtype)
-    return [np.clip(numbers, limits.min, limits.max).astype(zero.dtype)]
+    return [np.clip(numbers, limits.min, limits.max).astype(zero.dtype).reshape(x.shape)]

@@ -50,7 +50,8 @@ def check_sizes(model: onnx.ModelProto, path: Path) -> None:
     for name, tensor in tensors(model):
         _check_size(path, name, tuple(tensor.dims))
     for value in model.graph.input:
-        _check_size(path, value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")))
+        # negative is how some exporters write an open axis
+        _check_size(path, value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim if d.dim_value > 0))
 
 
 def check_value_sizes(model: onnx.ModelProto, path: Path) -> None:
@@ -80,10 +81,17 @@ def check_dtypes(model: onnx.ModelProto, path: Path) -> None:
         if kind not in allowed and kind != kinds.UNDEFINED:
             label = kinds.DataType.Name(kind).lower() if kind in kinds.DataType.values() else str(kind)
             label = {"double": "float64"}.get(label, label)
-            raise ModelError(
-                f"{path}: tensor {name} is of type {label}; expected float32.",
-                hint="Export the model in float32 (model.float() in PyTorch).",
-            )
+            raise _wrong_type(path, name, label)
+
+
+def _wrong_type(path: Path, name: str, label: str) -> ModelError:
+    expected, hint = "float32", "Export the part of the model that computes in float32."
+    if label.startswith("float8") or label in ("int16", "uint16", "int4", "uint4", "int2", "uint2"):
+        expected = "int8 or uint8 where a model is quantised"
+        hint = "Quantise to 8 bits; `tinytrain quantize` does that with the float32 model."
+    elif "float" in label:
+        hint = "Export the model in float32 (model.float() in PyTorch)."
+    return ModelError(f"{path}: tensor {name} is of type {label}; expected {expected}.", hint=hint)
 
 
 def check_finite(model: onnx.ModelProto, path: Path) -> None:

@@ -19,7 +19,7 @@ from tinytrain.frontend.shapes import known_shapes
 from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
-from tinytrain.ir.types import Array, Role, Value
+from tinytrain.ir.types import Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
 REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
 QUANTISING = {"QuantizeLinear", "DequantizeLinear"}
+FLOAT = 1                                                 # element type of ONNX
+SHOWN_REFUSALS = 8                                        # beside the first
 NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
@@ -39,7 +41,8 @@ class Imported:
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
     the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows.
+    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows; `notes` are lines
+    for a person on what became of the file.
     """
 
     graph: Graph
@@ -50,6 +53,7 @@ class Imported:
     params: dict[str, Value]
     float_islands: tuple[str, ...] = ()
     cut_biases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
@@ -71,9 +75,19 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     given = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
     model.tensors[entry] = quantised_entry(model, entry, given)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
+    refusals: list[ModelError] = []
     for node in onnx_graph.node:
-        if not _import_node(model, node) and quantised and node.op_type not in NOT_COMPUTING:
+        try:
+            integers = _import_node(model, node)
+        except ModelError as error:
+            refusals.append(error)
+            if not _go_on(model, node):
+                break
+            continue
+        if not integers and quantised and node.op_type not in NOT_COMPUTING:
             model.float_islands.append(node.name)
+    if refusals:
+        raise _together(refusals)
     if exit_ not in model.tensors:
         raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
@@ -83,8 +97,9 @@ def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) ->
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
     graph = verify(model.graph.graph([output], updates), "import")
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
+    notes = (*prepared.notes, *model.notes)
     perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
-    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands), tuple(model.cut_biases))
+    return Imported(graph, *perms, onnx_input, result.shape, params, tuple(model.float_islands), tuple(model.cut_biases), notes)
 
 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:
@@ -104,11 +119,33 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
         tensor = integer_handlers()[node.op_type](Call(model, node, raw=True))
     made_of_integers = tensor is not None
     if tensor is None and node.op_type not in handlers():
-        raise call.fail("its operands and its result are no int8, expected a QuantizeLinear behind it", "Quantise this layer too.")
+        raise call.fail(
+            f"{node.op_type} is supported between int8 tensors only, and here an operand or its result is float32",
+            "Quantise this layer too, with QuantizeLinear in front of it and behind.",
+        )
     tensor = tensor or handlers()[node.op_type](call)
     assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
     model.tensors[node.output[0]] = tensor
     return made_of_integers
+
+
+def _go_on(model: Import, node: onnx.NodeProto) -> bool:
+    """Take the result of a refused node as given, where it is float32, so that what is refused behind it is said as well."""
+    name = node.output[0]
+    if name not in model.shapes or model.element_types.get(name) != FLOAT:
+        return False
+    shape = model.shapes[name]
+    model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
+    return True
+
+
+def _together(refusals: list[ModelError]) -> ModelError:
+    """One refusal, with the sentences of the others below its advice."""
+    first, *more = refusals
+    lines = [f"Refused too: {' '.join(error.sentences)}" for error in more[:SHOWN_REFUSALS]]
+    if len(more) > SHOWN_REFUSALS:
+        lines.append(f"And {len(more) - SHOWN_REFUSALS} more.")
+    return ModelError(*first.sentences, hint="\n".join([first.hint or "", *lines])) if more else first
 
 
 def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[str, str]:
@@ -120,12 +157,15 @@ def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[
             raise ModelError(
                 f"{file} has {len(found)} {kind}s ({names}); expected exactly one.", hint=f"Export the part of the model with one {kind}."
             )
-    if inputs[0].type.tensor_type.elem_type not in (1, *INTEGER_TYPES):
+    if inputs[0].type.tensor_type.elem_type not in (FLOAT, *INTEGER_TYPES):
         raise ModelError(
             f"{file}: input {inputs[0].name} holds integers; expected float32, or int8 or uint8 that a DequantizeLinear reads.",
             hint="Use the float32 version of the model.",
         )
-    return inputs[0].name, graph.output[0].name
+    entry, exit_ = inputs[0].name, graph.output[0].name
+    if entry == exit_:
+        raise ModelError(f"{file}: its output {exit_} is its input; expected a model that computes something.", hint="Export it again.")
+    return entry, exit_
 
 
 def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:

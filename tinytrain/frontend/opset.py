@@ -93,6 +93,11 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
         onnx.checker.check_model(made)
     except Exception as why:                              # what the converter cannot do it says by exceptions of any kind
         raise _not_converted(str(path), version, first_line(why)) from why
+    names = {output: node.name for node in model.graph.node for output in node.output}
+    kept = {node.name for node in made.graph.node}
+    for node in made.graph.node:
+        if not node.name and names.get(node.output[0], "") not in kept:
+            node.name = names[node.output[0]]             # of another op in its place
     return made, (f"converted  from opset {version} to {OLDEST_OPSET}",)
 
 

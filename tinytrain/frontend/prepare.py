@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +18,15 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
-from tinytrain.frontend.fold import fold_constants, moved_names
-from tinytrain.frontend.limits import check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.fold import clipped, fold_constants, moved_names
+from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
-from tinytrain.reading import first_line
+from tinytrain.reading import first_line, read_limited
 
 if TYPE_CHECKING:
     import onnx
@@ -61,7 +62,6 @@ def prepare(
     sort_nodes(model, path)
     settle_constants(model)
     _check(model, path)
-    check_dtypes(model, path)
     check_finite(model, path)
     stored = moved_names(model.graph, frozenset(t.name for t in model.graph.initializer))
     batch = fix_shapes(model, path, shapes or {})
@@ -69,7 +69,10 @@ def prepare(
     model, notes = convert(model, path)
     _name_nodes(model)
     expand_qoperators(model, str(path))
-    model = fold_constants(_infer_shapes(model, path), path)
+    model = _infer_shapes(model, path)
+    if bounded := clipped(model.graph):
+        notes = (*notes, f"clipped    {', '.join(bounded)}: holds for the stored integers; training keeps to their type, not to its bounds")
+    model = fold_constants(model, path)
     model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
@@ -93,14 +96,11 @@ def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); expected an ONNX file.", hint="Check the path.") from None
+    content = read_limited(path, MAX_BYTES, "an ONNX file", ModelError, hint="Check the path.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
-    except DecodeError:
+    except (DecodeError, RecursionError):
         raise ModelError(
             f"{path} ({len(content):,} bytes) is corrupt, truncated or not an ONNX file; expected a complete ONNX model.",
             hint="Export or download it again.",
@@ -118,7 +118,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
     try:
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except Exception as error:                            # the checker says what is invalid by exceptions of several kinds
         raise ModelError(
             f"{path}: not a valid ONNX model: {first_line(error)}; expected a model that onnx.checker accepts.", hint="Export it again."
         ) from None
@@ -143,11 +143,29 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
-        # an op that nobody here knows is then the likelier cause
-        check_ops(fold_constants(onnx.shape_inference.infer_shapes(model, data_prop=True), path).graph, str(path))
+        check_dtypes(model, path)
+        _check_strange(model, path)
         raise ModelError(
             f"{path}: the shapes of its tensors do not fit each other: {first_line(error)}; expected a model valid for a batch of 1.",
             hint="Export it with a batch of 1 or a dynamic one, or fix the input's shape with --shape NAME=1,...",
         ) from None
     check_value_sizes(inferred, path)
-    return inferred
+    return _tensors_only(inferred)
+
+
+def _check_strange(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse ops that are not supported: shape inference stumbles over what it does not know."""
+    import onnx
+
+    lenient = _tensors_only(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    with suppress(ModelError):
+        lenient = fold_constants(lenient, path)
+    check_ops(lenient.graph, str(path))
+
+
+def _tensors_only(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the types of maps and sequences, which no handler takes and the library for folding cannot read."""
+    for value in (*model.graph.value_info, *model.graph.output):
+        if value.type.WhichOneof("value") not in (None, "tensor_type"):
+            value.ClearField("type")
+    return model

@@ -27,7 +27,8 @@ def fix_shapes(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -
     value = _one_input(model, path, shapes)
     kind = value.type.tensor_type
     if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(f"{path}: input {value.name} is no tensor; expected one of float32.", hint="Export the part of the model behind it.")
+        message = f"{path}: input {value.name} is no tensor; expected one of float32."
+        raise ModelError(message, hint="Export the part of the model that takes tensors.")
     # what is negative is open too: exporters write -1
     found = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else _open(d) for d in kind.shape.dim]
     if kind.HasField("shape") and not found:

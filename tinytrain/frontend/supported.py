@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import handlers, integer_handlers
-from tinytrain.frontend.qoperator import rewritten
+from tinytrain.frontend.qoperator import QDQ, rewritten
 
 if TYPE_CHECKING:
     import onnx
@@ -17,19 +17,20 @@ SHOWN_OPS, SHOWN_NODES = 12, 4                            # in a message
 
 def supported() -> dict[str, tuple[bool, bool]]:
     """ONNX name -> whether it is computed in fp32, and in int8. Other domains are part of the name."""
-    plain = {name: (name in handlers(), name in integer_handlers()) for name in {*handlers(), *integer_handlers()}}
-    return dict(sorted((plain | dict.fromkeys(rewritten(), (False, True))).items()))
+    own = {name: (name in handlers(), name in integer_handlers()) for name in {*handlers(), *integer_handlers()}}
+    return dict(sorted((own | dict.fromkeys(rewritten(), (False, True))).items()))
 
 
 def check_ops(graph: onnx.GraphProto, file: str) -> None:
     """Every op must have a handler and only its first output may be read. All that have none are said at once, before any import."""
+    quantised = any(node.op_type in QDQ for node in graph.node)
+    known = [name for name, (plain, integer) in supported().items() if plain or (integer and quantised)]
     strange: dict[str, list[str]] = {}
     for node in graph.node:
-        name = full_name(node)
-        if name not in handlers() and name not in integer_handlers():
+        if (name := full_name(node)) not in known:
             strange.setdefault(name, []).append(node.name)
     if strange:
-        raise _unsupported(strange, file)
+        raise _unsupported(strange, file, f"supported are {', '.join(known)}")
     read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
     for node in graph.node:
         if more := [name for name in node.output[1:] if name in read]:
@@ -44,21 +45,18 @@ def full_name(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
-def _unsupported(strange: dict[str, list[str]], file: str) -> ModelError:
-    known = ", ".join(sorted({*handlers(), *integer_handlers()}))
-    advice = "Replace the layer by supported ones before exporting, or add a handler (README: add an op)."
+def _unsupported(strange: dict[str, list[str]], file: str, known: str) -> ModelError:
+    advice = ["Replace the layer by supported ones before exporting, or add a handler (README: add an op)."]
+    if other := [op for op in strange if op in supported()]:
+        advice.append(f"{', '.join(other)}: supported in int8, with QuantizeLinear in front and behind.")
     (op, nodes), *more = strange.items()
     if not more and len(nodes) == 1:
-        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; supported are {known}.", hint=advice)
-    count = sum(map(len, strange.values()))
-    kinds = f"{len(strange)} ops" if more else "an op"
+        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; {known}.", hint="\n".join(advice))
     lines = [f"  {op}: {_some(nodes, SHOWN_NODES)}" for op, nodes in list(strange.items())[:SHOWN_OPS]]
     if len(strange) > SHOWN_OPS:
         lines.append(f"  {_some(list(strange)[SHOWN_OPS:], SHOWN_OPS)}")
-    return ModelError(
-        f"{file}: {count} nodes are of {kinds} that {'are' if more else 'is'} not supported; supported are {known}.",
-        hint="\n".join([*lines, advice.replace("the layer", "these layers")]),
-    )
+    message = f"{file}: {sum(map(len, strange.values()))} nodes are of {len(strange)} ops that are not supported; {known}."
+    return ModelError(message, hint="\n".join([*lines, *advice]))
 
 
 def _some(names: list[str], most: int) -> str:

@@ -15,7 +15,7 @@ from tinytrain.gradient.update import Optimiser, States, Updater
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Program, apply_of
 from tinytrain.ir.op import Loss, registry
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, TensorType, Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.quantize import Dequantise, dequantised
 from tinytrain.schemes.choose import Trained, choose_all
@@ -73,8 +73,17 @@ def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
         loss = g.emit(loss_op, logits, target, name="loss")
     except ValueError as error:
         message = f"{forward.name}: loss {loss_op.key} does not fit the output of shape {output.shape}: {error}."
-        raise ModelError(message, hint="Choose another --loss (mse takes any shape), or end the model in a flat layer.") from error
+        others = " or ".join(f"--loss {key}" for key, kind in losses().items() if _takes(kind(), output.type))
+        raise ModelError(message, hint=f"Try {others}, or end the model in one row of class scores.") from error
     return g.graph([loss, output]), g, loss
+
+
+def _takes(loss_op: Loss, output: TensorType) -> bool:
+    try:
+        loss_op.target_type(output)
+    except ValueError:
+        return False
+    return True
 
 
 def _logits(g: Builder, forward: Graph, loss_op: Loss) -> Value:

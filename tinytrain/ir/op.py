@@ -127,7 +127,6 @@ class Op:
     """
 
     name: ClassVar[str] = ""
-    onnx: ClassVar[tuple[str, ...]] = ()
     args: ClassVar[tuple[str, ...]] = ("x",)
     results: ClassVar[tuple[str, ...]] = ("y",)
     kernels: ClassVar[tuple[Kernel, ...]] = ()

@@ -74,7 +74,6 @@ class Relu(Activation):
     """x -> max(x, 0). ONNX Relu."""
 
     name = "relu"
-    onnx = ("Relu",)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.maximum(arrays[0], 0),)
@@ -113,7 +112,6 @@ class Clip(Activation):
     high: float = math.inf
 
     name = "clip"
-    onnx = ("Clip",)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if not self.low <= self.high:
@@ -164,7 +162,6 @@ class LeakyRelu(Activation):
     alpha: float = 0.01
 
     name = "leaky_relu"
-    onnx = ("LeakyRelu",)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if not self.alpha >= 0:
@@ -207,7 +204,6 @@ class Sigmoid(Activation):
     """x -> 1/(1 + e⁻ˣ). ONNX Sigmoid."""
 
     name = "sigmoid"
-    onnx = ("Sigmoid",)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (sigmoid(arrays[0]),)
@@ -239,7 +235,6 @@ class Tanh(Activation):
     """x -> tanh x. ONNX Tanh."""
 
     name = "tanh"
-    onnx = ("Tanh",)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.tanh(arrays[0]),)

@@ -169,7 +169,6 @@ class Conv2d(_Conv, ReadsPieces):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
 
     name = "conv2d"
-    onnx = ("Conv",)
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (

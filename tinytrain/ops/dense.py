@@ -69,7 +69,6 @@ class Dense(_Dense):
     zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
 
     name = "dense"
-    onnx = ("Gemm", "MatMul")
     differentiable = True
     parameters = {1: "weight"}
     kernels = (

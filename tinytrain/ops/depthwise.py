@@ -109,7 +109,6 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
 
     name = "depthwise_conv2d"
-    onnx = ("Conv",)
     parameters = {1: "weight"}
     differentiable = True
     kernels = (

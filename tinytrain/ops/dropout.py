@@ -28,7 +28,6 @@ class Dropout(Elementwise):
     seed: int = 0
 
     name = "dropout"
-    onnx = ("Dropout",)
     args = ("x", "counter")
     kernels = (Kernel("elementwise", dtypes=(F32, S32, F32), macro="elementwise"),)
     differentiable = True

@@ -55,7 +55,6 @@ class Add(Binary):
 
     name = "add"
     kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
-    onnx = ("Add",)
     commutative = True
     parameters = {1: "bias"}
     extends_layer = True
@@ -90,7 +89,6 @@ class Sub(Binary):
     """a − b. ONNX Sub."""
 
     name = "sub"
-    onnx = ("Sub",)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
@@ -114,7 +112,6 @@ class Mul(Binary):
     """a·b. ONNX Mul."""
 
     name = "mul"
-    onnx = ("Mul",)
     commutative = True
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
@@ -206,7 +203,6 @@ class Broadcast(Fusable):
     shape: tuple[int, ...] = ()
 
     name = "broadcast"
-    onnx = ("Expand",)
     differentiable = True
     kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32))
     as_integer = moves

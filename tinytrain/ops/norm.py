@@ -27,7 +27,6 @@ class BatchNorm(Elementwise):
     """x (..., C); gamma, beta, mean, inv_std (C,) -> y like x. ONNX BatchNormalization; inv_std = 1/√(variance + ε)."""
 
     name = "batch_norm"
-    onnx = ("BatchNormalization",)
     args = ("x", "gamma", "beta", "mean", "inv_std")
     parameters = {1: "gamma", 2: "beta"}
     differentiable = True

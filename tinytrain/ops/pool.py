@@ -50,7 +50,6 @@ class MaxPool(Pool):
     argmax: bool = True
 
     name = "max_pool"
-    onnx = ("MaxPool",)
     differentiable = True
     kernels = (Kernel("pool"), Kernel("pool", (S8,)))
 
@@ -153,7 +152,6 @@ class AveragePool(Pool):
     zero_point: int | None = None
 
     name = "average_pool"
-    onnx = ("AveragePool",)
     differentiable = True
     kernels = (Kernel("pool"), Kernel("pool", (S8, S32)))
 
@@ -263,7 +261,6 @@ class GlobalAveragePool(Fusable):
     zero_point: int | None = None
 
     name = "global_average_pool"
-    onnx = ("GlobalAveragePool", "ReduceMean")
     differentiable = True
     kernels = (Kernel("broadcast"), Kernel("broadcast", (S8, S32)))
 

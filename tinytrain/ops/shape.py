@@ -29,7 +29,6 @@ class Reshape(Op):
     shape: tuple[int, ...] = ()
 
     name = "reshape"
-    onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     view = True
     differentiable = True
     as_integer = moves
@@ -66,7 +65,6 @@ class Transpose(Fusable):
     perm: tuple[int, ...] = ()
 
     name = "transpose"
-    onnx = ("Transpose",)
     differentiable = True
     kernels = _COPIES
     as_integer = moves
@@ -107,7 +105,6 @@ class Concat(Op):
     count: int = 2
 
     name = "concat"
-    onnx = ("Concat",)
     differentiable = True
     kernels = tuple(Kernel("shape", (dtype,)) for dtype in (F32, S8, S32))
 
@@ -168,7 +165,6 @@ class Slice(Fusable):
     stop: int = 1
 
     name = "slice"
-    onnx = ("Slice", "Split")
     differentiable = True
     kernels = _COPIES
     as_integer = moves
@@ -211,7 +207,6 @@ class Pad(Fusable):
     value: float = 0.0
 
     name = "pad"
-    onnx = ("Pad",)
     differentiable = True
     kernels = _COPIES
 

@@ -31,7 +31,6 @@ class Softmax(Op):
     """x (..., N) -> probabilities along the last axis. ONNX Softmax."""
 
     name = "softmax"
-    onnx = ("Softmax",)
     kernels = (Kernel("softmax"),)
     differentiable = True
 
@@ -97,7 +96,6 @@ class LogSoftmax(Op):
     """x (..., N) -> log probabilities along the last axis. ONNX LogSoftmax."""
 
     name = "log_softmax"
-    onnx = ("LogSoftmax",)
     kernels = (Kernel("softmax"),)
     differentiable = True
 

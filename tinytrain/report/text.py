@@ -40,6 +40,7 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
+    lines += compiled.imported.notes
     if compiled.imported.float_islands:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
@@ -72,14 +73,18 @@ def boards_text() -> str:
 
 
 def ops_text() -> str:
-    """The op × dtype × ISA table, from the registry."""
-    rows = [["op", "ONNX", "dtype", "kernels", "in epilogues", "gradient"]]
+    """Which ONNX ops the importer takes, by its handlers; then the op × dtype × ISA table, from the registry."""
+    from tinytrain.frontend.supported import supported
+
+    taken = [["ONNX", "fp32", "int8"]]
+    taken += [[name, "yes" if plain else "", "yes" if integer else ""] for name, (plain, integer) in supported().items()]
+    rows = [["op", "dtype", "kernels", "in epilogues", "gradient"]]
     for name, op in registry().items():
         dtypes = sorted({kernel.dtypes[0].tag for kernel in op.kernels})
         isas = sorted({kernel.isa or "portable C" for kernel in op.kernels}) or ["view, no code"]
         epilogue = "yes" if issubclass(op, Elementwise) else ""
-        rows.append([name, ", ".join(op.onnx), ", ".join(dtypes), ", ".join(isas), epilogue, "yes" if op.differentiable else ""])
-    return table(rows)
+        rows.append([name, ", ".join(dtypes), ", ".join(isas), epilogue, "yes" if op.differentiable else ""])
+    return f"{table(taken)}\n\n{table(rows)}"
 
 
 def doctor_text(findings: Sequence[Finding]) -> str:

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a file is not taken, in one true sentence, and what to do: each test follows the advice. And what is no reason to refuse one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_runs import sentence, succeed
+from frontend_models import Arrays, f32, i64, scalar
+from frontend_models import node as n
+from frontend_oracle import agrees, save
+from onnx import TensorProto, helper, numpy_helper
+from quant_models import Qdq
+
+from tinytrain.frontend.onnx_import import import_model
+from tinytrain.frontend.prepare import prepare
+
+LAYER = {"w": f32(4, 4), "b": f32(4)}
+FC = n("Gemm", "x w b", "z", "fc")
+
+
+def refusal(path: Path, *options: object) -> str:
+    """What `compile` says, without its name."""
+    return sentence("compile", path, "--no-build", "-o", path.parent / "never", *options).removeprefix("tinytrain: ")
+
+
+def compiled(path: Path, *options: object) -> str:
+    return succeed("compile", path, "--no-build", "--force", "-o", path.parent / "out", *options)
+
+
+def change(path: Path, **fields: object) -> Path:
+    """The file with the first axes of its input written otherwise."""
+    model = onnx.load(path)
+    for axis, (field, value) in enumerate(fields.items()):
+        setattr(model.graph.input[0].type.tensor_type.shape.dim[axis], field.rstrip("_"), value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("batch", [-1, -7])
+def test_negative_axis_is_open(batch: int, tmp_path: Path) -> None:
+    path = change(save(tmp_path / "m.onnx", [n("Relu")], {}, (1, 10)), dim_value=batch)
+    agrees(path, f32(1, 10))
+    agrees(path, f32(1, 10), shapes={"x": (1, 10)})
+    change(path, dim_value=batch, dim_value_=-1)
+    assert refusal(path) == (
+        f"{path}: input x has the dynamic shape ({batch},-1); every dimension but the batch must be known when compiling.\n"
+        "Fix it with --shape x=1,32\n"
+    )
+    compiled(path, "--shape", "x=1,32")
+
+
+def test_empty_axis(tmp_path: Path) -> None:
+    path = change(save(tmp_path / "m.onnx", [n("Relu")], {}, (1, 10)), dim_value=0)
+    text = refusal(path)
+    assert f"{path}: input x has the shape (0,10); expected a batch of 1 (or a dynamic one) in front.\n" in text
+    assert "try --shape x=1,10;" in text
+    compiled(path, "--shape", "x=1,10")
+    change(path, dim_value=1, dim_value_=0)
+    assert "input x has the shape (1,0) with an empty axis; expected at least one element in each." in refusal(path)
+
+
+def test_no_batch_axis(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [n("MatMul", "x w", "z"), n("Add", "z b")], LAYER, (4,))
+    assert refusal(path) == (
+        f"{path}: input x has the shape (4) without a batch axis; expected a batch of 1 (or a dynamic one) in front.\n"
+        "Export the model for samples of the shape (1,4).\n"
+    )
+    compiled(save(path, [n("MatMul", "x w", "z"), n("Add", "z b")], LAYER, (1, 4)))
+    image = save(path, [n("Unsqueeze", "x a", "u"), n("Conv", "u w")], {"a": i64(0), "w": f32(2, 3, 3, 3)}, (3, 6, 6))
+    assert "try --shape x=1,6,6; if it has none, export the model with one." in refusal(image)
+    text = refusal(save(path, [n("Relu")], {}, ()))
+    assert "input x has the shape () without a batch axis" in text and "of the shape (1)." in text
+
+
+def test_several_inputs(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [n("Add", "x other", name="r")], {}, (1, 4), inputs={"other": f32(3, 4)})
+    assert refusal(path) == (
+        f"{path} has 2 inputs (x, other); expected exactly one.\n"
+        "Export the part of the model with one input, or store the others as initializers.\n"
+    )
+    agrees(save(path, [n("Add", "x other", name="r")], {"other": f32(3, 4)}, (1, 4), inputs={"other": f32(3, 4)}), f32(1, 4))
+
+
+def test_unsorted_nodes_are_sorted(tmp_path: Path) -> None:
+    nodes = [n("Softmax", "r", "y", "last"), n("Relu", "a", "r", "middle"), n("MatMul", "x w", "a", "first")]
+    prepared, _ = agrees(disordered(tmp_path / "m.onnx", nodes, LAYER), f32(1, 4), want=None)
+    assert [node.name for node in prepared.model.graph.node] == ["first", "middle", "last"]
+
+
+def disordered(path: Path, nodes: list[onnx.NodeProto], arrays: Arrays) -> Path:
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, (1, 4))], [helper.make_tensor_value_info("y", 1, (1, 4))],
+        [numpy_helper.from_array(a, name) for name, a in arrays.items()],
+    )
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    return path
+
+
+def test_a_circle_of_nodes(tmp_path: Path) -> None:
+    path = disordered(tmp_path / "m.onnx", [n("Add", "x c", "a", "one"), n("Relu", "a", "c", "two"), n("Relu", "c", "y", "three")], {})
+    assert f"{path}: its nodes one → two → one wait for each other in a circle; expected a graph that runs from" in refusal(path)
+    path = disordered(path, [n("Add", "x y", "y", "self")], {})
+    assert f"{path}: its nodes self → self wait for each other in a circle" in refusal(path)
+
+
+def test_ops_of_others_before_maps_and_sequences(tmp_path: Path) -> None:
+    """What scikit-learn converters write: a ZipMap makes dictionaries, which are no tensors."""
+    zipmap = helper.make_node("ZipMap", ["s"], ["p"], name="zip", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2, 3])
+    path = save(tmp_path / "m.onnx", [FC, n("Softmax", "z", "s"), n("Identity", "s")], LAYER, ("N", 4))
+    compiled(path)
+    model = onnx.load(path)
+    model.graph.node[2].CopyFrom(zipmap)
+    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, [])))
+    model.graph.output[0].CopyFrom(helper.make_value_info("p", kind))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    path.write_bytes(model.SerializeToString())
+    assert refusal(path).startswith(f"zip (ai.onnx.ml.ZipMap) in {path}: this op is not supported; supported are Add, ")
+
+
+def test_all_unsupported_ops_are_said_at_once(tmp_path: Path) -> None:
+    nodes = [FC, n("Erf", "z", "e0", "erf0"), *(n("Erf", f"e{i}", f"e{i + 1}", f"erf{i + 1}") for i in range(5))]
+    nodes += [helper.make_node("Gelu", ["e5"], ["g"], name="gelu", domain="com.microsoft"), n("HardSwish", "g", "h", "act"), n("Sin", "h")]
+    path = save(tmp_path / "m.onnx", nodes, LAYER, (1, 4))
+    lines = refusal(path).splitlines()
+    assert lines[0].startswith(f"{path}: 9 nodes are of 4 ops that are not supported; supported are Add, AveragePool, ")
+    assert lines[1:] == [
+        "  Erf: erf0, erf1, erf2, erf3 and 2 more", "  com.microsoft.Gelu: gelu", "  HardSwish: act", "  Sin: Sin_9",
+        "Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
+        "HardSwish: supported in int8, with QuantizeLinear in front and behind.",
+    ]
+    agrees(save(path, [FC, n("Relu", "z")], LAYER, (1, 4)), f32(1, 4))
+
+
+def test_a_long_list_of_ops_is_cut(tmp_path: Path) -> None:
+    strange = ["Erf", "Sin", "Cos", "Tan", "Sinh", "Cosh", "Asin", "Acos", "Atan", "Abs", "Neg", "Exp", "Ceil", "Floor", "Sqrt"]
+    nodes = [n(op, f"v{i}" if i else "x", f"v{i + 1}") for i, op in enumerate(strange)]
+    lines = refusal(save(tmp_path / "m.onnx", [*nodes, n("Relu", "v15")], {}, (1, 4))).splitlines()
+    assert len(lines) == 15 and lines[13] == "  Ceil, Floor, Sqrt"
+
+
+def test_int8_ops_in_fp32(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [FC, n("HardSwish", "z", "y", "act")], LAYER, ("N", 4))
+    text = refusal(path)
+    assert text.startswith(f"act (HardSwish) in {path}: this op is not supported; supported are Add, ")
+    assert "HardSigmoid" not in text.split("\n")[0]
+    assert "\nReplace the layer by supported ones" in text
+    assert "\nHardSwish: supported in int8, with QuantizeLinear in front and behind." in text
+    plain = [FC, n("Add", "z three", "a"), n("Clip", "a lo hi", "c"), n("Mul", "z c", "m"), n("Mul", "m sixth")]
+    bounds = {"three": scalar(3), "lo": scalar(0), "hi": scalar(6), "sixth": scalar(1 / 6)}
+    agrees(save(path, plain, LAYER | bounds, (1, 4)), f32(1, 4))
+    net = Qdq()
+    net.quantised(net.add("HardSwish", net.quantised("x"), "h"), name="y")
+    onnx.save(net.model((1, 4)), path)
+    compiled(path)
+
+
+def test_int8_ops_of_a_quantised_model_whose_operand_is_not(tmp_path: Path) -> None:
+    net = Qdq()
+    x = net.quantised("x")
+    net.add("HardSigmoid", net.add("LogSoftmax", x, "l"), "h")
+    net.quantised("h", name="y")
+    onnx.save(net.model((1, 4)), tmp_path / "m.onnx")
+    text = refusal(tmp_path / "m.onnx")
+    assert "HardSigmoid_h (HardSigmoid) in " in text
+    assert "HardSigmoid is supported between int8 tensors only, and here an operand or its result is float32." in text
+    assert "Quantise this layer too, with QuantizeLinear in front of it and behind." in text
+    net = Qdq()
+    net.quantised(net.add("LogSoftmax", net.quantised("x"), "l"), name="ld")
+    net.quantised(net.add("HardSigmoid", "ld", "h"), name="y")
+    onnx.save(net.model((1, 4)), tmp_path / "m.onnx")
+    compiled(tmp_path / "m.onnx")
+
+
+def test_refusals_of_several_nodes(tmp_path: Path) -> None:
+    nodes = [n("LeakyRelu", "x", "a", "slope", alpha=-0.5), n("Relu", "a", "b"), n("Pad", "b p", "y", "edge", mode="edge")]
+    path = save(tmp_path / "m.onnx", nodes, {"p": i64(0, 1, 0, 1)}, (1, 4))
+    assert refusal(path).splitlines() == [
+        f"slope (LeakyRelu) in {path}: alpha is -0.5, expected 0 or more.",
+        "A negative slope makes the gradient unclear from the output.",
+        f"Refused too: edge (Pad) in {path}: its mode is edge, expected constant.",
+    ]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+def test_sixteen_bits(kind: type, tmp_path: Path) -> None:
+    def model(dtype: type) -> Path:
+        nodes = [n("QuantizeLinear", "x s zero", "q", "xq"), n("DequantizeLinear", "q s zero", "d"), n("Gemm", "d w b", name="fc")]
+        return save(tmp_path / "m.onnx", nodes, LAYER | {"s": scalar(0.01), "zero": np.array(0, dtype)}, (1, 4), opset=21, ir=10)
+
+    path = model(kind)
+    assert refusal(path) == (
+        f"{path}: tensor zero is of type {np.dtype(kind)}; expected int8 or uint8 where a model is quantised.\n"
+        "Quantise to 8 bits; `tinytrain quantize` does that with the float32 model.\n"
+    )
+    compiled(model(np.int8))
+
+
+def test_dropout_in_training_mode(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [FC, n("Dropout", "z r t", name="drop")], LAYER | {"r": scalar(0.5), "t": np.array(True)}, (1, 4))
+    said = "dropout    drop is in training mode, but passes everything on; --dropout trains with it\n"
+    assert said in compiled(path)
+    assert said not in compiled(path, "--dropout")
+    assert any(node.op.name == "dropout" for node in import_model(prepare(path), dropout=True).graph.nodes)
+    silent = save(path, [FC, n("Dropout", "z r t")], LAYER | {"r": scalar(0.5), "t": np.array(False)}, (1, 4))
+    assert "training mode" not in compiled(silent)
+
+
+@pytest.mark.parametrize("loss", ["ce", "ce-soft"])
+def test_one_output_has_no_classes(loss: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [n("MatMul", "x w")], {"w": f32(4, 1)}, ("N", 4))
+    text = refusal(path, "--loss", loss)
+    assert f"m: loss {loss} does not fit the output of shape (1,): " in text
+    assert "two classes or more are expected.\nTry --loss mse or --loss bce, or end the model in one row of class scores.\n" in text
+    for other in ("mse", "bce"):
+        compiled(path, "--loss", other)
+    compiled(path, "--new-head", 2, "--loss", "ce")
+
+
+def test_output_that_is_the_input(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [n("Relu")], {}, (1, 4))
+    model = onnx.load(path)
+    model.graph.output[0].name = "x"
+    path.write_bytes(model.SerializeToString())
+    assert f"{path}: its output x is its input; expected a model that computes something." in refusal(path)

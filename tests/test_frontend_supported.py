@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of ONNX ops says what is so: each name in it imports, in fp32 and in int8 as it says, and nothing else has a handler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from frontend_models import Arrays, f32, i64, load, norm_arrays, scalar
+from frontend_models import node as n
+from frontend_oracle import agrees, save
+from onnx import helper
+from quant_models import Qdq
+
+from tinytrain.frontend.call import handlers, integer_handlers
+from tinytrain.frontend.supported import supported
+from tinytrain.report.text import ops_text
+
+POOL = {"kernel_shape": [2, 2]}
+MAP, ROW = (1, 3, 4, 4), (1, 4)
+# attributes, further operands, shape of x
+PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
+    "Add": ({}, {"c": f32(4)}, ROW), "AveragePool": (POOL, {}, MAP), "BatchNormalization": ({}, norm_arrays(3), MAP),
+    "Clip": ({}, {"lo": scalar(-0.5), "hi": scalar(0.5)}, ROW), "Concat": ({"axis": 1}, {}, ROW),
+    "Conv": ({}, {"w": f32(2, 3, 3, 3)}, MAP), "Dropout": ({}, {}, ROW), "Flatten": ({}, {}, MAP), "Gemm": ({}, {"w": f32(4, 3)}, ROW),
+    "GlobalAveragePool": ({}, {}, MAP), "GlobalMaxPool": ({}, {}, MAP), "HardSigmoid": ({}, {}, ROW), "HardSwish": ({}, {}, ROW),
+    "Identity": ({}, {}, ROW), "LeakyRelu": ({"alpha": 0.1}, {}, ROW), "LogSoftmax": ({}, {}, ROW), "MatMul": ({}, {"w": f32(4, 3)}, ROW),
+    "MaxPool": (POOL, {}, MAP), "Mul": ({}, {"c": f32(4)}, ROW), "Pad": ({}, {"p": i64(0, 1, 0, 2)}, ROW),
+    "ReduceMean": ({}, {"axes": i64(1)}, ROW), "Relu": ({}, {}, ROW), "Reshape": ({}, {"s": i64(1, 2, 2)}, ROW), "Sigmoid": ({}, {}, ROW),
+    "Softmax": ({}, {}, ROW), "Squeeze": ({}, {"a": i64(1)}, (1, 1, 4)), "Sub": ({}, {"c": f32(4)}, ROW), "Tanh": ({}, {}, ROW),
+    "Transpose": ({"perm": [0, 2, 1]}, {}, (1, 2, 3)), "Unsqueeze": ({}, {"a": i64(1)}, ROW),
+}
+WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}
+Q, Z = scalar(0.02), np.array(3, np.int8)
+SCALED = {"s": Q, "z": Z}
+WEIGHT = {"w": np.ones((4, 3), np.int8), "ws": scalar(0.01), "wz": np.array(0, np.int8)}
+FILTER = WEIGHT | {"w": np.ones((2, 3, 3, 3), np.int8)}
+# operands behind the integers q at scale s and zero point z
+FORMS: dict[str, tuple[str, dict[str, object], Arrays, tuple[int, ...]]] = {
+    "QLinearConv": ("q s z w ws wz s z", {}, FILTER, MAP), "QLinearMatMul": ("q s z w ws wz s z", {}, WEIGHT, ROW),
+    "com.microsoft.QGemm": ("q s z w ws wz  s z", {}, WEIGHT, ROW), "com.microsoft.QLinearAdd": ("q s z q s z s z", {}, {}, ROW),
+    "com.microsoft.QLinearMul": ("q s z q s z s z", {}, {}, ROW), "com.microsoft.QLinearConcat": ("s z q s z q s z", {"axis": 1}, {}, ROW),
+    "com.microsoft.QLinearSigmoid": ("q s z s z", {}, {}, ROW), "com.microsoft.QLinearLeakyRelu": ("q s z s z", {"alpha": 0.1}, {}, ROW),
+    "com.microsoft.QLinearSoftmax": ("q s z s z", {"axis": -1, "opset": 13}, {}, ROW),
+    "com.microsoft.QLinearAveragePool": ("q s z s z", POOL, {}, MAP),
+    "com.microsoft.QLinearGlobalAveragePool": ("q s z s z", {}, {}, MAP),
+}
+QDQ = {name for name in supported() if name.rpartition(".")[2] in ("QuantizeLinear", "DequantizeLinear")}
+
+
+def test_the_table_is_the_handlers() -> None:
+    assert {name for name, (plain, _) in supported().items() if plain} == set(handlers())
+    assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *FORMS, *QDQ}
+    assert set(supported()) == {*PLAIN, *FORMS, *QDQ}, "an op without its minimal model here"
+    first, second = ops_text().split("\n\n")
+    assert [line.split()[0] for line in first.splitlines()[1:]] == list(supported())
+    assert "ONNX" not in second
+
+
+@pytest.mark.parametrize("name", [name for name, (plain, _) in supported().items() if plain and name not in QDQ])
+def test_op_in_fp32(name: str, tmp_path: Path) -> None:
+    attributes, arrays, shape = PLAIN[name]
+    operands = ["x"] * (2 if name == "Concat" else 1) + list(arrays)
+    agrees(save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=18), f32(*shape))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])
+def test_op_in_int8(name: str, tmp_path: Path) -> None:
+    """Nothing is left in fp32."""
+    attributes, arrays, shape = PLAIN[name]
+    net = Qdq()
+    operands = [net.quantised("x")] * (2 if name == "Concat" else 1)
+    for key, array in arrays.items():
+        if name in WEIGHTS:
+            operands.append(net.weight(key, *WEIGHTS[name], axis=None))
+        elif key == "c":
+            net.arrays |= {"cq": np.arange(array.size, dtype=np.int8).reshape(array.shape), "cs": Q}
+            net.nodes.append(n("DequantizeLinear", "cq cs", "c"))
+            operands.append("c")
+        else:
+            net.arrays[key] = array
+            operands.append(key)
+    net.quantised(net.add(name, " ".join(operands), "r", **attributes), name="y")
+    _, imported = net.load(tmp_path, shape, opset=18)
+    assert imported.float_islands == ()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_form_of_integers(name: str, tmp_path: Path) -> None:
+    operands, attributes, arrays, shape = FORMS[name]
+    domain, _, op = name.rpartition(".")
+    nodes = [
+        n("QuantizeLinear", "x s z", "q"), helper.make_node(op, operands.split(" "), ["r"], name="layer", domain=domain, **attributes),
+        n("DequantizeLinear", "r s z", "y"),
+    ]
+    model = onnx.load(save(tmp_path / "m.onnx", nodes, SCALED | arrays, shape))
+    model.graph.output[0].type.tensor_type.elem_type = 1
+    _, imported = load(tmp_path, model)
+    assert imported.float_islands == ()
+
+
+@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+def test_ends_of_integers(domain: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], domain=domain), n("Transpose", "q", "t"),
+        helper.make_node("DequantizeLinear", ["t", "s", "z"], ["y"], domain=domain),
+    ]
+    agrees(save(tmp_path / "m.onnx", nodes, SCALED, (1, 4)), f32(1, 4))
