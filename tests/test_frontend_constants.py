@@ -156,7 +156,7 @@ def test_weight_of_a_converted_qat_model(moved: bool, tmp_path: Path) -> None:
     prepared, imported = net.load(tmp_path, (1, 4))
     assert assert_layers_agree(prepared, imported, f32(1, 4)) == 2
     (weight,) = (v for v in imported.graph.stored(Role.CONST) if v.source)
-    assert imported.notes == ("clipped    Clip_3: holds for the stored integers; training keeps to their type, not to its bounds",)
+    assert imported.notes == ("Clip_3 (Clip) holds for the stored integers; training keeps to their type, not to these bounds",)
     assert weight.type.dtype is S8 and weight.data is not None and np.abs(weight.data).max() == 7
 
 

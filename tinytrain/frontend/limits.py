@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -95,17 +96,18 @@ def _wrong_type(path: Path, name: str, label: str) -> ModelError:
 
 
 def check_finite(model: onnx.ModelProto, path: Path) -> None:
-    """No NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
+    """Data for each element; no NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
     import onnx
     from onnx import numpy_helper
 
     for name, tensor in tensors(model):
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
         try:
             array = numpy_helper.to_array(tensor)
-        except ValueError as error:
-            raise ModelError(f"{path}: tensor {name} is damaged: {error}.", hint="Export or download the model again.") from None
+        except Exception as error:                        # the library and NumPy below it say it in several ways
+            message = f"{path}: tensor {name} of shape ({','.join(map(str, tensor.dims))}) is damaged: {first_line(error)}."
+            raise ModelError(message, hint="Export or download the model again.") from None
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
         bad = np.isnan(array) if array.ndim == 0 else ~np.isfinite(array)
         if bad.any():
             where = ",".join(str(int(i)) for i in np.argwhere(bad)[0])

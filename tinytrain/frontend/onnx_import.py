@@ -41,8 +41,8 @@ class Imported:
 
     `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
     the batch. `params` maps the initializers that can be trained to their values. `float_islands` are the ONNX nodes of a quantised
-    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows; `notes` are lines
-    for a person on what became of the file.
+    model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows; `notes` say to
+    a person what became of the file.
     """
 
     graph: Graph

@@ -71,7 +71,7 @@ def prepare(
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
     if bounded := clipped(model.graph):
-        notes = (*notes, f"clipped    {', '.join(bounded)}: holds for the stored integers; training keeps to their type, not to its bounds")
+        notes = (*notes, f"{', '.join(bounded)} (Clip) holds for the stored integers; training keeps to their type, not to these bounds")
     model = fold_constants(model, path)
     model = one_sample(model, path, batch)
     if fold_batchnorm:

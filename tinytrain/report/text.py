@@ -40,7 +40,7 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
-    lines += compiled.imported.notes
+    lines += [f"note       {note}" for note in compiled.imported.notes]
     if compiled.imported.float_islands:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
