@@ -58,7 +58,7 @@ def test_converted_model_computes_the_same(case: str, opset: int, tmp_path: Path
     old = opset < 9
     path = save(tmp_path / "m.onnx", nodes, arrays, shape, opset=opset, ir=3 if old else 4, inputs=arrays if old else None)
     prepared, imported = agrees(path, f32(*shape))
-    assert imported.notes == (f"converted  from opset {opset} to 13",)
+    assert imported.notes == (f"converted from opset {opset} to 13",)
     assert all(node.name in {kept.name for kept in prepared.model.graph.node} for node in nodes if node.name)
 
 
@@ -89,7 +89,7 @@ def test_names_survive_and_what_is_learned_goes_back(tmp_path: Path) -> None:
 
 def test_compile_says_it(tmp_path: Path) -> None:
     out = succeed("compile", old_network(tmp_path / "m.onnx", 7), "--no-build", "-o", tmp_path / "out", "--scheme", "last:1")
-    assert "converted  from opset 7 to 13\n" in out
+    assert "note       converted from opset 7 to 13\n" in out
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 

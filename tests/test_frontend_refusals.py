@@ -15,6 +15,7 @@ from frontend_oracle import agrees, save
 from onnx import TensorProto, helper, numpy_helper
 from quant_models import Qdq
 
+from tinytrain.errors import ModelError
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
 
@@ -201,7 +202,7 @@ def test_sixteen_bits(kind: type, tmp_path: Path) -> None:
 
 def test_dropout_in_training_mode(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [FC, n("Dropout", "z r t", name="drop")], LAYER | {"r": scalar(0.5), "t": np.array(True)}, (1, 4))
-    said = "dropout    drop is in training mode, but passes everything on; --dropout trains with it\n"
+    said = "note       drop (Dropout) is in training mode, but passes everything on; --dropout trains with it\n"
     assert said in compiled(path)
     assert said not in compiled(path, "--dropout")
     assert any(node.op.name == "dropout" for node in import_model(prepare(path), dropout=True).graph.nodes)
@@ -226,3 +227,23 @@ def test_output_that_is_the_input(tmp_path: Path) -> None:
     model.graph.output[0].name = "x"
     path.write_bytes(model.SerializeToString())
     assert f"{path}: its output x is its input; expected a model that computes something." in refusal(path)
+
+
+def test_damaged_tensors(tmp_path: Path) -> None:
+    """Fewer elements than there are data, also where they are integers; external data in a file that has no name."""
+    path = save(tmp_path / "m.onnx", [n("Reshape", "x s")], {"s": i64(1, 2, 2)}, (1, 4))
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] = 2
+    path.write_bytes(model.SerializeToString())
+    assert f"{path}: tensor s of shape (2) is damaged: " in refusal(path)
+    tensor = model.graph.initializer[0]
+    tensor.dims[0] = 3
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w\0.bin")
+    path.write_bytes(model.SerializeToString())
+    assert f"{path}: is damaged or of another kind (embedded null byte); expected the data of tensor s in a file beside" in refusal(path)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no file; expected an ONNX file"):
+        prepare(tmp_path)

@@ -67,7 +67,7 @@ def dropout(call: Call) -> Tensor:
     ratio = call.scalar(1, "ratio", 0.5)
     if call.model.dropout_seed is None or ratio == 0:
         if ratio and call.has(2) and call.array(2, "training_mode").any():
-            call.model.notes.append(f"dropout    {call.node.name} is in training mode, but passes everything on; --dropout trains with it")
+            call.model.notes.append(f"{call.node.name} (Dropout) is in training mode, but passes everything on; --dropout trains with it")
         return x
     if not 0 <= ratio < 1:
         raise call.fail(f"its ratio is {ratio:g}, expected 0 or more and less than 1", "Check the ratio.")

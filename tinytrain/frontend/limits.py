@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.reading import reading
+from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -96,14 +96,16 @@ def _wrong_type(path: Path, name: str, label: str) -> ModelError:
 
 
 def check_finite(model: onnx.ModelProto, path: Path) -> None:
-    """No NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
+    """Data for each element; no NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
     import onnx
     from onnx import numpy_helper
 
     for name, tensor in tensors(model):
-        dims = ",".join(map(str, tensor.dims))
-        with reading(path, f"the elements of tensor {name} of shape ({dims})", ModelError, hint="Export or download the model again."):
+        try:
             array = numpy_helper.to_array(tensor)
+        except Exception as error:                        # the library and NumPy below it say it in several ways
+            message = f"{path}: tensor {name} of shape ({','.join(map(str, tensor.dims))}) is damaged: {first_line(error)}."
+            raise ModelError(message, hint="Export or download the model again.") from None
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         bad = np.isnan(array) if array.ndim == 0 else ~np.isfinite(array)

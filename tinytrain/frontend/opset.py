@@ -98,7 +98,7 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
     for node in made.graph.node:
         if not node.name and names.get(node.output[0], "") not in kept:
             node.name = names[node.output[0]]             # of another op in its place
-    return made, (f"converted  from opset {version} to {OLDEST_OPSET}",)
+    return made, (f"converted from opset {version} to {OLDEST_OPSET}",)
 
 
 def _not_converted(where: str, version: int, why: str) -> ModelError:

@@ -51,6 +51,7 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
         )
     samples, notes = _samples(data, model, options.samples)
     method, histogram = options.method, options.method != "minmax"
+    notes += model.notes
     seen = observe(model, plan, samples.x, progress, histogram=histogram and not options.equalise)
     _refuse_constant(seen, plan, samples, data)
     if options.equalise:

@@ -47,8 +47,8 @@ def compiled_text(compiled: Compiled) -> str:
         for name, entry in plan.entries.items()
     ]
     if compiled.options.loss is None and compiled.options.loss_by_default:
-        lines.append("inference  only: the model has no weight, bias or factor that was learned, so there is nothing to train")
-    lines += compiled.imported.notes
+        lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
+    lines += [f"note       {note}" for note in compiled.imported.notes]
     if compiled.imported.float_islands:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
