@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def load_external_data(model: onnx.ModelProto, path: Path) -> None:
     """Put the content of external files into the tensors. Raises ModelError for a missing, short or foreign file."""
     import onnx
+    from onnx.external_data_helper import load_external_data_for_tensor
 
     folder = path.resolve().parent
     for name, tensor in tensors(model):
