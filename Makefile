@@ -25,7 +25,7 @@ test-long: setup ## the same with the long tests and many more random cases
 bench: setup ## count instructions and bytes of the benchmark workloads
 	@$(PYTHON) benchmarks/micro.py $(ARGS)
 
-learning: setup ## table of how well int8 training learns, method by method (half an hour; goes on when interrupted)
+learning: setup ## table of how well int8 training learns, method by method (45 minutes; goes on when interrupted)
 	@$(PYTHON) benchmarks/int8_learning.py $(ARGS)
 
 bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
