@@ -225,7 +225,8 @@ def test_bad_options_are_usage_errors(folder: Path) -> None:
     assert "is not in the range" in sentence(*compile_, "--lr", "-1")
     assert "--nesterov has no effect with momentum 0" in sentence(*compile_, "--nesterov")
     assert "--momentum is that of SGD" in sentence(*compile_, "--optimiser", "adam", "--momentum", 0.9)
-    assert "--shape x: expected INPUT=1,3,32,32." in sentence(*compile_, "--shape", "x")
+    for shape in ("x", "x=", "x=1,-3", "x=1,1" + "0" * 150):
+        assert f"--shape {shape}: expected INPUT=1,3,32,32." in sentence(*compile_, "--shape", shape)
     train = ("train", folder / "out", "--data", folder / "data.npz")
     for option in ("--lr", "--timeout", "--holdout"):
         assert f"Invalid value for '{option}': nan is not a finite number." in sentence(*train, option, "nan")

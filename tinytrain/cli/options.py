@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,7 +71,7 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, sizes = text.rpartition("=")
-        if not name or not all(s.strip().isdecimal() for s in sizes.split(",")):
+        if not name or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", s) for s in sizes.split(",")):
             raise TinytrainError(f"--shape {text}: expected INPUT=1,3,32,32.")
         shapes[name] = tuple(int(s) for s in sizes.split(","))
     return shapes

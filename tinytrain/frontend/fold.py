@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.frontend.literals import MOVES
 from tinytrain.ir.types import Array
 from tinytrain.reading import first_line
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 KEPT = ("Dropout", "DequantizeLinear")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 MOST_ELEMENTS = 1 << 27                                   # of all constants that are computed, half a gigabyte as float32
 
 

@@ -20,7 +20,7 @@ from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
-from tinytrain.frontend.literals import literal_values
+from tinytrain.frontend.literals import literal_values, read_apart
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
@@ -74,7 +74,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     batch = fix_shapes(model, path, shapes)
     _name_nodes(model)
     model, notes = convert(model, path)
-    literals = literal_values(model.graph)
+    literals, notes = literal_values(model.graph), (*notes, *read_apart(model.graph))
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)

@@ -162,7 +162,7 @@ def preset(text: str, graph: Graph) -> Scheme:
     """
     all_layers = layers(graph)
     name, _, number = text.partition(":")
-    last = int(number) if number.isdecimal() else 0
+    last = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else 0
     plain = {
         "none": [], "full": all_layers, "head": all_layers[-1:], "bias": all_layers,
         "batchnorm": [layer for layer in all_layers if "gamma" in layer.parameters],
