@@ -15,7 +15,7 @@ from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Wanted, f32
-from tinytrain.ir.types import F32, S8, Role, Value
+from tinytrain.ir.types import F32, S8, Role, Source, Value
 from tinytrain.ops.activation import Relu, Tanh
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
@@ -88,8 +88,8 @@ def test_missing_oracle_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def small_graph() -> tuple[Builder, Value, Value]:
     g = Builder("small")
     x = g.input("x", (3,))
-    w = g.const("w", np.array([[1, 2, 3], [4, 5, 6]], np.float32))
-    b = g.const("b", np.array([1, -1], np.float32))
+    w = g.const("w", np.array([[1, 2, 3], [4, 5, 6]], np.float32), source=Source("w", (2, 3), (2, 3), (0, 1)))
+    b = g.const("b", np.array([1, -1], np.float32), source=Source("b", (2,), (2,), (0,)))
     g.origin = "fc"
     return g, x, g.emit(Relu(), g.emit(Add(), g.emit(Dense(), x, w), b))
 

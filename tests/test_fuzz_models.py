@@ -21,6 +21,7 @@ import pytest
 from frontend_models import infer
 from model_mutations import MODELS, damaged
 from onnx.reference import ReferenceEvaluator
+from oracle_session import session_of
 
 from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.errors import TinytrainError
@@ -120,14 +121,7 @@ def _truth(model: onnx.ModelProto, sample: np.ndarray) -> np.ndarray | None:
 
 
 def _onnxruntime(model: onnx.ModelProto, given: dict[str, np.ndarray]) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, given)[0]
+    return session_of(model).run(None, given)[0]
 
 
 def _evaluator(model: onnx.ModelProto, given: dict[str, np.ndarray]) -> Any:

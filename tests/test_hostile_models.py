@@ -18,6 +18,7 @@ from onnx import TensorProto
 from quant_models import Qdq, assert_layers_agree, one_conv
 
 from tinytrain.compiler import Options, compile_model, describe
+from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, ModelError, TinytrainError, printable
 from tinytrain.frontend.prepare import prepare
@@ -40,7 +41,7 @@ def test_outputs_without_a_batch(case: str, tmp_path: Path) -> None:
     compiled = compile_model(tmp_path / "m.onnx", Options(loss="mse", exact_seconds=0))
     x = f32(1, 5)
     np.testing.assert_allclose(infer(compiled.imported, x), oracles(model, x)[0], rtol=1e-5)
-    project = Project(tmp_path, json.loads(json.dumps(describe(compiled))))
+    project = Project(tmp_path, Manifest.of(json.loads(json.dumps(describe(compiled))), tmp_path))
     for extra in ((), (1,)):
         y = f32(20, *sample_shape, *extra)
         np.savez(tmp_path / "d.npz", x=f32(20, 5), y=y)

@@ -31,6 +31,7 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.quantise import convert, lockstep
 from tinytrain.report.live import Quiet
 from tinytrain.target.board import board_names, load_board
+from tinytrain.target.build import build
 from tinytrain.verify.reference import ReferenceModel
 
 BOARDS = [name for name in board_names() if name != "host"]
@@ -195,7 +196,7 @@ def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], 
     need(board)
     program = compiled(quantised["cnn"], board)
     write(program, tmp_path / "project")
-    Project.open(tmp_path / "project").elf()
+    build(tmp_path / "project", program.board)
     objects = list((tmp_path / "project" / "build").rglob(f"{program.program.name}.o"))
     assert len(objects) == 1, objects
     riscv = board.startswith("riscv")

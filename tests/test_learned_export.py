@@ -14,6 +14,7 @@ from cli_runs import save_text, sentence, succeed
 from onnx import numpy_helper
 
 from tinytrain.compiler import Compiled, Options, compile_model, describe
+from tinytrain.device.manifest import Manifest, Port
 from tinytrain.errors import ModelError
 from tinytrain.frontend.export import changed_forms, export
 from tinytrain.frontend.new_head import NewHead
@@ -119,9 +120,9 @@ def test_the_exported_model_computes_what_was_learned(name: str, tmp_path: Path)
     options = dataclasses.replace(options, **given)
     compiled = compile_model(save_text(tmp_path / "m.onnx", text, **arrays), options)
     model = ReferenceModel(compiled.program)
-    port = describe(compiled)["input"]
+    port = Manifest.of(describe(compiled), tmp_path).input
     rng, outs = np.random.default_rng(0), compiled.imported.graph.outputs[0].shape
-    samples = rng.normal(size=(3, *port["shape"])).astype(np.float32)
+    samples = rng.normal(size=(3, *port.shape)).astype(np.float32)
     for x in [*samples] * 3:
         model.train_step(x, rng.normal(0, 3, outs).astype(np.float32))
     made = export(compiled.prepared.model, learned(compiled, model), "m.onnx")
@@ -201,7 +202,7 @@ def test_train_writes_what_it_learned_and_compares_it_with_the_device(tmp_path: 
     assert float(equal.split()[-1]) <= 1e-6
     succeed("infer", folder, "--data", data, "--learned", "-o", tmp_path / "device.npz")
     model, x = onnx.load(folder / "learned.onnx"), np.load(data)["x"]
-    port = {"shape": [6], "perm": [0], "onnx_shape": [1, 6]}
+    port = Port((6,), (1, 6), (0,), None)
     device = np.load(tmp_path / "device.npz")["y"]
     np.testing.assert_allclose(evaluated(model, port, x).reshape(device.shape), device, atol=1e-6)
     assert np.abs(evaluated(onnx.load(folder / "model.onnx"), port, x).reshape(device.shape) - device).max() > 0.5
@@ -236,5 +237,5 @@ def test_a_model_that_takes_integers_is_compared_too(tmp_path: Path) -> None:
     x = np.array([[-1.2, 0, 0.3, 0.6, 2.1, 9]], np.float32)
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     want = np.minimum(x, 0.03 * 127) @ arrays["w"] + arrays["b"]
-    found = evaluated(model, {"shape": [6], "perm": [0], "onnx_shape": [1, 6]}, x)
+    found = evaluated(model, Port((6,), (1, 6), (0,), None), x)
     np.testing.assert_allclose(found.reshape(want.shape), want, atol=1e-5)

@@ -14,7 +14,7 @@ from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.types import S8, S32, Quant, Role, TensorType, Value
+from tinytrain.ir.types import S8, S32, Quant, Role, Source, TensorType, Value
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.quantize import Quantise, dequantised
@@ -28,7 +28,8 @@ def network(inputs: int, zero_point: int = -128, size: int = 20) -> Graph:
     rng = np.random.default_rng(0)
 
     def stored(name: str, data: np.ndarray, scale: float) -> Value:
-        return Value(name, TensorType(data.shape, S8 if data.dtype == np.int8 else S32, Quant((scale,) * 3, 0, 0)), Role.CONST, data)
+        kind = TensorType(data.shape, S8 if data.dtype == np.int8 else S32, Quant((scale,) * 3, 0, 0))
+        return Value(name, kind, Role.CONST, data, Source(name, data.shape, data.shape, tuple(range(data.ndim))))
 
     x = g.emit(Quantise(2**-7, zero_point), g.input("x", (inputs,)))
     w = stored("w", rng.integers(-size, size + 1, (3, inputs)).astype(np.int8), 2**-7)
