@@ -59,8 +59,8 @@ def test_boards_equal_the_host_twin_bit_for_bit(rounding: Rounding, model: Path,
     golden = golden_vectors(program.program, STEPS)
     twin = trace(program, golden, tmp_path / "host")
     assert len(set(twin.losses.tolist())) > STEPS // 2, "the losses do not move: nothing was learned"
-    # all boards for the default, a soft-float, a DSP and a RISC-V one for the others
-    boards = BOARDS if rounding == "stochastic" else ["mps2-an385", "mps2-an500", "riscv-virt"]
+    # all boards for the default, a soft-float and a RISC-V one for the others, whose updates alone differ
+    boards = BOARDS if rounding == "stochastic" else ["mps2-an385", "riscv-virt"]
     for board in boards:
         need(board)
         assert_same_bits(trace(compiled(model, board, rounding), golden, tmp_path / board), twin)
