@@ -287,3 +287,10 @@ def test_one_sanitized_program_with_two_models(tmp_path: Path) -> None:
     sanitize = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     run("gcc", *STRICT, *sanitize, f"-I{data_dir('runtime_c')}", "main.c", "cnn.c", "mlp.c", "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
+
+
+@pytest.mark.filterwarnings("error")
+def test_golden_vectors_of_a_rate_that_is_too_high_say_nothing(tmp_path: Path) -> None:
+    onnx.save(mlp(), tmp_path / "m.onnx")
+    golden = golden_vectors(compile_model(tmp_path / "m.onnx", Options(optimiser=Optimiser(1e30))).program)
+    assert np.isfinite(golden.losses[0]) and not np.isfinite(golden.losses[-1])
