@@ -79,7 +79,9 @@ def check(out: Path, name: str, damaged: bytes, what: object) -> int:
             lines = result.stderr.splitlines()
             assert lines[0].startswith("tinytrain: ") and len(lines) == 2 and len(lines[0]) < 1000, f"{what}: {result.output}"
             assert result.stderr.replace("\n", "").isprintable(), f"{what}: {result.stderr!r}"
-            assert tree(out) == changed, f"{what}: something was written"
+            # a model or a layout that is damaged but whole shows when the device has trained: its weights are kept then
+            kept = "learned.onnx does not compute what the device does" in lines[0] and f"{out / 'learned.npz'} holds" in lines[0]
+            assert kept or tree(out) == changed, f"{what}: something was written"
         codes += result.exit_code
     restore(out, before)
     return codes

@@ -67,8 +67,8 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
         raise DeviceError(
             f"{path} does not compute what the device does: on {count} they differ by up to {largest:.3g}; it was removed.",
             f"{project.folder / 'learned.npz'} holds what was learned.",
-            hint="Where the device answers rightly this is a fault of tinytrain: please report it with the model. "
-            "`tinytrain infer --learned` still runs what was learned.",
+            hint="Where the device answers rightly and no file of the project was changed, this is a fault of tinytrain: please report it "
+            "with the model. `tinytrain infer --learned` still runs what was learned.",
         )
     rounding = " but for rounding to int8" if rounds and largest > SMALLEST else ""
     say(f"learned.onnx  equals the device on {count}{rounding}, largest difference {largest:.1g}")
