@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import TinytrainError, printable
 
 SHOWN_CHARACTERS = 200                                    # of what a library says
 
@@ -63,5 +63,5 @@ def first_line(error: BaseException) -> str:
 
 def plain(text: str) -> str:
     """What a file says, as a sentence can hold it: without control characters, and cut where it is long."""
-    clean = "".join(ch if ch.isprintable() else " " for ch in text[: SHOWN_CHARACTERS + 1]).strip()
+    clean = printable(text[: SHOWN_CHARACTERS + 1]).strip()
     return clean if len(text) <= SHOWN_CHARACTERS else f"{clean[:SHOWN_CHARACTERS]} …"

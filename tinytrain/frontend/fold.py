@@ -16,6 +16,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.literals import MOVES
+from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import Array
 from tinytrain.reading import first_line
 
@@ -167,7 +168,7 @@ class _Rest:
         stored, scale, zero = (*(self._array(operand) if operand else None for operand in node.input), None)[:3]
         assert stored is not None
         assert scale is not None
-        return _dequantised(node, stored, scale, zero)
+        return StoredIntegers.of(node.input[0], stored, scale, zero, _axis(node)).reals()
 
     def _evaluated(self, node: onnx.NodeProto, operands: list[Array | None]) -> list[Array]:
         """Its results by onnx.reference."""
@@ -230,9 +231,13 @@ def _counts_along(array: Array, axis: int, count: int) -> bool:
     return bool(array.shape[axis] == count and (array == np.arange(count).reshape(along)).all())
 
 
+def _axis(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "axis"), 1)
+
+
 def _along(node: onnx.NodeProto, scale: Array, rank: int) -> list[int]:
     """The shape that lays scales along the axis of a QuantizeLinear or DequantizeLinear."""
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+    axis = _axis(node)
     return [-1 if scale.size > 1 and a == axis % rank else 1 for a in range(rank)]
 
 
@@ -242,12 +247,6 @@ def _fits(node: onnx.NodeProto, array: Array | None, scale: Array | None = None,
         return False
     along = _along(node, scale, array.ndim)
     return scale.size == 1 or (-1 in along and array.shape[along.index(-1)] == scale.size)
-
-
-def _dequantised(node: onnx.NodeProto, stored: Array, scale: Array, zero: Array | None) -> Array:
-    along = _along(node, scale, stored.ndim)
-    numbers = stored.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).reshape(along))
-    return np.asarray(numbers * scale.reshape(along), np.float32).reshape(stored.shape)
 
 
 def _quantised(node: onnx.NodeProto, operands: list[Array | None]) -> list[Array] | None:
