@@ -18,6 +18,7 @@ from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
+from tinytrain.ops.simd import SIMD
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
 from tinytrain.verify.reference import cast
@@ -143,10 +144,12 @@ def families(cases: Iterable[Case]) -> dict[str, list[Case]]:
 _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16: "TT_S16", DType.S32: "TT_S32", DType.U8: "TT_U8"}
 
 
-def cases_header(cases: Sequence[Case]) -> str:
+def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
+    text = [f"#define TT_FUSED {int(fused)}"]
+    text += [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
+    text += [f'#include "tt_simd_{simd.tag}.h"' for simd in SIMD]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0
@@ -183,9 +186,9 @@ def cases_header(cases: Sequence[Case]) -> str:
     return "\n".join(text)
 
 
-def write_program(cases: Sequence[Case], folder: Path) -> list[str]:
+def write_program(cases: Sequence[Case], folder: Path, fused: bool = False) -> list[str]:
     """Put cases.h into a folder; returns the compiler's arguments for one program out of it (without -o and a target's own files)."""
-    (folder / "cases.h").write_text(cases_header(cases))
+    (folder / "cases.h").write_text(cases_header(cases, fused))
     return [f"-I{folder}", f"-I{data_dir('runtime_c')}", str(HERE / "kernel_cases.c")]
 
 

@@ -60,13 +60,13 @@ def compile_c(command: Sequence[str]) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[:6000]}"
 
 
-def host_results(cases: Sequence[Case], cache: Path) -> dict[str, str]:
+def host_results(cases: Sequence[Case], cache: Path, fused: bool = False) -> dict[str, str]:
     """str(case) → hex of the outputs, or `error: …` with what the sanitizer said; gcc, AddressSanitizer and UBSan."""
 
     def make(folder: Path) -> dict[str, str]:
-        sources = write_program(cases, folder)
+        sources = write_program(cases, folder, fused)
         program = folder / "cases"
-        compile_c(["gcc", *HOST_FLAGS, *HOST_DEFINES, *sources, "-o", str(program)])
+        compile_c(["gcc", *HOST_FLAGS, *HOST_DEFINES, *sources, "-o", str(program), "-lm"])
         results: dict[str, str] = {}
         while len(results) < len(cases):
             done = subprocess.run([program, str(len(results))], capture_output=True, text=True, check=False, timeout=BATCH_SECONDS)
@@ -76,7 +76,7 @@ def host_results(cases: Sequence[Case], cache: Path) -> dict[str, str]:
         program.unlink()
         return results
 
-    return once(cache, [cases_header(cases), *HOST_FLAGS, *HOST_DEFINES], make)
+    return once(cache, [cases_header(cases, fused), *HOST_FLAGS, *HOST_DEFINES], make)
 
 
 def parse(cases: Sequence[Case], text: str) -> dict[str, str]:
@@ -99,7 +99,7 @@ def board_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bo
 
 
 def _firmware_results(cases: Sequence[Case], board: Board, cache: Path, *, whole: bool) -> dict[str, str]:
-    header = ("#define CASES_HEX\n" if whole else "") + cases_header(cases)
+    header = ("#define CASES_HEX\n" if whole else "") + cases_header(cases, board.fused)
 
     def make(folder: Path) -> dict[str, str]:
         files = project_files(board, "cases", stack_bytes=STACK_BYTES)

@@ -20,7 +20,7 @@ from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-DSP = frozenset({"dsp"})                                  # kernels with words of int8 have a form in plain C for all other targets
+DSP = frozenset({"dsp", "vfp", "rvf"})                    # kernels with words of int8 have a form in plain C for all other targets
 FAMILIES = families(all_cases(DSP))
 
 

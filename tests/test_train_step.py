@@ -38,7 +38,7 @@ def library(program: Program, folder: Path, *flags: str) -> Library:
     """A program as it is, without the front end before it."""
     board = load_board("host")
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=0)
-    made: Any = types.SimpleNamespace(program=program, plan=plan, files=Emitter(program, plan, board.isa, bytes(32)).files())
+    made: Any = types.SimpleNamespace(program=program, plan=plan, files=Emitter(program, plan, board, bytes(32)).files())
     return Library(made, folder, *flags)
 
 

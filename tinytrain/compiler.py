@@ -135,7 +135,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
     check_fit(program, plan, board)
-    files = Emitter(program, plan, board.isa, prepared.hash).files()
+    files = Emitter(program, plan, board, prepared.hash).files()
     return Compiled(prepared, imported, schemes, program, plan, board, options, files, frozen)
 
 

@@ -62,6 +62,11 @@ class KernelContext:
             self.out_names = list(call.op.results)
 
     @property
+    def simd(self) -> str:
+        """Suffix of the vocabulary that the kernel is written with."""
+        return self.call.kernel.isa or "scalar"
+
+    @property
     def head(self) -> str:
         """Comment, signature, opening brace, and single-element operands read once."""
         ins = ", ".join(str(t) for t in self.ins)

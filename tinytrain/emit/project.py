@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,10 @@ from tinytrain.emit.select import select
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
+from tinytrain.ops.simd import SIMD
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents
+from tinytrain.target.board import Board
 
 ARENA_ALIGN = 16
 
@@ -55,10 +56,11 @@ class CScheme:
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board."""
 
-    def __init__(self, program: Program, plan: ProgramPlan, isa: Collection[str], model_hash: bytes) -> None:
+    def __init__(self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes) -> None:
         self.program = program
         self.plan = plan
-        self.isa = isa
+        self.isa = board.isa
+        self.fused = board.fused
         self.model_hash = model_hash
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
@@ -79,6 +81,8 @@ class Emitter:
         }
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
         context["kernels"] = kernels
+        context["fused"] = self.fused
+        context["vocabularies"] = [simd.tag for simd in SIMD if any(f"_{simd.tag}_" in text for text in kernels)]
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
         templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
         return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}

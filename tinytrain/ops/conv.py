@@ -13,16 +13,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from typing import ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Tie, Wanted, f32
+from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
+from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Axis, Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
@@ -30,6 +32,7 @@ from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
+from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -149,8 +152,22 @@ def _patch_bytes(op: Conv2d, *types: TensorType) -> int:
     return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types)) + (longest + 3) // 4 * 4
 
 
+def _strip_bytes(simd: Simd, op: Conv2d | Conv2dGradX, *types: TensorType) -> int:
+    return op.correlation(*types).strip_bytes(simd.lanes)
+
+
 def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
     return grad_x_tiles(op.geometry(*types), op.pieces is not None)
+
+
+def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
+    return {**simd.tiles(op, *types), "turned": turned}
+
+
+def _has_lanes(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types)
+    channels = (g.K if turned else g.C) // g.group
+    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
 
 
 def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
@@ -172,7 +189,7 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=_forward_tiles),
+        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd)) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
     )
@@ -180,6 +197,9 @@ class Conv2d(_Conv, ReadsPieces):
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
         return self.of(x.shape, w.shape)
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return results_of(self.geometry(*types).lined_up)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
@@ -219,12 +239,21 @@ class Conv2dGradX(_Conv, ReadsPieces):
     name = "conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(
+            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), half=True)
+            for dtypes in ((F32,), (F32, S8)) for simd in SIMD
+        ),
+        Kernel("conv2d", (S8, S8), params=_grad_x_tiles, half=True),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, w = self.whole(types)
         return self.against(dy, self.of(self.shape, w.shape))
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return input_gradients_of(self.geometry(*types).lined_up)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -250,7 +279,13 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(
+            Kernel("correlate", (F32,), simd.isa, params=partial(_outer_tiles, simd, turned), accepts=partial(_has_lanes, simd, turned), half=not turned)
+            for simd in SIMD for turned in (True, False)
+        ),
+    )
     as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ class Toolchain:
 class Board:
     """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
 
+    `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same.
     `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
     """
 
@@ -57,6 +58,7 @@ class Board:
     title: str
     core: str
     isa: tuple[str, ...]
+    fused: bool
     toolchain: Toolchain
     flags: tuple[str, ...]
     memories: tuple[Memory, ...]
@@ -122,6 +124,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         title=data.text("title"),
         core=data.text("core"),
         isa=data.texts("isa"),
+        fused=bool(data.values.get("fused", False)),
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").values.items()),

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Portable vocabulary: a vector is four floats, in registers of their own or, where the compiler of a host twin has them, in one. */
+#ifndef TT_SIMD_SCALAR_H
+#define TT_SIMD_SCALAR_H
+
+#include "tt_tile.h"
+
+#if defined(__SSE2__) || defined(__ARM_NEON)
+typedef float tt_v_scalar __attribute__((vector_size(16), aligned(4)));
+
+static inline tt_v_scalar tt_zero_scalar(void)
+{
+    return (tt_v_scalar){ 0.0f, 0.0f, 0.0f, 0.0f };
+}
+
+static inline tt_v_scalar tt_load_scalar(const float *from)
+{
+    return *(const tt_v_scalar *)(const void *)from;
+}
+
+static inline void tt_store_scalar(float *to, tt_v_scalar v)
+{
+    *(tt_v_scalar *)(void *)to = v;
+}
+
+static inline tt_v_scalar tt_madd_scalar(tt_v_scalar acc, tt_v_scalar v, float s)
+{
+#if defined(TT_FUSED) && TT_FUSED
+    return (tt_v_scalar){ TT_MADD(acc[0], v[0], s), TT_MADD(acc[1], v[1], s), TT_MADD(acc[2], v[2], s), TT_MADD(acc[3], v[3], s) };
+#else
+    return acc + v * s;
+#endif
+}
+#else
+typedef struct {
+    float f0, f1, f2, f3;
+} tt_v_scalar;
+
+static inline tt_v_scalar tt_zero_scalar(void)
+{
+    const tt_v_scalar v = { 0.0f, 0.0f, 0.0f, 0.0f };
+    return v;
+}
+
+static inline tt_v_scalar tt_load_scalar(const float *from)
+{
+    const tt_v_scalar v = { from[0], from[1], from[2], from[3] };
+    return v;
+}
+
+static inline void tt_store_scalar(float *to, tt_v_scalar v)
+{
+    to[0] = v.f0;
+    to[1] = v.f1;
+    to[2] = v.f2;
+    to[3] = v.f3;
+}
+
+static inline tt_v_scalar tt_madd_scalar(tt_v_scalar acc, tt_v_scalar v, float s)
+{
+    const tt_v_scalar sum = { TT_MADD(acc.f0, v.f0, s), TT_MADD(acc.f1, v.f1, s), TT_MADD(acc.f2, v.f2, s), TT_MADD(acc.f3, v.f3, s) };
+    return sum;
+}
+#endif
+
+TT_TILES(scalar, 4, 1, , float, TT_PLAIN)
+TT_TILES(scalar, 4, 2, , float, TT_PLAIN)
+TT_TILES(scalar, 4, 3, , float, TT_PLAIN)
+TT_TILES(scalar, 4, 4, , float, TT_PLAIN)
+TT_TILES(scalar, 4, 1, _half, tt_half, tt_half_to_float)
+TT_TILES(scalar, 4, 2, _half, tt_half, tt_half_to_float)
+TT_TILES(scalar, 4, 3, _half, tt_half, tt_half_to_float)
+TT_TILES(scalar, 4, 4, _half, tt_half, tt_half_to_float)
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tile that all fp32 matrix work is made of: acc[p][lanes] = Σ a[p] · b[lanes], for P operands a and one vector b in each step of a sum.
+ *
+ * Vectors always run along results, never along a sum: each result is one sum in one order, so that its bits do not depend on the length
+ * of a vector. A header tt_simd_<isa>.h gives the words (type v; zero, load, store, madd; each with its suffix) and has the tiles made
+ * here, or writes them itself. */
+#ifndef TT_TILE_H
+#define TT_TILE_H
+
+#include "tt_half.h"
+#include <stdint.h>
+
+/* A shared function: it stands in a project once, and not at all where nobody calls it. */
+#define TT_SHARED __attribute__((unused, noinline)) static
+
+/* acc + a·b, rounded once on boards whose `fused` says so, and in their host twins; twice everywhere else. */
+#if defined(TT_FUSED) && TT_FUSED
+#define TT_MADD(acc, a, b) __builtin_fmaf(a, b, acc)
+#else
+#define TT_MADD(acc, a, b) ((acc) + (a) * (b))
+#endif
+
+/* How a tile moves over its operands, in elements. A sum has `rows` rows of `cols` runs of `steps` steps. In `broadcast` a runs along
+ * the sum, and a[p] are `a_next` apart; in `outer` (of one run a row) a[p] are neighbours, and steps are a_step and b_step apart.
+ * `_col` and `_row` lead from the end of a run to the next one in its row, or to the next row. */
+typedef struct {
+    int32_t a_next, a_step, a_col, a_row;
+    int32_t b_step, b_col, b_row;
+    int32_t rows, cols, steps;
+} tt_walk;
+
+/* X(p, …) for each of P operands. */
+#define TT_P1(X, ...) X(0, __VA_ARGS__)
+#define TT_P2(X, ...) TT_P1(X, __VA_ARGS__) X(1, __VA_ARGS__)
+#define TT_P3(X, ...) TT_P2(X, __VA_ARGS__) X(2, __VA_ARGS__)
+#define TT_P4(X, ...) TT_P3(X, __VA_ARGS__) X(3, __VA_ARGS__)
+#define TT_P5(X, ...) TT_P4(X, __VA_ARGS__) X(4, __VA_ARGS__)
+#define TT_P6(X, ...) TT_P5(X, __VA_ARGS__) X(5, __VA_ARGS__)
+
+#define TT_ZERO_C(p, simd) tt_v_##simd c##p = tt_zero_##simd();
+#define TT_STORE_C(p, simd, N) tt_store_##simd(acc + (p) * (N), c##p);
+#define TT_POINT_A(p, type) const type *a##p = a + (p) * w->a_next;
+#define TT_MADD_RUN(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a##p[i]));
+#define TT_MADD_ACROSS(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a[p]));
+#define TT_PLAIN(x) (x)
+
+/* The two tiles of P operands a and vectors of N lanes, in words. `tag` is "" where a is stored as float, and _half where as fp16. */
+#define TT_TILES(simd, N, P, tag, type, value) \
+    TT_SHARED void tt_broadcast##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+    { \
+        const int32_t steps = w->steps; \
+        TT_P##P(TT_ZERO_C, simd) \
+        for (int32_t row = w->rows; row > 0; --row) { \
+            for (int32_t col = w->cols;;) { \
+                TT_P##P(TT_POINT_A, type) \
+                for (int32_t i = 0; i < steps; ++i, b += N) { \
+                    const tt_v_##simd v = tt_load_##simd(b); \
+                    TT_P##P(TT_MADD_RUN, simd, value) \
+                } \
+                if (--col == 0) { \
+                    break; \
+                } \
+                a += steps + w->a_col; \
+                b += w->b_col; \
+            } \
+            a += steps + w->a_row; \
+            b += w->b_row; \
+        } \
+        TT_P##P(TT_STORE_C, simd, N) \
+    } \
+    TT_SHARED void tt_outer##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_ZERO_C, simd) \
+        for (int32_t row = w->rows; row > 0; --row) { \
+            for (int32_t i = w->steps; i > 0; --i) { \
+                const tt_v_##simd v = tt_load_##simd(b); \
+                TT_P##P(TT_MADD_ACROSS, simd, value) \
+                a += w->a_step; \
+                b += w->b_step; \
+            } \
+            a += w->a_row; \
+            b += w->b_row; \
+        } \
+        TT_P##P(TT_STORE_C, simd, N) \
+    }
+
+/* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
+ * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart. */
+#define TT_STRIPS(tag, type) \
+    TT_SHARED void tt_strip_run_##tag(float *to, int32_t lanes, const type *from, int32_t count) \
+    { \
+        for (int32_t i = 0; i < count; ++i, to += lanes) { \
+            *to = (float)from[i]; \
+        } \
+    } \
+    TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count) \
+    { \
+        for (int32_t i = 0; i < count; ++i, to += lanes, from += pitch) { \
+            for (int32_t v = 0; v < live; ++v) { \
+                to[v] = (float)from[v]; \
+            } \
+        } \
+    }
+
+TT_STRIPS(f32, float)
+TT_STRIPS(s8, int8_t)
+
+TT_SHARED void tt_strip_zero(float *to, int32_t count)
+{
+    for (int32_t i = 0; i < count; ++i) {
+        to[i] = 0.0f;
+    }
+}
+
+#endif

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions as sums that run along one map: each result, and each input gradient, is a sum over the taps of a strip of the weight.
+
+Results with the same live taps are taken together, so that no tile ever reads padding: along an axis they are `Run`s, and two runs make a
+rectangle of pixels. The gradient of x is the same sum with the window turned round: positions ascend, so taps descend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from tinytrain.ops.geometry import Axis, Geometry
+
+
+@dataclass(frozen=True)
+class Run:
+    """Results first, first + spacing, … (`count` of them) that sum over the same `taps` taps, from place `tap` of the packed order on.
+
+    The first of them reads the other map from element `at`, each next one `move` further; two taps are `Window.hop` elements apart.
+    """
+
+    first: int
+    spacing: int
+    count: int
+    at: int
+    move: int
+    tap: int
+    taps: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """One axis of a correlation: its runs, the order in which taps are packed, and elements from one tap to the next."""
+
+    runs: tuple[Run, ...]
+    order: tuple[int, ...]
+    hop: int
+
+
+def forward(axis: Axis) -> Window:
+    """Positions of the window, which read elements."""
+    def live(position: int) -> tuple[int, ...]:
+        return tuple(t for t in range(axis.taps) if 0 <= axis.element(position, t) < axis.size)
+
+    runs = [
+        Run(first, 1, count, axis.element(first, taps[0]) if taps else 0, axis.stride, taps[0] if taps else 0, len(taps))
+        for first, count, taps in _alike((p, live(p)) for p in range(axis.positions))
+    ]
+    return Window(tuple(runs), tuple(range(axis.taps)), axis.dilation)
+
+
+def backward(axis: Axis) -> Window:
+    """Elements, which are reached from positions: of each residue of taps the last comes first, from the lowest position."""
+    apart, hop = axis.step
+    order = [t for residue in range(min(apart, axis.taps)) for t in reversed(range(residue, axis.taps, apart))]
+    runs = []
+    for phase in range(min(axis.stride, axis.size)):
+        for first, count, taps in _alike((j, axis.reached_by(j)) for j in range(phase, axis.size, axis.stride)):
+            last = taps[-1] if taps else 0
+            at = (first + axis.before - last * axis.dilation) // axis.stride if taps else 0
+            runs.append(Run(first, axis.stride, count, at, 1, order.index(last), len(taps)))
+    return Window(tuple(runs), tuple(order), hop)
+
+
+def _alike(each: Iterable[tuple[int, tuple[int, ...]]]) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(index, live taps) in order → (first index, how many, live taps) of those in a row that have the same."""
+    found: list[tuple[int, int, tuple[int, ...]]] = []
+    for index, taps in each:
+        if found and found[-1][2] == taps:
+            found[-1] = (found[-1][0], found[-1][1] + 1, taps)
+        else:
+            found.append((index, 1, taps))
+    return found
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Pixels with the same live taps, in lines of tiles: `tiles` a line, of `size` pixels, the first `larger` of them of one more.
+
+    `out` and `a` are the first pixels of the result and of the map that is read; `_next` leads along a line, `_line` to the next one.
+    """
+
+    lines: int
+    tiles: int
+    size: int
+    larger: int
+    out: int
+    out_next: int
+    out_line: int
+    a: int
+    a_next: int
+    a_line: int
+    tap: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """out[pixel, n] = Σ over live taps and c of map[pixel of the tap, c] · strip[tap, c, n].
+
+    `width` is that of the map that is read, `inner` its channels in one group, `outer` those of the result in one group.
+    """
+
+    rows: Window
+    cols: Window
+    width: int
+    out_width: int
+    inner: int
+    outer: int
+    group: int
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        return len(self.rows.order), len(self.cols.order)
+
+    @property
+    def joined(self) -> bool:
+        """Whether the taps of a row are one run of the map."""
+        return self.cols.hop == 1 and self.group == 1
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Flat tap of the weight, at each place of the packed order."""
+        return tuple(r * self.taps[1] + s for r in self.rows.order for s in self.cols.order)
+
+    def strip_bytes(self, lanes: int) -> int:
+        return 4 * self.taps[0] * self.taps[1] * self.inner * lanes
+
+    def rectangles(self, most: int) -> tuple[Rectangle, ...]:
+        """All pixels of the result, in tiles of up to `most`: along the rows or along the columns, whatever makes fewer of them."""
+        found = []
+        for rows, cols in product(self.rows.runs, self.cols.runs):
+            down = cols.count * -(-rows.count // most) < rows.count * -(-cols.count // most)
+            line, lines = (rows, cols) if down else (cols, rows)
+            out_pitch, a_pitch = (self.out_width, self.width) if down else (1, 1)
+            out_lines, a_lines = (1, 1) if down else (self.out_width, self.width)
+            tiles = -(-line.count // most)
+            empty = rows.taps == 0 or cols.taps == 0
+            found.append(Rectangle(
+                lines.count, tiles, line.count // tiles, line.count % tiles,
+                rows.first * self.out_width + cols.first, line.spacing * out_pitch, lines.spacing * out_lines,
+                rows.at * self.width + cols.at, line.move * a_pitch, lines.move * a_lines,
+                rows.tap * self.taps[1] + cols.tap, 0 if empty else rows.taps, cols.taps,
+            ))
+        return tuple(found)
+
+    def sizes(self, most: int) -> list[int]:
+        """Sizes of tiles that occur."""
+        found = self.rectangles(most)
+        return sorted({r.size for r in found if r.larger < r.tiles} | {r.size + 1 for r in found if r.larger})
+
+
+def results_of(g: Geometry) -> Correlation:
+    """y from x."""
+    rows, cols = forward(g.rows), forward(g.cols)
+    return Correlation(rows, cols, g.cols.size, g.cols.positions, g.C // g.group, g.K // g.group, g.group)
+
+
+def input_gradients_of(g: Geometry) -> Correlation:
+    """dx from dy."""
+    rows, cols = backward(g.rows), backward(g.cols)
+    return Correlation(rows, cols, g.cols.positions, g.cols.size, g.K // g.group, g.C // g.group, g.group)
