@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RISC-V with single-precision registers. */
+/* RISC-V with 32 single-precision registers: up to six times four sums stay in f0..f23 for a whole tile. In C, compilers keep fewer.
+ * Elsewhere, and of fp16, the portable tiles stand for these. */
 #ifndef TT_SIMD_RVF_H
 #define TT_SIMD_RVF_H
 
@@ -11,12 +12,135 @@
 #define tt_store_rvf tt_store_scalar
 #define tt_madd_rvf tt_madd_scalar
 
+#if defined(__riscv_flen) && defined(__OPTIMIZE__) && TT_FUSED
+
+#define TT_F4(X, c0, c1, c2, c3) X(c0) X(c1) X(c2) X(c3)
+#define TT_EACH_OF0(X) TT_F4(X, "f0", "f1", "f2", "f3")
+#define TT_EACH_OF1(X) TT_F4(X, "f4", "f5", "f6", "f7")
+#define TT_EACH_OF2(X) TT_F4(X, "f8", "f9", "f10", "f11")
+#define TT_EACH_OF3(X) TT_F4(X, "f12", "f13", "f14", "f15")
+#define TT_EACH_OF4(X) TT_F4(X, "f16", "f17", "f18", "f19")
+#define TT_EACH_OF5(X) TT_F4(X, "f20", "f21", "f22", "f23")
+#define TT_CLEAR(c) "fmv.w.x " c ", zero\n\t"
+#define TT_CLEAR_ROW(p, none) TT_EACH_OF##p(TT_CLEAR)
+
+#define TT_MAC4(a, c0, c1, c2, c3) \
+    "fmadd.s " c0 ", " a ", f24, " c0 "\n\tfmadd.s " c1 ", " a ", f25, " c1 "\n\tfmadd.s " c2 ", " a ", f26, " c2 "\n\tfmadd.s " c3 ", " a ", f27, " c3 "\n\t"
+#define TT_ROW0 TT_MAC4("f28", "f0", "f1", "f2", "f3")
+#define TT_ROW1 TT_MAC4("f29", "f4", "f5", "f6", "f7")
+#define TT_ROW2 TT_MAC4("f30", "f8", "f9", "f10", "f11")
+#define TT_ROW3 TT_MAC4("f31", "f12", "f13", "f14", "f15")
+#define TT_ROW4 TT_MAC4("f28", "f16", "f17", "f18", "f19")
+#define TT_ROW5 TT_MAC4("f29", "f20", "f21", "f22", "f23")
+#define TT_A0 "f28"
+#define TT_A1 "f29"
+#define TT_A2 "f30"
+#define TT_A3 "f31"
+#define TT_A4 "f28"
+#define TT_A5 "f29"
+#define TT_KEEP(p, none) TT_KEEP4(p, TT_KEEP_ROW##p)
+#define TT_KEEP4(p, row) TT_KEEP5(p, row)
+#define TT_KEEP5(p, c0, c1, c2, c3) \
+    "fsw " c0 ", 16*" #p "(%[acc])\n\tfsw " c1 ", 16*" #p "+4(%[acc])\n\tfsw " c2 ", 16*" #p "+8(%[acc])\n\tfsw " c3 ", 16*" #p "+12(%[acc])\n\t"
+#define TT_KEEP_ROW0 "f0", "f1", "f2", "f3"
+#define TT_KEEP_ROW1 "f4", "f5", "f6", "f7"
+#define TT_KEEP_ROW2 "f8", "f9", "f10", "f11"
+#define TT_KEEP_ROW3 "f12", "f13", "f14", "f15"
+#define TT_KEEP_ROW4 "f16", "f17", "f18", "f19"
+#define TT_KEEP_ROW5 "f20", "f21", "f22", "f23"
+
+#define TT_B(at) "flw f24, " at "(%[b])\n\tflw f25, " at "+4(%[b])\n\tflw f26, " at "+8(%[b])\n\tflw f27, " at "+12(%[b])\n\t"
+#define TT_RUN(p, at) "flw " TT_A##p ", " at "(%[a" #p "])\n\t" TT_ROW##p
+#define TT_STEP_RUN(P, at_b, at_a) TT_B(at_b) TT_P##P(TT_RUN, at_a)
+#define TT_MOVE(p, by) "add %[a" #p "], %[a" #p "], " by "\n\t"
+#define TT_OPERAND(p, none) [a##p] "+r"(a##p),
+
+#define TT_BROADCAST_RVF(P) \
+    TT_SHARED void tt_broadcast_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        int32_t n, cols, rows = w->rows; \
+        __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
+                       "blez %[rows], 9f\n" \
+                       "1:\n\tmv %[cols], %[all]\n" \
+                       "2:\n\taddi %[n], %[steps], -4\n\t" \
+                       "bltz %[n], 4f\n" \
+                       "3:\n\t" TT_STEP_RUN(P, "0", "0") TT_STEP_RUN(P, "16", "4") TT_STEP_RUN(P, "32", "8") TT_STEP_RUN(P, "48", "12") \
+                       "addi %[b], %[b], 64\n\t" TT_P##P(TT_MOVE, "16") \
+                       "addi %[n], %[n], -4\n\t" \
+                       "bgez %[n], 3b\n" \
+                       "4:\n\taddi %[n], %[n], 4\n\t" \
+                       "beqz %[n], 6f\n" \
+                       "5:\n\t" TT_STEP_RUN(P, "0", "0") \
+                       "addi %[b], %[b], 16\n\t" TT_P##P(TT_MOVE, "4") \
+                       "addi %[n], %[n], -1\n\t" \
+                       "bnez %[n], 5b\n" \
+                       "6:\n\taddi %[cols], %[cols], -1\n\t" \
+                       "beqz %[cols], 7f\n\t" \
+                       "add %[b], %[b], %[b_col]\n\t" TT_P##P(TT_MOVE, "%[a_col]") \
+                       "j 2b\n" \
+                       "7:\n\tadd %[b], %[b], %[b_row]\n\t" TT_P##P(TT_MOVE, "%[a_row]") \
+                       "addi %[rows], %[rows], -1\n\t" \
+                       "bnez %[rows], 1b\n" \
+                       "9:\n\t" TT_P##P(TT_KEEP, ) \
+                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [rows] "+r"(rows), [n] "=&r"(n), [cols] "=&r"(cols) \
+                       : [acc] "r"(acc), [all] "r"(w->cols), [steps] "r"(w->steps), [a_col] "r"(4 * w->a_col), [a_row] "r"(4 * w->a_row), \
+                         [b_col] "r"(4 * w->b_col), [b_row] "r"(4 * w->b_row) \
+                       : "memory", TT_SINGLES); \
+    }
+
+#define TT_ACROSS(p, none) "flw " TT_A##p ", 4*" #p "(%[a])\n\t" TT_ROW##p
+#define TT_STEP_ACROSS(P) TT_B("0") TT_P##P(TT_ACROSS, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
+
+#define TT_OUTER_RVF(P) \
+    TT_SHARED void tt_outer_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        int32_t n, rows = w->steps > 0 ? w->rows : 0; \
+        __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
+                       "blez %[rows], 9f\n" \
+                       "1:\n\taddi %[n], %[steps], -2\n\t" \
+                       "bltz %[n], 4f\n" \
+                       "3:\n\t" TT_STEP_ACROSS(P) TT_STEP_ACROSS(P) \
+                       "addi %[n], %[n], -2\n\t" \
+                       "bgez %[n], 3b\n" \
+                       "4:\n\taddi %[n], %[n], 1\n\t" \
+                       "bltz %[n], 6f\n\t" TT_STEP_ACROSS(P) \
+                       "6:\n\tadd %[a], %[a], %[a_row]\n\t" \
+                       "add %[b], %[b], %[b_row]\n\t" \
+                       "addi %[rows], %[rows], -1\n\t" \
+                       "bnez %[rows], 1b\n" \
+                       "9:\n\t" TT_P##P(TT_KEEP, ) \
+                       : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [n] "=&r"(n) \
+                       : [acc] "r"(acc), [steps] "r"(w->steps), [a_step] "r"(4 * w->a_step), [b_step] "r"(4 * w->b_step), \
+                         [a_row] "r"(4 * w->a_row), [b_row] "r"(4 * w->b_row) \
+                       : "memory", TT_SINGLES); \
+    }
+
+#define TT_SINGLES \
+    "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", \
+        "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"
+
+TT_BROADCAST_RVF(1)
+TT_BROADCAST_RVF(2)
+TT_BROADCAST_RVF(3)
+TT_BROADCAST_RVF(4)
+TT_BROADCAST_RVF(5)
+TT_BROADCAST_RVF(6)
+TT_OUTER_RVF(1)
+TT_OUTER_RVF(2)
+TT_OUTER_RVF(3)
+TT_OUTER_RVF(4)
+TT_OUTER_RVF(5)
+TT_OUTER_RVF(6)
+#else
 TT_TILES(rvf, 4, 1, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 2, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 3, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 4, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 5, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 6, , float, TT_PLAIN)
+#endif
+
 TT_TILES(rvf, 4, 1, _half, tt_half, tt_half_to_float)
 TT_TILES(rvf, 4, 2, _half, tt_half, tt_half_to_float)
 TT_TILES(rvf, 4, 3, _half, tt_half, tt_half_to_float)
