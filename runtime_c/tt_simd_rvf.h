@@ -11,6 +11,7 @@
 #define tt_load_rvf tt_load_scalar
 #define tt_store_rvf tt_store_scalar
 #define tt_madd_rvf tt_madd_scalar
+#define tt_madd_lanes_rvf tt_madd_lanes_scalar
 
 #if defined(__riscv_flen) && defined(__OPTIMIZE__) && TT_FUSED
 
@@ -133,19 +134,43 @@ TT_OUTER_RVF(4)
 TT_OUTER_RVF(5)
 TT_OUTER_RVF(6)
 #else
-TT_TILES(rvf, 4, 1, , float, TT_PLAIN)
-TT_TILES(rvf, 4, 2, , float, TT_PLAIN)
-TT_TILES(rvf, 4, 3, , float, TT_PLAIN)
-TT_TILES(rvf, 4, 4, , float, TT_PLAIN)
-TT_TILES(rvf, 4, 5, , float, TT_PLAIN)
-TT_TILES(rvf, 4, 6, , float, TT_PLAIN)
+TT_OUTER(rvf, 4, 1, , float, TT_PLAIN)
+#define tt_broadcast_rvf_1 tt_direct_rvf_1
+TT_OUTER(rvf, 4, 2, , float, TT_PLAIN)
+#define tt_broadcast_rvf_2 tt_direct_rvf_2
+TT_OUTER(rvf, 4, 3, , float, TT_PLAIN)
+#define tt_broadcast_rvf_3 tt_direct_rvf_3
+TT_OUTER(rvf, 4, 4, , float, TT_PLAIN)
+#define tt_broadcast_rvf_4 tt_direct_rvf_4
+TT_OUTER(rvf, 4, 5, , float, TT_PLAIN)
+#define tt_broadcast_rvf_5 tt_direct_rvf_5
+TT_OUTER(rvf, 4, 6, , float, TT_PLAIN)
+#define tt_broadcast_rvf_6 tt_direct_rvf_6
 #endif
 
+TT_DIRECT(rvf, 4, 1, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 1, _half, tt_half, tt_half_to_float)
+TT_DIRECT(rvf, 4, 2, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 2, _half, tt_half, tt_half_to_float)
+TT_DIRECT(rvf, 4, 3, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 3, _half, tt_half, tt_half_to_float)
+TT_DIRECT(rvf, 4, 4, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 4, _half, tt_half, tt_half_to_float)
+TT_DIRECT(rvf, 4, 5, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 5, _half, tt_half, tt_half_to_float)
+TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 6, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(rvf, 4, 1, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 2, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 3, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 4, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 5, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 6, , float, tt_load_scalar)
+TT_DEPTH_TILES(rvf, 4, 1, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(rvf, 4, 2, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(rvf, 4, 3, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(rvf, 4, 4, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(rvf, 4, 5, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(rvf, 4, 6, _half, tt_half, tt_load_half_scalar)
 
 #endif

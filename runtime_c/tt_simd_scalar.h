@@ -31,6 +31,15 @@ static inline tt_v_scalar tt_madd_scalar(tt_v_scalar acc, tt_v_scalar v, float s
     return acc + v * s;
 #endif
 }
+
+static inline tt_v_scalar tt_madd_lanes_scalar(tt_v_scalar acc, tt_v_scalar a, tt_v_scalar b)
+{
+#if defined(TT_FUSED) && TT_FUSED
+    return (tt_v_scalar){ TT_MADD(acc[0], a[0], b[0]), TT_MADD(acc[1], a[1], b[1]), TT_MADD(acc[2], a[2], b[2]), TT_MADD(acc[3], a[3], b[3]) };
+#else
+    return acc + a * b;
+#endif
+}
 #else
 typedef struct {
     float f0, f1, f2, f3;
@@ -61,7 +70,19 @@ static inline tt_v_scalar tt_madd_scalar(tt_v_scalar acc, tt_v_scalar v, float s
     const tt_v_scalar sum = { TT_MADD(acc.f0, v.f0, s), TT_MADD(acc.f1, v.f1, s), TT_MADD(acc.f2, v.f2, s), TT_MADD(acc.f3, v.f3, s) };
     return sum;
 }
+
+static inline tt_v_scalar tt_madd_lanes_scalar(tt_v_scalar acc, tt_v_scalar a, tt_v_scalar b)
+{
+    const tt_v_scalar sum = { TT_MADD(acc.f0, a.f0, b.f0), TT_MADD(acc.f1, a.f1, b.f1), TT_MADD(acc.f2, a.f2, b.f2), TT_MADD(acc.f3, a.f3, b.f3) };
+    return sum;
+}
 #endif
+
+static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
+{
+    const tt_v_scalar v = { tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
+    return v;
+}
 
 TT_TILES(scalar, 4, 1, , float, TT_PLAIN)
 TT_TILES(scalar, 4, 2, , float, TT_PLAIN)
@@ -71,5 +92,13 @@ TT_TILES(scalar, 4, 1, _half, tt_half, tt_half_to_float)
 TT_TILES(scalar, 4, 2, _half, tt_half, tt_half_to_float)
 TT_TILES(scalar, 4, 3, _half, tt_half, tt_half_to_float)
 TT_TILES(scalar, 4, 4, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(scalar, 4, 1, , float, tt_load_scalar)
+TT_DEPTH_TILES(scalar, 4, 2, , float, tt_load_scalar)
+TT_DEPTH_TILES(scalar, 4, 3, , float, tt_load_scalar)
+TT_DEPTH_TILES(scalar, 4, 4, , float, tt_load_scalar)
+TT_DEPTH_TILES(scalar, 4, 1, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(scalar, 4, 2, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(scalar, 4, 3, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(scalar, 4, 4, _half, tt_half, tt_load_half_scalar)
 
 #endif

@@ -12,6 +12,7 @@
 #define tt_load_vfp tt_load_scalar
 #define tt_store_vfp tt_store_scalar
 #define tt_madd_vfp tt_madd_scalar
+#define tt_madd_lanes_vfp tt_madd_lanes_scalar
 
 #if defined(__ARM_FP) && defined(__thumb__) && defined(__OPTIMIZE__)
 
@@ -138,17 +139,37 @@ TT_OUTER_VFP(3, "s11")
 TT_OUTER_VFP(4, "s15")
 TT_OUTER_VFP(5, "s19")
 #else
-TT_TILES(vfp, 4, 1, , float, TT_PLAIN)
-TT_TILES(vfp, 4, 2, , float, TT_PLAIN)
-TT_TILES(vfp, 4, 3, , float, TT_PLAIN)
-TT_TILES(vfp, 4, 4, , float, TT_PLAIN)
-TT_TILES(vfp, 4, 5, , float, TT_PLAIN)
+TT_OUTER(vfp, 4, 1, , float, TT_PLAIN)
+#define tt_broadcast_vfp_1 tt_direct_vfp_1
+TT_OUTER(vfp, 4, 2, , float, TT_PLAIN)
+#define tt_broadcast_vfp_2 tt_direct_vfp_2
+TT_OUTER(vfp, 4, 3, , float, TT_PLAIN)
+#define tt_broadcast_vfp_3 tt_direct_vfp_3
+TT_OUTER(vfp, 4, 4, , float, TT_PLAIN)
+#define tt_broadcast_vfp_4 tt_direct_vfp_4
+TT_OUTER(vfp, 4, 5, , float, TT_PLAIN)
+#define tt_broadcast_vfp_5 tt_direct_vfp_5
 #endif
 
+TT_DIRECT(vfp, 4, 1, , float, TT_PLAIN)
 TT_TILES(vfp, 4, 1, _half, tt_half, tt_half_to_float)
+TT_DIRECT(vfp, 4, 2, , float, TT_PLAIN)
 TT_TILES(vfp, 4, 2, _half, tt_half, tt_half_to_float)
+TT_DIRECT(vfp, 4, 3, , float, TT_PLAIN)
 TT_TILES(vfp, 4, 3, _half, tt_half, tt_half_to_float)
+TT_DIRECT(vfp, 4, 4, , float, TT_PLAIN)
 TT_TILES(vfp, 4, 4, _half, tt_half, tt_half_to_float)
+TT_DIRECT(vfp, 4, 5, , float, TT_PLAIN)
 TT_TILES(vfp, 4, 5, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(vfp, 4, 1, , float, tt_load_scalar)
+TT_DEPTH_TILES(vfp, 4, 2, , float, tt_load_scalar)
+TT_DEPTH_TILES(vfp, 4, 3, , float, tt_load_scalar)
+TT_DEPTH_TILES(vfp, 4, 4, , float, tt_load_scalar)
+TT_DEPTH_TILES(vfp, 4, 5, , float, tt_load_scalar)
+TT_DEPTH_TILES(vfp, 4, 1, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(vfp, 4, 2, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(vfp, 4, 3, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(vfp, 4, 4, _half, tt_half, tt_load_half_scalar)
+TT_DEPTH_TILES(vfp, 4, 5, _half, tt_half, tt_load_half_scalar)
 
 #endif

@@ -2,7 +2,7 @@
 /* The tile that all fp32 matrix work is made of: acc[p][lanes] = Σ a[p] · b[lanes], for P operands a and one vector b in each step of a sum.
  *
  * Vectors always run along results, never along a sum: each result is one sum in one order, so that its bits do not depend on the length
- * of a vector. A header tt_simd_<isa>.h gives the words (type v; zero, load, store, madd; each with its suffix) and has the tiles made
+ * of a vector. A header tt_simd_<isa>.h gives the words (type v; zero, load, load_half, store, madd, madd_lanes; each with its suffix) and has the tiles made
  * here, or writes them itself. */
 #ifndef TT_TILE_H
 #define TT_TILE_H
@@ -20,9 +20,9 @@
 #define TT_MADD(acc, a, b) ((acc) + (a) * (b))
 #endif
 
-/* How a tile moves over its operands, in elements. A sum has `rows` rows of `cols` runs of `steps` steps. In `broadcast` a runs along
- * the sum, and a[p] are `a_next` apart; in `outer` (of one run a row) a[p] are neighbours, and steps are a_step and b_step apart.
- * `_col` and `_row` lead from the end of a run to the next one in its row, or to the next row. */
+/* How a tile moves over its operands, in elements. A sum has `rows` rows of `cols` runs of `steps` steps. In `direct` a runs along the
+ * sum, and a[p] are `a_next` apart; in `outer` (of one run a row) a[p] are neighbours, and steps of a are `a_step` apart. Steps of b are
+ * `b_step` apart. `_col` and `_row` lead from the end of a run to the next one in its row, or to the next row. */
 typedef struct {
     int32_t a_next, a_step, a_col, a_row;
     int32_t b_step, b_col, b_row;
@@ -44,16 +44,23 @@ typedef struct {
 #define TT_MADD_ACROSS(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a[p]));
 #define TT_PLAIN(x) (x)
 
-/* The two tiles of P operands a and vectors of N lanes, in words. `tag` is "" where a is stored as float, and _half where as fp16. */
-#define TT_TILES(simd, N, P, tag, type, value) \
-    TT_SHARED void tt_broadcast##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+#define TT_MADD_LANES(p, simd, load) c##p = tt_madd_lanes_##simd(c##p, load(a##p), v);
+#define TT_MADD_PAIR(p, simd, N, load) c##p = tt_madd_lanes_##simd(c##p, load(a + (p) * (N)), tt_load_##simd(b + (p) * (N)));
+#define TT_STEP_A(p, none) a##p += w->a_step;
+
+/* The two tiles of P operands a and vectors of N lanes, in words. Of `direct`, a header may have a quicker form that reads b packed, one
+ * step right behind the other: `broadcast`. `tag` is "" where a is stored as float, and _half where as fp16. */
+#define TT_TILES(simd, N, P, tag, type, value) TT_DIRECT(simd, N, P, tag, type, value) TT_OUTER(simd, N, P, tag, type, value)
+
+#define TT_DIRECT(simd, N, P, tag, type, value) \
+    TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
     { \
         const int32_t steps = w->steps; \
         TT_P##P(TT_ZERO_C, simd) \
         for (int32_t row = w->rows; row > 0; --row) { \
             for (int32_t col = w->cols;;) { \
                 TT_P##P(TT_POINT_A, type) \
-                for (int32_t i = 0; i < steps; ++i, b += N) { \
+                for (int32_t i = 0; i < steps; ++i, b += w->b_step) { \
                     const tt_v_##simd v = tt_load_##simd(b); \
                     TT_P##P(TT_MADD_RUN, simd, value) \
                 } \
@@ -67,7 +74,9 @@ typedef struct {
             b += w->b_row; \
         } \
         TT_P##P(TT_STORE_C, simd, N) \
-    } \
+    }
+
+#define TT_OUTER(simd, N, P, tag, type, value) \
     TT_SHARED void tt_outer##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
     { \
         TT_P##P(TT_ZERO_C, simd) \
@@ -80,6 +89,34 @@ typedef struct {
             } \
             a += w->a_row; \
             b += w->b_row; \
+        } \
+        TT_P##P(TT_STORE_C, simd, N) \
+    }
+
+/* Tiles of sums that each have one channel: lane by lane, a · b. `depth` sums over taps, of P results that are a_next apart and share b;
+ * `depth_outer` over pixels, of P vectors of neighbouring channels. A row has one run. `load` reads a. */
+#define TT_DEPTH_TILES(simd, N, P, tag, type, load) \
+    TT_SHARED void tt_depth##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_ZERO_C, simd) \
+        for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
+            TT_P##P(TT_POINT_A, type) \
+            for (int32_t i = w->steps; i > 0; --i, b += w->b_step) { \
+                const tt_v_##simd v = tt_load_##simd(b); \
+                TT_P##P(TT_MADD_LANES, simd, load) \
+                TT_P##P(TT_STEP_A, ) \
+            } \
+            a += w->steps * w->a_step; \
+        } \
+        TT_P##P(TT_STORE_C, simd, N) \
+    } \
+    TT_SHARED void tt_depth_outer##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_ZERO_C, simd) \
+        for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
+            for (int32_t i = w->steps; i > 0; --i, a += w->a_step, b += w->b_step) { \
+                TT_P##P(TT_MADD_PAIR, simd, N, load) \
+            } \
         } \
         TT_P##P(TT_STORE_C, simd, N) \
     }

@@ -152,9 +152,10 @@ def needs_of(board: Board) -> Callable[[Node], Needs]:
     def needs(node: Node) -> Needs:
         if node.op.view:
             return Needs()
-        kernel = select(node, board.isa).kernel
+        kernel, quick = (select(node, board.isa, spare=spare).kernel for spare in (False, True))
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-        return Needs(kernel.scratch(node.op, *inputs) if kernel.scratch else 0, kernel.lead(node.op, inputs, outputs))
+        scratch, spare = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, quick))
+        return Needs(scratch, kernel.lead(node.op, inputs, outputs), spare if quick.spare else 0)
     return needs
 
 

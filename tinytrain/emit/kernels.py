@@ -110,6 +110,10 @@ class KernelContext:
                     found.append((self.ins[n], self.in_names[n]))
         return found
 
+    def add(self, acc: str, a: str, b: str) -> str:
+        """Statement that adds a product to a sum, rounded as the board does it."""
+        return f"{acc} = TT_MADD({acc}, {a}, (float){b});" if self.A == "float" else f"{acc} += {a} * {b};"
+
     def load(self, element: str, operand: int = 0) -> str:
         """An element of an operand, in the type that is computed with."""
         return _loaded(self.ins[operand], element)

@@ -118,11 +118,13 @@ class Emitter:
         return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
 
     def _call(self, plan: Plan, node: Node) -> str:
-        kernel = select(node, self.isa).kernel
+        kernel = select(node, self.isa, spare=node in plan.spare).kernel
         call = KernelCall(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), kernel)
         symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
         args = [self._at(plan, v) for v in (*node.inputs, *node.outputs)]
-        if node in plan.scratch_offsets:
+        if kernel.spare:
+            args.append(f"m + {plan.spare[node][0]}")
+        elif node in plan.scratch_offsets:
             args.append(f"m + {plan.scratch_offsets[node]}")
         elif kernel.scratch:
             args.append("m")

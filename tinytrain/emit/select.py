@@ -20,10 +20,14 @@ class Selection:
     refused: tuple[tuple[Kernel, str], ...]
 
 
-def select(node: Node, isa: Collection[str]) -> Selection:
-    """The last kernel of the op's list that the board's ISA and the node's types allow. Raises ModelError where none is."""
+def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection:
+    """The last kernel of the op's list that the board's ISA and the node's types allow. Raises ModelError where none is.
+
+    `spare` False: none that wants scratch only where it costs no RAM.
+    """
     kernels = node.op.kernels
-    verdicts = [(kernel, _suits(node, kernel, isa)) for kernel in kernels]
+    no_room = no("there is no memory to spare for its scratch")
+    verdicts = [(kernel, no_room if kernel.spare and not spare else _suits(node, kernel, isa)) for kernel in kernels]
     taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
     refused = tuple(
         (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")

@@ -80,6 +80,7 @@ class Kernel:
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
+    `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
     `half`: input 0, operands of the epilogue and outputs may lie in memory as fp16 where this says fp32 (`k.load`, `k.store`).
     """
 
@@ -92,6 +93,7 @@ class Kernel:
     scratch: Callable[..., int] | None = None
     lead: Callable[..., int | None] = _apart
     half: bool = False
+    spare: bool = False
 
     def halves(self, op: Op) -> tuple[int, ...]:
         """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""

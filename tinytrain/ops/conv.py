@@ -156,6 +156,13 @@ def _strip_bytes(simd: Simd, op: Conv2d | Conv2dGradX, *types: TensorType) -> in
     return op.correlation(*types).strip_bytes(simd.lanes)
 
 
+def _reads_vectors(simd: Simd, op: Conv2dGradX, *types: TensorType) -> bool | Declined:
+    channels = op.geometry(*types).C // op.group
+    if op.pieces is not None:
+        return no("its weight is in pieces, and there is no room to join them")
+    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
+
+
 def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
     return grad_x_tiles(op.geometry(*types), op.pieces is not None)
 
@@ -189,7 +196,8 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd)) for simd in SIMD),
+        Kernel("conv2d", params=_forward_tiles),
+        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), spare=True) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
     )
@@ -240,11 +248,15 @@ class Conv2dGradX(_Conv, ReadsPieces):
     given = "dy"
     results = ("dx",)
     kernels = (
+        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), half=True)
+            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", partial(_reads_vectors, simd), simd.tiles, half=True)
+            for simd in SIMD
+        ),
+        *(
+            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), half=True, spare=True)
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
-        Kernel("conv2d", (S8, S8), params=_grad_x_tiles, half=True),
     )
     as_integer = sums
 

@@ -7,6 +7,7 @@ rectangle of pixels. The gradient of x is the same sum with the window turned ro
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -32,11 +33,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Window:
-    """One axis of a correlation: its runs, the order in which taps are packed, and elements from one tap to the next."""
+    """One axis of a correlation: its runs, the order in which taps are packed, and how far one tap is from the next.
+
+    That is `hop` elements in the map that is read, and `pace` taps in a weight that is not packed.
+    """
 
     runs: tuple[Run, ...]
     order: tuple[int, ...]
     hop: int
+    pace: int
 
 
 def forward(axis: Axis) -> Window:
@@ -48,7 +53,7 @@ def forward(axis: Axis) -> Window:
         Run(first, 1, count, axis.element(first, taps[0]) if taps else 0, axis.stride, taps[0] if taps else 0, len(taps))
         for first, count, taps in _alike((p, live(p)) for p in range(axis.positions))
     ]
-    return Window(tuple(runs), tuple(range(axis.taps)), axis.dilation)
+    return Window(tuple(runs), tuple(range(axis.taps)), axis.dilation, 1)
 
 
 def backward(axis: Axis) -> Window:
@@ -61,7 +66,7 @@ def backward(axis: Axis) -> Window:
             last = taps[-1] if taps else 0
             at = (first + axis.before - last * axis.dilation) // axis.stride if taps else 0
             runs.append(Run(first, axis.stride, count, at, 1, order.index(last), len(taps)))
-    return Window(tuple(runs), tuple(order), hop)
+    return Window(tuple(runs), tuple(order), hop, -apart)
 
 
 def _alike(each: Iterable[tuple[int, tuple[int, ...]]]) -> list[tuple[int, int, tuple[int, ...]]]:
@@ -115,6 +120,11 @@ class Correlation:
     @property
     def taps(self) -> tuple[int, int]:
         return len(self.rows.order), len(self.cols.order)
+
+    @property
+    def channelwise(self) -> Correlation:
+        """Of a depthwise convolution: each group is one channel, and all of them are done side by side."""
+        return dataclasses.replace(self, inner=1, outer=self.group, group=1)
 
     @property
     def joined(self) -> bool:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wanted, f32, no
-from tinytrain.ir.types import F32, S8, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv import Pad, Windowed
 from tinytrain.ops.conv_tiles import split
+from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
@@ -30,6 +32,7 @@ from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
+from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -104,6 +107,32 @@ def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequ
     return 0 if outputs[0].dtype is inputs[0].dtype else None
 
 
+def _has_lanes(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
+    channels = types[0].shape[-1]
+    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
+
+
+def _reads_vectors(simd: Simd, op: DepthwiseConv2d | DepthwiseConv2dGradX, *types: TensorType) -> bool | Declined:
+    if op.pieces is not None or types[1].dtype is not F32:
+        return no("its weight is no array of floats, and there is no room to make it one")
+    return _has_lanes(simd, op, *types)
+
+
+def _strip_bytes(simd: Simd, op: DepthwiseConv2d | DepthwiseConv2dGradX, *types: TensorType) -> int:
+    return op.correlation(*types).strip_bytes(simd.lanes)
+
+
+def in_rows(dtypes: tuple[DType, ...], half: bool = False) -> tuple[Kernel, ...]:
+    """Kernels with vectors along the channels, for each vocabulary: of the weight as it stands, and of one packed in scratch."""
+    return tuple(
+        Kernel("depthwise_rows", dtypes, simd.isa, params=simd.tiles, half=half, **how)
+        for simd in SIMD for how in (
+            {"scratch": partial(_strip_bytes, simd), "accepts": partial(_has_lanes, simd), "spare": True},
+            {"accepts": partial(_reads_vectors, simd)},
+        )
+    )
+
+
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
@@ -113,6 +142,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     differentiable = True
     kernels = (
         Kernel("depthwise", params=_pixel_tiles),
+        *in_rows((F32,)),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
     )
@@ -120,6 +150,9 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
         return self.of(x.shape, w.shape)
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return results_of(self.geometry(*types).lined_up).channelwise
 
     def words(self, g: Geometry, count: int) -> int:
         """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
@@ -168,12 +201,19 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     name = "depthwise_conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *in_rows((F32,), half=True),
+        *in_rows((F32, S8), half=True),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, w = self.whole(types)
         return self.against(dy, self.of(self.shape, w.shape))
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return input_gradients_of(self.geometry(*types).lined_up).channelwise
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -197,7 +237,10 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_has_lanes, simd), half=True) for simd in SIMD),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:

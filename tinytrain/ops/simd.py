@@ -17,15 +17,16 @@ class Simd:
     isa: str | None
     lanes: int
     tile: int
+    packed: bool = False                                  # it has tiles of its own for packed strips
 
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
-        """Parameters of a kernel: N lanes, P vectors."""
-        return {"N": self.lanes, "P": self.tile}
+        """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""
+        return {"N": self.lanes, "P": self.tile, "packed": self.packed}
 
 
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
-    Simd("vfp", "vfp", 4, 5),                             # Cortex-M with a single-precision FPU: 20 sums in 32 registers
-    Simd("rvf", "rvf", 4, 6),                             # RISC-V F: 24 sums in 32 registers
+    Simd("vfp", "vfp", 4, 5, packed=True),                           # Cortex-M with a single-precision FPU: 20 sums in 32 registers
+    Simd("rvf", "rvf", 4, 6, packed=True),                           # RISC-V F: 24 sums in 32 registers
 )
 

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
@@ -81,10 +82,10 @@ def plan_program(
         drafts[name] = dataclasses.replace(draft, placement=found)
 
     drafts, input_offset = _one_sample(drafts, bounds)
-    entries = {name: _plan(draft, bounds[name], needs, align) for name, draft in drafts.items()}
+    arena = max((draft.placement.height for draft in drafts.values()), default=fixed_bytes)
+    entries = {name: _plan(draft, bounds[name], needs, align, arena) for name, draft in drafts.items()}
     for name, plan in entries.items():
-        check_plan(program.entries[name], plan, fixed, input_offset, align)
-    arena = max((plan.arena_bytes for plan in entries.values()), default=fixed_bytes)
+        check_plan(program.entries[name], plan, fixed, input_offset, align, arena)
     proven = arena == bound or any(plan.proven_optimal for plan in entries.values() if plan.arena_bytes == arena)
     return ProgramPlan(entries, fixed, fixed_bytes, input_offset, arena, bound, proven)
 
@@ -153,7 +154,24 @@ def _without_sample(draft: _Draft) -> Placement:
     return place([dataclasses.replace(b, size=0) if b.id == draft.sample else b for b in draft.life.buffers])
 
 
-def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align: int) -> Plan:
+def _spare(draft: _Draft, needs: Callable[[Node], Needs], align: int, arena_bytes: int) -> dict[Node, tuple[int, int]]:
+    """For each node that could use some bytes: where the arena has as many that are free while it runs, the smallest such place."""
+    found = {}
+    for position, node in enumerate(draft.graph.nodes):
+        wanted = 0 if node.op.view else needs(node).spare
+        if not wanted:
+            continue
+        both = zip(draft.life.buffers, draft.placement.offsets, strict=True)
+        taken = sorted((at, at + b.size) for b, at in both if b.start <= position < b.end)
+        ends = [-(-end // align) * align for end in accumulate((end for _, end in taken), max, initial=0)]
+        gaps = zip(ends, (*(at for at, _ in taken), arena_bytes), strict=True)
+        room = min(((end - at, at) for at, end in gaps if end - at >= wanted), default=None)
+        if room is not None:
+            found[node] = (room[1], wanted)
+    return found
+
+
+def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align: int, program_bytes: int) -> Plan:
     life, placement = draft.life, draft.placement
     at = dict(zip(life.owners, placement.offsets, strict=True))
     offsets = {v: at[v] for v in life.owners if isinstance(v, Value)}
@@ -163,6 +181,6 @@ def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align
         scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},
         scratch_sizes={node: size for node in draft.graph.nodes if (size := needs(node).scratch) > 0},
         leads={node: lead for node in draft.graph.nodes if (lead := lead_of(node, needs, align)) is not None},
-        copies=draft.bound.copies, arena_bytes=placement.height, lower_bound_bytes=bound_bytes,
+        spare=_spare(draft, needs, align, program_bytes), copies=draft.bound.copies, arena_bytes=placement.height, lower_bound_bytes=bound_bytes,
         proven_optimal=placement.proven_optimal, peak=life.peak, order=draft.order,
     )

@@ -44,19 +44,21 @@ def _name(owner: object) -> str:
     return f"scratch of {owner.op.name}" if isinstance(owner, Node) else f"{owner!r}"
 
 
-def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int, align: int) -> None:
+def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int, align: int, program_bytes: int) -> None:
     """Raise AssertionError unless running `plan` gives what `given` means.
 
-    `fixed`: offsets of all PARAM and STATE; `sample_at`: of the first input, where there is one. Both as the program has them.
+    `fixed`: offsets of all PARAM and STATE; `sample_at`: of the first input, where there is one; `program_bytes`: size of the arena. All as
+    the program has them.
     """
     graph = plan.graph
     same = Counter(given.nodes) == Counter(graph.nodes)
     assert same, f"{given.name}: {len(given.nodes)} nodes given, {len(graph.nodes)} planned, or others"
     assert given.updates == graph.updates and given.outputs == graph.outputs, f"{given.name}: outputs or updates were changed"
-    _check_ranges(plan, fixed, sample_at, align)
+    _check_ranges(plan, fixed, sample_at, align, program_bytes)
 
     ranges = [(at, v.type.nbytes) for v, at in plan.offsets.items()]
     ranges += [(at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
+    ranges += plan.spare.values()
     memory = _Bytes(ranges)
     # the value whose bytes a view shows
     shown: dict[Value, Value] = {}
@@ -78,6 +80,8 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int
         _check_node(plan, node, where)
         if node in plan.scratch_offsets:
             memory.write(plan.scratch_offsets[node], plan.scratch_sizes[node], node)
+        if node in plan.spare:
+            memory.write(*plan.spare[node], node)
         for v in node.outputs:
             memory.write(plan.offsets[v], v.type.nbytes, v)
 
@@ -95,7 +99,7 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int
     _check_outputs_first(plan, {shown.get(v, v) for v in graph.outputs})
 
 
-def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: int) -> None:
+def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: int, program_bytes: int) -> None:
     """Alignment, bounds, and that stored values and the sample stand where the program wants them."""
     for v in plan.graph.inputs[:1]:
         assert plan.offsets.get(v) == sample_at, f"the sample {v!r} stands at {plan.offsets.get(v)}, the program has it at {sample_at}"
@@ -103,9 +107,11 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: in
         assert plan.offsets.get(v) == at, f"{v!r} stands at {plan.offsets.get(v)}, the program has it at {at}"
     pieces: list[tuple[object, int, int]] = [(v, at, v.type.nbytes) for v, at in plan.offsets.items()]
     pieces += [(node, at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
-    for owner, at, size in pieces:
+    limits = [plan.arena_bytes] * len(pieces) + [program_bytes] * len(plan.spare)
+    pieces += [(node, at, size) for node, (at, size) in plan.spare.items()]
+    for (owner, at, size), limit in zip(pieces, limits, strict=True):
         assert at >= 0 and at % align == 0, f"{_name(owner)} at offset {at} is not aligned to {align}"
-        assert at + size <= plan.arena_bytes, f"{_name(owner)} at {at}..{at + size} leaves the arena of {plan.arena_bytes} bytes"
+        assert at + size <= limit, f"{_name(owner)} at {at}..{at + size} leaves the arena of {limit} bytes"
     for node, size in plan.scratch_sizes.items():
         assert node in plan.scratch_offsets, f"{node.op.name} needs {size} bytes of scratch and has none"
     for v in plan.graph.values():
@@ -152,6 +158,8 @@ def _check_node(plan: Plan, node: Node, where: str) -> None:
         writes.append((v, plan.offsets[v], v.type.nbytes))
     if node in plan.scratch_offsets:
         writes.append((node, plan.scratch_offsets[node], plan.scratch_sizes[node]))
+    if node in plan.spare:
+        writes.append((node, *plan.spare[node]))
     for k, (one, at, size) in enumerate(writes):
         for other, at2, size2 in writes[:k]:
             assert not _meet(at, size, at2, size2), f"{where} writes {_name(one)} and {_name(other)} to the same bytes"

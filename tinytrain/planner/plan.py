@@ -16,11 +16,12 @@ class Needs:
     """What the kernel of a node asks for: bytes of `scratch` while it runs, and where output 0 may lie over input 0.
 
     `lead` 0: it may begin where input 0 begins; n > 0: it must begin at least n bytes before, for it is written faster than input 0 is
-    read; None: they are apart. Input 0 is lost either way.
+    read; None: they are apart. Input 0 is lost either way. `spare` bytes would make it quicker, where they cost nothing.
     """
 
     scratch: int = 0
     lead: int | None = None
+    spare: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Plan:
     another INPUT or of a CONST has none. `aliases` maps a value that owns no storage to the value that does, see `root`.
     `copies` are (old, new) updates that could not be written in place: copy new over old, in this order, when the graph
     has run. `leads` says which nodes may write output 0 over input 0 as they read it: where it begins exactly that many bytes
-    before it. `lower_bound_bytes` holds for this order of nodes and these in-place choices: the most bytes in use at once.
+    before it. `spare` has (offset, bytes) in the arena of the program that nobody else uses while a node runs, for nodes that asked for them.
+    `lower_bound_bytes` holds for this order of nodes and these in-place choices: the most bytes in use at once.
     """
 
     graph: Graph
@@ -100,6 +102,7 @@ class Plan:
     scratch_offsets: dict[Node, int]
     scratch_sizes: dict[Node, int]
     leads: dict[Node, int]
+    spare: dict[Node, tuple[int, int]]
     copies: tuple[tuple[Value, Value], ...]
     arena_bytes: int
     lower_bound_bytes: int
