@@ -90,22 +90,31 @@
                        : "memory", TT_SINGLES); \
     }
 
-#define TT_ACROSS(p, none) "flw " TT_A##p ", 4*" #p "(%[a])\n\t" TT_ROW##p
-#define TT_STEP_ACROSS(P) TT_B("0") TT_P##P(TT_ACROSS, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
+#define TT_NEXT_A(p, none) "flw " TT_A##p ", 4*" #p "(%[a])\n\t" TT_ROW##p
+#define TT_WIDE(p, none) \
+    "flw f24, 16*" #p "(%[b])\n\tflw f25, 16*" #p "+4(%[b])\n\tflw f26, 16*" #p "+8(%[b])\n\tflw f27, 16*" #p "+12(%[b])\n\t" TT_WIDE_ROW##p
+#define TT_WIDE_ROW0 TT_MAC4("f28", "f0", "f1", "f2", "f3")
+#define TT_WIDE_ROW1 TT_MAC4("f28", "f4", "f5", "f6", "f7")
+#define TT_WIDE_ROW2 TT_MAC4("f28", "f8", "f9", "f10", "f11")
+#define TT_WIDE_ROW3 TT_MAC4("f28", "f12", "f13", "f14", "f15")
+#define TT_WIDE_ROW4 TT_MAC4("f28", "f16", "f17", "f18", "f19")
+#define TT_WIDE_ROW5 TT_MAC4("f28", "f20", "f21", "f22", "f23")
+#define TT_STEP_WIDE(P) "flw f28, 0(%[a])\n\t" TT_P##P(TT_WIDE, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
+#define TT_STEP_ACROSS(P) TT_B("0") TT_P##P(TT_NEXT_A, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
 
-#define TT_OUTER_RVF(P) \
-    TT_SHARED void tt_outer_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+#define TT_ACROSS_RVF(name, P, step) \
+    TT_SHARED void name##_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
         int32_t n, rows = w->steps > 0 ? w->rows : 0; \
         __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
                        "blez %[rows], 9f\n" \
                        "1:\n\taddi %[n], %[steps], -2\n\t" \
                        "bltz %[n], 4f\n" \
-                       "3:\n\t" TT_STEP_ACROSS(P) TT_STEP_ACROSS(P) \
+                       "3:\n\t" step step \
                        "addi %[n], %[n], -2\n\t" \
                        "bgez %[n], 3b\n" \
                        "4:\n\taddi %[n], %[n], 1\n\t" \
-                       "bltz %[n], 6f\n\t" TT_STEP_ACROSS(P) \
+                       "bltz %[n], 6f\n\t" step \
                        "6:\n\tadd %[a], %[a], %[a_row]\n\t" \
                        "add %[b], %[b], %[b_row]\n\t" \
                        "addi %[rows], %[rows], -1\n\t" \
@@ -127,38 +136,44 @@ TT_BROADCAST_RVF(3)
 TT_BROADCAST_RVF(4)
 TT_BROADCAST_RVF(5)
 TT_BROADCAST_RVF(6)
-TT_OUTER_RVF(1)
-TT_OUTER_RVF(2)
-TT_OUTER_RVF(3)
-TT_OUTER_RVF(4)
-TT_OUTER_RVF(5)
-TT_OUTER_RVF(6)
+TT_ACROSS_RVF(tt_outer, 1, TT_STEP_ACROSS(1))
+TT_ACROSS_RVF(tt_wide, 1, TT_STEP_WIDE(1))
+TT_ACROSS_RVF(tt_outer, 2, TT_STEP_ACROSS(2))
+TT_ACROSS_RVF(tt_wide, 2, TT_STEP_WIDE(2))
+TT_ACROSS_RVF(tt_outer, 3, TT_STEP_ACROSS(3))
+TT_ACROSS_RVF(tt_wide, 3, TT_STEP_WIDE(3))
+TT_ACROSS_RVF(tt_outer, 4, TT_STEP_ACROSS(4))
+TT_ACROSS_RVF(tt_wide, 4, TT_STEP_WIDE(4))
+TT_ACROSS_RVF(tt_outer, 5, TT_STEP_ACROSS(5))
+TT_ACROSS_RVF(tt_wide, 5, TT_STEP_WIDE(5))
+TT_ACROSS_RVF(tt_outer, 6, TT_STEP_ACROSS(6))
+TT_ACROSS_RVF(tt_wide, 6, TT_STEP_WIDE(6))
+TT_DIRECT(rvf, 4, 1, , float, TT_PLAIN)
+TT_DIRECT(rvf, 4, 2, , float, TT_PLAIN)
+TT_DIRECT(rvf, 4, 3, , float, TT_PLAIN)
+TT_DIRECT(rvf, 4, 4, , float, TT_PLAIN)
+TT_DIRECT(rvf, 4, 5, , float, TT_PLAIN)
+TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN)
 #else
-TT_OUTER(rvf, 4, 1, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 1, , float, TT_PLAIN)
 #define tt_broadcast_rvf_1 tt_direct_rvf_1
-TT_OUTER(rvf, 4, 2, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 2, , float, TT_PLAIN)
 #define tt_broadcast_rvf_2 tt_direct_rvf_2
-TT_OUTER(rvf, 4, 3, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 3, , float, TT_PLAIN)
 #define tt_broadcast_rvf_3 tt_direct_rvf_3
-TT_OUTER(rvf, 4, 4, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 4, , float, TT_PLAIN)
 #define tt_broadcast_rvf_4 tt_direct_rvf_4
-TT_OUTER(rvf, 4, 5, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 5, , float, TT_PLAIN)
 #define tt_broadcast_rvf_5 tt_direct_rvf_5
-TT_OUTER(rvf, 4, 6, , float, TT_PLAIN)
+TT_TILES(rvf, 4, 6, , float, TT_PLAIN)
 #define tt_broadcast_rvf_6 tt_direct_rvf_6
 #endif
 
-TT_DIRECT(rvf, 4, 1, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 1, _half, tt_half, tt_half_to_float)
-TT_DIRECT(rvf, 4, 2, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 2, _half, tt_half, tt_half_to_float)
-TT_DIRECT(rvf, 4, 3, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 3, _half, tt_half, tt_half_to_float)
-TT_DIRECT(rvf, 4, 4, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 4, _half, tt_half, tt_half_to_float)
-TT_DIRECT(rvf, 4, 5, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 5, _half, tt_half, tt_half_to_float)
-TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN)
 TT_TILES(rvf, 4, 6, _half, tt_half, tt_half_to_float)
 TT_DEPTH_TILES(rvf, 4, 1, , float, tt_load_scalar)
 TT_DEPTH_TILES(rvf, 4, 2, , float, tt_load_scalar)

@@ -88,7 +88,7 @@ static const float tt_zeros[20] = { 0 };
     }
 
 /* One step of `outer`: P neighbours a, four neighbours b. */
-#define TT_ACROSS(p, none) TT_ROW(p, TT_A##p, "s25", "s26", "s27", "s28")
+#define TT_NEXT_A(p, none) TT_ROW(p, TT_A##p, "s25", "s26", "s27", "s28")
 #define TT_A0 "s20"
 #define TT_A1 "s21"
 #define TT_A2 "s22"
@@ -96,7 +96,7 @@ static const float tt_zeros[20] = { 0 };
 #define TT_A4 "s24"
 #define TT_STEP(P) \
     "vldmia %[a], {" TT_A_LIST(P) "}\n\tvldmia %[b], {s25-s28}\n\t" \
-    TT_BOTH_GO_ON TT_P##P(TT_ACROSS, )
+    TT_BOTH_GO_ON TT_P##P(TT_NEXT_A, )
 #define TT_A_LIST(P) TT_A_LIST##P
 #define TT_A_LIST1 "s20"
 #define TT_A_LIST2 "s20-s21"
@@ -166,6 +166,9 @@ static const float tt_zeros[20] = { 0 };
 #define TT_PAIR_2 \
     "vldmia %[a], {s8-s15}\n\tvldmia %[b], {s16-s23}\n\t" TT_BOTH_GO_ON TT_LANES_OF0("s8", "s9", "s10", "s11", "s16", "s17", "s18", "s19") \
     TT_LANES_OF1("s12", "s13", "s14", "s15", "s20", "s21", "s22", "s23")
+/* One step of `wide`: one a, P times four b. */
+#define TT_WIDE(p, none) "vldmia %[t]!, {s20-s23}\n\t" TT_ROW(p, "s24", "s20", "s21", "s22", "s23")
+#define TT_WIDE_STEP(P) "vldmia %[a], {s24}\n\tmov %[t], %[b]\n\t" TT_BOTH_GO_ON TT_P##P(TT_WIDE, )
 #define TT_BOTH_GO_ON "add %[a], %[a], %[a_step], lsl #2\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
 
 #define TT_WALK_AT \
@@ -178,22 +181,27 @@ static const float tt_zeros[20] = { 0 };
 TT_RUNS_VFP(tt_broadcast, 1, "s3", TT_PACKED)
 TT_RUNS_VFP(tt_direct, 1, "s3", TT_APART)
 TT_ACROSS_VFP(tt_outer, 1, "s3", TT_STEP(1))
+TT_ACROSS_VFP(tt_wide, 1, "s3", TT_WIDE_STEP(1))
 TT_DEPTH_VFP(1, "s3")
 TT_RUNS_VFP(tt_broadcast, 2, "s7", TT_PACKED)
 TT_RUNS_VFP(tt_direct, 2, "s7", TT_APART)
 TT_ACROSS_VFP(tt_outer, 2, "s7", TT_STEP(2))
+TT_ACROSS_VFP(tt_wide, 2, "s7", TT_WIDE_STEP(2))
 TT_DEPTH_VFP(2, "s7")
 TT_RUNS_VFP(tt_broadcast, 3, "s11", TT_PACKED)
 TT_RUNS_VFP(tt_direct, 3, "s11", TT_APART)
 TT_ACROSS_VFP(tt_outer, 3, "s11", TT_STEP(3))
+TT_ACROSS_VFP(tt_wide, 3, "s11", TT_WIDE_STEP(3))
 TT_DEPTH_VFP(3, "s11")
 TT_RUNS_VFP(tt_broadcast, 4, "s15", TT_PACKED)
 TT_RUNS_VFP(tt_direct, 4, "s15", TT_APART)
 TT_ACROSS_VFP(tt_outer, 4, "s15", TT_STEP(4))
+TT_ACROSS_VFP(tt_wide, 4, "s15", TT_WIDE_STEP(4))
 TT_DEPTH_VFP(4, "s15")
 TT_RUNS_VFP(tt_broadcast, 5, "s19", TT_PACKED)
 TT_RUNS_VFP(tt_direct, 5, "s19", TT_APART)
 TT_ACROSS_VFP(tt_outer, 5, "s19", TT_STEP(5))
+TT_ACROSS_VFP(tt_wide, 5, "s19", TT_WIDE_STEP(5))
 TT_DEPTH_VFP(5, "s19")
 TT_ACROSS_VFP(tt_depth_outer, 1, "s3", TT_PAIR_1)
 TT_ACROSS_VFP(tt_depth_outer, 2, "s7", TT_PAIR_2)

@@ -21,7 +21,7 @@
 #endif
 
 /* How a tile moves over its operands, in elements. A sum has `rows` rows of `cols` runs of `steps` steps. In `direct` a runs along the
- * sum, and a[p] are `a_next` apart; in `outer` (of one run a row) a[p] are neighbours, and steps of a are `a_step` apart. Steps of b are
+ * sum, and a[p] are `a_next` apart; in the others (of one run a row) a[p] are neighbours, and steps of a are `a_step` apart. Steps of b are
  * `b_step` apart. `_col` and `_row` lead from the end of a run to the next one in its row, or to the next row. */
 typedef struct {
     int32_t a_next, a_step, a_col, a_row;
@@ -41,16 +41,20 @@ typedef struct {
 #define TT_STORE_C(p, simd, N) tt_store_##simd(acc + (p) * (N), c##p);
 #define TT_POINT_A(p, type) const type *a##p = a + (p) * w->a_next;
 #define TT_MADD_RUN(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a##p[i]));
-#define TT_MADD_ACROSS(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a[p]));
+#define TT_MADD_ACROSS(p, simd, value) c##p = tt_madd_##simd(c##p, tt_load_##simd(b), value(a[p]));
+#define TT_MADD_WIDE(p, simd, N, value) c##p = tt_madd_##simd(c##p, tt_load_##simd(b + (p) * (N)), value(a[0]));
 #define TT_PLAIN(x) (x)
 
 #define TT_MADD_LANES(p, simd, load) c##p = tt_madd_lanes_##simd(c##p, load(a##p), v);
 #define TT_MADD_PAIR(p, simd, N, load) c##p = tt_madd_lanes_##simd(c##p, load(a + (p) * (N)), tt_load_##simd(b + (p) * (N)));
 #define TT_STEP_A(p, none) a##p += w->a_step;
 
-/* The two tiles of P operands a and vectors of N lanes, in words. Of `direct`, a header may have a quicker form that reads b packed, one
+/* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
  * step right behind the other: `broadcast`. `tag` is "" where a is stored as float, and _half where as fp16. */
-#define TT_TILES(simd, N, P, tag, type, value) TT_DIRECT(simd, N, P, tag, type, value) TT_OUTER(simd, N, P, tag, type, value)
+#define TT_TILES(simd, N, P, tag, type, value) \
+    TT_DIRECT(simd, N, P, tag, type, value) \
+    TT_ACROSS(tt_outer##tag, simd, N, P, type, TT_MADD_ACROSS, simd, value) \
+    TT_ACROSS(tt_wide##tag, simd, N, P, type, TT_MADD_WIDE, simd, N, value)
 
 #define TT_DIRECT(simd, N, P, tag, type, value) \
     TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
@@ -76,19 +80,14 @@ typedef struct {
         TT_P##P(TT_STORE_C, simd, N) \
     }
 
-#define TT_OUTER(simd, N, P, tag, type, value) \
-    TT_SHARED void tt_outer##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+#define TT_ACROSS(name, simd, N, P, type, madd, ...) \
+    TT_SHARED void name##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
     { \
         TT_P##P(TT_ZERO_C, simd) \
-        for (int32_t row = w->rows; row > 0; --row) { \
-            for (int32_t i = w->steps; i > 0; --i) { \
-                const tt_v_##simd v = tt_load_##simd(b); \
-                TT_P##P(TT_MADD_ACROSS, simd, value) \
-                a += w->a_step; \
-                b += w->b_step; \
+        for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
+            for (int32_t i = w->steps; i > 0; --i, a += w->a_step, b += w->b_step) { \
+                TT_P##P(madd, __VA_ARGS__) \
             } \
-            a += w->a_row; \
-            b += w->b_row; \
         } \
         TT_P##P(TT_STORE_C, simd, N) \
     }
@@ -110,16 +109,7 @@ typedef struct {
         } \
         TT_P##P(TT_STORE_C, simd, N) \
     } \
-    TT_SHARED void tt_depth_outer##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
-    { \
-        TT_P##P(TT_ZERO_C, simd) \
-        for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
-            for (int32_t i = w->steps; i > 0; --i, a += w->a_step, b += w->b_step) { \
-                TT_P##P(TT_MADD_PAIR, simd, N, load) \
-            } \
-        } \
-        TT_P##P(TT_STORE_C, simd, N) \
-    }
+    TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
 
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
  * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart. */
