@@ -42,7 +42,8 @@ class Case:
     def __str__(self) -> str:
         """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`."""
         kinds = self.example.inputs or self.outputs
-        parts = [self.op.name, kinds[0].dtype.tag, *([self.kernel.isa] if self.kernel.isa else []), str(self.number)]
+        parts = [self.op.name, kinds[0].dtype.tag, *([self.kernel.isa] if self.kernel.isa else [])]
+        parts += [*(["spare"] if self.kernel.spare else []), str(self.number)]
         parts += ["coarse"] if self.coarse else []
         return "/".join([*parts, *(f"in{i}=out{o}" for i, o in self.shared)])
 
@@ -59,6 +60,13 @@ class Case:
         """Bytes from the start of output 0 to that of input 0 where it lies over that, aligned as the planner does it."""
         lead = self.kernel.lead(self.op, self.example.inputs, self.outputs) if (0, 0) in self.shared else None
         return -(-(lead or 0) // 8) * 8
+
+    @property
+    def plain(self) -> Case:
+        """The same by the portable kernel without scratch, and with nothing in place: it gives the same bits."""
+        g = Builder("case")
+        g.emit_all(self.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in self.example.inputs))
+        return dataclasses.replace(self, kernel=select(g.nodes[0], (), spare=False).kernel, shared=())
 
     def arrays(self) -> list[Array]:
         """The inputs, bit for bit as `make_input` in C makes them."""
@@ -110,7 +118,7 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
             g = Builder("case")
             outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs)))
-            for kernel in dict.fromkeys(select(g.nodes[0], extensions).kernel for extensions in ((), isa)):
+            for kernel in dict.fromkeys(select(g.nodes[0], tags, spare=spare).kernel for tags in ((), isa) for spare in (False, True)):
                 plain = Case(example.op, number, example, kernel, outputs=outputs)
                 variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs, kernel))]
                 cases += [Case(plain.op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]

@@ -16,12 +16,16 @@ from kernel_runs import board_results, compile_c, host_results
 
 from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.ir.op import Elementwise, registry
+from tinytrain.ops.simd import SIMD
 from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-DSP = frozenset({"dsp", "vfp", "rvf"})                    # kernels with words of int8 have a form in plain C for all other targets
-FAMILIES = families(all_cases(DSP))
+# kernels for an instruction set have a form in plain C for the host; of vocabularies of as many lanes only the one with the largest tiles
+ISAS = ("dsp", *{simd.lanes: simd.isa for simd in sorted(SIMD, key=lambda simd: simd.tile) if simd.isa}.values())
+CASES = tuple(dict.fromkeys(case for tag in ISAS for case in all_cases(frozenset({tag}))))
+FAMILIES = families(CASES)
+PLAIN = families(dict.fromkeys(case.plain for case in CASES))
 
 
 @pytest.fixture(scope="session")
@@ -30,25 +34,30 @@ def cache(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def host_c(cache: Path) -> Callable[[Case], str]:
-    """What a case gave on the host; its whole family is compiled and run at the first question."""
-    known: dict[str, str] = {}
+def host_c(cache: Path) -> Callable[..., str]:
+    """What a case gave on the host, or a plain one with fused arithmetic; its whole family is compiled and run at the first question."""
+    known: dict[tuple[str, bool], str] = {}
 
-    def ask(case: Case) -> str:
-        if str(case) not in known:
-            known.update(host_results(FAMILIES[case.kernel.template], cache))
-        return known[str(case)]
+    def ask(case: Case, fused: bool = False) -> str:
+        if (str(case), fused) not in known:
+            results = host_results((PLAIN if fused else FAMILIES)[case.kernel.template], cache, fused)
+            known.update({(name, fused): value for name, value in results.items()})
+        return known[str(case), fused]
 
     return ask
 
 
-@pytest.mark.parametrize("case", all_cases(DSP), ids=str)
-def test_kernel_equals_reference(case: Case, host_c: Callable[[Case], str]) -> None:
-    """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats."""
-    got = host_c(case)
-    assert not got.startswith("error"), f"{case}: {got}"
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_kernel_equals_reference(case: Case, host_c: Callable[..., str]) -> None:
+    """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats, fused or not.
+
+    All kernels of an op sum in one order: whatever the lanes, they give the same bits.
+    """
     want = case.want()
-    assert_matches(case.decode(bytes.fromhex(got)), want, [t.dtype for t in case.outputs], str(case), case.scale(want))
+    for got in (host_c(case), host_c(case.plain, fused=True)):
+        assert not got.startswith("error"), f"{case}: {got}"
+        assert_matches(case.decode(bytes.fromhex(got)), want, [t.dtype for t in case.outputs], str(case), case.scale(want))
+    assert host_c(case) == host_c(case.plain), f"{case}: {_bits_differ(case, host_c(case), host_c(case.plain))}"
 
 
 def emulated() -> list[Board]:
@@ -70,25 +79,18 @@ def one_for_each_processor() -> list[object]:
 
 
 @pytest.mark.parametrize("board", one_for_each_processor())
-def test_board_equals_host(board: Board, cache: Path, host_c: Callable[[Case], str]) -> None:
-    """All portable kernels in one firmware: outputs are bit for bit those of the host, and nothing around them is touched.
-
-    A kernel for the board's own instructions equals the reference: exactly for integers, by TOLERANCE for floats.
-    """
+def test_board_equals_host(board: Board, cache: Path, host_c: Callable[..., str]) -> None:
+    """Every kernel that the board can run, in one firmware: outputs are bit for bit those of the host, and nothing around is touched."""
     skip_without_tools(board)
-    cases = [case for case in all_cases() if not host_c(case).startswith("error")]
+    cases = [case for case in all_cases(frozenset(board.isa)) if not host_c(case.plain, board.fused).startswith("error")]
     got = board_results(cases, board, cache)
     missing = [str(case) for case in cases if str(case) not in got]
     assert not missing, f"{board.name} stopped in {missing[0]}"
-    fast = [case for case in all_cases(frozenset(board.isa)) if case.kernel.isa]
-    for name, value in (board_results(fast, board, cache, whole=True) if fast else {}).items():
-        case = next(case for case in fast if str(case) == name)
-        want = case.want()
-        assert_matches(case.decode(bytes.fromhex(value)), want, [t.dtype for t in case.outputs], f"{board.name}: {name}", case.scale(want))
-    wrong = [case for case in cases if got[str(case)] != f"{zlib.crc32(bytes.fromhex(host_c(case))):08x}"]
+    wrong = [case for case in cases if got[str(case)] != f"{zlib.crc32(bytes.fromhex(host_c(case.plain, board.fused))):08x}"]
     if wrong:
         shown = board_results(wrong[:5], board, cache, whole=True)
-        raise AssertionError("\n".join(f"{case}: {_bits_differ(case, shown[str(case)], host_c(case))}" for case in wrong[:5]))
+        differences = [f"{case}: {_bits_differ(case, shown[str(case)], host_c(case.plain, board.fused))}" for case in wrong[:5]]
+        raise AssertionError("\n".join(differences))
 
 
 def _bits_differ(case: Case, got: str, want: str) -> str | None:
@@ -122,7 +124,7 @@ def test_assembly_finds_registers(level: str, tmp_path: Path) -> None:
     board = load_board("mps2-an386")
     if shutil.which(board.toolchain.cc[0]) is None:
         pytest.skip(f"{board.toolchain.package} is not installed")
-    sources = write_program([c for c in all_cases(DSP) if c.kernel.isa and not c.shared and not c.coarse], tmp_path)
+    sources = write_program([c for c in CASES if c.kernel.isa and not c.shared and not c.coarse], tmp_path)
     flags = [*board.toolchain.flags, *board.flags, *WARNINGS, level]
     compile_c([board.toolchain.cc[0], *flags, "-S", "-o", "/dev/null", *sources])
 
@@ -157,7 +159,7 @@ def test_elementwise_ops_have_no_own_template() -> None:
 
 
 def test_case_names_are_unique() -> None:
-    names = [str(case) for case in all_cases(DSP)]
+    names = [str(case) for case in CASES]
     assert len(names) == len(set(names))
     assert cases_header(all_cases()[:3]) == cases_header(all_cases()[:3])
 

@@ -164,7 +164,7 @@ def pairs() -> list[tuple[Example, KernelCall, KernelCall]]:
         for e in (example, whole(example)):
             g = Builder("case")
             outputs = g.emit_all(e.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in e.inputs))
-            chosen = dict.fromkeys(select(g.nodes[0], isa).kernel for isa in ((), ("dsp",)))
+            chosen = dict.fromkeys(select(g.nodes[0], isa, spare=spare).kernel for isa in ((), ("dsp",)) for spare in (False, True))
             calls.append([KernelCall(e.op, e.inputs, tuple(v.type for v in outputs), kernel) for kernel in chosen])
         assert len(calls[0]) == len(calls[1])
         found += [(example, *pair) for pair in zip(*calls, strict=True)]
@@ -176,7 +176,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[KernelCall, l
     """Runs a kernel on the host."""
     folder = tmp_path_factory.mktemp("pieces")
     symbols = {call: f"k{n}" for n, call in enumerate(call for _, *calls in pairs() for call in calls)}
-    text = [f'#include "tt_{part}.h"' for part in ("dsp", "integer", "math", "random", "requantise", "types", "update")]
+    text = [f'#include "tt_{part}.h"' for part in ("dsp", "integer", "math", "random", "requantise", "simd_scalar", "types", "update")]
     text += [render(call, symbol).replace("static void", "void") for call, symbol in symbols.items()]
     (folder / "k.c").write_text("\n".join(text))
     flags = [flag for flag in WARNINGS if not flag.startswith("-W")]

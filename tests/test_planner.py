@@ -19,14 +19,23 @@ from tinytrain.planner import Buffer, Needs, check_plan, plan_program
 from tinytrain.planner.exact import improve
 from tinytrain.planner.place import lower_bound, overlaps, place
 
+ARENA = 1_000_000                                         # bytes that no plan here fills
+
 
 @settings(max_examples=300, deadline=None)
-@given(random_graphs(), st.sampled_from((1, 8, 16)), st.sampled_from((0, 12)), st.sampled_from((None, 0, 12)))
-def test_any_graph_gets_a_plan_that_the_checker_accepts(graph: Graph, align: int, scratch_bytes: int, lead: int | None) -> None:
+@given(
+    random_graphs(), st.sampled_from((1, 8, 16)), st.sampled_from((0, 12)), st.sampled_from((None, 0, 12)), st.sampled_from((0, 4, 40))
+)
+def test_any_graph_gets_a_plan_that_the_checker_accepts(
+    graph: Graph, align: int, scratch_bytes: int, lead: int | None, spare_bytes: int
+) -> None:
     def needs(node: Node) -> Needs:
-        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead)
+        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare_bytes)
 
     plan = plan_one(graph, align=align, needs=needs)
+    without = plan_one(graph, align=align, needs=lambda node: dataclasses.replace(needs(node), spare=0))
+    assert plan.arena_bytes == without.arena_bytes, "what is spare costs nothing"
+    assert all(size == spare_bytes and at + size <= plan.arena_bytes for at, size in plan.spare.values())
     assert plan.arena_bytes >= plan.lower_bound_bytes
     assert plan.arena_bytes <= sum(v.type.nbytes + align for v in graph.values()) + len(graph.nodes) * (scratch_bytes + align)
     again = plan_one(graph, align=align, needs=needs)
@@ -51,7 +60,7 @@ def test_checker_refuses_overlap_of_values_in_use(graph: Graph, data: st.DataObj
     v, w = data.draw(st.sampled_from(victims))
     moved = {x: plan.offsets[v] if plan.root(x) is w else at for x, at in plan.offsets.items()}
     with pytest.raises(AssertionError):
-        check_plan(graph, dataclasses.replace(plan, offsets=moved, arena_bytes=10_000), {}, plan.offsets[graph.inputs[0]], 8)
+        check_plan(graph, dataclasses.replace(plan, offsets=moved, arena_bytes=10_000), {}, plan.offsets[graph.inputs[0]], 8, ARENA)
 
 
 _boxes = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5), st.integers(1, 60)), min_size=1, max_size=14)
@@ -109,7 +118,7 @@ def test_a_node_writes_over_what_it_reads() -> None:
     assert plan_one(graph).arena_bytes == 40
     for wrong in ({a: at[a] - 8}, {c: at[c] + 8}):
         with pytest.raises(AssertionError, match=r"over its input 0 %"):
-            check_plan(graph, dataclasses.replace(plan, offsets={**at, **wrong}, arena_bytes=40), {}, at[graph.inputs[0]], 8)
+            check_plan(graph, dataclasses.replace(plan, offsets={**at, **wrong}, arena_bytes=40), {}, at[graph.inputs[0]], 8, ARENA)
 
 
 @pytest.mark.parametrize("why", ["read again", "read twice", "kept", "of the caller", "stored"])
@@ -295,7 +304,7 @@ def test_scratch_has_room_only_while_its_node_runs() -> None:
     assert list(plan.scratch_offsets) == [node] and plan.peak.values == (a, b)
     moved = dataclasses.replace(plan, scratch_offsets={node: plan.offsets[a]})
     with pytest.raises(AssertionError, match=r"scratch of  over its input 0 %"):
-        check_plan(graph, moved, {}, plan.offsets[graph.inputs[0]], 8)
+        check_plan(graph, moved, {}, plan.offsets[graph.inputs[0]], 8, ARENA)
 
 
 def test_checker_names_both_values() -> None:
@@ -309,7 +318,7 @@ def test_checker_names_both_values() -> None:
 
     def refused(match: str, **changes: object) -> None:
         with pytest.raises(AssertionError, match=match):
-            check_plan(graph, dataclasses.replace(plan, **changes), {}, plan.offsets[x], 8)  # type: ignore[arg-type]
+            check_plan(graph, dataclasses.replace(plan, **changes), {}, plan.offsets[x], 8, ARENA)  # type: ignore[arg-type]
 
     at = plan.offsets
     refused(r"%[ab]:f32\[4\] is expected at \d+\.\.\d+, %[ab]:f32\[4\] is there", offsets={**at, a: at[b]})
@@ -328,13 +337,13 @@ def test_checker_refuses_an_update_before_the_last_reader() -> None:
     graph, w, new, _ = training(((0, 0),))
     plan = plan_one(graph)
     fixed, sample_at = {w: 0}, plan.offsets[graph.inputs[0]]
-    check_plan(graph, plan, fixed, sample_at, 8)
+    check_plan(graph, plan, fixed, sample_at, 8, ARENA)
     wrong = dataclasses.replace(plan, graph=graph)
     with pytest.raises(AssertionError, match=r"reads %w:f32\[4\].*: %w:f32\[4\] is expected at 0\.\.16, %new|%w.*%new"):
-        check_plan(graph, wrong, fixed, sample_at, 8)
+        check_plan(graph, wrong, fixed, sample_at, 8, ARENA)
     apart = {**plan.offsets, new: 64}
     with pytest.raises(AssertionError, match=r"end, %w"):
-        check_plan(graph, dataclasses.replace(plan, offsets=apart, aliases={}, arena_bytes=80), fixed, sample_at, 8)
+        check_plan(graph, dataclasses.replace(plan, offsets=apart, aliases={}, arena_bytes=80), fixed, sample_at, 8, ARENA)
 
 
 def test_old_value_that_another_update_stores_is_not_overwritten_before() -> None:

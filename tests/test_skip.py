@@ -154,7 +154,7 @@ def test_checker_refuses_an_update_before_the_loss(tmp_path: Path) -> None:
     assert early <= reads
     wrong = dataclasses.replace(plan, graph=plan.graph.replace(nodes=(*others[: reads + 1], first, *others[reads + 1 :])))
     with pytest.raises(AssertionError, match=r"advance writes %\w+:s32\[1\] before outputs \[%loss:f32\[1\]\] are known"):
-        check_plan(program.program.entries["train"], wrong, program.plan.fixed, program.plan.input_offset, 8)
+        check_plan(program.program.entries["train"], wrong, program.plan.fixed, program.plan.input_offset, 8, program.plan.arena_bytes)
 
 
 def integer_model(folder: Path) -> onnx.ModelProto:

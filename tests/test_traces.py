@@ -19,7 +19,8 @@ from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.target.board import board_names, load_board
 
-BOARDS = [name for name in board_names() if name != "host"]
+BOARDS = [name for name in board_names() if load_board(name).machine]
+TWINS = sorted({load_board(name).twin for name in BOARDS})
 STEPS = 10
 CASES = {
     "mlp": (Optimiser(0.01), "full"),
@@ -63,14 +64,23 @@ def model_file(case: str, folder: Path) -> Path:
     return folder / f"{name}.onnx"
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """A case, its golden vectors and model file, and what each twin makes of them."""
+
+    case: str
+    golden: Golden
+    model: Path
+    twins: dict[str, Trace]
+
+
 @pytest.fixture(scope="module", params=CASES)
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Golden, Trace, Path]:
-    """(case, golden vectors, trace of the host twin, model file)."""
+def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Hosts:
     folder = tmp_path_factory.mktemp("host")
     model = model_file(request.param, folder)
-    program = compiled(model, "host", *CASES[request.param])
-    golden = golden_vectors(program.program, STEPS)
-    return request.param, golden, trace(program, golden, folder / "project"), model
+    programs = {name: compiled(model, name, *CASES[request.param]) for name in TWINS}
+    golden = golden_vectors(programs["host"].program, STEPS)
+    return Hosts(request.param, golden, model, {name: trace(made, golden, folder / name) for name, made in programs.items()})
 
 
 def assert_reference(found: Trace, golden: Golden) -> None:
@@ -86,17 +96,18 @@ def assert_same_bits(found: Trace, twin: Trace) -> None:
         np.testing.assert_array_equal(found.stored[name], array, err_msg=name)
 
 
-def test_host_twin_equals_the_reference(host: tuple[str, Golden, Trace, Path]) -> None:
-    _, golden, twin, _ = host
-    assert_reference(twin, golden)
+@pytest.mark.parametrize("name", TWINS)
+def test_host_twin_equals_the_reference(name: str, hosts: Hosts) -> None:
+    twin = hosts.twins[name]
+    assert_reference(twin, hosts.golden)
     assert len(set(twin.losses.tolist())) == STEPS, "the losses do not move: nothing was learned"
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_board_equals_the_host_twin_bit_for_bit(board: str, host: tuple[str, Golden, Trace, Path], tmp_path: Path) -> None:
+def test_board_equals_the_host_twin_bit_for_bit(board: str, hosts: Hosts, tmp_path: Path) -> None:
     need(board)
-    case, golden, twin, model = host
-    assert_same_bits(trace(compiled(model, board, *CASES[case]), golden, tmp_path / "project"), twin)
+    found = trace(compiled(hosts.model, board, *CASES[hosts.case]), hosts.golden, tmp_path / "project")
+    assert_same_bits(found, hosts.twins[load_board(board).twin])
 
 
 @pytest.mark.parametrize(("name", "board"), [("mlperf_ic_resnet8_bn", "mps2-an500"), ("mlperf_kws_dscnn_bn", "mps2-an386")])
@@ -105,7 +116,7 @@ def test_trained_model_in_the_emulator_equals_the_reference(name: str, board: st
     need(board)
     model = shared_data / "models" / f"{name}.onnx"
     optimiser = Optimiser(1e-4)
-    twin = compiled(model, "host", optimiser)
+    twin = compiled(model, load_board(board).twin, optimiser)
     golden = golden_vectors(twin.program, STEPS)
     on_host = trace(twin, golden, tmp_path / "host")
     assert_reference(on_host, golden)

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32, no
+from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
@@ -152,17 +152,6 @@ def _patch_bytes(op: Conv2d, *types: TensorType) -> int:
     return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types)) + (longest + 3) // 4 * 4
 
 
-def _strip_bytes(simd: Simd, op: Conv2d | Conv2dGradX, *types: TensorType) -> int:
-    return op.correlation(*types).strip_bytes(simd.lanes)
-
-
-def _reads_vectors(simd: Simd, op: Conv2dGradX, *types: TensorType) -> bool | Declined:
-    channels = op.geometry(*types).C // op.group
-    if op.pieces is not None:
-        return no("its weight is in pieces, and there is no room to join them")
-    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
-
-
 def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
     return grad_x_tiles(op.geometry(*types), op.pieces is not None)
 
@@ -171,10 +160,9 @@ def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) 
     return {**simd.tiles(op, *types), "turned": turned}
 
 
-def _has_lanes(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
+def _fills(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    channels = (g.K if turned else g.C) // g.group
-    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
+    return simd.filled_by((g.K if turned else g.C) // g.group)
 
 
 def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
@@ -197,7 +185,7 @@ class Conv2d(_Conv, ReadsPieces):
     differentiable = True
     kernels = (
         Kernel("conv2d", params=_forward_tiles),
-        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), spare=True) for simd in SIMD),
+        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
     )
@@ -250,11 +238,11 @@ class Conv2dGradX(_Conv, ReadsPieces):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", partial(_reads_vectors, simd), simd.tiles, half=True)
+            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
             for simd in SIMD
         ),
         *(
-            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=partial(_strip_bytes, simd), half=True, spare=True)
+            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True)
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
     )
@@ -294,7 +282,7 @@ class Conv2dGradW(_Conv):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", (F32,), simd.isa, params=partial(_outer_tiles, simd, turned), accepts=partial(_has_lanes, simd, turned), half=not turned)
+            Kernel("correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned), half=not turned)
             for simd in SIMD for turned in (True, False)
         ),
     )

@@ -10,7 +10,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -107,30 +107,22 @@ def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequ
     return 0 if outputs[0].dtype is inputs[0].dtype else None
 
 
-def _has_lanes(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
-    channels = types[0].shape[-1]
-    return channels >= simd.lanes or no(f"{channels} channels do not fill a vector")
+def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
+    return simd.filled_by(types[0].shape[-1])
 
 
-def _reads_vectors(simd: Simd, op: DepthwiseConv2d | DepthwiseConv2dGradX, *types: TensorType) -> bool | Declined:
-    if op.pieces is not None or types[1].dtype is not F32:
-        return no("its weight is no array of floats, and there is no room to make it one")
-    return _has_lanes(simd, op, *types)
-
-
-def _strip_bytes(simd: Simd, op: DepthwiseConv2d | DepthwiseConv2dGradX, *types: TensorType) -> int:
-    return op.correlation(*types).strip_bytes(simd.lanes)
-
-
-def in_rows(dtypes: tuple[DType, ...], half: bool = False) -> tuple[Kernel, ...]:
-    """Kernels with vectors along the channels, for each vocabulary: of the weight as it stands, and of one packed in scratch."""
-    return tuple(
-        Kernel("depthwise_rows", dtypes, simd.isa, params=simd.tiles, half=half, **how)
-        for simd in SIMD for how in (
-            {"scratch": partial(_strip_bytes, simd), "accepts": partial(_has_lanes, simd), "spare": True},
-            {"accepts": partial(_reads_vectors, simd)},
+def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
+    """Vectors along the channels, the weight packed in scratch."""
+    for simd in SIMD:
+        yield Kernel(
+            "depthwise_rows", dtypes, simd.isa, accepts=partial(_fills, simd), params=simd.tiles, scratch=simd.strip_bytes, half=half, spare=True
         )
-    )
+
+
+def _in_place(half: bool = False) -> Iterator[Kernel]:
+    """Vectors along the channels, of the weight as it stands."""
+    for simd in SIMD:
+        yield Kernel("depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, half=half)
 
 
 @dataclass(frozen=True)
@@ -142,7 +134,8 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     differentiable = True
     kernels = (
         Kernel("depthwise", params=_pixel_tiles),
-        *in_rows((F32,)),
+        *_packed((F32,)),
+        *_in_place(),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
     )
@@ -203,8 +196,9 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *in_rows((F32,), half=True),
-        *in_rows((F32, S8), half=True),
+        *_packed((F32,), half=True),
+        *_packed((F32, S8), half=True),
+        *_in_place(half=True),
     )
     as_integer = sums
 
@@ -239,7 +233,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     results = ("dw",)
     kernels = (
         *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_has_lanes, simd), half=True) for simd in SIMD),
+        *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_fills, simd), half=True) for simd in SIMD),
     )
     as_integer = sums
 

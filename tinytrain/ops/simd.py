@@ -4,9 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from tinytrain.ir.op import Op
-from tinytrain.ir.types import TensorType
+from tinytrain.ir.op import Declined, Op, no
+from tinytrain.ir.types import F32, TensorType
+from tinytrain.ops.correlate import Correlation
+from tinytrain.ops.shape import Concat
+
+
+class Correlates(Protocol):
+    """A convolution or its gradient for x."""
+
+    @property
+    def pieces(self) -> Concat | None: ...
+
+    def correlation(self, *types: TensorType) -> Correlation: ...
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,20 @@ class Simd:
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""
         return {"N": self.lanes, "P": self.tile, "packed": self.packed}
+
+    def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
+        """Scratch for a strip of the weight."""
+        return op.correlation(*types).strip_bytes(self.lanes)
+
+    def filled_by(self, channels: int) -> bool | Declined:
+        """Whether that many neighbours are a vector at least: the last vector may then cover some of them again."""
+        return channels >= self.lanes or no(f"{channels} channels do not fill a vector")
+
+    def reads(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether vectors are read from the weight as it stands."""
+        if op.pieces is not None or types[1].dtype is not F32:
+            return no("its weight is no array of floats")
+        return self.filled_by(op.correlation(*types).outer)
 
 
 SIMD = (

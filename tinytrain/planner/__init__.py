@@ -181,6 +181,7 @@ def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align
         scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},
         scratch_sizes={node: size for node in draft.graph.nodes if (size := needs(node).scratch) > 0},
         leads={node: lead for node in draft.graph.nodes if (lead := lead_of(node, needs, align)) is not None},
-        spare=_spare(draft, needs, align, program_bytes), copies=draft.bound.copies, arena_bytes=placement.height, lower_bound_bytes=bound_bytes,
+        spare=_spare(draft, needs, align, program_bytes), copies=draft.bound.copies, arena_bytes=placement.height,
+        lower_bound_bytes=bound_bytes,
         proven_optimal=placement.proven_optimal, peak=life.peak, order=draft.order,
     )

@@ -92,7 +92,7 @@ class Plan:
     another INPUT or of a CONST has none. `aliases` maps a value that owns no storage to the value that does, see `root`.
     `copies` are (old, new) updates that could not be written in place: copy new over old, in this order, when the graph
     has run. `leads` says which nodes may write output 0 over input 0 as they read it: where it begins exactly that many bytes
-    before it. `spare` has (offset, bytes) in the arena of the program that nobody else uses while a node runs, for nodes that asked for them.
+    before it. `spare` has (offset, bytes) in the program's arena that nobody else uses while a node runs, for nodes that asked.
     `lower_bound_bytes` holds for this order of nodes and these in-place choices: the most bytes in use at once.
     """
 

@@ -76,6 +76,11 @@ class Board:
         return not self.memories
 
     @property
+    def twin(self) -> str:
+        """The board of this computer whose floats have the same bits."""
+        return "host-fused" if self.fused else "host"
+
+    @property
     def ram(self) -> Memory | None:
         """The memory of data and stack; None on the host."""
         return next((m for m in self.memories if m.kind == "ram"), None)
