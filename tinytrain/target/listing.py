@@ -15,7 +15,6 @@ from tinytrain.target.board import Board
 
 SECONDS = 120
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
-_LINE = re.compile(r"^ *([0-9a-f]+):\t((?:[0-9a-f]{2,8} ?)+) *\t(\S+)(?:\t(.*))?$")
 _COMMENT = re.compile(r"\s*(@|;|# ).*")
 _PLACE = re.compile(r" <[^>]*>")
 _TARGET = re.compile(r"(?:^|,)\s*([0-9a-f]+) <")
@@ -89,8 +88,8 @@ def _parsed(text: str) -> list[Instruction]:
     for line in text.splitlines():
         if head := _FUNCTION.match(line):
             function = head[2]
-        elif (parts := _LINE.match(line)) and not parts[3].startswith("."):
-            code, name, operands = parts[2].replace(" ", ""), re.sub(r"\.[nw]$", "", parts[3]), _COMMENT.sub("", parts[4] or "")
+        elif len(parts := line.split("\t", 3)) > 2 and not parts[2].startswith("."):
+            name, operands = re.sub(r"\.[nw]$", "", parts[2]), _COMMENT.sub("", "".join(parts[3:]))
             letters, count = conditional
             if count and not name.startswith(("it", "vpst", "vpt")):
                 stem, dot, kind = name.partition(".")
@@ -100,7 +99,7 @@ def _parsed(text: str) -> list[Instruction]:
                 name = block[1]
             to = _TARGET.search(operands)
             target = int(to[1], 16) if to else None
-            found.append(Instruction(int(parts[1], 16), len(code) // 2, function, name, _PLACE.sub("", operands), target))
+            found.append(Instruction(int(parts[0].rstrip(":"), 16), len(parts[1].replace(" ", "")) // 2, function, name, _PLACE.sub("", operands), target))
     return found
 
 
