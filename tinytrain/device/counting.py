@@ -60,7 +60,7 @@ class Profile:
 
 
 class Counter:
-    """Builds the plugin for one firmware in a temporary folder, which goes with this object. Raises ToolError without compiler or binutils."""
+    """Builds the plugin for one firmware in a temporary folder, which goes with this object. Raises ToolError without tools."""
 
     def __init__(self, elf: Path, board: Board) -> None:
         self.board = board

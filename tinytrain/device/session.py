@@ -126,7 +126,7 @@ class Session:
             self.counter.close()
 
     def profile(self) -> Profile:
-        """Instructions one by one, and estimated cycles, of the last inference, evaluation or training step; of a session with a counter."""
+        """Instructions one by one, and estimated cycles, of the last inference, evaluation or training step; where `counts` was given."""
         assert self.counter is not None, "a session that counts is started with counts=True"
         return self.counter.read()
 

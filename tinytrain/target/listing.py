@@ -99,7 +99,8 @@ def _parsed(text: str) -> list[Instruction]:
                 name = block[1]
             to = _TARGET.search(operands)
             target = int(to[1], 16) if to else None
-            found.append(Instruction(int(parts[0].rstrip(":"), 16), len(parts[1].replace(" ", "")) // 2, function, name, _PLACE.sub("", operands), target))
+            address, bytes_ = int(parts[0].rstrip(":"), 16), len(parts[1].replace(" ", "")) // 2
+            found.append(Instruction(address, bytes_, function, name, _PLACE.sub("", operands), target))
     return found
 
 
