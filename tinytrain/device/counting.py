@@ -37,7 +37,7 @@ class Profile:
     def cycles(self) -> int | None:
         """Estimated cycles of the board's core, without wait states of memories and without caches; None where it has no timing table."""
         core = load_core(self.core)
-        return core and round(sum(core.cycles(self.ran)))
+        return round(sum(core.cycles(self.ran))) if core else None
 
     @property
     def kinds(self) -> dict[str, int]:

@@ -79,10 +79,11 @@ def listing(elf: Path, board: Board) -> tuple[Instruction, ...]:
     text = subprocess.run(
         [*command, "-d", "-w", str(elf)], capture_output=True, text=True, errors="replace", timeout=SECONDS, check=True
     ).stdout
-    return tuple(_parsed(text))
+    return tuple(parsed(text))
 
 
-def _parsed(text: str) -> list[Instruction]:
+def parsed(text: str) -> list[Instruction]:
+    """The instructions of a disassembler's output."""
     found: list[Instruction] = []
     function, conditional = "", (0, 0)                    # how many letters of a condition the names of how many more instructions end in
     for line in text.splitlines():

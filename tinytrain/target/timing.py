@@ -85,7 +85,7 @@ class Core:
         again = min(last.left, last.times) if last.instruction.target == code[0].address else 0
         pipeline = _Pipeline(self)
         once = pipeline.issue(code)
-        costs = [cost * (last.times - again) for cost in once]
+        costs = [float(cost * (last.times - again)) for cost in once]
         if again:
             rounds = [pipeline.issue(code) for _ in range(_ROUNDS)][_WARM:]
             costs = [cost + again * sum(each) / len(rounds) for cost, each in zip(costs, zip(*rounds, strict=True), strict=True)]
@@ -123,7 +123,6 @@ class _Pipeline:
             cycles = row.chained
         more = row.listed * max(0, instruction.listed - 1)
         times = self.group if row.grouped else 1
-        cycles += more
         units = self.free.setdefault(row.unit, [0] * self.core.units.get(row.unit, 1))
         unit = min(range(len(units)), key=units.__getitem__)
         at = max(
@@ -134,13 +133,13 @@ class _Pipeline:
             at += 1
         if at > self.now:
             self.now, self.used, self.closed = at, 0, False
-        units[unit] = at + (row.cycles if row.busy is None else row.busy) * times + more
+        units[unit] = at + (cycles if row.busy is None else row.busy) * times + more
         for name in written:
-            self.ready[name] = at + (row.cycles if row.latency is None else row.latency) + more + times - 1
+            self.ready[name] = at + (cycles if row.latency is None else row.latency) + more + times - 1
         self.before = row.unit, written
-        if cycles > 1:
-            self.now, self.used, self.closed = at + cycles, 0, False
-        elif cycles == 1:
+        if cycles + more > 1:
+            self.now, self.used, self.closed = at + cycles + more, 0, False
+        elif cycles:
             self.used += 1
             self.closed = row.alone
 
