@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits that the benchmark workloads must keep: instructions of a training step, bytes of RAM in all; and that no count grows unseen."""
+"""The limits that benchmark workloads must keep: instructions of a training step, bytes of RAM in all; and no count grows unseen."""
 
 from __future__ import annotations
 
