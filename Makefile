@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-mcunet learning sparse lint clean
+.PHONY: help setup demo test test-long bench bench-mcunet bench-speed learning sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ learning: setup ## table of how well int8 training learns, method by method (45 
 
 bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
 	@$(PYTHON) benchmarks/mcunet.py $(ARGS)
+
+bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
+	@$(PYTHON) benchmarks/speed.py $(ARGS)
 
 sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from micro import Record
+from measuring import Record, built, count, record
 from onnx import helper, numpy_helper
 
-from tinytrain.compiler import Options, compile_model, describe, write
+from tinytrain.compiler import Compiled, Options, describe
 from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
@@ -30,7 +29,7 @@ from tinytrain.ir.types import Array, Role
 BOARD = "mps2-an500"
 MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"
 RESULTS = Path(__file__).parent / "results" / "mcunet.json"
-STEPS = 20
+STEPS, LABEL = 20, 1
 PUBLISHED = {"instructions": 106_370_520, "forward": 65_000_000, "sram_kb": 253.5, "flash_kb": 662.5}
 WEIGHTS_RATE, BIAS_FACTOR = 8e-4, 0.5                     # of the workload: biases learn at 4e-4
 
@@ -87,36 +86,30 @@ def stored_logits(path: Path, target: Path) -> Path:
     return target
 
 
-def measure(folder: Path) -> SparseRecord:
+def prepared(folder: Path, board: str) -> tuple[Compiled, Project, Array]:
+    """The workload compiled for a board, and its image."""
     workload = json.loads((MODELS / "mcunet5fps_10cls_workload.json").read_text())
     (folder / "scheme.toml").write_text(scheme(workload["layers"]))
     optimiser = Optimiser(WEIGHTS_RATE, bias_factor=BIAS_FACTOR)
-    options = Options(board=BOARD, scheme=str(folder / "scheme.toml"), optimiser=optimiser, int8_input=True)
+    options = Options(board=board, scheme=str(folder / "scheme.toml"), optimiser=optimiser, int8_input=True)
     model = stored_logits(MODELS / "mcunet5fps_10cls_qdq_int8.onnx", folder / "mcunet.onnx")
-    compiled = compile_model(model, options)
-    write(compiled, folder / "project")
-    project = Project.open(folder / "project")
+    compiled, project = built(model, options, folder / "project")
     kind = compiled.program.entries["infer"].inputs[0].type
     assert kind.quant is not None
-    x = image(kind.shape, kind.quant.scale[0], kind.quant.zero_point)
-    with project.session(icount=True, timeout=300) as session:
-        session.infer(x)
-        forward = session.counters().instructions or 0
-        steps = [session.train_step(x, np.int32(1)) for _ in range(STEPS)]
-        counters = session.counters()
-        ram = session.info.ram_bytes + counters.stack_bytes
-    toolchain = project.board.toolchain
-    version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    return compiled, project, image(kind.shape, kind.quant.scale[0], kind.quant.zero_point)
+
+
+def measure(folder: Path) -> SparseRecord:
+    compiled, project, x = prepared(folder, BOARD)
+    counted = count(project, x, LABEL, STEPS)
     parameters = compiled.program.stored(Role.PARAM)
     macs = describe(compiled)["macs"]
     return SparseRecord(
-        "mcunet5fps-10cls-sparse", BOARD, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)),
-        max(step.instructions or 0 for step in steps), ram,
-        counters.arena_bytes, counters.stack_bytes, project.sizes().flash_bytes, "make bench-mcunet",
-        forward_instructions=forward, temporaries_bytes=compiled.plan.arena_bytes - compiled.plan.fixed_bytes,
+        **asdict(record("mcunet5fps-10cls-sparse", project, counted, "make bench-mcunet")),
+        forward_instructions=counted.forward_instructions, temporaries_bytes=compiled.plan.arena_bytes - compiled.plan.fixed_bytes,
         updated_weights=sum(v.type.numel for v in parameters if len(v.shape) > 1),
         updated_biases=sum(v.type.numel for v in parameters if len(v.shape) == 1),
-        backward_macs=macs["train"] - macs["evaluate"], losses=tuple(step.loss for step in steps),
+        backward_macs=macs["train"] - macs["evaluate"], losses=counted.losses,
     )
 
 
@@ -125,18 +118,19 @@ def main() -> int:
         print(f"{os.path.relpath(MODELS)} is absent: nothing to measure.")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        record = measure(Path(folder))
-    RESULTS.write_text(json.dumps([asdict(record)], indent=2) + "\n")
-    print(f"{record.compiler}\n{record.flags}\n")
-    print(f"step      {record.instructions:>12,} instructions   published {PUBLISHED['instructions']:,}")
-    print(f"forward   {record.forward_instructions:>12,} instructions   published {PUBLISHED['forward']:,}")
-    print(f"SRAM      {record.ram_bytes:>12,} B   published {PUBLISHED['sram_kb']} KB")
-    print(f"  planned {record.temporaries_bytes:>12,} B of sample, activations, gradients and scratch")
-    print(f"  trained {record.updated_weights:>12,} int8 weights and {record.updated_biases:,} int32 biases")
-    print(f"  stack   {record.stack_bytes:>12,} B")
-    print(f"flash     {record.flash_bytes:>12,} B   published {PUBLISHED['flash_kb']} KB")
-    print(f"backward  {record.backward_macs:>12,} multiply-accumulates")
-    print(f"loss      {' '.join(f'{loss:.3f}' for loss in record.losses)}")
+        made = measure(Path(folder))
+    RESULTS.write_text(json.dumps([asdict(made)], indent=2) + "\n")
+    print(f"{made.compiler}\n{made.flags}\n")
+    print(f"step      {made.instructions:>12,} instructions   published {PUBLISHED['instructions']:,}")
+    print(f"          {made.estimated_cycles:>12,} estimated cycles")
+    print(f"forward   {made.forward_instructions:>12,} instructions   published {PUBLISHED['forward']:,}")
+    print(f"SRAM      {made.ram_bytes:>12,} B   published {PUBLISHED['sram_kb']} KB")
+    print(f"  planned {made.temporaries_bytes:>12,} B of sample, activations, gradients and scratch")
+    print(f"  trained {made.updated_weights:>12,} int8 weights and {made.updated_biases:,} int32 biases")
+    print(f"  stack   {made.stack_bytes:>12,} B")
+    print(f"flash     {made.flash_bytes:>12,} B   published {PUBLISHED['flash_kb']} KB")
+    print(f"backward  {made.backward_macs:>12,} multiply-accumulates")
+    print(f"loss      {' '.join(f'{loss:.3f}' for loss in made.losses)}")
     print(f"\n{os.path.relpath(RESULTS)}")
     return 0
 

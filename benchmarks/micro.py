@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -17,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from measuring import Record, built, count, record
 
 from tinytrain import zoo
-from tinytrain.compiler import Options, compile_model, write
+from tinytrain.compiler import Compiled, Options
 from tinytrain.device.project import Project
+from tinytrain.ir.types import Array
 
 BOARD = "mps2-an386"
 RESULTS = Path(__file__).parent / "results" / "micro.json"
 COMMAND = "make bench"
+LABEL = 3
 
 
 @dataclass(frozen=True)
@@ -38,56 +40,34 @@ class Published:
 PUBLISHED = {"mlp": Published(327_096, 41_128), "cnn": Published(4_694_780, 59_508)}
 
 
-@dataclass(frozen=True)
-class Record:
-    """One measurement. RAM is arena (the sample lies there too), context, target, and the deepest stack use."""
-
-    workload: str
-    board: str
-    compiler: str
-    flags: str
-    instructions: int
-    ram_bytes: int
-    arena_bytes: int
-    stack_bytes: int
-    flash_bytes: int
-    command: str
+def prepared(workload: str, folder: Path, board: str) -> tuple[Compiled, Project, Array]:
+    """A built-in model compiled for a board, and a sample."""
+    model = folder / f"{workload}.onnx"
+    onnx.save(zoo.model(workload), model)
+    compiled, project = built(model, Options(board=board), folder / workload)
+    return compiled, project, np.random.default_rng(0).random(compiled.program.entries["infer"].inputs[0].shape, np.float32)
 
 
 def measure(workload: str, folder: Path) -> Record:
-    """Compile, build and run one training step of a built-in model on the emulated board."""
-    model = folder / f"{workload}.onnx"
-    onnx.save(zoo.model(workload), model)
-    compiled = compile_model(model, Options(board=BOARD))
-    write(compiled, folder / workload)
-    project = Project.open(folder / workload)
-    rng = np.random.default_rng(0)
-    sample = rng.random(compiled.program.entries["infer"].inputs[0].shape, np.float32)
-    with project.session(icount=True) as session:
-        steps = [session.train_step(sample, np.int32(3)).instructions for _ in range(5)]
-        counters = session.counters()
-        ram = session.info.ram_bytes + counters.stack_bytes
-    toolchain = project.board.toolchain
-    version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    return Record(
-        workload, BOARD, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)), max(step or 0 for step in steps), ram,
-        counters.arena_bytes, counters.stack_bytes, project.sizes().flash_bytes, COMMAND,
-    )
+    """Compile, build and run training steps of a built-in model on the emulated board."""
+    _, project, sample = prepared(workload, folder, BOARD)
+    return record(workload, project, count(project, sample, LABEL, steps=5), COMMAND)
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         records = [measure(workload, Path(folder)) for workload in PUBLISHED]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(record) for record in records], indent=2) + "\n")
+    RESULTS.write_text(json.dumps([asdict(made) for made in records], indent=2) + "\n")
     print(f"{records[0].compiler}\n{records[0].flags}\n")
-    for record in records:
-        other = PUBLISHED[record.workload]
-        fewer, less = other.instructions / record.instructions, other.ram_bytes / record.ram_bytes
+    for made in records:
+        other = PUBLISHED[made.workload]
+        fewer, less = other.instructions / made.instructions, other.ram_bytes / made.ram_bytes
         print(
-            f"{record.workload:<5} {record.instructions:>9,} instructions a step, {fewer:.1f} times fewer than {other.instructions:,};   "
-            f"{record.ram_bytes:>6,} B of RAM in all, {less:.1f} times less than {other.ram_bytes:,} "
-            f"(arena {record.arena_bytes:,}, stack {record.stack_bytes:,});   {record.flash_bytes:,} B of flash"
+            f"{made.workload:<5} {made.instructions:>9,} instructions a step, {fewer:.1f} times fewer than {other.instructions:,}, "
+            f"{made.estimated_cycles:,} estimated cycles;   "
+            f"{made.ram_bytes:>6,} B of RAM in all, {less:.1f} times less than {other.ram_bytes:,} "
+            f"(arena {made.arena_bytes:,}, stack {made.stack_bytes:,});   {made.flash_bytes:,} B of flash"
         )
     print(f"\n{os.path.relpath(RESULTS)}")
     return 0

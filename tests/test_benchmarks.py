@@ -1,21 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits that the benchmark workloads must keep: instructions of a training step, bytes of RAM in all."""
+"""The limits that benchmark workloads must keep: instructions of a training step, bytes of RAM in all; and no count grows unseen."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import onnx
 import pytest
+
+from tinytrain import zoo
+from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.target.board import load_board
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 LIMITS = {"mlp": (32_000, 12_500), "cnn": (470_000, 21_500)}
 
 
+RECOUNTED = [("mlp", "mps2-an386"), ("mlp", "mps2-an500"), ("cnn", "mps2-an386"), ("cnn", "mps2-an500"), ("dscnn-fp32", "riscv-virt")]
+MOST_GROWTH = 0.02
+
+
 def load(name: str) -> ModuleType:
+    """A module of benchmarks/, with those that it imports."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.insert(0, str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,3 +46,48 @@ def test_workload_keeps_its_limits(workload: str, tmp_path: Path) -> None:
     instructions, ram_bytes = LIMITS[workload]
     assert record.instructions <= instructions
     assert record.ram_bytes <= ram_bytes
+
+
+def need_tools(name: str) -> None:
+    board = load_board(name)
+    for tool in ((board.toolchain.cc[0],), board.toolchain.objdump[:1], board.machine[:1]):
+        if not any(map(shutil.which, tool)):
+            pytest.skip(f"needs {tool[0]}")
+
+
+@pytest.mark.parametrize(("workload", "board"), RECOUNTED)
+def test_no_count_grows_without_its_result_file(workload: str, board: str, tmp_path: Path) -> None:
+    need_tools(board)
+    speed = load("speed")
+    rows = {(row["workload"], row["board"]): row for row in json.loads(speed.RESULTS.read_text())}
+    chosen = next(w for w in speed.WORKLOADS if w.name == workload)
+    limit = next(at for at in chosen.limits if at.board == board)
+    before, now = rows[workload, board], speed.measure(chosen, limit, tmp_path)
+    for key in ("instructions", "estimated_cycles"):
+        most = before[key] * (1 + MOST_GROWTH)
+        assert getattr(now, key) <= most, f"{key}: if that is meant, run make bench-speed ARGS=\"--only {workload}\" and commit its result"
+
+
+def test_result_file_has_every_row() -> None:
+    speed = load("speed")
+    rows = json.loads(speed.RESULTS.read_text())
+    assert [(row["workload"], row["board"]) for row in rows] == [(w.name, at.board) for w in speed.WORKLOADS for at in w.limits]
+    assert all(row.get("refused") or row["instructions"] for row in rows)
+
+
+@pytest.mark.parametrize("name", ["mps2-an386", "riscv-virt"])
+def test_instructions_one_by_one_are_those_of_the_counter(name: str, tmp_path: Path) -> None:
+    """All but those of the counter itself, to within one tick of it; and the same in each step on equal data."""
+    need_tools(name)
+    board = load_board(name)
+    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    write(compile_model(tmp_path / "mlp.onnx", Options(board=name)), tmp_path / "project")
+    with Project.open(tmp_path / "project").session(icount=True, counts=True) as session:
+        counted = session.train_step(np.zeros(64), 3).instructions
+        first = session.profile()
+        session.infer(np.zeros(64))
+        assert session.profile().instructions < first.instructions / 2
+    assert counted is not None and abs(first.instructions - counted) <= 1_000_000_000 // board.timer_hz + 20
+    assert sum(first.kinds.values()) == sum(n for n, _ in first.functions.values()) == first.instructions
+    assert first.cycles == pytest.approx(sum(cycles for _, cycles in first.functions.values()), abs=1)
+    assert not {"tt_port_count_start", "tt_port_get", "tt_systick_handler"} & set(first.functions)

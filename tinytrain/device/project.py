@@ -127,11 +127,11 @@ class Project:
 
         return sizes(self.elf())
 
-    def session(self, *, icount: bool = False, timeout: float = 60.0) -> Session:
-        """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions."""
+    def session(self, *, icount: bool = False, counts: bool = False, timeout: float = 60.0) -> Session:
+        """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions, `counts` also by kind."""
         from tinytrain.device.session import start
 
-        return start(self.elf(), self.board, self.manifest, icount=icount, timeout=timeout)
+        return start(self.elf(), self.board, self.manifest, icount=icount, counts=counts, timeout=timeout)
 
     def _check_seal(self, manifest: bytes) -> None:
         path = self.folder / "manifest.seal"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinytrain.device.process import ProcessTransport
@@ -13,18 +14,22 @@ from tinytrain.target.board import Board
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
 
 
-def qemu_command(elf: Path, board: Board, *, icount: bool = False) -> list[str]:
-    """`icount`: every instruction takes 1 ns of virtual time, so that the board's counter gives exact, repeatable instruction counts."""
+def qemu_command(elf: Path, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> list[str]:
+    """`icount`: every instruction takes 1 ns of virtual time, so that the board's counter gives exact, repeatable instruction counts.
+
+    `more` are further arguments of QEMU.
+    """
     return [
         *board.machine,
         *("-display", "none", "-monitor", "none", "-nic", "none"),
         *("-chardev", "stdio,id=link,signal=off", "-serial", "chardev:link"),
         *(("-icount", "shift=0") if icount else ()),
+        *more,
         *("-kernel", str(elf.resolve())),
     ]
 
 
-def start_qemu(elf: Path, board: Board, *, icount: bool = False) -> ProcessTransport:
+def start_qemu(elf: Path, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> ProcessTransport:
     """Start the firmware. Raises ToolError where the board has no emulator, or QEMU is not installed."""
     if not board.machine:
         message = f"Board {board.name} has no emulator; expected one that this computer can run."
@@ -35,4 +40,4 @@ def start_qemu(elf: Path, board: Board, *, icount: bool = False) -> ProcessTrans
             f"Board {board.name} needs the emulator {program}, which is not installed.",
             hint=f"Install it: apt-get install {_PACKAGES.get(program, program)}.",
         )
-    return ProcessTransport(f"board {board.name} (QEMU)", qemu_command(elf, board, icount=icount))
+    return ProcessTransport(f"board {board.name} (QEMU)", qemu_command(elf, board, icount=icount, more=more))

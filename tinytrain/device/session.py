@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,9 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.types import Array, DType
 from tinytrain.target.board import Board
+
+if TYPE_CHECKING:
+    from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
 _HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
@@ -91,12 +94,13 @@ class Session:
 
     def __init__(
         self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
-        target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None,
+        target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None, counter: Counter | None = None,
     ) -> None:
         self.board = board
         self.counts_instructions = icount and board.timer_hz > 0
         self.target_dtype = target_dtype
         self.input_quant = input_quant
+        self.counter = counter
         self.link = Link(transport, timeout)
         try:
             self.info = self.hello()
@@ -107,7 +111,7 @@ class Session:
                 )
             self._params = self._list_params()
         except BaseException:
-            self.link.close()
+            self.close()
             raise
 
     def __enter__(self) -> Session:
@@ -118,6 +122,13 @@ class Session:
 
     def close(self) -> None:
         self.link.close()
+        if self.counter:
+            self.counter.close()
+
+    def profile(self) -> Profile:
+        """Instructions one by one, and estimated cycles, of the last inference, evaluation or training step; where `counts` was given."""
+        assert self.counter is not None, "a session that counts is started with counts=True"
+        return self.counter.read()
 
     def hello(self) -> Hello:
         answer = self.link.call(Command.HELLO)
@@ -269,18 +280,27 @@ class Session:
 
 
 def start(
-    elf: Path, board: Board, manifest: Manifest | None = None, *, icount: bool = False, timeout: float = 60.0
+    elf: Path, board: Board, manifest: Manifest | None = None, *, icount: bool = False, counts: bool = False, timeout: float = 60.0
 ) -> Session:
-    """Run a firmware on its board (host twin or QEMU) and say hello. `icount` counts instructions on an emulator, and makes it slower.
+    """Run a firmware on its board (host twin or QEMU) and say hello. `icount` counts instructions on an emulator, and makes it slower;
+    with `counts` the session has a `profile` of them, too.
 
     Raises ToolError (no emulator), DeviceError, also where the firmware is of another model than the manifest.
     """
     from tinytrain.device.hosttwin import start_twin
     from tinytrain.device.qemu import start_qemu
 
-    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount)
+    counter = None
+    if counts:
+        from tinytrain.device.counting import Counter
+
+        counter = Counter(elf, board)
+    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount, more=counter.arguments if counter else ())
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
-    session = Session(transport, board, icount=icount, timeout=timeout, target_dtype=target.np if target else None, input_quant=quant)
+    dtype = target.np if target else None
+    session = Session(
+        transport, board, icount=icount, timeout=timeout, target_dtype=dtype, input_quant=quant, counter=counter
+    )
     if manifest and session.info.model_hash.hex() != manifest.model_sha256:
         session.close()
         message = f"The firmware {elf} was made from another model than the manifest of its project says."

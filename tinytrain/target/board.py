@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SOURCE_FOLDERS = ("soc", "toolchain")                     # folders of boards/ that are not boards
+SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 _HINT = "See the boards that come with tinytrain."
 
 
@@ -36,7 +36,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board."""
+    """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board.
+
+    `objdump` is the disassembler's command, empty where there is none.
+    """
 
     name: str
     cc: tuple[str, ...]
@@ -44,6 +47,7 @@ class Toolchain:
     flags: tuple[str, ...]
     link_flags: tuple[str, ...]
     libraries: tuple[str, ...]
+    objdump: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,13 @@ def load_board(name: str, folder: Path | None = None) -> Board:
             f"There is no board {name!r}; known boards are {', '.join(known)}.",
             hint=f"Did you mean {' or '.join(near)}?" if near else "See `tinytrain boards`.",
         )
-    data = _Table(_read(path), path)
+    data = _Table(read_toml(path), path)
     soc = data.text("soc", "")
     if soc:
         soc_path = boards / "soc" / soc / "soc.toml"
         if not soc_path.is_file():
             raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
-        data = _Table(_merged(_read(soc_path), data.values), path)
+        data = _Table(_merged(read_toml(soc_path), data.values), path)
     emulator = data.table("emulator")
     toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
     board = Board(
@@ -180,7 +184,7 @@ class _Table:
         return _Table(self.values.get(key, {}), self.path, self.where + key)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -200,11 +204,12 @@ def _toolchain(path: Path) -> Toolchain:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
         raise BoardError(f"There is no toolchain {path.stem!r}; known ones are {known}.", hint="Correct `toolchain` in the board's file.")
-    data = _Table(_read(path), path)
+    data = _Table(read_toml(path), path)
     if not data.texts("cc"):
         raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
     return Toolchain(
-        path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries")
+        path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries"),
+        data.texts("objdump"),
     )
 
 
