@@ -25,7 +25,7 @@ NAMES = board_names()
 
 def test_the_boards() -> None:
     assert NAMES[0] == "host"
-    assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2", "riscv-virt"}
+    assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2", "riscv-virt", "riscv-virt-rvv"}
 
 
 @pytest.mark.parametrize("name", NAMES)
