@@ -17,7 +17,8 @@ from tinytrain.errors import BoardError, DoesNotFit, ToolError
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32, random_unit
 from tinytrain.target.board import Board, board_names, load_board
-from tinytrain.target.build import arena_memory, build, find_compiler
+from tinytrain.target.build import build, find_compiler
+from tinytrain.target.memory import arena_memory
 from tinytrain.target.size import sizes
 
 NAMES = board_names()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,13 @@ ARENA_ALIGN = 16
 
 @dataclass(frozen=True)
 class CVariable:
-    """One array in flash: C name, C type, number of elements, text of the elements."""
+    """One array in flash: C name, C type, number of elements, text of the elements; `memory` is "" where the code is too."""
 
     name: str
     type: str
     count: int
     text: str
+    memory: str
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,19 @@ class CScheme:
 
 
 class Emitter:
-    """Names the kernels, places the values and renders the templates for one program on one board."""
+    """Names the kernels, places the values and renders the templates for one program on one board.
 
-    def __init__(self, program: Program, plan: ProgramPlan, isa: Collection[str], model_hash: bytes) -> None:
+    `elsewhere` names the memory of constants that are not beside the code.
+    """
+
+    def __init__(
+        self, program: Program, plan: ProgramPlan, isa: Collection[str], model_hash: bytes, elsewhere: Mapping[Value, str] | None = None
+    ) -> None:
         self.program = program
         self.plan = plan
         self.isa = isa
         self.model_hash = model_hash
+        self.elsewhere = elsewhere or {}
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
 
@@ -143,7 +150,7 @@ class Emitter:
 
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
-        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data), self.elsewhere.get(v, ""))
 
 
 def link_keys(program: Program) -> dict[Value, str]:

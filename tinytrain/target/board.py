@@ -79,9 +79,14 @@ class Board:
         return next((m for m in self.memories if m.kind == "ram"), None)
 
     @property
+    def flashes(self) -> tuple[Memory, ...]:
+        """The memories that keep constants; code is in the first."""
+        return tuple(m for m in self.memories if m.kind == "flash")
+
+    @property
     def rom(self) -> Memory | None:
-        """The memory of code and constants; None on the host."""
-        return next((m for m in self.memories if m.kind == "flash"), None)
+        """The memory of code; None on the host."""
+        return next(iter(self.flashes), None)
 
     def instructions(self, ticks: int) -> int:
         """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).
