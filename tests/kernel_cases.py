@@ -20,6 +20,7 @@ from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
+from tinytrain.target.isa import headers
 from tinytrain.verify.reference import cast
 
 HERE = Path(__file__).resolve().parent
@@ -146,7 +147,8 @@ _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16:
 def cases_header(cases: Sequence[Case]) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
-    text = [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
+    text = [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
+    text += [f'#include "tt_{part}.h"' for part in ("half", "integer", "math", "random", "requantise", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0

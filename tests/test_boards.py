@@ -14,10 +14,12 @@ import pytest
 from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
+from tinytrain.ir.op import registry
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32, random_unit
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.target.build import build, find_compiler
+from tinytrain.target.isa import ISAS, headers
 from tinytrain.target.memory import arena_memory
 from tinytrain.target.size import sizes
 
@@ -64,6 +66,9 @@ def test_unknown_board_names_the_nearest() -> None:
         ('core = "cortex-m4"\n', "", "core is missing, expected a string"),
         ("clock_hz = 168_000_000", 'clock_hz = "fast"', "clock_hz is 'fast', expected an integer"),
         ('isa = ["dsp", "fpu-sp"]', 'isa = ["dsp", 3]', r"isa is \['dsp', 3\], expected a list of strings"),
+        ('"fpu-sp"]', '"fpu"]', r"isa has 'fpu'; known instruction sets are dsp, fpu-sp, fpu-dp, fp16, mve, rvv\.\nDid you mean fpu-"),
+        ('"fpu-sp"]', '"neon"]', r"isa has 'neon'; known instruction sets are .*\.\nLeave it out"),
+        ('"fpu-sp"]', '"mve"]', "isa has 'mve' without 'fpu-sp', which kernels for mve need"),
         ("bytes = 131_072", "bytes = -1", "memory.ram has origin 536870912, bytes -1, kind 'ram'; expected a size above 0"),
         ("bytes = 131_072", "size = 1", "memory.ram.bytes is missing, expected an integer"),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
@@ -86,6 +91,12 @@ def test_an_invalid_board(tmp_path: Path, old: str, new: str, message: str) -> N
     with pytest.raises(BoardError, match=message) as caught:
         load_board("netduinoplus2", boards)
     assert str(path) in str(caught.value) or "stm32f5" in message
+
+
+def test_kernels_name_known_instruction_sets() -> None:
+    assert {kernel.isa for op in registry().values() for kernel in op.kernels if kernel.isa} <= ISAS.keys()
+    assert all(tag == isa.tag and set(isa.needs) <= ISAS.keys() for tag, isa in ISAS.items())
+    assert all((data_dir("runtime_c") / header).is_file() for header in headers(ISAS))
 
 
 @pytest.mark.parametrize("name", NAMES)

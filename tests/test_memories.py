@@ -46,7 +46,7 @@ def with_flashes(**bytes_: int) -> Board:
 
 def test_what_fits_nowhere_is_refused_with_all_memories(tmp_path: Path) -> None:
     program = compile_model(save_model(tmp_path), Options()).program
-    words = "mlp has 11,112 bytes of weights, mps3-an547 has 8,192 bytes of flash, 1,024 bytes of code_sram, 2,048 bytes of qspi for them and"
+    words = "has 11,112 bytes of weights, mps3-an547 has 8,192 bytes of flash, 1,024 bytes of code_sram, 2,048 bytes of qspi for them and"
     with pytest.raises(DoesNotFit, match=words):
         constants_elsewhere(program, with_flashes(flash=8192, code_sram=1024, qspi=2048))
 

@@ -17,6 +17,7 @@ from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents
+from tinytrain.target.isa import headers
 
 ARENA_ALIGN = 16
 
@@ -86,6 +87,7 @@ class Emitter:
         }
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
         context["kernels"] = kernels
+        context["headers"] = headers({call.kernel.isa for call in self.symbols if call.kernel.isa})
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
         templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
         return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
