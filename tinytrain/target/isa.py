@@ -23,8 +23,8 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
-        Isa("mve", needs=("fpu-sp",)),         # Helium: vectors of 128 bits, integers and floats
-        Isa("rvv", needs=("fpu-sp",)),         # RISC-V vectors of 128 bits or more, at least Zve32f
+        Isa("mve", "tt_simd_mve.h", ("fpu-sp",)),         # Helium: vectors of 128 bits, integers and floats
+        Isa("rvv", "tt_simd_rvv.h", ("fpu-sp",)),         # RISC-V vectors of 128 bits or more, at least Zve32f
     )
 }
 
