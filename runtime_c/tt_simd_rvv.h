@@ -28,9 +28,16 @@ static inline tt_v_rvv tt_load_n_rvv(const float *from, uint32_t n)
     return __riscv_vle32_v_f32m4_tu(tt_zero_rvv(), from, n);
 }
 
-static inline tt_v_rvv tt_load_s8_rvv(const int8_t *from)
+/* from[i] − zero_point as floats */
+static inline tt_v_rvv tt_load_s8_n_rvv(const int8_t *from, int32_t zero_point, uint32_t n)
 {
-    return __riscv_vfcvt_f_x_v_f32m4(__riscv_vsext_vf4_i32m4(__riscv_vle8_v_i8m1(from, 16), 16), 16);
+    const vint32m4_t x = __riscv_vsext_vf4_i32m4(__riscv_vle8_v_i8m1(from, n), n);
+    return __riscv_vfcvt_f_x_v_f32m4(zero_point ? __riscv_vsub_vx_i32m4(x, zero_point, n) : x, n);
+}
+
+static inline tt_v_rvv tt_load_s8_rvv(const int8_t *from, int32_t zero_point)
+{
+    return tt_load_s8_n_rvv(from, zero_point, 16);
 }
 
 static inline void tt_store_rvv(float *to, tt_v_rvv v)
@@ -77,13 +84,18 @@ static inline tt_v_rvv tt_load_n_rvv(const float *from, uint32_t n)
     return v;
 }
 
-static inline tt_v_rvv tt_load_s8_rvv(const int8_t *from)
+static inline tt_v_rvv tt_load_s8_n_rvv(const int8_t *from, int32_t zero_point, uint32_t n)
 {
-    tt_v_rvv v;
-    for (int i = 0; i < 16; ++i) {
-        v.at[i] = from[i];
+    tt_v_rvv v = tt_zero_rvv();
+    for (uint32_t i = 0; i < n; ++i) {
+        v.at[i] = (float)(from[i] - zero_point);
     }
     return v;
+}
+
+static inline tt_v_rvv tt_load_s8_rvv(const int8_t *from, int32_t zero_point)
+{
+    return tt_load_s8_n_rvv(from, zero_point, 16);
 }
 
 static inline void tt_store_rvv(float *to, tt_v_rvv v)

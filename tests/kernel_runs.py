@@ -66,7 +66,7 @@ def host_results(cases: Sequence[Case], cache: Path) -> dict[str, str]:
     def make(folder: Path) -> dict[str, str]:
         sources = write_program(cases, folder)
         program = folder / "cases"
-        compile_c(["gcc", *HOST_FLAGS, *HOST_DEFINES, *sources, "-o", str(program)])
+        compile_c(["gcc", *HOST_FLAGS, *HOST_DEFINES, *sources, "-o", str(program), "-lm"])
         results: dict[str, str] = {}
         while len(results) < len(cases):
             done = subprocess.run([program, str(len(results))], capture_output=True, text=True, check=False, timeout=BATCH_SECONDS)

@@ -79,7 +79,7 @@ int main(void)
             hash[MADD_LANES] = hashed(hash[MADD_LANES], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(load_n)(v, n));
             hash[LOAD_N] = hashed(hash[LOAD_N], out, sizeof(float) * LANES);
-            WORD(store)(out, WORD(load_s8)(bytes));
+            WORD(store)(out, WORD(load_s8)(bytes, 3));
             hash[LOAD_S8] = hashed(hash[LOAD_S8], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(load_half)(half));
             hash[LOAD_HALF] = hashed(hash[LOAD_HALF], out, sizeof(float) * LANES);

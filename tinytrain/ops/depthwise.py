@@ -25,6 +25,7 @@ from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.lanes import fits_floats, ring, ring_bytes, ring_lead
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
@@ -115,6 +116,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         Kernel("depthwise", params=_pixel_tiles),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
+        Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
