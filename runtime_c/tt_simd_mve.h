@@ -121,6 +121,11 @@ static inline tt_i_mve tt_i_load_n_mve(const int32_t *from, uint32_t n)
     return i;
 }
 
+static inline void tt_i_store_mve(int32_t *to, tt_i_mve i)
+{
+    vstrwq_s32(to, i);
+}
+
 static inline tt_i_mve tt_i_add_mve(tt_i_mve a, tt_i_mve b)
 {
     return vaddq_s32(a, b);
@@ -294,6 +299,11 @@ static inline tt_i_mve tt_i_load_n_mve(const int32_t *from, uint32_t n)
 static inline tt_i_mve tt_i_load_mve(const int32_t *from)
 {
     return tt_i_load_n_mve(from, 4);
+}
+
+static inline void tt_i_store_mve(int32_t *to, tt_i_mve i)
+{
+    __builtin_memcpy(to, i.at, sizeof i.at);
 }
 
 static inline tt_i_mve tt_i_add_mve(tt_i_mve a, tt_i_mve b)

@@ -117,6 +117,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
         Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
+        Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring(16), scratch=ring_bytes(16), lead=ring_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

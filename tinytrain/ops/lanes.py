@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tinytrain.ops.conv import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
-DOT = {"P": 3, "N": 2}                                    # six sums in general registers, five vectors beside them
+DOT = {"P": 3, "N": 2, "V": 4}                                # six sums in general registers, five vectors beside them
+COLUMNS = {"P": 6, "V": 16}                               # 24 of 32 registers hold sums
 
 
 def dot_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
@@ -27,9 +28,23 @@ def dot_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
 def dot_bytes(op: ReadsPieces, *types: TensorType) -> int:
     """What each sum starts from, the sums of P pixels, and their patches where these are no runs of x."""
     _, weight = op.whole(types)
-    outputs = weight.shape[0]
-    patch = 0 if prod(weight.shape[1:-1]) == 1 and not _clips(op, types) else weight.numel // outputs
-    return 4 * outputs * (1 + DOT["P"]) + DOT["P"] * patch
+    return 4 * weight.shape[0] * (1 + DOT["P"]) + DOT["P"] * _patch(op, types)
+
+
+def column_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
+    """P pixels times a vector of V outputs."""
+    return COLUMNS
+
+
+def column_bytes(op: ReadsPieces, *types: TensorType) -> int:
+    """As of `dot_bytes`."""
+    _, weight = op.whole(types)
+    return 4 * weight.shape[0] * (1 + COLUMNS["P"]) + COLUMNS["P"] * _patch(op, types)
+
+
+def _patch(op: ReadsPieces, types: Sequence[TensorType]) -> int:
+    _, weight = op.whole(types)
+    return 0 if prod(weight.shape[1:-1]) == 1 and not _clips(op, types) else weight.numel // weight.shape[0]
 
 
 def _clips(op: ReadsPieces, types: Sequence[TensorType]) -> bool:
@@ -55,10 +70,11 @@ def ring(lanes: int) -> Callable[..., dict[str, int]]:
 
 
 def ring_bytes(lanes: int) -> Callable[..., int]:
-    """The widened weights of V channels, and the ring."""
+    """The widened weights of V channels, the ring, and the sums of P outputs."""
     def scratch(op: Windowed, *types: TensorType) -> int:
         g = op.geometry(*types).lined_up
-        return 4 * (g.rows.taps * g.cols.taps * lanes + ring(lanes)(op, *types)["ring"])
+        p = ring(lanes)(op, *types)
+        return 4 * (g.rows.taps * g.cols.taps * lanes + p["ring"] + p["P"] * lanes)
 
     return scratch
 
