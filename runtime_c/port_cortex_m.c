@@ -43,8 +43,8 @@ __attribute__((section(".vectors"), used)) const vector tt_vectors[16] = {
 
 void tt_reset_handler(void)
 {
-#if defined(__ARM_FP)
-    CPACR |= UINT32_C(0xF) << 20; /* full access to coprocessors 10 and 11 */
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    CPACR |= UINT32_C(0xF) << 20; /* full access to coprocessors 10 and 11: floats and vectors */
     __asm volatile("dsb\n\tisb" ::: "memory");
 #endif
 #if __ARM_ARCH >= 8

@@ -18,9 +18,9 @@ from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
-from tinytrain.ops.simd import SIMD
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
+from tinytrain.target.isa import headers
 from tinytrain.verify.reference import cast
 
 HERE = Path(__file__).resolve().parent
@@ -156,8 +156,8 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
     text = [f"#define TT_FUSED {int(fused)}"]
-    text += [f'#include "tt_{part}.h"' for part in ("dsp", "half", "integer", "math", "random", "requantise", "types", "update")]
-    text += [f'#include "tt_simd_{simd.tag}.h"' for simd in SIMD]
+    text = [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
+    text += [f'#include "tt_{part}.h"' for part in ("half", "integer", "math", "random", "requantise", "simd_scalar", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0

@@ -14,10 +14,13 @@ import pytest
 from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
+from tinytrain.ir.op import registry
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32, random_unit
 from tinytrain.target.board import Board, board_names, load_board
-from tinytrain.target.build import arena_memory, build, find_compiler
+from tinytrain.target.build import build, find_compiler
+from tinytrain.target.isa import ISAS, headers
+from tinytrain.target.memory import arena_memory
 from tinytrain.target.size import sizes
 
 NAMES = board_names()
@@ -25,7 +28,7 @@ NAMES = board_names()
 
 def test_the_boards() -> None:
     assert NAMES[0] == "host"
-    assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2", "riscv-virt"}
+    assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2", "riscv-virt", "riscv-virt-rvv"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +66,9 @@ def test_unknown_board_names_the_nearest() -> None:
         ('core = "cortex-m4"\n', "", "core is missing, expected a string"),
         ("clock_hz = 168_000_000", 'clock_hz = "fast"', "clock_hz is 'fast', expected an integer"),
         ('isa = ["dsp", "fpu-sp", "vfp"]', 'isa = ["dsp", 3]', r"isa is \['dsp', 3\], expected a list of strings"),
+        ('"fpu-sp", "vfp"]', '"fpu"]', r"isa has 'fpu'; known instruction sets are dsp, fpu-sp, .*, mve, rvv\.\nDid you mean fpu-"),
+        ('"fpu-sp", "vfp"]', '"neon"]', r"isa has 'neon'; known instruction sets are .*\.\nLeave it out"),
+        ('"fpu-sp", "vfp"]', '"mve"]', "isa has 'mve' without 'fpu-sp', which kernels for mve need"),
         ("bytes = 131_072", "bytes = -1", "memory.ram has origin 536870912, bytes -1, kind 'ram'; expected a size above 0"),
         ("bytes = 131_072", "size = 1", "memory.ram.bytes is missing, expected an integer"),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
@@ -85,6 +91,12 @@ def test_an_invalid_board(tmp_path: Path, old: str, new: str, message: str) -> N
     with pytest.raises(BoardError, match=message) as caught:
         load_board("netduinoplus2", boards)
     assert str(path) in str(caught.value) or "stm32f5" in message
+
+
+def test_kernels_name_known_instruction_sets() -> None:
+    assert {kernel.isa for op in registry().values() for kernel in op.kernels if kernel.isa} <= ISAS.keys()
+    assert all(tag == isa.tag and set(isa.needs) <= ISAS.keys() for tag, isa in ISAS.items())
+    assert all((data_dir("runtime_c") / header).is_file() for header in headers(ISAS))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -75,7 +75,7 @@ def skip_without_tools(board: Board) -> None:
 def one_for_each_processor() -> list[object]:
     """The emulated boards; those whose kernels are the same code as another one's only in the long form."""
     first = {board.flags: board for board in reversed(emulated())}
-    return [pytest.param(b, id=b.name, marks=[] if first[b.flags] is b else pytest.mark.long) for b in emulated()]
+    return [pytest.param(b, id=b.name, marks=[] if first[b.flags] == b else pytest.mark.long) for b in emulated()]
 
 
 @pytest.mark.parametrize("board", one_for_each_processor())

@@ -36,7 +36,8 @@ from tinytrain.schemes.choose import choose
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
-from tinytrain.target.build import arena_memory, project_files
+from tinytrain.target.build import project_files
+from tinytrain.target.memory import arena_memory, constant_memories
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -134,8 +135,9 @@ def compile_model(path: Path, options: Options) -> Compiled:
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
     plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
+    elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
-    files = Emitter(program, plan, board, prepared.hash).files()
+    files = Emitter(program, plan, board, prepared.hash, elsewhere).files()
     return Compiled(prepared, imported, schemes, program, plan, board, options, files, frozen)
 
 
@@ -164,15 +166,23 @@ def target_bytes(program: Program) -> int:
     return max(sum(v.type.nbytes for v in graph.inputs[1:]) for graph in program.entries.values())
 
 
-def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
-    """Raise DoesNotFit, before any C compiler runs, where weights exceed the flash, or arena, target and stack the RAM."""
-    stored = sum(v.type.nbytes for role in (Role.CONST, Role.PARAM) for v in program.stored(role))
-    if board.rom is not None and stored > board.rom.bytes:
+def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
+    """Constants and first values that lie in another flash than the code, with its name. Raises DoesNotFit, before any C compiler runs."""
+    if board.is_host:
+        return {}
+    stored = program.stored(Role.CONST, Role.PARAM)
+    memories = constant_memories(board, [v.type.nbytes for v in stored])
+    if memories is None:
+        there = ", ".join(f"{m.bytes:,} bytes of {m.name}" for m in board.flashes)
         raise DoesNotFit(
-            f"{program.name} has {stored:,} bytes of weights, "
-            f"{board.name} has {board.rom.bytes:,} bytes of {board.rom.name} for them and the code.",
+            f"{program.name} has {sum(v.type.nbytes for v in stored):,} bytes of weights, {board.name} has {there} for them and the code.",
             hint="Use a smaller model, or choose a board with more memory (tinytrain boards).",
         )
+    return {v: m.name for v, m in zip(stored, memories, strict=True) if m is not board.rom}
+
+
+def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
+    """Raise DoesNotFit, before any C compiler runs, where arena, target and stack exceed the RAM."""
     ram = board.ram
     if ram is None:
         return

@@ -125,7 +125,7 @@ class Project:
     def sizes(self) -> Sizes:
         from tinytrain.target.size import sizes
 
-        return sizes(self.elf())
+        return sizes(self.elf(), self.board.memories)
 
     def session(self, *, icount: bool = False, counts: bool = False, timeout: float = 60.0) -> Session:
         """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions, `counts` also by kind."""

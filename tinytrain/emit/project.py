@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +15,23 @@ from tinytrain.emit.select import select
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
-from tinytrain.ops.simd import SIMD
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents
 from tinytrain.target.board import Board
+from tinytrain.target.isa import headers
 
 ARENA_ALIGN = 16
 
 
 @dataclass(frozen=True)
 class CVariable:
-    """One array in flash: C name, C type, number of elements, text of the elements."""
+    """One array in flash: C name, C type, number of elements, text of the elements; `memory` is "" where the code is too."""
 
     name: str
     type: str
     count: int
     text: str
+    memory: str
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,20 @@ class CScheme:
 
 
 class Emitter:
-    """Names the kernels, places the values and renders the templates for one program on one board."""
+    """Names the kernels, places the values and renders the templates for one program on one board.
 
-    def __init__(self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes) -> None:
+    `elsewhere` names the memory of constants that are not beside the code.
+    """
+
+    def __init__(
+        self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes, elsewhere: Mapping[Value, str] | None = None
+    ) -> None:
         self.program = program
         self.plan = plan
         self.isa = board.isa
         self.fused = board.fused
         self.model_hash = model_hash
+        self.elsewhere = elsewhere or {}
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
 
@@ -82,7 +90,7 @@ class Emitter:
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
         context["kernels"] = kernels
         context["fused"] = self.fused
-        context["vocabularies"] = [simd.tag for simd in SIMD if any(f"_{simd.tag}_" in text for text in kernels)]
+        context["headers"] = headers({call.kernel.isa for call in self.symbols if call.kernel.isa})
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
         templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
         return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
@@ -149,7 +157,7 @@ class Emitter:
 
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
-        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data))
+        return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data), self.elsewhere.get(v, ""))
 
 
 def link_keys(program: Program) -> dict[Value, str]:

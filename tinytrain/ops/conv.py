@@ -28,6 +28,7 @@ from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Axis, Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles, one_group
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
@@ -188,6 +189,8 @@ class Conv2d(_Conv, ReadsPieces):
         *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
+        Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
+        Kernel("conv2d_columns", (S8, S8), "rvv", accepts=one_group, params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -20,6 +20,7 @@ from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import patches, widened_bytes
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
@@ -75,6 +76,8 @@ class Dense(_Dense):
         Kernel("dense", params=_tiles),
         Kernel("dense", (S8, S8), params=_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
+        Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes),
+        Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes),
     )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -27,6 +27,7 @@ from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.lanes import fits_floats, ring, ring_bytes, ring_lead
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
@@ -114,9 +115,8 @@ def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
-        yield Kernel(
-            "depthwise_rows", dtypes, simd.isa, accepts=partial(_fills, simd), params=simd.tiles, scratch=simd.strip_bytes, half=half, spare=True
-        )
+        fills = partial(_fills, simd)
+        yield Kernel("depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
@@ -138,6 +138,8 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         *_in_place(),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
+        Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
+        Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring(16), scratch=ring_bytes(16), lead=ring_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -77,7 +77,9 @@ def frozen_text(frozen: Sequence[Frozen]) -> str:
 def sizes_text(project: Project) -> str:
     """Build the project and say what the linker made of it."""
     sizes = project.sizes()
-    return f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
+    text = f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
+    held = [f"{m.name} {sizes.by_memory[m.name]:,} of {m.bytes:,} B" for m in project.board.memories if sizes.by_memory[m.name]]
+    return "\n".join([text, *([f"memory     {'   '.join(held)}"] if held else [])])
 
 
 def boards_text() -> str:

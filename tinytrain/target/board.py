@@ -6,13 +6,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import data_dir
+from tinytrain.target.isa import ISAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -90,9 +91,14 @@ class Board:
         return next((m for m in self.memories if m.kind == "ram"), None)
 
     @property
+    def flashes(self) -> tuple[Memory, ...]:
+        """The memories that keep constants; code is in the first."""
+        return tuple(m for m in self.memories if m.kind == "flash")
+
+    @property
     def rom(self) -> Memory | None:
-        """The memory of code and constants; None on the host."""
-        return next((m for m in self.memories if m.kind == "flash"), None)
+        """The memory of code; None on the host."""
+        return next(iter(self.flashes), None)
 
     def instructions(self, ticks: int) -> int:
         """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).
@@ -226,7 +232,22 @@ def _memory(name: str, values: Any, path: Path) -> Memory:
     return memory
 
 
+def _check_isa(isa: Sequence[str], path: Path) -> None:
+    for tag in isa:
+        if tag not in ISAS:
+            near = difflib.get_close_matches(tag, ISAS, 3, 0.5)
+            raise BoardError(
+                f"{path}: isa has {tag!r}; known instruction sets are {', '.join(ISAS)}.",
+                hint=f"Did you mean {' or '.join(near)}?" if near else "Leave it out: kernels then use what the board has besides.",
+            )
+        lacking = [other for other in ISAS[tag].needs if other not in isa]
+        if lacking:
+            hint = f"Add {lacking[0]!r} to isa if the processor has it, or leave out {tag!r}."
+            raise BoardError(f"{path}: isa has {tag!r} without {lacking[0]!r}, which kernels for {tag} need.", hint=hint)
+
+
 def _check(board: Board, path: Path) -> None:
+    _check_isa(board.isa, path)
     if board.memories and (board.ram is None or board.rom is None):
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
     missing = [source for source in board.sources if not (data_dir("runtime_c") / source).is_file()]

@@ -14,7 +14,8 @@ from typing import Any
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.paths import data_dir
 from tinytrain.reading import first_line
-from tinytrain.target.board import Board, Memory
+from tinytrain.target.board import Board
+from tinytrain.target.memory import arena_memory
 
 BUILD_SECONDS = 600
 SHARED = ("tt_frame.c", "tt_link.c")                      # of runtime_c, in every firmware
@@ -61,19 +62,6 @@ def _rendered(template: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )
     return environment.get_template(template).render(values).lstrip("\n")
-
-
-def arena_memory(board: Board, arena_bytes: int, reserved_bytes: int) -> Memory:
-    """Where the arena goes: the first RAM if it holds it beside `reserved_bytes` (stack, buffers), else the first other that does.
-
-    Falls back to the first, where the linker then says what is missing.
-    """
-    ram = board.ram
-    assert ram is not None, board.name
-    if arena_bytes + reserved_bytes <= ram.bytes:
-        return ram
-    others = (m for m in board.memories if m.kind == "ram" and m is not ram)
-    return next((m for m in others if arena_bytes <= m.bytes), ram)
 
 
 def find_compiler(board: Board) -> str:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinytrain.errors import ToolError
+from tinytrain.target.board import Memory
 
 _WRITE, _ALLOC = 1, 2                                     # section flags of the ELF standard
 
@@ -15,7 +17,8 @@ _WRITE, _ALLOC = 1, 2                                     # section flags of the
 class Sizes:
     """All in bytes. Flash holds code, constants and the first values of .data; RAM holds data, bss (with the arena) and the stack.
 
-    `arena_bytes` is part of `bss_bytes`; `by_symbol` has every function and object, the largest first.
+    `arena_bytes` is part of `bss_bytes`; `by_symbol` has every function and object, the largest first; `by_memory` what each memory of
+    the board holds, without the first values of .data.
     """
 
     flash_bytes: int
@@ -24,20 +27,22 @@ class Sizes:
     stack_bytes: int = 0
     arena_bytes: int = 0
     by_symbol: dict[str, int] = field(default_factory=dict)
+    by_memory: dict[str, int] = field(default_factory=dict)
 
     @property
     def ram_bytes(self) -> int:
         return self.data_bytes + self.bss_bytes + self.stack_bytes
 
 
-def sizes(elf: Path) -> Sizes:
-    """Sizes of an ELF file. Raises ToolError for anything else."""
+def sizes(elf: Path, memories: Sequence[Memory] = ()) -> Sizes:
+    """Sizes of an ELF file, for a board with these memories. Raises ToolError for anything else."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import SymbolTableSection
 
     totals = {"flash": 0, "data": 0, "bss": 0, "stack": 0}
     arena = 0
+    held = {m.name: 0 for m in memories}
     found: dict[tuple[int, int], tuple[str, int]] = {}    # two names of one address are counted once
     try:
         with elf.open("rb") as stream:
@@ -50,6 +55,8 @@ def sizes(elf: Path) -> Sizes:
                 kind = "stack" if section.name == ".stack" else "bss" if not stored else "data" if section["sh_flags"] & _WRITE else "flash"
                 totals[kind] += bytes_
                 arena += bytes_ if section.name == ".arena" else 0
+                for m in memories:
+                    held[m.name] += bytes_ if m.origin <= section["sh_addr"] < m.origin + m.bytes else 0
             table = file.get_section_by_name(".symtab")
             if isinstance(table, SymbolTableSection):
                 for symbol in table.iter_symbols():
@@ -60,4 +67,4 @@ def sizes(elf: Path) -> Sizes:
     symbols: dict[str, int] = {}
     for name, size in sorted(found.values(), key=lambda item: (-item[1], item[0])):
         symbols[name] = symbols.get(name, 0) + size       # static functions of two files may share a name
-    return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, symbols)
+    return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, symbols, held)

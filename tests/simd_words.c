@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the words of a vocabulary (SIMD, of LANES floats) on special and random numbers and prints a hash of each word's bits, a line a block:
+ * a board and the host must print the same. */
+#include "tt_math.h"
+#include "tt_random.h"
+#include "tt_types.h"
+
+#include "words.h"
+
+#ifdef WORDS_HOST
+#include <stdio.h>
+static void start(void) { }
+static void put(int byte) { putchar(byte); }
+static void finish(void) { }
+#else
+#include "tt_port.h"
+static void start(void) { tt_port_start(); }
+static void put(int byte) { tt_port_put((uint8_t)byte); }
+static void finish(void) { tt_port_flush(); for (;;) { } }
+#endif
+
+#define JOINED(a, b) a##_##b
+#define NAMED(a, b) JOINED(a, b)
+#define WORD(name) NAMED(tt_##name, SIMD)
+
+static const uint32_t specials[] = {
+    0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007FFFFF, 0x807FFFFF, 0x00800000, 0x80800000, 0x00800001, 0x3F800000, 0xBF800000,
+    0x3F7FFFFF, 0x3F800001, 0x4B000000, 0x33800000, 0xB3800000, 0x20000000, 0x1FFFFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
+    0x7FC00000, 0xFFC12345, 0x7F800001, 0x7FABCDEF,
+};
+#define SPECIALS (sizeof specials / sizeof specials[0])
+
+/* Special numbers in all pairs; random bits; and numbers whose products are near the least normal number. */
+static float number(uint32_t seed, uint32_t i)
+{
+    const uint32_t bits = tt_random(seed, i), near = tt_random(seed + 100u, i);
+    switch (near & 3u) {
+    case 0: return tt_from_bits(specials[bits % SPECIALS]);
+    case 1: return tt_from_bits(bits);
+    case 2: return tt_from_bits((bits & 0x80FFF000u) | (58u + (near >> 8) % 12u) << 23);
+    default: return tt_from_bits((bits & 0x807FFFFFu) | ((near >> 8) % 4u) << 23);
+    }
+}
+
+static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
+{
+    const unsigned char *b = bytes;
+    while (count-- > 0) {
+        hash = (hash ^ *b++) * 16777619u;
+    }
+    return hash;
+}
+
+#define TRIPLES 64u
+enum { MADD, MADD_LANES, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, WORDS };
+
+int main(void)
+{
+    static float acc[LANES + 1], v[LANES + 1], s[LANES + 1], out[LANES + 1];
+    static tt_half half[LANES];
+    static int8_t bytes[LANES];
+    start();
+    for (uint32_t block = 0; block < BLOCKS; ++block) {
+        uint32_t hash[WORDS] = { 0 };
+        for (uint32_t t = block * TRIPLES; t < (block + 1u) * TRIPLES; ++t) {
+            const uint32_t n = t % (LANES + 1u);
+            for (uint32_t i = 0; i < LANES; ++i) {
+                acc[i] = number(1, t * LANES + i);
+                v[i] = number(2, t * LANES + i);
+                s[i] = number(3, t * LANES + i);
+                half[i] = (tt_half)tt_random(4, t * LANES + i);
+                half[i] = (half[i] & 0x7C00u) == 0x7C00u ? (tt_half)(half[i] & 0x8000u) : half[i];
+                bytes[i] = (int8_t)(tt_random(5, t * LANES + i) & 0xFFu);
+                out[i] = 1.0f;
+            }
+            WORD(store)(out, WORD(madd)(WORD(load)(acc), WORD(load)(v), s[0]));
+            hash[MADD] = hashed(hash[MADD], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(madd_lanes)(WORD(load)(acc), WORD(load)(v), WORD(load)(s)));
+            hash[MADD_LANES] = hashed(hash[MADD_LANES], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(load_n)(v, n));
+            hash[LOAD_N] = hashed(hash[LOAD_N], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(load_s8)(bytes, 3));
+            hash[LOAD_S8] = hashed(hash[LOAD_S8], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(load_half)(half));
+            hash[LOAD_HALF] = hashed(hash[LOAD_HALF], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(zero)());
+            WORD(store_n)(out, WORD(load)(v), n);
+            hash[STORE_N] = hashed(hash[STORE_N], out, sizeof(float) * (LANES + 1u));
+        }
+        for (int word = 0; word < WORDS; ++word) {
+            for (int shift = 28; shift >= 0; shift -= 4) {
+                put("0123456789abcdef"[(hash[word] >> shift) & 15u]);
+            }
+            put(word + 1 < WORDS ? ' ' : '\n');
+        }
+    }
+    put('.');
+    put('\n');
+    finish();
+    return 0;
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards with several memories: constants lie in any flash that the board's file names, and run from there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import save_model, save_text
+from fake_firmware import need_tools
+
+from tinytrain import compiler
+from tinytrain.compiler import Options, compile_model, constants_elsewhere, write
+from tinytrain.device.project import Project
+from tinytrain.errors import DoesNotFit
+from tinytrain.target.board import Board, load_board
+from tinytrain.target.memory import constant_memories
+
+
+def placed(board: Board, sizes: list[int]) -> list[str] | None:
+    found = constant_memories(board, sizes)
+    return None if found is None else [m.name for m in found]
+
+
+def test_the_largest_constants_go_first_and_leave_room_for_code() -> None:
+    board = load_board("mps3-an547")
+    assert placed(board, []) == []
+    assert placed(board, [100, 262_144 - 112, 3]) == ["flash", "flash", "code_sram"]
+    assert placed(board, [1, 262_145, 2_097_152, 262_144]) == ["qspi", "qspi", "code_sram", "flash"]
+    assert placed(board, [8_388_608, 8_388_608]) is None
+
+
+def test_a_board_with_one_flash_keeps_none_of_it_free() -> None:
+    board = load_board("netduinoplus2")
+    assert placed(board, [1 << 19, 1 << 19]) == ["flash", "flash"]
+    assert placed(board, [1 << 19, (1 << 19) + 1]) is None
+
+
+def with_flashes(**bytes_: int) -> Board:
+    """The board with less of each flash."""
+    board = load_board("mps3-an547")
+    return replace(board, memories=tuple(replace(m, bytes=bytes_.get(m.name, m.bytes)) for m in board.memories))
+
+
+def test_what_fits_nowhere_is_refused_with_all_memories(tmp_path: Path) -> None:
+    program = compile_model(save_model(tmp_path), Options()).program
+    words = "has 11,112 bytes of weights, mps3-an547 has 8,192 bytes of flash, 1,024 bytes of code_sram, 2,048 bytes of qspi for them and"
+    with pytest.raises(DoesNotFit, match=words):
+        constants_elsewhere(program, with_flashes(flash=8192, code_sram=1024, qspi=2048))
+
+
+def test_constants_are_read_from_every_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the emulator, with memories so small that a little model needs all of them."""
+    board = with_flashes(flash=16_384, code_sram=9600)
+    need_tools(board)
+    monkeypatch.setattr(compiler, "load_board", lambda name: board)
+    rng = np.random.default_rng(0)
+    w1, w2, w3 = (rng.normal(0, 0.1, shape).astype(np.float32) for shape in ((50, 48), (48, 50), (7, 48)))
+    text = "(float[1,48] x) => (float[1,7] y) { a = Gemm<transB=1>(x, w1) b = Gemm<transB=1>(a, w2) y = Gemm<transB=1>(b, w3) }"
+    model = save_text(tmp_path / "dense.onnx", f"dense {text}", w1=w1, w2=w2, w3=w3)
+    compiled = compile_model(model, Options(board=board.name, loss=None))
+    write(compiled, tmp_path / "project")
+    project = Project.open(tmp_path / "project")
+    held = project.sizes().by_memory
+    assert held["code_sram"] == held["qspi"] == 9600
+    assert sum(held[m.name] for m in board.flashes) == project.sizes().flash_bytes
+    with np.load(tmp_path / "project" / "golden.npz") as golden, project.session() as session:
+        np.testing.assert_allclose(session.infer(golden["x"][0]), golden["output"].reshape(-1), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Int8 layers on vector units: how many pixels and outputs at once, and the scratch that their kernels take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from tinytrain.ir.op import Declined, no
+from tinytrain.ir.types import TensorType
+from tinytrain.ops.geometry import Geometry
+from tinytrain.ops.pieces import ReadsPieces
+
+if TYPE_CHECKING:
+    from tinytrain.ops.conv import Windowed
+
+MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
+DOT = {"P": 3, "N": 2, "V": 4}                                # six sums in general registers, five vectors beside them
+COLUMNS = {"P": 6, "V": 16}                               # 24 of 32 registers hold sums
+
+
+def dot_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
+    """P pixels times N outputs."""
+    return DOT
+
+
+def dot_bytes(op: ReadsPieces, *types: TensorType) -> int:
+    """What each sum starts from, the sums of P pixels, and their patches where these are no runs of x."""
+    _, weight = op.whole(types)
+    return 4 * weight.shape[0] * (1 + DOT["P"]) + DOT["P"] * _patch(op, types)
+
+
+def column_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
+    """P pixels times a vector of V outputs."""
+    return COLUMNS
+
+
+def column_bytes(op: ReadsPieces, *types: TensorType) -> int:
+    """As of `dot_bytes`."""
+    _, weight = op.whole(types)
+    return 4 * weight.shape[0] * (1 + COLUMNS["P"]) + COLUMNS["P"] * _patch(op, types)
+
+
+def _patch(op: ReadsPieces, types: Sequence[TensorType]) -> int:
+    _, weight = op.whole(types)
+    return 0 if prod(weight.shape[1:-1]) == 1 and not _clips(op, types) else weight.numel // weight.shape[0]
+
+
+def _clips(op: ReadsPieces, types: Sequence[TensorType]) -> bool:
+    geometry = getattr(op, "geometry", None)
+    found: Geometry | None = geometry(*types) if geometry else None
+    return found is not None and (found.rows.clips or found.cols.clips)
+
+
+def one_group(op: ReadsPieces, *types: TensorType) -> bool | Declined:
+    return getattr(op, "group", 1) == 1 or no("it has groups")
+
+
+def ring(lanes: int) -> Callable[..., dict[str, int]]:
+    """Of a depthwise convolution: P outputs of V channels at once, `used` columns of x, and the floats of a ring of its rows."""
+    def params(op: Windowed, *types: TensorType) -> dict[str, int]:
+        g = op.geometry(*types).lined_up
+        rows = (g.rows.taps - 1) * g.rows.dilation + 1
+        shared = g.cols.taps <= 3 and g.cols.stride == g.cols.dilation == 1
+        used = min(g.cols.size, g.cols.extent - g.cols.before)
+        return {"P": 4 if shared else 6, "V": lanes, "used": used, "ring": rows * g.cols.extent * lanes}
+
+    return params
+
+
+def ring_bytes(lanes: int) -> Callable[..., int]:
+    """The widened weights of V channels, the ring, and the sums of P outputs."""
+    def scratch(op: Windowed, *types: TensorType) -> int:
+        g = op.geometry(*types).lined_up
+        p = ring(lanes)(op, *types)
+        return 4 * (g.rows.taps * g.cols.taps * lanes + p["ring"] + p["P"] * lanes)
+
+    return scratch
+
+
+def fits_floats(op: Windowed, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types)
+    taps = g.rows.taps * g.cols.taps
+    return taps <= MOST_TAPS or no(f"{taps} products are more than the {MOST_TAPS} that a float sums exactly")
+
+
+def ring_lead(op: Windowed, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
+    """A row of a channel is in the ring before a row of its results that lies there, where these are no wider and begin no later."""
+    g = op.geometry(*inputs).lined_up
+    rows = (g.rows.taps - 1) * g.rows.dilation + 1
+    behind = g.cols.positions <= g.cols.size and g.rows.before < rows
+    return 0 if behind and outputs[0].dtype is inputs[0].dtype else None
