@@ -347,29 +347,6 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
     return tt_load_mve(values);
 }
 
-TT_TILES(mve, 4, 1, , float, TT_PLAIN)
-TT_TILES(mve, 4, 1, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 1, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 1, _half, tt_half, tt_load_half_mve)
-TT_TILES(mve, 4, 2, , float, TT_PLAIN)
-TT_TILES(mve, 4, 2, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 2, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 2, _half, tt_half, tt_load_half_mve)
-TT_TILES(mve, 4, 3, , float, TT_PLAIN)
-TT_TILES(mve, 4, 3, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 3, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 3, _half, tt_half, tt_load_half_mve)
-TT_TILES(mve, 4, 4, , float, TT_PLAIN)
-TT_TILES(mve, 4, 4, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 4, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 4, _half, tt_half, tt_load_half_mve)
-TT_TILES(mve, 4, 5, , float, TT_PLAIN)
-TT_TILES(mve, 4, 5, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 5, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 5, _half, tt_half, tt_load_half_mve)
-TT_TILES(mve, 4, 6, , float, TT_PLAIN)
-TT_TILES(mve, 4, 6, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(mve, 4, 6, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 6, _half, tt_half, tt_load_half_mve)
+#include "tt_simd_mve_tiles.h"
 
 #endif

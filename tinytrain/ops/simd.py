@@ -54,7 +54,7 @@ SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
     Simd("vfp", "vfp", 4, 5, packed=True),                           # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=True),                           # RISC-V F: 24 sums in 32 registers
-    Simd("mve", "mve", 4, 6),                             # Helium: six sums and two operands in 8 registers of 128 bits
+    Simd("mve", "mve", 4, 6, packed=True),                    # Helium: six sums and two operands in 8 registers of 128 bits
     Simd("rvv", "rvv", 16, 6),                            # RISC-V vectors: six sums and an operand, each of four registers of 128 bits
 )
 

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tiles of floats on Helium, in the words of tt_simd_mve.h, which includes this; the two that do most of the work in assembly. */
+#ifndef TT_SIMD_MVE_TILES_H
+#define TT_SIMD_MVE_TILES_H
+
+#include <stddef.h>
+
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(__OPTIMIZE__)
+
+/* Tiles whose six sums stay in q0..q5, with operands in q6 and q7: one LDRD brings two scalars, and loops end without a branch. */
+#define TT_MVE_CLEAR(p, none) "vmov.i32 q" #p ", #0\n\t"
+#define TT_MVE_KEEP(p, none) "vstrw.32 q" #p ", [%[t]], #16\n\t"
+#define TT_MVE_STEPS2(p, none) "ldrd %[s], %[t], [%[a" #p "]], #8\n\tvfma.f32 q" #p ", q6, %[s]\n\tvfma.f32 q" #p ", q7, %[t]\n\t"
+#define TT_MVE_STEP1(p, none) "ldr %[s], [%[a" #p "]], #4\n\tvfma.f32 q" #p ", q6, %[s]\n\t"
+#define TT_MVE_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
+#define TT_MVE_OPERAND(p, none) [a##p] "+r"(a##p),
+
+#define TT_BROADCAST_MVE(P) \
+    TT_SHARED void tt_broadcast_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        int32_t s, t, cols, rows = w->rows; \
+        __asm volatile(TT_P##P(TT_MVE_CLEAR, ) \
+                       "ldr %[s], %[rows]\n\t" \
+                       "cmp %[s], #0\n\t" \
+                       "ble 9f\n" \
+                       "1:\n\tldr %[cols], [%[w], %[at_cols]]\n" \
+                       "2:\n\tldr %[t], [%[w], %[at_steps]]\n\t" \
+                       "lsrs %[s], %[t], #1\n\t" \
+                       "beq 4f\n\t" \
+                       "dls lr, %[s]\n" \
+                       "3:\n\tvldrw.u32 q6, [%[b]], #16\n\tvldrw.u32 q7, [%[b]], #16\n\t" TT_P##P(TT_MVE_STEPS2, ) \
+                       "le lr, 3b\n\t" \
+                       "ldr %[t], [%[w], %[at_steps]]\n" \
+                       "4:\n\tlsls %[t], %[t], #31\n\t" \
+                       "beq 5f\n\t" \
+                       "vldrw.u32 q6, [%[b]], #16\n\t" TT_P##P(TT_MVE_STEP1, ) \
+                       "5:\n\tsubs %[cols], %[cols], #1\n\t" \
+                       "beq 6f\n\t" \
+                       "ldr %[t], [%[w], %[at_a_col]]\n\t" \
+                       "ldr %[s], [%[w], %[at_b_col]]\n\t" \
+                       "add %[b], %[b], %[s], lsl #2\n\t" TT_P##P(TT_MVE_GO_ON, ) \
+                       "b 2b\n" \
+                       "6:\n\tldr %[t], [%[w], %[at_a_row]]\n\t" \
+                       "ldr %[s], [%[w], %[at_b_row]]\n\t" \
+                       "add %[b], %[b], %[s], lsl #2\n\t" TT_P##P(TT_MVE_GO_ON, ) \
+                       "ldr %[s], %[rows]\n\t" \
+                       "subs %[s], %[s], #1\n\t" \
+                       "str %[s], %[rows]\n\t" \
+                       "bne 1b\n" \
+                       "9:\n\tldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
+                       : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [rows] "+m"(rows), [s] "=&r"(s), [t] "=&r"(t), [cols] "=&r"(cols) \
+                       : [w] "r"(w), [acc] "m"(acc), TT_MVE_WALK_AT \
+                       : "cc", "memory", "lr", TT_MVE_VECTORS); \
+    }
+
+/* P neighbours a, two by two. */
+#define TT_MVE_A_PAIR(at, p0, p1) "ldrd %[s], %[t], [%[a], #" at "]\n\tvfma.f32 q" p0 ", q6, %[s]\n\tvfma.f32 q" p1 ", q6, %[t]\n\t"
+#define TT_MVE_A_LAST(at, p) "ldr %[s], [%[a], #" at "]\n\tvfma.f32 q" p ", q6, %[s]\n\t"
+#define TT_MVE_A1 TT_MVE_A_LAST("0", "0")
+#define TT_MVE_A2 TT_MVE_A_PAIR("0", "0", "1")
+#define TT_MVE_A3 TT_MVE_A2 TT_MVE_A_LAST("8", "2")
+#define TT_MVE_A4 TT_MVE_A2 TT_MVE_A_PAIR("8", "2", "3")
+#define TT_MVE_A5 TT_MVE_A4 TT_MVE_A_LAST("16", "4")
+#define TT_MVE_A6 TT_MVE_A4 TT_MVE_A_PAIR("16", "4", "5")
+
+#define TT_OUTER_MVE(P) \
+    TT_SHARED void tt_outer_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        int32_t s, t, rows = w->steps > 0 ? w->rows : 0; \
+        __asm volatile(TT_P##P(TT_MVE_CLEAR, ) \
+                       "cmp %[rows], #0\n\t" \
+                       "ble 9f\n" \
+                       "1:\n\tdls lr, %[steps]\n" \
+                       "3:\n\tvldrw.u32 q6, [%[b]]\n\tadd %[b], %[b], %[b_step], lsl #2\n\t" TT_MVE_A##P \
+                       "add %[a], %[a], %[a_step], lsl #2\n\t" \
+                       "le lr, 3b\n\t" \
+                       "add %[a], %[a], %[a_row], lsl #2\n\t" \
+                       "add %[b], %[b], %[b_row], lsl #2\n\t" \
+                       "subs %[rows], %[rows], #1\n\t" \
+                       "bne 1b\n" \
+                       "9:\n\tmov %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
+                       : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [s] "=&r"(s), [t] "=&r"(t) \
+                       : [acc] "r"(acc), [steps] "r"(w->steps), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), [a_row] "r"(w->a_row), \
+                         [b_row] "r"(w->b_row) \
+                       : "cc", "memory", "lr", TT_MVE_VECTORS); \
+    }
+
+#define TT_MVE_WALK_AT \
+    [at_cols] "J"(offsetof(tt_walk, cols)), [at_steps] "J"(offsetof(tt_walk, steps)), [at_a_col] "J"(offsetof(tt_walk, a_col)), \
+        [at_a_row] "J"(offsetof(tt_walk, a_row)), [at_b_col] "J"(offsetof(tt_walk, b_col)), [at_b_row] "J"(offsetof(tt_walk, b_row))
+#define TT_MVE_VECTORS "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7"
+
+TT_BROADCAST_MVE(1)
+TT_OUTER_MVE(1)
+TT_BROADCAST_MVE(2)
+TT_OUTER_MVE(2)
+TT_BROADCAST_MVE(3)
+TT_OUTER_MVE(3)
+TT_BROADCAST_MVE(4)
+TT_OUTER_MVE(4)
+TT_BROADCAST_MVE(5)
+TT_OUTER_MVE(5)
+TT_BROADCAST_MVE(6)
+TT_OUTER_MVE(6)
+TT_DIRECT(mve, 4, 1, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 1, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+TT_DIRECT(mve, 4, 2, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 2, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+TT_DIRECT(mve, 4, 3, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 3, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+TT_DIRECT(mve, 4, 4, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 4, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+TT_DIRECT(mve, 4, 5, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 5, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+TT_DIRECT(mve, 4, 6, , float, TT_PLAIN)
+TT_ACROSS(tt_wide, mve, 4, 6, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
+#else
+TT_TILES(mve, 4, 1, , float, TT_PLAIN)
+#define tt_broadcast_mve_1 tt_direct_mve_1
+TT_TILES(mve, 4, 2, , float, TT_PLAIN)
+#define tt_broadcast_mve_2 tt_direct_mve_2
+TT_TILES(mve, 4, 3, , float, TT_PLAIN)
+#define tt_broadcast_mve_3 tt_direct_mve_3
+TT_TILES(mve, 4, 4, , float, TT_PLAIN)
+#define tt_broadcast_mve_4 tt_direct_mve_4
+TT_TILES(mve, 4, 5, , float, TT_PLAIN)
+#define tt_broadcast_mve_5 tt_direct_mve_5
+TT_TILES(mve, 4, 6, , float, TT_PLAIN)
+#define tt_broadcast_mve_6 tt_direct_mve_6
+#endif
+
+TT_TILES(mve, 4, 1, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 1, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 1, _half, tt_half, tt_load_half_mve)
+TT_TILES(mve, 4, 2, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 2, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 2, _half, tt_half, tt_load_half_mve)
+TT_TILES(mve, 4, 3, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 3, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 3, _half, tt_half, tt_load_half_mve)
+TT_TILES(mve, 4, 4, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 4, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 4, _half, tt_half, tt_load_half_mve)
+TT_TILES(mve, 4, 5, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 5, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 5, _half, tt_half, tt_load_half_mve)
+TT_TILES(mve, 4, 6, _half, tt_half, tt_half_to_float)
+TT_DEPTH_TILES(mve, 4, 6, , float, tt_load_mve)
+TT_DEPTH_TILES(mve, 4, 6, _half, tt_half, tt_load_half_mve)
+
+#endif
