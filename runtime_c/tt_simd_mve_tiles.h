@@ -15,8 +15,12 @@
 #define TT_MVE_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
 #define TT_MVE_OPERAND(p, none) [a##p] "+r"(a##p),
 
-#define TT_BROADCAST_MVE(P) \
-    TT_SHARED void tt_broadcast_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+/* Packed, b has its steps right behind each other; else they are b_step apart. */
+#define TT_MVE_PACKED(q) "vldrw.u32 " q ", [%[b]], #16\n\t"
+#define TT_MVE_APART(q) "vldrw.u32 " q ", [%[b]]\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
+
+#define TT_RUNS_MVE(name, P, load) \
+    TT_SHARED void name##_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
         TT_P##P(TT_POINT_A, float) \
         int32_t s, t, cols, rows = w->rows; \
@@ -29,12 +33,12 @@
                        "lsrs %[s], %[t], #1\n\t" \
                        "beq 4f\n\t" \
                        "dls lr, %[s]\n" \
-                       "3:\n\tvldrw.u32 q6, [%[b]], #16\n\tvldrw.u32 q7, [%[b]], #16\n\t" TT_P##P(TT_MVE_STEPS2, ) \
+                       "3:\n\t" load("q6") load("q7") TT_P##P(TT_MVE_STEPS2, ) \
                        "le lr, 3b\n\t" \
                        "ldr %[t], [%[w], %[at_steps]]\n" \
                        "4:\n\tlsls %[t], %[t], #31\n\t" \
                        "beq 5f\n\t" \
-                       "vldrw.u32 q6, [%[b]], #16\n\t" TT_P##P(TT_MVE_STEP1, ) \
+                       load("q6") TT_P##P(TT_MVE_STEP1, ) \
                        "5:\n\tsubs %[cols], %[cols], #1\n\t" \
                        "beq 6f\n\t" \
                        "ldr %[t], [%[w], %[at_a_col]]\n\t" \
@@ -50,7 +54,7 @@
                        "bne 1b\n" \
                        "9:\n\tldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
                        : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [rows] "+m"(rows), [s] "=&r"(s), [t] "=&r"(t), [cols] "=&r"(cols) \
-                       : [w] "r"(w), [acc] "m"(acc), TT_MVE_WALK_AT \
+                       : [w] "r"(w), [b_step] "r"(w->b_step), [acc] "m"(acc), TT_MVE_WALK_AT \
                        : "cc", "memory", "lr", TT_MVE_VECTORS); \
     }
 
@@ -64,6 +68,8 @@
 #define TT_MVE_A5 TT_MVE_A4 TT_MVE_A_LAST("16", "4")
 #define TT_MVE_A6 TT_MVE_A4 TT_MVE_A_PAIR("16", "4", "5")
 
+#define TT_MVE_ACROSS(P) TT_MVE_APART("q6") TT_MVE_A##P "add %[a], %[a], %[a_step], lsl #2\n\t"
+
 #define TT_OUTER_MVE(P) \
     TT_SHARED void tt_outer_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
@@ -71,10 +77,14 @@
         __asm volatile(TT_P##P(TT_MVE_CLEAR, ) \
                        "cmp %[rows], #0\n\t" \
                        "ble 9f\n" \
-                       "1:\n\tdls lr, %[steps]\n" \
-                       "3:\n\tvldrw.u32 q6, [%[b]]\n\tadd %[b], %[b], %[b_step], lsl #2\n\t" TT_MVE_A##P \
-                       "add %[a], %[a], %[a_step], lsl #2\n\t" \
-                       "le lr, 3b\n\t" \
+                       "1:\n\tlsrs %[t], %[steps], #1\n\t" \
+                       "bcc 2f\n\t" TT_MVE_ACROSS(P) \
+                       "lsrs %[t], %[steps], #1\n" \
+                       "2:\n\tbeq 4f\n\t" \
+                       "dls lr, %[t]\n" \
+                       "3:\n\t" TT_MVE_ACROSS(P) TT_MVE_ACROSS(P) \
+                       "le lr, 3b\n" \
+                       "4:\n\t" \
                        "add %[a], %[a], %[a_row], lsl #2\n\t" \
                        "add %[b], %[b], %[b_row], lsl #2\n\t" \
                        "subs %[rows], %[rows], #1\n\t" \
@@ -91,29 +101,29 @@
         [at_a_row] "J"(offsetof(tt_walk, a_row)), [at_b_col] "J"(offsetof(tt_walk, b_col)), [at_b_row] "J"(offsetof(tt_walk, b_row))
 #define TT_MVE_VECTORS "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7"
 
-TT_BROADCAST_MVE(1)
+TT_RUNS_MVE(tt_broadcast, 1, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 1, TT_MVE_APART)
 TT_OUTER_MVE(1)
-TT_BROADCAST_MVE(2)
+TT_RUNS_MVE(tt_broadcast, 2, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 2, TT_MVE_APART)
 TT_OUTER_MVE(2)
-TT_BROADCAST_MVE(3)
+TT_RUNS_MVE(tt_broadcast, 3, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 3, TT_MVE_APART)
 TT_OUTER_MVE(3)
-TT_BROADCAST_MVE(4)
+TT_RUNS_MVE(tt_broadcast, 4, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 4, TT_MVE_APART)
 TT_OUTER_MVE(4)
-TT_BROADCAST_MVE(5)
+TT_RUNS_MVE(tt_broadcast, 5, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 5, TT_MVE_APART)
 TT_OUTER_MVE(5)
-TT_BROADCAST_MVE(6)
+TT_RUNS_MVE(tt_broadcast, 6, TT_MVE_PACKED)
+TT_RUNS_MVE(tt_direct, 6, TT_MVE_APART)
 TT_OUTER_MVE(6)
-TT_DIRECT(mve, 4, 1, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 1, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DIRECT(mve, 4, 2, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 2, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DIRECT(mve, 4, 3, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 3, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DIRECT(mve, 4, 4, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 4, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DIRECT(mve, 4, 5, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 5, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DIRECT(mve, 4, 6, , float, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 6, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
 #else
 TT_TILES(mve, 4, 1, , float, TT_PLAIN)
