@@ -112,25 +112,38 @@ typedef struct {
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
 
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
- * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart. */
-#define TT_STRIPS(tag, type) \
+ * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart, each integer without
+ * the zero point. */
+#define TT_STRIPS(tag, type, value) \
     TT_SHARED void tt_strip_run_##tag(float *to, int32_t lanes, const type *from, int32_t count) \
     { \
         for (int32_t i = 0; i < count; ++i, to += lanes) { \
             *to = (float)from[i]; \
         } \
     } \
-    TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count) \
+    TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count, int32_t zero) \
     { \
+        if (live == 4) { \
+            for (int32_t i = 0; i < count; ++i, to += lanes, from += pitch) { \
+                const float a = value(from[0]), b = value(from[1]), c = value(from[2]), d = value(from[3]); \
+                to[0] = a; \
+                to[1] = b; \
+                to[2] = c; \
+                to[3] = d; \
+            } \
+            return; \
+        } \
         for (int32_t i = 0; i < count; ++i, to += lanes, from += pitch) { \
             for (int32_t v = 0; v < live; ++v) { \
-                to[v] = (float)from[v]; \
+                to[v] = value(from[v]); \
             } \
         } \
+        (void)zero; \
     }
 
-TT_STRIPS(f32, float)
-TT_STRIPS(s8, int8_t)
+#define TT_CENTRED(x) (float)((x) - zero)
+TT_STRIPS(f32, float, TT_PLAIN)
+TT_STRIPS(s8, int8_t, TT_CENTRED)
 
 TT_SHARED void tt_strip_zero(float *to, int32_t count)
 {

@@ -161,6 +161,11 @@ def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) 
     return {**simd.tiles(op, *types), "turned": turned}
 
 
+def _map_bytes(simd: Simd, op: Conv2dGradW, *types: TensorType) -> int:
+    x = types[1]
+    return 4 * simd.lanes * x.numel // x.shape[-1]
+
+
 def _fills(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
     return simd.filled_by((g.K if turned else g.C) // g.group)
@@ -287,6 +292,13 @@ class Conv2dGradW(_Conv):
         *(
             Kernel("correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned), half=not turned)
             for simd in SIMD for turned in (True, False)
+        ),
+        *(
+            Kernel(
+                "correlate", (F32, S8), simd.isa, None, partial(_fills, simd, False), partial(_outer_tiles, simd, False),
+                partial(_map_bytes, simd), half=True, spare=True,
+            )
+            for simd in SIMD
         ),
     )
     as_integer = sums
