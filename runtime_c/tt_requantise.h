@@ -17,8 +17,8 @@ static inline int32_t tt_hidden(int32_t number)
     return number;
 }
 
-/* A place that no compiler knows: what is loaded from it is not kept for somebody who loads it again. */
-static inline const float *tt_hidden_at(const float *place)
+/* A place that no compiler knows: what is loaded from it is not kept for somebody who loads it again, and not taken from what was stored. */
+static inline const void *tt_hidden_at(const void *place)
 {
     __asm volatile("" : "+r"(place));
     return place;
