@@ -10,6 +10,20 @@ static inline int32_t tt_clamp(int32_t q, int32_t low, int32_t high)
     return q < low ? low : q > high ? high : q;
 }
 
+/* A number that no compiler knows. */
+static inline int32_t tt_hidden(int32_t number)
+{
+    __asm volatile("" : "+r"(number));
+    return number;
+}
+
+/* A place that no compiler knows: what is loaded from it is not kept for somebody who loads it again, and not taken from what was stored. */
+static inline const void *tt_hidden_at(const void *place)
+{
+    __asm volatile("" : "+r"(place));
+    return place;
+}
+
 /* halves / 2, rounded down, within [low, high]: one instruction where an Arm core saturates to int8. */
 static inline int32_t tt_clamp_half(int32_t halves, int32_t low, int32_t high)
 {

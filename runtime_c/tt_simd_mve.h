@@ -37,7 +37,7 @@ static inline tt_v_mve tt_load_mve(const float *from)
 static inline tt_v_mve tt_load_n_mve(const float *from, uint32_t n)
 {
     tt_v_mve v;
-    __asm("vctp.32 %2\n\tvpst\n\tvldrwt.u32 %q0, [%1]" : "=w"(v) : "r"(from), "r"(n) : "memory", "p0");
+    __asm volatile("vctp.32 %2\n\tvpst\n\tvldrwt.u32 %q0, [%1]" : "=w"(v) : "r"(from), "r"(n) : "memory", "p0");
     return v;
 }
 
@@ -51,7 +51,7 @@ static inline tt_v_mve tt_load_s8_mve(const int8_t *from, int32_t zero_point)
 static inline tt_v_mve tt_load_s8_n_mve(const int8_t *from, int32_t zero_point, uint32_t n)
 {
     int32x4_t x;
-    __asm("vctp.32 %2\n\tvpst\n\tvldrbt.s32 %q0, [%1]" : "=w"(x) : "l"(from), "r"(n) : "memory", "p0");
+    __asm volatile("vctp.32 %2\n\tvpst\n\tvldrbt.s32 %q0, [%1]" : "=w"(x) : "l"(from), "r"(n) : "memory", "p0");
     return vcvtq_f32_s32(vsubq_n_s32(x, zero_point));
 }
 
@@ -89,7 +89,7 @@ static inline tt_b_mve tt_b_load_mve(const int8_t *from)
 static inline tt_b_mve tt_b_load_n_mve(const int8_t *from, uint32_t n)
 {
     tt_b_mve b;
-    __asm("vctp.8 %2\n\tvpst\n\tvldrbt.u8 %q0, [%1]" : "=w"(b) : "r"(from), "r"(n) : "memory", "p0");
+    __asm volatile("vctp.8 %2\n\tvpst\n\tvldrbt.u8 %q0, [%1]" : "=w"(b) : "r"(from), "r"(n) : "memory", "p0");
     return b;
 }
 
@@ -117,7 +117,7 @@ static inline tt_i_mve tt_i_load_mve(const int32_t *from)
 static inline tt_i_mve tt_i_load_n_mve(const int32_t *from, uint32_t n)
 {
     tt_i_mve i;
-    __asm("vctp.32 %2\n\tvpst\n\tvldrwt.u32 %q0, [%1]" : "=w"(i) : "r"(from), "r"(n) : "memory", "p0");
+    __asm volatile("vctp.32 %2\n\tvpst\n\tvldrwt.u32 %q0, [%1]" : "=w"(i) : "r"(from), "r"(n) : "memory", "p0");
     return i;
 }
 

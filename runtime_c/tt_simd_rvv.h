@@ -72,6 +72,11 @@ static inline tt_c_rvv tt_c_load_rvv(const int8_t *from, int32_t pitch, uint32_t
     return __riscv_vsext_vf2_i16m2(__riscv_vlse8_v_i8m1(from, pitch, n), n);
 }
 
+static inline tt_i_rvv tt_i_all_rvv(int32_t value)
+{
+    return __riscv_vmv_v_x_i32m4(value, 16);
+}
+
 static inline tt_i_rvv tt_i_load_n_rvv(const int32_t *from, uint32_t n)
 {
     return __riscv_vle32_v_i32m4(from, n);
@@ -212,6 +217,15 @@ static inline tt_c_rvv tt_c_load_rvv(const int8_t *from, int32_t pitch, uint32_t
         c.at[i] = *from;
     }
     return c;
+}
+
+static inline tt_i_rvv tt_i_all_rvv(int32_t value)
+{
+    tt_i_rvv all;
+    for (int i = 0; i < 16; ++i) {
+        all.at[i] = value;
+    }
+    return all;
 }
 
 static inline tt_i_rvv tt_i_load_n_rvv(const int32_t *from, uint32_t n)
