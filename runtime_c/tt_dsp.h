@@ -142,4 +142,91 @@ static inline int32_t tt_dot4(const uint64_t *pairs, uint32_t first, uint32_t se
 #endif
 }
 
+/* Four bytes from `at` on of a row of `size`; `fill` stands for those outside of it. */
+__attribute__((noinline, unused)) static uint32_t tt_load_edge(const int8_t *row, int32_t at, int32_t size, int32_t fill)
+{
+    uint32_t word = 0;
+    for (int32_t i = at + 3; i >= at; --i) {
+        word = word << 8 | (uint8_t)(i >= 0 && i < size ? row[i] : fill);
+    }
+    return word;
+}
+
+static inline uint32_t tt_load_within(const int8_t *row, int32_t at, int32_t size, int32_t fill)
+{
+    return at >= 0 && at <= size - 4 ? tt_load4(row + at) : tt_load_edge(row, at, size, fill);
+}
+
+/* The lower halves of two words, or the upper ones. */
+static inline uint32_t tt_lower(uint32_t a, uint32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t pair;
+    __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+#else
+    return (a & 0xFFFFu) | b << 16;
+#endif
+}
+
+static inline uint32_t tt_upper(uint32_t a, uint32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t pair;
+    __asm("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(b), "r"(a));
+    return pair;
+#else
+    return a >> 16 | (b & 0xFFFF0000u);
+#endif
+}
+
+/* Each of four bytes beside that of another word, both plus the int16 of `offset`: two pairs to `to`, two to `on`. */
+static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t second, uint32_t offset)
+{
+    const uint32_t even = tt_even_plus(offset, first), odd = tt_odd_plus(offset, first);
+    const uint32_t with_even = tt_even_plus(offset, second), with_odd = tt_odd_plus(offset, second);
+    to[0] = tt_lower(even, with_even);
+    to[1] = tt_lower(odd, with_odd);
+    on[0] = tt_upper(even, with_even);
+    on[1] = tt_upper(odd, with_odd);
+}
+
+/* sums[2][4]: Σ over `steps` of the pairs a[step][2] times b[step][4]. Eight sums, what they are made of and both pointers take each
+ * register that there is: a function of its own, which all kernels share. */
+#if defined(__ARM_FEATURE_DSP)
+#define TT_STEP                                                                                                                    \
+    "ldrd r2, r3, [r0], #8\n\tldrd r12, lr, [r1], #8\n\t"                                                                          \
+    "smlad r4, r2, r12, r4\n\tsmlad r5, r2, lr, r5\n\tsmlad r8, r3, r12, r8\n\tsmlad r9, r3, lr, r9\n\t"                          \
+    "ldrd r12, lr, [r1], #8\n\t"                                                                                                   \
+    "smlad r6, r2, r12, r6\n\tsmlad r7, r2, lr, r7\n\tsmlad r10, r3, r12, r10\n\tsmlad r11, r3, lr, r11\n\t"
+
+/* Eight steps a turn; the first turn is entered behind those that it is too long by. */
+__attribute__((naked, noinline, unused)) static void tt_tile(
+    __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t steps,
+    __attribute__((unused)) int32_t *sums)
+{
+    __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+          "movs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\tmovs r7, #0\n\tmov r8, r4\n\tmov r9, r4\n\tmov r10, r4\n\tmov r11, r4\n\t"
+          "cmp r2, #0\n\tbeq 3f\n\t"
+          "rsb r12, r2, #0\n\tand r12, r12, #7\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
+          "tbb [pc, r12]\n\t"
+          "1:\n\t.byte (2f - 1b) / 2, (2f - 1b) / 2 + 22, (2f - 1b) / 2 + 44, (2f - 1b) / 2 + 66\n\t"
+          ".byte (2f - 1b) / 2 + 88, (2f - 1b) / 2 + 110, (2f - 1b) / 2 + 132, (2f - 1b) / 2 + 154\n\t"
+          "2:\n\t" TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP
+          "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
+          "3:\n\tpop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+}
+#undef TT_STEP
+#else
+static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+{
+    for (int32_t i = 0; i < 8; ++i) {
+        sums[i] = 0;
+        for (int32_t step = 0; step < steps; ++step) {
+            sums[i] = tt_dot2(a[2 * step + i / 4], b[4 * step + i % 4], sums[i]);
+        }
+    }
+}
+#endif
+
 #endif

@@ -42,6 +42,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.words import outer_bytes, outer_tiles, takes_outer
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,10 @@ class Conv2dGradW(_Conv):
     name = "conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
+    )
     as_integer = sums
 
     def _weight(self, dy: Sequence[int], x: Sequence[int]) -> tuple[int, ...]:
