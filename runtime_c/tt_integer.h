@@ -20,22 +20,46 @@ static inline int32_t tt_bit_length(uint64_t v)
     return v != 0 ? bits + 1 : bits;
 }
 
-static inline uint64_t tt_magnitude(int64_t v)
+static inline uint32_t tt_magnitude(int32_t v)
 {
-    return v < 0 ? 0u - (uint64_t)v : (uint64_t)v;
+    return v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
 }
 
-/* v / 2^shift (shift 0..62) to seven bits and a sign: the upper half of the bits that go is the chance of rounding away from
- * zero, their lower half the random number (pseudo-stochastic rounding, arXiv 2009.13108). */
-static inline int8_t tt_round7(int64_t v, int32_t shift)
+/* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
+typedef struct {
+    int32_t by, half;
+    uint32_t chance, dice;
+} tt_cut;
+
+/* The upper half of the bits that go (24 at most) is the chance of rounding away from zero, their lower half the random number
+ * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none: it always rounds. */
+static inline tt_cut tt_cut_to7(uint64_t largest)
 {
-    const uint64_t whole = tt_magnitude(v);
-    const uint64_t rest = whole & ((UINT64_C(1) << shift) - 1u);
-    const int32_t half = shift >> 1;
-    const uint64_t dice = half > 0 ? rest & ((UINT64_C(1) << half) - 1u) : 0u;
-    const uint64_t rounded = (whole >> shift) + ((rest >> (shift - half)) > dice || (shift == 1 && rest != 0) ? 1u : 0u);
-    const int32_t limited = rounded > 127u ? 127 : (int32_t)rounded;
-    return (int8_t)(v < 0 ? -limited : limited);
+    const int32_t bits = tt_bit_length(largest) - 7;
+    const int32_t shift = bits > 0 ? bits : 0;
+    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1;
+    const uint32_t chance = ((uint32_t)1 << half) - 1u;
+    const tt_cut cut = { shift - half, half, chance, shift == 1 ? 0u : chance };
+    return cut;
+}
+
+/* ±whole / 2^shift to seven bits and a sign; `sign` is 0 or -1. */
+static inline int8_t tt_round_whole7(uint64_t whole, int32_t sign, tt_cut cut)
+{
+    const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << 1 << (31 - cut.by);
+    const uint32_t rounded = (kept >> cut.half) + ((kept & cut.chance) > (low & cut.dice) ? 1u : 0u);
+    return (int8_t)(((int32_t)(rounded - (rounded >> 7)) ^ sign) - sign); /* 128 becomes 127 */
+}
+
+static inline int8_t tt_round7(int32_t v, tt_cut cut)
+{
+    return tt_round_whole7(tt_magnitude(v), v >> 31, cut);
+}
+
+static inline int8_t tt_round7_wide(int64_t v, tt_cut cut)
+{
+    const int32_t sign = (int32_t)(v >> 63);
+    return tt_round_whole7((uint64_t)(v ^ sign) - (uint64_t)(int64_t)sign, sign, cut);
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */

@@ -22,6 +22,10 @@ ONE = TensorType((1,), S32)
 LIMITS = {S8: (-127, 127), S32: (-(2**30), 2**30)}       # symmetric weights; biases that leave room for the sum they are added to
 
 
+def _lead(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+    return max(0, outputs[0].nbytes - inputs[0].nbytes)   # element by element: what ends no later, or begins no later, is never ahead
+
+
 @dataclass(frozen=True)
 class Renormalise(Op):
     """g s8|s32, e s32[1] [, f s32 (C,) below 2^30] -> y s8, e' s32[1]; `offset` is added to the exponent."""
@@ -31,7 +35,7 @@ class Renormalise(Op):
 
     name = "renormalise"
     results = ("y", "e_new")
-    kernels = (Kernel("integer", (S32,)), Kernel("integer", (S8, S32)))
+    kernels = (Kernel("integer", (S32,), lead=_lead), Kernel("integer", (S8, S32), lead=_lead))
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -56,7 +60,7 @@ class ScaledAdd(Op):
     name = "scaled_add"
     args = ("a", "ea", "b", "eb")
     results = ("y", "e")
-    kernels = (Kernel("integer", (S8, S32, S8, S32)),)
+    kernels = (Kernel("integer", (S8, S32, S8, S32), lead=_lead),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         a, ea, b, eb = types
