@@ -191,8 +191,10 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
     on[1] = tt_upper(odd, with_odd);
 }
 
-/* sums[2][4]: Σ over `steps` of the pairs a[step][2] times b[step][4]. Eight sums, what they are made of and both pointers take each
- * register that there is: a function of its own, which all kernels share. */
+/* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
+ *
+ * tt_tile: sums[2][4] = Σ over `steps` of the pairs a[step][2] times b[step][4].
+ * tt_lanes: sums[8] += Σ over `words` of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]. At least one word. */
 #if defined(__ARM_FEATURE_DSP)
 #define TT_STEP                                                                                                                    \
     "ldrd r2, r3, [r0], #8\n\tldrd r12, lr, [r1], #8\n\t"                                                                          \
@@ -217,6 +219,27 @@ __attribute__((naked, noinline, unused)) static void tt_tile(
           "3:\n\tpop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
 }
 #undef TT_STEP
+
+#define TT_LANES_STEP                                                                                                              \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r4, r2, r12, r4\n\tsmlad r5, r2, lr, r5\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r6, r2, r12, r6\n\tsmlad r7, r2, lr, r7\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r8, r2, r12, r8\n\tsmlad r9, r2, lr, r9\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r10, r2, r12, r10\n\tsmlad r11, r2, lr, r11\n\t"
+#define TT_LANES_WORD "ldr r3, [r0], #4\n\tsxtb16 r2, r3\n\t" TT_LANES_STEP "sxtb16 r2, r3, ror #8\n\t" TT_LANES_STEP
+
+__attribute__((naked, noinline, unused)) static void tt_lanes(
+    __attribute__((unused)) const int8_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t words,
+    __attribute__((unused)) int32_t *sums)
+{
+    __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\tldmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+          "rsb r12, r2, #0\n\tands r12, r12, #3\n\tadd r2, r0, r2, lsl #2\n\tstr r2, [sp]\n\t"
+          "beq 2f\n\tcmp r12, #2\n\tblo 5f\n\tbeq 4f\n\tb 3f\n\t"
+          "2:\n\t" TT_LANES_WORD "5:\n\t" TT_LANES_WORD "4:\n\t" TT_LANES_WORD "3:\n\t" TT_LANES_WORD
+          "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
+          "pop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+}
+#undef TT_LANES_WORD
+#undef TT_LANES_STEP
 #else
 static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
 {
@@ -224,6 +247,16 @@ static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, 
         sums[i] = 0;
         for (int32_t step = 0; step < steps; ++step) {
             sums[i] = tt_dot2(a[2 * step + i / 4], b[4 * step + i % 4], sums[i]);
+        }
+    }
+}
+
+static inline void tt_lanes(const int8_t *a, const uint32_t *b, int32_t words, int32_t *sums)
+{
+    for (int32_t word = 0; word < words; ++word) {
+        for (int32_t i = 0; i < 8; ++i) {
+            sums[i] = tt_dot2(tt_even(tt_load4(a + 4 * word)), b[16 * word + i], sums[i]);
+            sums[i] = tt_dot2(tt_odd(tt_load4(a + 4 * word)), b[16 * word + 8 + i], sums[i]);
         }
     }
 }

@@ -42,7 +42,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
-from tinytrain.ops.words import outer_bytes, outer_tiles, takes_outer
+from tinytrain.ops.words import lane_bytes, lane_tiles, outer_bytes, outer_tiles, takes_lanes, takes_outer
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,10 @@ class Conv2dGradX(_Conv, ReadsPieces):
     name = "conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
