@@ -76,6 +76,27 @@ static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t
     return moved < low ? low : moved > high ? high : (int32_t)moved;
 }
 
+/* w - tt_step(g, m, s, word) within [low, high]; apart, so that its registers are not missed where steps are small. */
+__attribute__((noinline, unused)) static int32_t tt_leap(
+    int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+{
+    return tt_saturated(w, tt_step(g, m, s, word), low, high);
+}
+
+/* The same for an int8 weight: (v + word·2^(s-32)) / 2^s = (v / 2^(s-32) + word) / 2^32. */
+static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+{
+    if (s <= 32) {
+        return tt_leap(w, g, m, s, word, low, high);
+    }
+    const int64_t v = (int64_t)g * m;
+    const int32_t upper = (int32_t)(v >> 32), by = s - 32;
+    const uint32_t lower = (uint32_t)v >> by | (uint32_t)upper << (32 - by);
+    const uint64_t units = ((uint64_t)(uint32_t)(upper >> by) << 32 | lower) + word;
+    const int32_t moved = w - (int32_t)(uint32_t)(units >> 32);
+    return moved < low ? low : moved > high ? high : moved;
+}
+
 /* Byte by byte: a compiler for a processor with floats would otherwise move them through float registers. */
 static inline uint32_t tt_get_bits(const float *from)
 {

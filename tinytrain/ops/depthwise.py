@@ -42,6 +42,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.words import fits_plane, plane_bytes, plane_tiles
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -67,36 +68,20 @@ class _Depthwise(Windowed):
         return (2,)
 
 
-def _plane(op: DepthwiseConv2d, *types: TensorType) -> dict[str, int]:
-    # T outputs of a row at once: their sums, the words of x, two of weights and two pointers stay in 13 registers
-    g = op.geometry(*types).lined_up
-    n = g.cols.taps // 2 + 1 if g.cols.stride == 1 else (g.cols.taps + 1) // 2
-    most = next((t for t in (4, 2) if t + op.words(g, t) + 4 <= 13), 0)
-    columns = (g.cols.positions + 3) // 4 * 4
-    reach = (columns - 1) // 2 + n if g.cols.stride == 1 else (columns - 1) * g.cols.stride // 2 + n
-    used = min(g.rows.size, g.rows.element(g.rows.positions - 1, g.rows.taps - 1) + 1)
-    pitch = max(reach, (g.cols.before + g.cols.size + 1) // 2)
-    return {"T": most, "n": n, "pitch": pitch, "rows": max(g.rows.before + used, g.rows.extent), "used": used}
-
-
-def _plane_bytes(op: DepthwiseConv2d, *types: TensorType) -> int:
-    # the plane, then the weights of one channel in pairs
-    p, g = _plane(op, *types), op.geometry(*types).lined_up
-    return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
-
-
 def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
-    if g.rows.dilation != 1 or g.cols.dilation != 1:
-        return no("words of two neighbours do not fit a dilated window")
     if g.cols.stride != 1 and g.cols.stride % 2:
         return no(f"its windows are {g.cols.stride} columns apart, which must be 1 or even")
-    plane = _plane(op, *types)
-    if not plane["T"]:
-        return no(f"a window of {g.cols.taps} columns, {g.cols.stride} apart, does not fit the registers")
-    if plane["pitch"] > 1023:
-        return no(f"rows of {2 * plane['pitch']} columns: 2046 are what one instruction steps over")
-    return True
+    return fits_plane(g)
+
+
+def _mirrors_planes(op: DepthwiseConv2dGradX, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if (g.rows.stride, g.cols.stride) != (1, 1):
+        return no("windows that are not next to each other leave gaps in the plane of their gradients")
+    if min(g.mirrored.rows.before, g.mirrored.cols.before) < 0:
+        return no("some of its windows lie in the padding")
+    return fits_plane(g.mirrored)
 
 
 def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
@@ -114,18 +99,16 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     kernels = (
         Kernel("depthwise", params=_pixel_tiles),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
-        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
         return self.of(x.shape, w.shape)
 
-    def words(self, g: Geometry, count: int) -> int:
-        """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
-        if g.cols.stride == 1:
-            return (count - 2) // 2 + g.cols.taps // 2 + 1
-        return (count - 1) * g.cols.stride // 2 + (g.cols.taps + 1) // 2
+    def over_plane(self, *types: TensorType) -> Geometry:
+        """How its windows move over a plane of one channel."""
+        return self.geometry(*types).lined_up
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
@@ -168,12 +151,19 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     name = "depthwise_conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, w = self.whole(types)
         return self.against(dy, self.of(self.shape, w.shape))
+
+    def over_plane(self, *types: TensorType) -> Geometry:
+        """How its windows move over a plane of gradients of one channel."""
+        return self.geometry(*types).lined_up.mirrored
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)

@@ -157,9 +157,10 @@ class SgdInteger(Elementwise):
         g, w, m, s = operands[:4]
         word = operands[4] if self.stochastic else "UINT32_C(0x80000000)"
         low, high = map(str, self.within or LIMITS[self.kind])
-        if self.kind is S32:
-            low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
-        return (f"({self.kind.c})tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
+        if self.kind is S8:
+            return (f"(int8_t)tt_stepped({w}, {g}, {m}, {s}, {word}, {low}, {high})",)
+        low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
+        return (f"tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

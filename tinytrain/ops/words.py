@@ -18,6 +18,10 @@ class HasGeometry(Protocol):
     def geometry(self, *types: TensorType) -> Geometry: ...
 
 
+class OverPlane(Protocol):
+    def over_plane(self, *types: TensorType) -> Geometry: ...
+
+
 class ReadsGeometry(HasGeometry, Protocol):
     def columns(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
 
@@ -63,4 +67,48 @@ def takes_lanes(op: ReadsGeometry, *types: TensorType) -> bool | Declined:
         return no("its outputs, or those of a piece of its weight, do not fill words of four")
     if lane_bytes(op, *types) > SCRATCH_BYTES:
         return no(f"the weights of eight inputs take {lane_bytes(op, *types)} bytes as pairs, {SCRATCH_BYTES} is the most")
+    return True
+
+
+def plane_words(g: Geometry, count: int) -> int:
+    """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
+    if g.cols.stride == 1:
+        return (count - 2) // 2 + g.cols.taps // 2 + 1
+    return (count - 1) * g.cols.stride // 2 + (g.cols.taps + 1) // 2
+
+
+def _plane(g: Geometry) -> dict[str, int]:
+    # T outputs of a row at once: their sums, the words of x, two of weights and two pointers stay in 13 registers
+    n = g.cols.taps // 2 + 1 if g.cols.stride == 1 else (g.cols.taps + 1) // 2
+    most = next((t for t in (4, 2) if t + plane_words(g, t) + 4 <= 13), 0)
+    columns = (g.cols.positions + 3) // 4 * 4
+    reach = (columns - 1) // 2 + n if g.cols.stride == 1 else (columns - 1) * g.cols.stride // 2 + n
+    used = min(g.rows.size, g.rows.element(g.rows.positions - 1, g.rows.taps - 1) + 1)
+    pitch = max(reach, (g.cols.before + g.cols.size + 1) // 2)
+    return {
+        "T": most, "n": n, "pitch": pitch, "rows": max(g.rows.before + used, g.rows.extent), "used": used,
+        "words": plane_words(g, most), "words_of_2": plane_words(g, 2),
+    }
+
+
+def plane_tiles(op: OverPlane, *types: TensorType) -> dict[str, int]:
+    """Of a depthwise convolution, channel by channel over a plane with its padding."""
+    return _plane(op.over_plane(*types))
+
+
+def plane_bytes(op: OverPlane, *types: TensorType) -> int:
+    """The plane, then the weights of one channel in pairs."""
+    g = op.over_plane(*types)
+    p = _plane(g)
+    return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
+
+
+def fits_plane(g: Geometry) -> bool | Declined:
+    if g.rows.dilation != 1 or g.cols.dilation != 1:
+        return no("words of two neighbours do not fit a dilated window")
+    plane = _plane(g)
+    if not plane["T"]:
+        return no(f"a window of {g.cols.taps} columns, {g.cols.stride} apart, does not fit the registers")
+    if plane["pitch"] > 1023:
+        return no(f"rows of {2 * plane['pitch']} columns: 2046 are what one instruction steps over")
     return True
