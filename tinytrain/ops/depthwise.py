@@ -42,7 +42,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
-from tinytrain.ops.words import fits_plane, plane_bytes, plane_tiles
+from tinytrain.ops.words import fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -187,7 +187,10 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
+    )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -112,3 +112,23 @@ def fits_plane(g: Geometry) -> bool | Declined:
     if plane["pitch"] > 1023:
         return no(f"rows of {2 * plane['pitch']} columns: 2046 are what one instruction steps over")
     return True
+
+
+def line_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
+    """Of the gradient of a depthwise w: whether sums run along the rows' axis, and the `pairs` of positions along it."""
+    g = op.geometry(*types).lined_up
+    return {"turned": int(g.rows.positions > g.cols.positions), "pairs": (max(g.rows.positions, g.cols.positions) + 1) // 2}
+
+
+def line_bytes(op: HasGeometry, *types: TensorType) -> int:
+    g, p = op.geometry(*types).lined_up, line_tiles(op, *types)
+    across, along = (g.cols, g.rows) if p["turned"] else (g.rows, g.cols)
+    return 16 * (across.positions * p["pairs"] + across.size * along.extent)
+
+
+def takes_lines(op: HasGeometry, *types: TensorType) -> bool | Declined:
+    if op.geometry(*types).C % 4:
+        return no("its channels do not fill words of four")
+    if line_bytes(op, *types) > SCRATCH_BYTES:
+        return no(f"four channels of its maps take {line_bytes(op, *types)} bytes as pairs, {SCRATCH_BYTES} is the most")
+    return True
