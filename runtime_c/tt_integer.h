@@ -43,23 +43,14 @@ static inline tt_cut tt_cut_to7(uint64_t largest)
     return cut;
 }
 
-/* ±whole / 2^shift to seven bits and a sign; `sign` is 0 or -1. */
-static inline int8_t tt_round_whole7(uint64_t whole, int32_t sign, tt_cut cut)
+/* v·factor / 2^shift to seven bits and a sign. */
+static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
 {
+    const int32_t sign = v >> 31;
+    const uint64_t whole = (uint64_t)tt_magnitude(v) * factor;
     const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << 1 << (31 - cut.by);
     const uint32_t rounded = (kept >> cut.half) + ((kept & cut.chance) > (low & cut.dice) ? 1u : 0u);
     return (int8_t)(((int32_t)(rounded - (rounded >> 7)) ^ sign) - sign); /* 128 becomes 127 */
-}
-
-static inline int8_t tt_round7(int32_t v, tt_cut cut)
-{
-    return tt_round_whole7(tt_magnitude(v), v >> 31, cut);
-}
-
-static inline int8_t tt_round7_wide(int64_t v, tt_cut cut)
-{
-    const int32_t sign = (int32_t)(v >> 63);
-    return tt_round_whole7((uint64_t)(v ^ sign) - (uint64_t)(int64_t)sign, sign, cut);
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */

@@ -28,7 +28,7 @@ def _lead(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -
 
 @dataclass(frozen=True)
 class Renormalise(Op):
-    """g s8|s32, e s32[1] [, f s32 (C,) below 2^30] -> y s8, e' s32[1]; `offset` is added to the exponent."""
+    """g s8|s32, e s32[1] [, f s32 (C,) from 0 to below 2^30] -> y s8, e' s32[1]; `offset` is added to the exponent."""
 
     factored: bool = False
     offset: int = 0
@@ -173,7 +173,7 @@ def _kinds(*shapes: tuple[int, ...]) -> tuple[TensorType, ...]:
 
 _WIDE = (-1_000_000, 1_000_001)
 Renormalise.examples = tuple(
-    Example(Renormalise(bool(f), offset), (TensorType(shape, kind), ONE, *_kinds(*f)), bounds)
+    Example(Renormalise(bool(f), offset), (TensorType(shape, kind), ONE, *_kinds(*f)), (bounds, (-40, 40), (0, bounds[1])))
     for kind in (S8, S32)
     for shape, f, offset, bounds in (
         ((1,), (), 0, _WIDE), ((5, 3), (), -7, (-40, 40)), ((17,), (), 0, (-200, 200)), ((3, 4, 6), ((6,),), -30, _WIDE),
