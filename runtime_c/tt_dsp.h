@@ -46,6 +46,11 @@ static inline void tt_fill_run(int8_t *to, int32_t value, uint32_t bytes)
     __builtin_memset(to, value, bytes);
 }
 
+static inline void tt_clear8(int32_t *sums)
+{
+    sums[0] = sums[1] = sums[2] = sums[3] = sums[4] = sums[5] = sums[6] = sums[7] = 0;
+}
+
 /* Two int16 in one word. */
 static inline uint32_t tt_pair(int32_t low, int32_t high)
 {
@@ -194,7 +199,8 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
 /* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
  *
  * tt_tile: sums[2][4] = Σ over `steps` of the pairs a[step][2] times b[step][4].
- * tt_lanes: sums[8] += Σ over `words` of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]. At least one word. */
+ * tt_lanes: sums[8] += Σ over runs of words of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]; behind each run so many
+ * bytes of a and of b are left out. At least one run of one word. */
 #if defined(__ARM_FEATURE_DSP)
 #define TT_STEP                                                                                                                    \
     "ldrd r2, r3, [r0], #8\n\tldrd r12, lr, [r1], #8\n\t"                                                                          \
@@ -227,16 +233,22 @@ __attribute__((naked, noinline, unused)) static void tt_tile(
     "ldrd r12, lr, [r1], #8\n\tsmlad r10, r2, r12, r10\n\tsmlad r11, r2, lr, r11\n\t"
 #define TT_LANES_WORD "ldr r3, [r0], #4\n\tsxtb16 r2, r3\n\t" TT_LANES_STEP "sxtb16 r2, r3, ror #8\n\t" TT_LANES_STEP
 
+/* [sp]: the end of a run of words; then their count, that of runs, 9 saved registers, a_skip, b_skip, sums. */
 __attribute__((naked, noinline, unused)) static void tt_lanes(
     __attribute__((unused)) const int8_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t words,
+    __attribute__((unused)) int32_t runs, __attribute__((unused)) int32_t a_skip, __attribute__((unused)) int32_t b_skip,
     __attribute__((unused)) int32_t *sums)
 {
-    __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\tldmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
-          "rsb r12, r2, #0\n\tands r12, r12, #3\n\tadd r2, r0, r2, lsl #2\n\tstr r2, [sp]\n\t"
-          "beq 2f\n\tcmp r12, #2\n\tblo 5f\n\tbeq 4f\n\tb 3f\n\t"
-          "2:\n\t" TT_LANES_WORD "5:\n\t" TT_LANES_WORD "4:\n\t" TT_LANES_WORD "3:\n\t" TT_LANES_WORD
+    __asm("push {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+          "ldr r12, [sp, #56]\n\tldmia r12, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+          "1:\n\tldr r2, [sp, #4]\n\tadd r3, r0, r2, lsl #2\n\tstr r3, [sp]\n\t"
+          "rsb r2, r2, #0\n\tands r2, r2, #3\n\tbeq 2f\n\tcmp r2, #2\n\tblo 3f\n\tbeq 4f\n\tb 5f\n\t"
+          "2:\n\t" TT_LANES_WORD "3:\n\t" TT_LANES_WORD "4:\n\t" TT_LANES_WORD "5:\n\t" TT_LANES_WORD
           "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
-          "pop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+          "ldr r2, [sp, #8]\n\tsubs r2, r2, #1\n\tstr r2, [sp, #8]\n\tldr r2, [sp, #48]\n\tadd r0, r0, r2\n\t"
+          "ldr r2, [sp, #52]\n\tadd r1, r1, r2\n\tbne 1b\n\t"
+          "ldr r12, [sp, #56]\n\tstmia r12, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+          "add sp, sp, #12\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
 }
 #undef TT_LANES_WORD
 #undef TT_LANES_STEP
@@ -251,12 +263,15 @@ static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, 
     }
 }
 
-static inline void tt_lanes(const int8_t *a, const uint32_t *b, int32_t words, int32_t *sums)
+static inline void tt_lanes(
+    const int8_t *a, const uint32_t *b, int32_t words, int32_t runs, int32_t a_skip, int32_t b_skip, int32_t *sums)
 {
-    for (int32_t word = 0; word < words; ++word) {
+    for (int32_t word = 0; word < words * runs; ++word) {
+        const int32_t run = word / words;
+        const uint32_t four = tt_load4(a + 4 * word + run * a_skip);
         for (int32_t i = 0; i < 8; ++i) {
-            sums[i] = tt_dot2(tt_even(tt_load4(a + 4 * word)), b[16 * word + i], sums[i]);
-            sums[i] = tt_dot2(tt_odd(tt_load4(a + 4 * word)), b[16 * word + 8 + i], sums[i]);
+            const uint32_t *const pair = b + 16 * word + run * (b_skip / 4) + i;
+            sums[i] = tt_dot2(tt_even(four), pair[0], tt_dot2(tt_odd(four), pair[8], sums[i]));
         }
     }
 }
