@@ -42,7 +42,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
-from tinytrain.ops.words import lane_bytes, lane_tiles, outer_bytes, outer_tiles, takes_lanes, takes_outer
+from tinytrain.ops.words import lane_bytes, lane_tiles, outer_bytes, outer_tiles, takes_lanes, takes_outer, takes_windows, window_bytes
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d", params=_forward_tiles),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
+        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_windows, scratch=window_bytes),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -22,7 +22,11 @@ class OverPlane(Protocol):
     def over_plane(self, *types: TensorType) -> Geometry: ...
 
 
-class ReadsGeometry(HasGeometry, Protocol):
+class HasWeight(HasGeometry, Protocol):
+    def whole(self, types: Sequence[TensorType]) -> tuple[TensorType, TensorType]: ...
+
+    def rows(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
+
     def columns(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
 
 
@@ -50,23 +54,43 @@ def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
     return True
 
 
-def lane_tiles(op: ReadsGeometry, *types: TensorType) -> dict[str, int]:
+def lane_tiles(op: HasWeight, *types: TensorType) -> dict[str, int]:
     """Of the gradient of x: whether what a row of taps reads of dy is one run."""
     g = op.geometry(*types).lined_up
     return {"joined": int(g.group == g.rows.stride == g.cols.stride == g.rows.dilation == g.cols.dilation == 1)}
 
 
-def lane_bytes(op: ReadsGeometry, *types: TensorType) -> int:
+def lane_bytes(op: HasWeight, *types: TensorType) -> int:
     g = op.geometry(*types).lined_up
     return g.rows.taps * g.cols.taps * g.K // g.group * 16
 
 
-def takes_lanes(op: ReadsGeometry, *types: TensorType) -> bool | Declined:
+def takes_lanes(op: HasWeight, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
     if any(piece.K // g.group % 4 for piece in op.columns(types)[0]):
         return no("its outputs, or those of a piece of its weight, do not fill words of four")
     if lane_bytes(op, *types) > SCRATCH_BYTES:
         return no(f"the weights of eight inputs take {lane_bytes(op, *types)} bytes as pairs, {SCRATCH_BYTES} is the most")
+    return True
+
+
+def window_bytes(op: HasWeight, *types: TensorType) -> int:
+    """Of eight outputs of a convolution: their weights as pairs, and what each tap adds where x is its zero point."""
+    given, weight = op.whole(types)
+    taps = weight.shape[1] * weight.shape[2]
+    return taps * given.shape[-1] * 16 + taps * 32
+
+
+def takes_windows(op: HasWeight, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.rows.taps * g.cols.taps == 1:
+        return no("outputs of a pixel that is read once may take its place, if they are made together")
+    if g.group > 1 or g.cols.dilation > 1:
+        return no("taps of a row are not next to each other")
+    if any(piece.C % 4 for piece in op.rows(types)[0]):
+        return no("its inputs, or those of a piece of its weight, do not fill words of four")
+    if window_bytes(op, *types) > SCRATCH_BYTES:
+        return no(f"the weights of eight outputs take {window_bytes(op, *types)} bytes as pairs, {SCRATCH_BYTES} is the most")
     return True
 
 
