@@ -27,7 +27,7 @@ static inline uint32_t tt_magnitude(int32_t v)
 
 /* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
 typedef struct {
-    int32_t by, half;
+    int32_t by, up, half;
     uint32_t chance, dice;
 } tt_cut;
 
@@ -37,20 +37,20 @@ static inline tt_cut tt_cut_to7(uint64_t largest)
 {
     const int32_t bits = tt_bit_length(largest) - 7;
     const int32_t shift = bits > 0 ? bits : 0;
-    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1;
+    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1, by = shift - half;
     const uint32_t chance = ((uint32_t)1 << half) - 1u;
-    const tt_cut cut = { shift - half, half, chance, shift == 1 ? 0u : chance };
+    const tt_cut cut = { by, (32 - by) & 31, half, chance, shift == 1 ? 0u : chance };
     return cut;
 }
 
-/* v·factor / 2^shift to seven bits and a sign. */
+/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where 2^half - 1 + chance - dice carries. */
 static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
 {
-    const int32_t sign = v >> 31;
     const uint64_t whole = (uint64_t)tt_magnitude(v) * factor;
-    const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << 1 << (31 - cut.by);
-    const uint32_t rounded = (kept >> cut.half) + ((kept & cut.chance) > (low & cut.dice) ? 1u : 0u);
-    return (int8_t)(((int32_t)(rounded - (rounded >> 7)) ^ sign) - sign); /* 128 becomes 127 */
+    const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << cut.up; /* nothing is above where by is 0 */
+    const uint32_t rounded = (kept - (low & cut.dice) + cut.chance) >> cut.half;
+    const int32_t limited = (int32_t)(rounded - (rounded >> 7)); /* 128 becomes 127 */
+    return (int8_t)(v < 0 ? -limited : limited);
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */
