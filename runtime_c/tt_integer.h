@@ -22,7 +22,8 @@ static inline int32_t tt_bit_length(uint64_t v)
 
 static inline uint32_t tt_magnitude(int32_t v)
 {
-    return v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+    const uint32_t sign = (uint32_t)(v >> 31); /* all ones or none: no branch */
+    return ((uint32_t)v ^ sign) - sign;
 }
 
 /* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
@@ -50,7 +51,7 @@ static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
     const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << cut.up; /* nothing is above where by is 0 */
     const uint32_t rounded = (kept - (low & cut.dice) + cut.chance) >> cut.half;
     const int32_t limited = (int32_t)(rounded - (rounded >> 7)); /* 128 becomes 127 */
-    return (int8_t)(v < 0 ? -limited : limited);
+    return (int8_t)(limited * (v >> 31 | 1));
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */

@@ -35,7 +35,7 @@ def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
     g = op.geometry(*types).lined_up
     pairs, Cg, Kg = (g.cols.positions + 1) // 2, g.C // g.group, g.K // g.group
     joined = g.group == 1 and g.cols.dilation == 1
-    fit = SCRATCH_BYTES // (4 * g.rows.positions * pairs) // 4 * 4
+    fit = 2 * SCRATCH_BYTES // (4 * g.rows.positions * pairs) // 4 * 4
     return {
         "pairs": pairs, "held": max(4, min(fit, (Kg + 3) // 4 * 4)),
         "runs": 1 if joined else g.cols.taps, "run": Cg * g.cols.taps if joined else Cg,
@@ -49,7 +49,7 @@ def outer_bytes(op: HasGeometry, *types: TensorType) -> int:
 
 def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
-    if outer_bytes(op, *types) > 2 * SCRATCH_BYTES:
+    if outer_bytes(op, *types) > 3 * SCRATCH_BYTES:
         return no(f"four outputs of {g.rows.positions}x{g.cols.positions} pixels do not fit the scratch memory")
     return True
 
