@@ -68,6 +68,18 @@ static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t
     return moved < low ? low : moved > high ? high : (int32_t)moved;
 }
 
+/* v within int8. */
+static inline int32_t tt_saturate8(int32_t v)
+{
+#if defined(__ARM_FEATURE_SAT)
+    int32_t q;
+    __asm("ssat %0, #8, %1" : "=r"(q) : "r"(v));
+    return q;
+#else
+    return v < -128 ? -128 : v > 127 ? 127 : v;
+#endif
+}
+
 /* w - tt_step(g, m, s, word) within [low, high]; apart, so that its registers are not missed where steps are small. */
 __attribute__((noinline, unused)) static int32_t tt_leap(
     int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
@@ -85,8 +97,8 @@ static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uin
     const int32_t upper = (int32_t)(v >> 32), by = s - 32;
     const uint32_t lower = (uint32_t)v >> by | (uint32_t)upper << (32 - by);
     const uint64_t units = ((uint64_t)(uint32_t)(upper >> by) << 32 | lower) + word;
-    const int32_t moved = w - (int32_t)(uint32_t)(units >> 32);
-    return moved < low ? low : moved > high ? high : moved;
+    const int32_t to = tt_saturate8(w - (int32_t)(uint32_t)(units >> 32));
+    return low > -128 && to < low ? low : high < 127 && to > high ? high : to;
 }
 
 /* Byte by byte: a compiler for a processor with floats would otherwise move them through float registers. */
