@@ -55,14 +55,17 @@ def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
 
 
 def lane_tiles(op: HasWeight, *types: TensorType) -> dict[str, int]:
-    """Of the gradient of x: whether what a row of taps reads of dy is one run."""
+    """Of the gradient of x: whether what a row of taps reads of dy is one run, and in how many parts the outputs are added up."""
     g = op.geometry(*types).lined_up
-    return {"joined": int(g.group == g.rows.stride == g.cols.stride == g.rows.dilation == g.cols.dilation == 1)}
+    joined = g.group == g.rows.stride == g.cols.stride == g.rows.dilation == g.cols.dilation == 1
+    # a 1x1 window is the end of a block whose maps are all kept, where memory is shortest: half of its weights stand in scratch at once
+    halved = joined and g.rows.taps * g.cols.taps == 1 and len(op.columns(types)[0]) == 1 and g.K % 8 == g.C % 8 == 0 and g.K > 32
+    return {"joined": int(joined), "parts": 2 if halved else 1}
 
 
 def lane_bytes(op: HasWeight, *types: TensorType) -> int:
     g = op.geometry(*types).lined_up
-    return g.rows.taps * g.cols.taps * g.K // g.group * 16
+    return g.rows.taps * g.cols.taps * g.K // g.group * 16 // lane_tiles(op, *types)["parts"]
 
 
 def takes_lanes(op: HasWeight, *types: TensorType) -> bool | Declined:
