@@ -208,22 +208,24 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
     "ldrd r12, lr, [r1], #8\n\t"                                                                                                   \
     "smlad r6, r2, r12, r6\n\tsmlad r7, r2, lr, r7\n\tsmlad r10, r3, r12, r10\n\tsmlad r11, r3, lr, r11\n\t"
 
-/* Eight steps a turn; the first turn is entered behind those that it is too long by. */
+#define TT_FOUR_STEPS TT_STEP TT_STEP TT_STEP TT_STEP
+
+/* Sixteen steps a turn, of 44 bytes each; the first turn is entered behind those that it is too long by. */
 __attribute__((naked, noinline, unused)) static void tt_tile(
     __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t steps,
     __attribute__((unused)) int32_t *sums)
 {
     __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
           "movs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\tmovs r7, #0\n\tmov r8, r4\n\tmov r9, r4\n\tmov r10, r4\n\tmov r11, r4\n\t"
-          "cmp r2, #0\n\tbeq 3f\n\t"
-          "rsb r12, r2, #0\n\tand r12, r12, #7\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
-          "tbb [pc, r12]\n\t"
-          "1:\n\t.byte (2f - 1b) / 2, (2f - 1b) / 2 + 22, (2f - 1b) / 2 + 44, (2f - 1b) / 2 + 66\n\t"
-          ".byte (2f - 1b) / 2 + 88, (2f - 1b) / 2 + 110, (2f - 1b) / 2 + 132, (2f - 1b) / 2 + 154\n\t"
-          "2:\n\t" TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP TT_STEP
+          "cmp r2, #0\n\tbeq.w 3f\n\t"
+          "rsb r12, r2, #0\n\tand r12, r12, #15\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
+          "movs r2, #44\n\tmul r12, r12, r2\n\tadr r2, 2f\n\tadd r12, r12, r2\n\torr r12, r12, #1\n\tbx r12\n\t"
+          ".balign 4\n\t"
+          "2:\n\t" TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS
           "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
           "3:\n\tpop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
 }
+#undef TT_FOUR_STEPS
 #undef TT_STEP
 
 #define TT_LANES_STEP                                                                                                              \

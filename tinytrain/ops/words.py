@@ -43,8 +43,9 @@ def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
 
 
 def outer_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """Pairs of the outputs held, then those of four columns, then eight sums."""
     p, g = outer_tiles(op, *types), op.geometry(*types).lined_up
-    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4
+    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4 + 32
 
 
 def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
@@ -81,7 +82,7 @@ def window_bytes(op: HasWeight, *types: TensorType) -> int:
     """Of eight outputs of a convolution: their weights as pairs, and what each tap adds where x is its zero point."""
     given, weight = op.whole(types)
     taps = weight.shape[1] * weight.shape[2]
-    return taps * given.shape[-1] * 16 + taps * 32
+    return taps * given.shape[-1] * 16 + taps * 32 + 32
 
 
 def takes_windows(op: HasWeight, *types: TensorType) -> bool | Declined:
