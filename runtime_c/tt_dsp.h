@@ -198,7 +198,7 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
 
 /* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
  *
- * tt_tile: sums[2][4] = Σ over `steps` of the pairs a[step][2] times b[step][4].
+ * tt_tile: sums[2][4] = Σ over `steps`, if there are any, of the pairs a[step][2] times b[step][4].
  * tt_lanes: sums[8] += Σ over runs of words of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]; behind each run so many
  * bytes of a and of b are left out. At least one run of one word. */
 #if defined(__ARM_FEATURE_DSP)
@@ -217,7 +217,7 @@ __attribute__((naked, noinline, unused)) static void tt_tile(
 {
     __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
           "movs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\tmovs r7, #0\n\tmov r8, r4\n\tmov r9, r4\n\tmov r10, r4\n\tmov r11, r4\n\t"
-          "cmp r2, #0\n\tbeq.w 3f\n\t"
+          "cmp r2, #0\n\tble.w 3f\n\t"
           "rsb r12, r2, #0\n\tand r12, r12, #15\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
           "movs r2, #44\n\tmul r12, r12, r2\n\tadr r2, 2f\n\tadd r12, r12, r2\n\torr r12, r12, #1\n\tbx r12\n\t"
           ".balign 4\n\t"

@@ -223,6 +223,13 @@ _CASES: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (DepthwiseConv2d((2, 1), Pad(3, 0, 1, 0)), (17, 1, 7), (5, 1, 7)),
     (DepthwiseConv2d(dilation=(3, 1)), (14, 1, 17), (4, 1, 17)),
 )
+# channels that fill words of four int8
+_WORDS: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
+    (DepthwiseConv2d(pad=Pad(0, 3, 4, 0)), (11, 4, 4), (5, 4, 4)),
+    (DepthwiseConv2d((2, 2), Pad(0, 0, 1, 1)), (9, 8, 8), (3, 3, 8)),
+    (DepthwiseConv2d((1, 2), Pad(2, 2, 2, 2), (2, 2)), (6, 7, 4), (3, 3, 4)),
+    (DepthwiseConv2d(pad=Pad(3, 3, 3, 3)), (2, 3, 4), (7, 7, 4)),
+)
 _CUTS: tuple[Cut, ...] = ((0, 2, (3,)), (2, 2, (1, 3)), (4, 2, (4,)), (6, 2, (5,)), (9, 2, (2, 2)))
 _ONE = Pad(1, 1, 1, 1)
 
@@ -263,7 +270,7 @@ DepthwiseConv2dGradX.examples = (
     ),
     *(
         Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
-        for op, x, w in _CASES[::3]
+        for op, x, w in (*_CASES[::3], *_WORDS)
     ),
     Example(DepthwiseConv2dGradX((2, 2), _ONE, shape=(7, 5, 10), then=(ReluGrad(),)), f32((4, 3, 10), (3, 3, 10), (7, 5, 10))),
 )
@@ -290,6 +297,13 @@ DepthwiseConv2dGradW.examples = (
     *(
         Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
         for op, x, w in _CASES[::3]
+    ),
+    *(
+        Example(
+            DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, zero_point=z, kernel=w[:2]),
+            (int8(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8,
+        )
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _WORDS, strict=False)
     ),
     Example(
         DepthwiseConv2dGradW((2, 2), _ONE, zero_point=-7, kernel=(3, 3), then=(SgdInt(),)),
