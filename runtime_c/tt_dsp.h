@@ -46,6 +46,11 @@ static inline void tt_fill_run(int8_t *to, int32_t value, uint32_t bytes)
     __builtin_memset(to, value, bytes);
 }
 
+static inline void tt_clear8(int32_t *sums)
+{
+    sums[0] = sums[1] = sums[2] = sums[3] = sums[4] = sums[5] = sums[6] = sums[7] = 0;
+}
+
 /* Two int16 in one word. */
 static inline uint32_t tt_pair(int32_t low, int32_t high)
 {
@@ -141,5 +146,137 @@ static inline int32_t tt_dot4(const uint64_t *pairs, uint32_t first, uint32_t se
     return tt_dot2((uint32_t)(*pairs >> 32), second, tt_dot2((uint32_t)*pairs, first, sum));
 #endif
 }
+
+/* Four bytes from `at` on of a row of `size`; `fill` stands for those outside of it. */
+__attribute__((noinline, unused)) static uint32_t tt_load_edge(const int8_t *row, int32_t at, int32_t size, int32_t fill)
+{
+    uint32_t word = 0;
+    for (int32_t i = at + 3; i >= at; --i) {
+        word = word << 8 | (uint8_t)(i >= 0 && i < size ? row[i] : fill);
+    }
+    return word;
+}
+
+static inline uint32_t tt_load_within(const int8_t *row, int32_t at, int32_t size, int32_t fill)
+{
+    return at >= 0 && at <= size - 4 ? tt_load4(row + at) : tt_load_edge(row, at, size, fill);
+}
+
+/* The lower halves of two words, or the upper ones. */
+static inline uint32_t tt_lower(uint32_t a, uint32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t pair;
+    __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+#else
+    return (a & 0xFFFFu) | b << 16;
+#endif
+}
+
+static inline uint32_t tt_upper(uint32_t a, uint32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t pair;
+    __asm("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(b), "r"(a));
+    return pair;
+#else
+    return a >> 16 | (b & 0xFFFF0000u);
+#endif
+}
+
+/* Each of four bytes beside that of another word, both plus the int16 of `offset`: two pairs to `to`, two to `on`. */
+static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t second, uint32_t offset)
+{
+    const uint32_t even = tt_even_plus(offset, first), odd = tt_odd_plus(offset, first);
+    const uint32_t with_even = tt_even_plus(offset, second), with_odd = tt_odd_plus(offset, second);
+    to[0] = tt_lower(even, with_even);
+    to[1] = tt_lower(odd, with_odd);
+    on[0] = tt_upper(even, with_even);
+    on[1] = tt_upper(odd, with_odd);
+}
+
+/* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
+ *
+ * tt_tile: sums[2][4] = Σ over `steps`, if there are any, of the pairs a[step][2] times b[step][4].
+ * tt_lanes: sums[8] += Σ over runs of words of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]; behind each run so many
+ * bytes of a and of b are left out. At least one run of one word. */
+#if defined(__ARM_FEATURE_DSP)
+#define TT_STEP                                                                                                                    \
+    "ldrd r2, r3, [r0], #8\n\tldrd r12, lr, [r1], #8\n\t"                                                                          \
+    "smlad r4, r2, r12, r4\n\tsmlad r5, r2, lr, r5\n\tsmlad r8, r3, r12, r8\n\tsmlad r9, r3, lr, r9\n\t"                          \
+    "ldrd r12, lr, [r1], #8\n\t"                                                                                                   \
+    "smlad r6, r2, r12, r6\n\tsmlad r7, r2, lr, r7\n\tsmlad r10, r3, r12, r10\n\tsmlad r11, r3, lr, r11\n\t"
+
+#define TT_FOUR_STEPS TT_STEP TT_STEP TT_STEP TT_STEP
+
+/* Sixteen steps a turn, of 44 bytes each; the first turn is entered behind those that it is too long by. */
+__attribute__((naked, noinline, unused)) static void tt_tile(
+    __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t steps,
+    __attribute__((unused)) int32_t *sums)
+{
+    __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+          "movs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\tmovs r7, #0\n\tmov r8, r4\n\tmov r9, r4\n\tmov r10, r4\n\tmov r11, r4\n\t"
+          "cmp r2, #0\n\tble.w 3f\n\t"
+          "rsb r12, r2, #0\n\tand r12, r12, #15\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
+          "movs r2, #44\n\tmul r12, r12, r2\n\tadr r2, 2f\n\tadd r12, r12, r2\n\torr r12, r12, #1\n\tbx r12\n\t"
+          ".balign 4\n\t"
+          "2:\n\t" TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS
+          "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
+          "3:\n\tpop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+}
+#undef TT_FOUR_STEPS
+#undef TT_STEP
+
+#define TT_LANES_STEP                                                                                                              \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r4, r2, r12, r4\n\tsmlad r5, r2, lr, r5\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r6, r2, r12, r6\n\tsmlad r7, r2, lr, r7\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r8, r2, r12, r8\n\tsmlad r9, r2, lr, r9\n\t"                                                  \
+    "ldrd r12, lr, [r1], #8\n\tsmlad r10, r2, r12, r10\n\tsmlad r11, r2, lr, r11\n\t"
+#define TT_LANES_WORD "ldr r3, [r0], #4\n\tsxtb16 r2, r3\n\t" TT_LANES_STEP "sxtb16 r2, r3, ror #8\n\t" TT_LANES_STEP
+
+/* [sp]: the end of a run of words; then their count, that of runs, 9 saved registers, a_skip, b_skip, sums. */
+__attribute__((naked, noinline, unused)) static void tt_lanes(
+    __attribute__((unused)) const int8_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t words,
+    __attribute__((unused)) int32_t runs, __attribute__((unused)) int32_t a_skip, __attribute__((unused)) int32_t b_skip,
+    __attribute__((unused)) int32_t *sums)
+{
+    __asm("push {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+          "ldr r12, [sp, #56]\n\tldmia r12, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+          "1:\n\tldr r2, [sp, #4]\n\tadd r3, r0, r2, lsl #2\n\tstr r3, [sp]\n\t"
+          "rsb r2, r2, #0\n\tands r2, r2, #3\n\tbeq 2f\n\tcmp r2, #2\n\tblo 3f\n\tbeq 4f\n\tb 5f\n\t"
+          "2:\n\t" TT_LANES_WORD "3:\n\t" TT_LANES_WORD "4:\n\t" TT_LANES_WORD "5:\n\t" TT_LANES_WORD
+          "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
+          "ldr r2, [sp, #8]\n\tsubs r2, r2, #1\n\tstr r2, [sp, #8]\n\tldr r2, [sp, #48]\n\tadd r0, r0, r2\n\t"
+          "ldr r2, [sp, #52]\n\tadd r1, r1, r2\n\tbne 1b\n\t"
+          "ldr r12, [sp, #56]\n\tstmia r12, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+          "add sp, sp, #12\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+}
+#undef TT_LANES_WORD
+#undef TT_LANES_STEP
+#else
+static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+{
+    for (int32_t i = 0; i < 8; ++i) {
+        sums[i] = 0;
+        for (int32_t step = 0; step < steps; ++step) {
+            sums[i] = tt_dot2(a[2 * step + i / 4], b[4 * step + i % 4], sums[i]);
+        }
+    }
+}
+
+static inline void tt_lanes(
+    const int8_t *a, const uint32_t *b, int32_t words, int32_t runs, int32_t a_skip, int32_t b_skip, int32_t *sums)
+{
+    for (int32_t word = 0; word < words * runs; ++word) {
+        const int32_t run = word / words;
+        const uint32_t four = tt_load4(a + 4 * word + run * a_skip);
+        for (int32_t i = 0; i < 8; ++i) {
+            const uint32_t *const pair = b + 16 * word + run * (b_skip / 4) + i;
+            sums[i] = tt_dot2(tt_even(four), pair[0], tt_dot2(tt_odd(four), pair[8], sums[i]));
+        }
+    }
+}
+#endif
 
 #endif

@@ -20,22 +20,38 @@ static inline int32_t tt_bit_length(uint64_t v)
     return v != 0 ? bits + 1 : bits;
 }
 
-static inline uint64_t tt_magnitude(int64_t v)
+static inline uint32_t tt_magnitude(int32_t v)
 {
-    return v < 0 ? 0u - (uint64_t)v : (uint64_t)v;
+    const uint32_t sign = (uint32_t)(v >> 31); /* all ones or none: no branch */
+    return ((uint32_t)v ^ sign) - sign;
 }
 
-/* v / 2^shift (shift 0..62) to seven bits and a sign: the upper half of the bits that go is the chance of rounding away from
- * zero, their lower half the random number (pseudo-stochastic rounding, arXiv 2009.13108). */
-static inline int8_t tt_round7(int64_t v, int32_t shift)
+/* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
+typedef struct {
+    int32_t by, up, half;
+    uint32_t chance, dice;
+} tt_cut;
+
+/* The upper half of the bits that go (24 at most) is the chance of rounding away from zero, their lower half the random number
+ * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none: it always rounds. */
+static inline tt_cut tt_cut_to7(uint64_t largest)
 {
-    const uint64_t whole = tt_magnitude(v);
-    const uint64_t rest = whole & ((UINT64_C(1) << shift) - 1u);
-    const int32_t half = shift >> 1;
-    const uint64_t dice = half > 0 ? rest & ((UINT64_C(1) << half) - 1u) : 0u;
-    const uint64_t rounded = (whole >> shift) + ((rest >> (shift - half)) > dice || (shift == 1 && rest != 0) ? 1u : 0u);
-    const int32_t limited = rounded > 127u ? 127 : (int32_t)rounded;
-    return (int8_t)(v < 0 ? -limited : limited);
+    const int32_t bits = tt_bit_length(largest) - 7;
+    const int32_t shift = bits > 0 ? bits : 0;
+    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1, by = shift - half;
+    const uint32_t chance = ((uint32_t)1 << half) - 1u;
+    const tt_cut cut = { by, (32 - by) & 31, half, chance, shift == 1 ? 0u : chance };
+    return cut;
+}
+
+/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where 2^half - 1 + chance - dice carries. */
+static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
+{
+    const uint64_t whole = (uint64_t)tt_magnitude(v) * factor;
+    const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << cut.up; /* nothing is above where by is 0 */
+    const uint32_t rounded = (kept - (low & cut.dice) + cut.chance) >> cut.half;
+    const int32_t limited = (int32_t)(rounded - (rounded >> 7)); /* 128 becomes 127 */
+    return (int8_t)(limited * (v >> 31 | 1));
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */
@@ -50,6 +66,39 @@ static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t
 {
     const int64_t moved = (int64_t)w - step;
     return moved < low ? low : moved > high ? high : (int32_t)moved;
+}
+
+/* v within int8. */
+static inline int32_t tt_saturate8(int32_t v)
+{
+#if defined(__ARM_FEATURE_SAT)
+    int32_t q;
+    __asm("ssat %0, #8, %1" : "=r"(q) : "r"(v));
+    return q;
+#else
+    return v < -128 ? -128 : v > 127 ? 127 : v;
+#endif
+}
+
+/* w - tt_step(g, m, s, word) within [low, high]; apart, so that its registers are not missed where steps are small. */
+__attribute__((noinline, unused)) static int32_t tt_leap(
+    int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+{
+    return tt_saturated(w, tt_step(g, m, s, word), low, high);
+}
+
+/* The same for an int8 weight: (v + word·2^(s-32)) / 2^s = (v / 2^(s-32) + word) / 2^32. */
+static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+{
+    if (s <= 32) {
+        return tt_leap(w, g, m, s, word, low, high);
+    }
+    const int64_t v = (int64_t)g * m;
+    const int32_t upper = (int32_t)(v >> 32), by = s - 32;
+    const uint32_t lower = (uint32_t)v >> by | (uint32_t)upper << (32 - by);
+    const uint64_t units = ((uint64_t)(uint32_t)(upper >> by) << 32 | lower) + word;
+    const int32_t to = tt_saturate8(w - (int32_t)(uint32_t)(units >> 32));
+    return low > -128 && to < low ? low : high < 127 && to > high ? high : to;
 }
 
 /* Byte by byte: a compiler for a processor with floats would otherwise move them through float registers. */

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op
+from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import literal, op_text
 from tinytrain.ir.types import F16, DType, TensorType
 from tinytrain.paths import data_dir
@@ -118,13 +118,13 @@ class KernelContext:
         """An element of an operand, in the type that is computed with."""
         return _loaded(self.ins[operand], element)
 
-    def store(self, acc: str, i: str, c: str = "0") -> str:
-        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`)."""
+    def store(self, acc: str, i: str, c: str = "0", row: str | None = None) -> str:
+        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known)."""
         if not isinstance(self.op, Fusable) or not self.op.then:
             return f"{self.out_names[0]}[{i}] = {_stored(self.outs[0], acc)};"
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
-        return self._chain(acc, i, c, flowing, steps)
+        return self._chain(acc, i, c, flowing, steps, row)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""
@@ -133,7 +133,7 @@ class KernelContext:
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
         return self._chain(self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
-    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step]) -> str:
+    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None) -> str:
         lines = [f"const {flowing.dtype.c} t0 = {acc};"]
         hoisted = {name for _, name in self._hoisted()}
         first, others = "t0", list[str]()
@@ -143,6 +143,8 @@ class KernelContext:
             for position, (name, stored) in enumerate(zip(names, kinds, strict=True), start=1):
                 loaded = f"t{number}_{position}"
                 kind, source = op.load(position, name, i, c, types)
+                if row is not None and is_row_operand(types[position], flowing):
+                    source = f"{name}[{row}]"             # no division
                 lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else _loaded(stored, source)};")
                 operands.append(loaded)
             outs = op.infer(*types)

@@ -46,6 +46,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.words import lane_bytes, lane_tiles, outer_bytes, outer_tiles, takes_lanes, takes_outer, takes_windows, window_bytes
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class Conv2d(_Conv, ReadsPieces):
         *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
+        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_windows, scratch=window_bytes),
         Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", accepts=one_group, params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
     )
@@ -253,6 +255,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
             Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True)
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
+        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
     )
     as_integer = sums
 
@@ -300,6 +303,7 @@ class Conv2dGradW(_Conv):
             )
             for simd in SIMD
         ),
+        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums
 
@@ -347,6 +351,9 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (Conv2d((1, 1), Pad(0, 1, 0, 1)), (1, 12, 4), (4, 1, 3, 4)),
 )
 
+# those whose outputs fill words of four int8
+_WORDS = tuple(case for n, case in enumerate(_CASES) if n % 3 and case[2][0] // case[0].group % 4 == 0)
+
 
 _CUTS: tuple[Cut, ...] = (
     (1, 3, (3,)), (1, 0, (6,)), (3, 3, (1, 1)), (3, 0, (1, 4)), (4, 3, (2,)), (6, 3, (1,)), (6, 0, (3,)), (8, 3, (1,)), (9, 3, (1, 2)),
@@ -391,6 +398,10 @@ Conv2dGradX.examples = (
         Example(Conv2dGradX(*op.window, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
         for op, x, w in _CASES[::3]
     ),
+    *(
+        Example(Conv2dGradX(*op.window, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
+        for op, x, w in (*_WORDS, (Conv2d(), (2, 3, 8), (40, 1, 1, 8)))
+    ),
     Example(Conv2dGradX((2, 2), _ONE, shape=(7, 5, 3), then=(ReluGrad(),)), f32((4, 3, 6), (6, 3, 3, 3), (7, 5, 3))),
 )
 Conv2dGradX.examples += tuple(
@@ -410,6 +421,10 @@ Conv2dGradW.examples = (
     *(
         Example(Conv2dGradW(*op.window, kernel=w[1:3]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
         for op, x, w in _CASES[::3]
+    ),
+    *(
+        Example(Conv2dGradW(*op.window, zero_point=z, kernel=w[1:3]), (int8(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8)
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), (*_WORDS, (Conv2d(), (40, 40, 1), (12, 1, 1, 1))), strict=False)
     ),
     Example(
         Conv2dGradW((2, 2), _ONE, zero_point=5, kernel=(3, 3), then=(SgdInt(seed=9),)),

@@ -46,6 +46,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.words import fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -71,36 +72,20 @@ class _Depthwise(Windowed):
         return (2,)
 
 
-def _plane(op: DepthwiseConv2d, *types: TensorType) -> dict[str, int]:
-    # T outputs of a row at once: their sums, the words of x, two of weights and two pointers stay in 13 registers
-    g = op.geometry(*types).lined_up
-    n = g.cols.taps // 2 + 1 if g.cols.stride == 1 else (g.cols.taps + 1) // 2
-    most = next((t for t in (4, 2) if t + op.words(g, t) + 4 <= 13), 0)
-    columns = (g.cols.positions + 3) // 4 * 4
-    reach = (columns - 1) // 2 + n if g.cols.stride == 1 else (columns - 1) * g.cols.stride // 2 + n
-    used = min(g.rows.size, g.rows.element(g.rows.positions - 1, g.rows.taps - 1) + 1)
-    pitch = max(reach, (g.cols.before + g.cols.size + 1) // 2)
-    return {"T": most, "n": n, "pitch": pitch, "rows": max(g.rows.before + used, g.rows.extent), "used": used}
-
-
-def _plane_bytes(op: DepthwiseConv2d, *types: TensorType) -> int:
-    # the plane, then the weights of one channel in pairs
-    p, g = _plane(op, *types), op.geometry(*types).lined_up
-    return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
-
-
 def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
-    if g.rows.dilation != 1 or g.cols.dilation != 1:
-        return no("words of two neighbours do not fit a dilated window")
     if g.cols.stride != 1 and g.cols.stride % 2:
         return no(f"its windows are {g.cols.stride} columns apart, which must be 1 or even")
-    plane = _plane(op, *types)
-    if not plane["T"]:
-        return no(f"a window of {g.cols.taps} columns, {g.cols.stride} apart, does not fit the registers")
-    if plane["pitch"] > 1023:
-        return no(f"rows of {2 * plane['pitch']} columns: 2046 are what one instruction steps over")
-    return True
+    return fits_plane(g)
+
+
+def _mirrors_planes(op: DepthwiseConv2dGradX, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if (g.rows.stride, g.cols.stride) != (1, 1):
+        return no("windows that are not next to each other leave gaps in the plane of their gradients")
+    if min(g.mirrored.rows.before, g.mirrored.cols.before) < 0:
+        return no("some of its windows lie in the padding")
+    return fits_plane(g.mirrored)
 
 
 def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
@@ -137,7 +122,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         *_packed((F32,)),
         *_in_place(),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
-        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
         Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
         Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring(16), scratch=ring_bytes(16), lead=ring_lead),
     )
@@ -149,11 +134,9 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up).channelwise
 
-    def words(self, g: Geometry, count: int) -> int:
-        """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
-        if g.cols.stride == 1:
-            return (count - 2) // 2 + g.cols.taps // 2 + 1
-        return (count - 1) * g.cols.stride // 2 + (g.cols.taps + 1) // 2
+    def over_plane(self, *types: TensorType) -> Geometry:
+        """How its windows move over a plane of one channel."""
+        return self.geometry(*types).lined_up
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g = self.geometry(*types)
@@ -201,6 +184,7 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
         *_packed((F32,), half=True),
         *_packed((F32, S8), half=True),
         *_in_place(half=True),
+        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes),
     )
     as_integer = sums
 
@@ -210,6 +194,10 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
 
     def correlation(self, *types: TensorType) -> Correlation:
         return input_gradients_of(self.geometry(*types).lined_up).channelwise
+
+    def over_plane(self, *types: TensorType) -> Geometry:
+        """How its windows move over a plane of gradients of one channel."""
+        return self.geometry(*types).lined_up.mirrored
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -236,6 +224,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     kernels = (
         *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_fills, simd), half=True) for simd in SIMD),
+        Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
     )
     as_integer = sums
 
@@ -268,6 +257,13 @@ _CASES: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (DepthwiseConv2d(pad=Pad(3, 3, 3, 3)), (2, 3, 4), (7, 7, 4)),
     (DepthwiseConv2d((2, 1), Pad(3, 0, 1, 0)), (17, 1, 7), (5, 1, 7)),
     (DepthwiseConv2d(dilation=(3, 1)), (14, 1, 17), (4, 1, 17)),
+)
+# channels that fill words of four int8
+_WORDS: tuple[tuple[DepthwiseConv2d, tuple[int, ...], tuple[int, ...]], ...] = (
+    (DepthwiseConv2d(pad=Pad(0, 3, 4, 0)), (11, 4, 4), (5, 4, 4)),
+    (DepthwiseConv2d((2, 2), Pad(0, 0, 1, 1)), (9, 8, 8), (3, 3, 8)),
+    (DepthwiseConv2d((1, 2), Pad(2, 2, 2, 2), (2, 2)), (6, 7, 4), (3, 3, 4)),
+    (DepthwiseConv2d(pad=Pad(3, 3, 3, 3)), (2, 3, 4), (7, 7, 4)),
 )
 _CUTS: tuple[Cut, ...] = ((0, 2, (3,)), (2, 2, (1, 3)), (4, 2, (4,)), (6, 2, (5,)), (9, 2, (2, 2)))
 _ONE = Pad(1, 1, 1, 1)
@@ -309,7 +305,7 @@ DepthwiseConv2dGradX.examples = (
     ),
     *(
         Example(DepthwiseConv2dGradX(op.stride, op.pad, op.dilation, shape=x), (int8(op.infer(*f32(x, w))[0].shape), int8(w)), INT8)
-        for op, x, w in _CASES[::3]
+        for op, x, w in (*_CASES[::3], *_WORDS)
     ),
     Example(DepthwiseConv2dGradX((2, 2), _ONE, shape=(7, 5, 10), then=(ReluGrad(),)), f32((4, 3, 10), (3, 3, 10), (7, 5, 10))),
 )
@@ -336,6 +332,13 @@ DepthwiseConv2dGradW.examples = (
     *(
         Example(DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, kernel=w[:2]), (int8(op.infer(*f32(x, w))[0].shape), int8(x)), INT8)
         for op, x, w in _CASES[::3]
+    ),
+    *(
+        Example(
+            DepthwiseConv2dGradW(op.stride, op.pad, op.dilation, zero_point=z, kernel=w[:2]),
+            (int8(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8,
+        )
+        for z, (op, x, w) in zip(cycle(ZERO_POINTS), _WORDS, strict=False)
     ),
     Example(
         DepthwiseConv2dGradW((2, 2), _ONE, zero_point=-7, kernel=(3, 3), then=(SgdInt(),)),

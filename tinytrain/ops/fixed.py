@@ -20,10 +20,11 @@ def bit_length(v: Array) -> int:
 
 
 def round7(v: Array, shift: int) -> Array:
-    """v / 2^shift as int8: the upper half of the bits that go is the chance of rounding away from zero, the lower half the dice."""
+    """v / 2^shift as int8: the upper half of the bits that go (24 at most) is the chance of rounding away from zero, the lower half the
+    dice; a single bit always rounds."""
     whole = np.abs(v)
     rest = whole & ((1 << shift) - 1)
-    half = shift >> 1
+    half = min(shift >> 1, 24)
     dice = rest & ((1 << half) - 1)
     up = (rest >> (shift - half)) > dice
     if shift == 1:

@@ -57,6 +57,11 @@ class Axis:
         return tuple(tap for tap, at in ends if at % self.stride == 0 and 0 <= at // self.stride < self.positions)
 
     @property
+    def mirrored(self) -> Axis:
+        """Of stride and dilation 1: the window that gathers the gradient of an element, its taps in reverse order."""
+        return Axis(self.positions, self.taps, self.size, 1, 1, self.taps - 1 - self.before)
+
+    @property
     def step(self) -> Pair:
         """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
         common = int(np.gcd(self.stride, self.dilation))
@@ -77,6 +82,10 @@ class Geometry:
     def macs(self) -> int:
         """Multiply-accumulates of the convolution; each gradient takes as many. Those with padding are counted."""
         return self.rows.positions * self.cols.positions * self.K * self.rows.taps * self.cols.taps * (self.C // self.group)
+
+    @property
+    def mirrored(self) -> Geometry:
+        return dataclasses.replace(self, rows=self.rows.mirrored, cols=self.cols.mirrored, C=self.K, K=self.C)
 
     def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
         """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""

@@ -22,16 +22,20 @@ ONE = TensorType((1,), S32)
 LIMITS = {S8: (-127, 127), S32: (-(2**30), 2**30)}       # symmetric weights; biases that leave room for the sum they are added to
 
 
+def _lead(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+    return max(0, outputs[0].nbytes - inputs[0].nbytes)   # element by element: what ends no later, or begins no later, is never ahead
+
+
 @dataclass(frozen=True)
 class Renormalise(Op):
-    """g s8|s32, e s32[1] [, f s32 (C,) below 2^30] -> y s8, e' s32[1]; `offset` is added to the exponent."""
+    """g s8|s32, e s32[1] [, f s32 (C,) from 0 to below 2^30] -> y s8, e' s32[1]; `offset` is added to the exponent."""
 
     factored: bool = False
     offset: int = 0
 
     name = "renormalise"
     results = ("y", "e_new")
-    kernels = (Kernel("integer", (S32,)), Kernel("integer", (S8, S32)))
+    kernels = (Kernel("integer", (S32,), lead=_lead), Kernel("integer", (S8, S32), lead=_lead))
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -56,7 +60,7 @@ class ScaledAdd(Op):
     name = "scaled_add"
     args = ("a", "ea", "b", "eb")
     results = ("y", "e")
-    kernels = (Kernel("integer", (S8, S32, S8, S32)),)
+    kernels = (Kernel("integer", (S8, S32, S8, S32), lead=_lead),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         a, ea, b, eb = types
@@ -153,9 +157,10 @@ class SgdInteger(Elementwise):
         g, w, m, s = operands[:4]
         word = operands[4] if self.stochastic else "UINT32_C(0x80000000)"
         low, high = map(str, self.within or LIMITS[self.kind])
-        if self.kind is S32:
-            low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
-        return (f"({self.kind.c})tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
+        if self.kind is S8:
+            return (f"(int8_t)tt_stepped({w}, {g}, {m}, {s}, {word}, {low}, {high})",)
+        low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
+        return (f"tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
@@ -168,7 +173,7 @@ def _kinds(*shapes: tuple[int, ...]) -> tuple[TensorType, ...]:
 
 _WIDE = (-1_000_000, 1_000_001)
 Renormalise.examples = tuple(
-    Example(Renormalise(bool(f), offset), (TensorType(shape, kind), ONE, *_kinds(*f)), bounds)
+    Example(Renormalise(bool(f), offset), (TensorType(shape, kind), ONE, *_kinds(*f)), (bounds, (-40, 40), (0, bounds[1])))
     for kind in (S8, S32)
     for shape, f, offset, bounds in (
         ((1,), (), 0, _WIDE), ((5, 3), (), -7, (-40, 40)), ((17,), (), 0, (-200, 200)), ((3, 4, 6), ((6,),), -30, _WIDE),

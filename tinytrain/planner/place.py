@@ -43,8 +43,9 @@ def overlaps(buffers: Sequence[Buffer]) -> list[list[int]]:
 def place(buffers: Sequence[Buffer]) -> Placement:
     """The best of the greedy placements. Ids are positions in `buffers`; all alignments are equal.
 
-    Sequences: by size, by area (size by time), by start, by length of life; then the buffer on top is moved forward in the
-    best sequence as long as that helps. Reaching the lower bound proves the placement optimal.
+    Sequences: by size, by area (size by time), by start, by length of life, each also with what may lie over another buffer
+    right before that one; then the buffer on top is moved forward in the best sequence as long as that helps. Reaching the
+    lower bound proves the placement optimal.
     """
     assert len({b.align for b in buffers}) <= 1, f"buffers of different alignment: {sorted({b.align for b in buffers})}"
     bound = lower_bound(buffers)
@@ -58,14 +59,26 @@ def place(buffers: Sequence[Buffer]) -> Placement:
         lambda b: (b.start, -b.padded, b.id),
         lambda b: (b.start - b.end, -b.padded, b.id),
     ):
-        ids = [b.id for b in sorted(free, key=key)]
-        found = _first_fit(buffers, ids, near, bound)
-        if best is None or found.height < best.height:
-            best, sequence = found, ids
-        if best.proven_optimal:
-            return best
+        apart = [b.id for b in sorted(free, key=key)]
+        for ids in dict.fromkeys((tuple(apart), tuple(_joined(buffers, apart)))):
+            found = _first_fit(buffers, ids, near, bound)
+            if best is None or found.height < best.height:
+                best, sequence = found, list(ids)
+            if best.proven_optimal:
+                return best
     assert best is not None
     return _repair(buffers, sequence, near, bound, best)
+
+
+def _joined(buffers: Sequence[Buffer], sequence: Sequence[int]) -> list[int]:
+    """The sequence with what may lie over a buffer right before it, and what it may lie over right behind it, if their turn is not past."""
+    upper = {b.over[0]: b.id for b in buffers if b.over is not None}
+    joined: dict[int, None] = {}
+    for i in sequence:
+        over = buffers[i].over
+        lower = over[0] if over is not None and buffers[over[0]].fixed is None else i
+        joined.update(dict.fromkeys((upper.get(i, i), i, lower) if i not in joined else ()))
+    return list(joined)
 
 
 def _first_fit(buffers: Sequence[Buffer], sequence: Sequence[int], near: list[list[int]], bound: int) -> Placement:
