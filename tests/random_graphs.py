@@ -10,12 +10,13 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Source, Value
 from tinytrain.ops import shape
 from tinytrain.ops.activation import Clip, LeakyRelu, Relu, Sigmoid, Tanh
-from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.depthwise import DepthwiseConv2d
 from tinytrain.ops.elementwise import Add, Mul, Sub
 from tinytrain.ops.pool import AveragePool, MaxPool
 from tinytrain.ops.softmax import LogSoftmax, Softmax
+from tinytrain.ops.windowed import Pad
 
 CLASSES = 3
 

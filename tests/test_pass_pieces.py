@@ -27,12 +27,13 @@ from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.activation import Relu
-from tinytrain.ops.conv import Conv2d, Conv2dGradX, Pad
+from tinytrain.ops.conv import Conv2d, Conv2dGradX
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.depthwise import DepthwiseConv2d
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.pieces import ReadsPieces, in_pieces
 from tinytrain.ops.shape import Concat
+from tinytrain.ops.windowed import Pad
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.read_pieces import read_pieces
 from tinytrain.paths import data_dir

@@ -16,11 +16,12 @@ from tinytrain.ir.types import S32, Array, Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops import shape
 from tinytrain.ops.activation import Relu, Sigmoid
-from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.depthwise import DepthwiseConv2d
 from tinytrain.ops.elementwise import Add, Sub
 from tinytrain.ops.pool import AveragePool, MaxPool
+from tinytrain.ops.windowed import Pad
 from tinytrain.passes.absorb_transposes import absorb_transposes
 from tinytrain.passes.drop_dead import drop_dead, drop_dead_nodes
 from tinytrain.passes.fold_pads import fold_pads

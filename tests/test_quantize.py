@@ -21,7 +21,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType
 from tinytrain.ops.activation import MaskGrad
-from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.loss import SoftmaxCrossEntropy
 from tinytrain.ops.optimiser_int import Rounding, rounded
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool
@@ -40,6 +40,7 @@ from tinytrain.ops.quantize import (
 )
 from tinytrain.ops.shape import Concat, Reshape, Slice, Transpose
 from tinytrain.ops.shape import Pad as Surround
+from tinytrain.ops.windowed import Pad
 from tinytrain.passes.fuse_epilogues import fuse_epilogues
 from tinytrain.passes.pack_masks import pack_masks
 from tinytrain.paths import data_dir

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tinytrain.ir.types import S32, Quant, TensorType
-from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense, DenseGradW
 from tinytrain.ops.sums import INT32_MAX, int8, max_accumulator
+from tinytrain.ops.windowed import Pad
 
 
 def test_accumulators_have_a_scale_per_channel() -> None:

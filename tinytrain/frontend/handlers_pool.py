@@ -9,8 +9,8 @@ from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
 from tinytrain.frontend.window import Window, feature_map
 from tinytrain.ir.types import Value
-from tinytrain.ops.conv import Pad
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool, MaxPool
+from tinytrain.ops.windowed import Pad
 
 
 def _zero_point(x: Value) -> int | None:

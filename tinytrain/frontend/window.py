@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tinytrain.frontend.call import Call
 from tinytrain.frontend.layout import Dims, channels_last
 from tinytrain.ir.types import Value
-from tinytrain.ops.conv import Pad
+from tinytrain.ops.windowed import Pad
 
 
 def space_axes(call: Call) -> int:

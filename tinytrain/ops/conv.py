@@ -20,13 +20,13 @@ from typing import ClassVar
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
+from tinytrain.ir.op import Declined, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.geometry import Axis, Geometry, Pair, widened_bytes
+from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles, one_group
 from tinytrain.ops.optimiser import Sgd
@@ -46,70 +46,8 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.windowed import Pad, Windowed
 from tinytrain.ops.words import lane_bytes, lane_tiles, outer_bytes, outer_tiles, takes_lanes, takes_outer, takes_windows, window_bytes
-
-
-@dataclass(frozen=True)
-class Pad:
-    """Rows and columns of zeros around a feature map."""
-
-    top: int = 0
-    left: int = 0
-    bottom: int = 0
-    right: int = 0
-
-
-def out_size(size: int, kernel: int, stride: int, dilation: int, pads: int) -> int:
-    """Positions of a window along one axis that has `pads` elements of padding in all; ValueError where there is none."""
-    if min(size, kernel, stride, dilation) < 1 or pads < 0:
-        raise ValueError(f"size {size}, kernel {kernel}, stride {stride} and dilation {dilation} must be positive, pads not negative")
-    extent = (kernel - 1) * dilation + 1
-    if size + pads < extent:
-        raise ValueError(f"a window of {extent} elements does not fit into {size} with {pads} of padding")
-    return (size + pads - extent) // stride + 1
-
-
-@dataclass(frozen=True)
-class Windowed(Fusable):
-    """What the convolutions share: a window that moves over the rows and columns of a feature map."""
-
-    stride: Pair = (1, 1)
-    pad: Pad = Pad()
-    dilation: Pair = (1, 1)
-    zero_point: int = field(default=0, kw_only=True)      # of x, if it is int8
-
-    def axes(self, x: Sequence[int], kernel: Sequence[int]) -> tuple[Axis, Axis]:
-        """Rows and columns, for a map (H, W, C) and a kernel (R, S)."""
-        if len(x) != 3:
-            raise ValueError(f"x {tuple(x)}: expected (H, W, C)")
-        pads = ((self.pad.top, self.pad.bottom), (self.pad.left, self.pad.right))
-        if min(min(p) for p in pads) < 0:
-            raise ValueError(f"{self.pad}: negative padding")
-        rows, cols = (
-            Axis(size, taps, out_size(size, taps, stride, dilation, sum(p)), stride, dilation, p[0])
-            for size, taps, stride, dilation, p in zip(x[:2], kernel, self.stride, self.dilation, pads, strict=True)
-        )
-        return rows, cols
-
-    def padded(self, x: Array) -> Array:
-        return np.pad(x, ((self.pad.top, self.pad.bottom), (self.pad.left, self.pad.right), (0, 0)))
-
-    def cropped(self, padded: Array, x: Sequence[int]) -> Array:
-        """The inverse of `padded`, for a map of shape x."""
-        return padded[self.pad.top : self.pad.top + x[0], self.pad.left : self.pad.left + x[1]]
-
-    def geometry(self, *types: TensorType) -> Geometry:
-        """Of the op without its epilogue; ValueError where the inputs do not fit."""
-        raise NotImplementedError(self.name)
-
-    def against(self, dy: TensorType, g: Geometry) -> Geometry:
-        """g, if dy is a gradient of its result."""
-        if dy.shape != (g.rows.positions, g.cols.positions, g.K):
-            raise ValueError(f"dy {dy.shape}: expected {(g.rows.positions, g.cols.positions, g.K)}")
-        return g
-
-    def cost(self, *types: TensorType) -> Cost:
-        return Cost(macs=self.geometry(*types).macs)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv import Pad, Windowed
 from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
@@ -46,6 +45,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.windowed import Pad, Windowed
 from tinytrain.ops.words import fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
 

@@ -13,7 +13,7 @@ from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.pieces import ReadsPieces
 
 if TYPE_CHECKING:
-    from tinytrain.ops.conv import Windowed
+    from tinytrain.ops.windowed import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
 DOT = {"P": 3, "N": 2, "V": 4}                                # six sums in general registers, five vectors beside them

@@ -27,10 +27,10 @@ from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
-from tinytrain.ops.conv import Pad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
 from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.sums import INT8, INT32_MAX, ZERO_POINTS, int8
+from tinytrain.ops.windowed import Pad
 from tinytrain.ops.windows import DILATED, GEOMETRIES, Pool
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinytrain.ir.op import Fusable, Tie
 from tinytrain.ir.types import Array, TensorType
-from tinytrain.ops.conv import Pad, out_size
+from tinytrain.ops.windowed import Pad, out_size
 
 
 @dataclass(frozen=True)

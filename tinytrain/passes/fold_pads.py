@@ -11,8 +11,9 @@ import dataclasses
 
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ops import shape
-from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.depthwise import DepthwiseConv2d
+from tinytrain.ops.windowed import Pad
 
 
 def fold_pads(graph: Graph) -> Graph:
