@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 
+/* Int8 weights as they stand, widened as they are read. */
+#define TT_WIDENED_MVE(from) tt_load_s8_mve(from, 0)
+
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(__OPTIMIZE__)
 
 /* Tiles whose six sums stay in q0..q5, with operands in q6 and q7: one LDRD brings two scalars, and loops end without a branch. */
@@ -15,12 +18,13 @@
 #define TT_MVE_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
 #define TT_MVE_OPERAND(p, none) [a##p] "+r"(a##p),
 
-/* Packed, b has its steps right behind each other; else they are b_step apart. */
+/* Packed, b has its steps right behind each other; else they are b_step apart, as floats or as int8. */
 #define TT_MVE_PACKED(q) "vldrw.u32 " q ", [%[b]], #16\n\t"
 #define TT_MVE_APART(q) "vldrw.u32 " q ", [%[b]]\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
+#define TT_MVE_WIDENED(q) "vldrb.s32 " q ", [%[b]]\n\tadd %[b], %[b], %[b_step]\n\tvcvt.f32.s32 " q ", " q "\n\t"
 
-#define TT_RUNS_MVE(name, P, load) \
-    TT_SHARED void name##_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+#define TT_RUNS_MVE(name, P, type, load, size) \
+    TT_SHARED void name##_mve_##P(float *acc, const float *a, const type *b, const tt_walk *w) \
     { \
         TT_P##P(TT_POINT_A, float) \
         int32_t s, t, cols, rows = w->rows; \
@@ -43,11 +47,11 @@
                        "beq 6f\n\t" \
                        "ldr %[t], [%[w], %[at_a_col]]\n\t" \
                        "ldr %[s], [%[w], %[at_b_col]]\n\t" \
-                       "add %[b], %[b], %[s], lsl #2\n\t" TT_P##P(TT_MVE_GO_ON, ) \
+                       "add %[b], %[b], %[s], lsl #" size "\n\t" TT_P##P(TT_MVE_GO_ON, ) \
                        "b 2b\n" \
                        "6:\n\tldr %[t], [%[w], %[at_a_row]]\n\t" \
                        "ldr %[s], [%[w], %[at_b_row]]\n\t" \
-                       "add %[b], %[b], %[s], lsl #2\n\t" TT_P##P(TT_MVE_GO_ON, ) \
+                       "add %[b], %[b], %[s], lsl #" size "\n\t" TT_P##P(TT_MVE_GO_ON, ) \
                        "ldr %[s], %[rows]\n\t" \
                        "subs %[s], %[s], #1\n\t" \
                        "str %[s], %[rows]\n\t" \
@@ -101,23 +105,29 @@
         [at_a_row] "J"(offsetof(tt_walk, a_row)), [at_b_col] "J"(offsetof(tt_walk, b_col)), [at_b_row] "J"(offsetof(tt_walk, b_row))
 #define TT_MVE_VECTORS "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7"
 
-TT_RUNS_MVE(tt_broadcast, 1, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 1, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 1, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 1, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 1, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(1)
-TT_RUNS_MVE(tt_broadcast, 2, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 2, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 2, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 2, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 2, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(2)
-TT_RUNS_MVE(tt_broadcast, 3, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 3, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 3, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 3, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 3, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(3)
-TT_RUNS_MVE(tt_broadcast, 4, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 4, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 4, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 4, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 4, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(4)
-TT_RUNS_MVE(tt_broadcast, 5, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 5, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 5, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 5, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 5, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(5)
-TT_RUNS_MVE(tt_broadcast, 6, TT_MVE_PACKED)
-TT_RUNS_MVE(tt_direct, 6, TT_MVE_APART)
+TT_RUNS_MVE(tt_broadcast, 6, float, TT_MVE_PACKED, "2")
+TT_RUNS_MVE(tt_direct, 6, float, TT_MVE_APART, "2")
+TT_RUNS_MVE(tt_direct_s8, 6, int8_t, TT_MVE_WIDENED, "0")
 TT_OUTER_MVE(6)
 TT_ACROSS(tt_wide, mve, 4, 1, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
 TT_ACROSS(tt_wide, mve, 4, 2, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
@@ -138,6 +148,12 @@ TT_TILES(mve, 4, 5, , float, TT_PLAIN)
 #define tt_broadcast_mve_5 tt_direct_mve_5
 TT_TILES(mve, 4, 6, , float, TT_PLAIN)
 #define tt_broadcast_mve_6 tt_direct_mve_6
+TT_DIRECT(mve, 4, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
 #endif
 
 TT_TILES(mve, 4, 1, _half, tt_half, tt_half_to_float)
@@ -158,5 +174,11 @@ TT_DEPTH_TILES(mve, 4, 5, _half, tt_half, tt_load_half_mve)
 TT_TILES(mve, 4, 6, _half, tt_half, tt_half_to_float)
 TT_DEPTH_TILES(mve, 4, 6, , float, tt_load_mve)
 TT_DEPTH_TILES(mve, 4, 6, _half, tt_half, tt_load_half_mve)
+TT_DIRECT(mve, 4, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_DIRECT(mve, 4, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
 
 #endif

@@ -330,4 +330,19 @@ TT_TILES(rvv, 16, 6, _half, tt_half, tt_half_to_float)
 TT_DEPTH_TILES(rvv, 16, 6, , float, tt_load_rvv)
 TT_DEPTH_TILES(rvv, 16, 6, _half, tt_half, tt_load_half_rvv)
 
+/* Int8 weights as they stand, widened as they are read. */
+#define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
+TT_DIRECT(rvv, 16, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
+TT_DIRECT(rvv, 16, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+
 #endif

@@ -52,12 +52,12 @@ typedef struct {
 /* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
  * step right behind the other: `broadcast`. `tag` is "" where a is stored as float, and _half where as fp16. */
 #define TT_TILES(simd, N, P, tag, type, value) \
-    TT_DIRECT(simd, N, P, tag, type, value) \
+    TT_DIRECT(simd, N, P, tag, type, value, float, tt_load_##simd) \
     TT_ACROSS(tt_outer##tag, simd, N, P, type, TT_MADD_ACROSS, simd, value) \
     TT_ACROSS(tt_wide##tag, simd, N, P, type, TT_MADD_WIDE, simd, N, value)
 
-#define TT_DIRECT(simd, N, P, tag, type, value) \
-    TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+#define TT_DIRECT(simd, N, P, tag, type, value, btype, load) \
+    TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const btype *b, const tt_walk *w) \
     { \
         const int32_t steps = w->steps; \
         TT_P##P(TT_ZERO_C, simd) \
@@ -65,7 +65,7 @@ typedef struct {
             for (int32_t col = w->cols;;) { \
                 TT_P##P(TT_POINT_A, type) \
                 for (int32_t i = 0; i < steps; ++i, b += w->b_step) { \
-                    const tt_v_##simd v = tt_load_##simd(b); \
+                    const tt_v_##simd v = load(b); \
                     TT_P##P(TT_MADD_RUN, simd, value) \
                 } \
                 if (--col == 0) { \

@@ -193,6 +193,10 @@ class Conv2dGradX(_Conv, ReadsPieces):
             Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True)
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
+        *(
+            Kernel("correlate", (F32, S8), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
+            for simd in SIMD if simd.widens
+        ),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
     )
     as_integer = sums

@@ -30,6 +30,7 @@ class Simd:
     lanes: int
     tile: int
     packed: bool = False                                  # it has tiles of its own for packed strips
+    widens: bool = False                                  # it reads a vector of int8 as floats
 
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""
@@ -45,8 +46,10 @@ class Simd:
 
     def reads(self, op: Correlates, *types: TensorType) -> bool | Declined:
         """Whether vectors are read from the weight as it stands."""
-        if op.pieces is not None or types[1].dtype is not F32:
-            return no("its weight is no array of floats")
+        if op.pieces is not None:
+            return no("its weight is in pieces")
+        if types[1].dtype is not F32 and not self.widens:
+            return no("its weight is read again and again, and is no array of floats")
         return self.filled_by(op.correlation(*types).outer)
 
 
@@ -54,7 +57,7 @@ SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
     Simd("vfp", "vfp", 4, 5, packed=True),                           # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=True),                           # RISC-V F: 24 sums in 32 registers
-    Simd("mve", "mve", 4, 6, packed=True),                    # Helium: six sums and two operands in 8 registers of 128 bits
-    Simd("rvv", "rvv", 16, 6),                            # RISC-V vectors: six sums and an operand, each of four registers of 128 bits
+    Simd("mve", "mve", 4, 6, packed=True, widens=True),                    # Helium: six sums and two operands in 8 registers of 128 bits
+    Simd("rvv", "rvv", 16, 6, widens=True),                            # RISC-V vectors: six sums and an operand, each of four registers
 )
 

@@ -154,12 +154,22 @@ def _without_sample(draft: _Draft) -> Placement:
     return place([dataclasses.replace(b, size=0) if b.id == draft.sample else b for b in draft.life.buffers])
 
 
-def _spare(draft: _Draft, needs: Callable[[Node], Needs], align: int, arena_bytes: int) -> dict[Node, tuple[int, int]]:
+def _lies_over(node: Node, offsets: dict[Value, int]) -> bool:
+    """Whether output 0 is written over input 0, as only one kernel of the node may allow it."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x not in offsets or y not in offsets or (0, 0) in node.op.inplace:
+        return False
+    return offsets[x] < offsets[y] + y.type.nbytes and offsets[y] < offsets[x] + x.type.nbytes
+
+
+def _spare(
+    draft: _Draft, offsets: dict[Value, int], needs: Callable[[Node], Needs], align: int, arena_bytes: int
+) -> dict[Node, tuple[int, int]]:
     """For each node that could use some bytes: where the arena has as many that are free while it runs, the smallest such place."""
     found = {}
     for position, node in enumerate(draft.graph.nodes):
         wanted = 0 if node.op.view else needs(node).spare
-        if not wanted:
+        if not wanted or _lies_over(node, offsets):
             continue
         both = zip(draft.life.buffers, draft.placement.offsets, strict=True)
         taken = sorted((at, at + b.size) for b, at in both if b.start <= position < b.end)
@@ -181,7 +191,7 @@ def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align
         scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},
         scratch_sizes={node: size for node in draft.graph.nodes if (size := needs(node).scratch) > 0},
         leads={node: lead for node in draft.graph.nodes if (lead := lead_of(node, needs, align)) is not None},
-        spare=_spare(draft, needs, align, program_bytes), copies=draft.bound.copies, arena_bytes=placement.height,
+        spare=_spare(draft, offsets, needs, align, program_bytes), copies=draft.bound.copies, arena_bytes=placement.height,
         lower_bound_bytes=bound_bytes,
         proven_optimal=placement.proven_optimal, peak=life.peak, order=draft.order,
     )
