@@ -76,6 +76,32 @@ static inline tt_v_mve tt_madd_lanes_mve(tt_v_mve acc, tt_v_mve a, tt_v_mve b)
     return vfmaq_f32(acc, a, b);
 }
 
+static inline tt_v_mve tt_splat_mve(float s)
+{
+    return vdupq_n_f32(s);
+}
+
+static inline tt_v_mve tt_add_mve(tt_v_mve a, tt_v_mve b)
+{
+    return vaddq_f32(a, b);
+}
+
+static inline tt_v_mve tt_sub_mve(tt_v_mve a, tt_v_mve b)
+{
+    return vsubq_f32(a, b);
+}
+
+static inline tt_v_mve tt_mul_mve(tt_v_mve a, tt_v_mve b)
+{
+    return vmulq_f32(a, b);
+}
+
+/* a where x > y, else b */
+static inline tt_v_mve tt_where_mve(tt_v_mve x, tt_v_mve y, tt_v_mve a, tt_v_mve b)
+{
+    return vpselq_f32(a, b, vcmpgtq_f32(x, y));
+}
+
 /* Integers: sixteen int8 to multiply, four int32 to requantise. */
 typedef int8x16_t tt_b_mve;
 typedef int32x4_t tt_i_mve;
@@ -241,9 +267,36 @@ static inline tt_v_mve tt_madd_lanes_mve(tt_v_mve acc, tt_v_mve a, tt_v_mve b)
     return r;
 }
 
+static inline tt_v_mve tt_splat_mve(float s)
+{
+    return (tt_v_mve){ s, s, s, s };
+}
+
 static inline tt_v_mve tt_madd_mve(tt_v_mve acc, tt_v_mve v, float s)
 {
-    return tt_madd_lanes_mve(acc, v, (tt_v_mve){ s, s, s, s });
+    return tt_madd_lanes_mve(acc, v, tt_splat_mve(s));
+}
+
+/* A sum and a product are a fused one with 1 and with −0. */
+static inline tt_v_mve tt_add_mve(tt_v_mve a, tt_v_mve b)
+{
+    return tt_madd_mve(a, b, 1.0f);
+}
+
+static inline tt_v_mve tt_sub_mve(tt_v_mve a, tt_v_mve b)
+{
+    return tt_madd_mve(a, b, -1.0f);
+}
+
+static inline tt_v_mve tt_mul_mve(tt_v_mve a, tt_v_mve b)
+{
+    return tt_madd_lanes_mve(tt_splat_mve(-0.0f), a, b);
+}
+
+static inline tt_v_mve tt_where_mve(tt_v_mve x, tt_v_mve y, tt_v_mve a, tt_v_mve b)
+{
+    const tt_v_bits_mve above = tt_flushed_mve(x) > tt_flushed_mve(y);
+    return (tt_v_mve)(((tt_v_bits_mve)a & above) | ((tt_v_bits_mve)b & ~above));
 }
 
 typedef struct {
@@ -339,13 +392,6 @@ static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
     tt_i_store_n_s8_mve(to, i, 4);
 }
 #endif
-
-/* One by one: binutils 2.40 encodes other registers than those that stand in VCVTB of vectors. */
-static inline tt_v_mve tt_load_half_mve(const tt_half *from)
-{
-    const float values[4] = { tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
-    return tt_load_mve(values);
-}
 
 #include "tt_simd_mve_tiles.h"
 

@@ -8,6 +8,13 @@
 /* Int8 weights as they stand, widened as they are read. */
 #define TT_WIDENED_MVE(from) tt_load_s8_mve(from, 0)
 
+/* One by one: binutils 2.40 encodes other registers than those that stand in VCVTB of vectors. */
+static inline tt_v_mve tt_load_half_mve(const tt_half *from)
+{
+    const float values[4] = { tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
+    return tt_load_mve(values);
+}
+
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(__OPTIMIZE__)
 
 /* Tiles whose six sums stay in q0..q5, with operands in q6 and q7: one LDRD brings two scalars, and loops end without a branch. */

@@ -63,6 +63,32 @@ static inline tt_v_rvv tt_madd_lanes_rvv(tt_v_rvv acc, tt_v_rvv a, tt_v_rvv b)
     return __riscv_vfmacc_vv_f32m4(acc, a, b, 16);
 }
 
+static inline tt_v_rvv tt_splat_rvv(float s)
+{
+    return __riscv_vfmv_v_f_f32m4(s, 16);
+}
+
+static inline tt_v_rvv tt_add_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return __riscv_vfadd_vv_f32m4(a, b, 16);
+}
+
+static inline tt_v_rvv tt_sub_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return __riscv_vfsub_vv_f32m4(a, b, 16);
+}
+
+static inline tt_v_rvv tt_mul_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return __riscv_vfmul_vv_f32m4(a, b, 16);
+}
+
+/* a where x > y, else b */
+static inline tt_v_rvv tt_where_rvv(tt_v_rvv x, tt_v_rvv y, tt_v_rvv a, tt_v_rvv b)
+{
+    return __riscv_vmerge_vvm_f32m4(b, a, __riscv_vmfgt_vv_f32m4_b8(x, y, 16), 16);
+}
+
 /* Integers: one weight of sixteen outputs as int16, and sixteen int32 to sum and requantise. */
 typedef vint16m2_t tt_c_rvv;
 typedef vint32m4_t tt_i_rvv;
@@ -184,6 +210,15 @@ static inline void tt_store_n_rvv(float *to, tt_v_rvv v, uint32_t n)
     __builtin_memcpy(to, v.at, n * sizeof v.at[0]);
 }
 
+static inline tt_v_rvv tt_splat_rvv(float s)
+{
+    tt_v_rvv v;
+    for (int i = 0; i < 16; ++i) {
+        v.at[i] = s;
+    }
+    return v;
+}
+
 static inline tt_v_rvv tt_madd_lanes_rvv(tt_v_rvv acc, tt_v_rvv a, tt_v_rvv b)
 {
     for (int i = 0; i < 16; ++i) {
@@ -195,11 +230,31 @@ static inline tt_v_rvv tt_madd_lanes_rvv(tt_v_rvv acc, tt_v_rvv a, tt_v_rvv b)
 
 static inline tt_v_rvv tt_madd_rvv(tt_v_rvv acc, tt_v_rvv v, float s)
 {
+    return tt_madd_lanes_rvv(acc, v, tt_splat_rvv(s));
+}
+
+/* A sum and a product are a fused one with 1 and with −0. */
+static inline tt_v_rvv tt_add_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return tt_madd_rvv(a, b, 1.0f);
+}
+
+static inline tt_v_rvv tt_sub_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return tt_madd_rvv(a, b, -1.0f);
+}
+
+static inline tt_v_rvv tt_mul_rvv(tt_v_rvv a, tt_v_rvv b)
+{
+    return tt_madd_lanes_rvv(tt_splat_rvv(-0.0f), a, b);
+}
+
+static inline tt_v_rvv tt_where_rvv(tt_v_rvv x, tt_v_rvv y, tt_v_rvv a, tt_v_rvv b)
+{
     for (int i = 0; i < 16; ++i) {
-        const float r = __builtin_fmaf(v.at[i], s, acc.at[i]);
-        acc.at[i] = r == r ? r : tt_from_bits(UINT32_C(0x7FC00000));
+        a.at[i] = x.at[i] > y.at[i] ? a.at[i] : b.at[i];
     }
-    return acc;
+    return a;
 }
 
 typedef struct {

@@ -156,7 +156,7 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     """The text of cases.h: kernels, a wrapper with one signature for each, and the table of cases."""
     wrappers: dict[KernelCall, str] = {}
     text = [f"#define TT_FUSED {int(fused)}"]
-    text = [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
+    text += [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
     text += [f'#include "tt_{part}.h"' for part in ("half", "integer", "math", "random", "requantise", "simd_scalar", "types", "update")]
     tensors: list[str] = []
     entries: list[str] = []

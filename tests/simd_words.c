@@ -52,7 +52,7 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, WORDS };
 
 int main(void)
 {
@@ -77,6 +77,14 @@ int main(void)
             hash[MADD] = hashed(hash[MADD], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(madd_lanes)(WORD(load)(acc), WORD(load)(v), WORD(load)(s)));
             hash[MADD_LANES] = hashed(hash[MADD_LANES], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(add)(WORD(load)(acc), WORD(load)(v)));
+            hash[ADD] = hashed(hash[ADD], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(sub)(WORD(load)(acc), WORD(load)(v)));
+            hash[SUB] = hashed(hash[SUB], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(mul)(WORD(load)(s), WORD(load)(v)));
+            hash[MUL] = hashed(hash[MUL], out, sizeof(float) * LANES);
+            WORD(store)(out, WORD(where)(WORD(load)(acc), WORD(load)(v), WORD(load)(s), WORD(splat)(s[0])));
+            hash[WHERE] = hashed(hash[WHERE], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(load_n)(v, n));
             hash[LOAD_N] = hashed(hash[LOAD_N], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(load_s8)(bytes, 3));

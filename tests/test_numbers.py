@@ -22,7 +22,7 @@ from tinytrain.compiler import Options, compile_model
 from tinytrain.emit.project import array_text
 from tinytrain.errors import ModelError
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.text import literal
+from tinytrain.ir.words import literal
 
 SMALLEST, SUBNORMAL, LARGEST = 2.0**-149, 1e-40, float(np.finfo(np.float32).max)
 NUMBERS = [0.0, -0.0, 1.0, -2.5, SMALLEST, -SUBNORMAL, 2.0**-126, LARGEST, -LARGEST, math.inf, -math.inf]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,22 @@ def test_board_equals_the_host_twin_bit_for_bit(board: str, hosts: Hosts, tmp_pa
     need(board)
     found = trace(compiled(hosts.model, board, *CASES[hosts.case]), hosts.golden, tmp_path / "project")
     assert_same_bits(found, hosts.twins[load_board(board).twin])
+
+
+def test_subnormal_numbers_are_those_of_the_twin(tmp_path: Path) -> None:
+    """Helium takes them for zeros where it computes, and the float unit beside it does not: the twin knows where each is used."""
+    need("mps3-an547")
+    model = model_file("cnn", tmp_path)
+    optimiser = Optimiser(0.01, momentum=0.5)
+    golden = golden_vectors(compiled(model, "host", optimiser).program, 2)
+    faint = dataclasses.replace(golden, x=golden.x * np.float32(1e-38))
+    found = {name: trace(compiled(model, name, optimiser), faint, tmp_path / name) for name in ("mps3-an547", "host-mve", "host-fused")}
+    assert_same_bits(found["mps3-an547"], found["host-mve"])
+    assert subnormals(found["host-mve"]) < subnormals(found["host-fused"])
+
+
+def subnormals(found: Trace) -> int:
+    return sum(int(np.count_nonzero((array != 0) & (abs(array) < np.float32(2**-126)))) for array in found.stored.values())
 
 
 @pytest.mark.parametrize(("name", "board"), [("mlperf_ic_resnet8_bn", "mps2-an500"), ("mlperf_kws_dscnn_bn", "mps2-an386")])

@@ -9,8 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
-from tinytrain.ir.text import literal, op_text
+from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, DType, TensorType
+from tinytrain.ir.words import PLAIN, Lanes, Words, literal
 from tinytrain.paths import data_dir
 
 if TYPE_CHECKING:
@@ -118,23 +119,43 @@ class KernelContext:
         """An element of an operand, in the type that is computed with."""
         return _loaded(self.ins[operand], element)
 
+    @property
+    def in_lanes(self) -> bool:
+        """Whether `store_lanes` can be used: the vocabulary has the words, all ops are written in them, and nothing is fp16."""
+        words = Lanes(self.simd)
+        ops = self.op.then if isinstance(self.op, Fusable) else ()
+        return (
+            bool(self.p.get("words"))
+            and all(op.lanes(words, *op.args) is not None for op in ops)
+            and not any(t.dtype is F16 for t in (*self.ins[self.arity :], *self.outs))
+        )
+
     def store(self, acc: str, i: str, c: str = "0", row: str | None = None) -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known)."""
+        return self._stored(PLAIN, acc, i, c, row)
+
+    def store_lanes(self, acc: str, i: str, c: str = "0") -> str:
+        """The same for as many neighbours along the last axis as a vector has lanes, the first of them `acc`."""
+        return self._stored(Lanes(self.simd), acc, i, c)
+
+    def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:
-            return f"{self.out_names[0]}[{i}] = {_stored(self.outs[0], acc)};"
+            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], w.read(acc)))
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
-        return self._chain(acc, i, c, flowing, steps, row)
+        return self._chain(w, acc, i, c, flowing, steps, row)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""
         assert isinstance(self.op, Elementwise), self.op.name
         kinds = [t.computed for t in self.ins]
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
-        return self._chain(self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
+        return self._chain(PLAIN, self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
-    def _chain(self, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None) -> str:
-        lines = [f"const {flowing.dtype.c} t0 = {acc};"]
+    def _chain(
+        self, w: Words, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None
+    ) -> str:
+        lines = [f"const {w.type(flowing.dtype.c)} t0 = {w.read(acc)};"]
         hoisted = {name for _, name in self._hoisted()}
         first, others = "t0", list[str]()
         for number, (op, names, kinds) in enumerate(steps, start=1):
@@ -145,15 +166,18 @@ class KernelContext:
                 kind, source = op.load(position, name, i, c, types)
                 if row is not None and is_row_operand(types[position], flowing):
                     source = f"{name}[{row}]"             # no division
-                lines.append(f"const {kind} {loaded} = {f'{name}_0' if name in hoisted else _loaded(stored, source)};")
+                element = f"{name}_0" if name in hoisted else _loaded(stored, source)
+                alone = stored.numel == 1 or is_row_operand(stored, flowing)
+                lines.append(f"const {w.type(kind)} {loaded} = {w.spread(element) if alone else w.read(element)};")
                 operands.append(loaded)
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
-            named = zip(outs, (first, *made), op.expr(*operands), strict=True)
-            lines += [f"const {t.dtype.c} {name} = {text};" for t, name, text in named]
+            texts = op.expr(*operands) if w is PLAIN else op.lanes(w, *operands)
+            named = zip(outs, (first, *made), texts or (), strict=True)
+            lines += [f"const {w.type(t.dtype.c)} {name} = {text};" for t, name, text in named]
             flowing, others = outs[0], [*made, *others]
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
-        lines += [f"{pointer}[{i}] = {_stored(kind, name)};" for pointer, kind, name in results]
+        lines += [w.write(f"{pointer}[{i}]", _stored(kind, name)) for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
 
     @property

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tinytrain.ir.types import F32, Array, DType, TensorType
+from tinytrain.ir.words import PLAIN, Words
 
 if TYPE_CHECKING:
     from tinytrain.ir.builder import Builder
@@ -212,15 +213,22 @@ def is_row_operand(kind: TensorType, whole: TensorType) -> bool:
 class Elementwise(Op):
     """Output i is a function of element i of each input: such an op can also run inside the store of another op.
 
-    Input 0 flows; the others are same-shaped, one per channel (C: last axis), one per row (K, 1, …: first axis), or a single element.
+    It writes `lanes`, or `expr` where its formula needs more than there are words for. Input 0 flows; the others are same-shaped, one per
+    channel (C: last axis), one per row (K, 1, …: first axis), or a single element.
     """
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
 
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
+        """C expressions of the outputs from C names of the operands, of one element or of many side by side; None: of one only."""
+        return None
+
     def expr(self, *operands: str) -> tuple[str, ...]:
         """C expressions of the outputs from C names of the operands at one index. Names are simple: no side effects."""
-        raise NotImplementedError(self.name)
+        made = self.lanes(PLAIN, *operands)
+        assert made is not None, f"{self.name} has no formula"
+        return made
 
     def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
         """C type and expression of an operand at flat index `i`, channel `c` (i modulo the last axis)."""

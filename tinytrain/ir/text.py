@@ -1,26 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graphs and numbers as text: for people, for golden files, for C."""
+"""Graphs as text: for people and for golden files."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.op import Op
-
-
-def literal(x: float) -> str:
-    """The C constant of a number as float: exact, with its suffix. C99 has no literal for infinity, gcc and clang have a builtin."""
-    with np.errstate(over="ignore"):
-        number = np.float32(x)
-    assert np.isinf(number) == math.isinf(x) and not math.isnan(x), f"{x} is no number of fp32"
-    if math.isinf(x):
-        return "__builtin_inff()" if x > 0 else "-__builtin_inff()"
-    text = np.format_float_scientific(number, unique=True, trim="0", exp_digits=1)
-    mantissa, exponent = text.split("e")
-    return f"{mantissa}f" if int(exponent) == 0 else f"{mantissa}e{int(exponent)}f"
 
 
 def op_text(op: Op) -> str:

@@ -17,8 +17,8 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
+from tinytrain.ir.words import Words, literal
 
 
 def sigmoid(x: Array) -> Array:
@@ -78,9 +78,10 @@ class Relu(Activation):
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.maximum(arrays[0], 0),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         # a NaN flows on: it must not look like a dead unit
-        return (f"{operands[0]} < 0.0f ? 0.0f : {operands[0]}",)
+        (x,), zero = operands, w.number(0.0)
+        return (w.where(zero, x, zero, x),)
 
     def gradient(self) -> OutputGrad:
         return ReluGrad()
@@ -96,9 +97,9 @@ class ReluGrad(OutputGrad):
         dy, y = arrays
         return (np.where(y > 0, dy, np.zeros_like(dy)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        dy, y = operands
-        return (f"{y} > 0.0f ? {dy} : 0.0f",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        (dy, y), zero = operands, w.number(0.0)
+        return (w.where(y, zero, dy, zero),)
 
     def as_mask(self) -> tuple[Op, Elementwise] | Declined:
         return PassBits(), MaskGrad()
@@ -121,14 +122,10 @@ class Clip(Activation):
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.clip(arrays[0], self.low, self.high),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        x = operands[0]
-        text = x
-        if self.high < math.inf:
-            text = f"({x} > {literal(self.high)} ? {literal(self.high)} : {text})"
-        if self.low > -math.inf:
-            text = f"({x} < {literal(self.low)} ? {literal(self.low)} : {text})"
-        return (text,)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        (x,), low, high = operands, w.number(self.low), w.number(self.high)
+        y = w.where(x, high, high, x) if self.high < math.inf else x
+        return (w.where(low, x, low, y) if self.low > -math.inf else y,)
 
     def gradient(self) -> OutputGrad:
         return ClipGrad(self.low, self.high)
@@ -147,9 +144,10 @@ class ClipGrad(OutputGrad):
         dy, y = arrays
         return (np.where((y > self.low) & (y < self.high), dy, np.zeros_like(dy)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        dy, y = operands
-        return (f"({_inside(y, self.low, self.high)}) ? {dy} : 0.0f",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        (dy, y), zero = operands, w.number(0.0)
+        dx = w.where(w.number(self.high), y, dy, zero)
+        return (w.where(y, w.number(self.low), dx, zero),)
 
     def as_mask(self) -> tuple[Op, Elementwise] | Declined:
         return PassBits(self.low, self.high), MaskGrad()
@@ -172,8 +170,9 @@ class LeakyRelu(Activation):
         (x,) = arrays
         return (np.where(x > 0, x, x * x.dtype.type(self.alpha)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"{operands[0]} > 0.0f ? {operands[0]} : {literal(self.alpha)} * {operands[0]}",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        (x,) = operands
+        return (w.where(x, w.number(0.0), x, w.mul(w.number(self.alpha), x)),)
 
     def gradient(self) -> OutputGrad:
         return LeakyReluGrad(self.alpha)
@@ -191,9 +190,9 @@ class LeakyReluGrad(OutputGrad):
         dy, y = arrays
         return (np.where(y > 0, dy, dy * dy.dtype.type(self.alpha)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         dy, y = operands
-        return (f"{y} > 0.0f ? {dy} : {literal(self.alpha)} * {dy}",)
+        return (w.where(y, w.number(0.0), dy, w.mul(w.number(self.alpha), dy)),)
 
     def as_mask(self) -> tuple[Op, Elementwise] | Declined:
         return PassBits(), MaskGrad(self.alpha)
@@ -225,9 +224,9 @@ class SigmoidGrad(OutputGrad):
         dy, y = arrays
         return (dy * (y * (1 - y)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         dy, y = operands
-        return (f"{dy} * ({y} * (1.0f - {y}))",)
+        return (w.mul(dy, w.mul(y, w.sub(w.number(1.0), y))),)
 
 
 @dataclass(frozen=True)
@@ -256,9 +255,9 @@ class TanhGrad(OutputGrad):
         dy, y = arrays
         return (dy * (1 - y * y),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         dy, y = operands
-        return (f"{dy} * (1.0f - {y} * {y})",)
+        return (w.mul(dy, w.sub(w.number(1.0), w.mul(y, y))),)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 
 from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, f32, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
+from tinytrain.ir.words import literal
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
         ),
         *(
             Kernel("correlate", (F32, S8), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
-            for simd in SIMD if simd.widens
+            for simd in SIMD if simd.words
         ),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
     )

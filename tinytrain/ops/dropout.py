@@ -15,8 +15,8 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Elementwise, Example, Kernel, Tie, Wanted, f32
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.random import random_u32
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, Role, TensorType, Value
+from tinytrain.ir.words import Words
 from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
@@ -63,8 +63,8 @@ class Add(Binary):
         a, b = self.fitted(arrays)
         return (a + b,)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"{operands[0]} + {operands[1]}",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        return (w.add(*operands),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -96,8 +96,8 @@ class Sub(Binary):
         a, b = self.fitted(arrays)
         return (a - b,)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"{operands[0]} - {operands[1]}",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        return (w.sub(*operands),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -122,8 +122,8 @@ class Mul(Binary):
         a, b = self.fitted(arrays)
         return (a * b,)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"{operands[0]} * {operands[1]}",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        return (w.mul(*operands),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -158,8 +158,8 @@ class Scale(Elementwise):
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (arrays[0] * arrays[0].dtype.type(self.factor),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"-{operands[0]}" if self.factor == -1.0 else f"{operands[0]} * {literal(self.factor)}",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        return (w.mul(operands[0], w.number(self.factor)),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted

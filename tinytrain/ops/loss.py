@@ -18,8 +18,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wanted, f32, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid
 from tinytrain.ops.integer_ends import IntegerCrossEntropy, IntegerCrossEntropyGrad
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials

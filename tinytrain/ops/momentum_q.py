@@ -19,8 +19,8 @@ import numpy as np
 
 from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.ops.optimiser_int import rounded
 from tinytrain.random import random_u32
 

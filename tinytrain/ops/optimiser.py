@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.op import Elementwise, Example, f32
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import Array, TensorType
+from tinytrain.ir.words import Words
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class Sgd(Elementwise):
         v = mu * arrays[3] + g
         return w - lr * (g + mu * v if self.nesterov else v), v, *cleared
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        g, w, lr = operands[:3]
-        cleared = ("0.0f",) if self.clear else ()
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        g, weight, lr = operands[:3]
+        cleared = (w.number(0.0),) if self.clear else ()
         if self.scale != 1.0:
-            g = f"({g} * {literal(self.scale)})"
+            g = w.mul(g, w.number(self.scale))
         if self.weight_decay:
-            g = f"({g} + {literal(self.weight_decay)} * {w})"
+            g = w.add(g, w.mul(w.number(self.weight_decay), weight))
         if not self.momentum:
-            return f"{w} - {lr} * {g}", *cleared
-        mu = literal(self.momentum)
-        v = f"({mu} * {operands[3]} + {g})"
-        return f"{w} - {lr} * {f'({g} + {mu} * {v})' if self.nesterov else v}", v, *cleared
+            return w.sub(weight, w.mul(lr, g)), *cleared
+        mu = w.number(self.momentum)
+        v = w.add(w.mul(mu, operands[3]), g)
+        return w.sub(weight, w.mul(lr, w.add(g, w.mul(mu, v)) if self.nesterov else v)), v, *cleared
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

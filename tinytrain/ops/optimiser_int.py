@@ -26,8 +26,8 @@ import numpy as np
 
 from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.random import random_u32
 
 Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]

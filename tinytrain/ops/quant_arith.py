@@ -18,8 +18,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Tie, Wanted, is_row_operand, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.elementwise import Scale, reduced
 from tinytrain.ops.integer_arith import SLOPE_BITS, ProductInteger, SlopeInteger

@@ -21,8 +21,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, no
-from tinytrain.ir.text import literal
 from tinytrain.ir.types import F32, S8, S32, U8, Array, DType, Quant, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.ops.activation import MaskGrad, OutputGrad
 from tinytrain.ops.elementwise import Mul
 from tinytrain.ops.integer_ends import Encode

@@ -30,11 +30,11 @@ class Simd:
     lanes: int
     tile: int
     packed: bool = False                                  # it has tiles of its own for packed strips
-    widens: bool = False                                  # it reads a vector of int8 as floats
+    words: bool = False                                   # and words for epilogues (splat, add, sub, mul, where) and for int8 operands
 
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
-        """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""
-        return {"N": self.lanes, "P": self.tile, "packed": self.packed}
+        """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
+        return {"N": self.lanes, "P": self.tile, "packed": self.packed, "words": self.words}
 
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
         """Scratch for a strip of the weight."""
@@ -48,16 +48,16 @@ class Simd:
         """Whether vectors are read from the weight as it stands."""
         if op.pieces is not None:
             return no("its weight is in pieces")
-        if types[1].dtype is not F32 and not self.widens:
+        if types[1].dtype is not F32 and not self.words:
             return no("its weight is read again and again, and is no array of floats")
         return self.filled_by(op.correlation(*types).outer)
 
 
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
-    Simd("vfp", "vfp", 4, 5, packed=True),                           # Cortex-M with a single-precision FPU: 20 sums in 32 registers
-    Simd("rvf", "rvf", 4, 6, packed=True),                           # RISC-V F: 24 sums in 32 registers
-    Simd("mve", "mve", 4, 6, packed=True, widens=True),                    # Helium: six sums and two operands in 8 registers of 128 bits
-    Simd("rvv", "rvv", 16, 6, widens=True),                            # RISC-V vectors: six sums and an operand, each of four registers
+    Simd("vfp", "vfp", 4, 5, packed=True),                # Cortex-M with a single-precision FPU: 20 sums in 32 registers
+    Simd("rvf", "rvf", 4, 6, packed=True),                # RISC-V F: 24 sums in 32 registers
+    Simd("mve", "mve", 4, 6, packed=True, words=True),    # Helium: six sums and two operands in 8 registers of 128 bits
+    Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors: six sums and an operand, each of four registers of 128 bits
 )
 

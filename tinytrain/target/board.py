@@ -55,7 +55,8 @@ class Toolchain:
 class Board:
     """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
 
-    `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same.
+    `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
+    the board of this computer whose floats have the same bits.
     `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
     """
 
@@ -64,6 +65,7 @@ class Board:
     core: str
     isa: tuple[str, ...]
     fused: bool
+    twin: str
     toolchain: Toolchain
     flags: tuple[str, ...]
     memories: tuple[Memory, ...]
@@ -79,11 +81,6 @@ class Board:
     @property
     def is_host(self) -> bool:
         return not self.memories
-
-    @property
-    def twin(self) -> str:
-        """The board of this computer whose floats have the same bits."""
-        return "host-fused" if self.fused else "host"
 
     @property
     def ram(self) -> Memory | None:
@@ -133,13 +130,15 @@ def load_board(name: str, folder: Path | None = None) -> Board:
             raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
         data = _Table(_merged(read_toml(soc_path), data.values), path)
     emulator = data.table("emulator")
+    fused = bool(data.values.get("fused", False))
     toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
     board = Board(
         name=name,
         title=data.text("title"),
         core=data.text("core"),
         isa=data.texts("isa"),
-        fused=bool(data.values.get("fused", False)),
+        fused=fused,
+        twin=data.text("twin", "host-fused" if fused else "host"),
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").values.items()),
@@ -250,6 +249,8 @@ def _check(board: Board, path: Path) -> None:
     _check_isa(board.isa, path)
     if board.memories and (board.ram is None or board.rom is None):
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
+    if not (path.parent.parent / board.twin / "board.toml").is_file():
+        raise BoardError(f"{path}: twin = {board.twin!r}, but there is no such board.", hint="Leave it out, or name another one.")
     missing = [source for source in board.sources if not (data_dir("runtime_c") / source).is_file()]
     if missing or not board.sources:
         raise BoardError(
