@@ -64,13 +64,14 @@
         __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
                        "blez %[rows], 9f\n" \
                        "1:\n\tmv %[cols], %[all]\n" \
-                       "2:\n\taddi %[n], %[steps], -4\n\t" \
+                       "2:\n\taddi %[n], %[steps], -8\n\t" \
                        "bltz %[n], 4f\n" \
                        "3:\n\t" TT_STEP_RUN(P, "0", "0") TT_STEP_RUN(P, "16", "4") TT_STEP_RUN(P, "32", "8") TT_STEP_RUN(P, "48", "12") \
-                       "addi %[b], %[b], 64\n\t" TT_P##P(TT_MOVE, "16") \
-                       "addi %[n], %[n], -4\n\t" \
+                       TT_STEP_RUN(P, "64", "16") TT_STEP_RUN(P, "80", "20") TT_STEP_RUN(P, "96", "24") TT_STEP_RUN(P, "112", "28") \
+                       "addi %[b], %[b], 128\n\t" TT_P##P(TT_MOVE, "32") \
+                       "addi %[n], %[n], -8\n\t" \
                        "bgez %[n], 3b\n" \
-                       "4:\n\taddi %[n], %[n], 4\n\t" \
+                       "4:\n\taddi %[n], %[n], 8\n\t" \
                        "beqz %[n], 6f\n" \
                        "5:\n\t" TT_STEP_RUN(P, "0", "0") \
                        "addi %[b], %[b], 16\n\t" TT_P##P(TT_MOVE, "4") \
@@ -102,6 +103,36 @@
 #define TT_STEP_WIDE(P) "flw f28, 0(%[a])\n\t" TT_P##P(TT_WIDE, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
 #define TT_STEP_ACROSS(P) TT_B("0") TT_P##P(TT_NEXT_A, ) "add %[a], %[a], %[a_step]\n\tadd %[b], %[b], %[b_step]\n\t"
 
+/* One step of `depth`: P times four a, and four b that they share. */
+#define TT_DEEP(p, none) \
+    "flw f28, 0(%[a" #p "])\n\tflw f29, 4(%[a" #p "])\n\tflw f30, 8(%[a" #p "])\n\tflw f31, 12(%[a" #p "])\n\t" \
+    TT_DEEP4(TT_KEEP_ROW##p) "add %[a" #p "], %[a" #p "], %[a_step]\n\t"
+#define TT_DEEP4(row) TT_DEEP5(row)
+#define TT_DEEP5(c0, c1, c2, c3) \
+    "fmadd.s " c0 ", f28, f24, " c0 "\n\tfmadd.s " c1 ", f29, f25, " c1 "\n\tfmadd.s " c2 ", f30, f26, " c2 "\n\tfmadd.s " c3 ", f31, f27, " c3 "\n\t"
+
+#define TT_DEPTH_RVF(P) \
+    TT_SHARED void tt_depth_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        int32_t n, rows = w->rows; \
+        __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
+                       "blez %[rows], 9f\n" \
+                       "1:\n\tmv %[n], %[steps]\n" \
+                       "2:\n\t" TT_B("0") TT_P##P(TT_DEEP, ) \
+                       "add %[b], %[b], %[b_step]\n\t" \
+                       "addi %[n], %[n], -1\n\t" \
+                       "bnez %[n], 2b\n\t" \
+                       "add %[b], %[b], %[b_row]\n\t" TT_P##P(TT_MOVE, "%[a_row]") \
+                       "addi %[rows], %[rows], -1\n\t" \
+                       "bnez %[rows], 1b\n" \
+                       "9:\n\t" TT_P##P(TT_KEEP, ) \
+                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [rows] "+r"(rows), [n] "=&r"(n) \
+                       : [acc] "r"(acc), [steps] "r"(w->steps), [a_step] "r"(4 * w->a_step), [b_step] "r"(4 * w->b_step), \
+                         [a_row] "r"(4 * w->a_row), [b_row] "r"(4 * w->b_row) \
+                       : "memory", TT_SINGLES); \
+    }
+
 #define TT_ACROSS_RVF(name, P, step) \
     TT_SHARED void name##_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
@@ -131,11 +162,17 @@
         "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"
 
 TT_BROADCAST_RVF(1)
+TT_DEPTH_RVF(1)
 TT_BROADCAST_RVF(2)
+TT_DEPTH_RVF(2)
 TT_BROADCAST_RVF(3)
+TT_DEPTH_RVF(3)
 TT_BROADCAST_RVF(4)
+TT_DEPTH_RVF(4)
 TT_BROADCAST_RVF(5)
+TT_DEPTH_RVF(5)
 TT_BROADCAST_RVF(6)
+TT_DEPTH_RVF(6)
 TT_ACROSS_RVF(tt_outer, 1, TT_STEP_ACROSS(1))
 TT_ACROSS_RVF(tt_wide, 1, TT_STEP_WIDE(1))
 TT_ACROSS_RVF(tt_outer, 2, TT_STEP_ACROSS(2))
@@ -154,18 +191,26 @@ TT_DIRECT(rvf, 4, 3, , float, TT_PLAIN, float, tt_load_rvf)
 TT_DIRECT(rvf, 4, 4, , float, TT_PLAIN, float, tt_load_rvf)
 TT_DIRECT(rvf, 4, 5, , float, TT_PLAIN, float, tt_load_rvf)
 TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN, float, tt_load_rvf)
+TT_ACROSS(tt_depth_outer, rvf, 4, 1, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
+TT_ACROSS(tt_depth_outer, rvf, 4, 2, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
 #else
 TT_TILES(rvf, 4, 1, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 1, , float, tt_load_scalar)
 #define tt_broadcast_rvf_1 tt_direct_rvf_1
 TT_TILES(rvf, 4, 2, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 2, , float, tt_load_scalar)
 #define tt_broadcast_rvf_2 tt_direct_rvf_2
 TT_TILES(rvf, 4, 3, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 3, , float, tt_load_scalar)
 #define tt_broadcast_rvf_3 tt_direct_rvf_3
 TT_TILES(rvf, 4, 4, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 4, , float, tt_load_scalar)
 #define tt_broadcast_rvf_4 tt_direct_rvf_4
 TT_TILES(rvf, 4, 5, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 5, , float, tt_load_scalar)
 #define tt_broadcast_rvf_5 tt_direct_rvf_5
 TT_TILES(rvf, 4, 6, , float, TT_PLAIN)
+TT_DEPTH_TILES(rvf, 4, 6, , float, tt_load_scalar)
 #define tt_broadcast_rvf_6 tt_direct_rvf_6
 #endif
 
@@ -175,12 +220,6 @@ TT_TILES(rvf, 4, 3, _half, tt_half, tt_half_to_float)
 TT_TILES(rvf, 4, 4, _half, tt_half, tt_half_to_float)
 TT_TILES(rvf, 4, 5, _half, tt_half, tt_half_to_float)
 TT_TILES(rvf, 4, 6, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(rvf, 4, 1, , float, tt_load_scalar)
-TT_DEPTH_TILES(rvf, 4, 2, , float, tt_load_scalar)
-TT_DEPTH_TILES(rvf, 4, 3, , float, tt_load_scalar)
-TT_DEPTH_TILES(rvf, 4, 4, , float, tt_load_scalar)
-TT_DEPTH_TILES(rvf, 4, 5, , float, tt_load_scalar)
-TT_DEPTH_TILES(rvf, 4, 6, , float, tt_load_scalar)
 TT_DEPTH_TILES(rvf, 4, 1, _half, tt_half, tt_load_half_scalar)
 TT_DEPTH_TILES(rvf, 4, 2, _half, tt_half, tt_load_half_scalar)
 TT_DEPTH_TILES(rvf, 4, 3, _half, tt_half, tt_load_half_scalar)
