@@ -49,8 +49,11 @@
 
 static const float tt_zeros[20] = { 0 };
 
-/* Packed, b has its steps right behind each other; else they are b_step apart. */
-#define TT_RUNS_VFP(name, P, last, load) \
+/* Packed, b has its steps right behind each other; else they are b_step apart. `many` are the `turn` steps of a turn of the loop: the most
+ * frequent tiles have long ones. */
+#define TT_EIGHT(P, load) TT_TWO(P, load) TT_TWO(P, load) TT_TWO(P, load) TT_TWO(P, load)
+#define TT_FOUR(P, load) TT_TWO(P, load) TT_TWO(P, load)
+#define TT_RUNS_VFP(name, P, last, load, turn, many) \
     TT_SHARED void name##_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
         TT_P##P(TT_POINT_A, float) \
@@ -61,14 +64,18 @@ static const float tt_zeros[20] = { 0 };
                        "ble 9f\n" \
                        "1:\n\tldr %[cols], [%[w], %[at_cols]]\n" \
                        "2:\n\tldr %[n], [%[w], %[at_steps]]\n\t" \
-                       "subs %[n], %[n], #4\n\t" \
+                       "subs %[n], %[n], #" turn "\n\t" \
                        "blt 4f\n" \
-                       "3:\n\t" TT_TWO(P, load) TT_TWO(P, load) \
-                       "subs %[n], %[n], #4\n\t" \
+                       "3:\n\t" many(P, load) \
+                       "subs %[n], %[n], #" turn "\n\t" \
                        "bge 3b\n" \
-                       "4:\n\tlsls %[t], %[n], #31\n\t" /* carry: two steps are left; negative: one */ \
-                       "bcc 5f\n\t" TT_TWO(P, load) \
-                       "5:\n\tbpl 6f\n\t" \
+                       "4:\n\tadds %[n], %[n], #" turn " - 2\n\t" \
+                       "blt 5f\n" \
+                       "4:\n\t" TT_TWO(P, load) \
+                       "subs %[n], %[n], #2\n\t" \
+                       "bge 4b\n" \
+                       "5:\n\tlsls %[t], %[n], #31\n\t" /* negative: one step is left */ \
+                       "bpl 6f\n\t" \
                        TT_ONE(P, load) \
                        "6:\n\tsubs %[cols], %[cols], #1\n\t" \
                        "beq 7f\n\t" \
@@ -104,7 +111,11 @@ static const float tt_zeros[20] = { 0 };
 #define TT_A_LIST4 "s20-s23"
 #define TT_A_LIST5 "s20-s24"
 
-#define TT_ACROSS_VFP(name, P, last, step) \
+/* What does not fill a turn of two, or of four steps, comes first. */
+#define TT_IN_TWOS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tbeq 4f\n3:\n\t" step step
+#define TT_IN_FOURS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tlsrs %[n], %[n], #1\n\tbcc 2f\n\t" step step "2:\n\tbeq 4f\n3:\n\t" step step step step
+
+#define TT_ACROSS_VFP(name, P, last, turns) \
     TT_SHARED void name##_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
         const int32_t a_step = w->a_step, b_step = w->b_step; \
@@ -113,10 +124,7 @@ static const float tt_zeros[20] = { 0 };
                        "cmp %[rows], #0\n\t" \
                        "ble 9f\n" \
                        "1:\n\tldr %[n], [%[w], %[at_steps]]\n\t" \
-                       "lsrs %[n], %[n], #1\n\t" \
-                       "bcc 2f\n\t" step \
-                       "2:\n\tbeq 4f\n" \
-                       "3:\n\t" step step \
+                       turns \
                        "subs %[n], %[n], #1\n\t" \
                        "bne 3b\n" \
                        "4:\n\tldr %[t], [%[w], %[at_a_row]]\n\t" \
@@ -178,33 +186,33 @@ static const float tt_zeros[20] = { 0 };
     "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", \
         "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "s28", "s29", "s30", "s31"
 
-TT_RUNS_VFP(tt_broadcast, 1, "s3", TT_PACKED)
-TT_RUNS_VFP(tt_direct, 1, "s3", TT_APART)
-TT_ACROSS_VFP(tt_outer, 1, "s3", TT_STEP(1))
-TT_ACROSS_VFP(tt_wide, 1, "s3", TT_WIDE_STEP(1))
+TT_RUNS_VFP(tt_broadcast, 1, "s3", TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_direct, 1, "s3", TT_APART, "2", TT_TWO)
+TT_ACROSS_VFP(tt_outer, 1, "s3", TT_IN_FOURS(TT_STEP(1)))
+TT_ACROSS_VFP(tt_wide, 1, "s3", TT_IN_TWOS(TT_WIDE_STEP(1)))
 TT_DEPTH_VFP(1, "s3")
-TT_RUNS_VFP(tt_broadcast, 2, "s7", TT_PACKED)
-TT_RUNS_VFP(tt_direct, 2, "s7", TT_APART)
-TT_ACROSS_VFP(tt_outer, 2, "s7", TT_STEP(2))
-TT_ACROSS_VFP(tt_wide, 2, "s7", TT_WIDE_STEP(2))
+TT_RUNS_VFP(tt_broadcast, 2, "s7", TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_direct, 2, "s7", TT_APART, "2", TT_TWO)
+TT_ACROSS_VFP(tt_outer, 2, "s7", TT_IN_FOURS(TT_STEP(2)))
+TT_ACROSS_VFP(tt_wide, 2, "s7", TT_IN_TWOS(TT_WIDE_STEP(2)))
 TT_DEPTH_VFP(2, "s7")
-TT_RUNS_VFP(tt_broadcast, 3, "s11", TT_PACKED)
-TT_RUNS_VFP(tt_direct, 3, "s11", TT_APART)
-TT_ACROSS_VFP(tt_outer, 3, "s11", TT_STEP(3))
-TT_ACROSS_VFP(tt_wide, 3, "s11", TT_WIDE_STEP(3))
+TT_RUNS_VFP(tt_broadcast, 3, "s11", TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_direct, 3, "s11", TT_APART, "2", TT_TWO)
+TT_ACROSS_VFP(tt_outer, 3, "s11", TT_IN_FOURS(TT_STEP(3)))
+TT_ACROSS_VFP(tt_wide, 3, "s11", TT_IN_TWOS(TT_WIDE_STEP(3)))
 TT_DEPTH_VFP(3, "s11")
-TT_RUNS_VFP(tt_broadcast, 4, "s15", TT_PACKED)
-TT_RUNS_VFP(tt_direct, 4, "s15", TT_APART)
-TT_ACROSS_VFP(tt_outer, 4, "s15", TT_STEP(4))
-TT_ACROSS_VFP(tt_wide, 4, "s15", TT_WIDE_STEP(4))
+TT_RUNS_VFP(tt_broadcast, 4, "s15", TT_PACKED, "8", TT_EIGHT)
+TT_RUNS_VFP(tt_direct, 4, "s15", TT_APART, "2", TT_TWO)
+TT_ACROSS_VFP(tt_outer, 4, "s15", TT_IN_FOURS(TT_STEP(4)))
+TT_ACROSS_VFP(tt_wide, 4, "s15", TT_IN_TWOS(TT_WIDE_STEP(4)))
 TT_DEPTH_VFP(4, "s15")
-TT_RUNS_VFP(tt_broadcast, 5, "s19", TT_PACKED)
-TT_RUNS_VFP(tt_direct, 5, "s19", TT_APART)
-TT_ACROSS_VFP(tt_outer, 5, "s19", TT_STEP(5))
-TT_ACROSS_VFP(tt_wide, 5, "s19", TT_WIDE_STEP(5))
+TT_RUNS_VFP(tt_broadcast, 5, "s19", TT_PACKED, "8", TT_EIGHT)
+TT_RUNS_VFP(tt_direct, 5, "s19", TT_APART, "2", TT_TWO)
+TT_ACROSS_VFP(tt_outer, 5, "s19", TT_IN_FOURS(TT_STEP(5)))
+TT_ACROSS_VFP(tt_wide, 5, "s19", TT_IN_TWOS(TT_WIDE_STEP(5)))
 TT_DEPTH_VFP(5, "s19")
-TT_ACROSS_VFP(tt_depth_outer, 1, "s3", TT_PAIR_1)
-TT_ACROSS_VFP(tt_depth_outer, 2, "s7", TT_PAIR_2)
+TT_ACROSS_VFP(tt_depth_outer, 1, "s3", TT_IN_TWOS(TT_PAIR_1))
+TT_ACROSS_VFP(tt_depth_outer, 2, "s7", TT_IN_TWOS(TT_PAIR_2))
 #else
 TT_TILES(vfp, 4, 1, , float, TT_PLAIN)
 TT_DEPTH_TILES(vfp, 4, 1, , float, tt_load_scalar)
