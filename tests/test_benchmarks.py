@@ -75,6 +75,14 @@ def test_result_file_has_every_row() -> None:
     assert all(row.get("refused") or row["instructions"] for row in rows)
 
 
+def test_step_beside_pytorch_is_that_of_the_network(tmp_path: Path) -> None:
+    host = load("host")
+    network = host.LIMITS["dscnn-fp32"].make()
+    assert host.twin(network, tmp_path)() == pytest.approx(network.loss, abs=2e-6)
+    rows = {row["workload"]: row for row in json.loads(host.RESULTS.read_text())}
+    assert {name: rows[name]["ratio"] >= limit.ratio for name, limit in host.LIMITS.items()} == dict.fromkeys(rows, True)
+
+
 @pytest.mark.parametrize("name", ["mps2-an386", "riscv-virt"])
 def test_instructions_one_by_one_are_those_of_the_counter(name: str, tmp_path: Path) -> None:
     """All but those of the counter itself, to within one tick of it; and the same in each step on equal data."""

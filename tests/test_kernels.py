@@ -21,8 +21,8 @@ from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-# kernels for an instruction set have a form in plain C for the host; of vocabularies of as many lanes only the one with the largest tiles
-ISAS = ("dsp", *{simd.lanes: simd.isa for simd in sorted(SIMD, key=lambda simd: simd.tile) if simd.isa}.values())
+# kernels for an instruction set have a form in C for the host; of vocabularies only those that have words of their own there
+ISAS = ("dsp", *(simd.isa for simd in SIMD if simd.isa and simd.words))
 CASES = tuple(dict.fromkeys(case for tag in ISAS for case in all_cases(frozenset({tag}))))
 # instruction sets of cores that are all fused: their words are, on the host too
 FUSED = {tag for tag in ISAS if all(board.fused for board in map(load_board, board_names()) if tag in board.isa)}

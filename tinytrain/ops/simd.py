@@ -59,5 +59,6 @@ SIMD = (
     Simd("rvf", "rvf", 4, 6, packed=True),                # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=True, words=True),    # Helium: six sums and two operands in 8 registers of 128 bits
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors: six sums and an operand, each of four registers of 128 bits
+    Simd("wide", "wide", 16, 6, words=True),              # this computer: the same, each of two registers of 256 bits
 )
 

@@ -27,6 +27,7 @@ ISAS = {
         Isa("rvf", "tt_simd_rvf.h", ("fpu-sp",)),         # and of RISC-V
         Isa("mve", "tt_simd_mve.h", ("fpu-sp",)),         # Helium: vectors of 128 bits, integers and floats
         Isa("rvv", "tt_simd_rvv.h", ("fpu-sp",)),         # RISC-V vectors of 128 bits or more, at least Zve32f
+        Isa("wide", "tt_simd_wide.h"),                    # vectors of the computer itself, as its compiler knows them
     )
 }
 
