@@ -347,6 +347,7 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
     return tt_load_mve(values);
 }
 
+#include "tt_simd_mve_bytes.h"
 #include "tt_simd_mve_tiles.h"
 
 #endif
