@@ -319,7 +319,7 @@ class ClampBits(Op):
     results = ("bits",)
     kernels = (
         Kernel("activation", (S8, U8), macro="pass_bits"),
-        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, count)) for isa, count in (("mve", 16), ("rvv", 64))),
+        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
