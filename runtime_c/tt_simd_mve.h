@@ -393,6 +393,7 @@ static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
 }
 #endif
 
+#include "tt_simd_mve_bytes.h"
 #include "tt_simd_mve_tiles.h"
 
 #endif

@@ -360,6 +360,8 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
     return tt_load_rvv(values);
 }
 
+#include "tt_simd_rvv_bytes.h"
+
 TT_TILES(rvv, 16, 1, , float, TT_PLAIN)
 TT_TILES(rvv, 16, 1, _half, tt_half, tt_half_to_float)
 TT_DEPTH_TILES(rvv, 16, 1, , float, tt_load_rvv)

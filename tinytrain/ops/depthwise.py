@@ -26,7 +26,7 @@ from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import fits_floats, ring, ring_bytes, ring_lead
+from tinytrain.ops.lanes import fits_floats, fits_strip, ring, ring_bytes, ring_lead, strip, strip_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
@@ -123,8 +123,8 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         *_in_place(),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
-        Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
-        Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring(16), scratch=ring_bytes(16), lead=ring_lead),
+        Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
+        Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring, scratch=ring_bytes, lead=ring_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -57,26 +57,46 @@ def one_group(op: ReadsPieces, *types: TensorType) -> bool | Declined:
     return getattr(op, "group", 1) == 1 or no("it has groups")
 
 
-def ring(lanes: int) -> Callable[..., dict[str, int]]:
+def strip(op: Windowed, *types: TensorType) -> dict[str, int]:
+    """Of a depthwise convolution, a channel at a time: `height` bytes hold the rows of one column, a vector `wide` columns, and `vectors`
+    a window; `used` columns of x, and the bytes of all that is laid out."""
+    g = op.geometry(*types).lined_up
+    height = 1 << ((g.rows.taps - 1) * g.rows.dilation).bit_length()
+    wide = 16 // height or 1
+    vectors = ((g.cols.taps - 1) * g.cols.dilation + wide) // wide
+    columns = (g.cols.positions - 1) * g.cols.stride + vectors * wide
+    used = min(g.cols.size, g.cols.extent - g.cols.before)
+    length = columns * height + (g.rows.positions - 1) * g.rows.stride
+    return {"height": height, "wide": wide, "vectors": vectors, "used": used, "strip": length}
+
+
+def strip_bytes(op: Windowed, *types: TensorType) -> int:
+    """The weights of a channel in their lanes, and the channel."""
+    p = strip(op, *types)
+    return 16 * p["vectors"] + p["strip"]
+
+
+def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if strip(op, *types)["height"] > 16:
+        return no(f"a window of {g.rows.taps} rows, {g.rows.dilation} apart, is higher than a vector")
+    return 7 * g.cols.taps * g.C < 2**16 or no(f"of {g.C} channels, eight weights are too far from each other to be loaded at once")
+
+
+def ring(op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution: P outputs of V channels at once, `used` columns of x, and the floats of a ring of its rows."""
-    def params(op: Windowed, *types: TensorType) -> dict[str, int]:
-        g = op.geometry(*types).lined_up
-        rows = (g.rows.taps - 1) * g.rows.dilation + 1
-        shared = g.cols.taps <= 3 and g.cols.stride == g.cols.dilation == 1
-        used = min(g.cols.size, g.cols.extent - g.cols.before)
-        return {"P": 4 if shared else 6, "V": lanes, "used": used, "ring": rows * g.cols.extent * lanes}
-
-    return params
+    g = op.geometry(*types).lined_up
+    rows = (g.rows.taps - 1) * g.rows.dilation + 1
+    shared = g.cols.taps <= 3 and g.cols.stride == g.cols.dilation == 1
+    used = min(g.cols.size, g.cols.extent - g.cols.before)
+    return {"P": 4 if shared else 6, "V": 16, "used": used, "ring": rows * g.cols.extent * 16}
 
 
-def ring_bytes(lanes: int) -> Callable[..., int]:
+def ring_bytes(op: Windowed, *types: TensorType) -> int:
     """The widened weights of V channels, the ring, and the sums of P outputs."""
-    def scratch(op: Windowed, *types: TensorType) -> int:
-        g = op.geometry(*types).lined_up
-        p = ring(lanes)(op, *types)
-        return 4 * (g.rows.taps * g.cols.taps * lanes + p["ring"] + p["P"] * lanes)
-
-    return scratch
+    g = op.geometry(*types).lined_up
+    p = ring(op, *types)
+    return 4 * (g.rows.taps * g.cols.taps * p["V"] + p["ring"] + p["P"] * p["V"])
 
 
 def fits_floats(op: Windowed, *types: TensorType) -> bool | Declined:

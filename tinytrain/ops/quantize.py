@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -302,6 +303,10 @@ class ClampGrad(OutputGrad):
         return ((0, 0),)
 
 
+def _compared(count: int, op: Op, *types: TensorType) -> dict[str, int]:
+    return {"V": count}
+
+
 @dataclass(frozen=True)
 class ClampBits(Op):
     """y s8 -> u8[ceil(n/8)]: bit i % 8 of byte i // 8 is set where low < y[i] < high; the spare bits are 0."""
@@ -312,7 +317,10 @@ class ClampBits(Op):
     name = "clamp_bits"
     args = ("y",)
     results = ("bits",)
-    kernels = (Kernel("activation", (S8, U8), macro="pass_bits"),)
+    kernels = (
+        Kernel("activation", (S8, U8), macro="pass_bits"),
+        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
+    )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(((types[0].numel + 7) // 8,), U8),)
@@ -381,5 +389,5 @@ ClampGrad.examples = tuple(
 )
 ClampBits.examples = tuple(
     Example(ClampBits(low, high), (TensorType(x, S8),), (-10, 10))
-    for low, high in ((-128, 127), (-4, 5)) for x in ((1,), (7,), (8,), (17,), (3, 5, 2))
+    for low, high in ((-128, 127), (-4, 5)) for x in ((1,), (7,), (8,), (17,), (3, 5, 2), (141,))
 )

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What Helium does with sixteen int8 beside products: words of tt_simd_mve.h, which includes this. */
+#ifndef TT_SIMD_MVE_BYTES_H
+#define TT_SIMD_MVE_BYTES_H
+
+#include <stdint.h>
+
+/* Bit i is set where low < from[i] < high; of n elements, up to sixteen, in as many bytes as they need: the spare bits are 0. */
+static inline void tt_inside_mve(uint8_t *bits, const int8_t *from, int32_t low, int32_t high, uint32_t n)
+{
+    uint32_t inside;
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+    tt_b_mve v;
+    __asm volatile("vctp.8 %5\n\tvpst\n\tvldrbt.u8 %q1, [%2]\n\tvpstt\n\tvcmpt.s8 gt, %q1, %3\n\tvcmpt.s8 lt, %q1, %4\n\tvmrs %0, p0"
+                   : "=r"(inside), "=&w"(v)
+                   : "r"(from), "r"(low), "r"(high), "r"(n)
+                   : "memory", "p0");
+#else
+    inside = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        inside |= (uint32_t)(low < from[i] && from[i] < high) << i;
+    }
+#endif
+    bits[0] = (uint8_t)(inside & 0xFFu);
+    if (n > 8) {
+        bits[1] = (uint8_t)(inside >> 8);
+    }
+}
+
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+
+/* Where eight bytes stand that are `pitch` apart, of which the last is less than 2^16 behind the first. */
+typedef uint16x8_t tt_o_mve;
+
+static inline tt_o_mve tt_apart_mve(int32_t pitch)
+{
+    return vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
+}
+
+/* The first n of eight bytes from places that are apart to others. */
+static inline void tt_spread_mve(int8_t *to, tt_o_mve to_apart, const int8_t *from, tt_o_mve from_apart, uint32_t n)
+{
+    int16x8_t v;
+    if (n < 8) {
+        __asm volatile("vctp.16 %5\n\tvpstt\n\tvldrbt.u16 %q0, [%1, %q2]\n\tvstrbt.16 %q0, [%3, %q4]"
+                       : "=&w"(v)
+                       : "r"(from), "w"(from_apart), "r"(to), "w"(to_apart), "r"(n)
+                       : "memory", "p0");
+    } else {
+        __asm volatile("vldrb.u16 %q0, [%1, %q2]\n\tvstrb.16 %q0, [%3, %q4]"
+                       : "=&w"(v)
+                       : "r"(from), "w"(from_apart), "r"(to), "w"(to_apart)
+                       : "memory");
+    }
+}
+
+/* One value into n of eight such places. */
+static inline void tt_spread_one_mve(int8_t *to, tt_o_mve to_apart, int32_t value, uint32_t n)
+{
+    __asm volatile("vctp.16 %3\n\tvpst\n\tvstrbt.16 %q2, [%0, %q1]"
+                   :
+                   : "r"(to), "w"(to_apart), "w"(vdupq_n_s16((int16_t)value)), "r"(n)
+                   : "memory", "p0");
+}
+
+static inline int32_t tt_b_product_mve(tt_b_mve a, tt_b_mve b)
+{
+    return vmladavq_s8(a, b);
+}
+
+static inline tt_i_mve tt_i_set_mve(int32_t i0, int32_t i1, int32_t i2, int32_t i3)
+{
+    tt_i_mve i;
+    __asm("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(i) : "r"(i0), "r"(i1), "r"(i2), "r"(i3));
+    return i;
+}
+
+/* acc + more, as tt_i_requantise_mve with the same s everywhere; only the lowest byte of each result counts. */
+static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
+                                               int32_t high)
+{
+    const int32_t left = 33 - s;
+    const tt_i_mve product = vmulhq_s32(vqshlq_r_s32(vaddq_n_s32(acc, more), left > 0 ? left : 0), m);
+    const tt_i_mve q = vaddq_n_s32(vrshlq_n_s32(product, (left < 0 ? left : 0) - 1), zero_point);
+    if (low == -128 && high == 127) {
+        tt_i_mve near = q;
+        __asm("vqmovnb.s32 %q0, %q0\n\tvqmovnb.s16 %q0, %q0" : "+w"(near));
+        return near;
+    }
+    return vminq_s32(vmaxq_s32(q, vdupq_n_s32(low)), vdupq_n_s32(high));
+}
+
+/* The first n of four int32 as int8, `pitch` apart. */
+static inline void tt_i_spread_s8_mve(int8_t *to, int32_t pitch, tt_i_mve i, uint32_t n)
+{
+    const uint32x4_t apart = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)pitch);
+    if (n < 4) {
+        __asm volatile("vctp.32 %3\n\tvpst\n\tvstrbt.32 %q2, [%0, %q1]" : : "r"(to), "w"(apart), "w"(i), "r"(n) : "memory", "p0");
+    } else {
+        __asm volatile("vstrb.32 %q2, [%0, %q1]" : : "r"(to), "w"(apart), "w"(i) : "memory");
+    }
+}
+#else
+typedef struct {
+    uint16_t at[8];
+} tt_o_mve;
+
+static inline tt_o_mve tt_apart_mve(int32_t pitch)
+{
+    tt_o_mve o;
+    for (int32_t i = 0; i < 8; ++i) {
+        o.at[i] = (uint16_t)(i * pitch);
+    }
+    return o;
+}
+
+static inline void tt_spread_mve(int8_t *to, tt_o_mve to_apart, const int8_t *from, tt_o_mve from_apart, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && i < 8; ++i) {
+        to[to_apart.at[i]] = from[from_apart.at[i]];
+    }
+}
+
+static inline void tt_spread_one_mve(int8_t *to, tt_o_mve to_apart, int32_t value, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && i < 8; ++i) {
+        to[to_apart.at[i]] = (int8_t)value;
+    }
+}
+
+static inline int32_t tt_b_product_mve(tt_b_mve a, tt_b_mve b)
+{
+    return tt_b_dot_mve(0, a, b);
+}
+
+static inline tt_i_mve tt_i_set_mve(int32_t i0, int32_t i1, int32_t i2, int32_t i3)
+{
+    return (tt_i_mve){ { i0, i1, i2, i3 } };
+}
+
+static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
+                                               int32_t high)
+{
+    return tt_i_requantise_mve(tt_i_add_mve(acc, tt_i_all_mve(more)), m, tt_i_all_mve(s), zero_point, low, high);
+}
+
+static inline void tt_i_spread_s8_mve(int8_t *to, int32_t pitch, tt_i_mve i, uint32_t n)
+{
+    for (uint32_t v = 0; v < n && v < 4; ++v) {
+        to[(int32_t)v * pitch] = (int8_t)i.at[v];
+    }
+}
+#endif
+
+#endif
