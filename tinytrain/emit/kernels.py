@@ -118,13 +118,23 @@ class KernelContext:
         """An element of an operand, in the type that is computed with."""
         return _loaded(self.ins[operand], element)
 
-    def store(self, acc: str, i: str, c: str = "0", row: str | None = None) -> str:
-        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known)."""
+    @property
+    def bias(self) -> str | None:
+        """Name of what the epilogue adds to each sum of integers first, by channel: sums that start from it are stored with `begun`."""
+        steps = self.op.epilogue() if isinstance(self.op, Fusable) and self.A == "int32_t" else []
+        adds = steps and steps[0][0].adds and self.ins[steps[0][1][0]].shape == self.outs[0].shape[-1:]
+        return self.in_names[steps[0][1][0]] if adds else None
+
+    def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False) -> str:
+        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known).
+
+        `begun`: the sum has started from `bias`, if there is one.
+        """
         if not isinstance(self.op, Fusable) or not self.op.then:
             return f"{self.out_names[0]}[{i}] = {_stored(self.outs[0], acc)};"
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
-        return self._chain(acc, i, c, flowing, steps, row)
+        return self._chain(acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""

@@ -217,6 +217,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         """C expressions of the outputs from C names of the operands at one index. Names are simple: no side effects."""

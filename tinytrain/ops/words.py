@@ -102,9 +102,9 @@ def tile_params(op: HasWeight, *types: TensorType) -> dict[str, int]:
     """Of a convolution: of how many pixels the patches stand in scratch, as many words each, so that weights are widened once for all."""
     g, words = op.geometry(*types), sum(piece.whole + (piece.rest > 0) for piece in op.rows(types)[0])
     pixels = g.rows.positions * g.cols.positions
-    fit = (3 * SCRATCH_BYTES // 2 - words * 32) // (words * 8 + 16) // 4 * 4
-    blocks = -(-pixels // max(4, min(fit, 64)))
-    return {"P": (-(-pixels // blocks) + 3) // 4 * 4, "words": words}
+    fit = (3 * SCRATCH_BYTES // 2 - words * 32) // (words * 8 + 16) // 8 * 8
+    blocks = -(-pixels // max(8, min(fit, 64)))
+    return {"P": (-(-pixels // blocks) + 7) // 8 * 8, "words": words}
 
 
 def tile_bytes(op: HasWeight, *types: TensorType) -> int:
@@ -115,13 +115,14 @@ def tile_bytes(op: HasWeight, *types: TensorType) -> int:
 
 
 def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
-    g, pixels = op.geometry(*types), tile_params(op, *types)["P"]
+    g = op.geometry(*types)
+    pixels = g.rows.positions * g.cols.positions
     if g.group > 1 or g.K < 4:
         return no("no four outputs read the same inputs")
     if pixels < 8:
-        return no(f"it pays to widen weights for 8 pixels or more, not for {pixels}")
+        return no(f"it pays to widen weights for eight pixels or more, not for {pixels}")
     if tile_bytes(op, *types) > 2 * SCRATCH_BYTES:
-        return no(f"the patches of {pixels} pixels take {tile_bytes(op, *types)} bytes, {2 * SCRATCH_BYTES} is the most")
+        return no(f"the patches of eight pixels take {tile_bytes(op, *types)} bytes, {2 * SCRATCH_BYTES} is the most")
     return True
 
 
