@@ -198,7 +198,7 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
 
 /* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
  *
- * tt_tile: sums[2][4] = Σ over `steps`, if there are any, of the pairs a[step][2] times b[step][4].
+ * tt_tiles: sums[count][2][4] = start[2][4] + Σ over `steps` of the pairs a[count][step][2] times b[step][4]. At least one of each.
  * tt_lanes: sums[8] += Σ over runs of words of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]; behind each run so many
  * bytes of a and of b are left out. At least one run of one word. */
 #if defined(__ARM_FEATURE_DSP)
@@ -210,20 +210,23 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
 
 #define TT_FOUR_STEPS TT_STEP TT_STEP TT_STEP TT_STEP
 
-/* Sixteen steps a turn, of 44 bytes each; the first turn is entered behind those that it is too long by. */
-__attribute__((naked, noinline, unused)) static void tt_tile(
-    __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t steps,
-    __attribute__((unused)) int32_t *sums)
+/* Sixteen steps a turn, of 44 bytes each; the first turn is entered behind those that it is too long by. [sp]: b, that entry, the end of
+ * the sums, where the next ones go, the end of b, start; then 9 saved registers, steps, count. */
+__attribute__((naked, noinline, unused)) static void tt_tiles(
+    __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) const int32_t *start,
+    __attribute__((unused)) int32_t *sums, __attribute__((unused)) int32_t steps, __attribute__((unused)) int32_t count)
 {
-    __asm("push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
-          "movs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\tmovs r7, #0\n\tmov r8, r4\n\tmov r9, r4\n\tmov r10, r4\n\tmov r11, r4\n\t"
-          "cmp r2, #0\n\tble.w 3f\n\t"
-          "rsb r12, r2, #0\n\tand r12, r12, #15\n\tadd r2, r0, r2, lsl #3\n\tstr r2, [sp]\n\t"
-          "movs r2, #44\n\tmul r12, r12, r2\n\tadr r2, 2f\n\tadd r12, r12, r2\n\torr r12, r12, #1\n\tbx r12\n\t"
+    __asm("push {r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\tsub sp, sp, #24\n\t"
+          "ldrd r4, r5, [sp, #60]\n\tadd r5, r3, r5, lsl #5\n\tadd r6, r1, r4, lsl #4\n\t"
+          "strd r5, r3, [sp, #8]\n\tstrd r6, r2, [sp, #16]\n\t"
+          "rsb r4, r4, #0\n\tand r4, r4, #15\n\tmovs r5, #44\n\tmul r4, r4, r5\n\tadr r5, 2f\n\tadd r4, r4, r5\n\torr r4, r4, #1\n\t"
+          "strd r1, r4, [sp]\n\t"
+          "1:\n\tldr r2, [sp, #20]\n\tldmia r2, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tldrd r1, r2, [sp]\n\tbx r2\n\t"
           ".balign 4\n\t"
           "2:\n\t" TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS TT_FOUR_STEPS
-          "ldr r2, [sp]\n\tcmp r0, r2\n\tbne 2b\n\t"
-          "3:\n\tpop {r2, r3}\n\tstmia r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+          "ldr r2, [sp, #16]\n\tcmp r1, r2\n\tbne 2b\n\t"
+          "ldrd r2, r3, [sp, #8]\n\tstmia r3!, {r4, r5, r6, r7, r8, r9, r10, r11}\n\tstr r3, [sp, #12]\n\tcmp r3, r2\n\tbne 1b\n\t"
+          "add sp, sp, #24\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
 }
 #undef TT_FOUR_STEPS
 #undef TT_STEP
@@ -255,12 +258,12 @@ __attribute__((naked, noinline, unused)) static void tt_lanes(
 #undef TT_LANES_WORD
 #undef TT_LANES_STEP
 #else
-static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+static inline void tt_tiles(const uint32_t *a, const uint32_t *b, const int32_t *start, int32_t *sums, int32_t steps, int32_t count)
 {
-    for (int32_t i = 0; i < 8; ++i) {
-        sums[i] = 0;
+    for (int32_t i = 0; i < 8 * count; ++i) {
+        sums[i] = start[i % 8];
         for (int32_t step = 0; step < steps; ++step) {
-            sums[i] = tt_dot2(a[2 * step + i / 4], b[4 * step + i % 4], sums[i]);
+            sums[i] = tt_dot2(a[2 * (i / 8 * steps + step) + i / 4 % 2], b[4 * step + i % 4], sums[i]);
         }
     }
 }
@@ -278,5 +281,14 @@ static inline void tt_lanes(
     }
 }
 #endif
+
+/* One tile, cleared; there need not be a step. */
+static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+{
+    tt_clear8(sums);
+    if (steps > 0) {
+        tt_tiles(a, b, sums, sums, steps, 1);
+    }
+}
 
 #endif

@@ -37,18 +37,34 @@ static inline int32_t tt_clamp_half(int32_t halves, int32_t low, int32_t high)
     return tt_clamp(halves >> 1, low, high);
 }
 
+/* The upper word of a·b, plus c. */
+static inline int32_t tt_upper_product(int32_t a, int32_t b, int32_t c)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t sum;
+    __asm("smmla %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+#else
+    return (int32_t)((int64_t)a * b >> 32) + c;
+#endif
+}
+
+/* tt_requantise where the lower word of the product counts too, or the zero point has no room in the upper one: seldom, and long. */
+__attribute__((cold, noinline, unused)) static int32_t tt_requantise_wide(int32_t acc, int32_t m, int32_t s, int32_t offset)
+{
+    const int64_t halves = (int64_t)acc * m >> (s - 1);
+    const int32_t near = halves < -4096 ? -4096 : halves > 4096 ? 4096 : (int32_t)halves; /* beyond all bounds and zero points */
+    return near + offset;
+}
+
 /* zero_point + round(acc·m / 2^s) within [low, high]; m in [0, 2^31), s in 1..62. A half is rounded up, toward +infinity:
  * (acc·m + 2^(s-1)) >> s = ((acc·m >> (s-1)) + 1) >> 1. */
 static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t zero_point, int32_t low, int32_t high)
 {
-    const int64_t product = (int64_t)acc * m;
-    if (s > 32) {
-        /* only the upper word counts */
-        return tt_clamp_half(((int32_t)(product >> 32) >> (s - 33)) + (2 * zero_point + 1), low, high);
-    }
-    const int64_t halves = product >> (s - 1);
-    const int32_t near = halves < -4096 ? -4096 : halves > 4096 ? 4096 : (int32_t)halves; /* beyond all bounds and zero points */
-    return tt_clamp_half(near + (2 * zero_point + 1), low, high);
+    const int32_t shift = s - 33, offset = 2 * zero_point + 1;
+    const int32_t halves = shift >= 0 && shift < 22 ? tt_upper_product(acc, m, offset * (1 << shift)) >> shift
+                                                    : tt_requantise_wide(acc, m, s, offset);
+    return tt_clamp_half(halves, low, high);
 }
 
 /* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */

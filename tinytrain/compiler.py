@@ -157,7 +157,8 @@ def needs_of(board: Board) -> Callable[[Node], Needs]:
         kernel, quick = (select(node, board.isa, spare=spare).kernel for spare in (False, True))
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
         scratch, spare = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, quick))
-        return Needs(scratch, kernel.lead(node.op, inputs, outputs), spare if quick.spare else 0)
+        lead, quick_lead = (k.lead(node.op, inputs, outputs) for k in (kernel, quick))
+        return Needs(scratch, lead, spare if quick.spare else 0, lead == quick_lead)
     return needs
 
 

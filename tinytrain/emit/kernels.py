@@ -120,6 +120,13 @@ class KernelContext:
         return _loaded(self.ins[operand], element)
 
     @property
+    def bias(self) -> str | None:
+        """Name of what the epilogue adds to each sum of integers first, by channel: sums that start from it are stored with `begun`."""
+        steps = self.op.epilogue() if isinstance(self.op, Fusable) and self.A == "int32_t" else []
+        adds = steps and steps[0][0].adds and self.ins[steps[0][1][0]].shape == self.outs[0].shape[-1:]
+        return self.in_names[steps[0][1][0]] if adds else None
+
+    @property
     def in_lanes(self) -> bool:
         """Whether `store_lanes` can be used: the vocabulary has the words, all ops are written in them, and nothing is fp16."""
         words = Lanes(self.simd)
@@ -130,20 +137,23 @@ class KernelContext:
             and not any(t.dtype is F16 for t in (*self.ins[self.arity :], *self.outs))
         )
 
-    def store(self, acc: str, i: str, c: str = "0", row: str | None = None) -> str:
-        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known)."""
-        return self._stored(PLAIN, acc, i, c, row)
+    def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False) -> str:
+        """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known).
+
+        `begun`: the sum has started from `bias`, if there is one.
+        """
+        return self._stored(PLAIN, acc, i, c, row, begun)
 
     def store_lanes(self, acc: str, i: str, c: str = "0") -> str:
         """The same for as many neighbours along the last axis as a vector has lanes, the first of them `acc`."""
         return self._stored(Lanes(self.simd), acc, i, c)
 
-    def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None) -> str:
+    def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None, begun: bool = False) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:
             return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], w.read(acc)))
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
-        return self._chain(w, acc, i, c, flowing, steps, row)
+        return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""

@@ -219,6 +219,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         """C expressions of the outputs from C names of the operands, of one element or of many side by side; None: of one only."""

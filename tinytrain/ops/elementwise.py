@@ -55,7 +55,7 @@ class Add(Binary):
 
     name = "add"
     kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
-    commutative = True
+    commutative = adds = True
     parameters = {1: "bias", 0: "bias"}
     extends_layer = True
 

@@ -98,6 +98,34 @@ def takes_windows(op: HasWeight, *types: TensorType) -> bool | Declined:
     return True
 
 
+def tile_params(op: HasWeight, *types: TensorType) -> dict[str, int]:
+    """Of a convolution: of how many pixels the patches stand in scratch, as many words each, so that weights are widened once for all."""
+    g, words = op.geometry(*types), sum(piece.whole + (piece.rest > 0) for piece in op.rows(types)[0])
+    pixels = g.rows.positions * g.cols.positions
+    fit = (3 * SCRATCH_BYTES // 2 - words * 32) // (words * 8 + 16) // 8 * 8
+    blocks = -(-pixels // max(8, min(fit, 64)))
+    return {"P": (-(-pixels // blocks) + 7) // 8 * 8, "words": words}
+
+
+def tile_bytes(op: HasWeight, *types: TensorType) -> int:
+    """The patches, the weights of four outputs, what sums start from, the sums, and the bytes that two patches are gathered from."""
+    p = tile_params(op, *types)
+    longest = max(piece.length for piece in op.rows(types)[0])
+    return p["P"] * (p["words"] * 8 + 16) + p["words"] * 32 + 32 + 2 * ((longest + 3) // 4 * 4)
+
+
+def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types)
+    pixels = g.rows.positions * g.cols.positions
+    if g.group > 1 or g.K < 4:
+        return no("no four outputs read the same inputs")
+    if pixels < 8:
+        return no(f"it pays to widen weights for eight pixels or more, not for {pixels}")
+    if tile_bytes(op, *types) > 2 * SCRATCH_BYTES:
+        return no(f"the patches of eight pixels take {tile_bytes(op, *types)} bytes, {2 * SCRATCH_BYTES} is the most")
+    return True
+
+
 def plane_words(g: Geometry, count: int) -> int:
     """Words of two columns that `count` neighbouring outputs read of one row; the first starts at an even column."""
     if g.cols.stride == 1:

@@ -169,7 +169,7 @@ def _spare(
     found = {}
     for position, node in enumerate(draft.graph.nodes):
         wanted = 0 if node.op.view else needs(node).spare
-        if not wanted or _lies_over(node, offsets):
+        if not wanted or (not needs(node).either and _lies_over(node, offsets)):
             continue
         both = zip(draft.life.buffers, draft.placement.offsets, strict=True)
         taken = sorted((at, at + b.size) for b, at in both if b.start <= position < b.end)

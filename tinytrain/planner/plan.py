@@ -16,12 +16,14 @@ class Needs:
     """What the kernel of a node asks for: bytes of `scratch` while it runs, and where output 0 may lie over input 0.
 
     `lead` 0: it may begin where input 0 begins; n > 0: it must begin at least n bytes before, for it is written faster than input 0 is
-    read; None: they are apart. Input 0 is lost either way. `spare` bytes would make it quicker, where they cost nothing.
+    read; None: they are apart. Input 0 is lost either way. `spare` bytes would make it quicker, where they cost nothing; `either`: output
+    0 may then lie over input 0 as it does otherwise.
     """
 
     scratch: int = 0
     lead: int | None = None
     spare: int = 0
+    either: bool = True
 
 
 @dataclass(frozen=True)
