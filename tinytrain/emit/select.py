@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
@@ -124,10 +125,11 @@ def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection
 
 
 def _choices(node: Node, kernel: Kernel) -> Iterator[Choice]:
-    """Its own factors, then others."""
-    types = _types(node)
-    yield Choice(kernel, tuple(kernel.params(node.op, *types).items()))
-    yield from (Choice(kernel, tuple(params.items())) for params in kernel.others(node.op, *types))
+    """Its own factors, then all others that a tuner may try."""
+    own = kernel.params(node.op, *_types(node))
+    yield Choice(kernel, tuple(own.items()))
+    for values in product(*kernel.tries.values()):
+        yield Choice(kernel, tuple({**own, **dict(zip(kernel.tries, values, strict=True))}.items()))
 
 
 def _types(node: Node) -> Sequence[TensorType]:

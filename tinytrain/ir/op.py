@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -65,10 +65,6 @@ def _no_params(op: Op, *types: TensorType) -> dict[str, int]:
     return {}
 
 
-def _no_others(op: Op, *types: TensorType) -> Iterable[dict[str, int]]:
-    return ()
-
-
 def _apart(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
     return None
 
@@ -80,8 +76,8 @@ class Kernel:
     An op lists its kernels from the portable one to the fastest; the last that a board and a node allow is taken.
 
     `dtypes` are those of inputs then outputs (a shorter tuple's last entry stands for the rest; epilogue operands are not counted);
-    `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors, `others` further
-    ones that a tuner may take in their place, with the same scratch;
+    `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors, and `tries` other
+    values of some of them, which a tuner may take: they change neither results nor scratch;
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
@@ -95,11 +91,11 @@ class Kernel:
     macro: str | None = None
     accepts: Callable[..., bool | Declined] = _takes_all
     params: Callable[..., dict[str, int]] = _no_params
-    others: Callable[..., Iterable[dict[str, int]]] = _no_others
     scratch: Callable[..., int] | None = None
     lead: Callable[..., int | None] = _apart
     half: bool = False
     spare: bool = False
+    tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
 
     def halves(self, op: Op) -> tuple[int, ...]:
         """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""

@@ -23,7 +23,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
+from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Axis, Geometry, Pair, widened_bytes
@@ -190,9 +190,12 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=_forward_tiles),
-        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True) for simd in SIMD),
-        Kernel("conv2d", (S8, S8), params=_forward_tiles),
+        Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
+        *(
+            Kernel("correlate", (F32,), simd.isa, params=simd.tiles, tries=simd.tries, scratch=simd.strip_bytes, spare=True)
+            for simd in SIMD
+        ),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", accepts=one_group, params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
@@ -244,13 +247,13 @@ class Conv2dGradX(_Conv, ReadsPieces):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
+            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True, tries=simd.tries)
             for simd in SIMD
         ),
         *(
-            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True)
+            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, tries=simd.tries, scratch=simd.strip_bytes, half=True, spare=True)
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
     )
@@ -288,15 +291,18 @@ class Conv2dGradW(_Conv):
     args = ("dy", "x")
     results = ("dw",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned), half=not turned)
+            Kernel(
+                "correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned),
+                half=not turned, tries=simd.tries,
+            )
             for simd in SIMD for turned in (True, False)
         ),
         *(
             Kernel(
                 "correlate", (F32, S8), simd.isa, None, partial(_fills, simd, False), partial(_outer_tiles, simd, False),
-                partial(_map_bytes, simd), half=True, spare=True,
+                partial(_map_bytes, simd), half=True, spare=True, tries=simd.tries,
             )
             for simd in SIMD
         ),

@@ -47,6 +47,9 @@ from tinytrain.ops.sums import (
     summed,
 )
 
+_PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
+_WEIGHT_TRIES = {"CT": (2, 4, 8)}
+
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
     # two pixels share the weights of four channels
@@ -116,13 +119,13 @@ def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
         fills = partial(_fills, simd)
-        yield Kernel("depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True)
+        yield Kernel("depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True, tries=simd.tries)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands."""
     for simd in SIMD:
-        yield Kernel("depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, half=half)
+        yield Kernel("depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, tries=simd.tries, half=half)
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,10 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     parameters = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("depthwise", params=_pixel_tiles),
+        Kernel("depthwise", params=_pixel_tiles, tries=_PIXEL_TRIES),
         *_packed((F32,)),
         *_in_place(),
-        Kernel("depthwise", (S8, S8), params=_pixel_tiles),
+        Kernel("depthwise", (S8, S8), params=_pixel_tiles, tries=_PIXEL_TRIES),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=_plane, scratch=_plane_bytes, lead=_plane_lead),
         Kernel("depthwise_lanes", (S8, S8), "mve", accepts=fits_floats, params=ring(4), scratch=ring_bytes(4), lead=ring_lead),
         Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring(16), scratch=ring_bytes(16), lead=ring_lead),
@@ -197,7 +200,7 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("depthwise", dtypes, params=_pixel_tiles, tries=_PIXEL_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *_packed((F32,), half=True),
         *_packed((F32, S8), half=True),
         *_in_place(half=True),
@@ -234,7 +237,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     args = ("dy", "x")
     results = ("dw",)
     kernels = (
-        *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_fills, simd), half=True) for simd in SIMD),
     )
     as_integer = sums

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,9 +36,10 @@ class Simd:
         """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""
         return {"N": self.lanes, "P": self.tile, "packed": self.packed}
 
-    def others(self, op: Op, *types: TensorType) -> Iterator[dict[str, int]]:
-        """With smaller tiles, which may divide a map more evenly."""
-        return ({**self.tiles(op, *types), "P": size} for size in range(self.tile - 1, 0, -1))
+    @property
+    def tries(self) -> dict[str, Sequence[int]]:
+        """Smaller tiles, which may divide a map more evenly."""
+        return {"P": range(self.tile, 0, -1)}
 
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
         """Scratch for a strip of the weight."""

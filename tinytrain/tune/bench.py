@@ -16,7 +16,6 @@ import numpy as np
 
 from tinytrain.device.counting import Counter, Profile
 from tinytrain.device.qemu import start_qemu
-from tinytrain.emit.select import Count
 from tinytrain.errors import DeviceError
 from tinytrain.ir.types import Array
 from tinytrain.target.board import Board, load_board
