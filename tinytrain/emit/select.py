@@ -46,7 +46,7 @@ class Count:
         return self.instructions if self.cycles is None else self.cycles
 
 
-Counts = Mapping[str, Mapping[str, Count]]                # text of a call → text of a choice → what it took
+Counts = Mapping[str, Mapping[str, "Count | None"]]       # text of a call → text of a choice → what it took, None: it is wrong
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,11 @@ class Kernels:
         listed = select(node, self.isa, spare=spare)
         call = call_text(node)
         known = self.counts.get(call, {})
-        counted = [(choice, known[str(choice)]) for choice in self.choices(node, spare=spare) if str(choice) in known] if known else []
-        if str(listed.choice) not in (str(choice) for choice, _ in counted):
-            return listed                                 # counts of other kernels than those of today
+        if str(listed.choice) not in known:
+            return listed                                 # no counts, or those of other kernels than today's
+        counted = [(choice, count) for choice in self.choices(node, spare=spare) if (count := known.get(str(choice)))]
+        if not counted:
+            return listed
         most = 0 if self.smallest else self.most_bytes.get(call, max(count.code_bytes for _, count in counted))
         most = max(most, min(count.code_bytes for _, count in counted))
         choice, count = min((found for found in counted if found[1].code_bytes <= most), key=lambda found: found[1].time)

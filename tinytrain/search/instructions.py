@@ -10,14 +10,14 @@ addresses of a window. `instructions.json` holds the factors; `python benchmarks
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinytrain.emit.kernels import KernelCall
-from tinytrain.emit.select import select
+from tinytrain.emit.select import Kernels
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.op import Fusable, Op
 from tinytrain.ir.types import DType, Role, TensorType
@@ -36,9 +36,9 @@ class Work:
     amounts: Mapping[str, float]
 
 
-def works(node: Node, isa: Collection[str]) -> Iterator[Work]:
-    """The work of a node's kernel on a board with these extensions, then that of each op of its epilogue."""
-    op, kernel = node.op, select(node, isa).kernel
+def works(node: Node, kernels: Kernels) -> Iterator[Work]:
+    """The work of a node's kernel, then that of each op of its epilogue."""
+    op, kernel = node.op, kernels.select(node).kernel
     arity = op.arity if isinstance(op, Fusable) else len(node.inputs)
     types = node.kinds[:arity]
     outs = op.base_infer(*types) if isinstance(op, Fusable) else op.infer(*types)
@@ -63,10 +63,10 @@ def _name(op: Op, dtypes: tuple[DType, ...], isa: str | None) -> str:
     return " ".join([op.name, *tags, *([isa] if isa else []), *chosen])
 
 
-def code(plan: ProgramPlan, isa: Collection[str]) -> dict[str, int]:
+def code(plan: ProgramPlan, kernels: Kernels) -> dict[str, int]:
     """What the machine code of a firmware comes from: the runtime, and distinct kernel functions of each sort."""
     calls = {
-        KernelCall(n.op, tuple(v.type for v in n.inputs), tuple(v.type for v in n.outputs), select(n, isa).kernel)
+        KernelCall.of(n, kernels.select(n).choice)
         for entry in plan.entries.values() for n in entry.graph.nodes if not n.op.view
     }
     counts = dict.fromkeys(SORTS, 0) | {"base": 1}
@@ -95,17 +95,18 @@ class Table:
         self._kernels: dict[str, dict[str, float]] = core["kernels"]
         self._code: dict[str, int] = core["code"]
 
-    def instructions(self, node: Node, isa: Collection[str]) -> float:
-        """Estimate of one call."""
-        return sum(map(self.of, works(node, isa)))
+    def instructions(self, node: Node, kernels: Kernels) -> float:
+        """Of one call: as it was counted, or an estimate."""
+        count = kernels.select(node).count
+        return sum(map(self.of, works(node, kernels))) if count is None else count.instructions
 
     def of(self, work: Work) -> float:
         factors = self._factors(work.kernel)
         return sum(amount * factors.get(term, 0.0) for term, amount in work.amounts.items())
 
-    def uncounted(self, node: Node, isa: Collection[str]) -> list[str]:
+    def uncounted(self, node: Node, kernels: Kernels) -> list[str]:
         """Kernels of a node that the table does not have."""
-        return [work.kernel for work in works(node, isa) if work.kernel not in self._kernels]
+        return [work.kernel for work in works(node, kernels) if work.kernel not in self._kernels]
 
     def code_bytes(self, counts: Mapping[str, int]) -> int:
         """Estimate of the machine code of a firmware, runtime and link included."""

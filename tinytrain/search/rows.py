@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tinytrain.compiler import STACK_BYTES, target_bytes
+from tinytrain.emit.select import Kernels
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan
@@ -62,7 +63,7 @@ class Explainer:
         found = self._of_memory(program, worst, selection)
         train = plan.entries["train"].graph
         if self.costs.counted:
-            found.append(self._of_nodes(train, selection))
+            found.append(self._of_nodes(train, selection, self.costs.tuning.kernels(program)))
         return found
 
     def _of_memory(self, program: Program, plan: Plan, selection: Selection) -> list[Row]:
@@ -134,9 +135,9 @@ class Explainer:
                 found.add(node)
         return found
 
-    def _of_nodes(self, train: Graph, selection: Selection) -> Row:
+    def _of_nodes(self, train: Graph, selection: Selection, kernels: Kernels) -> Row:
         needs = self._needs(train)
-        amounts = [(int(self.costs.instructions(node) or 0), needs[node]) for node in train.nodes]
+        amounts = [(int(self.costs.instructions(node, kernels) or 0), needs[node]) for node in train.nodes]
         return self._row("instructions", 0, amounts, selection, [])
 
     def _row(

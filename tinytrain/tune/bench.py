@@ -102,6 +102,7 @@ class Bench:
 
     def __init__(self, elf: Path, board: Board, trial: Trial) -> None:
         self.trial = trial
+        self._received = b""
         self._counter = Counter(elf, board)
         try:
             self._device = start_qemu(elf, board, more=self._counter.arguments)
@@ -138,11 +139,11 @@ class Bench:
         self._device.write(data, time.monotonic() + SECONDS)
 
     def _take(self, count: int) -> bytes:
-        made, deadline = b"", time.monotonic() + SECONDS
-        while len(made) < count:
+        deadline = time.monotonic() + SECONDS
+        while len(self._received) < count:
             chunk = self._device.read(deadline)
             if not chunk:
                 raise DeviceError(f"{self._device.name} did not answer in {SECONDS:g} s.")
-            made += chunk
-        assert len(made) == count, f"{len(made)} bytes of an answer of {count}"
-        return made
+            self._received += chunk
+        taken, self._received = self._received[:count], self._received[count:]
+        return taken
