@@ -26,11 +26,16 @@ class Choice:
     kernel: Kernel
     params: Params = ()
 
-    def __str__(self) -> str:
-        """`conv2d_grad_x_direct of correlate, vfp: N=4 P=5`: what tells it from all others that the same call could have."""
+    @property
+    def text(self) -> str:
+        """`conv2d_grad_x_direct of correlate vfp`: the kernel."""
         k = self.kernel
-        parts = [*([f"{k.macro} of"] if k.macro else []), k.template, *([k.isa] if k.isa else []), *(["packed"] if k.spare else [])]
-        return f"{' '.join(parts)}:{''.join(f' {name}={int(value)}' for name, value in self.params)}"
+        parts = (f"{k.macro} of" if k.macro not in (None, k.template) else None, k.template, k.isa, "packed" if k.spare else None)
+        return " ".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        """`correlate vfp packed: N=4 P=5`: what tells it from all others that the same call could have."""
+        return f"{self.text}:{''.join(f' {name}={int(value)}' for name, value in self.params)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -161,6 +161,13 @@ def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) 
     return {**simd.tiles(op, *types), "turned": turned}
 
 
+def _outer_work(simd: Simd, params: Mapping[str, int], op: Conv2dGradW, *types: TensorType) -> dict[str, float]:
+    g = op.geometry(*types).lined_up
+    across, along = (g.C, g.K) if params["turned"] else (g.K, g.C)
+    packed = g.rows.size * g.cols.size * g.C if types[1].dtype is S8 else 0
+    return {**simd.outer(params, across // g.group, along // g.group, g), "packed": packed}
+
+
 def _map_bytes(simd: Simd, op: Conv2dGradW, *types: TensorType) -> int:
     x = types[1]
     return 4 * simd.lanes * x.numel // x.shape[-1]
@@ -192,7 +199,9 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
         *(
-            Kernel("correlate", (F32,), simd.isa, params=simd.tiles, tries=simd.tries, scratch=simd.strip_bytes, spare=True)
+            Kernel(
+                "correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True, work=simd.sweeps, tries=simd.tries
+            )
             for simd in SIMD
         ),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
@@ -249,11 +258,17 @@ class Conv2dGradX(_Conv, ReadsPieces):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True, tries=simd.tries)
+            Kernel(
+                "correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True,
+                work=simd.reads_on, tries=simd.tries,
+            )
             for simd in SIMD
         ),
         *(
-            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, tries=simd.tries, scratch=simd.strip_bytes, half=True, spare=True)
+            Kernel(
+                "correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True,
+                work=simd.sweeps, tries=simd.tries,
+            )
             for dtypes in ((F32,), (F32, S8)) for simd in SIMD
         ),
     )
@@ -295,14 +310,14 @@ class Conv2dGradW(_Conv):
         *(
             Kernel(
                 "correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned),
-                half=not turned, tries=simd.tries,
+                half=not turned, work=partial(_outer_work, simd), tries=simd.tries,
             )
             for simd in SIMD for turned in (True, False)
         ),
         *(
             Kernel(
                 "correlate", (F32, S8), simd.isa, None, partial(_fills, simd, False), partial(_outer_tiles, simd, False),
-                partial(_map_bytes, simd), half=True, spare=True, tries=simd.tries,
+                partial(_map_bytes, simd), half=True, spare=True, work=partial(_outer_work, simd), tries=simd.tries,
             )
             for simd in SIMD
         ),

@@ -10,7 +10,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -115,17 +115,27 @@ def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
     return simd.filled_by(types[0].shape[-1])
 
 
+def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, *types: TensorType) -> dict[str, float]:
+    g = op.geometry(*types).lined_up
+    return simd.outer({"P": 2}, 1, g.C, dataclasses.replace(g, group=1))
+
+
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
         fills = partial(_fills, simd)
-        yield Kernel("depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True, tries=simd.tries)
+        yield Kernel(
+            "depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True,
+            work=simd.sweeps, tries=simd.tries,
+        )
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands."""
     for simd in SIMD:
-        yield Kernel("depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, tries=simd.tries, half=half)
+        yield Kernel(
+            "depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, half=half, work=simd.reads_on, tries=simd.tries
+        )
 
 
 @dataclass(frozen=True)
@@ -238,7 +248,12 @@ class DepthwiseConv2dGradW(_Depthwise):
     results = ("dw",)
     kernels = (
         *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_fills, simd), half=True) for simd in SIMD),
+        *(
+            Kernel(
+                "depthwise_rows", (F32,), simd.isa, None, partial(_fills, simd), simd.tiles, half=True, work=partial(_rows_work, simd)
+            )
+            for simd in SIMD
+        ),
     )
     as_integer = sums
 

@@ -20,7 +20,7 @@ from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan, ProgramPlan, plan_program
 from tinytrain.planner.updates import contents
 from tinytrain.schemes.scheme import Scheme, layers
-from tinytrain.search.instructions import code, data_bytes, load_table
+from tinytrain.search.instructions import Taken, code, data_bytes, load_table
 from tinytrain.target.board import load_board
 
 
@@ -44,8 +44,8 @@ class SchemeCost:
     `weights` and `biases` are updated elements (biases: all that has one dimension, γ and β among them), `updated_bytes` their size;
     `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
     optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
-    and the estimated code. `instructions` of a step are an estimate, None for a core whose kernels were never counted; `uncounted`
-    names kernels that stand in the estimate as others of their kind.
+    and the estimated code. `instructions` and `cycles` of a step are an estimate, None for a core whose kernels were never counted;
+    `uncounted` names kernels that stand in the estimate as others of their kind.
     """
 
     weights: int
@@ -59,6 +59,7 @@ class SchemeCost:
     data_bytes: int
     flash_bytes: int
     instructions: int | None
+    cycles: int | None
     uncounted: tuple[str, ...]
     layers: tuple[LayerCost, ...]
 
@@ -106,16 +107,17 @@ class Costs:
         """Whether the instructions of this board's kernels are known."""
         return self._table is not None
 
-    def instructions(self, node: Node, kernels: Kernels) -> float | None:
-        """Of one call: counted, or an estimate."""
-        if self._table is None:
-            return None
-        return 0.0 if node.op.view else self._table.instructions(node, kernels)
+    def taken(self, node: Node, kernels: Kernels, entry: Plan) -> Taken:
+        """By one call in an entry: counted, or an estimate."""
+        if self._table is None or node.op.view:
+            return Taken(0, 0)
+        return self._table.taken(node, kernels.select(node, spare=node in entry.spare))
 
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)
         parts = self._by_layer(program, train, kernels)
         entries = [train, *(entry for name, entry in plan.entries.items() if name == "apply")]
+        each = [self.taken(node, kernels, entry) for entry in entries for node in entry.graph.nodes]
         nodes = [node for entry in entries for node in entry.graph.nodes if not node.op.view]
         forward = _forward(train.graph)
         macs = {node: _macs(node) for node in train.graph.nodes}
@@ -127,8 +129,9 @@ class Costs:
             backward_macs=sum(n for node, n in macs.items() if node not in forward),
             arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
             data_bytes=data, flash_bytes=data + (table.code_bytes(code(plan, kernels)) if table else 0),
-            instructions=round(sum(table.instructions(node, kernels) for node in nodes)) if table else None,
-            uncounted=tuple(dict.fromkeys(name for node in nodes for name in table.uncounted(node, kernels))) if table else (),
+            instructions=round(sum(one.instructions for one in each)) if table else None,
+            cycles=round(sum(one.cycles for one in each)) if table else None,
+            uncounted=tuple(dict.fromkeys(name for n in nodes for name in table.uncounted(n, kernels.select(n)))) if table else (),
             layers=tuple(parts),
         )
 
@@ -153,7 +156,7 @@ class Costs:
                 continue
             layer = owner.get(node.origin, names[-1])
             add(layer, "backward_macs", _macs(node))
-            add(layer, "instructions", self.instructions(node, kernels) or 0)
+            add(layer, "instructions", self.taken(node, kernels, train).instructions)
         whole = {name: {what: round(amount) for what, amount in each.items()} for name, each in sums.items()}
         if self._table is None:
             whole = {name: {**each, "instructions": None} for name, each in whole.items()}  # type: ignore[dict-item]

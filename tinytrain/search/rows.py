@@ -61,9 +61,8 @@ class Explainer:
         program, plan = self.costs.planned(self.space.scheme(selection))
         worst = max(plan.entries.values(), key=lambda entry: entry.peak.bytes)
         found = self._of_memory(program, worst, selection)
-        train = plan.entries["train"].graph
         if self.costs.counted:
-            found.append(self._of_nodes(train, selection, self.costs.tuning.kernels(program)))
+            found.append(self._of_nodes(plan.entries["train"], selection, self.costs.tuning.kernels(program)))
         return found
 
     def _of_memory(self, program: Program, plan: Plan, selection: Selection) -> list[Row]:
@@ -135,9 +134,9 @@ class Explainer:
                 found.add(node)
         return found
 
-    def _of_nodes(self, train: Graph, selection: Selection, kernels: Kernels) -> Row:
-        needs = self._needs(train)
-        amounts = [(int(self.costs.instructions(node, kernels) or 0), needs[node]) for node in train.nodes]
+    def _of_nodes(self, train: Plan, selection: Selection, kernels: Kernels) -> Row:
+        needs = self._needs(train.graph)
+        amounts = [(int(self.costs.taken(node, kernels, train).instructions), needs[node]) for node in train.graph.nodes]
         return self._row("instructions", 0, amounts, selection, [])
 
     def _row(
