@@ -66,8 +66,7 @@ def _no_params(op: Op, *types: TensorType) -> dict[str, int]:
 
 
 def _plain_work(params: Mapping[str, int], op: Op, *types: TensorType) -> dict[str, float]:
-    outs = op.base_infer(*types) if isinstance(op, Fusable) else op.infer(*types)
-    macs = op.cost(*types).macs
+    outs, macs = op.infer(*types), op.cost(*types).macs
     return {
         "mac": macs, "patch": macs / (outs[0].shape or (1,))[-1], "out": sum(t.numel for t in outs), "in": sum(t.numel for t in types),
     }
@@ -90,8 +89,8 @@ class Kernel:
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
     `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
-    `work(params, op, *input_types)` is how often it does what takes time, by names of its own: an estimate is a sum of these (by default
-    products, what all results of a channel share, and elements out and in);
+    `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
+    estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
     `half`: input 0, operands of the epilogue and outputs may lie in memory as fp16 where this says fp32 (`k.load`, `k.store`).
     """
 

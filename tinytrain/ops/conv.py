@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
-from tinytrain.ir.types import F32, S8, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
@@ -173,6 +173,13 @@ def _map_bytes(simd: Simd, op: Conv2dGradW, *types: TensorType) -> int:
     return 4 * simd.lanes * x.numel // x.shape[-1]
 
 
+def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+    return Kernel(
+        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_outer_tiles, simd, turned),
+        work=partial(_outer_work, simd), tries=simd.tries, **more,
+    )
+
+
 def _fills(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
     return simd.filled_by((g.K if turned else g.C) // g.group)
@@ -198,12 +205,7 @@ class Conv2d(_Conv, ReadsPieces):
     differentiable = True
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
-        *(
-            Kernel(
-                "correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True, work=simd.sweeps, tries=simd.tries
-            )
-            for simd in SIMD
-        ),
+        *(simd.packs("correlate", (F32,)) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
@@ -257,20 +259,8 @@ class Conv2dGradX(_Conv, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(
-            Kernel(
-                "correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True,
-                work=simd.reads_on, tries=simd.tries,
-            )
-            for simd in SIMD
-        ),
-        *(
-            Kernel(
-                "correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True,
-                work=simd.sweeps, tries=simd.tries,
-            )
-            for dtypes in ((F32,), (F32, S8)) for simd in SIMD
-        ),
+        *(simd.direct("correlate", (F32,), macro="conv2d_grad_x_direct", half=True) for simd in SIMD),
+        *(simd.packs("correlate", dtypes, half=True) for dtypes in ((F32,), (F32, S8)) for simd in SIMD),
     )
     as_integer = sums
 
@@ -307,20 +297,8 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(
-            Kernel(
-                "correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned),
-                half=not turned, work=partial(_outer_work, simd), tries=simd.tries,
-            )
-            for simd in SIMD for turned in (True, False)
-        ),
-        *(
-            Kernel(
-                "correlate", (F32, S8), simd.isa, None, partial(_fills, simd, False), partial(_outer_tiles, simd, False),
-                partial(_map_bytes, simd), half=True, spare=True, work=partial(_outer_work, simd), tries=simd.tries,
-            )
-            for simd in SIMD
-        ),
+        *(_outer(simd, turned, (F32,), half=not turned) for simd in SIMD for turned in (True, False)),
+        *(_outer(simd, False, (F32, S8), half=True, scratch=partial(_map_bytes, simd), spare=True) for simd in SIMD),
     )
     as_integer = sums
 

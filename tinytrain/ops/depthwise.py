@@ -122,20 +122,12 @@ def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, 
 
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
-    for simd in SIMD:
-        fills = partial(_fills, simd)
-        yield Kernel(
-            "depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True,
-            work=simd.sweeps, tries=simd.tries,
-        )
+    return (simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half) for simd in SIMD)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands."""
-    for simd in SIMD:
-        yield Kernel(
-            "depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, half=half, work=simd.reads_on, tries=simd.tries
-        )
+    return (simd.direct("depthwise_rows", (F32,), half=half) for simd in SIMD)
 
 
 @dataclass(frozen=True)

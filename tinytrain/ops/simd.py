@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Op, no
-from tinytrain.ir.types import F32, TensorType
+from tinytrain.ir.op import Declined, Kernel, Op, no
+from tinytrain.ir.types import F32, DType, TensorType
 from tinytrain.ops.correlate import Correlation
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.shape import Concat
@@ -32,6 +32,16 @@ class Simd:
     lanes: int
     tile: int
     packed: bool = False                                  # it has tiles of its own for packed strips
+
+    def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """A kernel that packs strips of the weight, where that costs no RAM."""
+        return Kernel(
+            template, dtypes, self.isa, params=self.tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps, tries=self.tries, **more
+        )
+
+    def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """One that reads vectors from the weight as it stands."""
+        return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
 
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, and whether the weight is packed for tiles that are made for that."""

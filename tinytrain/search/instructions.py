@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ class Work:
 
 def works(node: Node, choice: Choice) -> Iterator[Work]:
     """The work of a node's kernel, then that of each op of its epilogue."""
-    op = node.op
-    arity = op.arity if isinstance(op, Fusable) else len(node.inputs)
-    types = node.kinds[:arity]
-    outs = op.base_infer(*types) if isinstance(op, Fusable) else op.infer(*types)
+    op, types = node.op, node.kinds
+    if isinstance(op, Fusable):
+        op, types = replace(op, then=()), types[: op.arity]
+    outs = op.infer(*types)
     amounts = {"call": 1, **choice.kernel.work(dict(choice.params), op, *types)}
     yield Work(_name(op, choice.kernel.dtypes[: len(types)], choice.text), amounts)
-    for step, more in op.epilogue() if isinstance(op, Fusable) else ():
+    for step, more in node.op.epilogue() if isinstance(node.op, Fusable) else ():
         yield Work(f"+ {_name(step, (outs[0].dtype,))}", {"out": outs[0].numel})
         outs = step.infer(outs[0], *(node.kinds[i] for i in more))
 
