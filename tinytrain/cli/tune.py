@@ -17,8 +17,9 @@ from tinytrain.cli.options import BOARD, MODEL, compiler_options, model_options
 @click.option("--cost", type=click.Choice(["cycles", "instructions"]), default="cycles", show_default=True,
               help="What kernels compete by; cycles are estimated.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it.")
+@click.option("--again", is_flag=True, help="Count everything again.")
 @model_options
-def tune(model: Path, board: str, cost: str, processes: int | None, **given: Any) -> None:
+def tune(model: Path, board: str, cost: str, processes: int | None, again: bool, **given: Any) -> None:
     """Run every way to make the kernels of MODEL on the emulated board, and remember what each takes: `compile` then takes the best.
 
     What is counted already is not run again: an interrupted run goes on. The counts go to --tuned.
@@ -31,5 +32,6 @@ def tune(model: Path, board: str, cost: str, processes: int | None, **given: Any
 
     options = compiler_options(board, several=True, **given)
     with training_bar() as bar:
-        result = tune_program(understand(model, options).program, load_board(board), Jobs(processes), bar, cost=cost, path=options.tuned)
+        program = understand(model, options).program
+        result = tune_program(program, load_board(board), Jobs(processes), bar, cost=cost, path=options.tuned, again=again)
     click.echo(result)

@@ -2,11 +2,12 @@
 """What `tinytrain tune` counted, as tables: one that comes with the package, and one in the user's cache; and what a program makes of them.
 
 A table is of one processor (core, instruction sets, rounding) and one compiler. Choices are found by their text among those that a call
-has today: what a table says of others is nothing to anybody.
+has today. Counts of a call whose listed kernel has other C today are of no use.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinytrain.atomic import write_text
-from tinytrain.emit.select import Count, Counts, Kernels, call_text
+from tinytrain.emit.kernels import KernelCall, render
+from tinytrain.emit.select import Choice, Count, Kernels, call_text, select
 from tinytrain.errors import OutputError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role
-from tinytrain.paths import cache_dir
+from tinytrain.paths import cache_dir, data_dir
 from tinytrain.reading import read_limited, reading
 from tinytrain.target.board import Board
 from tinytrain.target.build import compiler_version
@@ -34,7 +36,7 @@ Optimise = Literal["speed", "balanced", "size"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A call: `made` stands for the C that was tried; None for a choice that is wrong."""
+    """A call: `made` stands for the C of its listed kernel when it was tried; None for a choice that is wrong."""
 
     made: str
     counts: dict[str, Count | None]
@@ -49,11 +51,12 @@ class Table:
     cost: str = "cycles"
     calls: dict[str, Entry] = field(default_factory=dict)
 
-    def counts(self) -> Counts:
+    def counts(self, call: str) -> dict[str, Count | None]:
+        """Of a call's choices, by what they compete."""
         def seen(count: Count | None) -> Count | None:
             return Count(count.instructions, None, count.code_bytes) if count and self.cost == "instructions" else count
 
-        return {call: {choice: seen(count) for choice, count in entry.counts.items()} for call, entry in self.calls.items()}
+        return {choice: seen(count) for choice, count in self.calls[call].counts.items()}
 
     def write(self, path: Path) -> None:
         """Whole or not at all. Raises OutputError."""
@@ -93,6 +96,16 @@ def _count(numbers: Any) -> Count | None:
     return Count(instructions, cycles, code_bytes)
 
 
+def made_of(node: Node, listed: Choice) -> str:
+    """Stands for the C of a call's listed kernel, and for what the runtime has for all."""
+    return hashlib.sha256((render(KernelCall.of(node, listed), "listed") + _runtime()).encode()).hexdigest()[:16]
+
+
+@cache
+def _runtime() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(data_dir("runtime_c").glob("tt_*.h")))
+
+
 def processor(board: Board) -> str:
     """What boards have in common that run the same kernels in the same time: `cortex-m4 dsp fpu-sp vfp`."""
     return " ".join([board.core, *board.isa, *(["fused"] if board.fused else [])])
@@ -104,49 +117,53 @@ def cached(board: Board) -> Path:
 
 
 @cache
-def shipped() -> dict[str, Table]:
-    """Processor → the table that comes with the package."""
-    tables = [Table.parsed(data) for data in json.loads(SHIPPED.read_text(encoding="utf-8"))] if SHIPPED.is_file() else []
-    return {table.processor: table for table in tables}
-
-
-def known(board: Board, path: Path | None = None) -> tuple[Counts, str]:
-    """All counts for a board, and what is to be said about them. `path` stands for the user's own table, which is ignored where it is of
-    another compiler. Those of the package are for every compiler: they choose among kernels that are all right. Raises OutputError.
-    """
-    ours = shipped().get(processor(board))
-    counts = dict(ours.counts()) if ours else {}
-    own = path or cached(board)
-    if board.is_host or (path is None and not own.is_file()):
-        return counts, ""
-    table = Table.read(own)
-    for what, found, here in (("processor", table.processor, processor(board)), ("compiler", table.compiler, compiler_version(board))):
-        if here and found != here:
-            return counts, f"{own} is ignored: it was made for the {what} {found}, here is {here}"
-    return {**counts, **table.counts()}, ""
+def shipped() -> tuple[Table, ...]:
+    """The tables that come with the package, one a processor."""
+    return tuple(Table.parsed(data) for data in json.loads(SHIPPED.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """By what the kernels of a board compete, for whatever program."""
+    """By what the kernels of a board compete, for whatever program: of its tables the first that has a call counts.
+
+    `note` is to be said.
+    """
 
     board: Board
-    counts: Counts
+    tables: tuple[Table, ...] = ()
     optimise: Optimise = "balanced"
     note: str = ""
+    _known: dict[str, Mapping[str, Count | None]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, board: Board, optimise: Optimise = "balanced", path: Path | None = None) -> Tuning:
-        """With all that is counted for a board. Raises OutputError."""
-        counts, note = known(board, path)
-        return cls(board, counts, optimise, note)
+        """With all that is counted for a board. `path` stands for the user's own table, which is ignored where it is of another compiler.
+
+        That of the package is for every compiler: it chooses among kernels that are all right. Raises OutputError.
+        """
+        tables = tuple(table for table in shipped() if table.processor == processor(board))
+        own = path or cached(board)
+        if board.is_host or (path is None and not own.is_file()):
+            return cls(board, tables, optimise)
+        table = Table.read(own)
+        for what, found, here in (("processor", table.processor, processor(board)), ("compiler", table.compiler, compiler_version(board))):
+            if here and found != here:
+                return cls(board, tables, optimise, f"{own} is ignored: it was made for the {what} {found}, here is {here}")
+        return cls(board, (table, *tables), optimise)
 
     def kernels(self, program: Program, optimise: Optimise | None = None) -> Kernels:
         """How kernels are found for a program."""
         optimise = optimise or self.optimise
-        kernels = Kernels(self.board.isa, self.counts, smallest=optimise == "size")
-        affordable = optimise == "balanced" and self.counts
-        return Kernels(self.board.isa, self.counts, _affordable(program, kernels)) if affordable else kernels
+        counts = {call: self._counts(call, nodes[0]) for call, nodes in calls_of(program).items()} if self.tables else {}
+        kernels = Kernels(self.board.isa, counts, smallest=optimise == "size")
+        return Kernels(self.board.isa, counts, _affordable(program, kernels)) if counts and optimise == "balanced" else kernels
+
+    def _counts(self, call: str, node: Node) -> Mapping[str, Count | None]:
+        if call not in self._known:
+            having = [table for table in self.tables if call in table.calls]
+            made = made_of(node, select(node, self.board.isa).choice) if having else ""
+            self._known[call] = next((table.counts(call) for table in having if table.calls[call].made == made), {})
+        return self._known[call]
 
 
 def _affordable(program: Program, kernels: Kernels) -> dict[str, int]:

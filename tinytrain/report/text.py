@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
 
+_LISTED = "those of the ops' lists are taken, whatever --optimise says; `tinytrain tune` counts them"
 FEW = 4                                                   # names of a kind in one line
 
 
@@ -69,9 +70,10 @@ def _kernels(compiled: Compiled) -> list[str]:
     tuning = compiled.tuning
     lines = [f"note       {tuning.note}"] if tuning.note else []
     ways: tuple[Optimise, ...] = ("speed", "balanced", "size")
-    sums = {way: summed(compiled.program, tuning.kernels(compiled.program, way)) for way in ways if tuning.counts}
+    sums = {way: summed(compiled.program, tuning.kernels(compiled.program, way)) for way in ways if tuning.tables}
     if not sums or not sums["speed"].counted:
-        return lines
+        asked = [] if tuning.optimise == "balanced" else [f"note       no kernel was counted for {tuning.board.core}: {_LISTED}"]
+        return lines + asked
     lines.append(f"kernels    for {tuning.optimise}; {sums['speed'].counted} of {sums['speed'].calls} were counted on {tuning.board.core}:")
     for way, total in sums.items():
         step = "" if total.instructions is None else f", {total.instructions:,} instructions a step"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ import numpy as np
 from tinytrain.emit.golden import first_sample
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.select import Choice, Kernels, call_text
+from tinytrain.emit.tuned import made_of
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Array, DType, TensorType, Value
 from tinytrain.target.board import Board
@@ -26,7 +26,7 @@ STEM = "tried_{}"                                         # what the symbol of a
 class Trial:
     """All that a worker needs: `choices` are texts, in the order of the functions in `source`; the first is what the op's list says.
 
-    `want` is what is right for `inputs`, by the reference; `origin` is for messages.
+    `want` is what is right for `inputs`, by the reference; `made` as in a table's entry; `origin` is for messages.
     """
 
     call: str
@@ -39,11 +39,7 @@ class Trial:
     inputs: tuple[bytes, ...] = field(repr=False)
     want: tuple[Array, ...] = field(compare=False, repr=False)
     dtypes: tuple[DType, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """Stands for the C that is tried: kernels, not what the runtime has for them."""
-        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+    made: str = ""
 
 
 def trials(program: Program, board: Board, *, least: int = 2) -> list[Trial]:
@@ -92,6 +88,7 @@ def trial(node: Node, arrays: Sequence[Array], choices: Sequence[Choice], board:
     return Trial(
         call_text(node), node.origin, board.name, tuple(map(str, made)), source, header, arena, tuple(a.tobytes() for a in stored),
         tuple(cast(v, array) for v, array in zip(node.outputs, want, strict=True)), tuple(v.type.dtype for v in node.outputs),
+        made_of(node, made[0]),
     )
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
 from pathlib import Path
 
 from tinytrain.emit.select import Count
@@ -12,7 +10,6 @@ from tinytrain.emit.tuned import Entry, Table, cached, processor
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.ir.graph import Program
 from tinytrain.jobs import Jobs
-from tinytrain.paths import data_dir
 from tinytrain.report.live import Progress
 from tinytrain.report.text import table
 from tinytrain.target.board import Board
@@ -21,8 +18,10 @@ from tinytrain.tune.bench import Tried, tried
 from tinytrain.tune.trial import Trial, trials
 
 
-def tune_program(program: Program, board: Board, jobs: Jobs, progress: Progress, *, cost: str = "cycles", path: Path | None = None) -> str:
-    """Count what is not counted yet, into the table at `path` (the user's own without it); what was found, as text.
+def tune_program(
+    program: Program, board: Board, jobs: Jobs, progress: Progress, *, cost: str = "cycles", path: Path | None = None, again: bool = False
+) -> str:
+    """Count what is not counted yet (`again`: everything), into the table at `path` (the user's own without it); what was found, as text.
 
     Raises ToolError where the board has no emulator or a tool is missing, OutputError where the table cannot be read or written.
     """
@@ -34,18 +33,23 @@ def tune_program(program: Program, board: Board, jobs: Jobs, progress: Progress,
     found = _table(own, board, progress)
     found.cost = cost
     all_ = trials(program, board, least=1)
-    left = [trial for trial in all_ if (entry := found.calls.get(trial.call)) is None or entry.made != made(trial)]
+    left = [trial for trial in all_ if again or not _has(found, trial)]
     progress.start("tuning", len(left))
     for trial, result in jobs.run(attempted, left, key=lambda trial: trial.call):
         for choice, why in result["wrong"].items():
             progress.say(f"wrong      {choice} in {trial.origin} ({trial.call}): {why}; it is not kept")
         if result["counts"]:
             counts: dict[str, Count | None] = {choice: Count(*numbers) for choice, numbers in result["counts"].items()}
-            found.calls[trial.call] = Entry(made(trial), {**counts, **dict.fromkeys(result["wrong"])})
+            found.calls[trial.call] = Entry(trial.made, {**counts, **dict.fromkeys(result["wrong"])})
             found.write(own)
         progress.advance(trial.origin)
     found.write(own)
     return _text(all_, found, own)
+
+
+def _has(found: Table, trial: Trial) -> bool:
+    entry = found.calls.get(trial.call)
+    return entry is not None and entry.made == trial.made and entry.counts.keys() >= {*trial.choices}
 
 
 def attempted(trial: Trial) -> Tried:
@@ -54,17 +58,6 @@ def attempted(trial: Trial) -> Tried:
         return tried(trial)
     except DoesNotFit as error:
         return Tried(counts={}, wrong=dict.fromkeys(trial.choices, error.sentences[0]))
-
-
-def made(trial: Trial) -> str:
-    """Stands for all the C that is tried."""
-    return hashlib.sha256(f"{trial.digest}{_runtime()}".encode()).hexdigest()[:16]
-
-
-@cache
-def _runtime() -> str:
-    headers = sorted(data_dir("runtime_c").glob("tt_*.h"))
-    return hashlib.sha256("".join(path.read_text(encoding="utf-8") for path in headers).encode()).hexdigest()
 
 
 def _table(path: Path, board: Board, progress: Progress) -> Table:
@@ -81,10 +74,9 @@ def _table(path: Path, board: Board, progress: Progress) -> Table:
 
 def _text(tried_: list[Trial], found: Table, path: Path) -> str:
     """Each call with what was listed and what is best."""
-    counts = found.counts()
     rows = [["layer", "call", "listed", "best", "", "by"]]
     for trial in tried_:
-        known = {choice: count for choice, count in counts.get(trial.call, {}).items() if count}
+        known = {choice: count for choice, count in (found.counts(trial.call) if trial.call in found.calls else {}).items() if count}
         if not known:
             rows.append([trial.origin, trial.call.partition("(")[0], "-", "-", "", "not counted"])
             continue
