@@ -149,8 +149,8 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     """Whether it needs no more of the arena than this one, which the planner counts with; what is spare costs nothing."""
     inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
     scratch, most = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, frugal))
-    leads = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
-    return (kernel.spare or scratch <= most) and len(set(leads)) == 1
+    lead, given = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
+    return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
