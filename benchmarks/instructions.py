@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions of every kernel call of real training steps, counted on emulated boards, and the table of factors fitted to them.
+"""What every kernel call of real training steps takes, counted on emulated boards, and the table of factors fitted to that.
 
 Run it with `python benchmarks/instructions.py`; it needs the folder ../shared/data beside the source tree. Each call of a step is
-counted by itself: the emitted C is changed so that a counter starts before it and stops behind it. Counts are kept in
-benchmarks/out/instructions and not measured again: an interrupted run goes on. Writes tinytrain/search/instructions.json, and prints how
-far the estimate of each step is from its count: by the table, and by one that was fitted without this workload.
+counted by itself: the emitted C is changed so that a counter starts before it and stops behind it, and waits there until it is read.
+Counts are kept in benchmarks/out/instructions and not measured again: an interrupted run goes on, and one for other kernels begins with
+removing them. Writes tinytrain/search/instructions.json, and prints how far the estimate of each step is from its count, in instructions
+and in cycles: by the table, and by one that was fitted without this workload. Words name boards, in place of all.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from scipy.optimize import nnls
 from tinytrain import zoo
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.device.process import ProcessTransport
-from tinytrain.device.qemu import qemu_command
+from tinytrain.device.counting import Counter
+from tinytrain.device.qemu import start_qemu
 from tinytrain.errors import DoesNotFit
 from tinytrain.gradient.update import Optimiser
 from tinytrain.quantise import lockstep
@@ -40,7 +41,8 @@ from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import build
 from tinytrain.target.size import sizes
 
-BOARDS = ("mps2-an500", "mps2-an386", "mps2-an385", "mps3-an547", "riscv-virt")
+BOARDS = ("mps2-an500", "mps2-an386", "mps2-an385", "mps3-an547", "riscv-virt", "riscv-virt-rvv")
+UNITS = ("instructions", "cycles")
 LARGE_ON = "mps2-an500"
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "shared" / "data" / "models"
@@ -52,19 +54,17 @@ _MAIN = """/* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_port.h"
 #include "{name}.h"
 
-uint32_t counted[{count}];
-
 static {name}_ctx ctx;
 static unsigned char arena[{NAME}_ARENA_BYTES] __attribute__((aligned({NAME}_ARENA_ALIGN), section(".arena")));
 static unsigned char sample[{NAME}_INPUT_BYTES] __attribute__((aligned(16)));
 static unsigned char target[{NAME}_TARGET_BYTES] __attribute__((aligned(16)));
 
-static void put_number(uint32_t n)
+/* The counts of one call are ready; the other side says when it has read them. */
+void counted(void)
 {{
-    for (int shift = 28; shift >= 0; shift -= 4) {{
-        tt_port_put((uint8_t)"0123456789abcdef"[(n >> shift) & 15u]);
-    }}
-    tt_port_put('\\n');
+    tt_port_put('.');
+    tt_port_flush();
+    (void)tt_port_get();
 }}
 
 int main(void)
@@ -76,13 +76,8 @@ int main(void)
     {fill}
     {name}_train_step(&ctx, (const void *)sample, (const void *)target, &loss);
     tt_port_count_start();
-    put_number((uint32_t)tt_port_count_stop());
-    for (int i = 0; i < {count}; ++i) {{
-        put_number(counted[i]);
-    }}
-    tt_port_put('.');
-    tt_port_put('\\n');
-    tt_port_flush();
+    (void)tt_port_count_stop();
+    counted();
     return 0;
 }}
 """
@@ -96,26 +91,26 @@ _FILL = {
 
 
 def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
-    """Instructions and works of each kernel call of the training step, in order; bytes of code, and what they come from."""
+    """Instructions, cycles and works of each kernel call of the training step, in order; bytes of code, and what they come from."""
     name, board = compiled.program.name, compiled.board
     write(compiled, folder)
     flash_bytes = sizes(build(folder, board)).flash_bytes
     source = folder / f"{name}.c"
     head, tail = source.read_text().split("static void train_0(", 1)
     body, calls = _marked(tail)
-    source.write_text(f'#include "tt_port.h"\nextern uint32_t counted[];\n{head}static void train_0({body}')
+    source.write_text(f'#include "tt_port.h"\nextern void counted(void);\n{head}static void train_0({body}')
     kind = compiled.program.entries["infer"].inputs[0].type.dtype.tag
-    (folder / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), count=calls, fill=_FILL[kind]))
-    numbers = _numbers(build(folder, board), board)
-    nodes = [n for n in compiled.plan.entries["train"].graph.nodes if not n.op.view]
-    assert len(numbers) == calls + 1 == len(nodes) + 1, f"{len(numbers)} counts of {calls} calls, {len(nodes)} nodes"
-    nothing, *ticks = numbers
+    (folder / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), fill=_FILL[kind]))
+    *counts, nothing = _counts(build(folder, board), board, calls + 1)
+    train, kernels = compiled.plan.entries["train"], compiled.tuning.kernels(compiled.program)
+    nodes = [n for n in train.graph.nodes if not n.op.view]
+    assert len(counts) == calls == len(nodes), f"{len(counts)} counts of {calls} calls, {len(nodes)} nodes"
     rows = [
-        {"origin": node.origin, "instructions": max(0, board.instructions(t - nothing)),
-         "works": [asdict(work) for work in works(node, board.isa)]}
-        for node, t in zip(nodes, ticks, strict=True)
+        {"origin": node.origin, "instructions": max(0, taken[0] - nothing[0]), "cycles": max(0, taken[1] - nothing[1]),
+         "works": [asdict(work) for work in works(node, kernels.select(node, spare=node in train.spare).choice)]}
+        for node, taken in zip(nodes, counts, strict=True)
     ]
-    return {"calls": rows, "code_bytes": flash_bytes - data_bytes(compiled.program), "code": code(compiled.plan, board.isa)}
+    return {"calls": rows, "code_bytes": flash_bytes - data_bytes(compiled.program), "code": code(compiled.plan, kernels)}
 
 
 def _marked(body: str) -> tuple[str, int]:
@@ -125,18 +120,22 @@ def _marked(body: str) -> tuple[str, int]:
     def mark(found: re.Match[str]) -> str:
         nonlocal count
         count += 1
-        return f"    tt_port_count_start();\n    {found[1]}{found[2]}\n    counted[{count - 1}] = (uint32_t)tt_port_count_stop();"
+        return f"    tt_port_count_start();\n    {found[1]}{found[2]}\n    (void)tt_port_count_stop();\n    counted();"
 
     return _CALL.sub(mark, body), count
 
 
-def _numbers(elf: Path, board: Board, silence_seconds: float = 300.0) -> list[int]:
-    """What the firmware prints until a line with only a dot."""
-    received = b""
-    with closing(ProcessTransport(board.title, qemu_command(elf, board, icount=True))) as emulator:
-        while not received.endswith(b"\n.\n") and (chunk := emulator.read(time.monotonic() + silence_seconds)):
-            received += chunk.replace(b"\r", b"")
-    return [int(line, 16) for line in received.decode().splitlines() if line != "."]
+def _counts(elf: Path, board: Board, calls: int, silence_seconds: float = 300.0) -> list[tuple[int, int]]:
+    """Instructions and estimated cycles between each start and stop of the counter."""
+    found = []
+    with closing(Counter(elf, board)) as counter, closing(start_qemu(elf, board, more=counter.arguments)) as emulator:
+        while len(found) < calls:
+            received = emulator.read(time.monotonic() + silence_seconds)
+            assert received == b".", received
+            profile = counter.read()
+            found.append((profile.instructions, profile.cycles or 0))
+            emulator.write(b"\n", time.monotonic() + silence_seconds)
+    return found
 
 
 @dataclass(frozen=True)
@@ -213,25 +212,28 @@ def fitted(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Factors of kernels, none below 0, that make the squared relative errors of the calls least; likewise of code."""
     calls = [call for one in found for call in one["calls"]]
     columns = {name: i for i, name in enumerate(sorted({(w["kernel"], term) for c in calls for w in c["works"] for term in w["amounts"]}))}
-    matrix, target = np.zeros((len(calls), len(columns))), np.array([call["instructions"] for call in calls], float)
+    matrix = np.zeros((len(calls), len(columns)))
     for row, call in zip(matrix, calls, strict=True):
         for work in call["works"]:
             for term, amount in work["amounts"].items():
                 row[columns[work["kernel"], term]] += amount
-    weight = 1 / (target + NOISE)
-    factors, _ = nnls(matrix * weight[:, None], target * weight)
-    kernels: dict[str, dict[str, float]] = {kernel: {} for kernel, _ in columns}
+    factors = []
+    for unit in UNITS:
+        target = np.array([call[unit] for call in calls], float)
+        weight = 1 / (target + NOISE)
+        factors.append(nnls(matrix * weight[:, None], target * weight, maxiter=100 * len(columns))[0])
+    kernels: dict[str, dict[str, list[float]]] = {kernel: {} for kernel, _ in columns}
     for (kernel, term), i in columns.items():
-        if factors[i] > 0:
-            kernels[kernel][term] = float(f"{factors[i]:.4g}")
+        if any(each[i] > 0 for each in factors):
+            kernels[kernel][term] = [float(f"{each[i]:.4g}") for each in factors]
     sources = np.array([[one["code"][sort] for sort in SORTS] for one in found], float)
     code_bytes = np.array([one["code_bytes"] for one in found], float)
     sizes_of = nnls(sources / code_bytes[:, None], np.ones(len(found)))[0]
     return {"code": {sort: round(n) for sort, n in zip(SORTS, sizes_of, strict=True)}, "kernels": kernels}
 
 
-def estimated(table: Table, calls: Sequence[dict[str, Any]]) -> float:
-    return sum(table.of(Work(**work)) for call in calls for work in call["works"])
+def estimated(table: Table, calls: Sequence[dict[str, Any]], unit: str) -> float:
+    return sum(float(getattr(table.of(Work(**work)), unit)) for call in calls for work in call["works"])
 
 
 def fit_board(board: str) -> dict[str, Any]:
@@ -241,16 +243,18 @@ def fit_board(board: str) -> dict[str, Any]:
         if board == LARGE_ON or not workload.large:
             try:
                 found[workload.name] = measured(workload, board)
+                print(f"{board:<11} {workload.name} is counted", end="\r", file=sys.stderr, flush=True)
             except DoesNotFit as error:
                 print(f"{board:<11} {workload.name:<20} is left out: {error.sentences[0]}", flush=True)
     made = fitted(list(found.values()))
     for name, one in found.items():
-        count = sum(call["instructions"] for call in one["calls"])
-        without = Table(fitted([other for key, other in found.items() if key != name]))
-        step, unseen = (estimated(table, one["calls"]) / count - 1 for table in (Table(made), without))
-        code_error = Table(made).code_bytes(one["code"]) / one["code_bytes"] - 1
-        errors = f"{step:+7.1%}   unseen {unseen:+7.1%}   code {code_error:+7.1%}"
-        print(f"{board:<11} {name:<20} {count:>13,} instructions   {errors}", flush=True)
+        unseen = Table(fitted([other for key, other in found.items() if key != name]))
+        errors = ""
+        for unit in UNITS:
+            count = sum(call[unit] for call in one["calls"])
+            seen, not_seen = (estimated(table, one["calls"], unit) / count - 1 for table in (Table(made), unseen))
+            errors += f"{count:>13,} {unit} {seen:+7.1%}, unseen {not_seen:+7.1%}   "
+        print(f"{board:<11} {name:<20}{errors}code {Table(made).code_bytes(one['code']) / one['code_bytes'] - 1:+7.1%}", flush=True)
     return made
 
 
@@ -258,11 +262,13 @@ def main() -> int:
     if not MODELS.is_dir():
         print(f"{os.path.relpath(MODELS)} is absent: nothing to measure.")
         return 0
-    cores = {load_board(board).core: {"board": board, **fit_board(board)} for board in BOARDS}
+    kept = json.loads(TABLE.read_text(encoding="utf-8"))["cores"]
+    for board in sys.argv[1:] or BOARDS:
+        kept[load_board(board).core] = {"board": board, **fit_board(board)}
     parts = [
         f' "{core}": {{"board": "{made["board"]}", "code": {json.dumps(made["code"])}, "kernels": {{\n'
         + ",\n".join(f"  {json.dumps(kernel)}: {json.dumps(factors)}" for kernel, factors in made["kernels"].items()) + "\n }}"
-        for core, made in cores.items()
+        for core, made in kept.items()
     ]
     write_text(TABLE, f'{{"command": "{COMMAND}", "cores": {{\n' + ",\n".join(parts) + "\n}}\n")
     print(f"\n{os.path.relpath(TABLE)}")

@@ -26,7 +26,7 @@ STREAM = (
     ("compiler", "device"),
     ("report",),
     ("learn", "quantise", "verify"),
-    ("search",),
+    ("search", "tune"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(STREAM) for room in rooms}

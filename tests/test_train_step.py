@@ -17,6 +17,7 @@ from random_graphs import random_graph
 from tinytrain import passes
 from tinytrain.compiler import Options, compile_model, needs_of
 from tinytrain.emit.project import Emitter
+from tinytrain.emit.select import Kernels
 from tinytrain.errors import ModelError
 from tinytrain.gradient.train_step import build_program, program_of
 from tinytrain.gradient.update import Optimiser
@@ -37,7 +38,7 @@ from tinytrain.verify.reference import ReferenceModel
 def library(program: Program, folder: Path, *flags: str) -> Library:
     """A program as it is, without the front end before it."""
     board = load_board("host")
-    plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=0)
+    plan = plan_program(program, align=8, needs=needs_of(Kernels(board.isa)), exact_seconds=0)
     made: Any = types.SimpleNamespace(program=program, plan=plan, files=Emitter(program, plan, board, bytes(32)).files())
     return Library(made, folder, *flags)
 

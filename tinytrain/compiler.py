@@ -16,7 +16,8 @@ from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
-from tinytrain.emit.select import select
+from tinytrain.emit.select import Kernels
+from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.gradient.train_step import build_program
@@ -57,6 +58,7 @@ class Options:
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
+    `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
 
     board: str = "host"
@@ -74,6 +76,8 @@ class Options:
     new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
     loss_by_default: bool = False
+    optimise: Optimise = "balanced"
+    tuned: Path | None = None
 
     @property
     def rule(self) -> Optimiser:
@@ -95,6 +99,7 @@ class Compiled:
     plan: ProgramPlan
     board: Board
     options: Options
+    tuning: Tuning
     files: dict[str, str]
     frozen: tuple[Frozen, ...] = ()
 
@@ -125,20 +130,43 @@ def lowered(program: Program, options: Options) -> Program:
     return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
 
 
-def compile_model(path: Path, options: Options) -> Compiled:
-    """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
-    board = load_board(options.board)
+@dataclass(frozen=True, eq=False)
+class Understood:
+    """A model and what is to be trained of it, as a program through all passes; for which board does not matter yet."""
+
+    prepared: Prepared
+    imported: Imported
+    frozen: tuple[Frozen, ...]
+    schemes: tuple[Scheme, ...]
+    options: Options
+    program: Program
+
+
+def understand(path: Path, options: Options) -> Understood:
+    """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = imported.constants.frozen(forward)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
-    plan = plan_program(program, align=8, needs=needs_of(board), exact_seconds=options.exact_seconds)
+    return Understood(prepared, imported, frozen, schemes, options, program)
+
+
+def compile_model(path: Path, options: Options) -> Compiled:
+    """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
+    board = load_board(options.board)
+    model = understand(path, options)
+    program = model.program
+    tuning = Tuning.of(board, options.optimise, options.tuned)
+    kernels = tuning.kernels(program)
+    plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
-    files = Emitter(program, plan, board, prepared.hash, elsewhere).files()
-    return Compiled(prepared, imported, schemes, program, plan, board, options, files, frozen)
+    files = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels).files()
+    return Compiled(
+        model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, files, model.frozen
+    )
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:
@@ -148,13 +176,13 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
     return verify(taken, after="stored_input")
 
 
-def needs_of(board: Board) -> Callable[[Node], Needs]:
+def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
     """What the kernel chosen for a node asks of the planner."""
     @cache
     def needs(node: Node) -> Needs:
         if node.op.view:
             return Needs()
-        kernel, quick = (select(node, board.isa, spare=spare).kernel for spare in (False, True))
+        kernel, quick = (kernels.select(node, spare=spare).kernel for spare in (False, True))
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
         scratch, spare = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, quick))
         lead, quick_lead = (k.lead(node.op, inputs, outputs) for k in (kernel, quick))

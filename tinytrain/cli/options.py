@@ -57,6 +57,9 @@ def model_options(command: Command) -> Command:
         click.option("--grad", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
                      help="How gradients of activations are stored; int8 trains an int8 model without any floating point."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
+        click.option("--optimise", "--optimize", type=click.Choice(["speed", "balanced", "size"]), default="balanced", show_default=True,
+                     help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
+        click.option("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
         SHAPES,
         click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
         click.option("--head-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of its weights."),
@@ -104,6 +107,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=parse_shapes(given["shapes"]), qas=given["qas"],
         int8_input=given["int8_input"], grad=given["grad"], further_schemes=tuple(further),
+        optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
 

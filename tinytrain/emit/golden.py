@@ -43,6 +43,14 @@ def golden_vectors(program: Program, steps: int = 3, seed: int = 0) -> Golden:
         return Golden(x, target, output, np.array(losses, np.float32))
 
 
+def first_sample(program: Program, seed: int = 0) -> tuple[Array, ...]:
+    """The first of these samples as the device is given it, with its target where the program trains."""
+    rng = np.random.default_rng(seed)
+    infer, train = program.entries["infer"], program.entries.get("train")
+    _, given = _samples(rng, 1, infer.inputs[0].type)
+    return (given[0], *([] if train is None else _targets(rng, 1, train.inputs[1].type, infer.outputs[0].type.numel)))
+
+
 def _samples(rng: np.random.Generator, steps: int, kind: TensorType) -> tuple[Array, Array]:
     """(real samples, what the device is given for them): the same but for a model that takes integers."""
     shape = (steps, *kind.shape)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tinytrain.emit.select import Choice, Params
+from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, DType, TensorType
@@ -26,12 +28,26 @@ Step = tuple[Elementwise, list[str], list[TensorType]]    # an epilogue op, and 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """One configuration of a kernel: equal configurations share one function."""
+    """One configuration of a kernel: equal configurations share one function. `params` None are those that the kernel itself gives."""
 
     op: Op
     ins: tuple[TensorType, ...]
     outs: tuple[TensorType, ...]
     kernel: Kernel
+    params: Params | None = None
+
+    @classmethod
+    def of(cls, node: Node, choice: Choice) -> KernelCall:
+        return cls(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), choice.kernel, choice.params)
+
+    @property
+    def arity(self) -> int:
+        """Number of inputs of the op itself, without epilogue operands."""
+        return self.op.arity if isinstance(self.op, Fusable) else len(self.ins)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.kernel.scratch(self.op, *self.ins) if self.kernel.scratch else 0
 
     @property
     def stem(self) -> str:
@@ -52,10 +68,11 @@ class KernelContext:
         self.op = call.op
         self.ins = call.ins
         self.outs = call.outs
-        self.arity = call.op.arity if isinstance(call.op, Fusable) else len(call.ins)
+        self.arity = call.arity
         self.T = call.ins[0].dtype.c
         self.A = _ACCUMULATOR[call.ins[0].dtype]
-        self.p: dict[str, int] = call.kernel.params(call.op, *call.ins[: self.arity])
+        own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
+        self.p: dict[str, int] = dict(own)
         self.extra = [f"e{i}" for i in range(len(call.ins) - self.arity)]
         self.in_names = [*call.op.args[: self.arity], *self.extra]
         self.out_names = [*call.op.results[:1], *(f"o{i}" for i in range(1, len(call.outs)))]

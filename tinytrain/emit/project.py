@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinytrain.emit.kernels import KernelCall, environment, render
-from tinytrain.emit.select import select
+from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
 from tinytrain.ir.types import F32, S32, Array, Role, Value
@@ -58,15 +58,16 @@ class CScheme:
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board.
 
-    `elsewhere` names the memory of constants that are not beside the code.
+    `elsewhere` names the memory of constants that are not beside the code; `chosen` None: kernels as their ops list them.
     """
 
     def __init__(
-        self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes, elsewhere: Mapping[Value, str] | None = None
+        self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes, elsewhere: Mapping[Value, str] | None = None,
+        chosen: Kernels | None = None,
     ) -> None:
         self.program = program
         self.plan = plan
-        self.isa = board.isa
+        self.chosen = chosen or Kernels(board.isa)
         self.fused = board.fused
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
@@ -126,8 +127,8 @@ class Emitter:
         return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
 
     def _call(self, plan: Plan, node: Node) -> str:
-        kernel = select(node, self.isa, spare=node in plan.spare).kernel
-        call = KernelCall(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), kernel)
+        choice = self.chosen.select(node, spare=node in plan.spare).choice
+        call, kernel = KernelCall.of(node, choice), choice.kernel
         symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
         args = [self._at(plan, v) for v in (*node.inputs, *node.outputs)]
         if kernel.spare:

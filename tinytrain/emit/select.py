@@ -1,23 +1,113 @@
 # SPDX-License-Identifier: Apache-2.0
-"""node → kernel for a board, with the reason why each other candidate was refused."""
+"""node → kernel and its factors for a board, with the reason why each other kernel was refused.
+
+An op's list decides, the last that suits; where a table has counts of this very call, they decide (tuned.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Declined, Fusable, Kernel, no
-from tinytrain.ir.types import F16
+from tinytrain.ir.text import op_text
+from tinytrain.ir.types import F16, TensorType
+
+Params = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel with its tile and unroll factors."""
+
+    kernel: Kernel
+    params: Params = ()
+
+    @property
+    def text(self) -> str:
+        """`conv2d_grad_x_direct of correlate vfp`: the kernel."""
+        k = self.kernel
+        parts = (f"{k.macro} of" if k.macro not in (None, k.template) else None, k.template, k.isa, "packed" if k.spare else None)
+        return " ".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        """`correlate vfp packed: N=4 P=5`: what tells it from all others that the same call could have."""
+        return f"{self.text}:{''.join(f' {name}={int(value)}' for name, value in self.params)}"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one call of a choice took: instructions, estimated cycles (None for a core without a timing table), bytes of its own code."""
+
+    instructions: int
+    cycles: int | None
+    code_bytes: int
+
+    @property
+    def time(self) -> int:
+        return self.instructions if self.cycles is None else self.cycles
+
+
+Counts = Mapping[str, Mapping[str, "Count | None"]]       # text of a call → text of a choice → what it took, None: it is wrong
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The kernel taken, and (kernel, reason) for each one that was not."""
+    """The choice taken, what was counted of it, and (kernel, reason) for each kernel that was not."""
 
-    kernel: Kernel
+    choice: Choice
     refused: tuple[tuple[Kernel, str], ...]
+    count: Count | None = None
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.choice.kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Kernels:
+    """How a kernel is found for each node on a board with these extensions.
+
+    `counts` are those that decide; `most_bytes` bounds the code of a call's choice, and `smallest` takes the smallest code of all.
+    """
+
+    isa: Collection[str]
+    counts: Counts = field(default_factory=dict)
+    most_bytes: Mapping[str, int] = field(default_factory=dict)
+    smallest: bool = False
+
+    def select(self, node: Node, *, spare: bool = True) -> Selection:
+        """Raises ModelError where no kernel suits. `spare` False: none that wants scratch only where it costs no RAM."""
+        listed = select(node, self.isa, spare=spare)
+        call = call_text(node)
+        known = self.counts.get(call, {})
+        if str(listed.choice) not in known:
+            return listed                                 # no counts, or those of other kernels than today's
+        counted = [(choice, count) for choice in self.choices(node, spare=spare) if (count := known.get(str(choice)))]
+        if not counted:
+            return listed
+        most = 0 if self.smallest else self.most_bytes.get(call, max(count.code_bytes for _, count in counted))
+        most = max(most, min(count.code_bytes for _, count in counted))
+        choice, count = min((found for found in counted if found[1].code_bytes <= most), key=lambda found: found[1].time)
+        return Selection(choice, listed.refused, count)
+
+    def choices(self, node: Node, *, spare: bool = True) -> list[Choice]:
+        """All that could be taken, the listed one first: none of them asks more of the arena than that does."""
+        listed, frugal = (select(node, self.isa, spare=wanted).choice for wanted in (spare, False))
+        found = {listed: None}
+        for kernel in reversed(node.op.kernels):
+            if (spare or not kernel.spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel):
+                found.update(dict.fromkeys(_choices(node, kernel)))
+        return list(found)
+
+
+def call_text(node: Node) -> str:
+    """`conv2d(stride=(2, 2)): f32[8x8x1], f32[8x3x3x1] -> f32[4x4x8]`: all that a kernel is made from, whatever model it is in."""
+    ins, outs = (", ".join(str(v.type) for v in values) for values in (node.inputs, node.outputs))
+    return f"{op_text(node.op)}: {ins} -> {outs}"
 
 
 def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection:
@@ -38,7 +128,29 @@ def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection
         whys = "; ".join(why for _, why in refused) or "the op has no kernel"
         message = f"{node.origin} ({node.op.name}): no kernel for {', '.join(str(v.type) for v in node.inputs)}: {whys}."
         raise ModelError(message, hint="Choose another --grad or --board, or change the layer.")
-    return Selection(taken, refused)
+    return Selection(next(_choices(node, taken)), refused)
+
+
+def _choices(node: Node, kernel: Kernel) -> Iterator[Choice]:
+    """Its own factors, then all others that a tuner may try."""
+    own = kernel.params(node.op, *_types(node))
+    yield Choice(kernel, tuple(own.items()))
+    for values in product(*kernel.tries.values()):
+        yield Choice(kernel, tuple({**own, **dict(zip(kernel.tries, values, strict=True))}.items()))
+
+
+def _types(node: Node) -> Sequence[TensorType]:
+    """Of the op's own inputs, as they are stored."""
+    arity = node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
+    return [v.type for v in node.inputs[:arity]]
+
+
+def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
+    """Whether it needs no more of the arena than this one, which the planner counts with; what is spare costs nothing."""
+    inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
+    scratch, most = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, frugal))
+    lead, given = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
+    return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:

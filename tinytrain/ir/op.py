@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -66,6 +66,13 @@ def _no_params(op: Op, *types: TensorType) -> dict[str, int]:
     return {}
 
 
+def _plain_work(params: Mapping[str, int], op: Op, *types: TensorType) -> dict[str, float]:
+    outs, macs = op.infer(*types), op.cost(*types).macs
+    return {
+        "mac": macs, "patch": macs / (outs[0].shape or (1,))[-1], "out": sum(t.numel for t in outs), "in": sum(t.numel for t in types),
+    }
+
+
 def _apart(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
     return None
 
@@ -77,11 +84,14 @@ class Kernel:
     An op lists its kernels from the portable one to the fastest; the last that a board and a node allow is taken.
 
     `dtypes` are those of inputs then outputs (a shorter tuple's last entry stands for the rest; epilogue operands are not counted);
-    `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors;
+    `isa` None is portable C; `accepts(op, *input_types)` is true or `no(why)`; `params` gives tile and unroll factors, and `tries` other
+    values of some of them, which a tuner may take: they change neither results nor scratch;
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
     `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
+    `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
+    estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
     `half`: input 0, operands of the epilogue and outputs may lie in memory as fp16 where this says fp32 (`k.load`, `k.store`).
     """
 
@@ -95,6 +105,8 @@ class Kernel:
     lead: Callable[..., int | None] = _apart
     half: bool = False
     spare: bool = False
+    work: Callable[..., dict[str, float]] = _plain_work
+    tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
 
     def halves(self, op: Op) -> tuple[int, ...]:
         """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""

@@ -11,19 +11,19 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Kernel, Tie, Wanted, f32
-from tinytrain.ir.types import F32, S8, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv_tiles import forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
+from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
@@ -112,9 +112,23 @@ def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) 
     return {**simd.tiles(op, *types), "turned": turned}
 
 
+def _outer_work(simd: Simd, params: Mapping[str, int], op: Conv2dGradW, *types: TensorType) -> dict[str, float]:
+    g = op.geometry(*types).lined_up
+    across, along = (g.C, g.K) if params["turned"] else (g.K, g.C)
+    packed = g.rows.size * g.cols.size * g.C if types[1].dtype is S8 else 0
+    return {**simd.outer(params, across // g.group, along // g.group, g), "packed": packed}
+
+
 def _map_bytes(simd: Simd, op: Conv2dGradW, *types: TensorType) -> int:
     x = types[1]
     return 4 * simd.lanes * x.numel // x.shape[-1]
+
+
+def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+    return Kernel(
+        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_outer_tiles, simd, turned),
+        work=partial(_outer_work, simd), tries=simd.tries, **more,
+    )
 
 
 def _fills(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
@@ -141,9 +155,9 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=_forward_tiles),
-        *(Kernel("correlate", (F32,), simd.isa, params=simd.tiles, scratch=simd.strip_bytes, spare=True) for simd in SIMD),
-        Kernel("conv2d", (S8, S8), params=_forward_tiles),
+        Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
+        *(simd.packs("correlate", (F32,)) for simd in SIMD),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_windows, scratch=window_bytes),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
@@ -197,19 +211,10 @@ class Conv2dGradX(_Conv, ReadsPieces):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(
-            Kernel("correlate", (F32,), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
-            for simd in SIMD
-        ),
-        *(
-            Kernel("correlate", dtypes, simd.isa, params=simd.tiles, scratch=simd.strip_bytes, half=True, spare=True)
-            for dtypes in ((F32,), (F32, S8)) for simd in SIMD
-        ),
-        *(
-            Kernel("correlate", (F32, S8), simd.isa, "conv2d_grad_x_direct", simd.reads, simd.tiles, half=True)
-            for simd in SIMD if simd.words
-        ),
+        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(simd.direct("correlate", (F32,), macro="conv2d_grad_x_direct", half=True) for simd in SIMD),
+        *(simd.packs("correlate", dtypes, half=True) for dtypes in ((F32,), (F32, S8)) for simd in SIMD),
+        *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
     )
     as_integer = sums
@@ -246,18 +251,9 @@ class Conv2dGradW(_Conv):
     args = ("dy", "x")
     results = ("dw",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(
-            Kernel("correlate", (F32,), simd.isa, None, partial(_fills, simd, turned), partial(_outer_tiles, simd, turned), half=not turned)
-            for simd in SIMD for turned in (True, False)
-        ),
-        *(
-            Kernel(
-                "correlate", (F32, S8), simd.isa, None, partial(_fills, simd, False), partial(_outer_tiles, simd, False),
-                partial(_map_bytes, simd), half=True, spare=True,
-            )
-            for simd in SIMD
-        ),
+        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(_outer(simd, turned, (F32,), half=not turned) for simd in SIMD for turned in (True, False)),
+        *(_outer(simd, False, (F32, S8), half=True, scratch=partial(_map_bytes, simd), spare=True) for simd in SIMD),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums

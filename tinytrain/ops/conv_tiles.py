@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from tinytrain.ops.geometry import Geometry, Pair, patches
 
+FORWARD_TRIES = {"PW": (1, 2, 3, 4), "KT": (2, 4, 8)}
+GRAD_X_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
+GRAD_W_TRIES = {"KT": (2, 4, 8), "CT": (1, 2, 4)}
+
 
 def split(n: int, best: int) -> int:
     """A tile of about `best` out of n: one that leaves no rest, if there is one near."""

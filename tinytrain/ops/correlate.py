@@ -157,6 +157,19 @@ class Correlation:
             ))
         return tuple(found)
 
+    def work(self, lanes: int, most: int, packed: bool) -> dict[str, float]:
+        """How often what is done in sweeps over all pixels, with vectors of `lanes` results, in tiles of up to `most`."""
+        strips = self.group * -(-self.outer // lanes)
+        found = dict.fromkeys(("line", "tile", "run", "step", "pixel", "mac"), 0)
+        for r in self.rectangles(most):
+            tiles, pixels = r.lines * r.tiles, r.lines * (r.tiles * r.size + r.larger)
+            runs = r.rows if packed and self.joined else r.rows * r.cols
+            steps = r.rows * r.cols * self.inner
+            each = {"line": r.lines, "tile": tiles, "run": tiles * runs, "step": tiles * steps, "pixel": pixels, "mac": pixels * steps}
+            found = {name: times + strips * each[name] for name, times in found.items()}
+        taps = self.taps[0] * self.taps[1]
+        return {"strip": strips, "packed": strips * taps * self.inner * packed, **found}
+
     def sizes(self, most: int) -> list[int]:
         """Sizes of tiles that occur."""
         found = self.rectangles(most)

@@ -73,8 +73,8 @@ class Dense(_Dense):
     differentiable = True
     parameters = {1: "weight"}
     kernels = (
-        Kernel("dense", params=_tiles),
-        Kernel("dense", (S8, S8), params=_tiles),
+        Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
+        Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes),
@@ -116,7 +116,7 @@ class DenseGradX(_Dense):
     name = "dense_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("dense", dtypes, params=_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -144,7 +144,10 @@ class DenseGradW(Fusable):
     name = "dense_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(Kernel("dense", dtypes, params=_outer_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = tuple(
+        Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4), "KR": (4, 8)}, half=True)
+        for dtypes in ((F32,), (F32, S8), (S8, S8))
+    )
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

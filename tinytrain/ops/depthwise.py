@@ -10,7 +10,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -47,6 +47,9 @@ from tinytrain.ops.sums import (
 )
 from tinytrain.ops.windowed import Pad, Windowed
 from tinytrain.ops.words import fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
+
+_PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
+_WEIGHT_TRIES = {"CT": (2, 4, 8)}
 
 
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
@@ -97,17 +100,19 @@ def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
     return simd.filled_by(types[0].shape[-1])
 
 
+def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, *types: TensorType) -> dict[str, float]:
+    g = op.geometry(*types).lined_up
+    return simd.outer({"P": 2}, 1, g.C, dataclasses.replace(g, group=1))
+
+
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
-    for simd in SIMD:
-        fills = partial(_fills, simd)
-        yield Kernel("depthwise_rows", dtypes, simd.isa, None, fills, simd.tiles, simd.strip_bytes, half=half, spare=True)
+    return (simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half) for simd in SIMD)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands."""
-    for simd in SIMD:
-        yield Kernel("depthwise_rows", (F32,), simd.isa, accepts=simd.reads, params=simd.tiles, half=half)
+    return (simd.direct("depthwise_rows", (F32,), half=half) for simd in SIMD)
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,10 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     parameters = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("depthwise", params=_pixel_tiles),
+        Kernel("depthwise", params=_pixel_tiles, tries=_PIXEL_TRIES),
         *_packed((F32,)),
         *_in_place(),
-        Kernel("depthwise", (S8, S8), params=_pixel_tiles),
+        Kernel("depthwise", (S8, S8), params=_pixel_tiles, tries=_PIXEL_TRIES),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
         Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
         Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring, scratch=ring_bytes, lead=ring_lead),
@@ -180,7 +185,7 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("depthwise", dtypes, params=_pixel_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("depthwise", dtypes, params=_pixel_tiles, tries=_PIXEL_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *_packed((F32,), half=True),
         *_packed((F32, S8), half=True),
         *_in_place(half=True),
@@ -222,8 +227,13 @@ class DepthwiseConv2dGradW(_Depthwise):
     args = ("dy", "x")
     results = ("dw",)
     kernels = (
-        *(Kernel("depthwise", dtypes, params=_weight_tiles, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(Kernel("depthwise_rows", (F32,), simd.isa, params=simd.tiles, accepts=partial(_fills, simd), half=True) for simd in SIMD),
+        *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(
+            Kernel(
+                "depthwise_rows", (F32,), simd.isa, None, partial(_fills, simd), simd.tiles, half=True, work=partial(_rows_work, simd)
+            )
+            for simd in SIMD
+        ),
         Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
     )
     as_integer = sums

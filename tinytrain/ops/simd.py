@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Op, no
-from tinytrain.ir.types import F32, TensorType
+from tinytrain.ir.op import Declined, Kernel, Op, no
+from tinytrain.ir.types import F32, DType, TensorType
 from tinytrain.ops.correlate import Correlation
+from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.shape import Concat
 
 
@@ -32,13 +34,48 @@ class Simd:
     packed: bool = False                                  # it has tiles of its own for packed strips
     words: bool = False                                   # and words for epilogues (splat, add, sub, mul, where) and for int8 operands
 
+    def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """A kernel that packs strips of the weight, where that costs no RAM."""
+        return Kernel(
+            template, dtypes, self.isa, params=self.tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps, tries=self.tries, **more
+        )
+
+    def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """One that reads vectors from the weight as it stands."""
+        return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
+
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
         return {"N": self.lanes, "P": self.tile, "packed": self.packed, "words": self.words}
 
+    @property
+    def tries(self) -> dict[str, Sequence[int]]:
+        """Smaller tiles, which may divide a map more evenly."""
+        return {"P": range(self.tile, 0, -1)}
+
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
         """Scratch for a strip of the weight."""
         return op.correlation(*types).strip_bytes(self.lanes)
+
+    def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
+        """What a kernel does that packs strips of the weight."""
+        return op.correlation(*types).work(self.lanes, params["P"], packed=True)
+
+    def reads_on(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
+        """What one does that reads vectors from the weight as it stands."""
+        return op.correlation(*types).work(self.lanes, params["P"], packed=False)
+
+    def outer(self, params: Mapping[str, int], across: int, along: int, g: Geometry) -> dict[str, float]:
+        """What one does for a gradient of the weight: in tiles of `across` scalars, each times vectors that run along `along` others."""
+        vectors = g.group * -(-along // self.lanes)
+        tiles = vectors * -(-across // params["P"]) if across > 1 else -(-vectors // params["P"])
+        rows, cols = ([sum(0 <= axis.element(p, t) < axis.size for p in range(axis.positions)) for t in range(axis.taps)]
+                      for axis in (g.rows, g.cols))
+        pixels = sum(rows) * sum(cols)
+        return {
+            "tap": g.group * len(rows) * len(cols), "tile": tiles * len(rows) * len(cols), "run": tiles * sum(rows) * len(cols),
+            "step": tiles * pixels, "mac": pixels * across * vectors, "out": len(rows) * len(cols) * across * vectors,
+        }
 
     def filled_by(self, channels: int) -> bool | Declined:
         """Whether that many neighbours are a vector at least: the last vector may then cover some of them again."""

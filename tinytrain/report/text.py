@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.ir.op import Elementwise, registry
 from tinytrain.ir.types import Role
@@ -14,9 +15,11 @@ from tinytrain.passes.scale_gradients import dead_channels
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
+    from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
 
+_LISTED = "those of the ops' lists are taken, whatever --optimise says; `tinytrain tune` counts them"
 FEW = 4                                                   # names of a kind in one line
 
 
@@ -59,7 +62,24 @@ def compiled_text(compiled: Compiled) -> str:
         lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(compiled.imported.cut_biases)}")
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(printable, [*lines, *_kernels(compiled)]))
+
+
+def _kernels(compiled: Compiled) -> list[str]:
+    """What the kernels take by each way to choose them, where they were counted (`tinytrain tune`)."""
+    tuning = compiled.tuning
+    lines = [f"note       {tuning.note}"] if tuning.note else []
+    ways: tuple[Optimise, ...] = ("speed", "balanced", "size")
+    sums = {way: summed(compiled.program, tuning.kernels(compiled.program, way)) for way in ways if tuning.tables}
+    if not sums or not sums["speed"].counted:
+        asked = [] if tuning.optimise == "balanced" else [f"note       no kernel was counted for {tuning.board.core}: {_LISTED}"]
+        return lines + asked
+    lines.append(f"kernels    for {tuning.optimise}; {sums['speed'].counted} of {sums['speed'].calls} were counted on {tuning.board.core}:")
+    for way, total in sums.items():
+        step = "" if total.instructions is None else f", {total.instructions:,} instructions a step"
+        cycles = "" if total.cycles is None else f", {total.cycles:,} estimated cycles"
+        lines.append(f"  {way:<8} {total.code_bytes:,} B of code{step}{cycles}")
+    return lines
 
 
 def frozen_text(frozen: Sequence[Frozen]) -> str:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinytrain.compiler import STACK_BYTES, Options, load_forward, lowered, needs_of, target_bytes
+from tinytrain.emit.select import Kernels
+from tinytrain.emit.tuned import Tuning
 from tinytrain.gradient.train_step import build_program
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan, ProgramPlan, plan_program
 from tinytrain.planner.updates import contents
 from tinytrain.schemes.scheme import Scheme, layers
-from tinytrain.search.instructions import code, data_bytes, load_table
+from tinytrain.search.instructions import Taken, code, data_bytes, load_table
 from tinytrain.target.board import load_board
 
 
@@ -42,8 +44,8 @@ class SchemeCost:
     `weights` and `biases` are updated elements (biases: all that has one dimension, γ and β among them), `updated_bytes` their size;
     `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
     optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
-    and the estimated code. `instructions` of a step are an estimate, None for a core whose kernels were never counted; `uncounted`
-    names kernels that stand in the estimate as others of their kind.
+    and the estimated code. `instructions` and `cycles` of a step are an estimate, None for a core whose kernels were never counted;
+    `uncounted` names kernels that stand in the estimate as others of their kind.
     """
 
     weights: int
@@ -57,6 +59,7 @@ class SchemeCost:
     data_bytes: int
     flash_bytes: int
     instructions: int | None
+    cycles: int | None
     uncounted: tuple[str, ...]
     layers: tuple[LayerCost, ...]
 
@@ -74,6 +77,7 @@ class Costs:
         self.frozen = imported.constants.frozen(self.forward)
         self.layers = layers(self.forward)
         self.exact_seconds = exact_seconds
+        self.tuning = Tuning.of(self.board, options.optimise, options.tuned)
         self._table = load_table(self.board.core)
         self._known: dict[str, SchemeCost] = {}
         self._last: tuple[tuple[str, float], Program, ProgramPlan] | None = None
@@ -88,7 +92,7 @@ class Costs:
         key = (scheme.to_toml(), seconds)
         if self._last is None or self._last[0] != key:
             program = self.program(scheme)
-            self._last = key, program, plan_program(program, align=8, needs=needs_of(self.board), exact_seconds=seconds)
+            self._last = key, program, plan_program(program, align=8, needs=needs_of(self.tuning.kernels(program)), exact_seconds=seconds)
         return self._last[1:]
 
     def cost(self, scheme: Scheme, exact_seconds: float | None = None) -> SchemeCost:
@@ -103,16 +107,17 @@ class Costs:
         """Whether the instructions of this board's kernels are known."""
         return self._table is not None
 
-    def instructions(self, node: Node) -> float | None:
-        """Estimate of one call, with the extensions of the board."""
-        if self._table is None:
-            return None
-        return 0.0 if node.op.view else self._table.instructions(node, self.board.isa)
+    def taken(self, node: Node, kernels: Kernels, entry: Plan) -> Taken:
+        """By one call in an entry: counted, or an estimate."""
+        if self._table is None or node.op.view:
+            return Taken(0, 0)
+        return self._table.taken(node, kernels.select(node, spare=node in entry.spare))
 
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
-        train = plan.entries["train"]
-        parts = self._by_layer(program, train)
+        train, kernels = plan.entries["train"], self.tuning.kernels(program)
+        parts = self._by_layer(program, train, kernels)
         entries = [train, *(entry for name, entry in plan.entries.items() if name == "apply")]
+        each = [self.taken(node, kernels, entry) for entry in entries for node in entry.graph.nodes]
         nodes = [node for entry in entries for node in entry.graph.nodes if not node.op.view]
         forward = _forward(train.graph)
         macs = {node: _macs(node) for node in train.graph.nodes}
@@ -123,13 +128,14 @@ class Costs:
             forward_macs=sum(n for node, n in macs.items() if node in forward),
             backward_macs=sum(n for node, n in macs.items() if node not in forward),
             arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
-            data_bytes=data, flash_bytes=data + (table.code_bytes(code(plan, self.board.isa)) if table else 0),
-            instructions=round(sum(table.instructions(node, self.board.isa) for node in nodes)) if table else None,
-            uncounted=tuple(dict.fromkeys(name for node in nodes for name in table.uncounted(node, self.board.isa))) if table else (),
+            data_bytes=data, flash_bytes=data + (table.code_bytes(code(plan, kernels)) if table else 0),
+            instructions=round(sum(one.instructions for one in each)) if table else None,
+            cycles=round(sum(one.cycles for one in each)) if table else None,
+            uncounted=tuple(dict.fromkeys(name for n in nodes for name in table.uncounted(n, kernels.select(n)))) if table else (),
             layers=tuple(parts),
         )
 
-    def _by_layer(self, program: Program, train: Plan) -> list[LayerCost]:
+    def _by_layer(self, program: Program, train: Plan, kernels: Kernels) -> list[LayerCost]:
         """What each layer has its share in."""
         names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
@@ -150,7 +156,7 @@ class Costs:
                 continue
             layer = owner.get(node.origin, names[-1])
             add(layer, "backward_macs", _macs(node))
-            add(layer, "instructions", self.instructions(node) or 0)
+            add(layer, "instructions", self.taken(node, kernels, train).instructions)
         whole = {name: {what: round(amount) for what, amount in each.items()} for name, each in sums.items()}
         if self._table is None:
             whole = {name: {**each, "instructions": None} for name, each in whole.items()}  # type: ignore[dict-item]

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many instructions a kernel takes on a core: a table, fitted to counts that were measured under emulation.
+"""How many instructions, and how many estimated cycles, a kernel takes on a core: tables of factors, fitted to counts from emulators.
 
-instructions = call + mac·macs + patch·(macs / channels) + out·outputs + in·inputs,  + out·outputs of each op of the epilogue
+instructions = call + Σ factor·amount of the kernel's work (`Kernel.work`),  + out·outputs of each op of the epilogue
 
-Each kernel has its own factors. `patch` is what is done once for each operand that all output channels share: the loads and the
-addresses of a window. `instructions.json` holds the factors; `python benchmarks/instructions.py` makes it.
+Each kernel has its own factors. What `tinytrain tune` counted is taken as it is. `instructions.json` holds the factors;
+`python benchmarks/instructions.py` makes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinytrain.emit.kernels import KernelCall
-from tinytrain.emit.select import select
+from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.op import Fusable, Op
-from tinytrain.ir.types import DType, Role, TensorType
+from tinytrain.ir.types import DType, Role
 from tinytrain.planner import ProgramPlan
 
 TABLE = Path(__file__).with_name("instructions.json")
-TERMS = ("call", "mac", "patch", "out", "in")
 SORTS = ("base", "float", "float update", "integer", "integer update")
 
 
@@ -36,37 +35,31 @@ class Work:
     amounts: Mapping[str, float]
 
 
-def works(node: Node, isa: Collection[str]) -> Iterator[Work]:
-    """The work of a node's kernel on a board with these extensions, then that of each op of its epilogue."""
-    op, kernel = node.op, select(node, isa).kernel
-    arity = op.arity if isinstance(op, Fusable) else len(node.inputs)
-    types = node.kinds[:arity]
-    outs = op.base_infer(*types) if isinstance(op, Fusable) else op.infer(*types)
-    macs = op.cost(*node.kinds).macs
-    yield Work(_name(op, kernel.dtypes[: len(types)], kernel.isa), {
-        "call": 1, "mac": macs, "patch": macs / (outs[0].shape or (1,))[-1], "out": _elements(outs), "in": _elements(types),
-    })
-    for step, more in op.epilogue() if isinstance(op, Fusable) else ():
-        yield Work(f"+ {_name(step, (outs[0].dtype,), None)}", {"out": outs[0].numel})
+def works(node: Node, choice: Choice) -> Iterator[Work]:
+    """The work of a node's kernel, then that of each op of its epilogue."""
+    op, types = node.op, node.kinds
+    if isinstance(op, Fusable):
+        op, types = replace(op, then=()), types[: op.arity]
+    outs = op.infer(*types)
+    amounts = {"call": 1, **choice.kernel.work(dict(choice.params), op, *types)}
+    yield Work(_name(op, choice.kernel.dtypes[: len(types)], choice.text), amounts)
+    for step, more in node.op.epilogue() if isinstance(node.op, Fusable) else ():
+        yield Work(f"+ {_name(step, (outs[0].dtype,))}", {"out": outs[0].numel})
         outs = step.infer(outs[0], *(node.kinds[i] for i in more))
 
 
-def _elements(types: tuple[TensorType, ...]) -> int:
-    return sum(t.numel for t in types)
-
-
-def _name(op: Op, dtypes: tuple[DType, ...], isa: str | None) -> str:
-    """Op, element types, instruction set, and whatever is chosen by name or by yes and no: one kernel text."""
+def _name(op: Op, dtypes: tuple[DType, ...], kernel: str = "") -> str:
+    """Op, element types, whatever is chosen by name or by yes and no, and the kernel: one kernel text."""
     chosen = [str(value) for value in op.attributes().values() if isinstance(value, str)]
     chosen += [key for key, value in op.attributes().items() if value is True]
     tags = dict.fromkeys(dtype.tag for dtype in dtypes)
-    return " ".join([op.name, *tags, *([isa] if isa else []), *chosen])
+    return " ".join([op.name, *tags, *chosen, *([f"by {kernel}"] if kernel else [])])
 
 
-def code(plan: ProgramPlan, isa: Collection[str]) -> dict[str, int]:
+def code(plan: ProgramPlan, kernels: Kernels) -> dict[str, int]:
     """What the machine code of a firmware comes from: the runtime, and distinct kernel functions of each sort."""
     calls = {
-        KernelCall(n.op, tuple(v.type for v in n.inputs), tuple(v.type for v in n.outputs), select(n, isa).kernel)
+        KernelCall.of(n, kernels.select(n).choice)
         for entry in plan.entries.values() for n in entry.graph.nodes if not n.op.view
     }
     counts = dict.fromkeys(SORTS, 0) | {"base": 1}
@@ -88,36 +81,50 @@ def data_bytes(program: Program) -> int:
     return sum(v.type.nbytes for v in stored)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Of one call, or the sum of many."""
+
+    instructions: float
+    cycles: float
+
+
 class Table:
     """The factors of one core. A kernel that was never counted is taken for the mean of others of its op, or of all."""
 
     def __init__(self, core: Mapping[str, Any]) -> None:
-        self._kernels: dict[str, dict[str, float]] = core["kernels"]
+        self._kernels: dict[str, dict[str, list[float]]] = core["kernels"]
         self._code: dict[str, int] = core["code"]
 
-    def instructions(self, node: Node, isa: Collection[str]) -> float:
-        """Estimate of one call."""
-        return sum(map(self.of, works(node, isa)))
+    def taken(self, node: Node, selection: Selection) -> Taken:
+        """By one call: as it was counted, or an estimate."""
+        count = selection.count
+        if count is not None and count.cycles is not None:
+            return Taken(count.instructions, count.cycles)
+        each = [self.of(work) for work in works(node, selection.choice)]
+        return Taken(sum(one.instructions for one in each), sum(one.cycles for one in each))
 
-    def of(self, work: Work) -> float:
+    def of(self, work: Work) -> Taken:
         factors = self._factors(work.kernel)
-        return sum(amount * factors.get(term, 0.0) for term, amount in work.amounts.items())
+        instructions, cycles = (sum(amount * factors[term][i] for term, amount in work.amounts.items() if term in factors) for i in (0, 1))
+        return Taken(instructions, cycles)
 
-    def uncounted(self, node: Node, isa: Collection[str]) -> list[str]:
-        """Kernels of a node that the table does not have."""
-        return [work.kernel for work in works(node, isa) if work.kernel not in self._kernels]
+    def uncounted(self, node: Node, selection: Selection) -> list[str]:
+        """Kernels of a node that neither the table nor the tuner has counted."""
+        return [] if selection.count else [w.kernel for w in works(node, selection.choice) if w.kernel not in self._kernels]
 
     def code_bytes(self, counts: Mapping[str, int]) -> int:
         """Estimate of the machine code of a firmware, runtime and link included."""
         return sum(self._code[sort] * count for sort, count in counts.items())
 
-    def _factors(self, kernel: str) -> dict[str, float]:
+    def _factors(self, kernel: str) -> Mapping[str, Sequence[float]]:
         if kernel not in self._kernels:
             epilogue = kernel.startswith("+")
             others = [name for name in self._kernels if name.startswith("+") == epilogue]
             op = kernel.split()[epilogue]
             kin = [name for name in others if name.split()[epilogue] == op] or others
-            return {term: sum(self._kernels[name].get(term, 0.0) for name in kin) / len(kin) for term in TERMS}
+            terms = {term for name in kin for term in self._kernels[name]}
+            return {term: [sum(self._kernels[name].get(term, (0, 0))[i] for name in kin) / len(kin) for i in (0, 1)] for term in terms}
         return self._kernels[kernel]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tinytrain.compiler import STACK_BYTES, target_bytes
+from tinytrain.emit.select import Kernels
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan
@@ -60,9 +61,8 @@ class Explainer:
         program, plan = self.costs.planned(self.space.scheme(selection))
         worst = max(plan.entries.values(), key=lambda entry: entry.peak.bytes)
         found = self._of_memory(program, worst, selection)
-        train = plan.entries["train"].graph
         if self.costs.counted:
-            found.append(self._of_nodes(train, selection))
+            found.append(self._of_nodes(plan.entries["train"], selection, self.costs.tuning.kernels(program)))
         return found
 
     def _of_memory(self, program: Program, plan: Plan, selection: Selection) -> list[Row]:
@@ -134,9 +134,9 @@ class Explainer:
                 found.add(node)
         return found
 
-    def _of_nodes(self, train: Graph, selection: Selection) -> Row:
-        needs = self._needs(train)
-        amounts = [(int(self.costs.instructions(node) or 0), needs[node]) for node in train.nodes]
+    def _of_nodes(self, train: Plan, selection: Selection, kernels: Kernels) -> Row:
+        needs = self._needs(train.graph)
+        amounts = [(int(self.costs.taken(node, kernels, train).instructions), needs[node]) for node in train.graph.nodes]
         return self._row("instructions", 0, amounts, selection, [])
 
     def _row(

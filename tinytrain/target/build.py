@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.paths import data_dir
-from tinytrain.reading import first_line
+from tinytrain.reading import first_line, plain
 from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory
 
@@ -73,6 +74,17 @@ def find_compiler(board: Board) -> str:
         f"Board {board.name} needs the C compiler {board.toolchain.cc[0]}, which is not installed.",
         hint=f"Install it: apt-get install {board.toolchain.package}.",
     )
+
+
+@cache
+def _version(command: str) -> str:
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, check=False)
+    return plain(done.stdout.partition("\n")[0])
+
+
+def compiler_version(board: Board) -> str:
+    """The first line of what the board's compiler says of itself; "" where it is not installed."""
+    return next((_version(command) for command in board.toolchain.cc if shutil.which(command)), "")
 
 
 def find_tools(board: Board) -> str:
