@@ -312,7 +312,10 @@ class ClampBits(Op):
     name = "clamp_bits"
     args = ("y",)
     results = ("bits",)
-    kernels = (Kernel("activation", (S8, U8), macro="pass_bits"),)
+    kernels = (
+        Kernel("activation", (S8, U8), macro="pass_bits"),
+        Kernel("activation", (S8, U8), "dsp", macro="clamp_bits_dsp"),
+    )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(((types[0].numel + 7) // 8,), U8),)
