@@ -127,6 +127,26 @@ static inline int32_t tt_dot2(uint32_t a, uint32_t b, int32_t sum)
 #endif
 }
 
+/* sum + those bytes of `flags` where a byte of `bytes` is one of the `count` numbers from `first` on; of both, four times the same. */
+static inline uint32_t tt_flag4(uint32_t bytes, uint32_t first, uint32_t count, uint32_t flags, uint32_t sum)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t result;
+    __asm("usub8 %0, %1, %2\n\tusub8 %0, %0, %3\n\tsel %0, %6, %4\n\tusada8 %0, %0, %6, %5"
+          : "=&r"(result)
+          : "r"(bytes), "r"(first), "r"(count), "r"(flags), "r"(sum), "r"(0)
+          : "cc");
+    return result;
+#else
+    for (uint32_t at = 0; at < 32; at += 8) {
+        if ((((bytes >> at) - (first >> at)) & 0xFFu) < ((count >> at) & 0xFFu)) {
+            sum += (flags >> at) & 0xFFu;
+        }
+    }
+    return sum;
+#endif
+}
+
 /* Two pairs side by side: what one instruction loads. */
 static inline uint64_t tt_pairs(uint32_t first, uint32_t second)
 {

@@ -319,6 +319,7 @@ class ClampBits(Op):
     results = ("bits",)
     kernels = (
         Kernel("activation", (S8, U8), macro="pass_bits"),
+        Kernel("activation", (S8, U8), "dsp", macro="clamp_bits_dsp"),
         *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
     )
 
