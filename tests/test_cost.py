@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from cli_runs import sentence, succeed
 from tinytrain import zoo
 from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
 from tinytrain.device.project import Project
+from tinytrain.emit.select import Count, Kernels
+from tinytrain.emit.tuned import Entry, Table, Tuning, calls_of, made_of, processor
+from tinytrain.ir.op import f32
 from tinytrain.ir.types import Role
+from tinytrain.ops.conv import Conv2d, Pad
+from tinytrain.ops.simd import SIMD
 from tinytrain.schemes.scheme import Scheme, Select, preset
 from tinytrain.search.cost import Costs
 
@@ -110,6 +116,34 @@ def test_estimate_of_mcunet_is_close_to_its_benchmark(shared_data: Path) -> None
     assert abs(cost.instructions / record["instructions"] - 1) < CLOSE, f"{cost.instructions:,} estimated"
 
 
+def test_work_of_a_kernel_is_what_its_loops_do() -> None:
+    """3×3 over 8×8 with a border of 1: (2 + 6·3 + 2)² live taps, each 8 times 8 products; tiles of 5 are none of padding."""
+    op, types = Conv2d(pad=Pad(1, 1, 1, 1)), f32((8, 8, 8), (8, 3, 3, 8))
+    simd = next(simd for simd in SIMD if simd.tag == "vfp")
+    work = simd.sweeps({"P": 5}, op, *types)
+    live, strips = (2 + 6 * 3 + 2) ** 2, 2
+    assert (work["mac"], work["pixel"], work["strip"], work["packed"]) == (live * 8 * strips, 64 * strips, strips, 9 * 8 * strips)
+    smaller = simd.sweeps({"P": 1}, op, *types)
+    assert smaller["mac"] == work["mac"] == smaller["step"] and smaller["tile"] == smaller["pixel"] > work["tile"]
+    outer = simd.outer({"P": 4}, 8, 8, op.geometry(*types))
+    assert (outer["mac"], outer["out"], outer["tap"]) == (live * 8 * 2, 9 * 8 * 2, 9)
+
+
+def test_counts_of_the_tuner_come_before_estimates(cnn: Path) -> None:
+    costs = Costs(cnn, Options(board=BOARD))
+    scheme = preset("full", costs.forward)
+    before = costs.cost(scheme)
+    program = costs.program(scheme)
+    (call, nodes), *_ = calls_of(program).items()
+    choice = Kernels(costs.board.isa).select(nodes[0]).choice
+    entry = Entry(made_of(nodes[0], choice), {str(choice): Count(10**9, 2 * 10**9, 100)})
+    costs = Costs(cnn, Options(board=BOARD))
+    costs.tuning = Tuning(costs.board, (Table(processor(costs.board), "a compiler", calls={call: entry}),))
+    after = costs.cost(scheme)
+    assert before.instructions and after.instructions and before.cycles and after.cycles
+    assert 10**9 < after.instructions < 10**9 + before.instructions and 2 * 10**9 < after.cycles < 2 * 10**9 + before.cycles
+
+
 def test_every_emulated_core_is_counted() -> None:
     from tinytrain.search.instructions import load_table
     from tinytrain.target.board import board_names, load_board
@@ -123,6 +157,7 @@ def test_show_is_a_table_of_layers_and_totals(cnn: Path) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert rows["fc"][:3] == ["2,560", "10", "10,280"] and rows["conv1"] == ["-"] * 6
     assert {"updated", "saved", "MACs", "RAM", "flash", "runs"} <= set(rows)
+    assert re.search(r"^runs +[\d,]+ instructions a step \(estimate\), [\d,]+ cycles of cortex-m7 without waits", text, re.MULTILINE)
     assert "not counted on this board" in succeed("scheme", "show", cnn, "--scheme", "last:1")
 
 

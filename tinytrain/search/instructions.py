@@ -44,7 +44,8 @@ def works(node: Node, choice: Choice) -> Iterator[Work]:
     amounts = {"call": 1, **choice.kernel.work(dict(choice.params), op, *types)}
     yield Work(_name(op, choice.kernel.dtypes[: len(types)], choice.text), amounts)
     for step, more in node.op.epilogue() if isinstance(node.op, Fusable) else ():
-        yield Work(f"+ {_name(step, (outs[0].dtype,))}", {"out": outs[0].numel})
+        several = f" of {len(step.args)}" if len(step.args) > 2 else ""           # an update with momentum has one more
+        yield Work(f"+ {_name(step, (outs[0].dtype,))}{several}", {"out": outs[0].numel})
         outs = step.infer(outs[0], *(node.kinds[i] for i in more))
 
 
