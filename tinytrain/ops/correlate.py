@@ -170,6 +170,11 @@ class Correlation:
         taps = self.taps[0] * self.taps[1]
         return {"strip": strips, "packed": strips * taps * self.inner * packed, **found}
 
+    def narrow(self, most: int) -> str:
+        """The C type that holds every number of the rectangles."""
+        numbers = [abs(n) for r in self.rectangles(most) for n in (*dataclasses.astuple(r), *self.order)]
+        return "int16_t" if max(numbers) < 2**15 else "int32_t"
+
     def sizes(self, most: int) -> list[int]:
         """Sizes of tiles that occur."""
         found = self.rectangles(most)
