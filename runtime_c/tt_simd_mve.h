@@ -163,14 +163,24 @@ static inline tt_i_mve tt_i_of_mve(tt_v_mve v)
     return vcvtq_s32_f32(v);
 }
 
+/* i within [low, high]; only the lowest byte of each lane counts. */
+static inline tt_i_mve tt_i_within_mve(tt_i_mve i, int32_t low, int32_t high)
+{
+    if (low == -128 && high == 127) {
+        __asm("vqmovnb.s32 %q0, %q0\n\tvqmovnb.s16 %q0, %q0" : "+w"(i));
+        return i;
+    }
+    return vminq_s32(vmaxq_s32(i, vdupq_n_s32(low)), vdupq_n_s32(high));
+}
+
 /* As tt_requantise, for m in [2^30, 2^31) or 0. With s = 33 the upper word of the product has the half below its last bit; a smaller s
- * shifts the sum to the left first: where that saturates, the result is beyond all bounds. */
+ * shifts the sum to the left first: where that saturates, the result is beyond all bounds. For int8: as tt_i_within_mve. */
 static inline tt_i_mve tt_i_requantise_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve s, int32_t zero_point, int32_t low, int32_t high)
 {
     const tt_i_mve left = vsubq_s32(vdupq_n_s32(33), s), zero = vdupq_n_s32(0);
     const tt_i_mve product = vmulhq_s32(vqshlq_s32(acc, vmaxq_s32(left, zero)), m);
     const tt_i_mve q = vaddq_n_s32(vrshlq_s32(product, vsubq_n_s32(vminq_s32(left, zero), 1)), zero_point);
-    return vminq_s32(vmaxq_s32(q, vdupq_n_s32(low)), vdupq_n_s32(high));
+    return tt_i_within_mve(q, low, high);
 }
 
 static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)

@@ -68,26 +68,37 @@ static inline int32_t tt_b_product_mve(tt_b_mve a, tt_b_mve b)
     return vmladavq_s8(a, b);
 }
 
-static inline tt_i_mve tt_i_set_mve(int32_t i0, int32_t i1, int32_t i2, int32_t i3)
+/* Lanes 0 and 2 of a vector, the others being whatever; and lanes 1 and 3 of one that has those. */
+static inline tt_i_mve tt_i_even_mve(int32_t i0, int32_t i2)
 {
     tt_i_mve i;
-    __asm("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(i) : "r"(i0), "r"(i1), "r"(i2), "r"(i3));
+    __asm("vmov %q0[2], %q0[0], %1, %2" : "=w"(i) : "r"(i0), "r"(i2));
     return i;
 }
 
-/* acc + more, as tt_i_requantise_mve with the same s everywhere; only the lowest byte of each result counts. */
+static inline tt_i_mve tt_i_odd_mve(tt_i_mve i, int32_t i1, int32_t i3)
+{
+    __asm("vmov %q0[3], %q0[1], %1, %2" : "+w"(i) : "r"(i1), "r"(i3));
+    return i;
+}
+
+static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
+{
+    tt_b_mve v;
+    __asm volatile("dlstp.8 lr, %3\n1:\n\tvldrb.u8 %q2, [%1], #16\n\tvstrb.8 %q2, [%0], #16\n\tletp lr, 1b"
+                   : "+r"(to), "+r"(from), "=&w"(v)
+                   : "r"(n)
+                   : "memory", "lr");
+}
+
+/* acc + more, as tt_i_requantise_mve with the same s everywhere. */
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
                                                int32_t high)
 {
     const int32_t left = 33 - s;
     const tt_i_mve product = vmulhq_s32(vqshlq_r_s32(vaddq_n_s32(acc, more), left > 0 ? left : 0), m);
     const tt_i_mve q = vaddq_n_s32(vrshlq_n_s32(product, (left < 0 ? left : 0) - 1), zero_point);
-    if (low == -128 && high == 127) {
-        tt_i_mve near = q;
-        __asm("vqmovnb.s32 %q0, %q0\n\tvqmovnb.s16 %q0, %q0" : "+w"(near));
-        return near;
-    }
-    return vminq_s32(vmaxq_s32(q, vdupq_n_s32(low)), vdupq_n_s32(high));
+    return tt_i_within_mve(q, low, high);
 }
 
 /* The first n of four int32 as int8, `pitch` apart. */
@@ -133,9 +144,19 @@ static inline int32_t tt_b_product_mve(tt_b_mve a, tt_b_mve b)
     return tt_b_dot_mve(0, a, b);
 }
 
-static inline tt_i_mve tt_i_set_mve(int32_t i0, int32_t i1, int32_t i2, int32_t i3)
+static inline tt_i_mve tt_i_even_mve(int32_t i0, int32_t i2)
 {
-    return (tt_i_mve){ { i0, i1, i2, i3 } };
+    return (tt_i_mve){ { i0, 0, i2, 0 } };
+}
+
+static inline tt_i_mve tt_i_odd_mve(tt_i_mve i, int32_t i1, int32_t i3)
+{
+    return (tt_i_mve){ { i.at[0], i1, i.at[2], i3 } };
+}
+
+static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
+{
+    __builtin_memcpy(to, from, n);
 }
 
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
