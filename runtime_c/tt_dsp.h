@@ -46,6 +46,14 @@ static inline void tt_fill_run(int8_t *to, int32_t value, uint32_t bytes)
     __builtin_memset(to, value, bytes);
 }
 
+/* Words as they stand now: assembly that says nothing of memory, and reads them from here, does so after all stores so far. Before these
+ * words are written again, there must be another such place. */
+static inline const uint32_t *tt_settled(const uint32_t *words)
+{
+    __asm volatile("" : "+r"(words) : : "memory");
+    return words;
+}
+
 static inline void tt_clear8(int32_t *sums)
 {
     sums[0] = sums[1] = sums[2] = sums[3] = sums[4] = sums[5] = sums[6] = sums[7] = 0;
@@ -127,7 +135,7 @@ static inline int32_t tt_dot2(uint32_t a, uint32_t b, int32_t sum)
 #endif
 }
 
-/* sum + those bytes of `flags` where a byte of `bytes` is one of the `count` numbers from `first` on; of both, four times the same. */
+/* sum + those bytes of `flags` where a byte of `bytes` is one of the `count` numbers from `first` on (both in each byte). */
 static inline uint32_t tt_flag4(uint32_t bytes, uint32_t first, uint32_t count, uint32_t flags, uint32_t sum)
 {
 #if defined(__ARM_FEATURE_DSP)
