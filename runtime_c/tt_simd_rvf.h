@@ -9,6 +9,7 @@
 #define tt_v_rvf tt_v_scalar
 #define tt_zero_rvf tt_zero_scalar
 #define tt_load_rvf tt_load_scalar
+#define tt_load_half_rvf tt_load_half_scalar
 #define tt_store_rvf tt_store_scalar
 #define tt_madd_rvf tt_madd_scalar
 #define tt_madd_lanes_rvf tt_madd_lanes_scalar
@@ -194,37 +195,25 @@ TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN, float, tt_load_rvf)
 TT_ACROSS(tt_depth_outer, rvf, 4, 1, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
 TT_ACROSS(tt_depth_outer, rvf, 4, 2, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
 #else
-TT_TILES(rvf, 4, 1, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 1, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 1)
 #define tt_broadcast_rvf_1 tt_direct_rvf_1
-TT_TILES(rvf, 4, 2, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 2, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 2)
 #define tt_broadcast_rvf_2 tt_direct_rvf_2
-TT_TILES(rvf, 4, 3, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 3, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 3)
 #define tt_broadcast_rvf_3 tt_direct_rvf_3
-TT_TILES(rvf, 4, 4, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 4, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 4)
 #define tt_broadcast_rvf_4 tt_direct_rvf_4
-TT_TILES(rvf, 4, 5, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 5, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 5)
 #define tt_broadcast_rvf_5 tt_direct_rvf_5
-TT_TILES(rvf, 4, 6, , float, TT_PLAIN)
-TT_DEPTH_TILES(rvf, 4, 6, , float, tt_load_scalar)
+TT_FLOAT_TILES(rvf, 4, 6)
 #define tt_broadcast_rvf_6 tt_direct_rvf_6
 #endif
 
-TT_TILES(rvf, 4, 1, _half, tt_half, tt_half_to_float)
-TT_TILES(rvf, 4, 2, _half, tt_half, tt_half_to_float)
-TT_TILES(rvf, 4, 3, _half, tt_half, tt_half_to_float)
-TT_TILES(rvf, 4, 4, _half, tt_half, tt_half_to_float)
-TT_TILES(rvf, 4, 5, _half, tt_half, tt_half_to_float)
-TT_TILES(rvf, 4, 6, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(rvf, 4, 1, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(rvf, 4, 2, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(rvf, 4, 3, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(rvf, 4, 4, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(rvf, 4, 5, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(rvf, 4, 6, _half, tt_half, tt_load_half_scalar)
+TT_HALF_TILES(rvf, 4, 1)
+TT_HALF_TILES(rvf, 4, 2)
+TT_HALF_TILES(rvf, 4, 3)
+TT_HALF_TILES(rvf, 4, 4)
+TT_HALF_TILES(rvf, 4, 5)
+TT_HALF_TILES(rvf, 4, 6)
 
 #endif

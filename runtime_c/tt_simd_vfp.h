@@ -10,6 +10,7 @@
 #define tt_v_vfp tt_v_scalar
 #define tt_zero_vfp tt_zero_scalar
 #define tt_load_vfp tt_load_scalar
+#define tt_load_half_vfp tt_load_half_scalar
 #define tt_store_vfp tt_store_scalar
 #define tt_madd_vfp tt_madd_scalar
 #define tt_madd_lanes_vfp tt_madd_lanes_scalar
@@ -214,32 +215,22 @@ TT_DEPTH_VFP(5, "s19")
 TT_ACROSS_VFP(tt_depth_outer, 1, "s3", TT_IN_TWOS(TT_PAIR_1))
 TT_ACROSS_VFP(tt_depth_outer, 2, "s7", TT_IN_TWOS(TT_PAIR_2))
 #else
-TT_TILES(vfp, 4, 1, , float, TT_PLAIN)
-TT_DEPTH_TILES(vfp, 4, 1, , float, tt_load_scalar)
+TT_FLOAT_TILES(vfp, 4, 1)
 #define tt_broadcast_vfp_1 tt_direct_vfp_1
-TT_TILES(vfp, 4, 2, , float, TT_PLAIN)
-TT_DEPTH_TILES(vfp, 4, 2, , float, tt_load_scalar)
+TT_FLOAT_TILES(vfp, 4, 2)
 #define tt_broadcast_vfp_2 tt_direct_vfp_2
-TT_TILES(vfp, 4, 3, , float, TT_PLAIN)
-TT_DEPTH_TILES(vfp, 4, 3, , float, tt_load_scalar)
+TT_FLOAT_TILES(vfp, 4, 3)
 #define tt_broadcast_vfp_3 tt_direct_vfp_3
-TT_TILES(vfp, 4, 4, , float, TT_PLAIN)
-TT_DEPTH_TILES(vfp, 4, 4, , float, tt_load_scalar)
+TT_FLOAT_TILES(vfp, 4, 4)
 #define tt_broadcast_vfp_4 tt_direct_vfp_4
-TT_TILES(vfp, 4, 5, , float, TT_PLAIN)
-TT_DEPTH_TILES(vfp, 4, 5, , float, tt_load_scalar)
+TT_FLOAT_TILES(vfp, 4, 5)
 #define tt_broadcast_vfp_5 tt_direct_vfp_5
 #endif
 
-TT_TILES(vfp, 4, 1, _half, tt_half, tt_half_to_float)
-TT_TILES(vfp, 4, 2, _half, tt_half, tt_half_to_float)
-TT_TILES(vfp, 4, 3, _half, tt_half, tt_half_to_float)
-TT_TILES(vfp, 4, 4, _half, tt_half, tt_half_to_float)
-TT_TILES(vfp, 4, 5, _half, tt_half, tt_half_to_float)
-TT_DEPTH_TILES(vfp, 4, 1, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(vfp, 4, 2, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(vfp, 4, 3, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(vfp, 4, 4, _half, tt_half, tt_load_half_scalar)
-TT_DEPTH_TILES(vfp, 4, 5, _half, tt_half, tt_load_half_scalar)
+TT_HALF_TILES(vfp, 4, 1)
+TT_HALF_TILES(vfp, 4, 2)
+TT_HALF_TILES(vfp, 4, 3)
+TT_HALF_TILES(vfp, 4, 4)
+TT_HALF_TILES(vfp, 4, 5)
 
 #endif

@@ -111,6 +111,12 @@ typedef struct {
     } \
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
 
+/* All of them, of a stored as float or as fp16. */
+#define TT_FLOAT_TILES(simd, N, P) TT_TILES(simd, N, P, , float, TT_PLAIN) TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd)
+#define TT_HALF_TILES(simd, N, P) \
+    TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float) \
+    TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd)
+
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
  * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart, each integer without
  * the zero point. */
