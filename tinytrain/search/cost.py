@@ -107,11 +107,11 @@ class Costs:
         """Whether the instructions of this board's kernels are known."""
         return self._table is not None
 
-    def taken(self, node: Node, kernels: Kernels, entry: Plan) -> Taken:
-        """By one call in an entry: counted, or an estimate."""
+    def taken(self, node: Node, kernels: Kernels, entry: Plan | None = None) -> Taken:
+        """By one call, in an entry as it is planned: counted, or an estimate."""
         if self._table is None or node.op.view:
             return Taken(0, 0)
-        return self._table.taken(node, kernels.select(node, spare=node in entry.spare))
+        return self._table.taken(node, kernels.select(node, spare=entry is None or node in entry.spare))
 
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tinytrain.compiler import STACK_BYTES, target_bytes
-from tinytrain.emit.select import Kernels
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan
@@ -55,6 +54,14 @@ class Explainer:
         programs = {level: costs.program(space.scheme(tuple(min(level, top) for top in space.all))) for level in range(1, depth + 1)}
         # bytes that stay in RAM for the whole time, by what they are kept for, at each level
         self._fixed = {level: self._kept(program) for level, program in programs.items()}
+        self._alone: dict[tuple[int, int], float] = {}    # (group, level) → instructions of what is done for its weight alone
+        for level, program in programs.items() if costs.counted else ():
+            alone, kernels = dict[int, float](), costs.tuning.kernels(program)
+            for node, of in self._needs(program.entries["train"]).items():
+                if of and len(groups := {group for group, _ in of}) == 1:
+                    (group,) = groups
+                    alone[group] = alone.get(group, 0.0) + costs.taken(node, kernels).instructions
+            self._alone |= {(group, min(level, space.all[group])): amount for group, amount in alone.items()}
 
     def rows(self, selection: Selection) -> list[Row]:
         """Of RAM, from the fullest positions of this selection's plan, and of instructions."""
@@ -62,7 +69,7 @@ class Explainer:
         worst = max(plan.entries.values(), key=lambda entry: entry.peak.bytes)
         found = self._of_memory(program, worst, selection)
         if self.costs.counted:
-            found.append(self._of_nodes(plan.entries["train"], selection, self.costs.tuning.kernels(program)))
+            found.append(self._of_nodes(program, selection))
         return found
 
     def _of_memory(self, program: Program, plan: Plan, selection: Selection) -> list[Row]:
@@ -134,10 +141,21 @@ class Explainer:
                 found.add(node)
         return found
 
-    def _of_nodes(self, train: Plan, selection: Selection, kernels: Kernels) -> Row:
-        needs = self._needs(train.graph)
-        amounts = [(int(self.costs.taken(node, kernels, train).instructions), needs[node]) for node in train.graph.nodes]
+    def _of_nodes(self, program: Program, selection: Selection) -> Row:
+        """With room for the scratch of every kernel, as other plans may have it."""
+        needs, kernels = self._needs(program.entries["train"]), self.costs.tuning.kernels(program)
+        amounts = [(int(self._least(of, selection) * self.costs.taken(node, kernels).instructions), of) for node, of in needs.items()]
         return self._row("instructions", 0, amounts, selection, [])
+
+    def _least(self, needs: Needs | None, selection: Selection) -> float:
+        """What a larger choice may take in proportion to this one: more channels can fill the vectors of a quicker kernel."""
+        groups = {group for group, _ in needs or ()}
+        if len(groups) != 1:
+            return 1.0
+        (group,) = groups
+        here = self._alone.get((group, selection[group]), 0.0)
+        larger = [amount for (other, level), amount in self._alone.items() if other == group and level > selection[group]]
+        return min(1.0, *(amount / here for amount in larger)) if here and larger else 1.0
 
     def _row(
         self, resource: str, base: int, amounts: Iterable[tuple[int, Needs | None]], selection: Selection, terms: list[tuple[int, Needs]]
