@@ -119,17 +119,6 @@ static inline tt_b_mve tt_b_load_n_mve(const int8_t *from, uint32_t n)
     return b;
 }
 
-/* sum + Σ a·b, and sum + Σ a, without regard to overflow */
-static inline int32_t tt_b_dot_mve(int32_t sum, tt_b_mve a, tt_b_mve b)
-{
-    return vmladavaq_s8(sum, a, b);
-}
-
-static inline int32_t tt_b_sum_mve(int32_t sum, tt_b_mve a)
-{
-    return vaddvaq_s8(sum, a);
-}
-
 static inline tt_i_mve tt_i_all_mve(int32_t value)
 {
     return vdupq_n_s32(value);
@@ -327,24 +316,6 @@ static inline tt_b_mve tt_b_load_n_mve(const int8_t *from, uint32_t n)
 static inline tt_b_mve tt_b_load_mve(const int8_t *from)
 {
     return tt_b_load_n_mve(from, 16);
-}
-
-static inline int32_t tt_b_dot_mve(int32_t sum, tt_b_mve a, tt_b_mve b)
-{
-    int32_t products = 0;
-    for (int i = 0; i < 16; ++i) {
-        products += a.at[i] * b.at[i];
-    }
-    return (int32_t)((uint32_t)sum + (uint32_t)products);
-}
-
-static inline int32_t tt_b_sum_mve(int32_t sum, tt_b_mve a)
-{
-    int32_t all = 0;
-    for (int i = 0; i < 16; ++i) {
-        all += a.at[i];
-    }
-    return (int32_t)((uint32_t)sum + (uint32_t)all);
 }
 
 static inline tt_i_mve tt_i_all_mve(int32_t value)

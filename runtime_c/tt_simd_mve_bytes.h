@@ -1,9 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What Helium does with sixteen int8 beside products: words of tt_simd_mve.h, which includes this. */
+/* What Helium does with sixteen int8: words of tt_simd_mve.h, which includes this. */
 #ifndef TT_SIMD_MVE_BYTES_H
 #define TT_SIMD_MVE_BYTES_H
 
 #include <stdint.h>
+
+/* sum + Σ a·b, and sum + Σ a, without regard to overflow */
+static inline int32_t tt_b_dot_mve(int32_t sum, tt_b_mve a, tt_b_mve b)
+{
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+    return vmladavaq_s8(sum, a, b);
+#else
+    int32_t products = 0;
+    for (int i = 0; i < 16; ++i) {
+        products += a.at[i] * b.at[i];
+    }
+    return (int32_t)((uint32_t)sum + (uint32_t)products);
+#endif
+}
+
+static inline int32_t tt_b_sum_mve(int32_t sum, tt_b_mve a)
+{
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+    return vaddvaq_s8(sum, a);
+#else
+    int32_t all = 0;
+    for (int i = 0; i < 16; ++i) {
+        all += a.at[i];
+    }
+    return (int32_t)((uint32_t)sum + (uint32_t)all);
+#endif
+}
 
 /* Bit i is set where low < from[i] < high; of n elements, up to sixteen, in as many bytes as they need: the spare bits are 0. */
 static inline void tt_inside_mve(uint8_t *bits, const int8_t *from, int32_t low, int32_t high, uint32_t n)
