@@ -4,6 +4,9 @@
 #define TT_DSP_H
 
 #include <stdint.h>
+#if defined(__riscv_vector)
+#include <riscv_vector.h>
+#endif
 
 /* Loops in assembly take all registers but one: without optimisation there are not enough, and the same loops stand in C. */
 #if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
@@ -36,9 +39,17 @@ static inline uint32_t tt_load_few(const int8_t *from, uint32_t rest)
     return word;
 }
 
+/* Runs are short: with vectors a call takes longer than the copy. */
 static inline void tt_copy_run(int8_t *to, const int8_t *from, uint32_t bytes)
 {
+#if defined(__riscv_vector)
+    for (uint32_t n; bytes > 0; bytes -= n, from += n, to += n) {
+        n = (uint32_t)__riscv_vsetvl_e8m8(bytes);
+        __riscv_vse8_v_i8m8(to, __riscv_vle8_v_i8m8(from, n), n);
+    }
+#else
     __builtin_memcpy(to, from, bytes);
+#endif
 }
 
 static inline void tt_fill_run(int8_t *to, int32_t value, uint32_t bytes)

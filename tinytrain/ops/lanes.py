@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from tinytrain.ops.windowed import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
-DOT = {"P": 3, "N": 2, "V": 4}                                # six sums in general registers, five vectors beside them
+DOT = {"P": 3, "V": 4}                                   # six sums in general registers: those of two outputs at a time
 COLUMNS = {"P": 6, "V": 16}                               # 24 of 32 registers hold sums
 
 
 def dot_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
-    """P pixels times N outputs."""
+    """P pixels times a vector of V outputs."""
     return DOT
 
 
