@@ -55,10 +55,8 @@ from tinytrain.ops.words import (
     takes_lanes,
     takes_outer,
     takes_tiles,
-    takes_windows,
     tile_bytes,
     tile_params,
-    window_bytes,
 )
 
 
@@ -159,7 +157,6 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,)) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
-        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_windows, scratch=window_bytes),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", accepts=one_group, params=column_tiles, scratch=column_bytes, lead=_pixel_lead),

@@ -78,26 +78,6 @@ def takes_lanes(op: HasWeight, *types: TensorType) -> bool | Declined:
     return True
 
 
-def window_bytes(op: HasWeight, *types: TensorType) -> int:
-    """Of eight outputs of a convolution: their weights as pairs, and what each tap adds where x is its zero point."""
-    given, weight = op.whole(types)
-    taps = weight.shape[1] * weight.shape[2]
-    return taps * given.shape[-1] * 16 + taps * 32 + 32
-
-
-def takes_windows(op: HasWeight, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types).lined_up
-    if g.rows.taps * g.cols.taps == 1:
-        return no("outputs of a pixel that is read once may take its place, if they are made together")
-    if g.group > 1 or g.cols.dilation > 1:
-        return no("taps of a row are not next to each other")
-    if any(piece.C % 4 for piece in op.rows(types)[0]):
-        return no("its inputs, or those of a piece of its weight, do not fill words of four")
-    if window_bytes(op, *types) > SCRATCH_BYTES:
-        return no(f"the weights of eight outputs take {window_bytes(op, *types)} bytes as pairs, {SCRATCH_BYTES} is the most")
-    return True
-
-
 def tile_params(op: HasWeight, *types: TensorType) -> dict[str, int]:
     """Of a convolution: of how many pixels the patches stand in scratch, as many words each, so that weights are widened once for all."""
     g, words = op.geometry(*types), sum(piece.whole + (piece.rest > 0) for piece in op.rows(types)[0])
