@@ -24,17 +24,21 @@ ARENA = 1_000_000                                         # bytes that no plan h
 
 @settings(max_examples=300, deadline=None)
 @given(
-    random_graphs(), st.sampled_from((1, 8, 16)), st.sampled_from((0, 12)), st.sampled_from((None, 0, 12)), st.sampled_from((0, 4, 40))
+    random_graphs(), st.sampled_from((1, 8, 16)), st.sampled_from((0, 12)), st.sampled_from((None, 0, 12)), st.sampled_from((0, 4, 40)),
+    st.booleans(),
 )
 def test_any_graph_gets_a_plan_that_the_checker_accepts(
-    graph: Graph, align: int, scratch_bytes: int, lead: int | None, spare_bytes: int
+    graph: Graph, align: int, scratch_bytes: int, lead: int | None, spare_bytes: int, either: bool
 ) -> None:
     def needs(node: Node) -> Needs:
-        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare_bytes)
+        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare_bytes, either=either)
 
     plan = plan_one(graph, align=align, needs=needs)
     without = plan_one(graph, align=align, needs=lambda node: dataclasses.replace(needs(node), spare=0))
     assert plan.arena_bytes == without.arena_bytes, "what is spare costs nothing"
+    places = [(plan.offsets.get(n.inputs[0]), plan.offsets[n.outputs[0]], n) for n in plan.spare if (0, 0) not in n.op.inplace]
+    over = [n for x, y, n in places if x is not None and y <= x < y + n.outputs[0].type.nbytes]
+    assert either or not over, "a kernel that needs them apart has them apart"
     assert all(size == spare_bytes and at + size <= plan.arena_bytes for at, size in plan.spare.values())
     assert plan.arena_bytes >= plan.lower_bound_bytes
     assert plan.arena_bytes <= sum(v.type.nbytes + align for v in graph.values()) + len(graph.nodes) * (scratch_bytes + align)

@@ -23,7 +23,7 @@ class Needs:
     scratch: int = 0
     lead: int | None = None
     spare: int = 0
-    either: bool = True
+    either: bool = False
 
 
 @dataclass(frozen=True)
