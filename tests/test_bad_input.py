@@ -201,7 +201,7 @@ def test_manifest_of_something_else(project: Path, built: Path, tmp_path: Path) 
 
 def test_board(built: Path) -> None:
     text = refused(built, "compile", built / "mlp.onnx", "--board", "arduino", "-o", built / "never")
-    assert "There is no board 'arduino'; known boards are host, mps2-an385," in text
+    assert "There is no board 'arduino'; known boards are host, host-fused, host-mve, mps2-an385," in text
     assert "Did you mean netduinoplus2?" in text
     assert "See `tinytrain boards`." in refused(built, "compile", built / "mlp.onnx", "--board", "zzz", "-o", built / "never")
 
