@@ -73,6 +73,16 @@ static inline tt_v_wide tt_load_half_wide(const tt_half *from)
     return tt_load_wide(values);
 }
 
+/* from[i] − zero_point as floats */
+static inline tt_v_wide tt_load_s8_wide(const int8_t *from, int32_t zero_point)
+{
+    float v[16];
+    for (int i = 0; i < 16; ++i) {
+        v[i] = (float)(from[i] - zero_point);
+    }
+    return tt_load_wide(v);
+}
+
 static inline void tt_store_wide(float *to, tt_v_wide v)
 {
     __builtin_memcpy(to, v.at, sizeof v.at);
@@ -122,5 +132,20 @@ TT_FLOAT_TILES(wide, 16, 5)
 TT_HALF_TILES(wide, 16, 5)
 TT_FLOAT_TILES(wide, 16, 6)
 TT_HALF_TILES(wide, 16, 6)
+
+/* Int8 weights as they stand, widened as they are read. */
+#define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
+TT_DIRECT(wide, 16, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
+TT_DIRECT(wide, 16, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
 
 #endif

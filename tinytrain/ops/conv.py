@@ -384,3 +384,14 @@ Conv2dGradW.examples = (
         f32((4, 3, 6), (4, 3, 4), (6, 3, 3, 2), (1,), (6, 3, 3, 2)),
     ),
 )
+# channels that fill the longest vectors, and not evenly
+_LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)))
+Conv2d.examples += tuple(Example(op, f32(x, w)) for op, x, w in _LONG)
+Conv2dGradX.examples += tuple(
+    Example(Conv2dGradX(*op.window, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)
+    for op, x, w in _LONG for kind in (f32(w)[0], int8(w, axis=0))
+)
+Conv2dGradW.examples += tuple(
+    Example(Conv2dGradW(*op.window, zero_point=z, kernel=w[1:3]), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)
+    for op, x, w in _LONG for z, kind in ((0, f32(x)[0]), (5, int8(x, 5)))
+)
