@@ -28,7 +28,8 @@ from onnx import numpy_helper
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options
 from tinytrain.emit.project import ARENA_ALIGN
-from tinytrain.target.build import find_compiler
+from tinytrain.target.board import load_board
+from tinytrain.target.build import compiler_version, find_compiler
 
 RESULTS = Path(__file__).parent / "results" / "host.json"
 STEPS = 200
@@ -135,7 +136,7 @@ def measure(workload: str, limit: Limit, torch: Any) -> Row:
                 times.append(time.process_time_ns() - start)
             assert i or max(abs(loss - network.loss) for loss in losses) < 2e-5, losses
     ours, theirs = (float(np.median(times)) / 1e6 for times in took)
-    compiler = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    compiler = compiler_version(load_board("host"))
     return Row(workload, STEPS, round(ours, 4), round(theirs, 4), round(theirs / ours, 3), limit.ratio, compiler, torch.__version__)
 
 

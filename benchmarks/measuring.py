@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.ir.types import Array
+from tinytrain.target.build import compiler_version
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ def count(project: Project, sample: Array, label: int, steps: int) -> Counted:
 
 def record(workload: str, project: Project, counted: Counted, command: str) -> Record:
     toolchain = project.board.toolchain
-    version = subprocess.run([toolchain.cc[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     return Record(
-        workload, project.board.name, version.splitlines()[0], " ".join((*toolchain.flags, *project.board.flags)),
+        workload, project.board.name, compiler_version(project.board), " ".join((*toolchain.flags, *project.board.flags)),
         counted.instructions, counted.estimated_cycles, counted.ram_bytes, counted.arena_bytes, counted.stack_bytes,
         project.sizes().flash_bytes, command,
     )

@@ -112,74 +112,21 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
         [at_a_row] "J"(offsetof(tt_walk, a_row)), [at_b_col] "J"(offsetof(tt_walk, b_col)), [at_b_row] "J"(offsetof(tt_walk, b_row))
 #define TT_MVE_VECTORS "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7"
 
-TT_RUNS_MVE(tt_broadcast, 1, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 1, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 1, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(1)
-TT_RUNS_MVE(tt_broadcast, 2, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 2, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 2, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(2)
-TT_RUNS_MVE(tt_broadcast, 3, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 3, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 3, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(3)
-TT_RUNS_MVE(tt_broadcast, 4, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 4, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 4, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(4)
-TT_RUNS_MVE(tt_broadcast, 5, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 5, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 5, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(5)
-TT_RUNS_MVE(tt_broadcast, 6, float, TT_MVE_PACKED, "2")
-TT_RUNS_MVE(tt_direct, 6, float, TT_MVE_APART, "2")
-TT_RUNS_MVE(tt_direct_s8, 6, int8_t, TT_MVE_WIDENED, "0")
-TT_OUTER_MVE(6)
-TT_ACROSS(tt_wide, mve, 4, 1, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_ACROSS(tt_wide, mve, 4, 2, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_ACROSS(tt_wide, mve, 4, 3, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_ACROSS(tt_wide, mve, 4, 4, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_ACROSS(tt_wide, mve, 4, 5, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_ACROSS(tt_wide, mve, 4, 6, float, TT_MADD_WIDE, mve, 4, TT_PLAIN)
-TT_DEPTH_TILES(mve, 4, 1, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 2, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 3, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 4, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 5, , float, tt_load_mve)
-TT_DEPTH_TILES(mve, 4, 6, , float, tt_load_mve)
+#define TT_ALL_MVE(none, P) \
+    TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_PACKED, "2") \
+    TT_RUNS_MVE(tt_direct, P, float, TT_MVE_APART, "2") \
+    TT_RUNS_MVE(tt_direct_s8, P, int8_t, TT_MVE_WIDENED, "0") \
+    TT_OUTER_MVE(P) \
+    TT_ACROSS(tt_wide, mve, 4, P, float, TT_MADD_WIDE, mve, 4, TT_PLAIN) \
+    TT_DEPTH_TILES(mve, 4, P, , float, tt_load_mve)
+TT_SIZES6(TT_ALL_MVE, )
 #else
-TT_FLOAT_TILES(mve, 4, 1)
-#define tt_broadcast_mve_1 tt_direct_mve_1
-TT_FLOAT_TILES(mve, 4, 2)
-#define tt_broadcast_mve_2 tt_direct_mve_2
-TT_FLOAT_TILES(mve, 4, 3)
-#define tt_broadcast_mve_3 tt_direct_mve_3
-TT_FLOAT_TILES(mve, 4, 4)
-#define tt_broadcast_mve_4 tt_direct_mve_4
-TT_FLOAT_TILES(mve, 4, 5)
-#define tt_broadcast_mve_5 tt_direct_mve_5
-TT_FLOAT_TILES(mve, 4, 6)
-#define tt_broadcast_mve_6 tt_direct_mve_6
-TT_DIRECT(mve, 4, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_MVE)
+TT_SIZES6(TT_FLOAT_TILES, mve, 4)
+TT_SIZES6(TT_PACKED_TILE, mve)
+TT_SIZES6(TT_S8_TILE, mve, 4, TT_WIDENED_MVE)
 #endif
 
-TT_HALF_TILES(mve, 4, 1)
-TT_HALF_TILES(mve, 4, 2)
-TT_HALF_TILES(mve, 4, 3)
-TT_HALF_TILES(mve, 4, 4)
-TT_HALF_TILES(mve, 4, 5)
-TT_HALF_TILES(mve, 4, 6)
-TT_DIRECT(mve, 4, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
-TT_DIRECT(mve, 4, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_MVE)
+TT_SIZES6(TT_HALF_TILES, mve, 4)
+TT_SIZES6(TT_HALF_S8_TILE, mve, 4, TT_WIDENED_MVE)
 
 #endif

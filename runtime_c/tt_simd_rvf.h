@@ -162,58 +162,19 @@
     "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", \
         "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"
 
-TT_BROADCAST_RVF(1)
-TT_DEPTH_RVF(1)
-TT_BROADCAST_RVF(2)
-TT_DEPTH_RVF(2)
-TT_BROADCAST_RVF(3)
-TT_DEPTH_RVF(3)
-TT_BROADCAST_RVF(4)
-TT_DEPTH_RVF(4)
-TT_BROADCAST_RVF(5)
-TT_DEPTH_RVF(5)
-TT_BROADCAST_RVF(6)
-TT_DEPTH_RVF(6)
-TT_ACROSS_RVF(tt_outer, 1, TT_STEP_ACROSS(1))
-TT_ACROSS_RVF(tt_wide, 1, TT_STEP_WIDE(1))
-TT_ACROSS_RVF(tt_outer, 2, TT_STEP_ACROSS(2))
-TT_ACROSS_RVF(tt_wide, 2, TT_STEP_WIDE(2))
-TT_ACROSS_RVF(tt_outer, 3, TT_STEP_ACROSS(3))
-TT_ACROSS_RVF(tt_wide, 3, TT_STEP_WIDE(3))
-TT_ACROSS_RVF(tt_outer, 4, TT_STEP_ACROSS(4))
-TT_ACROSS_RVF(tt_wide, 4, TT_STEP_WIDE(4))
-TT_ACROSS_RVF(tt_outer, 5, TT_STEP_ACROSS(5))
-TT_ACROSS_RVF(tt_wide, 5, TT_STEP_WIDE(5))
-TT_ACROSS_RVF(tt_outer, 6, TT_STEP_ACROSS(6))
-TT_ACROSS_RVF(tt_wide, 6, TT_STEP_WIDE(6))
-TT_DIRECT(rvf, 4, 1, , float, TT_PLAIN, float, tt_load_rvf)
-TT_DIRECT(rvf, 4, 2, , float, TT_PLAIN, float, tt_load_rvf)
-TT_DIRECT(rvf, 4, 3, , float, TT_PLAIN, float, tt_load_rvf)
-TT_DIRECT(rvf, 4, 4, , float, TT_PLAIN, float, tt_load_rvf)
-TT_DIRECT(rvf, 4, 5, , float, TT_PLAIN, float, tt_load_rvf)
-TT_DIRECT(rvf, 4, 6, , float, TT_PLAIN, float, tt_load_rvf)
-TT_ACROSS(tt_depth_outer, rvf, 4, 1, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
-TT_ACROSS(tt_depth_outer, rvf, 4, 2, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
+#define TT_ALL_RVF(none, P) \
+    TT_BROADCAST_RVF(P) \
+    TT_DIRECT(rvf, 4, P, , float, TT_PLAIN, float, tt_load_rvf) \
+    TT_ACROSS_RVF(tt_outer, P, TT_STEP_ACROSS(P)) \
+    TT_ACROSS_RVF(tt_wide, P, TT_STEP_WIDE(P)) \
+    TT_DEPTH_RVF(P) \
+    TT_ACROSS(tt_depth_outer, rvf, 4, P, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
+TT_SIZES6(TT_ALL_RVF, )
 #else
-TT_FLOAT_TILES(rvf, 4, 1)
-#define tt_broadcast_rvf_1 tt_direct_rvf_1
-TT_FLOAT_TILES(rvf, 4, 2)
-#define tt_broadcast_rvf_2 tt_direct_rvf_2
-TT_FLOAT_TILES(rvf, 4, 3)
-#define tt_broadcast_rvf_3 tt_direct_rvf_3
-TT_FLOAT_TILES(rvf, 4, 4)
-#define tt_broadcast_rvf_4 tt_direct_rvf_4
-TT_FLOAT_TILES(rvf, 4, 5)
-#define tt_broadcast_rvf_5 tt_direct_rvf_5
-TT_FLOAT_TILES(rvf, 4, 6)
-#define tt_broadcast_rvf_6 tt_direct_rvf_6
+TT_SIZES6(TT_FLOAT_TILES, rvf, 4)
+TT_SIZES6(TT_PACKED_TILE, rvf)
 #endif
 
-TT_HALF_TILES(rvf, 4, 1)
-TT_HALF_TILES(rvf, 4, 2)
-TT_HALF_TILES(rvf, 4, 3)
-TT_HALF_TILES(rvf, 4, 4)
-TT_HALF_TILES(rvf, 4, 5)
-TT_HALF_TILES(rvf, 4, 6)
+TT_SIZES6(TT_HALF_TILES, rvf, 4)
 
 #endif

@@ -362,32 +362,10 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
 
 #include "tt_simd_rvv_bytes.h"
 
-TT_FLOAT_TILES(rvv, 16, 1)
-TT_HALF_TILES(rvv, 16, 1)
-TT_FLOAT_TILES(rvv, 16, 2)
-TT_HALF_TILES(rvv, 16, 2)
-TT_FLOAT_TILES(rvv, 16, 3)
-TT_HALF_TILES(rvv, 16, 3)
-TT_FLOAT_TILES(rvv, 16, 4)
-TT_HALF_TILES(rvv, 16, 4)
-TT_FLOAT_TILES(rvv, 16, 5)
-TT_HALF_TILES(rvv, 16, 5)
-TT_FLOAT_TILES(rvv, 16, 6)
-TT_HALF_TILES(rvv, 16, 6)
-
-/* Int8 weights as they stand, widened as they are read. */
 #define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
-TT_DIRECT(rvv, 16, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_RVV)
-TT_DIRECT(rvv, 16, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_RVV)
+TT_SIZES6(TT_FLOAT_TILES, rvv, 16)
+TT_SIZES6(TT_HALF_TILES, rvv, 16)
+TT_SIZES6(TT_S8_TILE, rvv, 16, TT_WIDENED_RVV)
+TT_SIZES6(TT_HALF_S8_TILE, rvv, 16, TT_WIDENED_RVV)
 
 #endif

@@ -84,13 +84,7 @@ static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
     return v;
 }
 
-TT_FLOAT_TILES(scalar, 4, 1)
-TT_FLOAT_TILES(scalar, 4, 2)
-TT_FLOAT_TILES(scalar, 4, 3)
-TT_FLOAT_TILES(scalar, 4, 4)
-TT_HALF_TILES(scalar, 4, 1)
-TT_HALF_TILES(scalar, 4, 2)
-TT_HALF_TILES(scalar, 4, 3)
-TT_HALF_TILES(scalar, 4, 4)
+TT_SIZES4(TT_FLOAT_TILES, scalar, 4)
+TT_SIZES4(TT_HALF_TILES, scalar, 4)
 
 #endif

@@ -187,50 +187,29 @@ static const float tt_zeros[20] = { 0 };
     "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", \
         "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "s28", "s29", "s30", "s31"
 
-TT_RUNS_VFP(tt_broadcast, 1, "s3", TT_PACKED, "4", TT_FOUR)
-TT_RUNS_VFP(tt_direct, 1, "s3", TT_APART, "2", TT_TWO)
-TT_ACROSS_VFP(tt_outer, 1, "s3", TT_IN_FOURS(TT_STEP(1)))
-TT_ACROSS_VFP(tt_wide, 1, "s3", TT_IN_TWOS(TT_WIDE_STEP(1)))
-TT_DEPTH_VFP(1, "s3")
-TT_RUNS_VFP(tt_broadcast, 2, "s7", TT_PACKED, "4", TT_FOUR)
-TT_RUNS_VFP(tt_direct, 2, "s7", TT_APART, "2", TT_TWO)
-TT_ACROSS_VFP(tt_outer, 2, "s7", TT_IN_FOURS(TT_STEP(2)))
-TT_ACROSS_VFP(tt_wide, 2, "s7", TT_IN_TWOS(TT_WIDE_STEP(2)))
-TT_DEPTH_VFP(2, "s7")
-TT_RUNS_VFP(tt_broadcast, 3, "s11", TT_PACKED, "4", TT_FOUR)
-TT_RUNS_VFP(tt_direct, 3, "s11", TT_APART, "2", TT_TWO)
-TT_ACROSS_VFP(tt_outer, 3, "s11", TT_IN_FOURS(TT_STEP(3)))
-TT_ACROSS_VFP(tt_wide, 3, "s11", TT_IN_TWOS(TT_WIDE_STEP(3)))
-TT_DEPTH_VFP(3, "s11")
-TT_RUNS_VFP(tt_broadcast, 4, "s15", TT_PACKED, "8", TT_EIGHT)
-TT_RUNS_VFP(tt_direct, 4, "s15", TT_APART, "2", TT_TWO)
-TT_ACROSS_VFP(tt_outer, 4, "s15", TT_IN_FOURS(TT_STEP(4)))
-TT_ACROSS_VFP(tt_wide, 4, "s15", TT_IN_TWOS(TT_WIDE_STEP(4)))
-TT_DEPTH_VFP(4, "s15")
-TT_RUNS_VFP(tt_broadcast, 5, "s19", TT_PACKED, "8", TT_EIGHT)
-TT_RUNS_VFP(tt_direct, 5, "s19", TT_APART, "2", TT_TWO)
-TT_ACROSS_VFP(tt_outer, 5, "s19", TT_IN_FOURS(TT_STEP(5)))
-TT_ACROSS_VFP(tt_wide, 5, "s19", TT_IN_TWOS(TT_WIDE_STEP(5)))
-TT_DEPTH_VFP(5, "s19")
-TT_ACROSS_VFP(tt_depth_outer, 1, "s3", TT_IN_TWOS(TT_PAIR_1))
-TT_ACROSS_VFP(tt_depth_outer, 2, "s7", TT_IN_TWOS(TT_PAIR_2))
+#define TT_LAST1 "s3"
+#define TT_LAST2 "s7"
+#define TT_LAST3 "s11"
+#define TT_LAST4 "s15"
+#define TT_LAST5 "s19"
+#define TT_ALL_VFP(none, P) \
+    TT_RUNS_VFP(tt_direct, P, TT_LAST##P, TT_APART, "2", TT_TWO) \
+    TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, TT_IN_FOURS(TT_STEP(P))) \
+    TT_ACROSS_VFP(tt_wide, P, TT_LAST##P, TT_IN_TWOS(TT_WIDE_STEP(P))) \
+    TT_DEPTH_VFP(P, TT_LAST##P)
+TT_SIZES5(TT_ALL_VFP, )
+TT_RUNS_VFP(tt_broadcast, 1, TT_LAST1, TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_broadcast, 2, TT_LAST2, TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_broadcast, 3, TT_LAST3, TT_PACKED, "4", TT_FOUR)
+TT_RUNS_VFP(tt_broadcast, 4, TT_LAST4, TT_PACKED, "8", TT_EIGHT)
+TT_RUNS_VFP(tt_broadcast, 5, TT_LAST5, TT_PACKED, "8", TT_EIGHT)
+TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, TT_IN_TWOS(TT_PAIR_1))
+TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, TT_IN_TWOS(TT_PAIR_2))
 #else
-TT_FLOAT_TILES(vfp, 4, 1)
-#define tt_broadcast_vfp_1 tt_direct_vfp_1
-TT_FLOAT_TILES(vfp, 4, 2)
-#define tt_broadcast_vfp_2 tt_direct_vfp_2
-TT_FLOAT_TILES(vfp, 4, 3)
-#define tt_broadcast_vfp_3 tt_direct_vfp_3
-TT_FLOAT_TILES(vfp, 4, 4)
-#define tt_broadcast_vfp_4 tt_direct_vfp_4
-TT_FLOAT_TILES(vfp, 4, 5)
-#define tt_broadcast_vfp_5 tt_direct_vfp_5
+TT_SIZES5(TT_FLOAT_TILES, vfp, 4)
+TT_SIZES5(TT_PACKED_TILE, vfp)
 #endif
 
-TT_HALF_TILES(vfp, 4, 1)
-TT_HALF_TILES(vfp, 4, 2)
-TT_HALF_TILES(vfp, 4, 3)
-TT_HALF_TILES(vfp, 4, 4)
-TT_HALF_TILES(vfp, 4, 5)
+TT_SIZES5(TT_HALF_TILES, vfp, 4)
 
 #endif

@@ -120,32 +120,10 @@ static inline tt_v_wide tt_where_wide(tt_v_wide x, tt_v_wide y, tt_v_wide a, tt_
     return (tt_v_wide){ TT_EACH_PART(TT_PART_WHERE, x, y, a, b) };
 }
 
-TT_FLOAT_TILES(wide, 16, 1)
-TT_HALF_TILES(wide, 16, 1)
-TT_FLOAT_TILES(wide, 16, 2)
-TT_HALF_TILES(wide, 16, 2)
-TT_FLOAT_TILES(wide, 16, 3)
-TT_HALF_TILES(wide, 16, 3)
-TT_FLOAT_TILES(wide, 16, 4)
-TT_HALF_TILES(wide, 16, 4)
-TT_FLOAT_TILES(wide, 16, 5)
-TT_HALF_TILES(wide, 16, 5)
-TT_FLOAT_TILES(wide, 16, 6)
-TT_HALF_TILES(wide, 16, 6)
-
-/* Int8 weights as they stand, widened as they are read. */
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
-TT_DIRECT(wide, 16, 1, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 1, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 2, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 2, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 3, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 3, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 4, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 4, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 5, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 5, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 6, _s8, float, TT_PLAIN, int8_t, TT_WIDENED_WIDE)
-TT_DIRECT(wide, 16, 6, _half_s8, tt_half, tt_half_to_float, int8_t, TT_WIDENED_WIDE)
+TT_SIZES6(TT_FLOAT_TILES, wide, 16)
+TT_SIZES6(TT_HALF_TILES, wide, 16)
+TT_SIZES6(TT_S8_TILE, wide, 16, TT_WIDENED_WIDE)
+TT_SIZES6(TT_HALF_S8_TILE, wide, 16, TT_WIDENED_WIDE)
 
 #endif

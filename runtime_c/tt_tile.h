@@ -111,11 +111,25 @@ typedef struct {
     } \
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
 
-/* All of them, of a stored as float or as fp16. */
+/* All of them, of a stored as float or as fp16; `direct` where b are int8 weights as they stand, widened as they are read. */
 #define TT_FLOAT_TILES(simd, N, P) TT_TILES(simd, N, P, , float, TT_PLAIN) TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd)
 #define TT_HALF_TILES(simd, N, P) \
     TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float) \
     TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd)
+#define TT_S8_TILE(simd, N, load, P) TT_DIRECT(simd, N, P, _s8, float, TT_PLAIN, int8_t, load)
+#define TT_HALF_S8_TILE(simd, N, load, P) TT_DIRECT(simd, N, P, _half_s8, tt_half, tt_half_to_float, int8_t, load)
+
+/* `broadcast`, where nothing is gained by b being packed. */
+#define TT_PACKED_TILE(simd, P) \
+    static inline void tt_broadcast_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        tt_direct_##simd##_##P(acc, a, b, w); \
+    }
+
+/* X(…, P) for each size up to 4, 5 or 6. */
+#define TT_SIZES4(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+#define TT_SIZES5(X, ...) TT_SIZES4(X, __VA_ARGS__) X(__VA_ARGS__, 5)
+#define TT_SIZES6(X, ...) TT_SIZES5(X, __VA_ARGS__) X(__VA_ARGS__, 6)
 
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
  * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart, each integer without

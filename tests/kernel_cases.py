@@ -16,7 +16,7 @@ import numpy as np
 from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Fusable, Kernel, Op, registry
+from tinytrain.ir.op import Example, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
@@ -132,7 +132,7 @@ def halved(case: Case) -> Case | None:
     def half(kind: TensorType) -> TensorType:
         return dataclasses.replace(kind, dtype=F16) if kind.dtype is F32 and kind.numel > 1 else kind
 
-    arity = case.op.arity if isinstance(case.op, Fusable) else len(case.example.inputs)
+    arity = case.call.arity
     halves = case.kernel.halves(case.op)
     inputs = tuple(half(t) if i in halves or (halves and i >= arity) else t for i, t in enumerate(case.example.inputs))
     if inputs[:1] == case.example.inputs[:1]:
@@ -171,7 +171,7 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
             arguments = ", ".join(f"({kind} *)(void *)b[{i}]" for i, kind in enumerate(kinds))
             text += [render(call, symbol), f"static void {wrappers[call]}(unsigned char *const *b)\n{{\n    {symbol}({arguments});\n}}\n"]
         bounds = [*(case.example.bounds(i) for i in range(len(call.ins))), *((0, 1) for _ in call.outs)]
-        scratch = case.kernel.scratch(case.op, *call.ins) if case.kernel.scratch else 0
+        scratch = call.scratch_bytes
         shares = {o: i for i, o in case.shared}
         kinds_of_case = [*((t, -1) for t in call.ins), *((t, shares.get(o, -1)) for o, t in enumerate(call.outs))]
         row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, case.lead, int(case.coarse)]

@@ -185,7 +185,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[KernelCall, l
 
     def compute(call: KernelCall, arrays: list[Array]) -> list[Array]:
         outputs = [np.zeros(t.shape, t.dtype.np) for t in call.outs]
-        scratch = [np.zeros(call.kernel.scratch(call.op, *call.ins) // 8 + 1, np.uint64)] if call.kernel.scratch else []
+        scratch = [np.zeros(call.scratch_bytes // 8 + 1, np.uint64)] if call.kernel.scratch else []
         library[symbols[call]](*(ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *outputs, *scratch)))
         return outputs
 

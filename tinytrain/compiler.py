@@ -184,7 +184,7 @@ def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
             return Needs()
         kernel, quick = (kernels.select(node, spare=spare).kernel for spare in (False, True))
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-        scratch, spare = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, quick))
+        scratch, spare = (k.scratch_bytes(node.op, inputs) for k in (kernel, quick))
         lead, quick_lead = (k.lead(node.op, inputs, outputs) for k in (kernel, quick))
         return Needs(scratch, lead, spare if quick.spare else 0, lead == quick_lead)
     return needs

@@ -47,7 +47,7 @@ class KernelCall:
 
     @property
     def scratch_bytes(self) -> int:
-        return self.kernel.scratch(self.op, *self.ins) if self.kernel.scratch else 0
+        return self.kernel.scratch_bytes(self.op, self.ins)
 
     @property
     def stem(self) -> str:

@@ -6,7 +6,7 @@ An op's list decides, the last that suits; where a table has counts of this very
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -14,7 +14,7 @@ from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Declined, Fusable, Kernel, no
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import F16, TensorType
+from tinytrain.ir.types import F16
 
 Params = tuple[tuple[str, int], ...]
 
@@ -82,6 +82,8 @@ class Kernels:
     def select(self, node: Node, *, spare: bool = True) -> Selection:
         """Raises ModelError where no kernel suits. `spare` False: none that wants scratch only where it costs no RAM."""
         listed = select(node, self.isa, spare=spare)
+        if not self.counts:
+            return listed
         call = call_text(node)
         known = self.counts.get(call, {})
         if str(listed.choice) not in known:
@@ -133,22 +135,21 @@ def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection
 
 def _choices(node: Node, kernel: Kernel) -> Iterator[Choice]:
     """Its own factors, then all others that a tuner may try."""
-    own = kernel.params(node.op, *_types(node))
+    own = kernel.params(node.op, *(v.type for v in node.inputs[: _arity(node)]))  # as they are stored
     yield Choice(kernel, tuple(own.items()))
     for values in product(*kernel.tries.values()):
         yield Choice(kernel, tuple({**own, **dict(zip(kernel.tries, values, strict=True))}.items()))
 
 
-def _types(node: Node) -> Sequence[TensorType]:
-    """Of the op's own inputs, as they are stored."""
-    arity = node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
-    return [v.type for v in node.inputs[:arity]]
+def _arity(node: Node) -> int:
+    """Number of inputs without operands of the epilogue."""
+    return node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
 
 
 def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     """Whether it needs no more of the arena than this one, which the planner counts with; what is spare costs nothing."""
     inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-    scratch, most = (k.scratch(node.op, *inputs) if k.scratch else 0 for k in (kernel, frugal))
+    scratch, most = (k.scratch_bytes(node.op, inputs) for k in (kernel, frugal))
     lead, given = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
     return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 
@@ -156,7 +157,7 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
     if kernel.isa is not None and kernel.isa not in isa:
         return no(f"the board has no {kernel.isa}")
-    arity = node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
+    arity = _arity(node)
     for position, kind in enumerate(node.kinds[:arity]):
         expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
         if kind.dtype is not expected:

@@ -108,6 +108,10 @@ class Kernel:
     work: Callable[..., dict[str, float]] = _plain_work
     tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
 
+    def scratch_bytes(self, op: Op, types: Sequence[TensorType]) -> int:
+        """Scratch for a call with these inputs."""
+        return self.scratch(op, *types) if self.scratch else 0
+
     def halves(self, op: Op) -> tuple[int, ...]:
         """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""
         return tuple(range(len(op.args))) if isinstance(op, Elementwise) else (0,) if self.half else ()

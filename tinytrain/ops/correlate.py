@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from tinytrain.ops.geometry import Axis, Geometry
@@ -172,8 +173,8 @@ class Correlation:
 
     def narrow(self, most: int) -> str:
         """The C type that holds every number of the rectangles."""
-        numbers = [abs(n) for r in self.rectangles(most) for n in (*dataclasses.astuple(r), *self.order)]
-        return "int16_t" if max(numbers) < 2**15 else "int32_t"
+        numbers = [*self.order, *(n for r in self.rectangles(most) for n in dataclasses.astuple(r))]
+        return "int16_t" if max(map(abs, numbers)) < 2**15 else "int32_t"
 
     def sizes(self, most: int) -> list[int]:
         """Sizes of tiles that occur."""
@@ -181,12 +182,14 @@ class Correlation:
         return sorted({r.size for r in found if r.larger < r.tiles} | {r.size + 1 for r in found if r.larger})
 
 
+@cache
 def results_of(g: Geometry) -> Correlation:
     """y from x."""
     rows, cols = forward(g.rows), forward(g.cols)
     return Correlation(rows, cols, g.cols.size, g.cols.positions, g.C // g.group, g.K // g.group, g.group)
 
 
+@cache
 def input_gradients_of(g: Geometry) -> Correlation:
     """dx from dy."""
     rows, cols = backward(g.rows), backward(g.cols)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -16,30 +17,23 @@ if TYPE_CHECKING:
     from tinytrain.ops.windowed import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
-DOT = {"P": 3, "V": 4}                                   # six sums in general registers: those of two outputs at a time
+# P pixels times a vector of V outputs
+DOT = {"P": 3, "V": 4}                                    # six sums in general registers: those of two outputs at a time
 COLUMNS = {"P": 6, "V": 16}                               # 24 of 32 registers hold sums
 
 
-def dot_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
-    """P pixels times a vector of V outputs."""
-    return DOT
+def _tiles(tiles: dict[str, int], op: ReadsPieces, *types: TensorType) -> dict[str, int]:
+    return tiles
 
 
-def dot_bytes(op: ReadsPieces, *types: TensorType) -> int:
+def _sums_bytes(tiles: dict[str, int], op: ReadsPieces, *types: TensorType) -> int:
     """What each sum starts from, the sums of P pixels, and their patches where these are no runs of x."""
     _, weight = op.whole(types)
-    return 4 * weight.shape[0] * (1 + DOT["P"]) + DOT["P"] * _patch(op, types)
+    return 4 * weight.shape[0] * (1 + tiles["P"]) + tiles["P"] * _patch(op, types)
 
 
-def column_tiles(op: ReadsPieces, *types: TensorType) -> dict[str, int]:
-    """P pixels times a vector of V outputs."""
-    return COLUMNS
-
-
-def column_bytes(op: ReadsPieces, *types: TensorType) -> int:
-    """As of `dot_bytes`."""
-    _, weight = op.whole(types)
-    return 4 * weight.shape[0] * (1 + COLUMNS["P"]) + COLUMNS["P"] * _patch(op, types)
+dot_tiles, dot_bytes = partial(_tiles, DOT), partial(_sums_bytes, DOT)
+column_tiles, column_bytes = partial(_tiles, COLUMNS), partial(_sums_bytes, COLUMNS)
 
 
 def _patch(op: ReadsPieces, types: Sequence[TensorType]) -> int:

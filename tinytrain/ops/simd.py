@@ -25,12 +25,16 @@ class Correlates(Protocol):
 
 @dataclass(frozen=True)
 class Simd:
-    """`lanes` floats stand in a vector, and up to `tile` of them are summed at once; `isa` is the tag of boards that have it."""
+    """`lanes` floats stand in a vector, and up to `tile` of them are summed at once; `isa` is the tag of boards that have it.
+
+    `needs` are tags that must stand beside it.
+    """
 
     tag: str
     isa: str | None
     lanes: int
     tile: int
+    needs: tuple[str, ...] = ("fpu-sp",)
     packed: bool = False                                  # it has tiles of its own for packed strips
     words: bool = False                                   # and words for epilogues (splat, add, sub, mul, where) and for int8 operands
 
@@ -95,7 +99,7 @@ SIMD = (
     Simd("vfp", "vfp", 4, 5, packed=True),                # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=True),                # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=True, words=True),    # Helium: six sums and two operands in 8 registers of 128 bits
-    Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors: six sums and an operand, each of four registers of 128 bits
-    Simd("wide", "wide", 16, 6, words=True),              # this computer: the same, each of two registers of 256 bits
+    Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
+    Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
 

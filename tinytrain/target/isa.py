@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instruction sets: the tags of a board's `isa` and of kernels. A new one is a line here and the header that it names."""
+"""Instruction sets: the tags of a board's `isa` and of kernels. Those with a vocabulary of floats stand in ops/simd.py, others here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+
+from tinytrain.ops.simd import SIMD
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,7 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
-        Isa("vfp", "tt_simd_vfp.h", ("fpu-sp",)),         # 32 single-precision registers of a Cortex-M
-        Isa("rvf", "tt_simd_rvf.h", ("fpu-sp",)),         # and of RISC-V
-        Isa("mve", "tt_simd_mve.h", ("fpu-sp",)),         # Helium: vectors of 128 bits, integers and floats
-        Isa("rvv", "tt_simd_rvv.h", ("fpu-sp",)),         # RISC-V vectors of 128 bits or more, at least Zve32f
-        Isa("wide", "tt_simd_wide.h"),                    # vectors of the computer itself, as its compiler knows them
+        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in SIMD if simd.isa),
     )
 }
 

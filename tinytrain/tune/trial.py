@@ -43,7 +43,7 @@ class Trial:
 
 
 def trials(program: Program, board: Board, *, least: int = 2) -> list[Trial]:
-    """The distinct calls of a program that have at least so many choices, the costliest first."""
+    """The distinct calls of a program that have at least so many choices, those of training first."""
     kernels, found = Kernels(board.isa), dict[str, Trial]()
     with np.errstate(all="ignore"):
         for graph, read in _runs(program):
