@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#define tt_sums_mve tt_load_mve
+
 /* Int8 weights as they stand, widened as they are read. */
 #define TT_WIDENED_MVE(from) tt_load_s8_mve(from, 0)
 

@@ -9,10 +9,16 @@
 #define tt_v_rvf tt_v_scalar
 #define tt_zero_rvf tt_zero_scalar
 #define tt_load_rvf tt_load_scalar
+#define tt_sums_rvf tt_load_scalar
 #define tt_load_half_rvf tt_load_half_scalar
 #define tt_store_rvf tt_store_scalar
 #define tt_madd_rvf tt_madd_scalar
 #define tt_madd_lanes_rvf tt_madd_lanes_scalar
+#define tt_splat_rvf tt_splat_scalar
+#define tt_add_rvf tt_add_scalar
+#define tt_sub_rvf tt_sub_scalar
+#define tt_mul_rvf tt_mul_scalar
+#define tt_where_rvf tt_where_scalar
 
 #if defined(__riscv_flen) && defined(__OPTIMIZE__) && TT_FUSED
 

@@ -40,6 +40,20 @@ static inline tt_v_scalar tt_madd_lanes_scalar(tt_v_scalar acc, tt_v_scalar a, t
     return acc + a * b;
 #endif
 }
+
+static inline tt_v_scalar tt_splat_scalar(float s)
+{
+    return (tt_v_scalar){ s, s, s, s };
+}
+
+static inline tt_v_scalar tt_where_scalar(tt_v_scalar x, tt_v_scalar y, tt_v_scalar a, tt_v_scalar b)
+{
+    typedef int32_t tt_mask __attribute__((vector_size(16)));
+    const tt_mask above = (tt_mask)(x > y);
+    return (tt_v_scalar)(((tt_mask)a & above) | ((tt_mask)b & ~above));
+}
+
+#define TT_EACH(a, op, b) a op b
 #else
 typedef struct {
     float f0, f1, f2, f3;
@@ -76,7 +90,40 @@ static inline tt_v_scalar tt_madd_lanes_scalar(tt_v_scalar acc, tt_v_scalar a, t
     const tt_v_scalar sum = { TT_MADD(acc.f0, a.f0, b.f0), TT_MADD(acc.f1, a.f1, b.f1), TT_MADD(acc.f2, a.f2, b.f2), TT_MADD(acc.f3, a.f3, b.f3) };
     return sum;
 }
+
+static inline tt_v_scalar tt_splat_scalar(float s)
+{
+    const tt_v_scalar v = { s, s, s, s };
+    return v;
+}
+
+/* a where x > y, else b */
+static inline tt_v_scalar tt_where_scalar(tt_v_scalar x, tt_v_scalar y, tt_v_scalar a, tt_v_scalar b)
+{
+    const tt_v_scalar v = { x.f0 > y.f0 ? a.f0 : b.f0, x.f1 > y.f1 ? a.f1 : b.f1, x.f2 > y.f2 ? a.f2 : b.f2, x.f3 > y.f3 ? a.f3 : b.f3 };
+    return v;
+}
+
+#define TT_EACH(a, op, b) { a.f0 op b.f0, a.f1 op b.f1, a.f2 op b.f2, a.f3 op b.f3 }
 #endif
+
+static inline tt_v_scalar tt_add_scalar(tt_v_scalar a, tt_v_scalar b)
+{
+    const tt_v_scalar v = TT_EACH(a, +, b);
+    return v;
+}
+
+static inline tt_v_scalar tt_sub_scalar(tt_v_scalar a, tt_v_scalar b)
+{
+    const tt_v_scalar v = TT_EACH(a, -, b);
+    return v;
+}
+
+static inline tt_v_scalar tt_mul_scalar(tt_v_scalar a, tt_v_scalar b)
+{
+    const tt_v_scalar v = TT_EACH(a, *, b);
+    return v;
+}
 
 static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
 {
@@ -84,6 +131,7 @@ static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
     return v;
 }
 
+#define tt_sums_scalar tt_load_scalar
 TT_SIZES4(TT_FLOAT_TILES, scalar, 4)
 TT_SIZES4(TT_HALF_TILES, scalar, 4)
 

@@ -9,19 +9,52 @@
 
 #define tt_v_vfp tt_v_scalar
 #define tt_zero_vfp tt_zero_scalar
-#define tt_load_vfp tt_load_scalar
+#define tt_splat_vfp tt_splat_scalar
 #define tt_load_half_vfp tt_load_half_scalar
-#define tt_store_vfp tt_store_scalar
 #define tt_madd_vfp tt_madd_scalar
 #define tt_madd_lanes_vfp tt_madd_lanes_scalar
+#define tt_add_vfp tt_add_scalar
+#define tt_sub_vfp tt_sub_scalar
+#define tt_mul_vfp tt_mul_scalar
+#define tt_where_vfp tt_where_scalar
 
 #if defined(__ARM_FP) && defined(__thumb__) && defined(__OPTIMIZE__)
 
 /* Four sums. Unfused, no sum reads a product right behind it: on a Cortex-M4 that would cost a cycle. */
 #if TT_FUSED
+#define tt_load_vfp tt_load_scalar
+#define tt_sums_vfp tt_load_scalar
+#define tt_store_vfp tt_store_scalar
+#define TT_MAC1(c, a, b) "vfma.f32 " c ", " a ", " b "\n\t"
+#define TT_MAC2(c0, c1, a0, a1, b0, b1) TT_MAC1(c0, a0, b0) TT_MAC1(c1, a1, b1)
 #define TT_MAC4(c0, c1, c2, c3, a0, a1, a2, a3, b0, b1, b2, b3) \
-    "vfma.f32 " c0 ", " a0 ", " b0 "\n\tvfma.f32 " c1 ", " a1 ", " b1 "\n\tvfma.f32 " c2 ", " a2 ", " b2 "\n\tvfma.f32 " c3 ", " a3 ", " b3 "\n\t"
+    TT_MAC2(c0, c1, a0, a1, b0, b1) TT_MAC2(c2, c3, a2, a3, b2, b3)
 #else
+/* One instruction for four neighbours. The list of VLDM and VSTM has registers in a row: those of sums, which are stored again, and others
+ * for what they are combined with. A core that issues a load beside arithmetic is quicker with four instructions. */
+#define TT_FOUR_SINGLES(r0, r1, r2, r3, v0, v1, v2, v3) \
+    register float f0 __asm(r0) v0; \
+    register float f1 __asm(r1) v1; \
+    register float f2 __asm(r2) v2; \
+    register float f3 __asm(r3) v3;
+#define TT_LOAD_SINGLES(name, r0, r1, r2, r3) \
+    static inline tt_v_vfp name(const float *from) \
+    { \
+        TT_FOUR_SINGLES(r0, r1, r2, r3, , , , ) \
+        __asm("vldmia %4, {%0-%3}" : "=t"(f0), "=t"(f1), "=t"(f2), "=t"(f3) : "r"(from), "m"(*(const float(*)[4])from)); \
+        const tt_v_vfp v = { f0, f1, f2, f3 }; \
+        return v; \
+    }
+TT_LOAD_SINGLES(tt_sums_vfp, "s20", "s21", "s22", "s23")
+TT_LOAD_SINGLES(tt_load_vfp, "s24", "s25", "s26", "s27")
+
+static inline void tt_store_vfp(float *to, tt_v_vfp v)
+{
+    TT_FOUR_SINGLES("s20", "s21", "s22", "s23", = v.f0, = v.f1, = v.f2, = v.f3)
+    __asm("vstmia %5, {%1-%4}" : "=m"(*(float(*)[4])to) : "t"(f0), "t"(f1), "t"(f2), "t"(f3), "r"(to));
+}
+
+#define TT_MAC1(c, a, b) "vmul.f32 s30, " a ", " b "\n\tvadd.f32 " c ", " c ", s30\n\t"
 #define TT_MAC2(c0, c1, a0, a1, b0, b1) \
     "vmul.f32 s30, " a0 ", " b0 "\n\tvmul.f32 s31, " a1 ", " b1 "\n\tvadd.f32 " c0 ", " c0 ", s30\n\tvadd.f32 " c1 ", " c1 ", s31\n\t"
 #define TT_MAC4(c0, c1, c2, c3, a0, a1, a2, a3, b0, b1, b2, b3) TT_MAC2(c0, c1, a0, a1, b0, b1) TT_MAC2(c2, c3, a2, a3, b2, b3)
@@ -102,7 +135,7 @@ static const float tt_zeros[20] = { 0 };
 #define TT_A2 "s22"
 #define TT_A3 "s23"
 #define TT_A4 "s24"
-#define TT_STEP(P) \
+#define TT_STEP_VFP(P) \
     "vldmia %[a], {" TT_A_LIST(P) "}\n\tvldmia %[b], {s25-s28}\n\t" \
     TT_BOTH_GO_ON TT_P##P(TT_NEXT_A, )
 #define TT_A_LIST(P) TT_A_LIST##P
@@ -180,6 +213,47 @@ static const float tt_zeros[20] = { 0 };
 #define TT_WIDE_STEP(P) "vldmia %[a], {s24}\n\tmov %[t], %[b]\n\t" TT_BOTH_GO_ON TT_P##P(TT_WIDE, )
 #define TT_BOTH_GO_ON "add %[a], %[a], %[a_step], lsl #2\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
 
+/* `dot`: of each row four steps at once. */
+#define TT_DOT_LOAD4(p, none) "vldmia %[a" #p "]!, {" TT_DOT_ROW##p "}\n\t"
+#define TT_DOT_LOAD1(p, none) "vldmia %[a" #p "]!, {" TT_DOT_FIRST##p "}\n\t"
+#define TT_DOT_ROW0 "s4-s7"
+#define TT_DOT_ROW1 "s8-s11"
+#define TT_DOT_ROW2 "s12-s15"
+#define TT_DOT_ROW3 "s16-s19"
+#define TT_DOT_FIRST0 "s4"
+#define TT_DOT_FIRST1 "s8"
+#define TT_DOT_FIRST2 "s12"
+#define TT_DOT_FIRST3 "s16"
+#define TT_DOT_STEP1(b, a0, a1, a2, a3) TT_MAC1("s0", a0, b)
+#define TT_DOT_STEP2(b, a0, a1, a2, a3) TT_MAC2("s0", "s1", a0, a1, b, b)
+#define TT_DOT_STEP3(b, a0, a1, a2, a3) TT_MAC2("s0", "s1", a0, a1, b, b) TT_MAC1("s2", a2, b)
+#define TT_DOT_STEP4(b, a0, a1, a2, a3) TT_MAC4("s0", "s1", "s2", "s3", a0, a1, a2, a3, b, b, b, b)
+#define TT_DOT_FOUR(P) \
+    "vldmia %[b]!, {s20-s23}\n\t" TT_P##P(TT_DOT_LOAD4, ) \
+    TT_DOT_STEP##P("s20", "s4", "s8", "s12", "s16") TT_DOT_STEP##P("s21", "s5", "s9", "s13", "s17") \
+    TT_DOT_STEP##P("s22", "s6", "s10", "s14", "s18") TT_DOT_STEP##P("s23", "s7", "s11", "s15", "s19")
+#define TT_DOT_VFP(P, sums) \
+    TT_SHARED void tt_dot_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        int32_t n = w->steps; \
+        __asm volatile("vldmia %[zeros], {" sums "}\n\t" \
+                       "subs %[n], %[n], #8\n\t" \
+                       "blt 2f\n" \
+                       "1:\n\t" TT_DOT_FOUR(P) TT_DOT_FOUR(P) \
+                       "subs %[n], %[n], #8\n\t" \
+                       "bge 1b\n" \
+                       "2:\n\tadds %[n], %[n], #8\n\t" \
+                       "beq 4f\n" \
+                       "3:\n\tvldmia %[b]!, {s20}\n\t" TT_P##P(TT_DOT_LOAD1, ) TT_DOT_STEP##P("s20", "s4", "s8", "s12", "s16") \
+                       "subs %[n], %[n], #1\n\t" \
+                       "bne 3b\n" \
+                       "4:\n\tvstmia %[acc], {" sums "}" \
+                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [n] "+r"(n) \
+                       : [acc] "r"(acc), [zeros] "r"(tt_zeros) \
+                       : "cc", "memory", TT_SINGLES); \
+    }
+
 #define TT_WALK_AT \
     [at_cols] "J"(offsetof(tt_walk, cols)), [at_steps] "J"(offsetof(tt_walk, steps)), [at_a_col] "J"(offsetof(tt_walk, a_col)), \
         [at_a_row] "J"(offsetof(tt_walk, a_row)), [at_b_col] "J"(offsetof(tt_walk, b_col)), [at_b_row] "J"(offsetof(tt_walk, b_row))
@@ -194,10 +268,14 @@ static const float tt_zeros[20] = { 0 };
 #define TT_LAST5 "s19"
 #define TT_ALL_VFP(none, P) \
     TT_RUNS_VFP(tt_direct, P, TT_LAST##P, TT_APART, "2", TT_TWO) \
-    TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, TT_IN_FOURS(TT_STEP(P))) \
+    TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, TT_IN_FOURS(TT_STEP_VFP(P))) \
     TT_ACROSS_VFP(tt_wide, P, TT_LAST##P, TT_IN_TWOS(TT_WIDE_STEP(P))) \
     TT_DEPTH_VFP(P, TT_LAST##P)
 TT_SIZES5(TT_ALL_VFP, )
+TT_DOT_VFP(1, "s0")
+TT_DOT_VFP(2, "s0-s1")
+TT_DOT_VFP(3, "s0-s2")
+TT_DOT_VFP(4, "s0-s3")
 TT_RUNS_VFP(tt_broadcast, 1, TT_LAST1, TT_PACKED, "4", TT_FOUR)
 TT_RUNS_VFP(tt_broadcast, 2, TT_LAST2, TT_PACKED, "4", TT_FOUR)
 TT_RUNS_VFP(tt_broadcast, 3, TT_LAST3, TT_PACKED, "4", TT_FOUR)
@@ -206,6 +284,9 @@ TT_RUNS_VFP(tt_broadcast, 5, TT_LAST5, TT_PACKED, "8", TT_EIGHT)
 TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, TT_IN_TWOS(TT_PAIR_1))
 TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, TT_IN_TWOS(TT_PAIR_2))
 #else
+#define tt_load_vfp tt_load_scalar
+#define tt_sums_vfp tt_load_scalar
+#define tt_store_vfp tt_store_scalar
 TT_SIZES5(TT_FLOAT_TILES, vfp, 4)
 TT_SIZES5(TT_PACKED_TILE, vfp)
 #endif

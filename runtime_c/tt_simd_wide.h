@@ -120,6 +120,7 @@ static inline tt_v_wide tt_where_wide(tt_v_wide x, tt_v_wide y, tt_v_wide a, tt_
     return (tt_v_wide){ TT_EACH_PART(TT_PART_WHERE, x, y, a, b) };
 }
 
+#define tt_sums_wide tt_load_wide
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
 TT_SIZES6(TT_FLOAT_TILES, wide, 16)
 TT_SIZES6(TT_HALF_TILES, wide, 16)

@@ -2,8 +2,8 @@
 /* The tile that all fp32 matrix work is made of: acc[p][lanes] = Σ a[p] · b[lanes], for P operands a and one vector b in each step of a sum.
  *
  * Vectors always run along results, never along a sum: each result is one sum in one order, so that its bits do not depend on the length
- * of a vector. A header tt_simd_<isa>.h gives the words (type v; zero, load, load_half, store, madd, madd_lanes; each with its suffix) and has the tiles made
- * here, or writes them itself. */
+ * of a vector. A header tt_simd_<isa>.h gives the words (type v; zero, splat, load, load_half, sums, store, madd, madd_lanes, add, sub, mul,
+ * where; each with its suffix; `sums` loads what a tile has left) and has the tiles made here, or writes them itself. */
 #ifndef TT_TILE_H
 #define TT_TILE_H
 
@@ -92,6 +92,21 @@ typedef struct {
         TT_P##P(TT_STORE_C, simd, N) \
     }
 
+/* P sums of their own: dot products of b, packed, with a[p] along the sum. */
+#define TT_DOT(simd, P) \
+    TT_SHARED void tt_dot_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        TT_P##P(TT_ZERO_DOT, ) \
+        for (int32_t i = 0; i < w->steps; ++i) { \
+            TT_P##P(TT_MADD_DOT, ) \
+        } \
+        TT_P##P(TT_STORE_DOT, ) \
+    }
+#define TT_ZERO_DOT(p, none) float c##p = 0.0f;
+#define TT_MADD_DOT(p, none) c##p = TT_MADD(c##p, a##p[i], b[i]);
+#define TT_STORE_DOT(p, none) acc[p] = c##p;
+
 /* Tiles of sums that each have one channel: lane by lane, a · b. `depth` sums over taps, of P results that are a_next apart and share b;
  * `depth_outer` over pixels, of P vectors of neighbouring channels. A row has one run. `load` reads a. */
 #define TT_DEPTH_TILES(simd, N, P, tag, type, load) \
@@ -112,7 +127,10 @@ typedef struct {
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
 
 /* All of them, of a stored as float or as fp16; `direct` where b are int8 weights as they stand, widened as they are read. */
-#define TT_FLOAT_TILES(simd, N, P) TT_TILES(simd, N, P, , float, TT_PLAIN) TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd)
+#define TT_FLOAT_TILES(simd, N, P) \
+    TT_DOT(simd, P) \
+    TT_TILES(simd, N, P, , float, TT_PLAIN) \
+    TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd)
 #define TT_HALF_TILES(simd, N, P) \
     TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float) \
     TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd)

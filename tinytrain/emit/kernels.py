@@ -144,13 +144,24 @@ class KernelContext:
         return self.in_names[steps[0][1][0]] if adds else None
 
     @property
+    def lanes(self) -> Lanes:
+        """The words of that vocabulary."""
+        return Lanes(self.simd)
+
+    def spans(self, count: int) -> list[tuple[int, int, int]]:
+        """(width, first, end) of `count` neighbours: tiles of up to P vectors, nearly equal; the last vector may cover some again."""
+        N, vectors = self.p["N"], count // self.p["N"]
+        width = -(-vectors // -(-vectors // self.p["P"]))
+        full = vectors - vectors % width
+        spans = [(width * N, 0, full * N), ((vectors - full) * N, full * N, vectors * N), (N, vectors * N, count)]
+        return [(width, first, end) for width, first, end in spans if first < end]
+
+    @property
     def in_lanes(self) -> bool:
-        """Whether `store_lanes` can be used: the vocabulary has the words, all ops are written in them, and nothing is fp16."""
-        words = Lanes(self.simd)
+        """Whether `store_lanes` can be used: all ops are written in words, and nothing is fp16."""
         ops = self.op.then if isinstance(self.op, Fusable) else ()
         return (
-            bool(self.p.get("words"))
-            and all(op.lanes(words, *op.args) is not None for op in ops)
+            all(op.lanes(self.lanes, *op.args) is not None for op in ops)
             and not any(t.dtype is F16 for t in (*self.ins[self.arity :], *self.outs))
         )
 
@@ -163,11 +174,15 @@ class KernelContext:
 
     def store_lanes(self, acc: str, i: str, c: str = "0") -> str:
         """The same for as many neighbours along the last axis as a vector has lanes, the first of them `acc`."""
-        return self._stored(Lanes(self.simd), acc, i, c)
+        return self.store_vector(self.lanes.sums(acc), i, c)
+
+    def store_vector(self, value: str, i: str, c: str = "0") -> str:
+        """The same of a vector."""
+        return self._stored(self.lanes, value, i, c)
 
     def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None, begun: bool = False) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:
-            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], w.read(acc)))
+            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], acc))
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
@@ -182,7 +197,7 @@ class KernelContext:
     def _chain(
         self, w: Words, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None
     ) -> str:
-        lines = [f"const {w.type(flowing.dtype.c)} t0 = {w.read(acc)};"]
+        lines = [f"const {w.type(flowing.dtype.c)} t0 = {acc};"]
         hoisted = {name for _, name in self._hoisted()}
         first, others = "t0", list[str]()
         for number, (op, names, kinds) in enumerate(steps, start=1):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words that an elementwise formula is written in, once: as C they work on one element, or on the lanes of a vector.
 
-Either way each word is rounded by itself: no product is fused with the sum that it goes into.
+Either way each word is rounded by itself. `madd` is one word: its product is fused with the sum on boards whose `fused` says so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Words(Protocol):
 
     def mul(self, a: str, b: str) -> str: ...
 
+    def madd(self, acc: str, a: str, b: str) -> str:
+        """acc + a·b"""
+
     def where(self, x: str, y: str, a: str, b: str) -> str:
         """a where x > y, else b: also where one of them is no number."""
 
@@ -66,6 +69,9 @@ class _Plain:
 
     def mul(self, a: str, b: str) -> str:
         return f"{_operand(a)} * {_operand(b)}"
+
+    def madd(self, acc: str, a: str, b: str) -> str:
+        return f"TT_MADD({acc}, {a}, {b})"
 
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
@@ -104,6 +110,9 @@ class Lanes:
     def mul(self, a: str, b: str) -> str:
         return f"tt_mul_{self.tag}({a}, {b})"
 
+    def madd(self, acc: str, a: str, b: str) -> str:
+        return f"tt_madd_lanes_{self.tag}({acc}, {a}, {b})"
+
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
 
@@ -112,6 +121,10 @@ class Lanes:
 
     def read(self, element: str) -> str:
         return f"tt_load_{self.tag}(&{element})"
+
+    def sums(self, acc: str) -> str:
+        """A vector of sums that a tile has left from `acc` on."""
+        return f"tt_sums_{self.tag}(&{acc})"
 
     def spread(self, element: str) -> str:
         return f"tt_splat_{self.tag}({element})"

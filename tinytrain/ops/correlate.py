@@ -33,6 +33,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Neighbouring results [first, end) that all sum over the tap at `place`: result n reads element move·n + at there."""
+
+    place: int
+    first: int
+    end: int
+    move: int
+    at: int
+
+
+@dataclass(frozen=True)
 class Window:
     """One axis of a correlation: its runs, the order in which taps are packed, and how far one tap is from the next.
 
@@ -43,6 +54,39 @@ class Window:
     order: tuple[int, ...]
     hop: int
     pace: int
+
+    @property
+    def reads(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """(place of the tap, element) of all that each result sums over, in order."""
+        found = {
+            run.first + n * run.spacing: tuple((run.tap + t, run.at + n * run.move + t * self.hop) for t in range(run.taps))
+            for run in self.runs for n in range(run.count)
+        }
+        return tuple(found[result] for result in sorted(found))
+
+    @property
+    def uses(self) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
+        """(element, (result, place of the tap) of all sums that it is a part of), in order."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for result, taps in enumerate(self.reads):
+            for place, element in taps:
+                found.setdefault(element, []).append((result, place))
+        return tuple((element, tuple(found[element])) for element in sorted(found))
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...] | None:
+        """For each tap that is live somewhere, in order; None where results lie apart that read the same tap."""
+        found = []
+        for place in range(len(self.order)):
+            elements = {n: dict(taps)[place] for n, taps in enumerate(self.reads) if place in dict(taps)}
+            if not elements:
+                continue
+            first, end = min(elements), max(elements) + 1
+            move = elements[first + 1] - elements[first] if first + 1 in elements else 0
+            if elements != {n: elements[first] + move * (n - first) for n in range(first, end)}:
+                return None
+            found.append(Stretch(place, first, end, move, elements[first] - move * first))
+        return tuple(found)
 
 
 def forward(axis: Axis) -> Window:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Example, Fusable, Kernel, Tie, Wanted, f32
+from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
@@ -23,8 +24,9 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
+from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides, undivided
 from tinytrain.ops.quantize import Requantise
+from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -57,6 +59,12 @@ def _patch_bytes(op: Dense, *types: TensorType) -> int:
     return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types))
 
 
+def _fills(simd: Simd, op: DenseGradX | DenseGradW, *types: TensorType) -> bool | Declined:
+    """Whether vectors can run along the rows of the weight."""
+    alone = undivided(op, *types) if isinstance(op, DenseGradX) else True
+    return simd.filled_by(types[1].shape[-1]) if alone is True else alone
+
+
 @dataclass(frozen=True)
 class _Dense(ReadsPieces):
     def piece_axes(self) -> tuple[int, ...]:
@@ -75,6 +83,7 @@ class Dense(_Dense):
     kernels = (
         Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
         Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
+        *(Kernel("dense_tiles", isa=simd.isa, accepts=undivided, params=simd.tiles) for simd in SIMD if simd.dots),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes),
@@ -116,7 +125,10 @@ class DenseGradX(_Dense):
     name = "dense_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = tuple(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8)))
+    kernels = (
+        *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, tries=s.tries, half=True) for s in SIMD if s.isa),
+    )
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -144,9 +156,13 @@ class DenseGradW(Fusable):
     name = "dense_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = tuple(
-        Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4), "KR": (4, 8)}, half=True)
-        for dtypes in ((F32,), (F32, S8), (S8, S8))
+    kernels = (
+        *(
+            Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4), "KR": (4, 8)}, half=True)
+            for dtypes in ((F32,), (F32, S8), (S8, S8))
+        ),
+        # four registers are no vector: what is stored at once has the price of four stores
+        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, half=True) for s in SIMD if s.words),
     )
     as_integer = sums
 

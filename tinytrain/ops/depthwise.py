@@ -52,6 +52,9 @@ _PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
 _WEIGHT_TRIES = {"CT": (2, 4, 8)}
 
 
+_REGISTERS = 26                                           # of 32: some hold an element and products
+
+
 def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
     # two pixels share the weights of four channels
     return {"PW": 2, "CT": split(types[0].shape[-1], 4)}
@@ -107,12 +110,32 @@ def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, 
 
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
-    return (simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half) for simd in SIMD)
+    for simd in SIMD:
+        yield simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half)
+        if dtypes != (F32,):
+            yield from _one_channel(simd, dtypes, half)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
-    """Vectors along the channels, of the weight as it stands."""
-    return (simd.direct("depthwise_rows", (F32,), half=half) for simd in SIMD)
+    """Vectors along the channels, of the weight as it stands; where a vector is four registers, one channel at a time instead."""
+    for simd in SIMD:
+        yield simd.direct("depthwise_rows", (F32,), half=half)
+        yield from _one_channel(simd, (F32,), half)
+
+
+def _one_channel(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
+    if simd.isa and not simd.words:
+        yield Kernel("depthwise_channel", dtypes, simd.isa, accepts=_takes_one_channel, half=half)
+
+
+def _takes_one_channel(op: DepthwiseConv2d | DepthwiseConv2dGradX | DepthwiseConv2dGradW, *types: TensorType) -> bool | Declined:
+    if isinstance(op, ReadsPieces) and op.pieces is not None:
+        return no("its weight is in pieces")
+    c = op.correlation(*types)
+    columns, (R, S) = len(c.cols.reads), c.taps
+    if c.rows.stretches is None:
+        return no("rows with the same live taps lie apart")
+    return columns + R * S <= _REGISTERS or no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
 
 
 @dataclass(frozen=True)
@@ -229,10 +252,15 @@ class DepthwiseConv2dGradW(_Depthwise):
     kernels = (
         *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel(
-                "depthwise_rows", (F32,), simd.isa, None, partial(_fills, simd), simd.tiles, half=True, work=partial(_rows_work, simd)
-            )
+            kernel
             for simd in SIMD
+            for kernel in (
+                Kernel(
+                    "depthwise_rows", (F32,), simd.isa, None, partial(_fills, simd), simd.tiles, half=True, work=partial(_rows_work, simd)
+                ),
+                *_one_channel(simd, (F32,), half=True),
+                *_one_channel(simd, (F32, S8), half=True),
+            )
         ),
         Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
     )
@@ -241,6 +269,9 @@ class DepthwiseConv2dGradW(_Depthwise):
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
         return self.against(dy, self.of(x.shape, (*self.kernel, x.shape[-1])))
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return results_of(self.geometry(*types).lined_up).channelwise
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)

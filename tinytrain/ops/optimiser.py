@@ -62,12 +62,13 @@ class Sgd(Elementwise):
         if self.scale != 1.0:
             g = w.mul(g, w.number(self.scale))
         if self.weight_decay:
-            g = w.add(g, w.mul(w.number(self.weight_decay), weight))
+            g = w.madd(g, w.number(self.weight_decay), weight)
+        down = w.mul(lr, w.number(-1.0))
         if not self.momentum:
-            return w.sub(weight, w.mul(lr, g)), *cleared
+            return w.madd(weight, down, g), *cleared
         mu = w.number(self.momentum)
-        v = w.add(w.mul(mu, operands[3]), g)
-        return w.sub(weight, w.mul(lr, w.add(g, w.mul(mu, v)) if self.nesterov else v)), v, *cleared
+        v = w.madd(g, mu, operands[3])
+        return w.madd(weight, down, w.madd(g, mu, v) if self.nesterov else v), v, *cleared
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

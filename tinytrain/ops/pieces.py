@@ -99,6 +99,11 @@ class ReadsPieces(Fusable):
         return sum(piece.whole + (piece.rest > 0) for piece in self.rows(types)[0])
 
 
+def undivided(op: ReadsPieces, *types: TensorType) -> bool | Declined:
+    """Whether the weight is one array."""
+    return op.pieces is None or no("its weight is in pieces")
+
+
 def sides(g: Builder, dy: Value, x: Value, want: Want) -> tuple[Value, Value]:
     """What the gradient of a weight multiplies: of the wanted slice, some channels of dy (outputs) or of x (inputs)."""
     return (channels_of(g, dy, want), x) if want.axis == 0 else (dy, channels_of(g, x, want))

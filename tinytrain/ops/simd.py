@@ -36,7 +36,8 @@ class Simd:
     tile: int
     needs: tuple[str, ...] = ("fpu-sp",)
     packed: bool = False                                  # it has tiles of its own for packed strips
-    words: bool = False                                   # and words for epilogues (splat, add, sub, mul, where) and for int8 operands
+    dots: bool = False                                    # one for rows of a weight that are read once
+    words: bool = False                                   # its vectors are one register or more each, and it has words for int8 operands
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
@@ -96,7 +97,7 @@ class Simd:
 
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
-    Simd("vfp", "vfp", 4, 5, packed=True),                # Cortex-M with a single-precision FPU: 20 sums in 32 registers
+    Simd("vfp", "vfp", 4, 5, packed=True, dots=True),     # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=True),                # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=True, words=True),    # Helium: six sums and two operands in 8 registers of 128 bits
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits

@@ -31,10 +31,10 @@ class Row:
     """How instructions whose name matches `names` are timed, in cycles.
 
     `cycles`: until the next may be issued. `busy`: the unit is taken, by default as long. `latency`: until the result may be read, by
-    default as long. `late`: a sum that is added to is read so much later than other operands. `listed`: more for each register of a list
-    behind the first. `chained`: in place of `cycles` behind another instruction of the same unit whose result it does not read. `taken`:
-    more when the program goes on elsewhere. `alone`: nothing else is issued in this cycle. `grouped`: once for each register of a group
-    (LMUL). `bytes`: only this length of instruction.
+    default as long. `late`: a sum that is added to is read so much later than other operands. `listed`: more for each of a list's
+    registers behind the first, `wide` of which move at once. `chained`: in place of `cycles` behind another instruction of the same unit
+    whose result it does not read. `taken`: more when the program goes on elsewhere. `alone`: nothing else is issued in this cycle.
+    `grouped`: once for each register of a group (LMUL). `bytes`: only this length of instruction.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Row:
     latency: int | None = None
     late: int = 0
     listed: int = 0
+    wide: int = 1
     chained: int | None = None
     taken: int = 0
     alone: bool = False
@@ -121,7 +122,7 @@ class _Pipeline:
         cycles = row.cycles
         if row.chained is not None and self.before[0] == row.unit and not read & self.before[1]:
             cycles = row.chained
-        more = row.listed * max(0, instruction.listed - 1)
+        more = row.listed * (max(0, instruction.listed - 1) // row.wide)
         times = self.group if row.grouped else 1
         units = self.free.setdefault(row.unit, [0] * self.core.units.get(row.unit, 1))
         unit = min(range(len(units)), key=units.__getitem__)
