@@ -14,6 +14,7 @@ from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.pieces import ReadsPieces
 
 if TYPE_CHECKING:
+    from tinytrain.ops.conv import Conv2d
     from tinytrain.ops.windowed import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
@@ -49,6 +50,36 @@ def _clips(op: ReadsPieces, types: Sequence[TensorType]) -> bool:
 
 def one_group(op: ReadsPieces, *types: TensorType) -> bool | Declined:
     return getattr(op, "group", 1) == 1 or no("it has groups")
+
+
+def float_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    """Of a convolution in floats: up to P pixels at once, and how many products a float sums."""
+    g = op.geometry(*types)
+    pixels = g.rows.positions * g.cols.positions
+    return {"P": -(-pixels // -(-pixels // 6)), "most": MOST_TAPS}
+
+
+def float_bytes(op: Conv2d, *types: TensorType) -> int:
+    """The patches of P pixels."""
+    _, weight = op.whole(types)
+    return 4 * float_tiles(op, *types)["P"] * weight.numel // weight.shape[0]
+
+
+def takes_floats(op: Conv2d, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types)
+    if g.group > 1 or min(row[0].K for row in op.rows(types)) < 4:
+        return no("no four outputs read the same inputs")
+    return g.rows.positions * g.cols.positions > 1 or no("it pays to widen a patch for several pixels, not for one")
+
+
+def passes_floats(op: Conv2d, *types: TensorType) -> bool | Declined:
+    """Where results lie over what is read already, which is worth more memory than the scratch takes."""
+    x, weight = op.whole(types)
+    if op.stride != (1, 1) or prod(weight.shape[1:-1]) != 1:
+        return no("its window reads pixels beside that of the result")
+    if 4 * float_bytes(op, *types) > x.nbytes:
+        return no("its patches take more memory than a quarter of its input")
+    return takes_floats(op, *types)
 
 
 def strip(op: Windowed, *types: TensorType) -> dict[str, int]:
