@@ -4,6 +4,7 @@
 #ifndef TT_SIMD_RVF_H
 #define TT_SIMD_RVF_H
 
+#include "tt_simd_one.h"
 #include "tt_simd_scalar.h"
 
 /* Tiles of int8 sums are named `bytes`: sums[p][row] = Σ a[p] · b[row], of P patches of x that are widened to floats, `pitch` apart, and four
