@@ -304,7 +304,6 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
 
 # those whose outputs fill words of four int8
 _WORDS = tuple(case for n, case in enumerate(_CASES) if n % 3 and case[2][0] // case[0].group % 4 == 0)
-
 _CUTS: tuple[Cut, ...] = (
     (1, 3, (3,)), (1, 0, (6,)), (3, 3, (1, 1)), (3, 0, (1, 4)), (4, 3, (2,)), (6, 3, (1,)), (6, 0, (3,)), (8, 3, (1,)), (9, 3, (1, 2)),
     (12, 3, (1, 4)), (12, 0, (5,)), (13, 3, (2,)), (15, 0, (1, 1)), (17, 3, (2,)),
