@@ -24,17 +24,17 @@ static inline const void *tt_hidden_at(const void *place)
     return place;
 }
 
-/* halves / 2, rounded down, within [low, high]: one instruction where an Arm core saturates to int8. */
-static inline int32_t tt_clamp_half(int32_t halves, int32_t low, int32_t high)
+/* v / 2^(shift + 1), rounded down, within [low, high]: its last bit goes for nothing where an Arm core saturates to int8. */
+static inline int32_t tt_clamp_shifted(int32_t v, int32_t shift, int32_t low, int32_t high)
 {
 #if defined(__ARM_FEATURE_SAT) && defined(__OPTIMIZE__)
     if (__builtin_constant_p(low) && __builtin_constant_p(high) && low == -128 && high == 127) {
         int32_t q;
-        __asm("ssat %0, #8, %1, asr #1" : "=r"(q) : "r"(halves));
+        __asm("ssat %0, #8, %1, asr #1" : "=r"(q) : "r"(v >> shift));
         return q;
     }
 #endif
-    return tt_clamp(halves >> 1, low, high);
+    return tt_clamp(v >> (shift + 1), low, high);
 }
 
 /* The upper word of a·b, plus c. */
@@ -50,11 +50,12 @@ static inline int32_t tt_upper_product(int32_t a, int32_t b, int32_t c)
 }
 
 /* tt_requantise where the lower word of the product counts too, or the zero point has no room in the upper one: seldom, and long. */
-__attribute__((cold, noinline, unused)) static int32_t tt_requantise_wide(int32_t acc, int32_t m, int32_t s, int32_t offset)
+__attribute__((cold, noinline, unused)) static int32_t tt_requantise_wide(
+    int32_t acc, int32_t m, int32_t s, int32_t offset, int32_t low, int32_t high)
 {
     const int64_t halves = (int64_t)acc * m >> (s - 1);
     const int32_t near = halves < -4096 ? -4096 : halves > 4096 ? 4096 : (int32_t)halves; /* beyond all bounds and zero points */
-    return near + offset;
+    return tt_clamp((near + offset) >> 1, low, high);
 }
 
 /* zero_point + round(acc·m / 2^s) within [low, high]; m in [0, 2^31), s in 1..62. A half is rounded up, toward +infinity:
@@ -62,9 +63,8 @@ __attribute__((cold, noinline, unused)) static int32_t tt_requantise_wide(int32_
 static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t zero_point, int32_t low, int32_t high)
 {
     const int32_t shift = s - 33, offset = 2 * zero_point + 1;
-    const int32_t halves = shift >= 0 && shift < 22 ? tt_upper_product(acc, m, offset * (1 << shift)) >> shift
-                                                    : tt_requantise_wide(acc, m, s, offset);
-    return tt_clamp_half(halves, low, high);
+    return shift >= 0 && shift < 22 ? tt_clamp_shifted(tt_upper_product(acc, m, offset * (1 << shift)), shift, low, high)
+                                    : tt_requantise_wide(acc, m, s, offset, low, high);
 }
 
 /* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */

@@ -4,8 +4,27 @@
 #ifndef TT_SIMD_RVF_H
 #define TT_SIMD_RVF_H
 
+#include "tt_simd_one.h"
 #include "tt_simd_scalar.h"
 
+/* Tiles of int8 sums are named `bytes`: sums[p][row] = Σ a[p] · b[row], of P patches of x that are widened to floats, `pitch` apart, and four
+ * rows of a weight, `length` apart. Floats hold them exactly, as long as they have no more than 2^24 / (255 · 128) steps, and a product and
+ * its sum are one instruction there, where integers take two. */
+TT_SHARED void tt_widen_rvf(float *to, const int8_t *from, int32_t count, int32_t zero)
+{
+    for (; count >= 4; count -= 4, from += 4, to += 4) {
+        const float a = (float)(from[0] - zero), b = (float)(from[1] - zero), c = (float)(from[2] - zero), d = (float)(from[3] - zero);
+        to[0] = a;
+        to[1] = b;
+        to[2] = c;
+        to[3] = d;
+    }
+    for (int32_t i = 0; i < count; ++i) {
+        to[i] = (float)(from[i] - zero);
+    }
+}
+
+#define TT_PATCH(p, none) const float *a##p = a + (p) * pitch;
 #define tt_v_rvf tt_v_scalar
 #define tt_zero_rvf tt_zero_scalar
 #define tt_load_rvf tt_load_scalar
@@ -164,6 +183,59 @@
                        : "memory", TT_SINGLES); \
     }
 
+/* One step of `bytes`: a weight of each of four rows, widened as it is read, times P elements of a. */
+#define TT_EARLY(p, at) TT_EARLY##p(at)
+#define TT_LOAD_A(p, at) "flw " TT_A##p ", " at "(%[a" #p "])\n\t"
+#define TT_EARLY0(at) TT_LOAD_A(0, at)
+#define TT_EARLY1(at) TT_LOAD_A(1, at)
+#define TT_EARLY2(at) TT_LOAD_A(2, at)
+#define TT_EARLY3(at) TT_LOAD_A(3, at)
+#define TT_EARLY4(at)
+#define TT_EARLY5(at)
+#define TT_LATE(p, at) TT_LATE##p(at) TT_ROW##p
+#define TT_LATE0(at)
+#define TT_LATE1(at)
+#define TT_LATE2(at)
+#define TT_LATE3(at)
+#define TT_LATE4(at) TT_LOAD_A(4, at)
+#define TT_LATE5(at) TT_LOAD_A(5, at)
+#define TT_STEP_BYTES(P, at_b, at_a) \
+    "lb %[w0], " at_b "(%[b0])\n\tlb %[w1], " at_b "(%[b1])\n\tlb %[w2], " at_b "(%[b2])\n\tlb %[w3], " at_b "(%[b3])\n\t" TT_P##P(TT_EARLY, at_a) \
+    "fcvt.s.w f24, %[w0]\n\tfcvt.s.w f25, %[w1]\n\tfcvt.s.w f26, %[w2]\n\tfcvt.s.w f27, %[w3]\n\t" TT_P##P(TT_LATE, at_a)
+#define TT_MOVE_B(by) "addi %[b0], %[b0], " by "\n\taddi %[b1], %[b1], " by "\n\taddi %[b2], %[b2], " by "\n\taddi %[b3], %[b3], " by "\n\t"
+#define TT_WHOLE(p, none) TT_WHOLE4(p, TT_KEEP_ROW##p)
+#define TT_WHOLE4(p, row) TT_WHOLE5(p, row)
+#define TT_WHOLE5(p, c0, c1, c2, c3) \
+    "fcvt.w.s %[w0], " c0 ", rtz\n\tfcvt.w.s %[w1], " c1 ", rtz\n\tfcvt.w.s %[w2], " c2 ", rtz\n\tfcvt.w.s %[w3], " c3 ", rtz\n\t" \
+    "sw %[w0], 16*" #p "(%[sums])\n\tsw %[w1], 16*" #p "+4(%[sums])\n\tsw %[w2], 16*" #p "+8(%[sums])\n\tsw %[w3], 16*" #p "+12(%[sums])\n\t"
+
+#define TT_BYTES_RVF(P) \
+    TT_SHARED void tt_bytes_rvf_##P(int32_t *sums, const float *a, int32_t pitch, const int8_t *b, int32_t length, int32_t steps) \
+    { \
+        TT_P##P(TT_PATCH, ) \
+        const int8_t *b0 = b, *b1 = b0 + length, *b2 = b1 + length, *b3 = b2 + length; \
+        int32_t n, w0, w1, w2, w3; \
+        __asm volatile(TT_P##P(TT_CLEAR_ROW, ) \
+                       "addi %[n], %[steps], -8\n\t" \
+                       "bltz %[n], 4f\n" \
+                       "3:\n\t" TT_STEP_BYTES(P, "0", "0") TT_STEP_BYTES(P, "1", "4") TT_STEP_BYTES(P, "2", "8") TT_STEP_BYTES(P, "3", "12") \
+                       TT_STEP_BYTES(P, "4", "16") TT_STEP_BYTES(P, "5", "20") TT_STEP_BYTES(P, "6", "24") TT_STEP_BYTES(P, "7", "28") \
+                       TT_MOVE_B("8") TT_P##P(TT_MOVE, "32") \
+                       "addi %[n], %[n], -8\n\t" \
+                       "bgez %[n], 3b\n" \
+                       "4:\n\taddi %[n], %[n], 8\n\t" \
+                       "beqz %[n], 6f\n" \
+                       "5:\n\t" TT_STEP_BYTES(P, "0", "0") \
+                       TT_MOVE_B("1") TT_P##P(TT_MOVE, "4") \
+                       "addi %[n], %[n], -1\n\t" \
+                       "bnez %[n], 5b\n" \
+                       "6:\n\t" TT_P##P(TT_WHOLE, ) \
+                       : TT_P##P(TT_OPERAND, ) [b0] "+r"(b0), [b1] "+r"(b1), [b2] "+r"(b2), [b3] "+r"(b3), [n] "=&r"(n), \
+                         [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2), [w3] "=&r"(w3) \
+                       : [sums] "r"(sums), [steps] "r"(steps) \
+                       : "memory", TT_SINGLES); \
+    }
+
 #define TT_SINGLES \
     "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", \
         "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"
@@ -174,11 +246,25 @@
     TT_ACROSS_RVF(tt_outer, P, TT_STEP_ACROSS(P)) \
     TT_ACROSS_RVF(tt_wide, P, TT_STEP_WIDE(P)) \
     TT_DEPTH_RVF(P) \
+    TT_BYTES_RVF(P) \
     TT_ACROSS(tt_depth_outer, rvf, 4, P, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
 TT_SIZES6(TT_ALL_RVF, )
 #else
 TT_SIZES6(TT_FLOAT_TILES, rvf, 4)
 TT_SIZES6(TT_PACKED_TILE, rvf)
+
+#define TT_BYTES_C(none, P) \
+    TT_SHARED void tt_bytes_rvf_##P(int32_t *sums, const float *a, int32_t pitch, const int8_t *b, int32_t length, int32_t steps) \
+    { \
+        for (int32_t i = 0; i < 4 * P; ++i) { \
+            float sum = 0.0f; \
+            for (int32_t step = 0; step < steps; ++step) { \
+                sum += a[i / 4 * pitch + step] * b[i % 4 * length + step]; \
+            } \
+            sums[i] = (int32_t)sum; \
+        } \
+    }
+TT_SIZES6(TT_BYTES_C, )
 #endif
 
 TT_SIZES6(TT_HALF_TILES, rvf, 4)

@@ -16,14 +16,19 @@ from kernel_runs import board_results, compile_c, host_results
 
 from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.ir.op import Elementwise, registry
+from tinytrain.ir.types import S8
 from tinytrain.ops.simd import SIMD
 from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-# kernels for an instruction set have a form in C for the host; of vocabularies only those of true vectors have one of their own there
+# kernels for an instruction set have a form in C for the host; of vocabularies those of true vectors have one of their own there, and int8 of others
 ISAS = ("dsp", *(simd.isa for simd in SIMD if simd.isa and simd.words))
-CASES = tuple(dict.fromkeys(case for tag in ISAS for case in all_cases(frozenset({tag}))))
+INT8 = tuple(
+    case for simd in SIMD if simd.isa and not simd.words
+    for case in all_cases(frozenset({simd.isa})) if case.kernel.isa and case.kernel.dtypes == (S8, S8)
+)
+CASES = tuple(dict.fromkeys((*(case for tag in ISAS for case in all_cases(frozenset({tag}))), *INT8)))
 # instruction sets of cores that are all fused: their words are, on the host too
 FUSED = {tag for tag in ISAS if all(board.fused for board in map(load_board, board_names()) if tag in board.isa)}
 FAMILIES = families(CASES)

@@ -82,7 +82,7 @@ class KernelContext:
     @property
     def simd(self) -> str:
         """Suffix of the vocabulary that the kernel is written with."""
-        return self.call.kernel.isa or "scalar"
+        return "one" if self.p.get("V") == 1 else self.call.kernel.isa or "scalar"
 
     @property
     def head(self) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
+from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
@@ -156,6 +157,8 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
         *(simd.packs("correlate", (F32,)) for simd in SIMD),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
+        Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
+        Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
@@ -301,8 +304,6 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
 
 # those whose outputs fill words of four int8
 _WORDS = tuple(case for n, case in enumerate(_CASES) if n % 3 and case[2][0] // case[0].group % 4 == 0)
-
-
 _CUTS: tuple[Cut, ...] = (
     (1, 3, (3,)), (1, 0, (6,)), (3, 3, (1, 1)), (3, 0, (1, 4)), (4, 3, (2,)), (6, 3, (1,)), (6, 0, (3,)), (8, 3, (1,)), (9, 3, (1, 2)),
     (12, 3, (1, 4)), (12, 0, (5,)), (13, 3, (2,)), (15, 0, (1, 1)), (17, 3, (2,)),
@@ -314,6 +315,7 @@ Conv2d.examples = (
         Example(dataclasses.replace(op, zero_point=z), (int8(x, z), int8(w, axis=0)), INT8)
         for z, (op, x, w) in zip(cycle(ZERO_POINTS), _CASES, strict=False)
     ),
+    Example(Conv2d(zero_point=-128), (int8((1, 7, 570), -128), int8((6, 1, 1, 570), axis=0)), (110, 128)),  # more than a float holds
     Example(
         Conv2d(zero_point=5, then=(Add(), Requantise(0.25, 3))), (int8((5, 3, 6), 5), int8((9, 1, 1, 6), axis=0), *per_channel(9)),
         REQUANTISED,

@@ -10,7 +10,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -26,7 +26,7 @@ from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import fits_floats, fits_strip, ring, ring_bytes, ring_lead, strip, strip_bytes
+from tinytrain.ops.lanes import fits_floats, fits_strip, passes_ring, ring, ring_bytes, ring_lead, strip, strip_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
@@ -138,6 +138,13 @@ def _takes_one_channel(op: DepthwiseConv2d | DepthwiseConv2dGradX | DepthwiseCon
     return columns + R * S <= _REGISTERS or no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
 
 
+def _through_ring(isa: str, lanes: int, accepts: Callable[..., bool | Declined], spare: bool = False) -> Kernel:
+    """Int8 in floats, vectors of so many channels."""
+    return Kernel(
+        "depthwise_lanes", (S8, S8), isa, None, accepts, partial(ring, lanes), partial(ring_bytes, lanes), ring_lead, spare=spare
+    )
+
+
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
@@ -150,9 +157,11 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         *_packed((F32,)),
         *_in_place(),
         Kernel("depthwise", (S8, S8), params=_pixel_tiles, tries=_PIXEL_TRIES),
+        _through_ring("rvf", 1, partial(passes_ring, 1)),
+        _through_ring("rvf", 1, fits_floats, spare=True),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
         Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
-        Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring, scratch=ring_bytes, lead=ring_lead),
+        _through_ring("rvv", 16, fits_floats),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

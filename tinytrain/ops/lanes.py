@@ -14,6 +14,7 @@ from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.pieces import ReadsPieces
 
 if TYPE_CHECKING:
+    from tinytrain.ops.conv import Conv2d
     from tinytrain.ops.windowed import Windowed
 
 MOST_TAPS = 2**24 // (255 * 128)                          # whose products a float sums exactly
@@ -51,6 +52,34 @@ def one_group(op: ReadsPieces, *types: TensorType) -> bool | Declined:
     return getattr(op, "group", 1) == 1 or no("it has groups")
 
 
+def float_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
+    """Of a convolution in floats: up to P pixels at once, and how many products a float sums."""
+    g = op.geometry(*types)
+    pixels = g.rows.positions * g.cols.positions
+    return {"P": -(-pixels // -(-pixels // 6)), "most": MOST_TAPS}
+
+
+def float_bytes(op: Conv2d, *types: TensorType) -> int:
+    """The patches of P pixels."""
+    _, weight = op.whole(types)
+    return 4 * float_tiles(op, *types)["P"] * weight.numel // weight.shape[0]
+
+
+def takes_floats(op: Conv2d, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types)
+    if g.group > 1 or min(row[0].K for row in op.rows(types)) < 4:
+        return no("no four outputs read the same inputs")
+    return g.rows.positions * g.cols.positions > 1 or no("it pays to widen a patch for several pixels, not for one")
+
+
+def passes_floats(op: Conv2d, *types: TensorType) -> bool | Declined:
+    """Where results lie over what is read already, which is worth more memory than the scratch takes."""
+    x, weight = op.whole(types)
+    if op.stride != (1, 1) or prod(weight.shape[1:-1]) != 1:
+        return no("its window reads pixels beside that of the result")
+    return _is_small(float_bytes(op, *types), x) and takes_floats(op, *types)
+
+
 def strip(op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution, a channel at a time: `height` bytes hold the rows of one column, a vector `wide` columns, and `vectors`
     a window; `used` columns of x, and the bytes of all that is laid out."""
@@ -77,19 +106,20 @@ def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
     return 7 * g.cols.taps * g.C < 2**16 or no(f"of {g.C} channels, eight weights are too far from each other to be loaded at once")
 
 
-def ring(op: Windowed, *types: TensorType) -> dict[str, int]:
+def ring(lanes: int, op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution: P outputs of V channels at once, `used` columns of x, and the floats of a ring of its rows."""
     g = op.geometry(*types).lined_up
     rows = (g.rows.taps - 1) * g.rows.dilation + 1
     shared = g.cols.taps <= 3 and g.cols.stride == g.cols.dilation == 1
     used = min(g.cols.size, g.cols.extent - g.cols.before)
-    return {"P": 4 if shared else 6, "V": 16, "used": used, "ring": rows * g.cols.extent * 16}
+    outputs = -(-g.cols.positions // -(-g.cols.positions // 8)) if lanes == 1 else 4 if shared else 6
+    return {"P": outputs, "V": lanes, "used": used, "ring": rows * g.cols.extent * lanes}
 
 
-def ring_bytes(op: Windowed, *types: TensorType) -> int:
+def ring_bytes(lanes: int, op: Windowed, *types: TensorType) -> int:
     """The widened weights of V channels, the ring, and the sums of P outputs."""
     g = op.geometry(*types).lined_up
-    p = ring(op, *types)
+    p = ring(lanes, op, *types)
     return 4 * (g.rows.taps * g.cols.taps * p["V"] + p["ring"] + p["P"] * p["V"])
 
 
@@ -100,8 +130,21 @@ def fits_floats(op: Windowed, *types: TensorType) -> bool | Declined:
 
 
 def ring_lead(op: Windowed, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
+    return 0 if _behind(op, *inputs) and outputs[0].dtype is inputs[0].dtype else None
+
+
+def _behind(op: Windowed, *types: TensorType) -> bool:
     """A row of a channel is in the ring before a row of its results that lies there, where these are no wider and begin no later."""
-    g = op.geometry(*inputs).lined_up
-    rows = (g.rows.taps - 1) * g.rows.dilation + 1
-    behind = g.cols.positions <= g.cols.size and g.rows.before < rows
-    return 0 if behind and outputs[0].dtype is inputs[0].dtype else None
+    g = op.geometry(*types).lined_up
+    return g.cols.positions <= g.cols.size and g.rows.before < (g.rows.taps - 1) * g.rows.dilation + 1
+
+
+def passes_ring(lanes: int, op: Windowed, *types: TensorType) -> bool | Declined:
+    """Where results lie over what is read already, which is worth more memory than the scratch takes."""
+    if not _behind(op, *types):
+        return no("its results reach beyond what is read already")
+    return _is_small(ring_bytes(lanes, op, *types), types[0]) and fits_floats(op, *types)
+
+
+def _is_small(scratch_bytes: int, x: TensorType) -> bool | Declined:
+    return 4 * scratch_bytes <= x.nbytes or no(f"its scratch of {scratch_bytes} bytes is more than a quarter of its input")

@@ -35,6 +35,10 @@ class Piece:
         """Words of four int8 that the elements of one output fill."""
         return self.length // 4
 
+    def runs(self, most: int) -> list[tuple[int, int]]:
+        """(first, count) of runs of up to that many of these elements."""
+        return [(first, min(most, self.length - first)) for first in range(0, self.length, most)]
+
     @property
     def rest(self) -> int:
         """Elements of one output behind those."""
