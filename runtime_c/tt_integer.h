@@ -87,17 +87,16 @@ __attribute__((noinline, unused)) static int32_t tt_leap(
     return tt_saturated(w, tt_step(g, m, s, word), low, high);
 }
 
-/* The same for an int8 weight: (v + word·2^(s-32)) / 2^s = (v / 2^(s-32) + word) / 2^32. */
+/* The same for an int8 weight, without shifts of 64 bits. */
 static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
 {
     if (s <= 32) {
         return tt_leap(w, g, m, s, word, low, high);
     }
-    const int64_t v = (int64_t)g * m;
-    const int32_t upper = (int32_t)(v >> 32), by = s - 32;
-    const uint32_t lower = (uint32_t)v >> by | (uint32_t)upper << (32 - by);
-    const uint64_t units = ((uint64_t)(uint32_t)(upper >> by) << 32 | lower) + word;
-    const int32_t to = tt_saturate8(w - (int32_t)(uint32_t)(units >> 32));
+    const int32_t by = s - 32;
+    const uint64_t dither = (uint64_t)(word >> (32 - by)) << 32 | (word << by);
+    const int32_t upper = (int32_t)(((int64_t)g * m + (int64_t)dither) >> 32);
+    const int32_t to = tt_saturate8(w - (upper >> by));
     return low > -128 && to < low ? low : high < 127 && to > high ? high : to;
 }
 

@@ -31,7 +31,7 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles, one_group
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
+from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.sums import (
@@ -52,6 +52,7 @@ from tinytrain.ops.words import (
     lane_tiles,
     outer_bytes,
     outer_tiles,
+    takes_back_tiles,
     takes_lanes,
     takes_outer,
     takes_tiles,
@@ -150,6 +151,7 @@ class Conv2d(_Conv, ReadsPieces):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
 
     name = "conv2d"
+    patches = 64
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
@@ -165,6 +167,10 @@ class Conv2d(_Conv, ReadsPieces):
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
         return self.of(x.shape, w.shape)
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]:
+        """The window that moves over x, and what it reads of a pixel."""
+        return self.geometry(*types).lined_up, self.rows(types)[0]
 
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up)
@@ -206,6 +212,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
 
     name = "conv2d_grad_x"
     given = "dy"
+    patches = 48                                          # there is more often memory to spare for these
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
@@ -213,12 +220,18 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(simd.packs("correlate", dtypes, half=True) for dtypes in ((F32,), (F32, S8)) for simd in SIMD),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
     )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, w = self.whole(types)
         return self.against(dy, self.of(self.shape, w.shape))
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]:
+        """The window that moves over dy where the stride is 1, and what it reads of a pixel."""
+        g = self.geometry(*types).lined_up.mirrored
+        return g, (Piece(self.given, 0, g.K, 0, g.C, g.rows.taps * g.cols.taps * g.C),)
 
     def correlation(self, *types: TensorType) -> Correlation:
         return input_gradients_of(self.geometry(*types).lined_up)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tinytrain.ir.op import Declined, no
 from tinytrain.ir.types import TensorType
@@ -28,6 +28,15 @@ class HasWeight(HasGeometry, Protocol):
     def rows(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
 
     def columns(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
+
+
+class Gathers(Protocol):
+    patches: ClassVar[int]                                # at once, at most
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]: ...
+
+
+class GathersBack(Gathers, HasWeight, Protocol): ...
 
 
 def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
@@ -78,24 +87,24 @@ def takes_lanes(op: HasWeight, *types: TensorType) -> bool | Declined:
     return True
 
 
-def tile_params(op: HasWeight, *types: TensorType) -> dict[str, int]:
+def tile_params(op: Gathers, *types: TensorType) -> dict[str, int]:
     """Of a convolution: of how many pixels the patches stand in scratch, as many words each, so that weights are widened once for all."""
-    g, words = op.geometry(*types), sum(piece.whole + (piece.rest > 0) for piece in op.rows(types)[0])
-    pixels = g.rows.positions * g.cols.positions
+    g, pieces = op.gathers(*types)
+    words, pixels = sum(piece.whole + (piece.rest > 0) for piece in pieces), g.rows.positions * g.cols.positions
     fit = (3 * SCRATCH_BYTES // 2 - words * 32) // (words * 8 + 16) // 8 * 8
-    blocks = -(-pixels // max(8, min(fit, 64)))
+    blocks = -(-pixels // max(8, min(fit, op.patches)))
     return {"P": (-(-pixels // blocks) + 7) // 8 * 8, "words": words}
 
 
-def tile_bytes(op: HasWeight, *types: TensorType) -> int:
+def tile_bytes(op: Gathers, *types: TensorType) -> int:
     """The patches, the weights of four outputs, what sums start from, the sums, and the bytes that two patches are gathered from."""
     p = tile_params(op, *types)
-    longest = max(piece.length for piece in op.rows(types)[0])
+    longest = max(piece.length for piece in op.gathers(*types)[1])
     return p["P"] * (p["words"] * 8 + 16) + p["words"] * 32 + 32 + 2 * ((longest + 3) // 4 * 4)
 
 
-def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types)
+def takes_tiles(op: Gathers, *types: TensorType) -> bool | Declined:
+    g, _ = op.gathers(*types)
     pixels = g.rows.positions * g.cols.positions
     if g.group > 1 or g.K < 4:
         return no("no four outputs read the same inputs")
@@ -104,6 +113,15 @@ def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
     if tile_bytes(op, *types) > 2 * SCRATCH_BYTES:
         return no(f"the patches of eight pixels take {tile_bytes(op, *types)} bytes, {2 * SCRATCH_BYTES} is the most")
     return True
+
+
+def takes_back_tiles(op: GathersBack, *types: TensorType) -> bool | Declined:
+    """Of the gradient of x, as a convolution of dy with the weight turned round. A larger window is quicker where dy is not gathered."""
+    g = op.geometry(*types).lined_up
+    if not g.rows.taps == g.cols.taps == g.rows.stride == g.cols.stride == 1:
+        return no("its window is not 1x1, or skips pixels")
+    lanes = takes_lanes(op, *types)
+    return takes_tiles(op, *types) if lanes else lanes
 
 
 def plane_words(g: Geometry, count: int) -> int:
