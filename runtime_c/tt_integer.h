@@ -29,29 +29,33 @@ static inline uint32_t tt_magnitude(int32_t v)
 /* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
 typedef struct {
     int32_t by, up, half;
-    uint32_t chance, dice;
+    uint32_t dice;
+    uint32_t times; /* what factors are multiplied by first */
 } tt_cut;
 
 /* The upper half of the bits that go (24 at most) is the chance of rounding away from zero, their lower half the random number
- * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none: it always rounds. */
+ * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none, and always rounds: it becomes two, the lower one 0. */
 static inline tt_cut tt_cut_to7(uint64_t largest)
 {
-    const int32_t bits = tt_bit_length(largest) - 7;
-    const int32_t shift = bits > 0 ? bits : 0;
-    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1, by = shift - half;
-    const uint32_t chance = ((uint32_t)1 << half) - 1u;
-    const tt_cut cut = { by, (32 - by) & 31, half, chance, shift == 1 ? 0u : chance };
+    const int32_t bits = tt_bit_length(largest) - 7, shift = bits > 1 ? bits : bits == 1 ? 2 : 0;
+    const int32_t half = shift > 48 ? 24 : shift >> 1, by = shift - half;
+    const tt_cut cut = { by, (32 - by) & 31, half, ((uint32_t)1 << half) - 1u, bits == 1 ? 2u : 1u };
     return cut;
 }
 
-/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where 2^half - 1 + chance - dice carries. */
+/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where chance + (2^half - 1 - dice) carries. */
 static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
 {
+    const uint32_t sign = (uint32_t)(v >> 31);
     const uint64_t whole = (uint64_t)tt_magnitude(v) * factor;
     const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << cut.up; /* nothing is above where by is 0 */
-    const uint32_t rounded = (kept - (low & cut.dice) + cut.chance) >> cut.half;
-    const int32_t limited = (int32_t)(rounded - (rounded >> 7)); /* 128 becomes 127 */
-    return (int8_t)(limited * (v >> 31 | 1));
+    const uint32_t rounded = (kept + (cut.dice & ~low)) >> cut.half;
+    const uint32_t limited = rounded - (rounded >> 7); /* 128 becomes 127 */
+    uint32_t result = (limited ^ sign) - sign;
+#if defined(__arm__)
+    __asm("" : "+r"(result)); /* a whole register: a byte of the sign would be cut out of it first */
+#endif
+    return (int8_t)result;
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */
