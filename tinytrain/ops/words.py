@@ -146,15 +146,30 @@ def _plane(g: Geometry) -> dict[str, int]:
 
 
 def plane_tiles(op: OverPlane, *types: TensorType) -> dict[str, int]:
-    """Of a depthwise convolution, channel by channel over a plane with its padding."""
-    return _plane(op.over_plane(*types))
+    """Of a depthwise convolution, channel by channel over a plane with its padding, `turned` where its columns are the longer lines."""
+    g = op.over_plane(*types)
+    turned = _turns(g)
+    return {**_plane(g.turned if turned else g), "turned": int(turned)}
 
 
 def plane_bytes(op: OverPlane, *types: TensorType) -> int:
-    """The plane, then the weights of one channel in pairs."""
     g = op.over_plane(*types)
+    return _plane_bytes(g.turned if _turns(g) else g)
+
+
+def _plane_bytes(g: Geometry) -> int:
+    """The plane, then the weights of one channel in pairs."""
     p = _plane(g)
     return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
+
+
+def _turns(g: Geometry) -> bool:
+    """Whether fewer groups of outputs make all of them if they stand along the columns, in no more memory."""
+    def groups(of: Geometry) -> int:
+        return of.rows.positions * -(-of.cols.positions // 4)
+
+    alike = (g.rows.taps, g.rows.stride) == (g.cols.taps, g.cols.stride)
+    return alike and groups(g.turned) < groups(g) and _plane_bytes(g.turned) <= _plane_bytes(g)
 
 
 def fits_plane(g: Geometry) -> bool | Declined:
