@@ -352,12 +352,16 @@ static inline void tt_lanes(
 }
 #endif
 
-/* One tile, cleared; there need not be a step. */
-static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+/* Tiles that start from 0; there need not be a step. */
+static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums, int32_t count)
 {
-    tt_clear8(sums);
+    static const int32_t zeros[8] = { 0 };
     if (steps > 0) {
-        tt_tiles(a, b, sums, sums, steps, 1);
+        tt_tiles(a, b, zeros, sums, steps, count);
+        return;
+    }
+    for (int32_t i = 0; i < count; ++i) {
+        tt_clear8(sums + 8 * i);
     }
 }
 

@@ -52,9 +52,9 @@ def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
 
 
 def outer_bytes(op: HasGeometry, *types: TensorType) -> int:
-    """Pairs of the outputs held, then those of four columns, then eight sums."""
+    """Pairs of the outputs held, then those of four columns."""
     p, g = outer_tiles(op, *types), op.geometry(*types).lined_up
-    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4 + 32
+    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4
 
 
 def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
