@@ -40,7 +40,10 @@ class GathersBack(Gathers, HasWeight, Protocol): ...
 
 
 def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
-    """Of the gradient of w: outputs `held` as pairs of pixels, `pairs` in a row; `runs` of `run` columns that a position reads of a row."""
+    """Of the gradient of w: outputs `held` as pairs of pixels, `pairs` in a row; `runs` of `run` columns that a position reads of a row.
+
+    `batch` pairs of outputs are summed by one call: where no row of dy is ever left out, they stand right behind each other.
+    """
     g = op.geometry(*types).lined_up
     pairs, Cg, Kg = (g.cols.positions + 1) // 2, g.C // g.group, g.K // g.group
     joined = g.group == 1 and g.cols.dilation == 1
@@ -48,13 +51,14 @@ def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
     return {
         "pairs": pairs, "held": max(4, min(fit, (Kg + 3) // 4 * 4)),
         "runs": 1 if joined else g.cols.taps, "run": Cg * g.cols.taps if joined else Cg,
+        "batch": 1 if g.rows.clips else 2,
     }
 
 
 def outer_bytes(op: HasGeometry, *types: TensorType) -> int:
-    """Pairs of the outputs held, then those of four columns."""
+    """Pairs of the outputs held, then those of four columns, then eight sums for each pair of a batch."""
     p, g = outer_tiles(op, *types), op.geometry(*types).lined_up
-    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4
+    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4 + 32 * p["batch"]
 
 
 def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
