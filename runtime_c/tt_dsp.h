@@ -238,6 +238,8 @@ static inline void tt_zip(uint32_t *to, uint32_t *on, uint32_t first, uint32_t s
 /* Eight sums, what they are made of and both pointers take each register that there is: functions of their own, which all kernels share.
  *
  * tt_tiles: sums[count][2][4] = start[2][4] + Σ over `steps` of the pairs a[count][step][2] times b[step][4]. At least one of each.
+ * tt_taps: sums[3][2] = Σ over rows of `pairs` steps of the pairs a[step][2] times those of b, b + 4 and b + 8 words, which go on by 8; of
+ * a, every other two words count. Behind a row b_skip bytes of b are left out. At least one row of one step.
  * tt_lanes: sums[8] += Σ over runs of words of the bytes 0, 2 and 1, 3 of a[word] times the pairs b[word][2][8]; behind each run so many
  * bytes of a and of b are left out. At least one run of one word. */
 #if defined(__ARM_FEATURE_DSP)
@@ -269,6 +271,24 @@ __attribute__((naked, noinline, unused)) static void tt_tiles(
 }
 #undef TT_FOUR_STEPS
 #undef TT_STEP
+
+/* [sp]: the bytes of a row of a, the end of all rows; then a word, 9 saved registers, b_skip, sums. */
+__attribute__((naked, noinline, unused)) static void tt_taps(
+    __attribute__((unused)) const uint32_t *a, __attribute__((unused)) const uint32_t *b, __attribute__((unused)) int32_t pairs,
+    __attribute__((unused)) int32_t rows, __attribute__((unused)) int32_t b_skip, __attribute__((unused)) int32_t *sums)
+{
+    __asm("push {r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\tsub sp, sp, #12\n\t"
+          "lsl r2, r2, #4\n\tmul r3, r3, r2\n\tadd r3, r3, r0\n\tstrd r2, r3, [sp]\n\t"
+          "movs r4, #0\n\tmov r5, r4\n\tmov r6, r4\n\tmov r7, r4\n\tmov r8, r4\n\tmov r9, r4\n\tadd r2, r2, r0\n\t"
+          "1:\n\tldrd r12, lr, [r1]\n\t"
+          "2:\n\tldrd r10, r11, [r0], #16\n\tsmlad r4, r10, r12, r4\n\tsmlad r5, r11, lr, r5\n\t"
+          "ldrd r3, r12, [r1, #16]\n\tsmlad r6, r10, r3, r6\n\tsmlad r7, r11, r12, r7\n\t"
+          "ldrd r12, lr, [r1, #32]!\n\tsmlad r8, r10, r12, r8\n\tsmlad r9, r11, lr, r9\n\t"
+          "cmp r0, r2\n\tbne 2b\n\t"
+          "ldr r3, [sp, #48]\n\tadd r1, r1, r3\n\tldrd r3, r12, [sp]\n\tadd r2, r2, r3\n\tcmp r0, r12\n\tbne 1b\n\t"
+          "ldr r3, [sp, #52]\n\tstmia r3, {r4, r5, r6, r7, r8, r9}\n\t"
+          "add sp, sp, #12\n\tpop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
+}
 
 #define TT_LANES_STEP                                                                                                              \
     "ldrd r12, lr, [r1], #8\n\tsmlad r4, r2, r12, r4\n\tsmlad r5, r2, lr, r5\n\t"                                                  \
@@ -307,6 +327,17 @@ static inline void tt_tiles(const uint32_t *a, const uint32_t *b, const int32_t 
     }
 }
 
+static inline void tt_taps(const uint32_t *a, const uint32_t *b, int32_t pairs, int32_t rows, int32_t b_skip, int32_t *sums)
+{
+    for (int32_t i = 0; i < 6; ++i) {
+        sums[i] = 0;
+        for (int32_t step = 0; step < pairs * rows; ++step) {
+            const uint32_t *const row = b + step / pairs * (b_skip / 4);
+            sums[i] = tt_dot2(a[4 * step + i % 2], row[8 * step + i / 2 * 4 + i % 2], sums[i]);
+        }
+    }
+}
+
 static inline void tt_lanes(
     const int8_t *a, const uint32_t *b, int32_t words, int32_t runs, int32_t a_skip, int32_t b_skip, int32_t *sums)
 {
@@ -321,12 +352,16 @@ static inline void tt_lanes(
 }
 #endif
 
-/* One tile, cleared; there need not be a step. */
-static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums)
+/* Tiles that start from 0; there need not be a step. */
+static inline void tt_tile(const uint32_t *a, const uint32_t *b, int32_t steps, int32_t *sums, int32_t count)
 {
-    tt_clear8(sums);
+    static const int32_t zeros[8] = { 0 };
     if (steps > 0) {
-        tt_tiles(a, b, sums, sums, steps, 1);
+        tt_tiles(a, b, zeros, sums, steps, count);
+        return;
+    }
+    for (int32_t i = 0; i < count; ++i) {
+        tt_clear8(sums + 8 * i);
     }
 }
 

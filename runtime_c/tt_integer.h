@@ -29,29 +29,33 @@ static inline uint32_t tt_magnitude(int32_t v)
 /* How numbers below 2^(shift + 7) are cut to seven bits: first `by` bits go that count at most as dice, then `half`. */
 typedef struct {
     int32_t by, up, half;
-    uint32_t chance, dice;
+    uint32_t dice;
+    uint32_t times; /* what factors are multiplied by first */
 } tt_cut;
 
 /* The upper half of the bits that go (24 at most) is the chance of rounding away from zero, their lower half the random number
- * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none: it always rounds. */
+ * (pseudo-stochastic rounding, arXiv 2009.13108). A single bit has none, and always rounds: it becomes two, the lower one 0. */
 static inline tt_cut tt_cut_to7(uint64_t largest)
 {
-    const int32_t bits = tt_bit_length(largest) - 7;
-    const int32_t shift = bits > 0 ? bits : 0;
-    const int32_t half = shift > 48 ? 24 : shift == 1 ? 1 : shift >> 1, by = shift - half;
-    const uint32_t chance = ((uint32_t)1 << half) - 1u;
-    const tt_cut cut = { by, (32 - by) & 31, half, chance, shift == 1 ? 0u : chance };
+    const int32_t bits = tt_bit_length(largest) - 7, shift = bits > 1 ? bits : bits == 1 ? 2 : 0;
+    const int32_t half = shift > 48 ? 24 : shift >> 1, by = shift - half;
+    const tt_cut cut = { by, (32 - by) & 31, half, ((uint32_t)1 << half) - 1u, bits == 1 ? 2u : 1u };
     return cut;
 }
 
-/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where 2^half - 1 + chance - dice carries. */
+/* v·factor / 2^shift to seven bits and a sign. It is rounded where chance > dice: where chance + (2^half - 1 - dice) carries. */
 static inline int8_t tt_round7(int32_t v, uint32_t factor, tt_cut cut)
 {
+    const uint32_t sign = (uint32_t)(v >> 31);
     const uint64_t whole = (uint64_t)tt_magnitude(v) * factor;
     const uint32_t low = (uint32_t)whole, kept = low >> cut.by | (uint32_t)(whole >> 32) << cut.up; /* nothing is above where by is 0 */
-    const uint32_t rounded = (kept - (low & cut.dice) + cut.chance) >> cut.half;
-    const int32_t limited = (int32_t)(rounded - (rounded >> 7)); /* 128 becomes 127 */
-    return (int8_t)(limited * (v >> 31 | 1));
+    const uint32_t rounded = (kept + (cut.dice & ~low)) >> cut.half;
+    const uint32_t limited = rounded - (rounded >> 7); /* 128 becomes 127 */
+    uint32_t result = (limited ^ sign) - sign;
+#if defined(__arm__)
+    __asm("" : "+r"(result)); /* a whole register: a byte of the sign would be cut out of it first */
+#endif
+    return (int8_t)result;
 }
 
 /* round(g·m / 2^s), s in 1..62, by a random word: up with the chance of what is cut off. */
@@ -87,17 +91,16 @@ __attribute__((noinline, unused)) static int32_t tt_leap(
     return tt_saturated(w, tt_step(g, m, s, word), low, high);
 }
 
-/* The same for an int8 weight: (v + word·2^(s-32)) / 2^s = (v / 2^(s-32) + word) / 2^32. */
+/* The same for an int8 weight, without shifts of 64 bits. */
 static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
 {
     if (s <= 32) {
         return tt_leap(w, g, m, s, word, low, high);
     }
-    const int64_t v = (int64_t)g * m;
-    const int32_t upper = (int32_t)(v >> 32), by = s - 32;
-    const uint32_t lower = (uint32_t)v >> by | (uint32_t)upper << (32 - by);
-    const uint64_t units = ((uint64_t)(uint32_t)(upper >> by) << 32 | lower) + word;
-    const int32_t to = tt_saturate8(w - (int32_t)(uint32_t)(units >> 32));
+    const int32_t by = s - 32;
+    const uint64_t dither = (uint64_t)(word >> (32 - by)) << 32 | (word << by);
+    const int32_t upper = (int32_t)(((int64_t)g * m + (int64_t)dither) >> 32);
+    const int32_t to = tt_saturate8(w - (upper >> by));
     return low > -128 && to < low ? low : high < 127 && to > high ? high : to;
 }
 

@@ -22,7 +22,7 @@ from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-# kernels for an instruction set have a form in C for the host; of vocabularies those of true vectors have one of their own there, and int8 of others
+# kernels for an instruction set have a form in C for the host: of vocabularies those of true vectors, and int8 of others
 ISAS = ("dsp", *(simd.isa for simd in SIMD if simd.isa and simd.words))
 INT8 = tuple(
     case for simd in SIMD if simd.isa and not simd.words

@@ -12,7 +12,7 @@ from tinytrain.emit.select import Choice, Params
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import F16, DType, TensorType
+from tinytrain.ir.types import F16, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
 from tinytrain.paths import data_dir
 
@@ -221,6 +221,11 @@ class KernelContext:
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
         lines += [w.write(f"{pointer}[{i}]", _stored(kind, name)) for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
+
+    @property
+    def masked(self) -> bool:
+        """Whether some operand has a bit for each element."""
+        return any(t.dtype is U8 for t in self.ins)
 
     @property
     def by_channel(self) -> bool:

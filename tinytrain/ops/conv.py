@@ -11,17 +11,16 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Example, Kernel, Tie, Wanted, f32
-from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
+from tinytrain.ir.op import Example, Kernel, Tie, Wanted, f32
+from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
@@ -32,9 +31,10 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles, one_group
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides
+from tinytrain.ops.outer import outer
+from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import SIMD, Simd
+from tinytrain.ops.simd import SIMD
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -53,6 +53,7 @@ from tinytrain.ops.words import (
     lane_tiles,
     outer_bytes,
     outer_tiles,
+    takes_back_tiles,
     takes_lanes,
     takes_outer,
     takes_tiles,
@@ -107,34 +108,6 @@ def _grad_x_tiles(op: Conv2dGradX, *types: TensorType) -> dict[str, int]:
     return grad_x_tiles(op.geometry(*types), op.pieces is not None)
 
 
-def _outer_tiles(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
-    return {**simd.tiles(op, *types), "turned": turned}
-
-
-def _outer_work(simd: Simd, params: Mapping[str, int], op: Conv2dGradW, *types: TensorType) -> dict[str, float]:
-    g = op.geometry(*types).lined_up
-    across, along = (g.C, g.K) if params["turned"] else (g.K, g.C)
-    packed = g.rows.size * g.cols.size * g.C if types[1].dtype is S8 else 0
-    return {**simd.outer(params, across // g.group, along // g.group, g), "packed": packed}
-
-
-def _map_bytes(simd: Simd, op: Conv2dGradW, *types: TensorType) -> int:
-    x = types[1]
-    return 4 * simd.lanes * x.numel // x.shape[-1]
-
-
-def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
-    return Kernel(
-        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_outer_tiles, simd, turned),
-        work=partial(_outer_work, simd), tries=simd.tries, **more,
-    )
-
-
-def _fills(simd: Simd, turned: bool, op: Conv2dGradW, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types)
-    return simd.filled_by((g.K if turned else g.C) // g.group)
-
-
 def _grad_w_tiles(op: Conv2dGradW, *types: TensorType) -> dict[str, int]:
     return grad_w_tiles(op.geometry(*types))
 
@@ -151,6 +124,7 @@ class Conv2d(_Conv, ReadsPieces):
     """x (H, W, C), w (K, R, S, C/group) -> y (H', W', K). ONNX Conv; one with a line for a map is (L, 1, C)."""
 
     name = "conv2d"
+    patches = 64
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
@@ -168,6 +142,10 @@ class Conv2d(_Conv, ReadsPieces):
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
         return self.of(x.shape, w.shape)
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]:
+        """The window that moves over x, and what it reads of a pixel."""
+        return self.geometry(*types).lined_up, self.rows(types)[0]
 
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up)
@@ -209,6 +187,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
 
     name = "conv2d_grad_x"
     given = "dy"
+    patches = 48                                          # there is more often memory to spare for these
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
@@ -216,12 +195,18 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(simd.packs("correlate", dtypes, half=True) for dtypes in ((F32,), (F32, S8)) for simd in SIMD),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
     )
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
         dy, w = self.whole(types)
         return self.against(dy, self.of(self.shape, w.shape))
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]:
+        """The window that moves over dy where the stride is 1, and what it reads of a pixel."""
+        g = self.geometry(*types).lined_up.mirrored
+        return g, (Piece(self.given, 0, g.K, 0, g.C, g.rows.taps * g.cols.taps * g.C),)
 
     def correlation(self, *types: TensorType) -> Correlation:
         return input_gradients_of(self.geometry(*types).lined_up)
@@ -252,8 +237,7 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(_outer(simd, turned, (F32,), half=not turned) for simd in SIMD for turned in (True, False)),
-        *(_outer(simd, False, (F32, S8), half=True, scratch=partial(_map_bytes, simd), spare=True) for simd in SIMD),
+        *outer(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums
@@ -397,3 +381,6 @@ Conv2dGradW.examples += tuple(
     Example(Conv2dGradW(*op.window, zero_point=z, kernel=w[1:3]), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)
     for op, x, w in _LONG for z, kind in ((0, f32(x)[0]), (5, int8(x, 5)))
 )
+# tiles of int8, in two blocks of pixels
+_TILED = Example(Conv2dGradX(shape=(7, 9, 6)), (int8((7, 9, 8)), int8((8, 1, 1, 6))), INT8)
+Conv2dGradX.examples += (_TILED, in_pieces(_TILED, 0, (4,)), in_pieces(_TILED, 3, (4,)))

@@ -10,7 +10,7 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -29,6 +29,7 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import fits_floats, fits_strip, passes_ring, ring, ring_bytes, ring_lead, strip, strip_bytes
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
+from tinytrain.ops.outer import depth_outer
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
@@ -101,11 +102,6 @@ def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequ
 
 def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
     return simd.filled_by(types[0].shape[-1])
-
-
-def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, *types: TensorType) -> dict[str, float]:
-    g = op.geometry(*types).lined_up
-    return simd.outer({"P": 2}, 1, g.C, dataclasses.replace(g, group=1))
 
 
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
@@ -261,15 +257,8 @@ class DepthwiseConv2dGradW(_Depthwise):
     kernels = (
         *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            kernel
-            for simd in SIMD
-            for kernel in (
-                Kernel(
-                    "depthwise_rows", (F32,), simd.isa, None, partial(_fills, simd), simd.tiles, half=True, work=partial(_rows_work, simd)
-                ),
-                *_one_channel(simd, (F32,), half=True),
-                *_one_channel(simd, (F32, S8), half=True),
-            )
+            kernel for dtypes in ((F32,), (F32, S8)) for simd in SIMD
+            for kernel in (depth_outer(simd, dtypes), *_one_channel(simd, dtypes, half=True))
         ),
         Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
     )
@@ -366,6 +355,15 @@ DepthwiseConv2dGradX.examples += tuple(
         *((2 * len(_CASES) + n // 3, axis, sizes) for n, axis, sizes in _CUTS if n % 3 == 0),
         (-1, 2, (7,)),
     )
+)
+# planes of int8 that stand turned
+_TALL = tuple(
+    Example(DepthwiseConv2d(stride, Pad(2, 1, 0, 1), zero_point=3), (int8((13, 6, 5), 3), int8((3, 3, 5), axis=2)), INT8)
+    for stride in ((1, 1), (2, 2))
+)
+DepthwiseConv2d.examples += (*_TALL, in_pieces(_TALL[0], 2, (2,)))
+DepthwiseConv2dGradX.examples += (
+    Example(DepthwiseConv2dGradX(pad=Pad(2, 1, 0, 1), shape=(13, 6, 5)), (int8((13, 6, 5)), int8((3, 3, 5))), INT8),
 )
 DepthwiseConv2dGradW.examples = (
     *(

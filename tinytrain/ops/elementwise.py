@@ -232,6 +232,13 @@ class Broadcast(Fusable):
         return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
 
+def _sums_words(op: SumTo, *types: TensorType) -> bool | Declined:
+    axes = op.axes(types[0])
+    if len(axes) != 2 or axes[0][2] or not axes[1][2]:
+        return no("it does not add up rows of a matrix")
+    return axes[1][0] % 4 == 0 or no("its columns do not fill words of four")
+
+
 @dataclass(frozen=True)
 class SumTo(Fusable):
     """x -> the sum of x over the axes that broadcasting `shape` to x would repeat; summed in ascending order of index."""
@@ -240,7 +247,10 @@ class SumTo(Fusable):
 
     name = "sum_to"
     differentiable = True
-    kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8))
+    kernels = (
+        *(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8)),
+        Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
+    )
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -290,7 +300,8 @@ Broadcast.examples = (
 )
 SumTo.examples = (
     *(Example(SumTo(small), f32(full)) for small, full in _BROADCASTS),
-    *(Example(SumTo(small), (TensorType(full, S8),), (-128, 128)) for small, full in _BROADCASTS),
+    *(Example(SumTo(small), (TensorType(full, S8),), (-128, 128)) for small, full in (*_BROADCASTS, ((8,), (7, 40, 8)))),
+    Example(SumTo((4,)), (TensorType((256, 4), S8),), (-128, -127)),
     Example(SumTo((9,), then=(SgdInt(bits=32),)), (*f32((4, 5, 9)), *moved((9,), (9,), S32)), ((-1000, 1000),)),
     Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
     Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),

@@ -87,6 +87,11 @@ class Geometry:
     def mirrored(self) -> Geometry:
         return dataclasses.replace(self, rows=self.rows.mirrored, cols=self.cols.mirrored, C=self.K, K=self.C)
 
+    @property
+    def turned(self) -> Geometry:
+        """Rows and columns change places."""
+        return dataclasses.replace(self, rows=self.cols, cols=self.rows)
+
     def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
         """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
         h, w = self.rows, self.cols

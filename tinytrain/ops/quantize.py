@@ -293,7 +293,9 @@ class ClampGrad(OutputGrad):
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         dy, y = operands
-        return (f"{y} > {self.low} && {y} < {self.high} ? {dy} : 0",)
+        # a range with -1 in its middle: y or ~y, whichever is not negative, has one bound
+        inside = f"({y} ^ {y} >> 31) < {self.high}" if self.low == ~self.high else f"{y} > {self.low} && {y} < {self.high}"
+        return (f"{inside} ? {dy} : 0",)
 
     def as_mask(self) -> tuple[Op, Elementwise] | Declined:
         return ClampBits(self.low, self.high), MaskGrad()

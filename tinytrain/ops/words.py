@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tinytrain.ir.op import Declined, no
 from tinytrain.ir.types import TensorType
@@ -30,8 +30,20 @@ class HasWeight(HasGeometry, Protocol):
     def columns(self, types: Sequence[TensorType]) -> tuple[tuple[Piece, ...], ...]: ...
 
 
+class Gathers(Protocol):
+    patches: ClassVar[int]                                # at once, at most
+
+    def gathers(self, *types: TensorType) -> tuple[Geometry, tuple[Piece, ...]]: ...
+
+
+class GathersBack(Gathers, HasWeight, Protocol): ...
+
+
 def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
-    """Of the gradient of w: outputs `held` as pairs of pixels, `pairs` in a row; `runs` of `run` columns that a position reads of a row."""
+    """Of the gradient of w: outputs `held` as pairs of pixels, `pairs` in a row; `runs` of `run` columns that a position reads of a row.
+
+    `batch` pairs of outputs are summed by one call: where no row of dy is ever left out, they stand right behind each other.
+    """
     g = op.geometry(*types).lined_up
     pairs, Cg, Kg = (g.cols.positions + 1) // 2, g.C // g.group, g.K // g.group
     joined = g.group == 1 and g.cols.dilation == 1
@@ -39,13 +51,14 @@ def outer_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
     return {
         "pairs": pairs, "held": max(4, min(fit, (Kg + 3) // 4 * 4)),
         "runs": 1 if joined else g.cols.taps, "run": Cg * g.cols.taps if joined else Cg,
+        "batch": 1 if g.rows.clips else 2,
     }
 
 
 def outer_bytes(op: HasGeometry, *types: TensorType) -> int:
-    """Pairs of the outputs held, then those of four columns, then eight sums."""
+    """Pairs of the outputs held, then those of four columns, then eight sums for each pair of a batch."""
     p, g = outer_tiles(op, *types), op.geometry(*types).lined_up
-    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4 + 32
+    return (p["held"] + 4) * g.rows.positions * p["pairs"] * 4 + 32 * p["batch"]
 
 
 def takes_outer(op: HasGeometry, *types: TensorType) -> bool | Declined:
@@ -78,24 +91,24 @@ def takes_lanes(op: HasWeight, *types: TensorType) -> bool | Declined:
     return True
 
 
-def tile_params(op: HasWeight, *types: TensorType) -> dict[str, int]:
+def tile_params(op: Gathers, *types: TensorType) -> dict[str, int]:
     """Of a convolution: of how many pixels the patches stand in scratch, as many words each, so that weights are widened once for all."""
-    g, words = op.geometry(*types), sum(piece.whole + (piece.rest > 0) for piece in op.rows(types)[0])
-    pixels = g.rows.positions * g.cols.positions
+    g, pieces = op.gathers(*types)
+    words, pixels = sum(piece.whole + (piece.rest > 0) for piece in pieces), g.rows.positions * g.cols.positions
     fit = (3 * SCRATCH_BYTES // 2 - words * 32) // (words * 8 + 16) // 8 * 8
-    blocks = -(-pixels // max(8, min(fit, 64)))
+    blocks = -(-pixels // max(8, min(fit, op.patches)))
     return {"P": (-(-pixels // blocks) + 7) // 8 * 8, "words": words}
 
 
-def tile_bytes(op: HasWeight, *types: TensorType) -> int:
+def tile_bytes(op: Gathers, *types: TensorType) -> int:
     """The patches, the weights of four outputs, what sums start from, the sums, and the bytes that two patches are gathered from."""
     p = tile_params(op, *types)
-    longest = max(piece.length for piece in op.rows(types)[0])
+    longest = max(piece.length for piece in op.gathers(*types)[1])
     return p["P"] * (p["words"] * 8 + 16) + p["words"] * 32 + 32 + 2 * ((longest + 3) // 4 * 4)
 
 
-def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types)
+def takes_tiles(op: Gathers, *types: TensorType) -> bool | Declined:
+    g, _ = op.gathers(*types)
     pixels = g.rows.positions * g.cols.positions
     if g.group > 1 or g.K < 4:
         return no("no four outputs read the same inputs")
@@ -104,6 +117,15 @@ def takes_tiles(op: HasWeight, *types: TensorType) -> bool | Declined:
     if tile_bytes(op, *types) > 2 * SCRATCH_BYTES:
         return no(f"the patches of eight pixels take {tile_bytes(op, *types)} bytes, {2 * SCRATCH_BYTES} is the most")
     return True
+
+
+def takes_back_tiles(op: GathersBack, *types: TensorType) -> bool | Declined:
+    """Of the gradient of x, as a convolution of dy with the weight turned round. A larger window is quicker where dy is not gathered."""
+    g = op.geometry(*types).lined_up
+    if not g.rows.taps == g.cols.taps == g.rows.stride == g.cols.stride == 1:
+        return no("its window is not 1x1, or skips pixels")
+    lanes = takes_lanes(op, *types)
+    return takes_tiles(op, *types) if lanes else lanes
 
 
 def plane_words(g: Geometry, count: int) -> int:
@@ -128,15 +150,30 @@ def _plane(g: Geometry) -> dict[str, int]:
 
 
 def plane_tiles(op: OverPlane, *types: TensorType) -> dict[str, int]:
-    """Of a depthwise convolution, channel by channel over a plane with its padding."""
-    return _plane(op.over_plane(*types))
+    """Of a depthwise convolution, channel by channel over a plane with its padding, `turned` where its columns are the longer lines."""
+    g = op.over_plane(*types)
+    turned = _turns(g)
+    return {**_plane(g.turned if turned else g), "turned": int(turned)}
 
 
 def plane_bytes(op: OverPlane, *types: TensorType) -> int:
-    """The plane, then the weights of one channel in pairs."""
     g = op.over_plane(*types)
+    return _plane_bytes(g.turned if _turns(g) else g)
+
+
+def _plane_bytes(g: Geometry) -> int:
+    """The plane, then the weights of one channel in pairs."""
     p = _plane(g)
     return 4 * (p["pitch"] * p["rows"] + g.rows.taps * p["n"] * (2 if g.cols.stride == 1 else 1))
+
+
+def _turns(g: Geometry) -> bool:
+    """Whether fewer groups of outputs make all of them if they stand along the columns, in no more memory."""
+    def groups(of: Geometry) -> int:
+        return of.rows.positions * -(-of.cols.positions // 4)
+
+    alike = (g.rows.taps, g.rows.stride) == (g.cols.taps, g.cols.stride)
+    return alike and groups(g.turned) < groups(g) and _plane_bytes(g.turned) <= _plane_bytes(g)
 
 
 def fits_plane(g: Geometry) -> bool | Declined:
