@@ -118,7 +118,7 @@ static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
                    : "memory", "lr");
 }
 
-/* acc + more, as tt_i_requantise_mve with the same s everywhere. */
+/* acc + more, as tt_i_requantise_by_mve with the same s everywhere. */
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
                                                int32_t high)
 {
@@ -189,7 +189,8 @@ static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
                                                int32_t high)
 {
-    return tt_i_requantise_mve(tt_i_add_mve(acc, tt_i_all_mve(more)), m, tt_i_all_mve(s), zero_point, low, high);
+    const tt_i_mve left = tt_i_all_mve(tt_left(s)), right = tt_i_all_mve(tt_right(s));
+    return tt_i_requantise_by_mve(tt_i_add_mve(acc, tt_i_all_mve(more)), m, left, right, zero_point, low, high);
 }
 
 static inline void tt_i_spread_s8_mve(int8_t *to, int32_t pitch, tt_i_mve i, uint32_t n)

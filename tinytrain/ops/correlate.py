@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import accumulate, product
 
 from tinytrain.ops.geometry import Axis, Geometry
 
@@ -44,6 +44,19 @@ class Window:
     hop: int
     pace: int
 
+    @property
+    def lines(self) -> list[tuple[int, int, int]]:
+        """Of each element of the result in turn: where it reads the other map first, its tap there, and how many it sums over."""
+        each = ((r.first + n * r.spacing, (r.at + n * r.move, r.tap, r.taps)) for r in self.runs for n in range(r.count))
+        return [line for _, line in sorted(each)]
+
+    @property
+    def held(self) -> int:
+        """Neighbours in the other map from the first that a result reads to the last that it or one before it has read, at most."""
+        lines = self.lines
+        ends = accumulate((at + (taps - 1) * self.hop + 1 if taps else 0 for at, _, taps in lines), max)
+        return max((end - at for (at, _, taps), end in zip(lines, ends, strict=True) if taps), default=1)
+
 
 def forward(axis: Axis) -> Window:
     """Positions of the window, which read elements."""
@@ -68,6 +81,22 @@ def backward(axis: Axis) -> Window:
             at = (first + axis.before - last * axis.dilation) // axis.stride if taps else 0
             runs.append(Run(first, axis.stride, count, at, 1, order.index(last), len(taps)))
     return Window(tuple(runs), tuple(order), hop, -apart)
+
+
+def apart(axis: Axis) -> tuple[Window, int, int]:
+    """As `backward`, of positions with zeros around them: all elements of a residue have all its taps. How many before, and in all."""
+    gap, hop = axis.step
+    order = backward(axis).order
+    runs = []
+    for phase in range(min(axis.stride, axis.size)):
+        taps = [t for t in order if (phase + axis.before - t * axis.dilation) % axis.stride == 0]
+        at = (phase + axis.before - taps[0] * axis.dilation) // axis.stride if taps else 0
+        count = -(-(axis.size - phase) // axis.stride)
+        runs.append(Run(phase, axis.stride, count, at, 1, order.index(taps[0]) if taps else 0, len(taps)))
+    before = max(0, *(-run.at for run in runs))
+    end = max(axis.positions, *(run.at + run.count + (run.taps - 1) * hop for run in runs if run.taps))
+    runs = [dataclasses.replace(run, at=run.at + before) for run in runs]
+    return Window(tuple(runs), order, hop, -gap), before, before + end
 
 
 def _alike(each: Iterable[tuple[int, tuple[int, ...]]]) -> list[tuple[int, int, tuple[int, ...]]]:

@@ -22,7 +22,7 @@ from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wante
 from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import split
-from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
+from tinytrain.ops.correlate import Correlation, Window, apart, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
@@ -98,6 +98,18 @@ def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequ
 
 def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
     return simd.filled_by(types[0].shape[-1])
+
+
+def _ring(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> dict[str, int]:
+    g, c = op.geometry(*types).lined_up, op.correlation(*types)
+    _, before, width = apart(g.cols)
+    held = 1 << (c.rows.held - 1).bit_length()            # a place in it is found without a division
+    return {**simd.tiles(op, *types), "before": before, "width": width, "held": min(held, g.rows.positions)}
+
+
+def _ring_bytes(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> int:
+    p = _ring(simd, op, *types)
+    return 4 * simd.lanes * (types[1].numel // types[1].shape[-1] + p["held"] * p["width"])
 
 
 def _rows_work(simd: Simd, params: Mapping[str, int], op: DepthwiseConv2dGradW, *types: TensorType) -> dict[str, float]:
@@ -189,6 +201,13 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
         *_packed((F32,), half=True),
         *_packed((F32, S8), half=True),
         *_in_place(half=True),
+        *(
+            Kernel(
+                "depthwise_ring", (F32, S8), simd.isa, accepts=partial(_fills, simd), params=partial(_ring, simd),
+                scratch=partial(_ring_bytes, simd), half=True, spare=True,
+            )
+            for simd in SIMD if simd.words
+        ),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes),
     )
     as_integer = sums
@@ -199,6 +218,10 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
 
     def correlation(self, *types: TensorType) -> Correlation:
         return input_gradients_of(self.geometry(*types).lined_up).channelwise
+
+    def columns_apart(self, *types: TensorType) -> Window:
+        """Columns of dx against those of dy, with zeros around these."""
+        return apart(self.geometry(*types).lined_up.cols)[0]
 
     def over_plane(self, *types: TensorType) -> Geometry:
         """How its windows move over a plane of gradients of one channel."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Kernel, Op, no
+from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
 from tinytrain.ir.types import F32, DType, TensorType
+from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.shape import Concat
@@ -103,3 +104,13 @@ SIMD = (
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
 
+
+def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
+    return op.lanes(Lanes("any"), *op.args) is not None or no("its formula needs more than there are words for")
+
+
+def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
+    """Kernels of an op over elements: one by one, and as many as a vector has lanes where its formula is written in words."""
+    kinds = dtypes or (F32,)
+    lanes = (Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in SIMD if simd.words)
+    return Kernel("elementwise", kinds, macro="elementwise"), *lanes
