@@ -157,6 +157,10 @@ class Correlation:
         return dataclasses.replace(self, inner=1, outer=self.group, group=1)
 
     @property
+    def pixels(self) -> int:
+        return sum(run.count for run in self.rows.runs) * sum(run.count for run in self.cols.runs)
+
+    @property
     def joined(self) -> bool:
         """Whether the taps of a row are one run of the map."""
         return self.cols.hop == 1 and self.group == 1
