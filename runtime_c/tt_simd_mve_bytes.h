@@ -64,6 +64,24 @@ static inline tt_o_mve tt_apart_mve(int32_t pitch)
     return vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
 }
 
+static inline tt_o_mve tt_o_load_mve(const uint16_t *from)
+{
+    return vldrhq_u16(from);
+}
+
+/* Where sixteen bytes stand, of which the last is less than 2^8 behind `from`. */
+typedef uint8x16_t tt_g_mve;
+
+static inline tt_g_mve tt_g_load_mve(const uint8_t *from)
+{
+    return vldrbq_u8(from);
+}
+
+static inline tt_b_mve tt_b_gather_mve(const int8_t *from, tt_g_mve at)
+{
+    return vldrbq_gather_offset_s8(from, at);
+}
+
 /* The first n of eight bytes from places that are apart to others. */
 static inline void tt_spread_mve(int8_t *to, tt_o_mve to_apart, const int8_t *from, tt_o_mve from_apart, uint32_t n)
 {
@@ -150,6 +168,33 @@ static inline tt_o_mve tt_apart_mve(int32_t pitch)
         o.at[i] = (uint16_t)(i * pitch);
     }
     return o;
+}
+
+static inline tt_o_mve tt_o_load_mve(const uint16_t *from)
+{
+    tt_o_mve o;
+    __builtin_memcpy(o.at, from, sizeof o.at);
+    return o;
+}
+
+typedef struct {
+    uint8_t at[16];
+} tt_g_mve;
+
+static inline tt_g_mve tt_g_load_mve(const uint8_t *from)
+{
+    tt_g_mve g;
+    __builtin_memcpy(g.at, from, sizeof g.at);
+    return g;
+}
+
+static inline tt_b_mve tt_b_gather_mve(const int8_t *from, tt_g_mve at)
+{
+    tt_b_mve b;
+    for (int i = 0; i < 16; ++i) {
+        b.at[i] = from[at.at[i]];
+    }
+    return b;
 }
 
 static inline void tt_spread_mve(int8_t *to, tt_o_mve to_apart, const int8_t *from, tt_o_mve from_apart, uint32_t n)

@@ -26,7 +26,18 @@ from tinytrain.ops.correlate import Correlation, Window, apart, input_gradients_
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import fits_floats, fits_strip, ring, ring_bytes, ring_lead, strip, strip_bytes
+from tinytrain.ops.lanes import (
+    fits_floats,
+    fits_strip,
+    gathered,
+    gathered_bytes,
+    gathers,
+    ring,
+    ring_bytes,
+    ring_lead,
+    strip,
+    strip_bytes,
+)
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
@@ -141,6 +152,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         Kernel("depthwise", (S8, S8), params=_pixel_tiles, tries=_PIXEL_TRIES),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
         Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
+        Kernel("depthwise_plane", (S8, S8), "mve", None, gathers, gathered, gathered_bytes, ring_lead, spare=True),
         Kernel("depthwise_lanes", (S8, S8), "rvv", accepts=fits_floats, params=ring, scratch=ring_bytes, lead=ring_lead),
     )
 

@@ -77,6 +77,34 @@ def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
     return 7 * g.cols.taps * g.C < 2**16 or no(f"of {g.C} channels, eight weights are too far from each other to be loaded at once")
 
 
+def gathered(op: Windowed, *types: TensorType) -> dict[str, int]:
+    """Of a depthwise convolution, a channel at a time: the bytes of its `plane`, rows of `pitch`; a window is gathered into `vectors`. Of x,
+    `rows` of `used` columns are read, so many rows `together`."""
+    g = op.geometry(*types).lined_up
+    rows, used = (min(axis.size, axis.extent - axis.before) for axis in (g.rows, g.cols))
+    pitch, height = (max(axis.extent, axis.before + n) for axis, n in ((g.cols, used), (g.rows, rows)))
+    return {
+        "pitch": pitch, "plane": pitch * height, "vectors": -(-g.rows.taps * g.cols.taps // 16), "rows": rows, "used": used,
+        "together": max(1, min(rows, 8 // used)),
+    }
+
+
+def gathered_bytes(op: Windowed, *types: TensorType) -> int:
+    """The taps of a channel, and the channel."""
+    p = gathered(op, *types)
+    return 16 * p["vectors"] + p["plane"]
+
+
+def gathers(op: Windowed, *types: TensorType) -> bool | Declined:
+    g, p = op.geometry(*types).lined_up, gathered(op, *types)
+    last = (g.rows.taps - 1) * g.rows.dilation * p["pitch"] + (g.cols.taps - 1) * g.cols.dilation
+    if p["vectors"] > 2 or last > 255:
+        return no(f"a window of {g.rows.taps}x{g.cols.taps} in rows of {p['pitch']} is not gathered into two vectors")
+    if g.cols.positions > 32:
+        return no(f"of {g.cols.positions} columns, each row takes long enough: a strip of them is no slower")
+    return 7 * g.cols.size * g.C < 2**16 or no(f"of {g.C} channels, eight elements are too far from each other to be loaded at once")
+
+
 def ring(op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution: P outputs of V channels at once, `used` columns of x, and the floats of a ring of its rows."""
     g = op.geometry(*types).lined_up
