@@ -38,6 +38,15 @@ static inline void tt_inside_mve(uint8_t *bits, const int8_t *from, int32_t low,
     uint32_t inside;
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
     tt_b_mve v;
+    if (n == 16) {
+        __asm volatile("vldrb.u8 %q1, [%2]\n\tvcmp.s8 gt, %q1, %3\n\tvpst\n\tvcmpt.s8 lt, %q1, %4\n\tvmrs %0, p0"
+                       : "=r"(inside), "=&w"(v)
+                       : "r"(from), "r"(low), "r"(high)
+                       : "memory", "p0");
+        const uint16_t whole = (uint16_t)inside;
+        __builtin_memcpy(bits, &whole, sizeof whole);
+        return;
+    }
     __asm volatile("vctp.8 %5\n\tvpst\n\tvldrbt.u8 %q1, [%2]\n\tvpstt\n\tvcmpt.s8 gt, %q1, %3\n\tvcmpt.s8 lt, %q1, %4\n\tvmrs %0, p0"
                    : "=r"(inside), "=&w"(v)
                    : "r"(from), "r"(low), "r"(high), "r"(n)

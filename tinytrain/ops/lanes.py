@@ -78,30 +78,31 @@ def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
 
 
 def gathered(op: Windowed, *types: TensorType) -> dict[str, int]:
-    """Of a depthwise convolution, a channel at a time: the bytes of its `plane`, rows of `pitch`; a window is gathered into `vectors`. Of x,
-    `rows` of `used` columns are read, so many rows `together`."""
+    """Of a depthwise convolution, a channel at a time: the bytes of its `plane`, rows of `pitch`; windows of `window` columns are gathered
+    into `vectors`, each for `shared` outputs that are `shift` apart. Of x, `rows` of `used` columns are read, so many rows `together`."""
     g = op.geometry(*types).lined_up
+    R, S = g.rows.taps, g.cols.taps
     rows, used = (min(axis.size, axis.extent - axis.before) for axis in (g.rows, g.cols))
     pitch, height = (max(axis.extent, axis.before + n) for axis, n in ((g.cols, used), (g.rows, rows)))
+    vectors, shift = -(-R * S // 16), g.cols.stride
+    shares = g.cols.dilation == 1 and R * (S + shift) <= 16 * vectors
     return {
-        "pitch": pitch, "plane": pitch * height, "vectors": -(-g.rows.taps * g.cols.taps // 16), "rows": rows, "used": used,
-        "together": max(1, min(rows, 8 // used)),
+        "pitch": pitch, "plane": pitch * height, "window": S + shift * shares, "vectors": vectors, "shared": 1 + shares,
+        "shift": shift * shares, "rows": rows, "used": used, "together": max(1, min(rows, 8 // used)),
     }
 
 
 def gathered_bytes(op: Windowed, *types: TensorType) -> int:
-    """The taps of a channel, and the channel."""
+    """The channel, and its weights in their lanes; the second of two outputs may read some of them."""
     p = gathered(op, *types)
-    return 16 * p["vectors"] + p["plane"]
+    return p["plane"] + p["shift"] + 16 * p["vectors"]
 
 
 def gathers(op: Windowed, *types: TensorType) -> bool | Declined:
     g, p = op.geometry(*types).lined_up, gathered(op, *types)
-    last = (g.rows.taps - 1) * g.rows.dilation * p["pitch"] + (g.cols.taps - 1) * g.cols.dilation
+    last = (g.rows.taps - 1) * g.rows.dilation * p["pitch"] + (p["window"] - 1) * g.cols.dilation
     if p["vectors"] > 2 or last > 255:
         return no(f"a window of {g.rows.taps}x{g.cols.taps} in rows of {p['pitch']} is not gathered into two vectors")
-    if g.cols.positions > 32:
-        return no(f"of {g.cols.positions} columns, each row takes long enough: a strip of them is no slower")
     return 7 * g.cols.size * g.C < 2**16 or no(f"of {g.C} channels, eight elements are too far from each other to be loaded at once")
 
 
