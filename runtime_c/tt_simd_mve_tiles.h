@@ -92,13 +92,26 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
                        : "cc", "memory", "lr", more TT_MVE_VECTORS); \
     }
 
-/* P neighbours a, two by two. */
+/* Int8 weights that are packed for later tiles as they are read. */
+#define TT_MVE_PACKING(q) TT_MVE_WIDENED(q) "vstrw.32 " q ", [%[strip]], #16\n\t"
+#define TT_PACKING_MVE(P, how, more) \
+    TT_SHARED void tt_packing_mve_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
+    { \
+        TT_P##P(TT_POINT_A, float) \
+        register int32_t s __asm("r0"), t __asm("r1"); \
+        __asm volatile(TT_P##P(TT_MVE_CLEAR, ) how "ldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
+                       : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [strip] "+r"(strip), [s] "=&r"(s), [t] "=&r"(t) \
+                       : [w] "r"(w), [b_step] "r"(pitch), [acc] "m"(acc), [at_steps] "J"(offsetof(tt_walk, steps)) \
+                       : "cc", "memory", "lr", more TT_MVE_VECTORS); \
+    }
+
+/* P neighbours a, two by two; four by one LDM. */
 #define TT_MVE_A_PAIR(at, p0, p1) "ldrd %[s], %[t], [%[a], #" at "]\n\tvfma.f32 q" p0 ", q6, %[s]\n\tvfma.f32 q" p1 ", q6, %[t]\n\t"
 #define TT_MVE_A_LAST(at, p) "ldr %[s], [%[a], #" at "]\n\tvfma.f32 q" p ", q6, %[s]\n\t"
 #define TT_MVE_A1 TT_MVE_A_LAST("0", "0")
 #define TT_MVE_A2 TT_MVE_A_PAIR("0", "0", "1")
 #define TT_MVE_A3 TT_MVE_A2 TT_MVE_A_LAST("8", "2")
-#define TT_MVE_A4 TT_MVE_A2 TT_MVE_A_PAIR("8", "2", "3")
+#define TT_MVE_A4 "ldmia %[a], {r0-r3}\n\tvfma.f32 q0, q6, r0\n\tvfma.f32 q1, q6, r1\n\tvfma.f32 q2, q6, r2\n\tvfma.f32 q3, q6, r3\n\t"
 #define TT_MVE_A5 TT_MVE_A4 TT_MVE_A_LAST("16", "4")
 #define TT_MVE_A6 TT_MVE_A4 TT_MVE_A_PAIR("16", "4", "5")
 
@@ -107,7 +120,8 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
 #define TT_OUTER_MVE(P) \
     TT_SHARED void tt_outer_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
-        int32_t s, t, rows = w->steps > 0 ? w->rows : 0; \
+        register int32_t s __asm("r0"), t __asm("r1"); \
+        int32_t rows = w->steps > 0 ? w->rows : 0; \
         __asm volatile(TT_P##P(TT_MVE_CLEAR, ) \
                        "cmp %[rows], #0\n\t" \
                        "ble 9f\n" \
@@ -123,11 +137,11 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
                        "add %[b], %[b], %[b_row], lsl #2\n\t" \
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
-                       "9:\n\tmov %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
+                       "9:\n\tldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
                        : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [s] "=&r"(s), [t] "=&r"(t) \
-                       : [acc] "r"(acc), [steps] "r"(w->steps), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), [a_row] "r"(w->a_row), \
+                       : [acc] "m"(acc), [steps] "r"(w->steps), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), [a_row] "r"(w->a_row), \
                          [b_row] "r"(w->b_row) \
-                       : "cc", "memory", "lr", TT_MVE_VECTORS); \
+                       : "cc", "memory", "r2", "r3", "lr", TT_MVE_VECTORS); \
     }
 
 #define TT_MVE_WALK_AT \
@@ -143,14 +157,19 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
     TT_DEPTH_TILES(mve, 4, P, , float, tt_load_mve)
 #define TT_MVE_QUAD "r2", "r3",
 #define TT_QUADS_MVE(none, P) TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY4(P, TT_MVE_PACKED), "2", TT_MVE_QUAD)
+#define TT_PACKS4_MVE(none, P) TT_PACKING_MVE(P, TT_MVE_BY4(P, TT_MVE_PACKING), TT_MVE_QUAD)
 #define TT_PAIRS_MVE(P) TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY2(P, TT_MVE_PACKED), "2", )
 TT_SIZES6(TT_ALL_MVE, )
 TT_SIZES4(TT_QUADS_MVE, )
+TT_SIZES4(TT_PACKS4_MVE, )
+TT_PACKING_MVE(5, TT_MVE_BY2(5, TT_MVE_PACKING), )
+TT_PACKING_MVE(6, TT_MVE_BY2(6, TT_MVE_PACKING), )
 TT_PAIRS_MVE(5)
 TT_PAIRS_MVE(6)
 #else
 TT_SIZES6(TT_FLOAT_TILES, mve, 4)
 TT_SIZES6(TT_PACKED_TILE, mve)
+TT_SIZES6(TT_PACKING_TILE, mve, 4, broadcast)
 TT_SIZES6(TT_S8_TILE, mve, 4, TT_WIDENED_MVE)
 #endif
 

@@ -126,6 +126,16 @@ typedef struct {
         tt_direct_##simd##_##P(acc, a, b, w); \
     }
 
+/* The first tile of a sum of one run over int8 weights, whose steps are `pitch` apart: it packs them into a strip for those that follow. */
+#define TT_PACKING_TILE(simd, N, tile, P) \
+    TT_SHARED void tt_packing_##simd##_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
+    { \
+        for (int32_t i = 0; i < w->steps; ++i) { \
+            tt_store_##simd(strip + i * (N), tt_load_s8_##simd(b + i * pitch, 0)); \
+        } \
+        tt_##tile##_##simd##_##P(acc, a, strip, w); \
+    }
+
 /* X(…, P) for each size up to 4, 5 or 6. */
 #define TT_SIZES4(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
 #define TT_SIZES5(X, ...) TT_SIZES4(X, __VA_ARGS__) X(__VA_ARGS__, 5)
