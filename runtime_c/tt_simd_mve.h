@@ -76,14 +76,6 @@ static inline tt_v_mve tt_madd_lanes_mve(tt_v_mve acc, tt_v_mve a, tt_v_mve b)
     return vfmaq_f32(acc, a, b);
 }
 
-/* acc + from[…]·b. In assembly: compilers load early what they then keep on the stack. */
-static inline tt_v_mve tt_madd_at_mve(tt_v_mve acc, const float *from, tt_v_mve b)
-{
-    tt_v_mve a;
-    __asm("vldrw.u32 %q1, %2\n\tvfma.f32 %q0, %q1, %q3" : "+w"(acc), "=&w"(a) : "Ux"(*(const tt_v_mve *)(const void *)from), "w"(b));
-    return acc;
-}
-
 static inline tt_v_mve tt_splat_mve(float s)
 {
     return vdupq_n_f32(s);
@@ -270,11 +262,6 @@ static inline tt_v_mve tt_madd_lanes_mve(tt_v_mve acc, tt_v_mve a, tt_v_mve b)
         r[i] = tt_settled_mve(r[i], acc[i], a[i], b[i]);
     }
     return r;
-}
-
-static inline tt_v_mve tt_madd_at_mve(tt_v_mve acc, const float *from, tt_v_mve b)
-{
-    return tt_madd_lanes_mve(acc, tt_load_mve(from), b);
 }
 
 static inline tt_v_mve tt_splat_mve(float s)

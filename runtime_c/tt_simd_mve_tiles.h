@@ -17,6 +17,31 @@ static inline tt_v_mve tt_load_half_mve(const tt_half *from)
 
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(__OPTIMIZE__)
 
+/* As TT_MADDS_AT. In assembly: compilers load early what they then keep on the stack. */
+#define TT_MVE_FROM "Ux"(*(const tt_v_mve *)(const void *)from)
+
+static inline void tt_madd_at1_mve(tt_v_mve *s, const float *from, tt_v_mve a)
+{
+    tt_v_mve v;
+    __asm volatile("vldrw.u32 %q1, %2\n\tvfma.f32 %q0, %q1, %q3" : "+w"(*s), "=&w"(v) : TT_MVE_FROM, "w"(a));
+}
+
+static inline void tt_madd_at2_mve(tt_v_mve *s, tt_v_mve *t, const float *from, tt_v_mve a, tt_v_mve b)
+{
+    tt_v_mve v;
+    __asm volatile("vldrw.u32 %q2, %3\n\tvfma.f32 %q0, %q2, %q4\n\tvfma.f32 %q1, %q2, %q5"
+          : "+w"(*s), "+w"(*t), "=&w"(v)
+          : TT_MVE_FROM, "w"(a), "w"(b));
+}
+
+static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const float *from, tt_v_mve a, tt_v_mve b, tt_v_mve c)
+{
+    tt_v_mve v;
+    __asm volatile("vldrw.u32 %q3, %4\n\tvfma.f32 %q0, %q3, %q5\n\tvfma.f32 %q1, %q3, %q6\n\tvfma.f32 %q2, %q3, %q7"
+          : "+w"(*s), "+w"(*t), "+w"(*u), "=&w"(v)
+          : TT_MVE_FROM, "w"(a), "w"(b), "w"(c));
+}
+
 /* Tiles whose six sums stay in q0..q5, with operands in q6 and q7: one LDRD brings two scalars, and loops end without a branch. */
 #define TT_MVE_CLEAR(p, none) "vmov.i32 q" #p ", #0\n\t"
 #define TT_MVE_KEEP(p, none) "vstrw.32 q" #p ", [%[t]], #16\n\t"
@@ -170,6 +195,7 @@ TT_PAIRS_MVE(6)
 TT_SIZES6(TT_FLOAT_TILES, mve, 4)
 TT_SIZES6(TT_PACKED_TILE, mve)
 TT_SIZES6(TT_PACKING_TILE, mve, 4, broadcast)
+TT_MADDS_AT(mve)
 TT_SIZES6(TT_S8_TILE, mve, 4, TT_WIDENED_MVE)
 #endif
 

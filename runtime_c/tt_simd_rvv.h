@@ -363,16 +363,11 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
 #include "tt_simd_rvv_bytes.h"
 #include "tt_simd_rvv_integer.h"
 
-/* acc + from[…]·b */
-static inline tt_v_rvv tt_madd_at_rvv(tt_v_rvv acc, const float *from, tt_v_rvv b)
-{
-    return tt_madd_lanes_rvv(acc, tt_load_rvv(from), b);
-}
-
 #define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
 TT_SIZES6(TT_FLOAT_TILES, rvv, 16)
 TT_SIZES6(TT_HALF_TILES, rvv, 16)
 TT_SIZES6(TT_PACKING_TILE, rvv, 16, direct)
+TT_MADDS_AT(rvv)
 TT_SIZES6(TT_S8_TILE, rvv, 16, TT_WIDENED_RVV)
 TT_SIZES6(TT_HALF_S8_TILE, rvv, 16, TT_WIDENED_RVV)
 

@@ -141,16 +141,11 @@ static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
     }
 }
 
-/* acc + from[…]·b */
-static inline tt_v_wide tt_madd_at_wide(tt_v_wide acc, const float *from, tt_v_wide b)
-{
-    return tt_madd_lanes_wide(acc, tt_load_wide(from), b);
-}
-
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
 TT_SIZES6(TT_FLOAT_TILES, wide, 16)
 TT_SIZES6(TT_HALF_TILES, wide, 16)
 TT_SIZES6(TT_PACKING_TILE, wide, 16, direct)
+TT_MADDS_AT(wide)
 TT_SIZES6(TT_S8_TILE, wide, 16, TT_WIDENED_WIDE)
 TT_SIZES6(TT_HALF_S8_TILE, wide, 16, TT_WIDENED_WIDE)
 

@@ -126,6 +126,27 @@ typedef struct {
         tt_direct_##simd##_##P(acc, a, b, w); \
     }
 
+/* One vector into up to three sums, each time with another operand. */
+#define TT_MADDS_AT(simd) \
+    static inline void tt_madd_at1_##simd(tt_v_##simd *s, const float *from, tt_v_##simd a) \
+    { \
+        *s = tt_madd_lanes_##simd(*s, tt_load_##simd(from), a); \
+    } \
+    static inline void tt_madd_at2_##simd(tt_v_##simd *s, tt_v_##simd *t, const float *from, tt_v_##simd a, tt_v_##simd b) \
+    { \
+        const tt_v_##simd v = tt_load_##simd(from); \
+        *s = tt_madd_lanes_##simd(*s, v, a); \
+        *t = tt_madd_lanes_##simd(*t, v, b); \
+    } \
+    static inline void tt_madd_at3_##simd(tt_v_##simd *s, tt_v_##simd *t, tt_v_##simd *u, const float *from, tt_v_##simd a, \
+                                          tt_v_##simd b, tt_v_##simd c) \
+    { \
+        const tt_v_##simd v = tt_load_##simd(from); \
+        *s = tt_madd_lanes_##simd(*s, v, a); \
+        *t = tt_madd_lanes_##simd(*t, v, b); \
+        *u = tt_madd_lanes_##simd(*u, v, c); \
+    }
+
 /* The first tile of a sum of one run over int8 weights, whose steps are `pitch` apart: it packs them into a strip for those that follow. */
 #define TT_PACKING_TILE(simd, N, tile, P) \
     TT_SHARED void tt_packing_##simd##_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
