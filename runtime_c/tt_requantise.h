@@ -67,6 +67,17 @@ static inline int32_t tt_requantise(int32_t acc, int32_t m, int32_t s, int32_t z
                                     : tt_requantise_wide(acc, m, s, offset, low, high);
 }
 
+/* How tt_requantise shifts for s, by signed amounts as vector units take them: the sum to the left, then the upper word of the product. */
+static inline int32_t tt_left(int32_t s)
+{
+    return s < 33 ? 33 - s : 0;
+}
+
+static inline int32_t tt_right(int32_t s)
+{
+    return s < 33 ? -1 : 32 - s;
+}
+
 /* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */
 static inline int32_t tt_quantise(float x, float scale, int32_t zero_point, int32_t low, int32_t high)
 {

@@ -162,14 +162,12 @@ static inline tt_i_mve tt_i_within_mve(tt_i_mve i, int32_t low, int32_t high)
     return vminq_s32(vmaxq_s32(i, vdupq_n_s32(low)), vdupq_n_s32(high));
 }
 
-/* As tt_requantise, for m in [2^30, 2^31) or 0. With s = 33 the upper word of the product has the half below its last bit; a smaller s
+/* As tt_requantise, for m in [2^30, 2^31) or 0, and tt_left and tt_right of s. With s = 33 the upper word of the product has the half below its last bit; a smaller s
  * shifts the sum to the left first: where that saturates, the result is beyond all bounds. For int8: as tt_i_within_mve. */
-static inline tt_i_mve tt_i_requantise_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve s, int32_t zero_point, int32_t low, int32_t high)
+static inline tt_i_mve tt_i_requantise_by_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve left, tt_i_mve right, int32_t zero_point, int32_t low,
+                                              int32_t high)
 {
-    const tt_i_mve left = vsubq_s32(vdupq_n_s32(33), s), zero = vdupq_n_s32(0);
-    const tt_i_mve product = vmulhq_s32(vqshlq_s32(acc, vmaxq_s32(left, zero)), m);
-    const tt_i_mve q = vaddq_n_s32(vrshlq_s32(product, vsubq_n_s32(vminq_s32(left, zero), 1)), zero_point);
-    return tt_i_within_mve(q, low, high);
+    return tt_i_within_mve(vaddq_n_s32(vrshlq_s32(vmulhq_s32(vqshlq_s32(acc, left), m), right), zero_point), low, high);
 }
 
 static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
@@ -353,10 +351,12 @@ static inline tt_i_mve tt_i_of_mve(tt_v_mve v)
     return (tt_i_mve){ { (int32_t)v[0], (int32_t)v[1], (int32_t)v[2], (int32_t)v[3] } };
 }
 
-static inline tt_i_mve tt_i_requantise_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve s, int32_t zero_point, int32_t low, int32_t high)
+static inline tt_i_mve tt_i_requantise_by_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve left, tt_i_mve right, int32_t zero_point, int32_t low,
+                                              int32_t high)
 {
     for (int i = 0; i < 4; ++i) {
-        acc.at[i] = m.at[i] == 0 ? tt_clamp(zero_point, low, high) : tt_requantise(acc.at[i], m.at[i], s.at[i], zero_point, low, high);
+        const int32_t s = 32 - right.at[i] - left.at[i];
+        acc.at[i] = m.at[i] == 0 ? tt_clamp(zero_point, low, high) : tt_requantise(acc.at[i], m.at[i], s, zero_point, low, high);
     }
     return acc;
 }
@@ -375,6 +375,7 @@ static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
 #endif
 
 #include "tt_simd_mve_bytes.h"
+#include "tt_simd_mve_integer.h"
 #include "tt_simd_mve_tiles.h"
 
 #endif

@@ -38,6 +38,15 @@ static inline void tt_inside_mve(uint8_t *bits, const int8_t *from, int32_t low,
     uint32_t inside;
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
     tt_b_mve v;
+    if (n == 16) {
+        __asm volatile("vldrb.u8 %q1, [%2]\n\tvcmp.s8 gt, %q1, %3\n\tvpst\n\tvcmpt.s8 lt, %q1, %4\n\tvmrs %0, p0"
+                       : "=r"(inside), "=&w"(v)
+                       : "r"(from), "r"(low), "r"(high)
+                       : "memory", "p0");
+        const uint16_t whole = (uint16_t)inside;
+        __builtin_memcpy(bits, &whole, sizeof whole);
+        return;
+    }
     __asm volatile("vctp.8 %5\n\tvpst\n\tvldrbt.u8 %q1, [%2]\n\tvpstt\n\tvcmpt.s8 gt, %q1, %3\n\tvcmpt.s8 lt, %q1, %4\n\tvmrs %0, p0"
                    : "=r"(inside), "=&w"(v)
                    : "r"(from), "r"(low), "r"(high), "r"(n)
@@ -62,6 +71,24 @@ typedef uint16x8_t tt_o_mve;
 static inline tt_o_mve tt_apart_mve(int32_t pitch)
 {
     return vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
+}
+
+static inline tt_o_mve tt_o_load_mve(const uint16_t *from)
+{
+    return vldrhq_u16(from);
+}
+
+/* Where sixteen bytes stand, of which the last is less than 2^8 behind `from`. */
+typedef uint8x16_t tt_g_mve;
+
+static inline tt_g_mve tt_g_load_mve(const uint8_t *from)
+{
+    return vldrbq_u8(from);
+}
+
+static inline tt_b_mve tt_b_gather_mve(const int8_t *from, tt_g_mve at)
+{
+    return vldrbq_gather_offset_s8(from, at);
 }
 
 /* The first n of eight bytes from places that are apart to others. */
@@ -118,7 +145,7 @@ static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
                    : "memory", "lr");
 }
 
-/* acc + more, as tt_i_requantise_mve with the same s everywhere. */
+/* acc + more, as tt_i_requantise_by_mve with the same s everywhere. */
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
                                                int32_t high)
 {
@@ -150,6 +177,33 @@ static inline tt_o_mve tt_apart_mve(int32_t pitch)
         o.at[i] = (uint16_t)(i * pitch);
     }
     return o;
+}
+
+static inline tt_o_mve tt_o_load_mve(const uint16_t *from)
+{
+    tt_o_mve o;
+    __builtin_memcpy(o.at, from, sizeof o.at);
+    return o;
+}
+
+typedef struct {
+    uint8_t at[16];
+} tt_g_mve;
+
+static inline tt_g_mve tt_g_load_mve(const uint8_t *from)
+{
+    tt_g_mve g;
+    __builtin_memcpy(g.at, from, sizeof g.at);
+    return g;
+}
+
+static inline tt_b_mve tt_b_gather_mve(const int8_t *from, tt_g_mve at)
+{
+    tt_b_mve b;
+    for (int i = 0; i < 16; ++i) {
+        b.at[i] = from[at.at[i]];
+    }
+    return b;
 }
 
 static inline void tt_spread_mve(int8_t *to, tt_o_mve to_apart, const int8_t *from, tt_o_mve from_apart, uint32_t n)
@@ -189,7 +243,8 @@ static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
 static inline tt_i_mve tt_i_requantise_one_mve(tt_i_mve acc, int32_t more, tt_i_mve m, int32_t s, int32_t zero_point, int32_t low,
                                                int32_t high)
 {
-    return tt_i_requantise_mve(tt_i_add_mve(acc, tt_i_all_mve(more)), m, tt_i_all_mve(s), zero_point, low, high);
+    const tt_i_mve left = tt_i_all_mve(tt_left(s)), right = tt_i_all_mve(tt_right(s));
+    return tt_i_requantise_by_mve(tt_i_add_mve(acc, tt_i_all_mve(more)), m, left, right, zero_point, low, high);
 }
 
 static inline void tt_i_spread_s8_mve(int8_t *to, int32_t pitch, tt_i_mve i, uint32_t n)

@@ -4,6 +4,7 @@
 #ifndef TT_SIMD_WIDE_H
 #define TT_SIMD_WIDE_H
 
+#include "tt_integer_words.h"
 #include "tt_tile.h"
 #include <stdint.h>
 
@@ -120,10 +121,32 @@ static inline tt_v_wide tt_where_wide(tt_v_wide x, tt_v_wide y, tt_v_wide a, tt_
     return (tt_v_wide){ TT_EACH_PART(TT_PART_WHERE, x, y, a, b) };
 }
 
+typedef struct {
+    int32_t at[16];
+} tt_i_wide;
+
+TT_INTEGER_WORDS(wide, 16)
+TT_EACH_LANE(wide, 16, all, (int32_t value), value)
+TT_EACH_LANE(wide, 16, load, (const int32_t *from), from[v])
+
+static inline void tt_i_store_wide(int32_t *to, tt_i_wide i)
+{
+    __builtin_memcpy(to, i.at, sizeof i.at);
+}
+
+static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
+{
+    for (int v = 0; v < 16; ++v) {
+        to[v] = (int8_t)i.at[v];
+    }
+}
+
 #define tt_sums_wide tt_load_wide
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
 TT_SIZES6(TT_FLOAT_TILES, wide, 16)
 TT_SIZES6(TT_HALF_TILES, wide, 16)
+TT_SIZES6(TT_PACKING_TILE, wide, 16, direct)
+TT_MADDS_AT(wide)
 TT_SIZES6(TT_S8_TILE, wide, 16, TT_WIDENED_WIDE)
 TT_SIZES6(TT_HALF_S8_TILE, wide, 16, TT_WIDENED_WIDE)
 

@@ -144,6 +144,37 @@ typedef struct {
         tt_direct_##simd##_##P(acc, a, b, w); \
     }
 
+/* One vector into up to three sums, each time with another operand. */
+#define TT_MADDS_AT(simd) \
+    static inline void tt_madd_at1_##simd(tt_v_##simd *s, const float *from, tt_v_##simd a) \
+    { \
+        *s = tt_madd_lanes_##simd(*s, tt_load_##simd(from), a); \
+    } \
+    static inline void tt_madd_at2_##simd(tt_v_##simd *s, tt_v_##simd *t, const float *from, tt_v_##simd a, tt_v_##simd b) \
+    { \
+        const tt_v_##simd v = tt_load_##simd(from); \
+        *s = tt_madd_lanes_##simd(*s, v, a); \
+        *t = tt_madd_lanes_##simd(*t, v, b); \
+    } \
+    static inline void tt_madd_at3_##simd(tt_v_##simd *s, tt_v_##simd *t, tt_v_##simd *u, const float *from, tt_v_##simd a, \
+                                          tt_v_##simd b, tt_v_##simd c) \
+    { \
+        const tt_v_##simd v = tt_load_##simd(from); \
+        *s = tt_madd_lanes_##simd(*s, v, a); \
+        *t = tt_madd_lanes_##simd(*t, v, b); \
+        *u = tt_madd_lanes_##simd(*u, v, c); \
+    }
+
+/* The first tile of a sum of one run over int8 weights, whose steps are `pitch` apart: it packs them into a strip for those that follow. */
+#define TT_PACKING_TILE(simd, N, tile, P) \
+    TT_SHARED void tt_packing_##simd##_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
+    { \
+        for (int32_t i = 0; i < w->steps; ++i) { \
+            tt_store_##simd(strip + i * (N), tt_load_s8_##simd(b + i * pitch, 0)); \
+        } \
+        tt_##tile##_##simd##_##P(acc, a, strip, w); \
+    }
+
 /* X(…, P) for each size up to 4, 5 or 6. */
 #define TT_SIZES4(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
 #define TT_SIZES5(X, ...) TT_SIZES4(X, __VA_ARGS__) X(__VA_ARGS__, 5)

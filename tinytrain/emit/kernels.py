@@ -12,7 +12,7 @@ from tinytrain.emit.select import Choice, Params
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import F16, U8, DType, TensorType
+from tinytrain.ir.types import F16, F32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
 from tinytrain.paths import data_dir
 
@@ -124,8 +124,11 @@ class KernelContext:
             types = (self.outs[0].computed, *(self.ins[n].computed for n in more))
             for position, n in enumerate(more, start=1):
                 # an op may read a single element in a way of its own: one byte holds eight bits of a mask
-                if self.ins[n].numel == 1 and op.load(position, self.in_names[n], "i", "c", types)[1] == f"{self.in_names[n]}[0]":
-                    found.append((self.ins[n], self.in_names[n]))
+                name = self.in_names[n]
+                if self.ins[n].numel > 1 or op.derived(PLAIN, position, name, "i", types[0]):
+                    continue
+                if op.load(position, name, "i", "c", types)[1] == f"{name}[0]":
+                    found.append((self.ins[n], name))
         return found
 
     def add(self, acc: str, a: str, b: str) -> str:
@@ -158,12 +161,12 @@ class KernelContext:
 
     @property
     def in_lanes(self) -> bool:
-        """Whether `store_lanes` can be used: all ops are written in words, and nothing is fp16."""
-        ops = self.op.then if isinstance(self.op, Fusable) else ()
-        return (
-            all(op.lanes(self.lanes, *op.args) is not None for op in ops)
-            and not any(t.dtype is F16 for t in (*self.ins[self.arity :], *self.outs))
-        )
+        """Whether `store_lanes` can be used: all ops are written in words that the vocabulary has, and nothing is fp16."""
+        fusable = isinstance(self.op, Fusable)
+        ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
+        kinds = {self.ins[0].dtype, *(t.dtype for t in (*self.ins[self.arity if fusable else 0 :], *self.outs))}
+        spoken = F16 not in kinds if self.p.get("words") else kinds == {F32}
+        return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False) -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known).
@@ -172,27 +175,30 @@ class KernelContext:
         """
         return self._stored(PLAIN, acc, i, c, row, begun)
 
-    def store_lanes(self, acc: str, i: str, c: str = "0") -> str:
-        """The same for as many neighbours along the last axis as a vector has lanes, the first of them `acc`."""
-        return self.store_vector(self.lanes.sums(acc), i, c)
-
-    def store_vector(self, value: str, i: str, c: str = "0") -> str:
-        """The same of a vector."""
-        return self._stored(self.lanes, value, i, c)
+    def store_lanes(self, acc: str, i: str, c: str = "0", made: bool = False) -> str:
+        """The same for as many neighbours along the last axis as a vector has lanes: the first of them is `acc`, or they are `made`."""
+        return self._stored(self.lanes, acc if made else self.lanes.sums(acc, self.A), i, c)
 
     def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None, begun: bool = False) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:
-            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], acc))
+            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], acc), self.outs[0].dtype.c)
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
 
     def element(self, i: str, c: str = "0") -> str:
         """Body of an elementwise op at flat index `i`, channel `c`."""
+        return self._element(PLAIN, i, c)
+
+    def element_lanes(self, i: str, c: str = "0") -> str:
+        """The same for as many neighbours along the last axis as a vector has lanes."""
+        return self._element(Lanes(self.simd), i, c)
+
+    def _element(self, w: Words, i: str, c: str) -> str:
         assert isinstance(self.op, Elementwise), self.op.name
         kinds = [t.computed for t in self.ins]
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
-        return self._chain(PLAIN, self.load(acc), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
+        return self._chain(w, w.read(self.load(acc), kinds[0].dtype.c), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
     def _chain(
         self, w: Words, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None
@@ -205,13 +211,16 @@ class KernelContext:
             types = [flowing, *(kind.computed for kind in kinds)]
             for position, (name, stored) in enumerate(zip(names, kinds, strict=True), start=1):
                 loaded = f"t{number}_{position}"
+                operands.append(loaded)
+                if derived := op.derived(w, position, name, i, flowing):
+                    lines.append(f"const {w.type(derived[0])} {loaded} = {derived[1]};")
+                    continue
                 kind, source = op.load(position, name, i, c, types)
                 if row is not None and is_row_operand(types[position], flowing):
                     source = f"{name}[{row}]"             # no division
                 element = f"{name}_0" if name in hoisted else _loaded(stored, source)
                 alone = stored.numel == 1 or is_row_operand(stored, flowing)
-                lines.append(f"const {w.type(kind)} {loaded} = {w.spread(element) if alone else w.read(element)};")
-                operands.append(loaded)
+                lines.append(f"const {w.type(kind)} {loaded} = {(w.spread if alone else w.read)(element, kind)};")
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
             texts = op.expr(*operands) if w is PLAIN else op.lanes(w, *operands)
@@ -219,7 +228,7 @@ class KernelContext:
             lines += [f"const {w.type(t.dtype.c)} {name} = {text};" for t, name, text in named]
             flowing, others = outs[0], [*made, *others]
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
-        lines += [w.write(f"{pointer}[{i}]", _stored(kind, name)) for pointer, kind, name in results]
+        lines += [w.write(f"{pointer}[{i}]", _stored(kind, name), kind.dtype.c) for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
 
     @property
@@ -232,6 +241,12 @@ class KernelContext:
         """Whether some operand is per channel, so that a loop needs the channel index."""
         numel = self.outs[0].numel
         return any(t.numel not in (1, numel) and t.numel == self.outs[0].shape[-1] for t in self.ins)
+
+
+    @property
+    def by_row(self) -> bool:
+        """Whether some operand is per row: neighbours may then lie in two of them."""
+        return any(t.numel > 1 and is_row_operand(t, self.outs[0]) for t in self.ins)
 
 
 def _loaded(kind: TensorType, element: str) -> str:

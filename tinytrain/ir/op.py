@@ -259,6 +259,10 @@ class Elementwise(Op):
         assert kind.numel == whole.shape[-1], f"{self.name}: operand {operand} of {kind} against {whole}"
         return kind.dtype.c, f"{pointer}[{c}]"
 
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        """Of an operand that is no array of elements: C type and, in words, what stands for it at flat index `i` of `whole`."""
+        return None
+
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return tuple(types[0] for _ in self.results)
 

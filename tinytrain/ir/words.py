@@ -42,16 +42,37 @@ class Words(Protocol):
     def where(self, x: str, y: str, a: str, b: str) -> str:
         """a where x > y, else b: also where one of them is no number."""
 
+    def bits(self, pointer: str, i: str, row: int) -> str:
+        """Bit i of an array of bytes, where rows of neighbours have this length."""
+
+    def pick(self, bits: str, a: str, b: str) -> str:
+        """a where the bit is set, else b."""
+
+    def random(self, seed: int, counter: str) -> str:
+        """A random word, one counter further for each neighbour."""
+
+    def rounded(self, how: str, d: str, limit: float, *word: str) -> str:
+        """A float as an integer within ±limit: `nearest`, or `stochastic` by a random word."""
+
+    def moved(self, weight: str, step: str, bound: int, wide: bool) -> str:
+        """weight − step within ±bound; `wide`: of int32, of which one beyond is not pulled back."""
+
+    def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
+        """(a·ma + b·mb + c) / 2^shift, rounded down."""
+
+    def within(self, integer: str, low: int, high: int) -> str:
+        """The integer within the bounds of an int8."""
+
     def type(self, element: str) -> str:
         """Type of what is computed with, from the C type of an element."""
 
-    def read(self, element: str) -> str:
-        """The element, or it and its neighbours behind it."""
+    def read(self, element: str, kind: str) -> str:
+        """The element of this C type, or it and its neighbours behind it."""
 
-    def spread(self, element: str) -> str:
+    def spread(self, element: str, kind: str) -> str:
         """The element for all lanes."""
 
-    def write(self, element: str, value: str) -> str:
+    def write(self, element: str, value: str, kind: str) -> str:
         """Statement."""
 
 
@@ -76,20 +97,47 @@ class _Plain:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
 
+    def bits(self, pointer: str, i: str, row: int) -> str:
+        return f"({pointer}[({i}) >> 3] >> (({i}) & 7)) & 1"
+
+    def pick(self, bits: str, a: str, b: str) -> str:
+        return f"{bits} ? {_operand(a)} : {_operand(b)}"
+
+    def random(self, seed: int, counter: str) -> str:
+        return f"tt_random(UINT32_C({seed}), {counter})"
+
+    def rounded(self, how: str, d: str, limit: float, *word: str) -> str:
+        return f"tt_round_{how}({', '.join((d, literal(limit), *word))})"
+
+    def moved(self, weight: str, step: str, bound: int, wide: bool) -> str:
+        return f"(int32_t)tt_moved_wide({weight}, {step}, {bound}LL)" if wide else f"(int8_t)tt_moved({weight}, {step}, {bound})"
+
+    def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
+        return f"({_operand(a)} * {ma} + {_operand(b)} * {mb} + {c}) >> {shift}"
+
+    def within(self, integer: str, low: int, high: int) -> str:
+        return f"(int8_t)tt_clamp({integer}, {low}, {high})"
+
     def type(self, element: str) -> str:
         return element
 
-    def read(self, element: str) -> str:
+    def read(self, element: str, kind: str) -> str:
         return element
 
-    def spread(self, element: str) -> str:
+    def spread(self, element: str, kind: str) -> str:
         return element
 
-    def write(self, element: str, value: str) -> str:
+    def write(self, element: str, value: str, kind: str) -> str:
         return f"{element} = {value};"
 
 
 PLAIN: Words = _Plain()
+
+
+# how elements of a type are loaded, stored, and spread
+_WORD = {
+    "float": ("load", "store", "splat"), "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +147,7 @@ class Lanes:
     tag: str
 
     def number(self, value: float) -> str:
-        return self.spread(literal(value))
+        return self.spread(literal(value), "float")
 
     def add(self, a: str, b: str) -> str:
         return f"tt_add_{self.tag}({a}, {b})"
@@ -116,21 +164,42 @@ class Lanes:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
 
+    def bits(self, pointer: str, i: str, row: int) -> str:
+        return f"tt_i_bits_{self.tag}({pointer}, {i}, {row})"
+
+    def pick(self, bits: str, a: str, b: str) -> str:
+        return f"tt_pick_{self.tag}({bits}, {a}, {b})"
+
+    def random(self, seed: int, counter: str) -> str:
+        return f"tt_i_random_{self.tag}(UINT32_C({seed}), {counter})"
+
+    def rounded(self, how: str, d: str, limit: float, *word: str) -> str:
+        return f"tt_i_{how}_{self.tag}({', '.join((d, literal(limit), *word))})"
+
+    def moved(self, weight: str, step: str, bound: int, wide: bool) -> str:
+        return f"tt_i_moved{'_wide' if wide else ''}_{self.tag}({weight}, {step}, {bound})"
+
+    def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
+        return f"tt_i_weighted_{self.tag}({a}, {ma}, {b}, {mb}, {c}, {shift})"
+
+    def within(self, integer: str, low: int, high: int) -> str:
+        return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
+
     def type(self, element: str) -> str:
-        return f"tt_v_{self.tag}"
+        return f"tt_{'v' if element == 'float' else 'i'}_{self.tag}"
 
-    def read(self, element: str) -> str:
-        return f"tt_load_{self.tag}(&{element})"
+    def read(self, element: str, kind: str) -> str:
+        return f"tt_{_WORD[kind][0]}_{self.tag}(&{element})"
 
-    def sums(self, acc: str) -> str:
+    def sums(self, acc: str, kind: str) -> str:
         """A vector of sums that a tile has left from `acc` on."""
-        return f"tt_sums_{self.tag}(&{acc})"
+        return f"tt_sums_{self.tag}(&{acc})" if kind == "float" else self.read(acc, kind)
 
-    def spread(self, element: str) -> str:
-        return f"tt_splat_{self.tag}({element})"
+    def spread(self, element: str, kind: str) -> str:
+        return f"tt_{_WORD[kind][2]}_{self.tag}({element})"
 
-    def write(self, element: str, value: str) -> str:
-        return f"tt_store_{self.tag}(&{element}, {value});"
+    def write(self, element: str, value: str, kind: str) -> str:
+        return f"tt_{_WORD[kind][1]}_{self.tag}(&{element}, {value});"
 
 
 def _operand(text: str) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
-from tinytrain.ir.words import Words, literal
+from tinytrain.ir.words import PLAIN, Words, literal
+from tinytrain.ops.simd import elementwise
 
 
 def sigmoid(x: Array) -> Array:
@@ -40,6 +41,7 @@ class OutputGrad(Elementwise):
 
     args = ("dy", "y")
     results = ("dx",)
+    kernels = elementwise()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, y = types
@@ -57,6 +59,7 @@ class Activation(Elementwise):
     """Base of activations whose gradient is an `OutputGrad`."""
 
     differentiable = True
+    kernels = elementwise()
 
     def gradient(self) -> OutputGrad:
         raise NotImplementedError(self.name)
@@ -291,7 +294,7 @@ class MaskGrad(Elementwise):
     alpha: float = 0.0
 
     name = "mask_grad"
-    kernels = tuple(Kernel("elementwise", (dy, U8), macro="elementwise") for dy in (F32, S8, S32))
+    kernels = (*elementwise(F32, U8), *(Kernel("elementwise", (dy, U8), macro="elementwise") for dy in (S8, S32)))
     args = ("dy", "bits")
     results = ("dx",)
 
@@ -306,14 +309,17 @@ class MaskGrad(Elementwise):
         passes = np.unpackbits(bits, count=dy.size, bitorder="little").astype(bool).reshape(dy.shape)
         return (np.where(passes, dy, dy * dy.dtype.type(self.alpha) if self.alpha else np.zeros_like(dy)),)
 
-    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
-        if operand == 0:
-            return super().load(operand, pointer, i, c, types)
-        return "int32_t", f"({pointer}[({i}) >> 3] >> (({i}) & 7)) & 1"
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        return ("int32_t", w.bits(pointer, i, whole.shape[-1] if whole.shape else 1)) if operand == 1 else None
+
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        dy, bit = operands
+        return (w.pick(bit, dy, w.mul(w.number(self.alpha), dy) if self.alpha else w.number(0.0)),)
 
     def expr(self, *operands: str) -> tuple[str, ...]:
+        # of integers too
         dy, bit = operands
-        return (f"{bit} ? {dy} : {f'{literal(self.alpha)} * {dy}' if self.alpha else '0'}",)
+        return self.lanes(PLAIN, *operands) if self.alpha else (PLAIN.pick(bit, dy, "0"),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

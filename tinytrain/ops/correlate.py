@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import accumulate, product
 
 from tinytrain.ops.geometry import Axis, Geometry
 
@@ -56,29 +56,38 @@ class Window:
     pace: int
 
     @property
-    def reads(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """(place of the tap, element) of all that each result sums over, in order."""
-        found = {
-            run.first + n * run.spacing: tuple((run.tap + t, run.at + n * run.move + t * self.hop) for t in range(run.taps))
-            for run in self.runs for n in range(run.count)
-        }
-        return tuple(found[result] for result in sorted(found))
+    def lines(self) -> list[tuple[int, int, int]]:
+        """Of each element of the result in turn: where it reads the other map first, its tap there, and how many it sums over."""
+        each = ((r.first + n * r.spacing, (r.at + n * r.move, r.tap, r.taps)) for r in self.runs for n in range(r.count))
+        return [line for _, line in sorted(each)]
 
     @property
-    def uses(self) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
+    def held(self) -> int:
+        """Neighbours in the other map from the first that a result reads to the last that it or one before it has read, at most."""
+        lines = self.lines
+        ends = accumulate((at + (taps - 1) * self.hop + 1 if taps else 0 for at, _, taps in lines), max)
+        return max((end - at for (at, _, taps), end in zip(lines, ends, strict=True) if taps), default=1)
+
+    @property
+    def reads(self) -> list[dict[int, int]]:
+        """place of the tap → element, of all that each result sums over, in order."""
+        return [{tap + t: at + t * self.hop for t in range(taps)} for at, tap, taps in self.lines]
+
+    @property
+    def uses(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """(element, (result, place of the tap) of all sums that it is a part of), in order."""
         found: dict[int, list[tuple[int, int]]] = {}
         for result, taps in enumerate(self.reads):
-            for place, element in taps:
+            for place, element in taps.items():
                 found.setdefault(element, []).append((result, place))
-        return tuple((element, tuple(found[element])) for element in sorted(found))
+        return sorted(found.items())
 
     @property
-    def stretches(self) -> tuple[Stretch, ...] | None:
+    def stretches(self) -> list[Stretch] | None:
         """For each tap that is live somewhere, in order; None where results lie apart that read the same tap."""
         found = []
         for place in range(len(self.order)):
-            elements = {n: dict(taps)[place] for n, taps in enumerate(self.reads) if place in dict(taps)}
+            elements = {n: taps[place] for n, taps in enumerate(self.reads) if place in taps}
             if not elements:
                 continue
             first, end = min(elements), max(elements) + 1
@@ -86,7 +95,7 @@ class Window:
             if elements != {n: elements[first] + move * (n - first) for n in range(first, end)}:
                 return None
             found.append(Stretch(place, first, end, move, elements[first] - move * first))
-        return tuple(found)
+        return found
 
 
 def forward(axis: Axis) -> Window:
@@ -112,6 +121,22 @@ def backward(axis: Axis) -> Window:
             at = (first + axis.before - last * axis.dilation) // axis.stride if taps else 0
             runs.append(Run(first, axis.stride, count, at, 1, order.index(last), len(taps)))
     return Window(tuple(runs), tuple(order), hop, -apart)
+
+
+def apart(axis: Axis) -> tuple[Window, int, int]:
+    """As `backward`, of positions with zeros around them: all elements of a residue have all its taps. How many before, and in all."""
+    gap, hop = axis.step
+    order = backward(axis).order
+    runs = []
+    for phase in range(min(axis.stride, axis.size)):
+        taps = [t for t in order if (phase + axis.before - t * axis.dilation) % axis.stride == 0]
+        at = (phase + axis.before - taps[0] * axis.dilation) // axis.stride if taps else 0
+        count = -(-(axis.size - phase) // axis.stride)
+        runs.append(Run(phase, axis.stride, count, at, 1, order.index(taps[0]) if taps else 0, len(taps)))
+    before = max(0, *(-run.at for run in runs))
+    end = max(axis.positions, *(run.at + run.count + (run.taps - 1) * hop for run in runs if run.taps))
+    runs = [dataclasses.replace(run, at=run.at + before) for run in runs]
+    return Window(tuple(runs), order, hop, -gap), before, before + end
 
 
 def _alike(each: Iterable[tuple[int, tuple[int, ...]]]) -> list[tuple[int, int, tuple[int, ...]]]:
@@ -170,6 +195,10 @@ class Correlation:
     def channelwise(self) -> Correlation:
         """Of a depthwise convolution: each group is one channel, and all of them are done side by side."""
         return dataclasses.replace(self, inner=1, outer=self.group, group=1)
+
+    @property
+    def pixels(self) -> int:
+        return sum(run.count for run in self.rows.runs) * sum(run.count for run in self.cols.runs)
 
     @property
     def joined(self) -> bool:

@@ -22,11 +22,23 @@ from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wante
 from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import split
-from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
+from tinytrain.ops.correlate import Correlation, Window, apart, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import fits_floats, fits_strip, passes_ring, ring, ring_bytes, ring_lead, strip, strip_bytes
+from tinytrain.ops.lanes import (
+    fits_floats,
+    fits_strip,
+    gathered,
+    gathered_bytes,
+    gathers,
+    passes_ring,
+    ring,
+    ring_bytes,
+    ring_lead,
+    strip,
+    strip_bytes,
+)
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import depth_outer
@@ -104,6 +116,18 @@ def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
     return simd.filled_by(types[0].shape[-1])
 
 
+def _ring(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> dict[str, int]:
+    g, c = op.geometry(*types).lined_up, op.correlation(*types)
+    _, before, width = apart(g.cols)
+    held = 1 << (c.rows.held - 1).bit_length()            # a place in it is found without a division
+    return {**simd.tiles(op, *types), "before": before, "width": width, "held": min(held, g.rows.positions)}
+
+
+def _ring_bytes(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> int:
+    p = _ring(simd, op, *types)
+    return 4 * simd.lanes * (types[1].numel // types[1].shape[-1] + p["held"] * p["width"])
+
+
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
@@ -157,6 +181,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
         _through_ring("rvf", 1, fits_floats, spare=True),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
         Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
+        Kernel("depthwise_plane", (S8, S8), "mve", None, gathers, gathered, gathered_bytes, ring_lead, spare=True),
         _through_ring("rvv", 16, fits_floats),
     )
 
@@ -217,6 +242,13 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
         *_packed((F32,), half=True),
         *_packed((F32, S8), half=True),
         *_in_place(half=True),
+        *(
+            Kernel(
+                "depthwise_ring", (F32, S8), simd.isa, accepts=partial(_fills, simd), params=partial(_ring, simd),
+                scratch=partial(_ring_bytes, simd), half=True, spare=True,
+            )
+            for simd in SIMD if simd.words
+        ),
         Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes),
     )
     as_integer = sums
@@ -227,6 +259,10 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
 
     def correlation(self, *types: TensorType) -> Correlation:
         return input_gradients_of(self.geometry(*types).lined_up).channelwise
+
+    def columns_apart(self, *types: TensorType) -> Window:
+        """Columns of dx against those of dy, with zeros around these."""
+        return apart(self.geometry(*types).lined_up.cols)[0]
 
     def over_plane(self, *types: TensorType) -> Geometry:
         """How its windows move over a plane of gradients of one channel."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from tinytrain.ir.words import Words
 from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
+from tinytrain.ops.simd import SIMD, Simd, elementwise
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Binary(Elementwise):
 
     args = ("a", "b")
     differentiable = True
+    kernels = elementwise()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         a, b = types
@@ -54,7 +57,7 @@ class Add(Binary):
     """a + b. ONNX Add. Of s32: a bias and the accumulator it belongs to, at one scale."""
 
     name = "add"
-    kernels = tuple(Kernel("elementwise", (dtype,), macro="elementwise") for dtype in (F32, S32))
+    kernels = (*elementwise(), Kernel("elementwise", (S32,), macro="elementwise"))
     commutative = adds = True
     parameters = {1: "bias", 0: "bias"}
     extends_layer = True
@@ -154,6 +157,7 @@ class Scale(Elementwise):
 
     name = "scale"
     differentiable = True
+    kernels = elementwise()
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (arrays[0] * arrays[0].dtype.type(self.factor),)
@@ -239,6 +243,12 @@ def _sums_words(op: SumTo, *types: TensorType) -> bool | Declined:
     return axes[1][0] % 4 == 0 or no("its columns do not fill words of four")
 
 
+def _rows_fill(simd: Simd, op: SumTo, *types: TensorType) -> bool | Declined:
+    axes = op.axes(types[0])
+    over_rows = len(axes) == 2 and axes[0][2] == 0
+    return simd.filled_by(TensorType(op.shape).numel) if over_rows else no("it sums over other axes than the rows of a matrix")
+
+
 @dataclass(frozen=True)
 class SumTo(Fusable):
     """x -> the sum of x over the axes that broadcasting `shape` to x would repeat; summed in ascending order of index."""
@@ -250,6 +260,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
+        *(Kernel("broadcast", (F32,), simd.isa, "sum_rows", partial(_rows_fill, simd), simd.tiles) for simd in SIMD if simd.words),
     )
     as_integer = sums
 

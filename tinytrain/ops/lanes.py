@@ -106,6 +106,35 @@ def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
     return 7 * g.cols.taps * g.C < 2**16 or no(f"of {g.C} channels, eight weights are too far from each other to be loaded at once")
 
 
+def gathered(op: Windowed, *types: TensorType) -> dict[str, int]:
+    """Of a depthwise convolution, a channel at a time: the bytes of its `plane`, rows of `pitch`; windows of `window` columns are gathered
+    into `vectors`, each for `shared` outputs that are `shift` apart. Of x, `rows` of `used` columns are read, so many rows `together`."""
+    g = op.geometry(*types).lined_up
+    R, S = g.rows.taps, g.cols.taps
+    rows, used = (min(axis.size, axis.extent - axis.before) for axis in (g.rows, g.cols))
+    pitch, height = (max(axis.extent, axis.before + n) for axis, n in ((g.cols, used), (g.rows, rows)))
+    vectors, shift = -(-R * S // 16), g.cols.stride
+    shares = g.cols.dilation == 1 and R * (S + shift) <= 16 * vectors
+    return {
+        "pitch": pitch, "plane": pitch * height, "window": S + shift * shares, "vectors": vectors, "shared": 1 + shares,
+        "shift": shift * shares, "rows": rows, "used": used, "together": max(1, min(rows, 8 // used)),
+    }
+
+
+def gathered_bytes(op: Windowed, *types: TensorType) -> int:
+    """The channel, and its weights in their lanes; the second of two outputs may read some of them."""
+    p = gathered(op, *types)
+    return p["plane"] + p["shift"] + 16 * p["vectors"]
+
+
+def gathers(op: Windowed, *types: TensorType) -> bool | Declined:
+    g, p = op.geometry(*types).lined_up, gathered(op, *types)
+    last = (g.rows.taps - 1) * g.rows.dilation * p["pitch"] + (p["window"] - 1) * g.cols.dilation
+    if p["vectors"] > 2 or last > 255:
+        return no(f"a window of {g.rows.taps}x{g.cols.taps} in rows of {p['pitch']} is not gathered into two vectors")
+    return 7 * g.cols.size * g.C < 2**16 or no(f"of {g.C} channels, eight elements are too far from each other to be loaded at once")
+
+
 def ring(lanes: int, op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution: P outputs of V channels at once, `used` columns of x, and the floats of a ring of its rows."""
     g = op.geometry(*types).lined_up

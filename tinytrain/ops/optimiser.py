@@ -15,6 +15,7 @@ import numpy as np
 from tinytrain.ir.op import Elementwise, Example, f32
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.ir.words import Words
+from tinytrain.ops.simd import elementwise
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Sgd(Elementwise):
     clear: bool = False
 
     name = "sgd"
+    kernels = elementwise()
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]

@@ -25,9 +25,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from tinytrain.ir.integer import IntegerForms, Operand
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
+from tinytrain.ir.op import Declined, Elementwise, Example, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
-from tinytrain.ir.words import literal
+from tinytrain.ir.words import PLAIN, Words, literal
+from tinytrain.ops.simd import elementwise
 from tinytrain.random import random_u32
 
 Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]
@@ -74,8 +75,8 @@ class SgdInt(Elementwise):
     name = "sgd_int"
     # with and without v, counter and r: the last that fits is taken
     kernels = tuple(
-        Kernel("elementwise", (F32, w, F32, *more), macro="elementwise")
-        for w in (S8, S32) for more in ((F32, F32, S32, S8), (F32, S32, S8), (F32, F32, S32), (F32, S32), ())
+        kernel for w in (S8, S32) for more in ((F32, F32, S32, S8), (F32, S32, S8), (F32, F32, S32), (F32, S32), ())
+        for kernel in elementwise(F32, w, F32, *more)
     )
 
     @property
@@ -146,13 +147,23 @@ class SgdInt(Elementwise):
             made["m_new"] = step.astype(g.dtype) - d
         return tuple(made[name] for name in self.results)
 
-    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
         if self.args[operand] != "counter":
-            return super().load(operand, pointer, i, c, types)
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({types[0].numel}) + (uint32_t)({i})"
-        return "uint32_t", f"tt_random(UINT32_C({self.seed & 0xFFFFFFFF}), {counter})"
+            return None
+        counter = f"(uint32_t){pointer}[0] * UINT32_C({whole.numel}) + (uint32_t)({i})"
+        return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
+
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
+        if self.rounding not in ("stochastic", "nearest") or self.momentum or self.weight_decay or self.clear or self.within:
+            return None
+        g, weight, factor, lr, *word = operands
+        d = w.mul(lr, w.mul(factor, w.mul(g, w.number(self.scale)) if self.scale != 1.0 else g))
+        step = w.rounded(self.rounding, d, _LARGEST_STEP[self.bits], *word)
+        return (w.moved(weight, step, _BOUND[self.bits], self.bits == 32),)
 
     def expr(self, *operands: str) -> tuple[str, ...]:
+        if simple := self.lanes(PLAIN, *operands):
+            return simple
         given = dict(zip(self.args, operands, strict=True))
         w, mu = given["w"], literal(self.momentum)
         gradient = f"{given['factor']} * " + (f"({given['g']} * {literal(self.scale)})" if self.scale != 1.0 else given["g"])

@@ -19,11 +19,12 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Tie, Wanted, is_row_operand, no
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
-from tinytrain.ir.words import literal
+from tinytrain.ir.words import Words, literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.elementwise import Scale, reduced
 from tinytrain.ops.integer_arith import SLOPE_BITS, ProductInteger, SlopeInteger
 from tinytrain.ops.quantize import HIGH, LOW, Stored, checked_scale, clamped, fixed_point, rescaled
+from tinytrain.ops.simd import elementwise
 
 _TABLE = TensorType((256,), S8)
 _SLOPES = TensorType((256,), F32)
@@ -42,7 +43,7 @@ class StoredBinary(Stored):
     zeros: tuple[int, int] = (0, 0)
 
     args = ("a", "b")
-    kernels = (Kernel("elementwise", (S8,), macro="elementwise"),)
+    kernels = elementwise(S8)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         a, b = types
@@ -91,10 +92,10 @@ class AddQ(StoredBinary):
         a, b = self.centred(*arrays)
         return self.real((a * ma + b * mb) / 2**n)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         a, b = operands
         ma, mb, c, n = self.fixed
-        return (f"(int8_t)tt_clamp(({a} * {ma} + {b} * {mb} + {c}) >> {n}, {self.low}, {self.high})",)
+        return (w.within(w.weighted(a, ma, b, mb, c, n), self.low, self.high),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted

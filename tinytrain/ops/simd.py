@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Kernel, Op, no
+from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
 from tinytrain.ir.types import F32, DType, TensorType
+from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.shape import Concat
@@ -35,14 +36,15 @@ class Simd:
     lanes: int
     tile: int
     needs: tuple[str, ...] = ("fpu-sp",)
-    packed: bool = False                                  # it has tiles of its own for packed strips
-    dots: bool = False                                    # one for rows of a weight that are read once
-    words: bool = False                                   # its vectors are one register or more each, and it has words for int8 operands
+    packed: int = 0                                       # of packed strips, which it has tiles of its own for, so many are summed at once
+    dots: bool = False                                    # it has a tile for rows of a weight that are read once
+    words: bool = False                                   # its vectors are one register or more each, and it has words for integers
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
         return Kernel(
-            template, dtypes, self.isa, params=self.tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps, tries=self.tries, **more
+            template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps, tries=self.tries,
+            **more,
         )
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
@@ -51,7 +53,10 @@ class Simd:
 
     def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
-        return {"N": self.lanes, "P": self.tile, "packed": self.packed, "words": self.words}
+        return {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+
+    def packed_tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
+        return {**self.tiles(op, *types), "P": self.packed or self.tile}
 
     @property
     def tries(self) -> dict[str, Sequence[int]]:
@@ -86,6 +91,11 @@ class Simd:
         """Whether that many neighbours are a vector at least: the last vector may then cover some of them again."""
         return channels >= self.lanes or no(f"{channels} channels do not fill a vector")
 
+    def sweeps_often(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether it pays to pack int8 weights, which its tiles read as they stand too, where they are in one piece."""
+        pixels = op.correlation(*types).pixels
+        return op.pieces is not None or pixels > 2 * self.tile or no(f"it pays for more than {pixels} pixels")
+
     def reads(self, op: Correlates, *types: TensorType) -> bool | Declined:
         """Whether vectors are read from the weight as it stands."""
         if op.pieces is not None:
@@ -97,10 +107,20 @@ class Simd:
 
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
-    Simd("vfp", "vfp", 4, 5, packed=True, dots=True),     # Cortex-M with a single-precision FPU: 20 sums in 32 registers
-    Simd("rvf", "rvf", 4, 6, packed=True),                # RISC-V F: 24 sums in 32 registers
-    Simd("mve", "mve", 4, 6, packed=True, words=True),    # Helium: six sums and two operands in 8 registers of 128 bits
+    Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
+    Simd("rvf", "rvf", 4, 6, packed=6),                   # RISC-V F: 24 sums in 32 registers
+    Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
 
+
+def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
+    return op.lanes(Lanes("any"), *op.args) is not None or no("its formula needs more than there are words for")
+
+
+def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
+    """Kernels of an op over elements: one by one, and as many as a vector has lanes where its formula is written in words."""
+    kinds = dtypes or (F32,)
+    lanes = (Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in SIMD if simd.words)
+    return Kernel("elementwise", kinds, macro="elementwise"), *lanes

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Integers beside floats on Helium, as tt_integer_words.h has them: words of tt_simd_mve.h, which includes this. */
+#ifndef TT_SIMD_MVE_INTEGER_H
+#define TT_SIMD_MVE_INTEGER_H
+
+#include "tt_integer_words.h"
+
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+
+static inline tt_i_mve tt_i_load_s8_mve(const int8_t *from)
+{
+    return vldrbq_s32(from);
+}
+
+static inline tt_i_mve tt_i_bits_mve(const uint8_t *bits, int32_t i, int32_t row)
+{
+    const tt_i_mve each = { 1, 2, 4, 8 };
+    uint32_t byte = bits[i >> 3];
+    if (row % 4) {
+        byte |= (uint32_t)bits[(i + 3) >> 3] << 8;
+    }
+    return vandq_s32(vdupq_n_s32((int32_t)(byte >> (i & 7))), each);
+}
+
+static inline tt_v_mve tt_pick_mve(tt_i_mve bits, tt_v_mve a, tt_v_mve b)
+{
+    tt_v_mve v; /* gcc 12 breaks off at a comparison whose vector it knows in part */
+    __asm("vcmp.i32 ne, %q1, zr\n\tvpsel %q0, %q2, %q3" : "=w"(v) : "w"(bits), "w"(a), "w"(b) : "p0");
+    return v;
+}
+
+static inline uint32x4_t tt_mix_mve(uint32x4_t h)
+{
+    h = vmulq_n_u32(veorq_u32(h, vshrq_n_u32(h, 16)), UINT32_C(0x85EBCA6B));
+    h = vmulq_n_u32(veorq_u32(h, vshrq_n_u32(h, 13)), UINT32_C(0xC2B2AE35));
+    return veorq_u32(h, vshrq_n_u32(h, 16));
+}
+
+static inline tt_i_mve tt_i_random_mve(uint32_t seed, uint32_t counter)
+{
+    const uint32x4_t h = tt_mix_mve(vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(counter, 1), UINT32_C(0x9E3779B1)), seed));
+    return (tt_i_mve)tt_mix_mve(veorq_u32(h, vdupq_n_u32(seed * UINT32_C(0x85EBCA77) + UINT32_C(0x165667B1))));
+}
+
+/* −i where d is below 0. What is no number has become 0. */
+static inline tt_i_mve tt_i_signed_mve(tt_i_mve i, tt_v_mve d)
+{
+    return vpselq_s32(vnegq_s32(i), i, vcmpltq_n_f32(d, 0.0f));
+}
+
+static inline tt_v_mve tt_step_size_mve(tt_v_mve d, float limit)
+{
+    const tt_v_mve a = vabsq_f32(d);
+    return vpselq_f32(vdupq_n_f32(limit), a, vcmpgtq_n_f32(a, limit));
+}
+
+static inline tt_i_mve tt_i_stochastic_mve(tt_v_mve d, float limit, tt_i_mve word)
+{
+    const tt_v_mve a = tt_step_size_mve(d, limit);
+    const tt_i_mve n = vcvtq_s32_f32(a);
+    const uint32x4_t chance = vcvtq_n_u32_f32(vsubq_f32(a, vcvtq_f32_s32(n)), 32);
+    return tt_i_signed_mve(vpselq_s32(vaddq_n_s32(n, 1), n, vcmphiq_u32(chance, (uint32x4_t)word)), d);
+}
+
+static inline tt_i_mve tt_i_nearest_mve(tt_v_mve d, float limit)
+{
+    const tt_v_mve a = tt_step_size_mve(d, limit);
+    const tt_i_mve n = vcvtq_s32_f32(a);
+    return tt_i_signed_mve(vpselq_s32(vaddq_n_s32(n, 1), n, vcmpgeq_n_f32(vsubq_f32(a, vcvtq_f32_s32(n)), 0.5f)), d);
+}
+
+static inline tt_i_mve tt_i_moved_mve(tt_i_mve w, tt_i_mve step, int32_t bound)
+{
+    return vminq_s32(vmaxq_s32(vsubq_s32(w, step), vdupq_n_s32(-bound)), vdupq_n_s32(bound));
+}
+
+static inline tt_i_mve tt_i_moved_wide_mve(tt_i_mve w, tt_i_mve step, int32_t bound)
+{
+    const tt_i_mve low = vminq_s32(w, vdupq_n_s32(-bound)), high = vmaxq_s32(w, vdupq_n_s32(bound));
+    return vminq_s32(vmaxq_s32(vqsubq_s32(w, step), low), high);
+}
+
+static inline tt_i_mve tt_i_weighted_mve(tt_i_mve a, int32_t ma, tt_i_mve b, int32_t mb, int32_t c, int32_t shift)
+{
+    return vshlq_r_s32(vmlaq_n_s32(vmlaq_n_s32(vdupq_n_s32(c), a, ma), b, mb), -shift);
+}
+#else
+TT_INTEGER_WORDS(mve, 4)
+#endif
+
+#endif
