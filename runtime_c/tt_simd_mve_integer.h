@@ -7,6 +7,17 @@
 
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
 
+/* tt_left and tt_right of each. */
+static inline tt_i_mve tt_i_left_mve(tt_i_mve s)
+{
+    return vmaxq_s32(vsubq_s32(vdupq_n_s32(33), s), vdupq_n_s32(0));
+}
+
+static inline tt_i_mve tt_i_right_mve(tt_i_mve s)
+{
+    return vminq_s32(vsubq_s32(vdupq_n_s32(32), s), vdupq_n_s32(-1));
+}
+
 static inline tt_i_mve tt_i_load_s8_mve(const int8_t *from)
 {
     return vldrbq_s32(from);
@@ -91,6 +102,8 @@ static inline tt_i_mve tt_i_weighted_mve(tt_i_mve a, int32_t ma, tt_i_mve b, int
 }
 #else
 TT_INTEGER_WORDS(mve, 4)
+TT_EACH_LANE(mve, 4, left, (tt_i_mve s), tt_left(s.at[v]))
+TT_EACH_LANE(mve, 4, right, (tt_i_mve s), tt_right(s.at[v]))
 #endif
 
 #endif
