@@ -210,7 +210,8 @@ class Conv2dGradX(_Conv, ReadsPieces):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", (F32,), macro="conv2d_grad_x_direct", half=True) for simd in SIMD),
-        *(simd.packs("correlate", dtypes, half=True) for dtypes in ((F32,), (F32, S8)) for simd in SIMD if dtypes == (F32,) or not simd.words),
+        *(simd.packs("correlate", (F32,), half=True) for simd in SIMD),
+        *(simd.packs("correlate", (F32, S8), half=True) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=True) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),

@@ -25,7 +25,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tinytrain.ir.integer import IntegerForms, Operand
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, no
+from tinytrain.ir.op import Declined, Elementwise, Example, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
 from tinytrain.ops.simd import elementwise
