@@ -7,6 +7,17 @@
 
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
 
+/* tt_left and tt_right of each. */
+static inline tt_i_mve tt_i_left_mve(tt_i_mve s)
+{
+    return vmaxq_s32(vsubq_s32(vdupq_n_s32(33), s), vdupq_n_s32(0));
+}
+
+static inline tt_i_mve tt_i_right_mve(tt_i_mve s)
+{
+    return vminq_s32(vsubq_s32(vdupq_n_s32(32), s), vdupq_n_s32(-1));
+}
+
 static inline tt_i_mve tt_i_load_s8_mve(const int8_t *from)
 {
     return vldrbq_s32(from);
@@ -42,31 +53,36 @@ static inline tt_i_mve tt_i_random_mve(uint32_t seed, uint32_t counter)
     return (tt_i_mve)tt_mix_mve(veorq_u32(h, vdupq_n_u32(seed * UINT32_C(0x85EBCA77) + UINT32_C(0x165667B1))));
 }
 
-/* −i where d is below 0. What is no number has become 0. */
+/* In assembly: gcc 12 sends each predicate through a register. −i where d is below 0; what is no number has become 0. */
 static inline tt_i_mve tt_i_signed_mve(tt_i_mve i, tt_v_mve d)
 {
-    return vpselq_s32(vnegq_s32(i), i, vcmpltq_n_f32(d, 0.0f));
+    __asm("vcmp.f32 lt, %q1, zr\n\tvpst\n\tvnegt.s32 %q0, %q0" : "+w"(i) : "w"(d) : "p0");
+    return i;
 }
 
 static inline tt_v_mve tt_step_size_mve(tt_v_mve d, float limit)
 {
-    const tt_v_mve a = vabsq_f32(d);
-    return vpselq_f32(vdupq_n_f32(limit), a, vcmpgtq_n_f32(a, limit));
+    tt_v_mve a = vabsq_f32(d);
+    __asm("vcmp.f32 gt, %q0, %1\n\tvpst\n\tvdupt.32 %q0, %1" : "+w"(a) : "r"(limit) : "p0");
+    return a;
 }
 
 static inline tt_i_mve tt_i_stochastic_mve(tt_v_mve d, float limit, tt_i_mve word)
 {
     const tt_v_mve a = tt_step_size_mve(d, limit);
-    const tt_i_mve n = vcvtq_s32_f32(a);
+    tt_i_mve n = vcvtq_s32_f32(a);
     const uint32x4_t chance = vcvtq_n_u32_f32(vsubq_f32(a, vcvtq_f32_s32(n)), 32);
-    return tt_i_signed_mve(vpselq_s32(vaddq_n_s32(n, 1), n, vcmphiq_u32(chance, (uint32x4_t)word)), d);
+    __asm("vcmp.u32 hi, %q1, %q2\n\tvpst\n\tvaddt.i32 %q0, %q0, %3" : "+w"(n) : "w"(chance), "w"(word), "r"(1) : "p0");
+    return tt_i_signed_mve(n, d);
 }
 
 static inline tt_i_mve tt_i_nearest_mve(tt_v_mve d, float limit)
 {
     const tt_v_mve a = tt_step_size_mve(d, limit);
-    const tt_i_mve n = vcvtq_s32_f32(a);
-    return tt_i_signed_mve(vpselq_s32(vaddq_n_s32(n, 1), n, vcmpgeq_n_f32(vsubq_f32(a, vcvtq_f32_s32(n)), 0.5f)), d);
+    tt_i_mve n = vcvtq_s32_f32(a);
+    const tt_v_mve rest = vsubq_f32(a, vcvtq_f32_s32(n));
+    __asm("vcmp.f32 ge, %q1, %2\n\tvpst\n\tvaddt.i32 %q0, %q0, %3" : "+w"(n) : "w"(rest), "r"(0.5f), "r"(1) : "p0");
+    return tt_i_signed_mve(n, d);
 }
 
 static inline tt_i_mve tt_i_moved_mve(tt_i_mve w, tt_i_mve step, int32_t bound)
@@ -86,6 +102,8 @@ static inline tt_i_mve tt_i_weighted_mve(tt_i_mve a, int32_t ma, tt_i_mve b, int
 }
 #else
 TT_INTEGER_WORDS(mve, 4)
+TT_EACH_LANE(mve, 4, left, (tt_i_mve s), tt_left(s.at[v]))
+TT_EACH_LANE(mve, 4, right, (tt_i_mve s), tt_right(s.at[v]))
 #endif
 
 #endif

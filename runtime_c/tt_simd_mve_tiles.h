@@ -119,17 +119,25 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
                        : "cc", "memory", "lr", more TT_MVE_VECTORS); \
     }
 
-/* Int8 weights that are packed for later tiles as they are read. */
+/* One run of a sum: of a packed strip, or of int8 weights that are packed for later tiles as they are read. */
 #define TT_MVE_PACKING(q) TT_MVE_WIDENED(q) "vstrw.32 " q ", [%[strip]], #16\n\t"
-#define TT_PACKING_MVE(P, how, more) \
+#define TT_ONE_RUN_MVE(P, how, ...) \
+    TT_P##P(TT_POINT_A, float) \
+    register int32_t s __asm("r0"), t __asm("r1"); \
+    __asm volatile(TT_P##P(TT_MVE_CLEAR, ) how "ldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
+                   : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [strip] "+r"(strip), [s] "=&r"(s), [t] "=&r"(t) \
+                   : [w] "r"(w), [b_step] "r"(pitch), [acc] "m"(acc), [at_steps] "J"(offsetof(tt_walk, steps)) \
+                   : "cc", "memory", "lr", __VA_ARGS__ TT_MVE_VECTORS);
+#define TT_RUNS_OF_MVE(P, by, more) \
+    TT_SHARED void tt_run_mve_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        const int32_t pitch = 0; \
+        float *strip = acc; \
+        TT_ONE_RUN_MVE(P, by(P, TT_MVE_PACKED), more) \
+    } \
     TT_SHARED void tt_packing_mve_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
     { \
-        TT_P##P(TT_POINT_A, float) \
-        register int32_t s __asm("r0"), t __asm("r1"); \
-        __asm volatile(TT_P##P(TT_MVE_CLEAR, ) how "ldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
-                       : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [strip] "+r"(strip), [s] "=&r"(s), [t] "=&r"(t) \
-                       : [w] "r"(w), [b_step] "r"(pitch), [acc] "m"(acc), [at_steps] "J"(offsetof(tt_walk, steps)) \
-                       : "cc", "memory", "lr", more TT_MVE_VECTORS); \
+        TT_ONE_RUN_MVE(P, by(P, TT_MVE_PACKING), more) \
     }
 
 /* P neighbours a, two by two; four by one LDM. */
@@ -183,20 +191,20 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
     TT_ACROSS(tt_wide, mve, 4, P, float, TT_MADD_WIDE, mve, 4, TT_PLAIN) \
     TT_DEPTH_TILES(mve, 4, P, , float, tt_load_mve)
 #define TT_MVE_QUAD "r2", "r3",
-#define TT_QUADS_MVE(none, P) TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY4(P, TT_MVE_PACKED), "2", TT_MVE_QUAD)
-#define TT_PACKS4_MVE(none, P) TT_PACKING_MVE(P, TT_MVE_BY4(P, TT_MVE_PACKING), TT_MVE_QUAD)
-#define TT_PAIRS_MVE(P) TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY2(P, TT_MVE_PACKED), "2", )
+#define TT_QUADS_MVE(none, P) \
+    TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY4(P, TT_MVE_PACKED), "2", TT_MVE_QUAD) \
+    TT_RUNS_OF_MVE(P, TT_MVE_BY4, TT_MVE_QUAD)
+#define TT_PAIRS_MVE(P) \
+    TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY2(P, TT_MVE_PACKED), "2", ) \
+    TT_RUNS_OF_MVE(P, TT_MVE_BY2, )
 TT_SIZES6(TT_ALL_MVE, )
 TT_SIZES4(TT_QUADS_MVE, )
-TT_SIZES4(TT_PACKS4_MVE, )
-TT_PACKING_MVE(5, TT_MVE_BY2(5, TT_MVE_PACKING), )
-TT_PACKING_MVE(6, TT_MVE_BY2(6, TT_MVE_PACKING), )
 TT_PAIRS_MVE(5)
 TT_PAIRS_MVE(6)
 #else
 TT_SIZES6(TT_FLOAT_TILES, mve, 4)
 TT_SIZES6(TT_PACKED_TILE, mve)
-TT_SIZES6(TT_PACKING_TILE, mve, 4, broadcast)
+TT_SIZES6(TT_RUN_TILES, mve, 4, broadcast)
 TT_MADDS_AT(mve)
 TT_SIZES6(TT_S8_TILE, mve, 4, TT_WIDENED_MVE)
 #endif

@@ -165,8 +165,12 @@ typedef struct {
         *u = tt_madd_lanes_##simd(*u, v, c); \
     }
 
-/* The first tile of a sum of one run over int8 weights, whose steps are `pitch` apart: it packs them into a strip for those that follow. */
-#define TT_PACKING_TILE(simd, N, tile, P) \
+/* Tiles of sums that are one run: `run` reads a packed strip; `packing` reads int8 weights, whose steps are `pitch` apart, and packs them. */
+#define TT_RUN_TILES(simd, N, tile, P) \
+    static inline void tt_run_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    { \
+        tt_##tile##_##simd##_##P(acc, a, b, w); \
+    } \
     TT_SHARED void tt_packing_##simd##_##P(float *acc, const float *a, const int8_t *b, int32_t pitch, float *strip, const tt_walk *w) \
     { \
         for (int32_t i = 0; i < w->steps; ++i) { \

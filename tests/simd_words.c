@@ -52,13 +52,14 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, WORDS };
 
 int main(void)
 {
     static float acc[LANES + 1], v[LANES + 1], s[LANES + 1], out[LANES + 1];
     static tt_half half[LANES];
     static int8_t bytes[LANES];
+    static int32_t whole[LANES];
     start();
     for (uint32_t block = 0; block < BLOCKS; ++block) {
         uint32_t hash[WORDS] = { 0 };
@@ -94,6 +95,36 @@ int main(void)
             WORD(store)(out, WORD(zero)());
             WORD(store_n)(out, WORD(load)(v), n);
             hash[STORE_N] = hashed(hash[STORE_N], out, sizeof(float) * (LANES + 1u));
+
+            const NAMED(tt_v, SIMD) d = WORD(load)(v), e = WORD(load)(s);
+            NAMED(tt_v, SIMD) sum = WORD(load)(acc), other = WORD(zero)(), third = d;
+            WORD(madd_at3)(&sum, &other, &third, s, d, e, WORD(splat)(acc[0]));
+            WORD(madd_at2)(&sum, &other, v, d, e);
+            WORD(madd_at1)(&sum, acc, d);
+            WORD(store)(out, sum);
+            hash[MADD_AT] = hashed(hash[MADD_AT], out, sizeof(float) * LANES);
+            WORD(store)(out, other);
+            hash[MADD_AT] = hashed(hash[MADD_AT], out, sizeof(float) * LANES);
+            WORD(store)(out, third);
+            hash[MADD_AT] = hashed(hash[MADD_AT], out, sizeof(float) * LANES);
+            const uint8_t *const bits = (const uint8_t *)bytes;
+            for (int32_t row = 1; row <= 4; row += 3) {
+                WORD(store)(out, WORD(pick)(WORD(i_bits)(bits, row * (int32_t)(n % 4u), row), d, WORD(splat)(2.0f)));
+                hash[PICK] = hashed(hash[PICK], out, sizeof(float) * LANES);
+            }
+            const NAMED(tt_i, SIMD) word = WORD(i_random)(block, t), a = WORD(i_load_s8)(bytes);
+            WORD(i_store)(whole, word);
+            hash[RANDOM] = hashed(hash[RANDOM], whole, sizeof whole);
+            WORD(i_store)(whole, WORD(i_stochastic)(d, 2147483520.0f, word));
+            hash[ROUNDED] = hashed(hash[ROUNDED], whole, sizeof whole);
+            WORD(i_store)(whole, WORD(i_nearest)(d, 65536.0f));
+            hash[ROUNDED] = hashed(hash[ROUNDED], whole, sizeof whole);
+            WORD(i_store)(whole, WORD(i_moved)(a, WORD(i_stochastic)(d, 65536.0f, word), 127));
+            hash[MOVED] = hashed(hash[MOVED], whole, sizeof whole);
+            WORD(i_store)(whole, WORD(i_moved_wide)(word, WORD(i_stochastic)(d, 2147483520.0f, word), 1 << 30));
+            hash[MOVED] = hashed(hash[MOVED], whole, sizeof whole);
+            WORD(i_store_s8)(bytes, WORD(i_within)(WORD(i_weighted)(a, 70000, WORD(i_load_s8)(bytes), -90001, 12345, 15), -100, 90));
+            hash[WEIGHTED] = hashed(hash[WEIGHTED], bytes, sizeof bytes);
         }
         for (int word = 0; word < WORDS; ++word) {
             for (int shift = 28; shift >= 0; shift -= 4) {

@@ -179,6 +179,17 @@ class Scale(Elementwise):
         return (x.times(self.factor),) if isinstance(x, Scaled) else no("its operand is no gradient")
 
 
+def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | Declined:
+    axes = op.axes(types[0])
+    over_rows = len(axes) == 2 and axes[0][2] == 0
+    return simd.filled_by(axes[1][0]) if over_rows else no("what it repeats, or sums, are not the rows of a matrix")
+
+
+def _over_rows(macro: str) -> tuple[Kernel, ...]:
+    """Kernels for matrices: of a row and all rows."""
+    return tuple(Kernel("broadcast", (F32,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles) for simd in SIMD if simd.words)
+
+
 def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     """(size, stride in the full shape, stride in the small shape, 0 where repeated) of each axis; neighbours that belong together merge."""
     padded = (1,) * (len(full) - len(small)) + small
@@ -214,7 +225,7 @@ class Broadcast(Fusable):
 
     name = "broadcast"
     differentiable = True
-    kernels = tuple(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32))
+    kernels = (*(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows"))
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -243,12 +254,6 @@ def _sums_words(op: SumTo, *types: TensorType) -> bool | Declined:
     return axes[1][0] % 4 == 0 or no("its columns do not fill words of four")
 
 
-def _rows_fill(simd: Simd, op: SumTo, *types: TensorType) -> bool | Declined:
-    axes = op.axes(types[0])
-    over_rows = len(axes) == 2 and axes[0][2] == 0
-    return simd.filled_by(TensorType(op.shape).numel) if over_rows else no("it sums over other axes than the rows of a matrix")
-
-
 @dataclass(frozen=True)
 class SumTo(Fusable):
     """x -> the sum of x over the axes that broadcasting `shape` to x would repeat; summed in ascending order of index."""
@@ -260,7 +265,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
-        *(Kernel("broadcast", (F32,), simd.isa, "sum_rows", partial(_rows_fill, simd), simd.tiles) for simd in SIMD if simd.words),
+        *_over_rows("sum_rows"),
     )
     as_integer = sums
 

@@ -108,16 +108,19 @@ def fits_strip(op: Windowed, *types: TensorType) -> bool | Declined:
 
 def gathered(op: Windowed, *types: TensorType) -> dict[str, int]:
     """Of a depthwise convolution, a channel at a time: the bytes of its `plane`, rows of `pitch`; windows of `window` columns are gathered
-    into `vectors`, each for `shared` outputs that are `shift` apart. Of x, `rows` of `used` columns are read, so many rows `together`."""
+    into `vectors`, each for `shared` outputs that are `shift` apart; of `each` whole rows, if any, a vector. Of x, `rows` of `used` columns
+    are read, so many rows `together`."""
     g = op.geometry(*types).lined_up
     R, S = g.rows.taps, g.cols.taps
     rows, used = (min(axis.size, axis.extent - axis.before) for axis in (g.rows, g.cols))
     pitch, height = (max(axis.extent, axis.before + n) for axis, n in ((g.cols, used), (g.rows, rows)))
-    vectors, shift = -(-R * S // 16), g.cols.stride
-    shares = g.cols.dilation == 1 and R * (S + shift) <= 16 * vectors
+    each = min(R, 16 // S) if R * S > 32 else 0
+    vectors, shift = -(-R // each) if each else -(-R * S // 16), g.cols.stride
+    shares = g.cols.dilation == 1 and not each and R * (S + shift) <= 16 * vectors
+    beyond = (vectors * each - R) * g.rows.dilation if each else 0
     return {
-        "pitch": pitch, "plane": pitch * height, "window": S + shift * shares, "vectors": vectors, "shared": 1 + shares,
-        "shift": shift * shares, "rows": rows, "used": used, "together": max(1, min(rows, 8 // used)),
+        "pitch": pitch, "plane": pitch * (height + beyond), "window": S + shift * shares, "vectors": vectors, "shared": 1 + shares,
+        "shift": shift * shares, "each": each, "rows": rows, "used": used, "together": max(1, min(rows, 8 // used)),
     }
 
 
@@ -129,9 +132,11 @@ def gathered_bytes(op: Windowed, *types: TensorType) -> int:
 
 def gathers(op: Windowed, *types: TensorType) -> bool | Declined:
     g, p = op.geometry(*types).lined_up, gathered(op, *types)
-    last = (g.rows.taps - 1) * g.rows.dilation * p["pitch"] + (p["window"] - 1) * g.cols.dilation
-    if p["vectors"] > 2 or last > 255:
-        return no(f"a window of {g.rows.taps}x{g.cols.taps} in rows of {p['pitch']} is not gathered into two vectors")
+    last = ((p["each"] or g.rows.taps) - 1) * g.rows.dilation * p["pitch"] + (p["window"] - 1) * g.cols.dilation
+    if p["vectors"] > (4 if p["each"] else 2) or last > 255:
+        return no(f"a window of {g.rows.taps}x{g.cols.taps} in rows of {p['pitch']} does not fit the vectors that it is gathered into")
+    if p["each"] and g.rows.positions * g.cols.positions > 128:
+        return no("a strip shares vectors among windows, which pays in a large map")
     return 7 * g.cols.size * g.C < 2**16 or no(f"of {g.C} channels, eight elements are too far from each other to be loaded at once")
 
 

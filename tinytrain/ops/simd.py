@@ -43,8 +43,8 @@ class Simd:
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
         return Kernel(
-            template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps, tries=self.tries,
-            **more,
+            template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps,
+            tries=self.tries, **more,
         )
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
