@@ -10,42 +10,26 @@ Of int8 x, x − zero_point is what stands here, so that padding is still 0; wei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Tie, Want, Wanted, f32, no
-from tinytrain.ir.types import F32, S8, Array, DType, TensorType, Value
+from tinytrain.ir.op import Example, Tie, Want, Wanted, f32
+from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ops import depthwise_kernels
 from tinytrain.ops.activation import Relu, ReluGrad
-from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.correlate import Correlation, Window, apart, input_gradients_of, results_of
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import (
-    fits_floats,
-    fits_strip,
-    gathered,
-    gathered_bytes,
-    gathers,
-    passes_ring,
-    ring,
-    ring_bytes,
-    ring_lead,
-    strip,
-    strip_bytes,
-)
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.outer import depth_outer
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.shape import channels_of
-from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -59,23 +43,6 @@ from tinytrain.ops.sums import (
     summed,
 )
 from tinytrain.ops.windowed import Pad, Windowed
-from tinytrain.ops.words import fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
-
-_PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
-_WEIGHT_TRIES = {"CT": (2, 4, 8)}
-
-
-_REGISTERS = 26                                           # of 32: some hold an element and products
-
-
-def _pixel_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
-    # two pixels share the weights of four channels
-    return {"PW": 2, "CT": split(types[0].shape[-1], 4)}
-
-
-def _weight_tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
-    # nothing is shared: eight channels spread the cost of the loops
-    return {"CT": split(types[0].shape[-1], 8)}
 
 
 @dataclass(frozen=True)
@@ -91,80 +58,6 @@ class _Depthwise(Windowed):
         return (2,)
 
 
-def _takes_planes(op: DepthwiseConv2d, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types).lined_up
-    if g.cols.stride != 1 and g.cols.stride % 2:
-        return no(f"its windows are {g.cols.stride} columns apart, which must be 1 or even")
-    return fits_plane(g)
-
-
-def _mirrors_planes(op: DepthwiseConv2dGradX, *types: TensorType) -> bool | Declined:
-    g = op.geometry(*types).lined_up
-    if (g.rows.stride, g.cols.stride) != (1, 1):
-        return no("windows that are not next to each other leave gaps in the plane of their gradients")
-    if min(g.mirrored.rows.before, g.mirrored.cols.before) < 0:
-        return no("some of its windows lie in the padding")
-    return fits_plane(g.mirrored)
-
-
-def _plane_lead(op: DepthwiseConv2d, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
-    # a channel is read as a whole before it is written, and its bytes are those of the same channel of x
-    return 0 if outputs[0].dtype is inputs[0].dtype else None
-
-
-def _fills(simd: Simd, op: _Depthwise, *types: TensorType) -> bool | Declined:
-    return simd.filled_by(types[0].shape[-1])
-
-
-def _ring(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> dict[str, int]:
-    g, c = op.geometry(*types).lined_up, op.correlation(*types)
-    _, before, width = apart(g.cols)
-    held = 1 << (c.rows.held - 1).bit_length()            # a place in it is found without a division
-    return {**simd.tiles(op, *types), "before": before, "width": width, "held": min(held, g.rows.positions)}
-
-
-def _ring_bytes(simd: Simd, op: DepthwiseConv2dGradX, *types: TensorType) -> int:
-    p = _ring(simd, op, *types)
-    return 4 * simd.lanes * (types[1].numel // types[1].shape[-1] + p["held"] * p["width"])
-
-
-def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
-    """Vectors along the channels, the weight packed in scratch."""
-    for simd in SIMD:
-        yield simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half)
-        if dtypes != (F32,):
-            yield from _one_channel(simd, dtypes, half)
-
-
-def _in_place(half: bool = False) -> Iterator[Kernel]:
-    """Vectors along the channels, of the weight as it stands; where a vector is four registers, one channel at a time instead."""
-    for simd in SIMD:
-        yield simd.direct("depthwise_rows", (F32,), half=half)
-        yield from _one_channel(simd, (F32,), half)
-
-
-def _one_channel(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
-    if simd.isa and not simd.words:
-        yield Kernel("depthwise_channel", dtypes, simd.isa, accepts=_takes_one_channel, half=half)
-
-
-def _takes_one_channel(op: DepthwiseConv2d | DepthwiseConv2dGradX | DepthwiseConv2dGradW, *types: TensorType) -> bool | Declined:
-    if isinstance(op, ReadsPieces) and op.pieces is not None:
-        return no("its weight is in pieces")
-    c = op.correlation(*types)
-    columns, (R, S) = len(c.cols.reads), c.taps
-    if c.rows.stretches is None:
-        return no("rows with the same live taps lie apart")
-    return columns + R * S <= _REGISTERS or no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
-
-
-def _through_ring(isa: str, lanes: int, accepts: Callable[..., bool | Declined], spare: bool = False) -> Kernel:
-    """Int8 in floats, vectors of so many channels."""
-    return Kernel(
-        "depthwise_lanes", (S8, S8), isa, None, accepts, partial(ring, lanes), partial(ring_bytes, lanes), ring_lead, spare=spare
-    )
-
-
 @dataclass(frozen=True)
 class DepthwiseConv2d(_Depthwise, ReadsPieces):
     """x (H, W, C), w (R, S, C) -> y (H', W', C). ONNX Conv with as many groups as input and output channels."""
@@ -172,18 +65,7 @@ class DepthwiseConv2d(_Depthwise, ReadsPieces):
     name = "depthwise_conv2d"
     parameters = {1: "weight"}
     differentiable = True
-    kernels = (
-        Kernel("depthwise", params=_pixel_tiles, tries=_PIXEL_TRIES),
-        *_packed((F32,)),
-        *_in_place(),
-        Kernel("depthwise", (S8, S8), params=_pixel_tiles, tries=_PIXEL_TRIES),
-        _through_ring("rvf", 1, partial(passes_ring, 1)),
-        _through_ring("rvf", 1, fits_floats, spare=True),
-        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_takes_planes, params=plane_tiles, scratch=plane_bytes, lead=_plane_lead),
-        Kernel("depthwise_strip", (S8, S8), "mve", accepts=fits_strip, params=strip, scratch=strip_bytes, lead=ring_lead),
-        Kernel("depthwise_plane", (S8, S8), "mve", None, gathers, gathered, gathered_bytes, ring_lead, spare=True),
-        _through_ring("rvv", 16, fits_floats),
-    )
+    kernels = tuple(depthwise_kernels.forward())
 
     def geometry(self, *types: TensorType) -> Geometry:
         x, w = self.whole(types)
@@ -237,20 +119,7 @@ class DepthwiseConv2dGradX(_Depthwise, ReadsPieces):
     name = "depthwise_conv2d_grad_x"
     given = "dy"
     results = ("dx",)
-    kernels = (
-        *(Kernel("depthwise", dtypes, params=_pixel_tiles, tries=_PIXEL_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *_packed((F32,), half=True),
-        *_packed((F32, S8), half=True),
-        *_in_place(half=True),
-        *(
-            Kernel(
-                "depthwise_ring", (F32, S8), simd.isa, accepts=partial(_fills, simd), params=partial(_ring, simd),
-                scratch=partial(_ring_bytes, simd), half=True, spare=True,
-            )
-            for simd in SIMD if simd.words
-        ),
-        Kernel("depthwise_dsp", (S8, S8), "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes),
-    )
+    kernels = tuple(depthwise_kernels.input_gradients())
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -290,14 +159,7 @@ class DepthwiseConv2dGradW(_Depthwise):
     name = "depthwise_conv2d_grad_w"
     args = ("dy", "x")
     results = ("dw",)
-    kernels = (
-        *(Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(
-            kernel for dtypes in ((F32,), (F32, S8)) for simd in SIMD
-            for kernel in (depth_outer(simd, dtypes), *_one_channel(simd, dtypes, half=True))
-        ),
-        Kernel("depthwise_outer_dsp", (S8, S8), "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes),
-    )
+    kernels = tuple(depthwise_kernels.weight_gradients())
     as_integer = sums
 
     def geometry(self, *types: TensorType) -> Geometry:

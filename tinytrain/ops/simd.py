@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
+from tinytrain.ir.op import Declined, Elementwise, Kernel, no
 from tinytrain.ir.types import F32, DType, TensorType
 from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
@@ -51,11 +51,11 @@ class Simd:
         """One that reads vectors from the weight as it stands."""
         return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
 
-    def tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
+    def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
         return {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
 
-    def packed_tiles(self, op: Op, *types: TensorType) -> dict[str, int]:
+    def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         return {**self.tiles(op, *types), "P": self.packed or self.tile}
 
     @property
