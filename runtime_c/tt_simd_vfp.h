@@ -149,10 +149,11 @@ static const float tt_zeros[20] = { 0 };
 #define TT_IN_TWOS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tbeq 4f\n3:\n\t" step step
 #define TT_IN_FOURS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tlsrs %[n], %[n], #1\n\tbcc 2f\n\t" step step "2:\n\tbeq 4f\n3:\n\t" step step step step
 
-#define TT_ACROSS_VFP(name, P, last, turns) \
+/* A step leaves b `read` elements further. */
+#define TT_ACROSS_VFP(name, P, last, read, turns) \
     TT_SHARED void name##_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
-        const int32_t a_step = w->a_step, b_step = w->b_step; \
+        const int32_t a_step = w->a_step, b_step = w->b_step - (read); \
         int32_t t, n, rows = w->steps > 0 ? w->rows : 0; \
         __asm volatile("vldmia %[zeros], {s0-" last "}\n\t" \
                        "cmp %[rows], #0\n\t" \
@@ -209,8 +210,8 @@ static const float tt_zeros[20] = { 0 };
     "vldmia %[a], {s8-s15}\n\tvldmia %[b], {s16-s23}\n\t" TT_BOTH_GO_ON TT_LANES_OF0("s8", "s9", "s10", "s11", "s16", "s17", "s18", "s19") \
     TT_LANES_OF1("s12", "s13", "s14", "s15", "s20", "s21", "s22", "s23")
 /* One step of `wide`: one a, P times four b. */
-#define TT_WIDE(p, none) "vldmia %[t]!, {s20-s23}\n\t" TT_ROW(p, "s24", "s20", "s21", "s22", "s23")
-#define TT_WIDE_STEP(P) "vldmia %[a], {s24}\n\tmov %[t], %[b]\n\t" TT_BOTH_GO_ON TT_P##P(TT_WIDE, )
+#define TT_WIDE(p, none) "vldmia %[b]!, {s20-s23}\n\t" TT_ROW(p, "s24", "s20", "s21", "s22", "s23")
+#define TT_WIDE_STEP(P) "vldmia %[a], {s24}\n\t" TT_P##P(TT_WIDE, ) TT_BOTH_GO_ON
 #define TT_BOTH_GO_ON "add %[a], %[a], %[a_step], lsl #2\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
 
 /* `dot`: of each row four steps at once. */
@@ -268,8 +269,8 @@ static const float tt_zeros[20] = { 0 };
 #define TT_LAST5 "s19"
 #define TT_ALL_VFP(none, P) \
     TT_RUNS_VFP(tt_direct, P, TT_LAST##P, TT_APART, "2", TT_TWO) \
-    TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, TT_IN_FOURS(TT_STEP_VFP(P))) \
-    TT_ACROSS_VFP(tt_wide, P, TT_LAST##P, TT_IN_TWOS(TT_WIDE_STEP(P))) \
+    TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, 0, TT_IN_FOURS(TT_STEP_VFP(P))) \
+    TT_ACROSS_VFP(tt_wide, P, TT_LAST##P, 4 * P, TT_IN_TWOS(TT_WIDE_STEP(P))) \
     TT_DEPTH_VFP(P, TT_LAST##P)
 TT_SIZES5(TT_ALL_VFP, )
 TT_DOT_VFP(1, "s0")
@@ -281,8 +282,8 @@ TT_RUNS_VFP(tt_broadcast, 2, TT_LAST2, TT_PACKED, "4", TT_FOUR)
 TT_RUNS_VFP(tt_broadcast, 3, TT_LAST3, TT_PACKED, "4", TT_FOUR)
 TT_RUNS_VFP(tt_broadcast, 4, TT_LAST4, TT_PACKED, "8", TT_EIGHT)
 TT_RUNS_VFP(tt_broadcast, 5, TT_LAST5, TT_PACKED, "8", TT_EIGHT)
-TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, TT_IN_TWOS(TT_PAIR_1))
-TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, TT_IN_TWOS(TT_PAIR_2))
+TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, 0, TT_IN_TWOS(TT_PAIR_1))
+TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, 0, TT_IN_TWOS(TT_PAIR_2))
 #else
 #define tt_load_vfp tt_load_scalar
 #define tt_sums_vfp tt_load_scalar

@@ -122,5 +122,5 @@ def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
 def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     """Kernels of an op over elements: one by one, and as many as a vector has lanes where its formula is written in words."""
     kinds = dtypes or (F32,)
-    lanes = (Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in SIMD if simd.words)
+    lanes = (Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in SIMD if simd.isa)
     return Kernel("elementwise", kinds, macro="elementwise"), *lanes
