@@ -48,7 +48,7 @@ def _tiles(op: Fusable, *types: TensorType) -> dict[str, int]:
 
 def _outer_tiles(op: Fusable, dy: TensorType, x: TensorType) -> dict[str, int]:
     # of one row no sums are kept; of more, NR x KR of them must fit the 32 registers of a single-precision FPU
-    return {"NR": 4, "KR": 8 if dy.numel == dy.shape[-1] else 4}
+    return {"NR": 5, "KR": 8} if dy.numel == dy.shape[-1] else {"NR": 4, "KR": 4}
 
 
 def _patch_tiles(op: Dense, *types: TensorType) -> dict[str, int]:
@@ -158,7 +158,7 @@ class DenseGradW(Fusable):
     results = ("dw",)
     kernels = (
         *(
-            Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4), "KR": (4, 8)}, half=True)
+            Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4, 5), "KR": (4, 8)}, half=True)
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
         # four registers are no vector: what is stored at once has the price of four stores
