@@ -116,7 +116,7 @@ def gathered(op: Windowed, *types: TensorType) -> dict[str, int]:
     pitch, height = (max(axis.extent, axis.before + n) for axis, n in ((g.cols, used), (g.rows, rows)))
     each = min(R, 16 // S) if R * S > 32 else 0
     vectors, shift = -(-R // each) if each else -(-R * S // 16), g.cols.stride
-    shares = g.cols.dilation == 1 and not each and R * (S + shift) <= 16 * vectors
+    shares = g.cols.dilation == 1 and g.cols.positions > 1 and not each and R * (S + shift) <= 16 * vectors
     beyond = (vectors * each - R) * g.rows.dilation if each else 0
     return {
         "pitch": pitch, "plane": pitch * (height + beyond), "window": S + shift * shares, "vectors": vectors, "shared": 1 + shares,
