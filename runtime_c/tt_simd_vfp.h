@@ -233,18 +233,26 @@ static const float tt_zeros[20] = { 0 };
     "vldmia %[b]!, {s20-s23}\n\t" TT_P##P(TT_DOT_LOAD4, ) \
     TT_DOT_STEP##P("s20", "s4", "s8", "s12", "s16") TT_DOT_STEP##P("s21", "s5", "s9", "s13", "s17") \
     TT_DOT_STEP##P("s22", "s6", "s10", "s14", "s18") TT_DOT_STEP##P("s23", "s7", "s11", "s15", "s19")
+/* Unfused, four steps are long enough for a turn. */
+#if TT_FUSED
+#define TT_DOT_TURN "8"
+#define TT_DOT_MANY(P) TT_DOT_FOUR(P) TT_DOT_FOUR(P)
+#else
+#define TT_DOT_TURN "4"
+#define TT_DOT_MANY(P) TT_DOT_FOUR(P)
+#endif
 #define TT_DOT_VFP(P, sums) \
     TT_SHARED void tt_dot_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
     { \
         TT_P##P(TT_POINT_A, float) \
         int32_t n = w->steps; \
         __asm volatile("vldmia %[zeros], {" sums "}\n\t" \
-                       "subs %[n], %[n], #8\n\t" \
+                       "subs %[n], %[n], #" TT_DOT_TURN "\n\t" \
                        "blt 2f\n" \
-                       "1:\n\t" TT_DOT_FOUR(P) TT_DOT_FOUR(P) \
-                       "subs %[n], %[n], #8\n\t" \
+                       "1:\n\t" TT_DOT_MANY(P) \
+                       "subs %[n], %[n], #" TT_DOT_TURN "\n\t" \
                        "bge 1b\n" \
-                       "2:\n\tadds %[n], %[n], #8\n\t" \
+                       "2:\n\tadds %[n], %[n], #" TT_DOT_TURN "\n\t" \
                        "beq 4f\n" \
                        "3:\n\tvldmia %[b]!, {s20}\n\t" TT_P##P(TT_DOT_LOAD1, ) TT_DOT_STEP##P("s20", "s4", "s8", "s12", "s16") \
                        "subs %[n], %[n], #1\n\t" \

@@ -152,9 +152,10 @@ class KernelContext:
         return Lanes(self.simd)
 
     def spans(self, count: int) -> list[tuple[int, int, int]]:
-        """(width, first, end) of `count` neighbours: tiles of up to P vectors, nearly equal; the last vector may cover some again."""
-        N, vectors = self.p["N"], count // self.p["N"]
-        width = -(-vectors // -(-vectors // self.p["P"]))
+        """(width, first, end) of `count` neighbours: tiles of up to P vectors, equal if they may be; the last vector may cover some again."""
+        N, P, vectors = self.p["N"], self.p["P"], count // self.p["N"]
+        nearly = -(-vectors // -(-vectors // P))
+        width = next((width for width in range(P, P // 2, -1) if vectors % width == 0), nearly)
         full = vectors - vectors % width
         spans = [(width * N, 0, full * N), ((vectors - full) * N, full * N, vectors * N), (N, vectors * N, count)]
         return [(width, first, end) for width, first, end in spans if first < end]
