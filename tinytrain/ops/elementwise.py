@@ -319,6 +319,7 @@ SumTo.examples = (
     *(Example(SumTo(small), (TensorType(full, S8),), (-128, 128)) for small, full in (*_BROADCASTS, ((8,), (7, 40, 8)))),
     Example(SumTo((4,)), (TensorType((256, 4), S8),), (-128, -127)),
     Example(SumTo((9,), then=(SgdInt(bits=32),)), (*f32((4, 5, 9)), *moved((9,), (9,), S32)), ((-1000, 1000),)),
+    Example(SumTo((70,), then=(SgdInt("truncate", 32),)), (*f32((3, 70)), *moved((70,), (70,), S32)[:3]), ((-1000, 1000),)),
     Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
     Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),
 )
