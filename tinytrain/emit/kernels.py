@@ -152,7 +152,7 @@ class KernelContext:
         return Lanes(self.simd)
 
     def spans(self, count: int) -> list[tuple[int, int, int]]:
-        """(width, first, end) of `count` neighbours: tiles of up to P vectors, equal if they may be; the last vector may cover some again."""
+        """(width, first, end) of `count` neighbours: tiles of up to P vectors, equal if they can be; the last may cover some again."""
         N, P, vectors = self.p["N"], self.p["P"], count // self.p["N"]
         nearly = -(-vectors // -(-vectors // P))
         width = next((width for width in range(P, P // 2, -1) if vectors % width == 0), nearly)
