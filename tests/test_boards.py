@@ -64,6 +64,7 @@ def test_unknown_board_names_the_nearest() -> None:
     ("old", "new", "message"),
     [
         ('core = "cortex-m4"\n', "", "core is missing, expected a string"),
+        ('core = "cortex-m4"\n', 'core = "cortex-m4"\nfused = "no"\n', "fused is 'no', expected true or false"),
         ("clock_hz = 168_000_000", 'clock_hz = "fast"', "clock_hz is 'fast', expected an integer"),
         ('isa = ["dsp", "fpu-sp", "vfp"]', 'isa = ["dsp", 3]', r"isa is \['dsp', 3\], expected a list of strings"),
         ('"fpu-sp", "vfp"]', '"fpu"]', r"isa has 'fpu'; known instruction sets are dsp, fpu-sp, .*, rvv, wide\.\nDid you mean .*fpu-sp"),

@@ -130,7 +130,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
             raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
         data = _Table(_merged(read_toml(soc_path), data.values), path)
     emulator = data.table("emulator")
-    fused = bool(data.values.get("fused", False))
+    fused = data.truth("fused")
     toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
     board = Board(
         name=name,
@@ -146,7 +146,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         clock_hz=data.number("clock_hz", 0),
         timer_hz=emulator.number("timer_hz", 0),
         serial=emulator.text("serial", ""),
-        real=bool(data.values.get("real", False)),
+        real=data.truth("real"),
         sources=data.texts("sources"),
         defines={key: data.table("defines").number(key) for key in data.table("defines").values},
         flash=data.table("flash").values,
@@ -169,7 +169,7 @@ class _Table:
         value = self.values.get(key, default)
         if value is None:
             raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint=_HINT)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
             raise BoardError(f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint=_HINT)
         return value
 
@@ -178,6 +178,9 @@ class _Table:
 
     def number(self, key: str, default: int | None = None) -> int:
         return int(self._get(key, int, "an integer", default))
+
+    def truth(self, key: str, default: bool = False) -> bool:
+        return bool(self._get(key, bool, "true or false", default))
 
     def texts(self, key: str) -> tuple[str, ...]:
         items = self._get(key, list, "a list of strings", [])
@@ -221,7 +224,7 @@ def _toolchain(path: Path) -> Toolchain:
 def _memory(name: str, values: Any, path: Path) -> Memory:
     table = _Table(values, path, f"memory.{name}")
     kind = table.text("kind", "flash" if name == "flash" else "ram")
-    memory = Memory(name, table.number("origin"), table.number("bytes"), kind, bool(values.get("dma", True)))
+    memory = Memory(name, table.number("origin"), table.number("bytes"), kind, table.truth("dma", True))
     if memory.bytes <= 0 or memory.origin < 0 or memory.kind not in ("flash", "ram"):
         raise BoardError(
             f"{path}: memory.{name} has origin {memory.origin}, bytes {memory.bytes}, kind {memory.kind!r};"
