@@ -36,7 +36,7 @@ class Simd:
     lanes: int
     tile: int
     needs: tuple[str, ...] = ("fpu-sp",)
-    packed: int = 0                                       # of packed strips, which it has tiles of its own for, so many are summed at once
+    packed: int = 0                                       # it has tiles of its own for packed strips; of int8 so many sums at once
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
 
@@ -56,7 +56,8 @@ class Simd:
         return {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
-        return {**self.tiles(op, *types), "P": self.packed or self.tile}
+        """The same where strips are packed."""
+        return {**self.tiles(op, *types), "P": self.tile if types[1].dtype is F32 or not self.packed else self.packed}
 
     @property
     def tries(self) -> dict[str, Sequence[int]]:
