@@ -154,6 +154,8 @@ def test_op_is_complete(name: str) -> None:
     used = {case.kernel for case in all_cases() if case.op.name == name}
     portable = [kernel for kernel in op.kernels if kernel.isa is None]
     assert op.view or all(kernel in used for kernel in portable), f"{name}: no example uses {[k for k in portable if k not in used]}"
+    refused = [k for k in op.kernels if not any(k.accepts(example.op, *example.inputs) is True for example in op.examples)]
+    assert not refused, f"{name}: no example suits {refused}"
 
 
 def test_every_macro_belongs_to_an_op() -> None:

@@ -206,6 +206,7 @@ class Sigmoid(Activation):
     """x -> 1/(1 + e⁻ˣ). ONNX Sigmoid."""
 
     name = "sigmoid"
+    kernels = Elementwise.kernels
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (sigmoid(arrays[0]),)
@@ -237,6 +238,7 @@ class Tanh(Activation):
     """x -> tanh x. ONNX Tanh."""
 
     name = "tanh"
+    kernels = Elementwise.kernels
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.tanh(arrays[0]),)

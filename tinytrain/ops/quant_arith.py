@@ -115,6 +115,7 @@ class MulQ(StoredBinary):
     """a, b s8 of any scales -> a·b as s8. ONNX Mul between quantised tensors."""
 
     name = "mul_q"
+    kernels = (Kernel("elementwise", (S8,), macro="elementwise"),)
 
     @property
     def fixed(self) -> tuple[int, int]:

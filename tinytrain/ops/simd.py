@@ -121,7 +121,12 @@ def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
 
 
 def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
-    """Kernels of an op over elements: one by one, and as many as a vector has lanes where its formula is written in words."""
+    """Kernels of an op over elements: one by one, and as many as a vector has lanes where its formula is written in words.
+
+    Where vectors are registers side by side, there are words for floats only.
+    """
     kinds = dtypes or (F32,)
-    lanes = (Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in SIMD if simd.isa)
-    return Kernel("elementwise", kinds, macro="elementwise"), *lanes
+    fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
+    return Kernel("elementwise", kinds, macro="elementwise"), *(
+        Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in fit
+    )
