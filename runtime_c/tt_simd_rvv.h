@@ -365,11 +365,6 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
 
 #define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
 #define tt_sums_rvv tt_load_rvv
-TT_SIZES6(TT_FLOAT_TILES, rvv, 16)
-TT_SIZES6(TT_HALF_TILES, rvv, 16)
-TT_SIZES6(TT_RUN_TILES, rvv, 16, direct)
-TT_MADDS_AT(rvv)
-TT_SIZES6(TT_S8_TILE, rvv, 16, TT_WIDENED_RVV)
-TT_SIZES6(TT_HALF_S8_TILE, rvv, 16, TT_WIDENED_RVV)
+TT_VECTOR_TILES(rvv, 16, TT_WIDENED_RVV)
 
 #endif

@@ -143,11 +143,6 @@ static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
 
 #define tt_sums_wide tt_load_wide
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
-TT_SIZES6(TT_FLOAT_TILES, wide, 16)
-TT_SIZES6(TT_HALF_TILES, wide, 16)
-TT_SIZES6(TT_RUN_TILES, wide, 16, direct)
-TT_MADDS_AT(wide)
-TT_SIZES6(TT_S8_TILE, wide, 16, TT_WIDENED_WIDE)
-TT_SIZES6(TT_HALF_S8_TILE, wide, 16, TT_WIDENED_WIDE)
+TT_VECTOR_TILES(wide, 16, TT_WIDENED_WIDE)
 
 #endif

@@ -184,6 +184,15 @@ typedef struct {
 #define TT_SIZES5(X, ...) TT_SIZES4(X, __VA_ARGS__) X(__VA_ARGS__, 5)
 #define TT_SIZES6(X, ...) TT_SIZES5(X, __VA_ARGS__) X(__VA_ARGS__, 6)
 
+/* All tiles of a unit with vectors of N lanes; `load` widens int8 weights as it reads them. */
+#define TT_VECTOR_TILES(simd, N, load) \
+    TT_SIZES6(TT_FLOAT_TILES, simd, N) \
+    TT_SIZES6(TT_HALF_TILES, simd, N) \
+    TT_SIZES6(TT_RUN_TILES, simd, N, direct) \
+    TT_MADDS_AT(simd) \
+    TT_SIZES6(TT_S8_TILE, simd, N, load) \
+    TT_SIZES6(TT_HALF_S8_TILE, simd, N, load)
+
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
  * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart, each integer without
  * the zero point. */

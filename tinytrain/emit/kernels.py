@@ -163,10 +163,10 @@ class KernelContext:
     @property
     def in_lanes(self) -> bool:
         """Whether `store_lanes` can be used: all ops are written in words that the vocabulary has, and nothing is fp16."""
-        fusable = isinstance(self.op, Fusable)
+        own = self.arity if isinstance(self.op, Fusable) else 0
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
-        kinds = {self.ins[0].dtype, *(t.dtype for t in (*self.ins[self.arity if fusable else 0 :], *self.outs))}
-        spoken = F16 not in kinds if self.p.get("words") else kinds == {F32}
+        kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
+        spoken = F16 not in kinds if self.p.get("words") else self.A == "float" and kinds == {F32}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False) -> str:
@@ -193,7 +193,7 @@ class KernelContext:
 
     def element_lanes(self, i: str, c: str = "0") -> str:
         """The same for as many neighbours along the last axis as a vector has lanes."""
-        return self._element(Lanes(self.simd), i, c)
+        return self._element(self.lanes, i, c)
 
     def _element(self, w: Words, i: str, c: str) -> str:
         assert isinstance(self.op, Elementwise), self.op.name
@@ -242,7 +242,6 @@ class KernelContext:
         """Whether some operand is per channel, so that a loop needs the channel index."""
         numel = self.outs[0].numel
         return any(t.numel not in (1, numel) and t.numel == self.outs[0].shape[-1] for t in self.ins)
-
 
     @property
     def by_row(self) -> bool:

@@ -85,9 +85,9 @@ class Window:
     @property
     def stretches(self) -> list[Stretch] | None:
         """For each tap that is live somewhere, in order; None where results lie apart that read the same tap."""
-        found = []
+        found, reads = [], self.reads
         for place in range(len(self.order)):
-            elements = {n: taps[place] for n, taps in enumerate(self.reads) if place in taps}
+            elements = {n: taps[place] for n, taps in enumerate(reads) if place in taps}
             if not elements:
                 continue
             first, end = min(elements), max(elements) + 1

@@ -59,10 +59,13 @@ def _patch_bytes(op: Dense, *types: TensorType) -> int:
     return widened_bytes(_patch_tiles(op, *types)["P"], op.row_words(types))
 
 
-def _fills(simd: Simd, op: DenseGradX | DenseGradW, *types: TensorType) -> bool | Declined:
+def _fills(simd: Simd, op: Fusable, *types: TensorType) -> bool | Declined:
     """Whether vectors can run along the rows of the weight."""
-    alone = undivided(op, *types) if isinstance(op, DenseGradX) else True
-    return simd.filled_by(types[1].shape[-1]) if alone is True else alone
+    return simd.filled_by(types[1].shape[-1])
+
+
+def _reads(simd: Simd, op: DenseGradX, *types: TensorType) -> bool | Declined:
+    return undivided(op) and _fills(simd, op, *types)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class DenseGradX(_Dense):
     results = ("dx",)
     kernels = (
         *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, tries=s.tries, half=True) for s in SIMD if s.isa),
+        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_reads, s), params=s.tiles, tries=s.tries, half=True) for s in SIMD if s.isa),
     )
     as_integer = sums
 

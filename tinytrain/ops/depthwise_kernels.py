@@ -13,7 +13,7 @@ from tinytrain.ops import lanes
 from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.correlate import Correlation, apart
 from tinytrain.ops.outer import depth_outer
-from tinytrain.ops.pieces import ReadsPieces
+from tinytrain.ops.pieces import ReadsPieces, undivided
 from tinytrain.ops.simd import SIMD, Simd
 from tinytrain.ops.words import HasGeometry, fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
@@ -136,13 +136,13 @@ def _one_channel(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> I
 
 
 def _takes_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
-    if isinstance(op, ReadsPieces) and op.pieces is not None:
-        return no("its weight is in pieces")
+    if isinstance(op, ReadsPieces) and not (alone := undivided(op)):
+        return alone
     c = op.correlation(*types)
-    columns, (R, S) = len(c.cols.reads), c.taps
-    if c.rows.stretches is None:
-        return no("rows with the same live taps lie apart")
-    return columns + R * S <= _REGISTERS or no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
+    columns, (R, S) = len(c.cols.lines), c.taps
+    if columns + R * S > _REGISTERS:
+        return no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
+    return c.rows.stretches is not None or no("rows with the same live taps lie apart")
 
 
 def _through_ring(isa: str, width: int, accepts: Callable[..., bool | Declined], spare: bool = False) -> Kernel:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined, Example, Fusable, Op, Want, no
@@ -103,7 +103,12 @@ class ReadsPieces(Fusable):
         return sum(piece.whole + (piece.rest > 0) for piece in self.rows(types)[0])
 
 
-def undivided(op: ReadsPieces, *types: TensorType) -> bool | Declined:
+class HasPieces(Protocol):
+    @property
+    def pieces(self) -> Concat | None: ...
+
+
+def undivided(op: HasPieces, *types: TensorType) -> bool | Declined:
     """Whether the weight is one array."""
     return op.pieces is None or no("its weight is in pieces")
 

@@ -12,14 +12,11 @@ from tinytrain.ir.types import F32, DType, TensorType
 from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
 from tinytrain.ops.geometry import Geometry
-from tinytrain.ops.shape import Concat
+from tinytrain.ops.pieces import HasPieces, undivided
 
 
-class Correlates(Protocol):
+class Correlates(HasPieces, Protocol):
     """A convolution or its gradient for x."""
-
-    @property
-    def pieces(self) -> Concat | None: ...
 
     def correlation(self, *types: TensorType) -> Correlation: ...
 
@@ -99,8 +96,8 @@ class Simd:
 
     def reads(self, op: Correlates, *types: TensorType) -> bool | Declined:
         """Whether vectors are read from the weight as it stands."""
-        if op.pieces is not None:
-            return no("its weight is in pieces")
+        if not (alone := undivided(op)):
+            return alone
         if types[1].dtype is not F32 and not self.words:
             return no("its weight is read again and again, and is no array of floats")
         return self.filled_by(op.correlation(*types).outer)
