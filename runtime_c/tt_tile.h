@@ -193,16 +193,40 @@ typedef struct {
     TT_SIZES6(TT_S8_TILE, simd, N, load) \
     TT_SIZES6(TT_HALF_S8_TILE, simd, N, load)
 
-/* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `run` puts one lane of it there, a
- * run of `count` elements; `rows` as many lanes at once as `from` has side by side, `count` rows of them `pitch` apart, each integer without
- * the zero point. */
+/* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `runs` puts `live` lanes of it
+ * there, each a run of `count` floats, `pitch` apart; `rows` as many lanes as `from` has side by side, `count` rows of them `pitch` apart, each
+ * integer without the zero point. Four lanes at once are the quickest. */
+TT_SHARED void tt_strip_runs(float *to, int32_t lanes, const float *from, int32_t pitch, int32_t live, int32_t count)
+{
+    if (live == 4) {
+        const float *a = from, *b = a + pitch, *c = b + pitch, *d = c + pitch;
+        for (int32_t i = count & 1; i > 0; --i, to += lanes) {
+            to[0] = *a++;
+            to[1] = *b++;
+            to[2] = *c++;
+            to[3] = *d++;
+        }
+        for (int32_t i = count >> 1; i > 0; --i, a += 2, b += 2, c += 2, d += 2, to += 2 * lanes) {
+            const float a0 = a[0], a1 = a[1], b0 = b[0], b1 = b[1], c0 = c[0], c1 = c[1], d0 = d[0], d1 = d[1];
+            to[0] = a0;
+            to[1] = b0;
+            to[2] = c0;
+            to[3] = d0;
+            to[lanes] = a1;
+            to[lanes + 1] = b1;
+            to[lanes + 2] = c1;
+            to[lanes + 3] = d1;
+        }
+        return;
+    }
+    for (int32_t v = 0; v < live; ++v) {
+        for (int32_t i = 0; i < count; ++i) {
+            to[i * lanes + v] = from[v * pitch + i];
+        }
+    }
+}
+
 #define TT_STRIPS(tag, type, value) \
-    TT_SHARED void tt_strip_run_##tag(float *to, int32_t lanes, const type *from, int32_t count) \
-    { \
-        for (int32_t i = 0; i < count; ++i, to += lanes) { \
-            *to = (float)from[i]; \
-        } \
-    } \
     TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count, int32_t zero) \
     { \
         if (live == 4) { \

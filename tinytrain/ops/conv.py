@@ -25,6 +25,7 @@ from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
+from tinytrain.ops.depthwise_kernels import one_channel
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
@@ -130,6 +131,7 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
         *(simd.packs("correlate", (F32,)) for simd in SIMD),
+        *one_channel(F32),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -240,6 +242,8 @@ class Conv2dGradW(_Conv):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *outer(),
+        *one_channel(F32, half=True),
+        *one_channel(F32, S8, half=True),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums
@@ -250,6 +254,9 @@ class Conv2dGradW(_Conv):
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
         return self.against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
+
+    def correlation(self, *types: TensorType) -> Correlation:
+        return results_of(self.geometry(*types).lined_up)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.geometry(*types)
@@ -362,9 +369,12 @@ Conv2dGradW.examples = (
         Example(Conv2dGradW(*op.window, zero_point=z, kernel=w[1:3]), (int8(op.infer(*f32(x, w))[0].shape), int8(x, z)), INT8)
         for z, (op, x, w) in zip(cycle(ZERO_POINTS), (*_WORDS, (Conv2d(), (40, 40, 1), (12, 1, 1, 1))), strict=False)
     ),
-    Example(
-        Conv2dGradW((2, 2), _ONE, zero_point=5, kernel=(3, 3), then=(SgdInt(seed=9),)),
-        (*f32((4, 3, 6)), int8((7, 5, 3), 5), *moved((6, 3, 3, 3), (6, 1, 1, 1))), ((0, 1), INT8, (-127, 128)),
+    *(
+        Example(
+            Conv2dGradW((2, 2), _ONE, zero_point=5, kernel=(3, 3), then=(SgdInt(seed=9),)),
+            (*f32((4, 3, 6)), int8((7, 5, c), 5), *moved((6, 3, 3, c), (6, 1, 1, 1))), ((0, 1), INT8, (-127, 128)),
+        )
+        for c in (3, 1)
     ),
     Example(Conv2dGradW((2, 2), _ONE, kernel=(3, 3), then=(Sgd(),)), f32((4, 3, 6), (7, 5, 3), (6, 3, 3, 3), (1,))),
     Example(
@@ -372,8 +382,9 @@ Conv2dGradW.examples = (
         f32((4, 3, 6), (4, 3, 4), (6, 3, 3, 2), (1,), (6, 3, 3, 2)),
     ),
 )
-# channels that fill the longest vectors, and not evenly
-_LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)))
+# channels that fill the longest vectors, and not evenly; one alone
+_LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)),
+         (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)))
 Conv2d.examples += tuple(Example(op, f32(x, w)) for op, x, w in _LONG)
 Conv2dGradX.examples += tuple(
     Example(Conv2dGradX(*op.window, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)

@@ -164,8 +164,7 @@ class DenseGradW(Fusable):
             Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4, 5), "KR": (4, 8)}, half=True)
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
-        # four registers are no vector: what is stored at once has the price of four stores
-        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, half=True) for s in SIMD if s.words),
+        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, half=True) for s in SIMD if s.isa),
     )
     as_integer = sums
 

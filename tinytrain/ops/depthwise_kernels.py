@@ -130,9 +130,22 @@ def _in_place(half: bool = False) -> Iterator[Kernel]:
         yield from _one_channel(simd, (F32,), half)
 
 
-def _one_channel(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
+def one_channel(*dtypes: DType, half: bool = False) -> Iterator[Kernel]:
+    """Of a convolution of a map of one channel: its results are those of as many depthwise ones."""
+    for simd in SIMD:
+        yield from _one_channel(simd, dtypes, half, _reads_one_channel)
+
+
+def _one_channel(
+    simd: Simd, dtypes: tuple[DType, ...], half: bool = False, accepts: Callable[..., bool | Declined] | None = None
+) -> Iterator[Kernel]:
     if simd.isa and not simd.words:
-        yield Kernel("depthwise_channel", dtypes, simd.isa, accepts=_takes_one_channel, half=half)
+        yield Kernel("depthwise_channel", dtypes, simd.isa, accepts=accepts or _takes_one_channel, half=half)
+
+
+def _reads_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
+    channels = op.geometry(*types).C
+    return _takes_one_channel(op, *types) if channels == 1 else no(f"x has {channels} channels, which must be one")
 
 
 def _takes_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
