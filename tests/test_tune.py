@@ -17,6 +17,7 @@ from cli_runs import save_model, sentence, succeed
 
 from tinytrain.compiler import Options, understand
 from tinytrain.emit import kernels as emit_kernels
+from tinytrain.emit import tuned
 from tinytrain.emit.select import Choice, Count, Kernels, call_text
 from tinytrain.emit.tuned import Entry, Table, Tuning, made_of, processor, shipped, summed
 from tinytrain.ir.builder import Builder
@@ -26,6 +27,7 @@ from tinytrain.ir.types import TensorType
 from tinytrain.jobs import Jobs
 from tinytrain.ops.conv import Conv2d, Pad
 from tinytrain.ops.dense import Dense
+from tinytrain.paths import data_dir
 from tinytrain.report.live import Quiet
 from tinytrain.target.board import load_board
 from tinytrain.target.build import compiler_version
@@ -57,8 +59,25 @@ def counted(node: Node, count: Callable[[int, Choice], Count | None]) -> dict[st
 
 
 def tuning(node: Node, counts: dict[str, Count | None]) -> Tuning:
-    entry = Entry(made_of(node, Kernels(BOARD.isa).select(node).choice), counts)
+    entry = Entry(made_of(node, Kernels(BOARD.isa).select(node).choice, BOARD.isa), counts)
     return Tuning(BOARD, (Table(processor(BOARD), "a compiler", calls={call_text(node): entry}),))
+
+
+def test_counts_stand_for_the_headers_that_kernels_are_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = node_of(*CONV)
+    listed = Kernels(BOARD.isa).select(node).choice
+
+    def made(changed: str) -> str:
+        folder = tmp_path / changed
+        shutil.copytree(data_dir("runtime_c"), folder)
+        (folder / changed).write_text((folder / changed).read_text() + "/* changed */\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(tuned, "data_dir", lambda name: folder if name == "runtime_c" else data_dir(name))
+            return made_of(node, listed, BOARD.isa)
+
+    today = made_of(node, listed, BOARD.isa)
+    for name, same in {"tt_tile.h": False, "tt_simd_vfp.h": False, "tt_dsp.h": False, "tt_simd_rvf.h": True, "tt_link.h": True}.items():
+        assert (made(name) == today) == same, name
 
 
 def test_what_is_listed_is_taken_where_nothing_was_counted() -> None:

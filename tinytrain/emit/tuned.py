@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,10 +26,12 @@ from tinytrain.paths import cache_dir, data_dir
 from tinytrain.reading import read_limited, reading
 from tinytrain.target.board import Board
 from tinytrain.target.build import compiler_version
+from tinytrain.target.isa import headers
 
 SHIPPED = Path(__file__).with_name("tuned.json")
 MOST_BYTES = 100_000_000
 GROWTH = 0.1                                              # of flash, that `balanced` gives for speed
+_INCLUDE = re.compile(r'^#include "(tt_\w+\.h)"', re.MULTILINE)
 _AGAIN = "Run `tinytrain tune` again, or leave the file out."
 
 Optimise = Literal["speed", "balanced", "size"]
@@ -96,14 +99,21 @@ def _count(numbers: Any) -> Count | None:
     return Count(instructions, cycles, code_bytes)
 
 
-def made_of(node: Node, listed: Choice) -> str:
-    """Stands for the C of a call's listed kernel, and for what the runtime has for all."""
-    return hashlib.sha256((render(KernelCall.of(node, listed), "listed") + _runtime()).encode()).hexdigest()[:16]
+def made_of(node: Node, listed: Choice, isa: Collection[str]) -> str:
+    """Stands for the C of a call's listed kernel, and for what all kernels for these instruction sets are compiled with."""
+    text = render(KernelCall.of(node, listed), "listed") + _included(data_dir("runtime_c"), tuple(headers(isa)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
-def _runtime() -> str:
-    return "".join(path.read_text(encoding="utf-8") for path in sorted(data_dir("runtime_c").glob("tt_*.h")))
+def _included(folder: Path, first: tuple[str, ...]) -> str:
+    waiting = [*first, *_INCLUDE.findall((data_dir("codegen") / "kernels.h.j2").read_text(encoding="utf-8"))]
+    found: dict[str, str] = {}
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found[name] = (folder / name).read_text(encoding="utf-8")
+            waiting += _INCLUDE.findall(found[name])
+    return "".join(found[name] for name in sorted(found))
 
 
 def processor(board: Board) -> str:
@@ -161,7 +171,7 @@ class Tuning:
     def _counts(self, call: str, node: Node) -> Mapping[str, Count | None]:
         if call not in self._known:
             having = [table for table in self.tables if call in table.calls]
-            made = made_of(node, select(node, self.board.isa).choice) if having else ""
+            made = made_of(node, select(node, self.board.isa).choice, self.board.isa) if having else ""
             self._known[call] = next((table.counts(call) for table in having if table.calls[call].made == made), {})
         return self._known[call]
 

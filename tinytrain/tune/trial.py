@@ -88,7 +88,7 @@ def trial(node: Node, arrays: Sequence[Array], choices: Sequence[Choice], board:
     return Trial(
         call_text(node), node.origin, board.name, tuple(map(str, made)), source, header, arena, tuple(a.tobytes() for a in stored),
         tuple(cast(v, array) for v, array in zip(node.outputs, want, strict=True)), tuple(v.type.dtype for v in node.outputs),
-        made_of(node, made[0]),
+        made_of(node, made[0], board.isa),
     )
 
 
