@@ -41,6 +41,12 @@ TT_SHARED void tt_widen_rvf(float *to, const int8_t *from, int32_t count, int32_
 
 #include "tt_simd_rvf_tiles.h"
 
+static inline float tt_settled_rvf(float sum)
+{
+    __asm volatile("" : "+f"(sum));
+    return sum;
+}
+
 /* a where x > y, else b: in the register of what is no constant */
 static inline float tt_where_one_rvf(float x, float y, float a, float b)
 {
@@ -72,6 +78,7 @@ static inline tt_v_rvf tt_where_rvf(tt_v_rvf x, tt_v_rvf y, tt_v_rvf a, tt_v_rvf
     TT_ACROSS(tt_depth_outer, rvf, 4, P, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
 TT_SIZES6(TT_ALL_RVF, )
 #else
+#define tt_settled_rvf tt_settled_scalar
 #define tt_where_rvf tt_where_scalar
 TT_SIZES6(TT_FLOAT_TILES, rvf, 4)
 TT_SIZES6(TT_PACKED_TILE, rvf)
