@@ -82,6 +82,7 @@ TT_SIZES6(TT_ALL_RVF, )
 #define tt_where_rvf tt_where_scalar
 TT_SIZES6(TT_FLOAT_TILES, rvf, 4)
 TT_SIZES6(TT_PACKED_TILE, rvf)
+TT_SIZES6(TT_OUTER_BY, rvf)
 
 #define TT_BYTES_C(none, P) \
     TT_SHARED void tt_bytes_rvf_##P(int32_t *sums, const float *a, int32_t pitch, const int8_t *b, int32_t length, int32_t steps) \

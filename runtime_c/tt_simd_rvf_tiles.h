@@ -8,10 +8,11 @@
 
 #include "tt_tile.h"
 
+#define TT_BODY(...) ".option push\n\t.option norvc\n\t" __VA_ARGS__ "ret\n\t.option pop\n\t"
 #define TT_ROUTINE(name, ...) \
     __attribute__((naked, noinline, unused)) static void name(void) \
     { \
-        __asm volatile(".option push\n\t.option norvc\n\t" __VA_ARGS__ "ret\n\t.option pop"); \
+        __asm volatile(TT_BODY(__VA_ARGS__)); \
     }
 #define TT_CHANGED \
     "memory", "ra", "a4", "a5", "a6", "a7", "t0", "t4", "t5", "t6", "s9", "s10", "s11", "f0", "f1", "f2", "f3", "f4", "f5", "f6", \
@@ -92,20 +93,21 @@
 #define TT_BEFORE5(X) TT_SUMS4(X, TT_A4)
 #define TT_BEFORE6(X) TT_SUMS5(X, TT_A5)
 #define TT_ALONG(p, X, at) "flw " TT_A##p ", " at "(" TT_AT##p ")\n\t" TT_BEFORE##p(X)
-#define TT_BESIDE(p, X) "flw " TT_A##p ", 4*" #p "(a1)\n\t" TT_BEFORE##p(X)
 
 /* `broadcast` reads b packed; of `direct`, the next step of b is s9 away. */
 #define TT_PACKED_STEP(P, X, i) TT_FOUR_B("16*" #i "(a2)") TT_P##P(TT_ALONG, X, "4*" #i) TT_BEFORE##P(X)
 #define TT_DIRECT_STEP(P, X, i) TT_FOUR_B("0(a2)") TT_P##P(TT_ALONG, X, "4*" #i) TT_BEFORE##P(X) "add a2, a2, s9\n\t"
 
-/* Tiles of runs along a, eight steps a turn, of which each is `size` bytes. Where `turned` moves b, `back` takes t3 steps from a place in it. */
-#define TT_RUNS_RVF(name, P, step, size, b_step, turned, back) \
+/* Tiles of runs along a, `turn` steps a turn, of which each is `size` bytes. Where `turned` moves b, `back` takes t3 steps from a place in it. */
+#define TT_TURN4(step, P) step(P, TT_ON, 1) step(P, TT_ON, 2) step(P, TT_ON, 3)
+#define TT_TURN8(step, P) TT_TURN4(step, P) step(P, TT_ON, 4) step(P, TT_ON, 5) step(P, TT_ON, 6) step(P, TT_ON, 7)
+#define TT_RUNS_RVF(name, P, turn, step, size, b_step, turned, back) \
     TT_ROUTINE_TILE(name, P, \
         TT_BYTES("t6", TT_A_NEXT) TT_P##P(TT_NEXT, "t6") b_step \
         "lw t1, " TT_ROWS "\n\t" \
         "lw t2, " TT_COLS "\n\t" \
         "lw t5, " TT_STEPS "\n\t" \
-        "andi t6, t5, 7\n\t" \
+        "andi t6, t5, " #turn "-1\n\t" \
         "bnez t6, 2f\n\t" \
         "blez t1, 2f\n\t" \
         "slli t5, t5, 2\n\t" \
@@ -119,7 +121,7 @@
         "2:\n\t" TT_P##P(TT_CLEAR, ) \
         "blez t1, 8f\n\t" /* t3 steps too many, in bytes of a and b: */ \
         "neg t3, t5\n\t" \
-        "andi t3, t3, 7\n\t" \
+        "andi t3, t3, " #turn "-1\n\t" \
         "add t5, t5, t3\n\t" \
         "slli t5, t5, 2\n\t" \
         "lla t4, 4f\n\t" \
@@ -131,8 +133,7 @@
         "3:\n\tadd t3, a1, t5\n\t" \
         "jr t4\n" \
         "4:\n\t" step(P, TT_ON, 0) \
-        "5:\n\t" step(P, TT_ON, 1) step(P, TT_ON, 2) step(P, TT_ON, 3) step(P, TT_ON, 4) step(P, TT_ON, 5) step(P, TT_ON, 6) step(P, TT_ON, 7) \
-        turned TT_P##P(TT_MOVE, "32") \
+        "5:\n\t" TT_TURN##turn(step, P) turned TT_P##P(TT_MOVE, "4*" #turn) \
         "bne a1, t3, 4b\n\t" \
         "addi t2, t2, -1\n\t" \
         "bnez t2, 7f\n\t" \
@@ -144,7 +145,7 @@
         "jr t4\n" \
         "7:\n\tlw t3, " TT_STEPS "\n\t" \
         "neg t3, t3\n\t" \
-        "andi t3, t3, 7\n\t" back("a2") TT_BYTES("t6", TT_B_COL) \
+        "andi t3, t3, " #turn "-1\n\t" back("a2") TT_BYTES("t6", TT_B_COL) \
         "add a2, a2, t6\n\t" \
         "slli t3, t3, 2\n\t" TT_BYTES("t6", TT_A_COL) \
         "sub t6, t6, t3\n\t" TT_P##P(TT_MOVE, "t6") \
@@ -152,39 +153,70 @@
         "8:\n\t" TT_P##P(TT_KEEP, ))
 #define TT_B_BACK(place) "slli t6, t3, 4\n\tsub " place ", " place ", t6\n\t"
 #define TT_B_STANDS(place)
-#define TT_BROADCAST_RVF(P) TT_RUNS_RVF(tt_broadcast, P, TT_PACKED_STEP, "4*(4+5*" #P ")", , "addi a2, a2, 128\n\t", TT_B_BACK)
-#define TT_DIRECT_RVF(P) TT_RUNS_RVF(tt_direct, P, TT_DIRECT_STEP, "4*(5+5*" #P ")", TT_BYTES("s9", TT_B_STEP), , TT_B_STANDS)
+#define TT_BROADCAST_RVF(P) TT_RUNS_RVF(tt_broadcast, P, 8, TT_PACKED_STEP, "4*(4+5*" #P ")", , "addi a2, a2, 128\n\t", TT_B_BACK)
+#define TT_DIRECT_RVF(P) TT_RUNS_RVF(tt_direct, P, 4, TT_DIRECT_STEP, "4*(5+5*" #P ")", TT_BYTES("s9", TT_B_STEP), , TT_B_STANDS)
 
-/* Tiles of runs across a, four steps a turn: of `outer` P neighbours times four of b, of `wide` one of a times P times four of b. */
-#define TT_OUTER_STEP(P) TT_FOUR_B("0(a2)") TT_P##P(TT_BESIDE, TT_ON) TT_BEFORE##P(TT_ON)
-#define TT_WIDE_STEP(P) "flw f28, 0(a1)\n\t" TT_P##P(TT_WIDE, )
-#define TT_WIDE(p, none) TT_FOUR_B("16*" #p "(a2)") TT_SUMS##p(TT_ON, "f28")
-#define TT_ACROSS_STEP(step) step "add a1, a1, a4\n\tadd a2, a2, a5\n\t"
+/* Tiles of runs across a, four steps a turn: of `outer` P neighbours times four of b, of `wide` one of a times P times four of b. `setup`
+ * finds the bytes of a run of b (t5) and what leads to the next row (a6, a7); t3 steps are not taken in a run's first turn. */
+#define TT_BESIDE(p, X, from) "flw " TT_A##p ", " from "4*" #p "(a1)\n\t" TT_BEFORE##p(X)
+#define TT_WIDE(p, from) TT_FOUR_B(from "16*" #p "(a2)") TT_SUMS##p(TT_ON, "f28")
+#define TT_OUTER_STEP(P, of_a, of_b) TT_FOUR_B(of_b "0(a2)") TT_P##P(TT_BESIDE, TT_ON, of_a) TT_BEFORE##P(TT_ON)
+#define TT_WIDE_STEP(P, of_a, of_b) "flw f28, " of_a "0(a1)\n\t" TT_P##P(TT_WIDE, of_b)
+#define TT_ACROSS_RUNS(P, setup, turn, size) \
+    "lw t1, " TT_ROWS "\n\t" \
+    "lw t5, " TT_STEPS "\n\t" TT_P##P(TT_CLEAR, ) \
+    "blez t1, 8f\n\t" \
+    "blez t5, 8f\n\t" \
+    "neg t3, t5\n\t" \
+    "andi t3, t3, 3\n\t" TT_BYTES("a6", TT_A_ROW) TT_BYTES("a7", TT_B_ROW) setup \
+    "lla t4, 4f\n\t" \
+    "li t6, 4*(" size ")\n\t" \
+    "mul t6, t6, t3\n\t" \
+    "add t4, t4, t6\n" \
+    "3:\n\tadd t3, a2, t5\n\t" \
+    "jr t4\n" \
+    "4:\n\t" turn \
+    "bne a2, t3, 4b\n\t" \
+    "add a1, a1, a6\n\t" \
+    "add a2, a2, a7\n\t" \
+    "addi t1, t1, -1\n\t" \
+    "bnez t1, 3b\n" \
+    "8:\n\t" TT_P##P(TT_KEEP, )
+
+#define TT_STEP_MOVES(step) step "add a1, a1, a4\n\tadd a2, a2, a5\n\t"
 #define TT_ACROSS_RVF(name, P, step, size) \
     TT_ROUTINE_TILE(name, P, \
-        TT_BYTES("a4", TT_A_STEP) TT_BYTES("a5", TT_B_STEP) TT_BYTES("a6", TT_A_ROW) TT_BYTES("a7", TT_B_ROW) \
-        "lw t1, " TT_ROWS "\n\t" \
-        "lw t5, " TT_STEPS "\n\t" TT_P##P(TT_CLEAR, ) \
-        "blez t1, 8f\n\t" \
-        "blez t5, 8f\n\t" \
-        "neg t3, t5\n\t" \
-        "andi t3, t3, 3\n\t" \
-        "lla t4, 4f\n\t" \
-        "li t6, " size "\n\t" \
-        "mul t6, t6, t3\n\t" \
-        "add t4, t4, t6\n\t" \
-        "mul t5, t5, a5\n" \
-        "3:\n\tadd t3, a2, t5\n\t" \
-        "jr t4\n" \
-        "4:\n\t" TT_ACROSS_STEP(step) TT_ACROSS_STEP(step) TT_ACROSS_STEP(step) TT_ACROSS_STEP(step) \
-        "bne a2, t3, 4b\n\t" \
-        "add a1, a1, a6\n\t" \
-        "add a2, a2, a7\n\t" \
-        "addi t1, t1, -1\n\t" \
-        "bnez t1, 3b\n" \
-        "8:\n\t" TT_P##P(TT_KEEP, ))
-#define TT_OUTER_RVF(P) TT_ACROSS_RVF(tt_outer, P, TT_OUTER_STEP(P), "4*(6+5*" #P ")")
-#define TT_WIDE_RVF(P) TT_ACROSS_RVF(tt_wide, P, TT_WIDE_STEP(P), "4*(3+8*" #P ")")
+        TT_ACROSS_RUNS(P, TT_BYTES("a4", TT_A_STEP) TT_BYTES("a5", TT_B_STEP) "mul t5, t5, a5\n\t", \
+            TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )), "2+" size))
+
+/* The same for steps that are constants: a turn goes over them by offsets. There is one routine for each pair of them, in its first caller. */
+#define TT_OUTER_AT(P, i) TT_OUTER_STEP(P, #i "*%[a_step]+", #i "*%[b_step]+")
+#define TT_OUTER_BY_RVF(P) \
+    static inline __attribute__((always_inline)) void tt_outer_by_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w, \
+                                                                          int32_t a_step, int32_t b_step) \
+    { \
+        if (a_step >= 128 || b_step >= 128) { /* four are too far for an instruction */ \
+            tt_outer_rvf_##P(acc, a, b, w); \
+            return; \
+        } \
+        register float *a0 __asm("a0") = acc; \
+        register const float *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
+        register const tt_walk *a3 __asm("a3") = w; \
+        __asm volatile(".ifndef tt_outer_" #P "_%[a_step]_%[b_step]\n\t" \
+                       ".pushsection .text.tt_outer_" #P "_%[a_step]_%[b_step],\"ax\",@progbits\n" \
+                       "tt_outer_" #P "_%[a_step]_%[b_step]:\n\t" \
+                       TT_BODY(TT_ACROSS_RUNS(P, "li a4, %[a_step]\n\tmul a4, a4, t3\n\tsub a1, a1, a4\n\tsub a6, a6, a4\n\t" \
+                           "li a5, %[b_step]\n\tmul a4, a5, t3\n\tsub a2, a2, a4\n\tsub a7, a7, a4\n\tadd t5, t5, t3\n\tmul t5, t5, a5\n\t", \
+                           TT_OUTER_AT(P, 0) TT_OUTER_AT(P, 1) TT_OUTER_AT(P, 2) TT_OUTER_AT(P, 3) \
+                           "addi a1, a1, 4*%[a_step]\n\taddi a2, a2, 4*%[b_step]\n\t", "4+5*" #P)) \
+                       ".popsection\n\t" \
+                       ".endif\n\t" \
+                       "call tt_outer_" #P "_%[a_step]_%[b_step]" \
+                       : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [a_step] "i"(4 * a_step), [b_step] "i"(4 * b_step) \
+                       : "t1", "t2", "t3", TT_CHANGED); \
+    }
+#define TT_OUTER_RVF(P) TT_ACROSS_RVF(tt_outer, P, TT_OUTER_STEP, "4+5*" #P) TT_OUTER_BY_RVF(P)
+#define TT_WIDE_RVF(P) TT_ACROSS_RVF(tt_wide, P, TT_WIDE_STEP, "1+8*" #P)
 
 /* One step of `depth`: P times four a, and four b that they share. */
 #define TT_DEEP(p, none) TT_FOUR("f28", "f29", "f30", "f31", "0(" TT_AT##p ")") TT_SUMS##p(TT_DEEP4, ) TT_MOVE(p, "t5")
