@@ -51,11 +51,17 @@ static inline float tt_settled_rvf(float sum)
 static inline float tt_where_one_rvf(float x, float y, float a, float b)
 {
     int32_t above;
-    if (__builtin_constant_p(a)) {
-        __asm("flt.s %[above], %[y], %[x]\n\tbeqz %[above], 1f\n\tfmv.s %[b], %[a]\n1:" : [b] "+f"(b), [above] "=&r"(above) : [x] "f"(x), [y] "f"(y), [a] "f"(a));
+    if (__builtin_constant_p(a > 0.0f)) {
+        __asm("flt.s %[above], %[y], %[x]\n\t"
+              "beqz %[above], 1f\n\t"
+              "fmv.s %[b], %[a]\n"
+              "1:" : [b] "+f"(b), [above] "=&r"(above) : [x] "f"(x), [y] "f"(y), [a] "f"(a));
         return b;
     }
-    __asm("flt.s %[above], %[y], %[x]\n\tbnez %[above], 1f\n\tfmv.s %[a], %[b]\n1:" : [a] "+f"(a), [above] "=&r"(above) : [x] "f"(x), [y] "f"(y), [b] "f"(b));
+    __asm("flt.s %[above], %[y], %[x]\n\t"
+          "bnez %[above], 1f\n\t"
+          "fmv.s %[a], %[b]\n"
+          "1:" : [a] "+f"(a), [above] "=&r"(above) : [x] "f"(x), [y] "f"(y), [b] "f"(b));
     return a;
 }
 

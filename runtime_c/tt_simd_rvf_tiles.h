@@ -272,7 +272,8 @@
         TT_BYTES_STEP(P, 6) TT_BYTES_STEP(P, 7) \
         "addi a2, a2, 8\n\taddi a3, a3, 8\n\taddi t4, t4, 8\n\taddi t5, t5, 8\n\t" TT_P##P(TT_MOVE, "32") \
         "bne a1, s10, 4b\n\t" TT_P##P(TT_WHOLE, )) \
-    static inline __attribute__((always_inline)) void tt_bytes_rvf_##P(int32_t *sums, const float *a, int32_t pitch, const int8_t *b, int32_t length, int32_t steps) \
+    static inline __attribute__((always_inline)) void tt_bytes_rvf_##P(int32_t *sums, const float *a, int32_t pitch, const int8_t *b, \
+                                                                       int32_t length, int32_t steps) \
     { \
         register int32_t *a0 __asm("a0") = sums; \
         register const float *a1 __asm("a1") = a; \
