@@ -131,6 +131,12 @@ static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
     return v;
 }
 
+/* A sum that is complete here, and not only where it is used. */
+static inline float tt_settled_scalar(float sum)
+{
+    return sum;
+}
+
 #define tt_sums_scalar tt_load_scalar
 TT_SIZES4(TT_FLOAT_TILES, scalar, 4)
 TT_SIZES4(TT_HALF_TILES, scalar, 4)

@@ -17,6 +17,7 @@
 #define tt_sub_vfp tt_sub_scalar
 #define tt_mul_vfp tt_mul_scalar
 #define tt_where_vfp tt_where_scalar
+#define tt_settled_vfp tt_settled_scalar
 
 #if defined(__ARM_FP) && defined(__thumb__) && defined(__OPTIMIZE__)
 

@@ -144,6 +144,15 @@ typedef struct {
         tt_direct_##simd##_##P(acc, a, b, w); \
     }
 
+/* `outer` that is told the steps of its operands, where nothing is gained by that. */
+#define TT_OUTER_BY(simd, P) \
+    static inline void tt_outer_by_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w, int32_t a_step, int32_t b_step) \
+    { \
+        (void)a_step; \
+        (void)b_step; \
+        tt_outer_##simd##_##P(acc, a, b, w); \
+    }
+
 /* One vector into up to three sums, each time with another operand. */
 #define TT_MADDS_AT(simd) \
     static inline void tt_madd_at1_##simd(tt_v_##simd *s, const float *from, tt_v_##simd a) \

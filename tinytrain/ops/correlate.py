@@ -83,6 +83,19 @@ class Window:
         return sorted(found.items())
 
     @property
+    def slide(self) -> int | None:
+        """Where result n reads element n + place + slide of all places; None where it is not so, or where a result reads nothing."""
+        reads = self.reads
+        found = {element - n - place for n, taps in enumerate(reads) for place, element in taps.items()}
+        return found.pop() if len(found) == 1 and all(reads) else None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first element that is read, and the one behind the last."""
+        elements = [element for taps in self.reads for element in taps.values()]
+        return min(elements), max(elements) + 1
+
+    @property
     def stretches(self) -> list[Stretch] | None:
         """For each tap that is live somewhere, in order; None where results lie apart that read the same tap."""
         found, reads = [], self.reads

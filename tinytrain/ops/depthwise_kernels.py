@@ -121,6 +121,7 @@ def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
         yield simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half)
         if dtypes != (F32,):
             yield from _one_channel(simd, dtypes, half)
+            yield from _rolling(simd, dtypes, half)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
@@ -128,6 +129,7 @@ def _in_place(half: bool = False) -> Iterator[Kernel]:
     for simd in SIMD:
         yield simd.direct("depthwise_rows", (F32,), half=half)
         yield from _one_channel(simd, (F32,), half)
+        yield from _rolling(simd, (F32,), half)
 
 
 def one_channel(*dtypes: DType, half: bool = False) -> Iterator[Kernel]:
@@ -156,6 +158,22 @@ def _takes_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
     if columns + R * S > _REGISTERS:
         return no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
     return c.rows.stretches is not None or no("rows with the same live taps lie apart")
+
+
+def _rolling(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
+    """The same where the sums of all rows that an element is a part of stay in registers too."""
+    if simd.isa and not simd.words:
+        yield Kernel("depthwise_rolling", dtypes, simd.isa, accepts=_rolls, half=half)
+
+
+def _rolls(op: Depthwise, *types: TensorType) -> bool | Declined:
+    if isinstance(op, ReadsPieces) and not (alone := undivided(op)):
+        return alone
+    c = op.correlation(*types)
+    columns, (R, S) = len(c.cols.lines), c.taps
+    if R * (columns + S) > _REGISTERS:
+        return no(f"{R * S} taps and {R} rows of {columns} columns are more than {_REGISTERS} registers")
+    return c.rows.slide is not None or no("a row of results does not read one row further than the row before")
 
 
 def _through_ring(isa: str, width: int, accepts: Callable[..., bool | Declined], spare: bool = False) -> Kernel:

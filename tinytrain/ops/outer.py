@@ -48,7 +48,7 @@ def _fills_depth(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Decl
 
 
 def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
-    return {**simd.tiles(op, *types), "turned": turned}
+    return {**simd.tiles(op, *types), "turned": turned, **({"fixed": True} if simd.fixed else {})}
 
 
 def _map_bytes(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> int:

@@ -34,6 +34,7 @@ class Simd:
     tile: int
     needs: tuple[str, ...] = ("fpu-sp",)
     packed: int = 0                                       # it has tiles of its own for packed strips; of int8 so many sums at once
+    fixed: bool = False                                   # its tiles `outer` are told the steps of both operands, as constants
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
 
@@ -106,7 +107,7 @@ class Simd:
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
     Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
-    Simd("rvf", "rvf", 4, 6, packed=6),                   # RISC-V F: 24 sums in 32 registers
+    Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),      # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
