@@ -128,6 +128,7 @@ typedef struct {
 TT_INTEGER_WORDS(wide, 16)
 TT_EACH_LANE(wide, 16, all, (int32_t value), value)
 TT_EACH_LANE(wide, 16, load, (const int32_t *from), from[v])
+TT_EACH_LANE(wide, 16, add, (tt_i_wide a, tt_i_wide b), (uint32_t)a.at[v] + (uint32_t)b.at[v])
 
 static inline void tt_i_store_wide(int32_t *to, tt_i_wide i)
 {

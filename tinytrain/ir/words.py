@@ -30,7 +30,8 @@ class Words(Protocol):
 
     def number(self, value: float) -> str: ...
 
-    def add(self, a: str, b: str) -> str: ...
+    def add(self, a: str, b: str, kind: str = "float") -> str:
+        """Of floats or, as `kind` says, of int32."""
 
     def sub(self, a: str, b: str) -> str: ...
 
@@ -82,7 +83,7 @@ class _Plain:
     def number(self, value: float) -> str:
         return literal(value)
 
-    def add(self, a: str, b: str) -> str:
+    def add(self, a: str, b: str, kind: str = "float") -> str:
         return f"{_operand(a)} + {_operand(b)}"
 
     def sub(self, a: str, b: str) -> str:
@@ -149,8 +150,8 @@ class Lanes:
     def number(self, value: float) -> str:
         return self.spread(literal(value), "float")
 
-    def add(self, a: str, b: str) -> str:
-        return f"tt_add_{self.tag}({a}, {b})"
+    def add(self, a: str, b: str, kind: str = "float") -> str:
+        return f"tt_{'' if kind == 'float' else 'i_'}add_{self.tag}({a}, {b})"
 
     def sub(self, a: str, b: str) -> str:
         return f"tt_sub_{self.tag}({a}, {b})"

@@ -29,6 +29,7 @@ from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, Tenso
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.simd import by_channel
 from tinytrain.ops.sums import INT8, INT32_MAX, ZERO_POINTS, int8
 from tinytrain.ops.windowed import Pad
 from tinytrain.ops.windows import DILATED, GEOMETRIES, Pool
@@ -262,7 +263,7 @@ class GlobalAveragePool(Fusable):
 
     name = "global_average_pool"
     differentiable = True
-    kernels = (Kernel("broadcast"), Kernel("broadcast", (S8, S32)))
+    kernels = (Kernel("broadcast"), Kernel("broadcast", (S8, S32)), *by_channel("broadcast", "global_average_rows", (F32,), (S8, S32)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x = types[0]
@@ -337,9 +338,9 @@ AveragePoolGrad.examples = tuple(
     Example(AveragePoolGrad(k, s, p, include, x), (TensorType(_windows(x, AveragePool(k, s, p)).shape, S8),), INT8)
     for include in (False, True) for k, s, p, x in GEOMETRIES
 )
-_MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5))
+_MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5), (3, 2, 83))
 GlobalAveragePool.examples = (
     *(Example(GlobalAveragePool(), f32(x)) for x in _MAPS),
-    Example(GlobalAveragePool(then=(Add(),)), f32((3, 3, 6), (6,))),
-    *(Example(GlobalAveragePool(z), (int8(x, z),), INT8) for z, x in zip(ZERO_POINTS, _MAPS, strict=True)),
+    *(Example(GlobalAveragePool(then=(Add(),)), f32((3, 3, channels), (channels,))) for channels in (6, 16)),
+    *(Example(GlobalAveragePool(z), (int8(x, z),), INT8) for z, x in zip(cycle(ZERO_POINTS), _MAPS, strict=False)),
 )
