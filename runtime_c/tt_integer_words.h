@@ -36,6 +36,7 @@
 /* `bits`: bit i and those behind it, of rows whose length is `row`: i is a multiple of four where that is. */
 #define TT_INTEGER_WORDS(simd, N) \
     TT_EACH_LANE(simd, N, load_s8, (const int8_t *from), from[v]) \
+    TT_EACH_LANE(simd, N, load_u8, (const uint8_t *from), from[v]) \
     TT_EACH_LANE(simd, N, bits, (const uint8_t *bits, int32_t i0, int32_t row), row >= 0 ? (bits[(i0 + v) >> 3] >> ((i0 + v) & 7)) & 1 : 0) \
     TT_EACH_LANE(simd, N, random, (uint32_t seed, uint32_t counter), tt_random(seed, counter + (uint32_t)v)) \
     TT_EACH_LANE(simd, N, moved, (tt_i_##simd w, tt_i_##simd step, int32_t bound), tt_moved(w.at[v], step.at[v], bound)) \
@@ -55,6 +56,22 @@
             x[v] = bits.at[v] ? x[v] : y[v]; \
         } \
         return tt_load_##simd(x); \
+    } \
+    static inline tt_v_##simd tt_equal_##simd(tt_i_##simd i, int32_t number, tt_v_##simd a, tt_v_##simd b) \
+    { \
+        for (int32_t v = 0; v < (N); ++v) { \
+            i.at[v] = i.at[v] == number; \
+        } \
+        return tt_pick_##simd(i, a, b); \
+    } \
+    static inline tt_i_##simd tt_i_where_##simd(tt_v_##simd x, tt_v_##simd y, tt_i_##simd a, tt_i_##simd b) \
+    { \
+        float above[N]; \
+        tt_store_##simd(above, tt_where_##simd(x, y, tt_splat_##simd(1.0f), tt_zero_##simd())); \
+        for (int32_t v = 0; v < (N); ++v) { \
+            a.at[v] = above[v] > 0.0f ? a.at[v] : b.at[v]; \
+        } \
+        return a; \
     }
 
 #endif

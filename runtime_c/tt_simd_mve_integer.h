@@ -23,6 +23,11 @@ static inline tt_i_mve tt_i_load_s8_mve(const int8_t *from)
     return vldrbq_s32(from);
 }
 
+static inline tt_i_mve tt_i_load_u8_mve(const uint8_t *from)
+{
+    return (tt_i_mve)vldrbq_u32(from);
+}
+
 static inline tt_i_mve tt_i_bits_mve(const uint8_t *bits, int32_t i, int32_t row)
 {
     const tt_i_mve each = { 1, 2, 4, 8 };
@@ -38,6 +43,19 @@ static inline tt_v_mve tt_pick_mve(tt_i_mve bits, tt_v_mve a, tt_v_mve b)
     tt_v_mve v; /* gcc 12 breaks off at a comparison whose vector it knows in part */
     __asm("vcmp.i32 ne, %q1, zr\n\tvpsel %q0, %q2, %q3" : "=w"(v) : "w"(bits), "w"(a), "w"(b) : "p0");
     return v;
+}
+
+static inline tt_v_mve tt_equal_mve(tt_i_mve i, int32_t number, tt_v_mve a, tt_v_mve b)
+{
+    tt_v_mve v;
+    __asm("vcmp.i32 eq, %q1, %2\n\tvpsel %q0, %q3, %q4" : "=w"(v) : "w"(i), "r"(number), "w"(a), "w"(b) : "p0");
+    return v;
+}
+
+static inline tt_i_mve tt_i_where_mve(tt_v_mve x, tt_v_mve y, tt_i_mve a, tt_i_mve b)
+{
+    __asm("vcmp.f32 gt, %q1, %q2\n\tvpsel %q0, %q3, %q0" : "+w"(b) : "w"(x), "w"(y), "w"(a) : "p0");
+    return b;
 }
 
 static inline uint32x4_t tt_mix_mve(uint32x4_t h)
@@ -105,5 +123,7 @@ TT_INTEGER_WORDS(mve, 4)
 TT_EACH_LANE(mve, 4, left, (tt_i_mve s), tt_left(s.at[v]))
 TT_EACH_LANE(mve, 4, right, (tt_i_mve s), tt_right(s.at[v]))
 #endif
+
+#define tt_i_store_u8_mve(to, i) tt_i_store_s8_mve((int8_t *)(to), i)
 
 #endif

@@ -52,7 +52,7 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, WORDS };
 
 int main(void)
 {
@@ -125,6 +125,11 @@ int main(void)
             hash[MOVED] = hashed(hash[MOVED], whole, sizeof whole);
             WORD(i_store_s8)(bytes, WORD(i_within)(WORD(i_weighted)(a, 70000, WORD(i_load_s8)(bytes), -90001, 12345, 15), -100, 90));
             hash[WEIGHTED] = hashed(hash[WEIGHTED], bytes, sizeof bytes);
+            const NAMED(tt_i, SIMD) index = WORD(i_load_u8)(bits);
+            WORD(store)(out, WORD(equal)(index, bits[t % LANES], d, e));
+            hash[INDEX] = hashed(hash[INDEX], out, sizeof(float) * LANES);
+            WORD(i_store_u8)((uint8_t *)bytes, WORD(i_add)(WORD(i_where)(d, e, index, word), WORD(i_all)(200)));
+            hash[INDEX] = hashed(hash[INDEX], bytes, sizeof bytes);
         }
         for (int word = 0; word < WORDS; ++word) {
             for (int shift = 28; shift >= 0; shift -= 4) {

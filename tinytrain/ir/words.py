@@ -43,6 +43,12 @@ class Words(Protocol):
     def where(self, x: str, y: str, a: str, b: str) -> str:
         """a where x > y, else b: also where one of them is no number."""
 
+    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
+        """Statements: where x > most, `most` becomes x; `also` (variable, what it becomes there) are int32."""
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        """a where the integer is this number, else b."""
+
     def bits(self, pointer: str, i: str, row: int) -> str:
         """Bit i of an array of bytes, where rows of neighbours have this length."""
 
@@ -63,6 +69,9 @@ class Words(Protocol):
 
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
+
+    def narrow(self, integer: str, kind: str) -> str:
+        """An integer as an element of this type."""
 
     def type(self, element: str) -> str:
         """Type of what is computed with, from the C type of an element."""
@@ -98,6 +107,12 @@ class _Plain:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
 
+    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
+        return "\n".join([f"if ({x} > {most}) {{", *(f"{name} = {value};" for name, value in ((most, x), *also)), "}"])
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        return f"{_operand(integer)} == {_operand(number)} ? {_operand(a)} : {_operand(b)}"
+
     def bits(self, pointer: str, i: str, row: int) -> str:
         return f"({pointer}[({i}) >> 3] >> (({i}) & 7)) & 1"
 
@@ -119,6 +134,9 @@ class _Plain:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
 
+    def narrow(self, integer: str, kind: str) -> str:
+        return f"({kind}){_operand(integer)}"
+
     def type(self, element: str) -> str:
         return element
 
@@ -138,6 +156,7 @@ PLAIN: Words = _Plain()
 # how elements of a type are loaded, stored, and spread
 _WORD = {
     "float": ("load", "store", "splat"), "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
+    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"),
 }
 
 
@@ -165,6 +184,13 @@ class Lanes:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
 
+    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
+        integers = (f"{name} = tt_i_where_{self.tag}({x}, {most}, {self.spread(value, 'int32_t')}, {name});" for name, value in also)
+        return "\n".join([*integers, f"{most} = {self.where(x, most, x, most)};"])
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        return f"tt_equal_{self.tag}({integer}, {number}, {a}, {b})"
+
     def bits(self, pointer: str, i: str, row: int) -> str:
         return f"tt_i_bits_{self.tag}({pointer}, {i}, {row})"
 
@@ -185,6 +211,9 @@ class Lanes:
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
+
+    def narrow(self, integer: str, kind: str) -> str:
+        return integer
 
     def type(self, element: str) -> str:
         return f"tt_{'v' if element == 'float' else 'i'}_{self.tag}"

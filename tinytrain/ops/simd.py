@@ -114,7 +114,7 @@ SIMD = (
 )
 
 
-def by_channel(template: str, macro: str, *dtypes: tuple[DType, ...]) -> tuple[Kernel, ...]:
+def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     def fill(simd: Simd, op: Op, *types: TensorType) -> bool | Declined:
         return simd.filled_by(types[0].shape[-1])
