@@ -43,6 +43,7 @@
     TT_EACH_LANE(simd, N, moved_wide, (tt_i_##simd w, tt_i_##simd step, int32_t bound), tt_moved_wide(w.at[v], step.at[v], bound)) \
     TT_EACH_LANE(simd, N, weighted, (tt_i_##simd a, int32_t ma, tt_i_##simd b, int32_t mb, int32_t c, int32_t shift), \
                  (a.at[v] * ma + b.at[v] * mb + c) >> shift) \
+    TT_EACH_LANE(simd, N, more, (tt_i_##simd x, tt_i_##simd y, tt_i_##simd a, tt_i_##simd b), x.at[v] > y.at[v] ? a.at[v] : b.at[v]) \
     TT_EACH_LANE(simd, N, within, (tt_i_##simd a, int32_t low, int32_t high), tt_clamp(a.at[v], low, high)) \
     TT_EACH_FLOAT(simd, N, nearest, (tt_v_##simd d, float limit), tt_round_nearest(x[v], limit)) \
     TT_EACH_FLOAT(simd, N, stochastic, (tt_v_##simd d, float limit, tt_i_##simd word), \

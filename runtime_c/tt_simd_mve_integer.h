@@ -58,6 +58,12 @@ static inline tt_i_mve tt_i_where_mve(tt_v_mve x, tt_v_mve y, tt_i_mve a, tt_i_m
     return b;
 }
 
+static inline tt_i_mve tt_i_more_mve(tt_i_mve x, tt_i_mve y, tt_i_mve a, tt_i_mve b)
+{
+    __asm("vcmp.s32 gt, %q1, %q2\n\tvpsel %q0, %q3, %q0" : "+w"(b) : "w"(x), "w"(y), "w"(a) : "p0");
+    return b;
+}
+
 static inline uint32x4_t tt_mix_mve(uint32x4_t h)
 {
     h = vmulq_n_u32(veorq_u32(h, vshrq_n_u32(h, 16)), UINT32_C(0x85EBCA6B));

@@ -42,6 +42,11 @@ static inline tt_i_rvv tt_i_where_rvv(tt_v_rvv x, tt_v_rvv y, tt_i_rvv a, tt_i_r
     return __riscv_vmerge_vvm_i32m4(b, a, __riscv_vmfgt_vv_f32m4_b8(x, y, 16), 16);
 }
 
+static inline tt_i_rvv tt_i_more_rvv(tt_i_rvv x, tt_i_rvv y, tt_i_rvv a, tt_i_rvv b)
+{
+    return __riscv_vmerge_vvm_i32m4(b, a, __riscv_vmsgt_vv_i32m4_b8(x, y, 16), 16);
+}
+
 static inline tt_u_rvv tt_mix_rvv(tt_u_rvv h)
 {
     h = __riscv_vmul_vx_u32m4(__riscv_vxor_vv_u32m4(h, __riscv_vsrl_vx_u32m4(h, 16, 16), 16), UINT32_C(0x85EBCA6B), 16);

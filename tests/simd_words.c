@@ -128,7 +128,7 @@ int main(void)
             const NAMED(tt_i, SIMD) index = WORD(i_load_u8)(bits);
             WORD(store)(out, WORD(equal)(index, bits[t % LANES], d, e));
             hash[INDEX] = hashed(hash[INDEX], out, sizeof(float) * LANES);
-            WORD(i_store_u8)((uint8_t *)bytes, WORD(i_add)(WORD(i_where)(d, e, index, word), WORD(i_all)(200)));
+            WORD(i_store_u8)((uint8_t *)bytes, WORD(i_add)(WORD(i_where)(d, e, index, word), WORD(i_more)(a, index, word, a)));
             hash[INDEX] = hashed(hash[INDEX], bytes, sizeof bytes);
         }
         for (int word = 0; word < WORDS; ++word) {

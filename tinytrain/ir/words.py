@@ -43,8 +43,8 @@ class Words(Protocol):
     def where(self, x: str, y: str, a: str, b: str) -> str:
         """a where x > y, else b: also where one of them is no number."""
 
-    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
-        """Statements: where x > most, `most` becomes x; `also` (variable, what it becomes there) are int32."""
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
+        """Statements: where x > most, both read as `kind`, `most` becomes x; `also` (variable, what it becomes there) are int32."""
 
     def equal(self, integer: str, number: str, a: str, b: str) -> str:
         """a where the integer is this number, else b."""
@@ -107,7 +107,7 @@ class _Plain:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
 
-    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
         return "\n".join([f"if ({x} > {most}) {{", *(f"{name} = {value};" for name, value in ((most, x), *also)), "}"])
 
     def equal(self, integer: str, number: str, a: str, b: str) -> str:
@@ -184,9 +184,10 @@ class Lanes:
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
 
-    def raised(self, most: str, x: str, *also: tuple[str, str]) -> str:
-        integers = (f"{name} = tt_i_where_{self.tag}({x}, {most}, {self.spread(value, 'int32_t')}, {name});" for name, value in also)
-        return "\n".join([*integers, f"{most} = {self.where(x, most, x, most)};"])
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
+        chosen, also_chosen = ("where", "i_where") if kind == "float" else ("i_more", "i_more")
+        made = [*((name, self.spread(value, "int32_t"), also_chosen) for name, value in also), (most, x, chosen)]
+        return "\n".join(f"{name} = tt_{word}_{self.tag}({x}, {most}, {value}, {name});" for name, value, word in made)
 
     def equal(self, integer: str, number: str, a: str, b: str) -> str:
         return f"tt_equal_{self.tag}({integer}, {number}, {a}, {b})"

@@ -52,7 +52,7 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8,)), *by_channel("pool", (F32,)))
+    kernels = (Kernel("pool"), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -320,7 +320,7 @@ MaxPool.examples = (
     Example(MaxPool((3, 3), (2, 2), Pad(1, 1, 1, 1), argmax=False), f32((7, 6, 5))),
     *(Example(MaxPool(k, s, p, d, argmax=s == (2, 2)), f32(x)) for k, s, p, x, d in _VECTORS),
     *(Example(MaxPool(k, s, p, argmax=s != (1, 1)), (int8(x, -128),), INT8) for k, s, p, x in GEOMETRIES[::2]),
-    *(Example(MaxPool(k, s, p, d), (int8(x, 3),), (-3, 3)) for k, s, p, x, d in DILATED),
+    *(Example(MaxPool(k, s, p, d), (int8(x, 3),), (-3, 3)) for k, s, p, x, d in (*DILATED, *_VECTORS[::2])),
 )
 MaxPoolGrad.examples = tuple(
     Example(
