@@ -64,6 +64,24 @@ static inline tt_i_mve tt_i_more_mve(tt_i_mve x, tt_i_mve y, tt_i_mve a, tt_i_mv
     return b;
 }
 
+static inline tt_i_mve tt_i_mul_mve(tt_i_mve a, tt_i_mve b)
+{
+    return vmulq_s32(a, b);
+}
+
+static inline tt_v_mve tt_real_mve(tt_i_mve i)
+{
+    return vcvtq_f32_s32(i);
+}
+
+/* There is no division of vectors: lanes of q0 are s0 to s3. */
+static inline tt_i_mve tt_i_quantise_mve(tt_v_mve d, float scale, int32_t zero_point, int32_t low, int32_t high)
+{
+    register tt_v_mve v __asm("q0") = d;
+    __asm("vdiv.f32 s0, s0, %1\n\tvdiv.f32 s1, s1, %1\n\tvdiv.f32 s2, s2, %1\n\tvdiv.f32 s3, s3, %1" : "+w"(v) : "t"(scale));
+    return tt_i_within_mve(vqaddq_n_s32(vcvtnq_s32_f32(v), zero_point), low, high);
+}
+
 static inline uint32x4_t tt_mix_mve(uint32x4_t h)
 {
     h = vmulq_n_u32(veorq_u32(h, vshrq_n_u32(h, 16)), UINT32_C(0x85EBCA6B));
@@ -129,6 +147,11 @@ TT_INTEGER_WORDS(mve, 4)
 TT_EACH_LANE(mve, 4, left, (tt_i_mve s), tt_left(s.at[v]))
 TT_EACH_LANE(mve, 4, right, (tt_i_mve s), tt_right(s.at[v]))
 #endif
+
+static inline tt_i_mve tt_i_requantise_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve s, int32_t zero_point, int32_t low, int32_t high)
+{
+    return tt_i_requantise_by_mve(acc, m, tt_i_left_mve(s), tt_i_right_mve(s), zero_point, low, high);
+}
 
 #define tt_i_store_u8_mve(to, i) tt_i_store_s8_mve((int8_t *)(to), i)
 

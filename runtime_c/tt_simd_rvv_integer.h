@@ -47,6 +47,28 @@ static inline tt_i_rvv tt_i_more_rvv(tt_i_rvv x, tt_i_rvv y, tt_i_rvv a, tt_i_rv
     return __riscv_vmerge_vvm_i32m4(b, a, __riscv_vmsgt_vv_i32m4_b8(x, y, 16), 16);
 }
 
+static inline tt_i_rvv tt_i_mul_rvv(tt_i_rvv a, tt_i_rvv b)
+{
+    return __riscv_vmul_vv_i32m4(a, b, 16);
+}
+
+static inline tt_v_rvv tt_real_rvv(tt_i_rvv i)
+{
+    return __riscv_vfcvt_f_x_v_f32m4(i, 16);
+}
+
+static inline tt_i_rvv tt_i_within_rvv(tt_i_rvv i, int32_t low, int32_t high)
+{
+    return __riscv_vmin_vx_i32m4(__riscv_vmax_vx_i32m4(i, low, 16), high, 16);
+}
+
+static inline tt_i_rvv tt_i_quantise_rvv(tt_v_rvv d, float scale, int32_t zero_point, int32_t low, int32_t high)
+{
+    const tt_v_rvv v = __riscv_vfdiv_vf_f32m4(d, scale, 16);
+    const tt_i_rvv q = __riscv_vfcvt_x_f_v_i32m4(__riscv_vmerge_vvm_f32m4(tt_zero_rvv(), v, __riscv_vmfeq_vv_f32m4_b8(v, v, 16), 16), 16);
+    return tt_i_within_rvv(__riscv_vsadd_vx_i32m4(q, zero_point, 16), low, high);
+}
+
 static inline tt_u_rvv tt_mix_rvv(tt_u_rvv h)
 {
     h = __riscv_vmul_vx_u32m4(__riscv_vxor_vv_u32m4(h, __riscv_vsrl_vx_u32m4(h, 16, 16), 16), UINT32_C(0x85EBCA6B), 16);
@@ -107,11 +129,6 @@ static inline tt_i_rvv tt_i_weighted_rvv(tt_i_rvv a, int32_t ma, tt_i_rvv b, int
 {
     const tt_i_rvv sum = __riscv_vmacc_vx_i32m4(__riscv_vmacc_vx_i32m4(tt_i_all_rvv(c), ma, a, 16), mb, b, 16);
     return __riscv_vsra_vx_i32m4(sum, (size_t)shift, 16);
-}
-
-static inline tt_i_rvv tt_i_within_rvv(tt_i_rvv i, int32_t low, int32_t high)
-{
-    return __riscv_vmin_vx_i32m4(__riscv_vmax_vx_i32m4(i, low, 16), high, 16);
 }
 #else
 TT_INTEGER_WORDS(rvv, 16)

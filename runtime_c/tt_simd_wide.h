@@ -130,6 +130,9 @@ TT_EACH_LANE(wide, 16, all, (int32_t value), value)
 TT_EACH_LANE(wide, 16, load, (const int32_t *from), from[v])
 TT_EACH_LANE(wide, 16, add, (tt_i_wide a, tt_i_wide b), (uint32_t)a.at[v] + (uint32_t)b.at[v])
 
+TT_EACH_LANE(wide, 16, requantise, (tt_i_wide acc, tt_i_wide m, tt_i_wide s, int32_t zero_point, int32_t low, int32_t high),
+             tt_requantise(acc.at[v], m.at[v], s.at[v], zero_point, low, high))
+
 static inline void tt_i_store_wide(int32_t *to, tt_i_wide i)
 {
     __builtin_memcpy(to, i.at, sizeof i.at);

@@ -52,14 +52,14 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, WORDS };
 
 int main(void)
 {
     static float acc[LANES + 1], v[LANES + 1], s[LANES + 1], out[LANES + 1];
     static tt_half half[LANES];
     static int8_t bytes[LANES];
-    static int32_t whole[LANES];
+    static int32_t whole[LANES], factors[LANES], shifts[LANES];
     start();
     for (uint32_t block = 0; block < BLOCKS; ++block) {
         uint32_t hash[WORDS] = { 0 };
@@ -125,6 +125,16 @@ int main(void)
             hash[MOVED] = hashed(hash[MOVED], whole, sizeof whole);
             WORD(i_store_s8)(bytes, WORD(i_within)(WORD(i_weighted)(a, 70000, WORD(i_load_s8)(bytes), -90001, 12345, 15), -100, 90));
             hash[WEIGHTED] = hashed(hash[WEIGHTED], bytes, sizeof bytes);
+            WORD(store)(out, WORD(real)(WORD(i_mul)(word, a)));
+            hash[SCALED] = hashed(hash[SCALED], out, sizeof(float) * LANES);
+            WORD(i_store)(whole, WORD(i_quantise)(d, n & 1u ? 0.37f : 1e-40f, 5, 9, 127));
+            hash[SCALED] = hashed(hash[SCALED], whole, sizeof whole);
+            for (uint32_t i = 0; i < LANES; ++i) {
+                factors[i] = (int32_t)((tt_random(6, t * LANES + i) & 0x3FFFFFFFu) | 0x40000000u);
+                shifts[i] = (int32_t)(3u + tt_random(7, t * LANES + i) % 60u);
+            }
+            WORD(i_store_s8)(bytes, WORD(i_requantise)(word, WORD(i_load)(factors), WORD(i_load)(shifts), -3, -128, (int32_t)n));
+            hash[SCALED] = hashed(hash[SCALED], bytes, sizeof bytes);
             const NAMED(tt_i, SIMD) index = WORD(i_load_u8)(bits);
             WORD(store)(out, WORD(equal)(index, bits[t % LANES], d, e));
             hash[INDEX] = hashed(hash[INDEX], out, sizeof(float) * LANES);

@@ -67,6 +67,21 @@ class Words(Protocol):
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         """(a·ma + b·mb + c) / 2^shift, rounded down."""
 
+    def minus(self, integer: str, number: int) -> str:
+        """integer − number"""
+
+    def times(self, a: str, b: str) -> str:
+        """Of integers."""
+
+    def real(self, integer: str) -> str:
+        """The integer as a float."""
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        """x / scale + zero point, rounded, within the bounds of an int8."""
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        """x·m / 2^s + zero point of int32, rounded, within the bounds of an int8; m in [2^30, 2^31), or s at least 33."""
+
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
 
@@ -130,6 +145,21 @@ class _Plain:
 
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"({_operand(a)} * {ma} + {_operand(b)} * {mb} + {c}) >> {shift}"
+
+    def minus(self, integer: str, number: int) -> str:
+        return f"{integer} {'-' if number > 0 else '+'} {abs(number)}" if number else integer
+
+    def times(self, a: str, b: str) -> str:
+        return f"{_operand(a)} * {_operand(b)}"
+
+    def real(self, integer: str) -> str:
+        return f"(float){_operand(integer)}"
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        return f"(int8_t)tt_quantise({x}, {literal(scale)}, {zero_point}, {low}, {high})"
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        return f"(int8_t)tt_requantise({x}, {m}, {s}, {zero_point}, {low}, {high})"
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
@@ -209,6 +239,21 @@ class Lanes:
 
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"tt_i_weighted_{self.tag}({a}, {ma}, {b}, {mb}, {c}, {shift})"
+
+    def minus(self, integer: str, number: int) -> str:
+        return self.add(integer, self.spread(str(-number), "int32_t"), "int32_t") if number else integer
+
+    def times(self, a: str, b: str) -> str:
+        return f"tt_i_mul_{self.tag}({a}, {b})"
+
+    def real(self, integer: str) -> str:
+        return f"tt_real_{self.tag}({integer})"
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        return f"tt_i_quantise_{self.tag}({x}, {literal(scale)}, {zero_point}, {low}, {high})"
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        return f"tt_i_requantise_{self.tag}({x}, {m}, {s}, {zero_point}, {low}, {high})"
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
