@@ -35,7 +35,8 @@ class Words(Protocol):
 
     def sub(self, a: str, b: str) -> str: ...
 
-    def mul(self, a: str, b: str) -> str: ...
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
+        """The same."""
 
     def madd(self, acc: str, a: str, b: str) -> str:
         """acc + a·b"""
@@ -69,9 +70,6 @@ class Words(Protocol):
 
     def minus(self, integer: str, number: int) -> str:
         """integer − number"""
-
-    def times(self, a: str, b: str) -> str:
-        """Of integers."""
 
     def real(self, integer: str) -> str:
         """The integer as a float."""
@@ -113,7 +111,7 @@ class _Plain:
     def sub(self, a: str, b: str) -> str:
         return f"{_operand(a)} - {_operand(b)}"
 
-    def mul(self, a: str, b: str) -> str:
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
         return f"{_operand(a)} * {_operand(b)}"
 
     def madd(self, acc: str, a: str, b: str) -> str:
@@ -148,9 +146,6 @@ class _Plain:
 
     def minus(self, integer: str, number: int) -> str:
         return f"{integer} {'-' if number > 0 else '+'} {abs(number)}" if number else integer
-
-    def times(self, a: str, b: str) -> str:
-        return f"{_operand(a)} * {_operand(b)}"
 
     def real(self, integer: str) -> str:
         return f"(float){_operand(integer)}"
@@ -205,8 +200,8 @@ class Lanes:
     def sub(self, a: str, b: str) -> str:
         return f"tt_sub_{self.tag}({a}, {b})"
 
-    def mul(self, a: str, b: str) -> str:
-        return f"tt_mul_{self.tag}({a}, {b})"
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
+        return f"tt_{'' if kind == 'float' else 'i_'}mul_{self.tag}({a}, {b})"
 
     def madd(self, acc: str, a: str, b: str) -> str:
         return f"tt_madd_lanes_{self.tag}({acc}, {a}, {b})"
@@ -242,9 +237,6 @@ class Lanes:
 
     def minus(self, integer: str, number: int) -> str:
         return self.add(integer, self.spread(str(-number), "int32_t"), "int32_t") if number else integer
-
-    def times(self, a: str, b: str) -> str:
-        return f"tt_i_mul_{self.tag}({a}, {b})"
 
     def real(self, integer: str) -> str:
         return f"tt_real_{self.tag}({integer})"

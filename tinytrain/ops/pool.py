@@ -157,7 +157,7 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,)))
+    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x = types[0]
@@ -342,7 +342,8 @@ AveragePool.examples = (
     *(Example(AveragePool(k, s, p), f32(x)) for k, s, p, x, _ in _VECTORS[:2]),
     *(
         Example(AveragePool(k, s, p, include, z), (int8(x, z),), INT8)
-        for include in (False, True) for z, (k, s, p, x) in zip(cycle(ZERO_POINTS), GEOMETRIES, strict=False)
+        for include, more in ((False, _VECTORS[:2]), (True, ()))
+        for z, (k, s, p, x, *_) in zip(cycle(ZERO_POINTS), (*GEOMETRIES, *more), strict=False)
     ),
 )
 AveragePoolGrad.examples = tuple(

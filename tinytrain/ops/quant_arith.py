@@ -133,7 +133,7 @@ class MulQ(StoredBinary):
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         a, b = (w.minus(name, zero) for name, zero in zip(operands, self.zeros, strict=True))
         m, s = (w.spread(str(number), "int32_t") for number in self.fixed)
-        return (w.requantised(w.times(a, b), m, s, self.zero_point, self.low, self.high),)
+        return (w.requantised(w.mul(a, b, "int32_t"), m, s, self.zero_point, self.low, self.high),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
