@@ -24,7 +24,7 @@ from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, no
 from tinytrain.ir.types import F32, S8, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ir.words import Words
-from tinytrain.ops.activation import MaskGrad, OutputGrad
+from tinytrain.ops.activation import MaskGrad, OutputGrad, compared
 from tinytrain.ops.elementwise import Mul
 from tinytrain.ops.integer_ends import Encode
 from tinytrain.ops.integer_rules import moves
@@ -307,10 +307,6 @@ class ClampGrad(OutputGrad):
         return ((0, 0),)
 
 
-def _compared(count: int, op: Op, *types: TensorType) -> dict[str, int]:
-    return {"V": count}
-
-
 @dataclass(frozen=True)
 class ClampBits(Op):
     """y s8 -> u8[ceil(n/8)]: bit i % 8 of byte i // 8 is set where low < y[i] < high; the spare bits are 0."""
@@ -324,7 +320,7 @@ class ClampBits(Op):
     kernels = (
         Kernel("activation", (S8, U8), macro="pass_bits"),
         Kernel("activation", (S8, U8), "dsp", macro="clamp_bits_dsp"),
-        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
+        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
