@@ -175,14 +175,12 @@ class KernelContext:
         full = count - count % N if N > 1 else 0
         return [span for span in ((self.lanes, N, 0, full), (PLAIN, 1, full, count)) if span[2] < span[3]]
 
-    def store(
-        self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False, words: Words = PLAIN
-    ) -> str:
+    def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False, w: Words = PLAIN) -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known).
 
         `begun`: the sum has started from `bias`, if there is one. In words for lanes, `acc` is a vector.
         """
-        return self._stored(words, acc, i, c, row, begun)
+        return self._stored(w, acc, i, c, row, begun)
 
     def store_lanes(self, acc: str, i: str, c: str = "0", made: bool = False) -> str:
         """The same for as many neighbours along the last axis as a vector has lanes: the first of them is `acc`, or they are `made`."""
@@ -195,15 +193,8 @@ class KernelContext:
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
 
-    def element(self, i: str, c: str = "0") -> str:
-        """Body of an elementwise op at flat index `i`, channel `c`."""
-        return self._element(PLAIN, i, c)
-
-    def element_lanes(self, i: str, c: str = "0") -> str:
-        """The same for as many neighbours along the last axis as a vector has lanes."""
-        return self._element(self.lanes, i, c)
-
-    def _element(self, w: Words, i: str, c: str) -> str:
+    def element(self, i: str, c: str = "0", w: Words = PLAIN) -> str:
+        """Body of an elementwise op at flat index `i`, channel `c`, and of neighbours along the last axis in words for lanes."""
         assert isinstance(self.op, Elementwise), self.op.name
         kinds = [t.computed for t in self.ins]
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
