@@ -78,12 +78,13 @@ static inline int32_t tt_right(int32_t s)
     return s < 33 ? -1 : 32 - s;
 }
 
-/* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN is the zero point. */
+/* zero_point + round(x / scale) within [low, high]; a half is rounded to the even neighbour, NaN counts as 0. */
 static inline int32_t tt_quantise(float x, float scale, int32_t zero_point, int32_t low, int32_t high)
 {
     const float least = (float)(low - zero_point), most = (float)(high - zero_point);
+    const float none = least > 0.0f ? least : most < 0.0f ? most : 0.0f;
     float v = x / scale;
-    v = v >= most ? most : v <= least ? least : v == v ? v : 0.0f;
+    v = v >= most ? most : v <= least ? least : v == v ? v : none;
     /* 1.5·2^23: a sum of that size has no room for a fraction, and is itself rounded to even */
     return (int32_t)((v + 0x1.8p23f) - 0x1.8p23f) + zero_point;
 }

@@ -99,7 +99,9 @@ static inline tt_v_mve tt_mul_mve(tt_v_mve a, tt_v_mve b)
 /* a where x > y, else b */
 static inline tt_v_mve tt_where_mve(tt_v_mve x, tt_v_mve y, tt_v_mve a, tt_v_mve b)
 {
-    return vpselq_f32(a, b, vcmpgtq_f32(x, y));
+    tt_v_mve v; /* gcc 12 sends each predicate through a register */
+    __asm("vcmp.f32 gt, %q1, %q2\n\tvpsel %q0, %q3, %q4" : "=w"(v) : "w"(x), "w"(y), "w"(a), "w"(b) : "p0");
+    return v;
 }
 
 /* Integers: sixteen int8 to multiply, four int32 to requantise. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What Helium does with sixteen int8: words of tt_simd_mve.h, which includes this. */
+/* What Helium does with sixteen int8, and bits of floats: words of tt_simd_mve.h, which includes this. */
 #ifndef TT_SIMD_MVE_BYTES_H
 #define TT_SIMD_MVE_BYTES_H
 
@@ -61,6 +61,30 @@ static inline void tt_inside_mve(uint8_t *bits, const int8_t *from, int32_t low,
     if (n > 8) {
         bits[1] = (uint8_t)(inside >> 8);
     }
+}
+
+/* The same of eight floats; an infinite `high` is no bound. */
+static inline void tt_passes_mve(uint8_t *bits, const float *from, float low, float high)
+{
+    uint32_t byte = 0;
+    for (int32_t i = 0; i < 2; ++i) {
+        const tt_v_mve v = tt_load_mve(from + 4 * i);
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+        const tt_i_mve first = { 1, 2, 4, 8 }, second = { 16, 32, 64, 128 }, each = i == 0 ? first : second;
+        if (high < __builtin_inff()) {
+            __asm("vcmp.f32 gt, %q1, %2\n\tvpst\n\tvcmpt.f32 lt, %q1, %3\n\tvpst\n\tvaddvat.u32 %0, %q4"
+                  : "+Te"(byte) : "w"(v), "r"(low), "r"(high), "w"(each) : "p0");
+        } else {
+            __asm("vcmp.f32 gt, %q1, %2\n\tvpst\n\tvaddvat.u32 %0, %q3" : "+Te"(byte) : "w"(v), "r"(low), "w"(each) : "p0");
+        }
+#else
+        const tt_v_mve x = tt_flushed_mve(v), least = tt_flushed_mve(tt_splat_mve(low)), most = tt_flushed_mve(tt_splat_mve(high));
+        for (int32_t j = 0; j < 4; ++j) {
+            byte |= (uint32_t)(x[j] > least[j] && (x[j] < most[j] || !(high < __builtin_inff()))) << (4 * i + j);
+        }
+#endif
+    }
+    bits[0] = (uint8_t)byte;
 }
 
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3

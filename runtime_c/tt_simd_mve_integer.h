@@ -23,6 +23,11 @@ static inline tt_i_mve tt_i_load_s8_mve(const int8_t *from)
     return vldrbq_s32(from);
 }
 
+static inline tt_i_mve tt_i_load_u8_mve(const uint8_t *from)
+{
+    return (tt_i_mve)vldrbq_u32(from);
+}
+
 static inline tt_i_mve tt_i_bits_mve(const uint8_t *bits, int32_t i, int32_t row)
 {
     const tt_i_mve each = { 1, 2, 4, 8 };
@@ -38,6 +43,43 @@ static inline tt_v_mve tt_pick_mve(tt_i_mve bits, tt_v_mve a, tt_v_mve b)
     tt_v_mve v; /* gcc 12 breaks off at a comparison whose vector it knows in part */
     __asm("vcmp.i32 ne, %q1, zr\n\tvpsel %q0, %q2, %q3" : "=w"(v) : "w"(bits), "w"(a), "w"(b) : "p0");
     return v;
+}
+
+static inline tt_v_mve tt_equal_mve(tt_i_mve i, int32_t number, tt_v_mve a, tt_v_mve b)
+{
+    tt_v_mve v;
+    __asm("vcmp.i32 eq, %q1, %2\n\tvpsel %q0, %q3, %q4" : "=w"(v) : "w"(i), "r"(number), "w"(a), "w"(b) : "p0");
+    return v;
+}
+
+static inline tt_i_mve tt_i_where_mve(tt_v_mve x, tt_v_mve y, tt_i_mve a, tt_i_mve b)
+{
+    __asm("vcmp.f32 gt, %q1, %q2\n\tvpsel %q0, %q3, %q0" : "+w"(b) : "w"(x), "w"(y), "w"(a) : "p0");
+    return b;
+}
+
+static inline tt_i_mve tt_i_more_mve(tt_i_mve x, tt_i_mve y, tt_i_mve a, tt_i_mve b)
+{
+    __asm("vcmp.s32 gt, %q1, %q2\n\tvpsel %q0, %q3, %q0" : "+w"(b) : "w"(x), "w"(y), "w"(a) : "p0");
+    return b;
+}
+
+static inline tt_i_mve tt_i_mul_mve(tt_i_mve a, tt_i_mve b)
+{
+    return vmulq_s32(a, b);
+}
+
+static inline tt_v_mve tt_real_mve(tt_i_mve i)
+{
+    return vcvtq_f32_s32(i);
+}
+
+/* There is no division of vectors: lanes of q0 are s0 to s3. */
+static inline tt_i_mve tt_i_quantise_mve(tt_v_mve d, float scale, int32_t zero_point, int32_t low, int32_t high)
+{
+    register tt_v_mve v __asm("q0") = d;
+    __asm("vdiv.f32 s0, s0, %1\n\tvdiv.f32 s1, s1, %1\n\tvdiv.f32 s2, s2, %1\n\tvdiv.f32 s3, s3, %1" : "+w"(v) : "t"(scale));
+    return tt_i_within_mve(vqaddq_n_s32(vcvtnq_s32_f32(v), zero_point), low, high);
 }
 
 static inline uint32x4_t tt_mix_mve(uint32x4_t h)
@@ -105,5 +147,12 @@ TT_INTEGER_WORDS(mve, 4)
 TT_EACH_LANE(mve, 4, left, (tt_i_mve s), tt_left(s.at[v]))
 TT_EACH_LANE(mve, 4, right, (tt_i_mve s), tt_right(s.at[v]))
 #endif
+
+static inline tt_i_mve tt_i_requantise_mve(tt_i_mve acc, tt_i_mve m, tt_i_mve s, int32_t zero_point, int32_t low, int32_t high)
+{
+    return tt_i_requantise_by_mve(acc, m, tt_i_left_mve(s), tt_i_right_mve(s), zero_point, low, high);
+}
+
+#define tt_i_store_u8_mve(to, i) tt_i_store_s8_mve((int8_t *)(to), i)
 
 #endif

@@ -140,8 +140,8 @@ static inline tt_i_rvv tt_i_of_rvv(tt_v_rvv v)
     return __riscv_vfcvt_x_f_v_i32m4(v, 16);
 }
 
-/* As tt_requantise, for m in [2^30, 2^31) or 0. With s = 33 the upper word of the product has the half below its last bit; for a smaller s
- * the sum is shifted to the left first, and limited so that it stays: what is cut off lies beyond all bounds. */
+/* As tt_requantise, for m in [2^30, 2^31) or 0 and s from 3 on. With s = 33 the upper word of the product has the half below its last bit;
+ * for a smaller s the sum is shifted to the left first, and limited so that it stays: what is cut off lies beyond all bounds. */
 static inline tt_i_rvv tt_i_requantise_rvv(tt_i_rvv acc, tt_i_rvv m, tt_i_rvv s, int32_t zero_point, int32_t low, int32_t high)
 {
     const vuint32m4_t left = __riscv_vreinterpret_v_i32m4_u32m4(__riscv_vmax_vx_i32m4(__riscv_vrsub_vx_i32m4(s, 33, 16), 0, 16));

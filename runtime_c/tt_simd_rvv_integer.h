@@ -14,6 +14,11 @@ static inline tt_i_rvv tt_i_load_s8_rvv(const int8_t *from)
     return __riscv_vsext_vf4_i32m4(__riscv_vle8_v_i8m1(from, 16), 16);
 }
 
+static inline tt_i_rvv tt_i_load_u8_rvv(const uint8_t *from)
+{
+    return __riscv_vreinterpret_v_u32m4_i32m4(__riscv_vzext_vf4_u32m4(__riscv_vle8_v_u8m1(from, 16), 16));
+}
+
 static inline tt_i_rvv tt_i_bits_rvv(const uint8_t *bits, int32_t i, int32_t row)
 {
     const uint32_t three = bits[i >> 3] | (uint32_t)bits[(i + 8) >> 3] << 8 | (uint32_t)bits[(i + 15) >> 3] << 16;
@@ -25,6 +30,43 @@ static inline tt_i_rvv tt_i_bits_rvv(const uint8_t *bits, int32_t i, int32_t row
 static inline tt_v_rvv tt_pick_rvv(tt_i_rvv bits, tt_v_rvv a, tt_v_rvv b)
 {
     return __riscv_vmerge_vvm_f32m4(b, a, __riscv_vmsne_vx_i32m4_b8(bits, 0, 16), 16);
+}
+
+static inline tt_v_rvv tt_equal_rvv(tt_i_rvv i, int32_t number, tt_v_rvv a, tt_v_rvv b)
+{
+    return __riscv_vmerge_vvm_f32m4(b, a, __riscv_vmseq_vx_i32m4_b8(i, number, 16), 16);
+}
+
+static inline tt_i_rvv tt_i_where_rvv(tt_v_rvv x, tt_v_rvv y, tt_i_rvv a, tt_i_rvv b)
+{
+    return __riscv_vmerge_vvm_i32m4(b, a, __riscv_vmfgt_vv_f32m4_b8(x, y, 16), 16);
+}
+
+static inline tt_i_rvv tt_i_more_rvv(tt_i_rvv x, tt_i_rvv y, tt_i_rvv a, tt_i_rvv b)
+{
+    return __riscv_vmerge_vvm_i32m4(b, a, __riscv_vmsgt_vv_i32m4_b8(x, y, 16), 16);
+}
+
+static inline tt_i_rvv tt_i_mul_rvv(tt_i_rvv a, tt_i_rvv b)
+{
+    return __riscv_vmul_vv_i32m4(a, b, 16);
+}
+
+static inline tt_v_rvv tt_real_rvv(tt_i_rvv i)
+{
+    return __riscv_vfcvt_f_x_v_f32m4(i, 16);
+}
+
+static inline tt_i_rvv tt_i_within_rvv(tt_i_rvv i, int32_t low, int32_t high)
+{
+    return __riscv_vmin_vx_i32m4(__riscv_vmax_vx_i32m4(i, low, 16), high, 16);
+}
+
+static inline tt_i_rvv tt_i_quantise_rvv(tt_v_rvv d, float scale, int32_t zero_point, int32_t low, int32_t high)
+{
+    const tt_v_rvv v = __riscv_vfdiv_vf_f32m4(d, scale, 16);
+    const tt_i_rvv q = __riscv_vfcvt_x_f_v_i32m4(__riscv_vmerge_vvm_f32m4(tt_zero_rvv(), v, __riscv_vmfeq_vv_f32m4_b8(v, v, 16), 16), 16);
+    return tt_i_within_rvv(__riscv_vsadd_vx_i32m4(q, zero_point, 16), low, high);
 }
 
 static inline tt_u_rvv tt_mix_rvv(tt_u_rvv h)
@@ -88,13 +130,10 @@ static inline tt_i_rvv tt_i_weighted_rvv(tt_i_rvv a, int32_t ma, tt_i_rvv b, int
     const tt_i_rvv sum = __riscv_vmacc_vx_i32m4(__riscv_vmacc_vx_i32m4(tt_i_all_rvv(c), ma, a, 16), mb, b, 16);
     return __riscv_vsra_vx_i32m4(sum, (size_t)shift, 16);
 }
-
-static inline tt_i_rvv tt_i_within_rvv(tt_i_rvv i, int32_t low, int32_t high)
-{
-    return __riscv_vmin_vx_i32m4(__riscv_vmax_vx_i32m4(i, low, 16), high, 16);
-}
 #else
 TT_INTEGER_WORDS(rvv, 16)
 #endif
+
+#define tt_i_store_u8_rvv(to, i) tt_i_store_s8_rvv((int8_t *)(to), i)
 
 #endif

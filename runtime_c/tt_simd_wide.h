@@ -128,6 +128,10 @@ typedef struct {
 TT_INTEGER_WORDS(wide, 16)
 TT_EACH_LANE(wide, 16, all, (int32_t value), value)
 TT_EACH_LANE(wide, 16, load, (const int32_t *from), from[v])
+TT_EACH_LANE(wide, 16, add, (tt_i_wide a, tt_i_wide b), (uint32_t)a.at[v] + (uint32_t)b.at[v])
+
+TT_EACH_LANE(wide, 16, requantise, (tt_i_wide acc, tt_i_wide m, tt_i_wide s, int32_t zero_point, int32_t low, int32_t high),
+             tt_requantise(acc.at[v], m.at[v], s.at[v], zero_point, low, high))
 
 static inline void tt_i_store_wide(int32_t *to, tt_i_wide i)
 {
@@ -141,6 +145,7 @@ static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
     }
 }
 
+#define tt_i_store_u8_wide(to, i) tt_i_store_s8_wide((int8_t *)(to), i)
 #define tt_sums_wide tt_load_wide
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
 TT_VECTOR_TILES(wide, 16, TT_WIDENED_WIDE)

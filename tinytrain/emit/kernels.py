@@ -12,7 +12,7 @@ from tinytrain.emit.select import Choice, Params
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import F16, F32, U8, DType, TensorType
+from tinytrain.ir.types import F16, F32, S8, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
 from tinytrain.paths import data_dir
 
@@ -162,19 +162,25 @@ class KernelContext:
 
     @property
     def in_lanes(self) -> bool:
-        """Whether `store_lanes` can be used: all ops are written in words that the vocabulary has, and nothing is fp16."""
+        """Whether `store_lanes` can be used: all ops are written in words that the vocabulary has, and it has all types."""
         own = self.arity if isinstance(self.op, Fusable) else 0
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
-        spoken = F16 not in kinds if self.p.get("words") else self.A == "float" and kinds == {F32}
+        spoken = kinds <= {F32, S32, S8, U8} if self.p.get("words") else self.A == "float" and kinds == {F32}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
-    def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False) -> str:
+    def along(self, count: int) -> list[tuple[Words, int, int, int]]:
+        """(words, step, first, end) through `count` neighbours: in vectors where there are words for all, the last few one by one."""
+        N = self.p.get("N", 1) if self.in_lanes else 1
+        full = count - count % N if N > 1 else 0
+        return [span for span in ((self.lanes, N, 0, full), (PLAIN, 1, full, count)) if span[2] < span[3]]
+
+    def store(self, acc: str, i: str, c: str = "0", row: str | None = None, begun: bool = False, w: Words = PLAIN) -> str:
         """Statements that push `acc` through the epilogue and store every output at flat index `i` (channel `c`; of `row`, if known).
 
-        `begun`: the sum has started from `bias`, if there is one.
+        `begun`: the sum has started from `bias`, if there is one. In words for lanes, `acc` is a vector.
         """
-        return self._stored(PLAIN, acc, i, c, row, begun)
+        return self._stored(w, acc, i, c, row, begun)
 
     def store_lanes(self, acc: str, i: str, c: str = "0", made: bool = False) -> str:
         """The same for as many neighbours along the last axis as a vector has lanes: the first of them is `acc`, or they are `made`."""
@@ -187,15 +193,8 @@ class KernelContext:
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
 
-    def element(self, i: str, c: str = "0") -> str:
-        """Body of an elementwise op at flat index `i`, channel `c`."""
-        return self._element(PLAIN, i, c)
-
-    def element_lanes(self, i: str, c: str = "0") -> str:
-        """The same for as many neighbours along the last axis as a vector has lanes."""
-        return self._element(self.lanes, i, c)
-
-    def _element(self, w: Words, i: str, c: str) -> str:
+    def element(self, i: str, c: str = "0", w: Words = PLAIN) -> str:
+        """Body of an elementwise op at flat index `i`, channel `c`, and of neighbours along the last axis in words for lanes."""
         assert isinstance(self.op, Elementwise), self.op.name
         kinds = [t.computed for t in self.ins]
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)

@@ -30,17 +30,25 @@ class Words(Protocol):
 
     def number(self, value: float) -> str: ...
 
-    def add(self, a: str, b: str) -> str: ...
+    def add(self, a: str, b: str, kind: str = "float") -> str:
+        """Of floats or, as `kind` says, of int32."""
 
     def sub(self, a: str, b: str) -> str: ...
 
-    def mul(self, a: str, b: str) -> str: ...
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
+        """The same."""
 
     def madd(self, acc: str, a: str, b: str) -> str:
         """acc + a·b"""
 
     def where(self, x: str, y: str, a: str, b: str) -> str:
         """a where x > y, else b: also where one of them is no number."""
+
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
+        """Statements: where x > most, both read as `kind`, `most` becomes x; `also` (variable, what it becomes there) are int32."""
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        """a where the integer is this number, else b."""
 
     def bits(self, pointer: str, i: str, row: int) -> str:
         """Bit i of an array of bytes, where rows of neighbours have this length."""
@@ -60,8 +68,23 @@ class Words(Protocol):
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         """(a·ma + b·mb + c) / 2^shift, rounded down."""
 
+    def minus(self, integer: str, number: int) -> str:
+        """integer − number"""
+
+    def real(self, integer: str) -> str:
+        """The integer as a float."""
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        """x / scale + zero point, rounded, within the bounds of an int8."""
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        """x·m / 2^s + zero point of int32, rounded, within the bounds of an int8; m in [2^30, 2^31), or s at least 33."""
+
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
+
+    def narrow(self, integer: str, kind: str) -> str:
+        """An integer as an element of this type."""
 
     def type(self, element: str) -> str:
         """Type of what is computed with, from the C type of an element."""
@@ -82,13 +105,13 @@ class _Plain:
     def number(self, value: float) -> str:
         return literal(value)
 
-    def add(self, a: str, b: str) -> str:
+    def add(self, a: str, b: str, kind: str = "float") -> str:
         return f"{_operand(a)} + {_operand(b)}"
 
     def sub(self, a: str, b: str) -> str:
         return f"{_operand(a)} - {_operand(b)}"
 
-    def mul(self, a: str, b: str) -> str:
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
         return f"{_operand(a)} * {_operand(b)}"
 
     def madd(self, acc: str, a: str, b: str) -> str:
@@ -96,6 +119,12 @@ class _Plain:
 
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
+
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
+        return "\n".join([f"if ({x} > {most}) {{", *(f"{name} = {value};" for name, value in ((most, x), *also)), "}"])
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        return f"{_operand(integer)} == {_operand(number)} ? {_operand(a)} : {_operand(b)}"
 
     def bits(self, pointer: str, i: str, row: int) -> str:
         return f"({pointer}[({i}) >> 3] >> (({i}) & 7)) & 1"
@@ -115,8 +144,23 @@ class _Plain:
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"({_operand(a)} * {ma} + {_operand(b)} * {mb} + {c}) >> {shift}"
 
+    def minus(self, integer: str, number: int) -> str:
+        return f"{integer} {'-' if number > 0 else '+'} {abs(number)}" if number else integer
+
+    def real(self, integer: str) -> str:
+        return f"(float){_operand(integer)}"
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        return f"(int8_t)tt_quantise({x}, {literal(scale)}, {zero_point}, {low}, {high})"
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        return f"(int8_t)tt_requantise({x}, {m}, {s}, {zero_point}, {low}, {high})"
+
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
+
+    def narrow(self, integer: str, kind: str) -> str:
+        return f"({kind}){_operand(integer)}"
 
     def type(self, element: str) -> str:
         return element
@@ -137,6 +181,7 @@ PLAIN: Words = _Plain()
 # how elements of a type are loaded, stored, and spread
 _WORD = {
     "float": ("load", "store", "splat"), "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
+    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"),
 }
 
 
@@ -149,20 +194,28 @@ class Lanes:
     def number(self, value: float) -> str:
         return self.spread(literal(value), "float")
 
-    def add(self, a: str, b: str) -> str:
-        return f"tt_add_{self.tag}({a}, {b})"
+    def add(self, a: str, b: str, kind: str = "float") -> str:
+        return f"tt_{'' if kind == 'float' else 'i_'}add_{self.tag}({a}, {b})"
 
     def sub(self, a: str, b: str) -> str:
         return f"tt_sub_{self.tag}({a}, {b})"
 
-    def mul(self, a: str, b: str) -> str:
-        return f"tt_mul_{self.tag}({a}, {b})"
+    def mul(self, a: str, b: str, kind: str = "float") -> str:
+        return f"tt_{'' if kind == 'float' else 'i_'}mul_{self.tag}({a}, {b})"
 
     def madd(self, acc: str, a: str, b: str) -> str:
         return f"tt_madd_lanes_{self.tag}({acc}, {a}, {b})"
 
     def where(self, x: str, y: str, a: str, b: str) -> str:
         return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
+
+    def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
+        chosen, also_chosen = ("where", "i_where") if kind == "float" else ("i_more", "i_more")
+        made = [*((name, self.spread(value, "int32_t"), also_chosen) for name, value in also), (most, x, chosen)]
+        return "\n".join(f"{name} = tt_{word}_{self.tag}({x}, {most}, {value}, {name});" for name, value, word in made)
+
+    def equal(self, integer: str, number: str, a: str, b: str) -> str:
+        return f"tt_equal_{self.tag}({integer}, {number}, {a}, {b})"
 
     def bits(self, pointer: str, i: str, row: int) -> str:
         return f"tt_i_bits_{self.tag}({pointer}, {i}, {row})"
@@ -182,8 +235,23 @@ class Lanes:
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"tt_i_weighted_{self.tag}({a}, {ma}, {b}, {mb}, {c}, {shift})"
 
+    def minus(self, integer: str, number: int) -> str:
+        return self.add(integer, self.spread(str(-number), "int32_t"), "int32_t") if number else integer
+
+    def real(self, integer: str) -> str:
+        return f"tt_real_{self.tag}({integer})"
+
+    def quantised(self, x: str, scale: float, zero_point: int, low: int, high: int) -> str:
+        return f"tt_i_quantise_{self.tag}({x}, {literal(scale)}, {zero_point}, {low}, {high})"
+
+    def requantised(self, x: str, m: str, s: str, zero_point: int, low: int, high: int) -> str:
+        return f"tt_i_requantise_{self.tag}({x}, {m}, {s}, {zero_point}, {low}, {high})"
+
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
+
+    def narrow(self, integer: str, kind: str) -> str:
+        return integer
 
     def type(self, element: str) -> str:
         return f"tt_{'v' if element == 'float' else 'i'}_{self.tag}"

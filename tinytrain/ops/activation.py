@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -265,6 +266,15 @@ class TanhGrad(OutputGrad):
         return (w.mul(dy, w.sub(w.number(1.0), w.mul(y, y))),)
 
 
+def compared(count: int, op: Op, *types: TensorType) -> dict[str, int]:
+    """Parameters of a kernel that makes the bits of that many elements at once."""
+    return {"V": count}
+
+
+def _from_below(op: PassBits, *types: TensorType) -> bool | Declined:
+    return op.low > -math.inf or no("it has no lower bound")
+
+
 @dataclass(frozen=True)
 class PassBits(Op):
     """y -> u8[ceil(n/8)]: bit i % 8 of byte i // 8 is set where low < y[i] < high; the spare bits are 0."""
@@ -275,7 +285,10 @@ class PassBits(Op):
     name = "pass_bits"
     args = ("y",)
     results = ("bits",)
-    kernels = (Kernel("activation", dtypes=(F32, U8)),)
+    kernels = (
+        Kernel("activation", dtypes=(F32, U8)),
+        *(Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n)) for isa, n in (("mve", 8), ("rvv", 16))),
+    )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(((types[0].numel + 7) // 8,), U8),)
@@ -348,7 +361,7 @@ Sigmoid.examples = _examples(Sigmoid())
 SigmoidGrad.examples = _examples(SigmoidGrad(), 2)
 Tanh.examples = _examples(Tanh())
 TanhGrad.examples = _examples(TanhGrad(), 2)
-PassBits.examples = (*_examples(PassBits()), *(Example(op, f32((19,))) for op in (PassBits(-0.5, 0.7), PassBits(-math.inf, 0.2))))
+PassBits.examples = (*_examples(PassBits()), *(Example(op, f32((31,))) for op in (PassBits(-0.5, 0.7), PassBits(-math.inf, 0.2))))
 MaskGrad.examples = tuple(
     Example(MaskGrad(alpha), (*f32(shape), TensorType(((TensorType(shape).numel + 7) // 8,), U8)), (0, 256))
     for alpha in (0.0, 0.1) for shape in _SHAPES

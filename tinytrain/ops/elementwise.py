@@ -17,7 +17,7 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
-from tinytrain.ir.types import F32, S8, S32, Array, Quant, Role, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
 from tinytrain.ir.words import Words
 from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
@@ -185,9 +185,12 @@ def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | 
     return simd.filled_by(axes[1][0]) if over_rows else no("what it repeats, or sums, are not the rows of a matrix")
 
 
-def _over_rows(macro: str) -> tuple[Kernel, ...]:
+def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
     """Kernels for matrices: of a row and all rows."""
-    return tuple(Kernel("broadcast", (F32,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles) for simd in SIMD if simd.words)
+    return tuple(
+        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles)
+        for simd in SIMD if simd.words for dtype in dtypes
+    )
 
 
 def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -225,7 +228,7 @@ class Broadcast(Fusable):
 
     name = "broadcast"
     differentiable = True
-    kernels = (*(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows"))
+    kernels = (*(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows", F32))
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -265,7 +268,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
-        *_over_rows("sum_rows"),
+        *_over_rows("sum_rows", F32, S8),
     )
     as_integer = sums
 

@@ -29,6 +29,7 @@ from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, Tenso
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
 from tinytrain.ops.integer_rules import sums
+from tinytrain.ops.simd import by_channel
 from tinytrain.ops.sums import INT8, INT32_MAX, ZERO_POINTS, int8
 from tinytrain.ops.windowed import Pad
 from tinytrain.ops.windows import DILATED, GEOMETRIES, Pool
@@ -51,7 +52,7 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8,)))
+    kernels = (Kernel("pool"), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -101,7 +102,10 @@ class MaxPoolGrad(Pool):
     name = "max_pool_grad"
     args = ("dy", "index")
     results = ("dx",)
-    kernels = tuple(Kernel("pool", (dy, index), half=True) for dy in (F32, S8) for index in (U8, S16))
+    kernels = (
+        *(Kernel("pool", (dy, index), half=True) for dy in (F32, S8) for index in (U8, S16)),
+        *by_channel("pool", (F32, U8)),
+    )
     as_integer = sums
 
     def dilations(self) -> tuple[int, int]:
@@ -153,7 +157,7 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)))
+    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x = types[0]
@@ -215,7 +219,7 @@ class AveragePoolGrad(Pool):
     name = "average_pool_grad"
     args = ("dy",)
     results = ("dx",)
-    kernels = (Kernel("pool", half=True), Kernel("pool", (S8,)))
+    kernels = (Kernel("pool", half=True), Kernel("pool", (S8,)), *by_channel("pool", (F32,)))
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (dy,) = types
@@ -262,7 +266,10 @@ class GlobalAveragePool(Fusable):
 
     name = "global_average_pool"
     differentiable = True
-    kernels = (Kernel("broadcast"), Kernel("broadcast", (S8, S32)))
+    kernels = (
+        Kernel("broadcast"), Kernel("broadcast", (S8, S32)),
+        *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
+    )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x = types[0]
@@ -302,12 +309,18 @@ def _windows(x: tuple[int, ...], pool: Pool) -> TensorType:
     return pool.base_infer(TensorType(x))[0]
 
 
+# channels of vectors and some left over, in overlapping windows; of one vector, in windows apart with gaps; dilated
+_VECTORS = (
+    ((3, 3), (2, 2), Pad(1, 0, 1, 1), (7, 6, 35), (1, 1)), ((2, 2), (3, 3), Pad(), (6, 7, 16), (1, 1)),
+    ((2, 2), (1, 1), Pad(), (5, 4, 20), (2, 2)),
+)
 MaxPool.examples = (
     *(Example(MaxPool(k, s, p), f32(x)) for k, s, p, x in GEOMETRIES),
     *(Example(MaxPool(k, s, p, d), f32(x)) for k, s, p, x, d in DILATED),
     Example(MaxPool((3, 3), (2, 2), Pad(1, 1, 1, 1), argmax=False), f32((7, 6, 5))),
+    *(Example(MaxPool(k, s, p, d, argmax=s == (2, 2)), f32(x)) for k, s, p, x, d in _VECTORS),
     *(Example(MaxPool(k, s, p, argmax=s != (1, 1)), (int8(x, -128),), INT8) for k, s, p, x in GEOMETRIES[::2]),
-    *(Example(MaxPool(k, s, p, d), (int8(x, 3),), (-3, 3)) for k, s, p, x, d in DILATED),
+    *(Example(MaxPool(k, s, p, d), (int8(x, 3),), (-3, 3)) for k, s, p, x, d in (*DILATED, *_VECTORS[::2])),
 )
 MaxPoolGrad.examples = tuple(
     Example(
@@ -315,7 +328,8 @@ MaxPoolGrad.examples = tuple(
         (y := _windows(x, MaxPool(k, s, p, d)), TensorType(y.shape, _index_type(k)), *(TensorType(x) for _ in then)),
         (0, k[0] * k[1]),
     )
-    for then in ((), (ReluGrad(),)) for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in GEOMETRIES), *DILATED)
+    for then, geometries in (((), _VECTORS[1:]), ((ReluGrad(),), _VECTORS[:1]))
+    for k, s, p, x, d in (*((*geometry, (1, 1)) for geometry in GEOMETRIES), *DILATED, *geometries)
 ) + tuple(
     Example(
         MaxPoolGrad(k, s, p, d, x),
@@ -325,21 +339,24 @@ MaxPoolGrad.examples = tuple(
 )
 AveragePool.examples = (
     *(Example(AveragePool(k, s, p, include), f32(x)) for include in (False, True) for k, s, p, x in GEOMETRIES),
+    *(Example(AveragePool(k, s, p), f32(x)) for k, s, p, x, _ in _VECTORS[:2]),
     *(
         Example(AveragePool(k, s, p, include, z), (int8(x, z),), INT8)
-        for include in (False, True) for z, (k, s, p, x) in zip(cycle(ZERO_POINTS), GEOMETRIES, strict=False)
+        for include, more in ((False, _VECTORS[:2]), (True, ()))
+        for z, (k, s, p, x, *_) in zip(cycle(ZERO_POINTS), (*GEOMETRIES, *more), strict=False)
     ),
 )
 AveragePoolGrad.examples = tuple(
     Example(AveragePoolGrad(k, s, p, include, x, then=then), (_windows(x, AveragePool(k, s, p)), *(TensorType(x) for _ in then)))
-    for include, then in ((False, ()), (True, (ReluGrad(),))) for k, s, p, x in GEOMETRIES
+    for include, then, more in ((False, (), _VECTORS[:2]), (True, (ReluGrad(),), _VECTORS[:1]))
+    for k, s, p, x, *_ in (*GEOMETRIES, *more)
 ) + tuple(
     Example(AveragePoolGrad(k, s, p, include, x), (TensorType(_windows(x, AveragePool(k, s, p)).shape, S8),), INT8)
     for include in (False, True) for k, s, p, x in GEOMETRIES
 )
-_MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5))
+_MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5), (3, 2, 83))
 GlobalAveragePool.examples = (
     *(Example(GlobalAveragePool(), f32(x)) for x in _MAPS),
-    Example(GlobalAveragePool(then=(Add(),)), f32((3, 3, 6), (6,))),
-    *(Example(GlobalAveragePool(z), (int8(x, z),), INT8) for z, x in zip(ZERO_POINTS, _MAPS, strict=True)),
+    *(Example(GlobalAveragePool(then=(Add(),)), f32((3, 3, channels), (channels,))) for channels in (6, 16)),
+    *(Example(GlobalAveragePool(z), (int8(x, z),), INT8) for z, x in zip(cycle(ZERO_POINTS), _MAPS, strict=False)),
 )

@@ -19,7 +19,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Tie, Wanted, is_row_operand, no
 from tinytrain.ir.types import F32, S8, Array, Quant, TensorType, Value
-from tinytrain.ir.words import Words, literal
+from tinytrain.ir.words import Words
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.elementwise import Scale, reduced
 from tinytrain.ops.integer_arith import SLOPE_BITS, ProductInteger, SlopeInteger
@@ -28,11 +28,6 @@ from tinytrain.ops.simd import elementwise
 
 _TABLE = TensorType((256,), S8)
 _SLOPES = TensorType((256,), F32)
-
-
-def _minus(name: str, number: int) -> str:
-    """C of (name − number)."""
-    return f"({name} {'-' if number > 0 else '+'} {abs(number)})" if number else name
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,6 @@ class MulQ(StoredBinary):
     """a, b s8 of any scales -> a·b as s8. ONNX Mul between quantised tensors."""
 
     name = "mul_q"
-    kernels = (Kernel("elementwise", (S8,), macro="elementwise"),)
 
     @property
     def fixed(self) -> tuple[int, int]:
@@ -136,10 +130,10 @@ class MulQ(StoredBinary):
         a, b = self.centred(*arrays)
         return self.real(a * b * (m / 2**s))
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        a, b = (_minus(name, zero) for name, zero in zip(operands, self.zeros, strict=True))
-        m, s = self.fixed
-        return (f"(int8_t)tt_requantise({a} * {b}, {m}, {s}, {self.zero_point}, {self.low}, {self.high})",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        a, b = (w.minus(name, zero) for name, zero in zip(operands, self.zeros, strict=True))
+        m, s = (w.spread(str(number), "int32_t") for number in self.fixed)
+        return (w.requantised(w.mul(a, b, "int32_t"), m, s, self.zero_point, self.low, self.high),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -165,15 +159,15 @@ class MulStored(Elementwise):
     name = "mul_stored"
     args = ("dy", "b")
     results = ("dx",)
-    kernels = (Kernel("elementwise", (F32, S8, F32), macro="elementwise"),)
+    kernels = elementwise(F32, S8, F32)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         dy, b = arrays
         return (dy * ((b.astype(np.int64) - self.zero).astype(dy.dtype) * dy.dtype.type(self.factor)),)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         dy, b = operands
-        return (f"{dy} * ((float){_minus(b, self.zero)} * {literal(self.factor)})",)
+        return (w.mul(dy, w.mul(w.real(w.minus(b, self.zero)), w.number(self.factor))),)
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]

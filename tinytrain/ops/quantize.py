@@ -23,11 +23,12 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, no
 from tinytrain.ir.types import F32, S8, S32, U8, Array, DType, Quant, TensorType, Value
-from tinytrain.ir.words import literal
-from tinytrain.ops.activation import MaskGrad, OutputGrad
+from tinytrain.ir.words import Words
+from tinytrain.ops.activation import MaskGrad, OutputGrad, compared
 from tinytrain.ops.elementwise import Mul
 from tinytrain.ops.integer_ends import Encode
 from tinytrain.ops.integer_rules import moves
+from tinytrain.ops.simd import elementwise
 
 LOW, HIGH = -128, 127
 
@@ -40,13 +41,16 @@ def checked_scale(scale: float) -> float:
 
 
 def fixed_point(real: float) -> tuple[int, int]:
-    """(m, s) with real = m / 2^s, m in [2^30, 2^31) and s in 1..62; what is below 2^-32 has a smaller m. ValueError where none fits."""
+    """(m, s) with real = m / 2^s, m in [2^30, 2^31) and s in 3..62; what is below 2^-32 has a smaller m. ValueError where none fits.
+
+    With a smaller s, one shifted to the left as vector units do it would not stay in 32 bits.
+    """
     fraction, exponent = math.frexp(checked_scale(real))
     m, s = round(math.ldexp(fraction, 31)), 31 - exponent
     if m == 2**31:
         m, s = 2**30, s - 1
-    if s < 1:
-        raise ValueError(f"a multiplier of {real}: less than 2^30 is expected")
+    if s < 3:
+        raise ValueError(f"a multiplier of {real}: less than 2^28 is expected")
     return (m, s) if s <= 62 else (round(math.ldexp(real, 62)), 62)
 
 
@@ -109,7 +113,7 @@ class Requantise(Stored):
 
     name = "requantise"
     args = ("x", "m", "s")
-    kernels = tuple(Kernel("elementwise", (x, S32, S32, S8), macro="elementwise") for x in (S32, S8))
+    kernels = (*elementwise(S32, S32, S32, S8), *elementwise(S8, S32, S32, S8))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, m, s = types
@@ -127,10 +131,9 @@ class Requantise(Stored):
         x, m, s = arrays
         return self.real((x - self.zero_in) * np.ldexp(m.astype(np.float64), -s))
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         x, m, s = operands
-        x = f"{x} - {self.zero_in}".replace("- -", "+ ") if self.zero_in else x
-        return (f"(int8_t)tt_requantise({x}, {m}, {s}, {self.zero_point}, {self.low}, {self.high})",)
+        return (w.requantised(w.minus(x, self.zero_in), m, s, self.zero_point, self.low, self.high),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
@@ -186,7 +189,7 @@ class Dequantise(Elementwise):
 
     name = "dequantise"
     args = ("x", "scale")
-    kernels = tuple(Kernel("elementwise", (x, F32), macro="elementwise") for x in (S8, S32))
+    kernels = (*elementwise(S8, F32), *elementwise(S32, F32))
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -203,10 +206,9 @@ class Dequantise(Elementwise):
         x, scale = arrays
         return ((x - self.zero_point) * scale,)
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         x, scale = operands
-        x = f"({x} - {self.zero_point})".replace("- -", "+ ") if self.zero_point else x
-        return (f"(float){x} * {scale}",)
+        return (w.mul(w.real(w.minus(x, self.zero_point)), scale),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
@@ -233,7 +235,7 @@ class Quantise(Stored):
     """x f32 -> y s8. ONNX QuantizeLinear of a tensor with one scale."""
 
     name = "quantise"
-    kernels = (Kernel("elementwise", (F32, S8), macro="elementwise"),)
+    kernels = elementwise(F32, S8)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (self.stored(types[0].shape),)
@@ -249,8 +251,8 @@ class Quantise(Stored):
     def smooth(self, *arrays: Array) -> tuple[Array, ...]:
         return self.real(self._divided(arrays[0]))
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return (f"(int8_t)tt_quantise({operands[0]}, {literal(self.scale)}, {self.zero_point}, {self.low}, {self.high})",)
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        return (w.quantised(operands[0], self.scale, self.zero_point, self.low, self.high),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
@@ -305,10 +307,6 @@ class ClampGrad(OutputGrad):
         return ((0, 0),)
 
 
-def _compared(count: int, op: Op, *types: TensorType) -> dict[str, int]:
-    return {"V": count}
-
-
 @dataclass(frozen=True)
 class ClampBits(Op):
     """y s8 -> u8[ceil(n/8)]: bit i % 8 of byte i // 8 is set where low < y[i] < high; the spare bits are 0."""
@@ -322,7 +320,7 @@ class ClampBits(Op):
     kernels = (
         Kernel("activation", (S8, U8), macro="pass_bits"),
         Kernel("activation", (S8, U8), "dsp", macro="clamp_bits_dsp"),
-        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(_compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
+        *(Kernel("activation", (S8, U8), isa, "pass_vectors", params=partial(compared, n)) for isa, n in (("mve", 16), ("rvv", 64))),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -361,8 +359,9 @@ def _stored(shape: tuple[int, ...], zero_point: int = 0, dtype: DType = S8) -> T
 
 _SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((1,), (1,)), ((13,), (1,)), ((13,), (13,)), ((3, 5, 7), (7,)), ((6, 3, 2, 2), (6, 1, 1, 1)),
+    ((2, 35), (35,)),
 )
-_BOUNDS = ((0, LOW, HIGH), (-128, LOW, HIGH), (127, -3, HIGH), (-5, -5, 90), (3, -127, HIGH))
+_BOUNDS = ((0, LOW, HIGH), (-128, LOW, HIGH), (127, -3, HIGH), (-5, -5, 90), (3, -127, HIGH), (-9, LOW, HIGH))
 _M = (2**30, 2**31 - 1)
 
 Requantise.examples = (
@@ -384,7 +383,7 @@ Dequantise.examples = tuple(
 )
 Quantise.examples = tuple(
     Example(Quantise(scale, z, low, high), (TensorType(x),))
-    for (x, _), (z, low, high), scale in zip(_SHAPES, _BOUNDS, (0.25, 0.008, 0.125, 0.01, 1e-30), strict=True)
+    for (x, _), (z, low, high), scale in zip(_SHAPES, _BOUNDS, (0.25, 0.008, 0.125, 0.01, 1e-30, 0.005), strict=True)
 )
 ClampGrad.examples = tuple(
     Example(ClampGrad(low, high), (TensorType(x, dtype), TensorType(x, S8)), (-10, 10))

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Elementwise, Kernel, no
+from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
 from tinytrain.ir.types import F32, DType, TensorType
 from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
@@ -112,6 +113,16 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
+
+
+def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
+    """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
+    def fill(simd: Simd, op: Op, *types: TensorType) -> bool | Declined:
+        return simd.filled_by(types[0].shape[-1])
+
+    return tuple(
+        Kernel(template, kinds, simd.isa, macro, partial(fill, simd), simd.tiles) for simd in SIMD if simd.words for kinds in dtypes
+    )
 
 
 def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
