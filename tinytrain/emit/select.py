@@ -6,9 +6,10 @@ An op's list decides, the last that suits; where a table has counts of this very
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TypeVar
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
@@ -16,7 +17,9 @@ from tinytrain.ir.op import Declined, Fusable, Kernel, no
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16
 
+NEAR = 1.05                                               # times the least estimate
 Params = tuple[tuple[str, int], ...]
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Count:
     @property
     def time(self) -> int:
         return self.instructions if self.cycles is None else self.cycles
+
+
+def quickest(counted: Sequence[tuple[Named, Count]]) -> tuple[Named, Count]:
+    """The first in time, or what takes fewer instructions and is so near to it that estimates cannot tell the two apart."""
+    near = NEAR * min(count.time for _, count in counted)
+    return min((found for found in counted if found[1].time <= near), key=lambda found: (found[1].instructions, found[1].time))
 
 
 Counts = Mapping[str, Mapping[str, "Count | None"]]       # text of a call → text of a choice → what it took, None: it is wrong
@@ -93,7 +102,7 @@ class Kernels:
             return listed
         most = 0 if self.smallest else self.most_bytes.get(call, max(count.code_bytes for _, count in counted))
         most = max(most, min(count.code_bytes for _, count in counted))
-        choice, count = min((found for found in counted if found[1].code_bytes <= most), key=lambda found: found[1].time)
+        choice, count = quickest([found for found in counted if found[1].code_bytes <= most])
         return Selection(choice, listed.refused, count)
 
     def choices(self, node: Node, *, spare: bool = True) -> list[Choice]:

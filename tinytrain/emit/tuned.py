@@ -192,8 +192,8 @@ def _affordable(program: Program, kernels: Kernels) -> dict[str, int]:
             limits[call] = plain.code_bytes
             gains.append((saved / more, more, call))
     room = GROWTH * flash
-    for _, more, call in sorted(gains, reverse=True):
-        if more <= room:
+    for merit, more, call in sorted(gains, reverse=True):
+        if more <= room and merit > 0:
             room -= more
             del limits[call]
     return limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinytrain.emit.select import Count
+from tinytrain.emit.select import Count, quickest
 from tinytrain.emit.tuned import Entry, Table, cached, processor
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.ir.graph import Program
@@ -80,9 +80,9 @@ def _text(tried_: list[Trial], found: Table, path: Path) -> str:
         if not known:
             rows.append([trial.origin, trial.call.partition("(")[0], "-", "-", "", "not counted"])
             continue
-        listed, best = known.get(trial.choices[0]), min(known, key=lambda choice: known[choice].time)
-        gain = f"{known[best].time / listed.time - 1:+.1%}" if listed else ""
+        listed, (best, count) = known.get(trial.choices[0]), quickest([*known.items()])
+        gain = f"{count.time / listed.time - 1:+.1%}" if listed else ""
         was = f"{listed.time:,}" if listed else "wrong"
-        rows.append([trial.origin, trial.call.partition("(")[0], was, f"{known[best].time:,}", gain, best])
+        rows.append([trial.origin, trial.call.partition("(")[0], was, f"{count.time:,}", gain, best])
     unit = "instructions" if found.cost == "instructions" else "estimated cycles"
     return f"{table(rows)}\n\ncounts     {unit} of one call; {len(found.calls)} calls in {path}"
