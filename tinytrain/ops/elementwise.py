@@ -312,7 +312,7 @@ for _binary in (Add, Sub, Mul):
     _binary.examples = tuple(Example(_binary(), f32(a, b)) for a, b in _OPERANDS)
 _sum = tuple(TensorType(shape, S32, Quant((0.5, 0.25, 0.125), 0, axis)) for shape, axis in (((2, 5, 3), 2), ((3,), 0)))
 Add.examples += (Example(Add(), _sum, (-1000, 1000)), Example(Add(), (_sum[0], _sum[0]), (-1000, 1000)))
-Scale.examples = (Example(Scale(0.25), f32((9,))), Example(Scale(-1.0), f32((2, 3))))
+Scale.examples = (Example(Scale(0.25), f32((35,))), Example(Scale(-1.0), f32((2, 3))))
 Broadcast.examples = (
     *(Example(Broadcast(full), f32(small)) for small, full in _BROADCASTS),
     Example(Broadcast((4, 3), then=(Add(),)), f32((3,), (4, 3))),

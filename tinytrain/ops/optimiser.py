@@ -79,7 +79,7 @@ class Sgd(Elementwise):
 
 
 Sgd.examples = tuple(
-    Example(op, f32((5, 3), (5, 3), (1,), *([(5, 3)] if op.momentum else [])))
+    Example(op, f32((5, 7), (5, 7), (1,), *([(5, 7)] if op.momentum else [])))
     for op in (
         Sgd(), Sgd(weight_decay=0.01), Sgd(0.9), Sgd(0.9, True, 0.001), Sgd(scale=0.25), Sgd(0.5, scale=0.125, clear=True), Sgd(clear=True),
     )

@@ -125,8 +125,10 @@ def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = No
     )
 
 
-def _in_words(op: Elementwise, *types: TensorType) -> bool | Declined:
-    return op.lanes(Lanes("any"), *op.args) is not None or no("its formula needs more than there are words for")
+def _in_words(simd: Simd, op: Elementwise, *types: TensorType) -> bool | Declined:
+    if op.lanes(Lanes("any"), *op.args) is None:
+        return no("its formula needs more than there are words for")
+    return types[0].numel >= simd.lanes or no(f"{types[0].numel} elements do not fill a vector")
 
 
 def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
@@ -137,5 +139,5 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     kinds = dtypes or (F32,)
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
     return Kernel("elementwise", kinds, macro="elementwise"), *(
-        Kernel("elementwise", kinds, simd.isa, "in_lanes", _in_words, simd.tiles) for simd in fit
+        Kernel("elementwise", kinds, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles) for simd in fit
     )
