@@ -117,14 +117,23 @@ static inline float tt_sigmoidf(float x)
     return e / (1.0f + e);
 }
 
-/* Square root by binary digits of the mantissa: correctly rounded; for places where speed does not count. */
+/* Square root, correctly rounded: by the instruction, where there is one, or by binary digits of the mantissa. */
 static inline float tt_sqrtf(float x)
 {
     uint32_t u = tt_to_bits(x);
-    int32_t e = 0;
     if ((u << 1) == 0u || u >= UINT32_C(0x7F800000)) {
         return u > UINT32_C(0x7F800000) && (u << 1) != 0u ? tt_from_bits(UINT32_C(0x7FC00000)) : x; /* negative or NaN */
     }
+#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__thumb__)
+    float y;
+    __asm("vsqrt.f32 %0, %1" : "=t"(y) : "t"(x));
+    return y;
+#elif defined(__riscv_flen)
+    float y;
+    __asm("fsqrt.s %0, %1" : "=f"(y) : "f"(x));
+    return y;
+#else
+    int32_t e = 0;
     if (u < UINT32_C(0x00800000)) {
         u = tt_to_bits(x * 0x1p+24f);
         e = -24;
@@ -149,6 +158,7 @@ static inline float tt_sqrtf(float x)
     /* The root of a 24-bit number is never half way between two others: the last digit alone decides. */
     const uint32_t rounded = (root >> 1) + (root & 1u);
     return tt_from_bits(rounded + ((uint32_t)(e / 2 + 126) << 23));
+#endif
 }
 
 #endif

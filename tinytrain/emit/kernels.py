@@ -108,24 +108,34 @@ class KernelContext:
             params.append("unsigned char *restrict scratch")
         lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */", f"static void {self.symbol}({', '.join(params)})", "{"]
         lines += [f"    const {t.computed.dtype.c} {name}_0 = {_loaded(t, f'{name}[0]')};" for t, name in self._hoisted()]
+        for op, more in self._steps:
+            for position, n in enumerate(more, start=1):
+                lines += [f"    const float {name} = {text};" for name, text in self._once(op, position, self.in_names[n], self.ins[n])]
         return "\n".join(lines)
+
+    @property
+    def _steps(self) -> Sequence[tuple[Elementwise, Sequence[int]]]:
+        """Elementwise ops, each with the inputs that are its further operands."""
+        if isinstance(self.op, Elementwise):
+            return [(self.op, range(1, len(self.ins)))]
+        return self.op.epilogue() if isinstance(self.op, Fusable) else ()
+
+    def _once(self, op: Elementwise, position: int, name: str, kind: TensorType) -> list[tuple[str, str]]:
+        """(C name, C) of what the op takes in place of an operand of one element."""
+        made = op.once(position, _loaded(kind, f"{name}[0]")) if kind.numel == 1 else ()
+        return [(f"{name}_{number}", text) for number, text in enumerate(made, start=1)]
 
     def _hoisted(self) -> list[tuple[TensorType, str]]:
         """Operands of one element are read before the loops: the stores might alias them as far as a C compiler knows."""
         if self.outs[0].numel == 1:
             return []
-        steps: list[tuple[Elementwise, tuple[int, ...]]] = []
-        if isinstance(self.op, Elementwise):
-            steps = [(self.op, tuple(range(1, len(self.ins))))]
-        elif isinstance(self.op, Fusable):
-            steps = self.op.epilogue()
         found = []
-        for op, more in steps:
+        for op, more in self._steps:
             types = (self.outs[0].computed, *(self.ins[n].computed for n in more))
             for position, n in enumerate(more, start=1):
                 # an op may read a single element in a way of its own: one byte holds eight bits of a mask
                 name = self.in_names[n]
-                if self.ins[n].numel > 1 or op.derived(PLAIN, position, name, "i", types[0]):
+                if self.ins[n].numel > 1 or op.derived(PLAIN, position, name, "i", types[0]) or op.once(position, name):
                     continue
                 if op.load(position, name, "i", "c", types)[1] == f"{name}[0]":
                     found.append((self.ins[n], name))
@@ -210,6 +220,9 @@ class KernelContext:
             operands = [first]
             types = [flowing, *(kind.computed for kind in kinds)]
             for position, (name, stored) in enumerate(zip(names, kinds, strict=True), start=1):
+                if made_once := self._once(op, position, name, stored):
+                    operands += [known for known, _ in made_once]
+                    continue
                 loaded = f"t{number}_{position}"
                 operands.append(loaded)
                 if derived := op.derived(w, position, name, i, flowing):

@@ -263,6 +263,10 @@ class Elementwise(Op):
         """Of an operand that is no array of elements: C type and, in words, what stands for it at flat index `i` of `whole`."""
         return None
 
+    def once(self, operand: int, element: str) -> tuple[str, ...]:
+        """C of floats that `expr` takes in place of an operand of a single element: they are computed once for all elements."""
+        return ()
+
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return tuple(types[0] for _ in self.results)
 

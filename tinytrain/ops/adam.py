@@ -64,11 +64,14 @@ class Adam(Elementwise):
         v = real(self.beta2) * v + real(1 - self.beta2) * g * g
         return m / gone1 / (np.sqrt(np.abs(v / gone2)) + real(self.epsilon)), m, v, *((np.zeros_like(total),) if self.clear else ())
 
+    def once(self, operand: int, element: str) -> tuple[str, ...]:
+        betas = (self.beta1, self.beta2) if self.args[operand] == "t" else ()
+        return tuple(f"1.0f - tt_expf((float){element} * {literal(np.log(beta))})" for beta in betas)
+
     def expr(self, *operands: str) -> tuple[str, ...]:
-        g, m, v, t = operands[:4]
+        g, m, v, gone1, gone2 = operands[:5]
         g = g if self.scale == 1.0 else f"({g} * {literal(self.scale)})"
-        g = f"({operands[4]} * {g})" if self.factored else g
-        gone1, gone2 = (f"(1.0f - tt_expf((float){t} * {literal(np.log(beta))}))" for beta in (self.beta1, self.beta2))
+        g = f"({operands[5]} * {g})" if self.factored else g
         m = f"({literal(self.beta1)} * {m} + {literal(1 - self.beta1)} * {g})"
         v = f"({literal(self.beta2)} * {v} + {literal(1 - self.beta2)} * {g} * {g})"
         # the second moment is never below zero; the sign is dropped so that no input gives a NaN
