@@ -3,7 +3,8 @@
 
 instructions = call + Σ factor·amount of the kernel's work (`Kernel.work`),  + out·outputs of each op of the epilogue
 
-Each kernel has its own factors. What `tinytrain tune` counted is taken as it is. `instructions.json` holds the factors;
+Each kernel has its own factors, and so has an op of an epilogue for each way in which elements are stored: one by one, or as many as a
+vector has lanes. What `tinytrain tune` counted is taken as it is. `instructions.json` holds the factors;
 `python benchmarks/instructions.py` makes it.
 """
 
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tinytrain.emit.kernels import KernelCall
+from tinytrain.emit.kernels import KernelCall, KernelContext
 from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.op import Fusable, Op
@@ -41,11 +42,14 @@ def works(node: Node, choice: Choice) -> Iterator[Work]:
     if isinstance(op, Fusable):
         op, types = replace(op, then=()), types[: op.arity]
     outs = op.infer(*types)
-    amounts = {"call": 1, **choice.kernel.work(dict(choice.params), op, *types)}
+    params = dict(choice.params)
+    amounts = {"call": 1, **choice.kernel.work(params, op, *types)}
     yield Work(_name(op, choice.kernel.dtypes[: len(types)], choice.text), amounts)
+    in_vectors = "N" in params and KernelContext(KernelCall.of(node, choice), "").in_lanes
+    vectors = f" by {choice.kernel.isa or 'scalar'}" if in_vectors else ""
     for step, more in node.op.epilogue() if isinstance(node.op, Fusable) else ():
         several = f" of {len(step.args)}" if len(step.args) > 2 else ""           # an update with momentum has one more
-        yield Work(f"+ {_name(step, (outs[0].dtype,))}{several}", {"out": outs[0].numel})
+        yield Work(f"+ {_name(step, (outs[0].dtype,))}{several}{vectors}", {"out": outs[0].numel})
         outs = step.infer(outs[0], *(node.kinds[i] for i in more))
 
 
