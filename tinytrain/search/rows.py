@@ -55,9 +55,13 @@ class Explainer:
         # bytes that stay in RAM for the whole time, by what they are kept for, at each level
         self._fixed = {level: self._kept(program) for level, program in programs.items()}
         self._alone: dict[tuple[int, int], float] = {}    # (group, level) → instructions of what is done for its weight alone
+        self._forward: dict[tuple[str, str], float] = {}  # (origin, op) → of what runs anyway: a weight that is not cut has quicker kernels
         for level, program in programs.items() if costs.counted else ():
             alone, kernels = dict[int, float](), costs.tuning.kernels(program)
             for node, of in self._needs(program.entries["train"]).items():
+                if of is None:
+                    taken = costs.taken(node, kernels).instructions
+                    self._forward[node.origin, node.op.name] = min(taken, self._forward.get((node.origin, node.op.name), taken))
                 if of and len(groups := {group for group, _ in of}) == 1:
                     (group,) = groups
                     alone[group] = alone.get(group, 0.0) + costs.taken(node, kernels).instructions
@@ -144,7 +148,12 @@ class Explainer:
     def _of_nodes(self, program: Program, selection: Selection) -> Row:
         """With room for the scratch of every kernel, as other plans may have it."""
         needs, kernels = self._needs(program.entries["train"]), self.costs.tuning.kernels(program)
-        amounts = [(int(self._least(of, selection) * self.costs.taken(node, kernels).instructions), of) for node, of in needs.items()]
+        amounts: list[tuple[int, Needs | None]] = []
+        for node, of in needs.items():
+            taken = self._least(of, selection) * self.costs.taken(node, kernels).instructions
+            if of is None:
+                taken = min(taken, self._forward.get((node.origin, node.op.name), taken))
+            amounts.append((int(taken), of))
         return self._row("instructions", 0, amounts, selection, [])
 
     def _least(self, needs: Needs | None, selection: Selection) -> float:
