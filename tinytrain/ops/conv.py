@@ -194,7 +194,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", (F32,), macro="conv2d_grad_x_direct", half=True) for simd in SIMD),
-        *(simd.packs("correlate", (F32,), half=True) for simd in SIMD),
+        *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=True) for simd in SIMD),
         *(simd.packs("correlate", (F32, S8), half=True) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=True) for simd in SIMD if simd.words),

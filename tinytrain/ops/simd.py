@@ -22,6 +22,9 @@ class Correlates(HasPieces, Protocol):
     def correlation(self, *types: TensorType) -> Correlation: ...
 
 
+_TILES = 8
+
+
 @dataclass(frozen=True)
 class Simd:
     """`lanes` floats stand in a vector, and up to `tile` of them are summed at once; `isa` is the tag of boards that have it.
@@ -95,6 +98,12 @@ class Simd:
         """Whether it pays to pack int8 weights, which its tiles read as they stand too, where they are in one piece."""
         pixels = op.correlation(*types).pixels
         return op.pieces is not None or pixels > 2 * self.tile or no(f"it pays for more than {pixels} pixels")
+
+    def sweeps_enough(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether it pays to pack floats, which could be read as they stand: to pack a step takes what eight tiles save by it."""
+        work = op.correlation(*types).work(self.lanes, self.tile, packed=True)
+        tiles = work["step"] / work["packed"]
+        return not self.reads(op, *types) or tiles >= _TILES or no(f"it pays for {_TILES} tiles a step; there are {tiles:.1f}")
 
     def reads(self, op: Correlates, *types: TensorType) -> bool | Declined:
         """Whether vectors are read from the weight as it stands."""
