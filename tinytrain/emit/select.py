@@ -54,10 +54,10 @@ class Count:
         return self.instructions if self.cycles is None else self.cycles
 
 
-def quickest(counted: Sequence[tuple[Named, Count]]) -> tuple[Named, Count]:
-    """The first in time, or what takes fewer instructions and is so near to it that estimates cannot tell the two apart."""
-    near = NEAR * min(count.time for _, count in counted)
-    return min((found for found in counted if found[1].time <= near), key=lambda found: (found[1].instructions, found[1].time))
+def decided(counted: Sequence[tuple[Named, Count]], listed: Named) -> tuple[Named, Count]:
+    """The quickest, or what is listed where that is so near to it that estimates cannot tell the two apart."""
+    least = min(counted, key=lambda found: found[1].time)
+    return next((found for found in counted if found[0] == listed and found[1].time <= NEAR * least[1].time), least)
 
 
 Counts = Mapping[str, Mapping[str, "Count | None"]]       # text of a call → text of a choice → what it took, None: it is wrong
@@ -102,7 +102,7 @@ class Kernels:
             return listed
         most = 0 if self.smallest else self.most_bytes.get(call, max(count.code_bytes for _, count in counted))
         most = max(most, min(count.code_bytes for _, count in counted))
-        choice, count = quickest([found for found in counted if found[1].code_bytes <= most])
+        choice, count = decided([found for found in counted if found[1].code_bytes <= most], listed.choice)
         return Selection(choice, listed.refused, count)
 
     def choices(self, node: Node, *, spare: bool = True) -> list[Choice]:

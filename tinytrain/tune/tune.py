@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinytrain.emit.select import Count, quickest
+from tinytrain.emit.select import Count, decided
 from tinytrain.emit.tuned import Entry, Table, cached, processor
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.ir.graph import Program
@@ -80,7 +80,7 @@ def _text(tried_: list[Trial], found: Table, path: Path) -> str:
         if not known:
             rows.append([trial.origin, trial.call.partition("(")[0], "-", "-", "", "not counted"])
             continue
-        listed, (best, count) = known.get(trial.choices[0]), quickest([*known.items()])
+        listed, (best, count) = known.get(trial.choices[0]), decided([*known.items()], trial.choices[0])
         gain = f"{count.time / listed.time - 1:+.1%}" if listed else ""
         was = f"{listed.time:,}" if listed else "wrong"
         rows.append([trial.origin, trial.call.partition("(")[0], was, f"{count.time:,}", gain, best])
