@@ -3,7 +3,7 @@
 
 Run it with `python benchmarks/tune.py`, after kernels have changed; words choose rows as those of speed.py do. All counts are kept in
 benchmarks/out/tuned: an interrupted run goes on. Writes tinytrain/emit/tuned.json. Then each row's step is counted as a whole,
-with the table and without: where it is not quicker, or takes more instructions than speed.py promises, only counts of listed kernels ship.
+with the table and without: where it is not quicker, or takes more instructions than speed.py promises, its calls are left out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import speed
 
 from tinytrain.atomic import write_text
 from tinytrain.emit import tuned
-from tinytrain.emit.select import Count, select
+from tinytrain.emit.select import Count
 from tinytrain.emit.tuned import SHIPPED, Entry, Table, cached, calls_of
 from tinytrain.errors import TinytrainError
-from tinytrain.ir.graph import Program
 from tinytrain.jobs import Jobs
 from tinytrain.report.live import training_bar
-from tinytrain.target.board import Board, load_board
+from tinytrain.target.board import load_board
 from tinytrain.tune.tune import tune_program
 
 OUT = Path(__file__).resolve().parent / "out" / "tuned"
@@ -45,13 +44,11 @@ def taken(workload: speed.Workload, limit: speed.Limit, *tables: Table) -> tuple
     return row.instructions, row.estimated_cycles
 
 
-def hold(table: Table, program: Program, board: Board) -> None:
-    """Leave only what is listed anyway: its counts are still of use."""
-    for call, nodes in calls_of(program).items():
-        if call in table.calls:
-            listed = [str(select(nodes[0], board.isa, spare=spare).choice) for spare in (True, False)]
-            entry = table.calls[call]
-            table.calls[call] = dataclasses.replace(entry, counts={c: count for c, count in entry.counts.items() if c in listed})
+def slim(path: Path) -> Table:
+    """A table as it ships."""
+    table = Table.read(path)
+    table.calls = {call: needed(entry) for call, entry in sorted(table.calls.items())}
+    return table
 
 
 def needed(entry: Entry) -> Entry:
@@ -72,7 +69,7 @@ def best(group: dict[str, Count]) -> Iterator[str]:
 
 def main() -> None:
     rows = [(workload, limit) for workload in speed.WORKLOADS for limit in workload.limits]
-    held: list[tuple[Path, Program, Board]] = []
+    held: list[tuple[Path, list[str]]] = []
     for workload, limit in rows:
         name = limit.board
         if all(word in f"{workload.name} {name}" for word in sys.argv[1:]):
@@ -83,18 +80,17 @@ def main() -> None:
                 try:
                     program = workload.make(Path(folder), name)[0].program
                     print(tune_program(program, board, Jobs(), bar, path=path), flush=True)
-                    (instructions, cycles), (_, before) = taken(workload, limit, Table.read(path)), taken(workload, limit)
+                    (instructions, cycles), (_, before) = taken(workload, limit, slim(path)), taken(workload, limit)
                     print(f"step       {instructions:,} instructions, {cycles:,} estimated cycles, {before:,} as listed", flush=True)
                     if cycles >= before or instructions > limit.instructions:
-                        held.append((path, program, board))
-                        print("held       to the listed kernels", flush=True)
+                        held.append((path, [*calls_of(program)]))
+                        print("left out   of the table", flush=True)
                 except (TinytrainError, FileNotFoundError) as error:
                     print(f"left out: {error}", flush=True)
-    tables = {path: Table.read(path) for path in sorted(OUT.glob("*.json"))}
-    for path, program, board in held:
-        hold(tables[path], program, board)
-    for table in tables.values():
-        table.calls = {call: needed(entry) for call, entry in sorted(table.calls.items())}
+    tables = {path: slim(path) for path in sorted(OUT.glob("*.json"))}
+    for path, calls in held:
+        for call in calls:
+            tables[path].calls.pop(call, None)
     write_text(SHIPPED, "[\n" + ",\n".join(json.dumps(table.plain()) for table in tables.values()) + "\n]\n")
     print(os.path.relpath(SHIPPED))
 
