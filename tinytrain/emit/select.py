@@ -110,7 +110,8 @@ class Kernels:
         listed, frugal = (select(node, self.isa, spare=wanted).choice for wanted in (spare, False))
         found = {listed: None}
         for kernel in reversed(node.op.kernels):
-            if (spare or not kernel.spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel):
+            fits = (spare or not kernel.spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel)
+            if fits and _flushes(kernel) == _flushes(listed.kernel):
                 found.update(dict.fromkeys(_choices(node, kernel)))
         return list(found)
 
@@ -161,6 +162,11 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     scratch, most = (k.scratch_bytes(node.op, inputs) for k in (kernel, frugal))
     lead, given = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
     return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
+
+
+def _flushes(kernel: Kernel) -> bool:
+    """Whether it takes subnormal numbers for zeros, as vectors of Helium do: a choice must not change what the twin computes."""
+    return kernel.isa == "mve" and any(dtype.is_float for dtype in kernel.dtypes)
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:

@@ -130,8 +130,9 @@ class Conv2d(_Conv, ReadsPieces):
     differentiable = True
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
-        *(simd.packs("correlate", (F32,)) for simd in SIMD),
-        *one_channel(F32),
+        *(simd.packs("correlate", (F32,)) for simd in SIMD if not simd.words),
+        *one_channel((F32,)),
+        *(simd.packs("correlate", (F32,)) for simd in SIMD if simd.words),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -241,9 +242,7 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(),
-        *one_channel(F32, half=True),
-        *one_channel(F32, S8, half=True),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums

@@ -132,10 +132,11 @@ def _in_place(half: bool = False) -> Iterator[Kernel]:
         yield from _rolling(simd, (F32,), half)
 
 
-def one_channel(*dtypes: DType, half: bool = False) -> Iterator[Kernel]:
+def one_channel(*kinds: tuple[DType, ...]) -> Iterator[Kernel]:
     """Of a convolution of a map of one channel: its results are those of as many depthwise ones."""
     for simd in SIMD:
-        yield from _one_channel(simd, dtypes, half, _reads_one_channel)
+        for dtypes in kinds:
+            yield from _one_channel(simd, dtypes, accepts=_reads_one_channel)
 
 
 def _one_channel(

@@ -15,9 +15,10 @@ from tinytrain.ops.words import HasGeometry
 PAIR = 2                                                  # vectors of a depthwise tile
 
 
-def outer() -> Iterator[Kernel]:
-    """Of a convolution: vectors along the channels of x or, turned, along those of dy."""
-    return (_outer(simd, turned, dtypes) for dtypes in ((F32,), (F32, S8)) for simd in SIMD for turned in (True, False))
+def outer(words: bool) -> Iterator[Kernel]:
+    """Of a convolution: vectors along the channels of x or, turned, along those of dy; for units with words or without."""
+    fit = [simd for simd in SIMD if simd.words == words]
+    return (_outer(simd, turned, dtypes) for dtypes in ((F32,), (F32, S8)) for simd in fit for turned in (True, False))
 
 
 def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
