@@ -100,6 +100,13 @@ def test_the_quickest_is_taken_and_a_wrong_one_never() -> None:
     assert Kernels(BOARD.isa, {call_text(node): dict.fromkeys(wrong)}).select(node).choice == Kernels(BOARD.isa).select(node).choice
 
 
+def test_a_choice_keeps_what_the_twin_does_with_subnormal_numbers() -> None:
+    """Vectors of Helium take them for zeros, the float unit beside them does not."""
+    kernels = Kernels(load_board("mps3-an547").isa)
+    assert {c.kernel.isa for c in kernels.choices(node_of(*CONV))} == {"mve"}
+    assert "mve" not in {c.kernel.isa for c in kernels.choices(node_of(Dense(), f32((8,), (4, 8))))}
+
+
 def test_scratch_is_used_only_where_it_costs_no_memory() -> None:
     node = node_of(*CONV)
     counts = {call_text(node): counted(node, lambda _, choice: Count(1, 1 if choice.kernel.spare else 2, 1))}

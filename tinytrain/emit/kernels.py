@@ -192,9 +192,9 @@ class KernelContext:
         """
         return self._stored(w, acc, i, c, row, begun)
 
-    def store_lanes(self, acc: str, i: str, c: str = "0", made: bool = False) -> str:
-        """The same for as many neighbours along the last axis as a vector has lanes: the first of them is `acc`, or they are `made`."""
-        return self._stored(self.lanes, acc if made else self.lanes.sums(acc, self.A), i, c)
+    def store_lanes(self, acc: str, i: str, c: str = "0") -> str:
+        """The same for as many neighbours along the last axis as a vector has lanes, of sums that a tile has left from `acc` on."""
+        return self.store(self.lanes.sums(acc, self.A), i, c, w=self.lanes)
 
     def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None, begun: bool = False) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:

@@ -53,7 +53,7 @@ def input_gradients() -> Iterator[Kernel]:
     for simd in SIMD:
         if simd.words:
             params, scratch = partial(_ring, simd), partial(_ring_bytes, simd)
-            yield Kernel("depthwise_ring", _STORED, simd.isa, None, partial(_fills, simd), params, scratch, half=True, spare=True)
+            yield Kernel("depthwise_ring", _STORED, simd.isa, None, simd.fills_channels, params, scratch, half=True, spare=True)
     yield Kernel("depthwise_dsp", _BYTES, "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes)
 
 
@@ -64,7 +64,7 @@ def weight_gradients() -> Iterator[Kernel]:
     for dtypes in (_FLOATS, _STORED):
         for simd in SIMD:
             yield depth_outer(simd, dtypes)
-            yield from _one_channel(simd, dtypes, half=True)
+            yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half=True)
     yield Kernel("depthwise_outer_dsp", _BYTES, "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes)
 
 
@@ -99,10 +99,6 @@ def _plane_lead(op: Depthwise, inputs: Sequence[TensorType], outputs: Sequence[T
     return 0 if outputs[0].dtype is inputs[0].dtype else None
 
 
-def _fills(simd: Simd, op: Depthwise, *types: TensorType) -> bool | Declined:
-    return simd.filled_by(types[0].shape[-1])
-
-
 def _ring(simd: Simd, op: Depthwise, *types: TensorType) -> dict[str, int]:
     g, c = op.geometry(*types).lined_up, op.correlation(*types)
     _, before, width = apart(g.cols)
@@ -118,32 +114,37 @@ def _ring_bytes(simd: Simd, op: Depthwise, *types: TensorType) -> int:
 def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
-        yield simd.packs("depthwise_rows", dtypes, accepts=partial(_fills, simd), half=half)
+        yield simd.packs("depthwise_rows", dtypes, accepts=simd.fills_channels, half=half)
         if dtypes != (F32,):
-            yield from _one_channel(simd, dtypes, half)
-            yield from _rolling(simd, dtypes, half)
+            yield from _maps_in_registers(simd, dtypes, half)
 
 
 def _in_place(half: bool = False) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands; where a vector is four registers, one channel at a time instead."""
     for simd in SIMD:
         yield simd.direct("depthwise_rows", (F32,), half=half)
-        yield from _one_channel(simd, (F32,), half)
-        yield from _rolling(simd, (F32,), half)
+        yield from _maps_in_registers(simd, (F32,), half)
 
 
 def one_channel(*kinds: tuple[DType, ...]) -> Iterator[Kernel]:
     """Of a convolution of a map of one channel: its results are those of as many depthwise ones."""
     for simd in SIMD:
         for dtypes in kinds:
-            yield from _one_channel(simd, dtypes, accepts=_reads_one_channel)
+            yield from _in_registers("depthwise_channel", _reads_one_channel, simd, dtypes)
 
 
-def _one_channel(
-    simd: Simd, dtypes: tuple[DType, ...], half: bool = False, accepts: Callable[..., bool | Declined] | None = None
+def _maps_in_registers(simd: Simd, dtypes: tuple[DType, ...], half: bool) -> Iterator[Kernel]:
+    """Of y or dx."""
+    yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half)
+    yield from _in_registers("depthwise_rolling", _rolls, simd, dtypes, half)
+
+
+def _in_registers(
+    template: str, accepts: Callable[..., bool | Declined], simd: Simd, dtypes: tuple[DType, ...], half: bool = False
 ) -> Iterator[Kernel]:
+    """Of one channel at a time, where a vector is registers side by side."""
     if simd.isa and not simd.words:
-        yield Kernel("depthwise_channel", dtypes, simd.isa, accepts=accepts or _takes_one_channel, half=half)
+        yield Kernel(template, dtypes, simd.isa, accepts=accepts, half=half)
 
 
 def _reads_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
@@ -152,29 +153,27 @@ def _reads_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
 
 
 def _takes_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
-    if isinstance(op, ReadsPieces) and not (alone := undivided(op)):
-        return alone
+    """Its taps and a row of sums."""
     c = op.correlation(*types)
-    columns, (R, S) = len(c.cols.lines), c.taps
-    if columns + R * S > _REGISTERS:
-        return no(f"{R * S} taps and {columns} columns are more than {_REGISTERS} registers")
+    columns, taps = len(c.cols.lines), len(c.order)
+    if not (held := _holds(op, columns + taps, f"{taps} taps and {columns} columns")):
+        return held
     return c.rows.stretches is not None or no("rows with the same live taps lie apart")
 
 
-def _rolling(simd: Simd, dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
-    """The same where the sums of all rows that an element is a part of stay in registers too."""
-    if simd.isa and not simd.words:
-        yield Kernel("depthwise_rolling", dtypes, simd.isa, accepts=_rolls, half=half)
-
-
 def _rolls(op: Depthwise, *types: TensorType) -> bool | Declined:
-    if isinstance(op, ReadsPieces) and not (alone := undivided(op)):
-        return alone
+    """Its taps and the sums of all rows that an element is a part of."""
     c = op.correlation(*types)
     columns, (R, S) = len(c.cols.lines), c.taps
-    if R * (columns + S) > _REGISTERS:
-        return no(f"{R * S} taps and {R} rows of {columns} columns are more than {_REGISTERS} registers")
+    if not (held := _holds(op, R * (columns + S), f"{R * S} taps and {R} rows of {columns} columns")):
+        return held
     return c.rows.slide is not None or no("a row of results does not read one row further than the row before")
+
+
+def _holds(op: Depthwise, count: int, what: str) -> bool | Declined:
+    if isinstance(op, ReadsPieces) and not (alone := undivided(op)):
+        return alone
+    return count <= _REGISTERS or no(f"{what} are more than {_REGISTERS} registers")
 
 
 def _through_ring(isa: str, width: int, accepts: Callable[..., bool | Declined], spare: bool = False) -> Kernel:

@@ -90,6 +90,10 @@ class Simd:
             "step": tiles * pixels, "mac": pixels * across * vectors, "out": len(rows) * len(cols) * across * vectors,
         }
 
+    def fills_channels(self, op: Op, *types: TensorType) -> bool | Declined:
+        """Whether the channels of a map are a vector at least."""
+        return self.filled_by(types[0].shape[-1])
+
     def filled_by(self, channels: int) -> bool | Declined:
         """Whether that many neighbours are a vector at least: the last vector may then cover some of them again."""
         return channels >= self.lanes or no(f"{channels} channels do not fill a vector")
@@ -117,7 +121,7 @@ class Simd:
 SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
     Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
-    Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),      # RISC-V F: 24 sums in 32 registers
+    Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),       # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
@@ -126,11 +130,8 @@ SIMD = (
 
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
-    def fill(simd: Simd, op: Op, *types: TensorType) -> bool | Declined:
-        return simd.filled_by(types[0].shape[-1])
-
     return tuple(
-        Kernel(template, kinds, simd.isa, macro, partial(fill, simd), simd.tiles) for simd in SIMD if simd.words for kinds in dtypes
+        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles) for simd in SIMD if simd.words for kinds in dtypes
     )
 
 
