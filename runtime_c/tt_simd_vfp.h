@@ -70,12 +70,11 @@ static inline void tt_store_vfp(float *to, tt_v_vfp v)
 #define TT_LANES_OF4(...) TT_CALL(TT_MAC4, "s16", "s17", "s18", "s19", __VA_ARGS__)
 #define TT_CALL(macro, ...) macro(__VA_ARGS__)
 
-#define TT_TWO_OF(p, first, second) TT_ROW(p, first, "s20", "s21", "s22", "s23") TT_ROW(p, second, "s24", "s25", "s26", "s27")
 #define TT_STEP1(p, none) "vldmia %[a" #p "]!, {s28}\n\t" TT_ROW(p, "s28", "s20", "s21", "s22", "s23")
 #define TT_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
 #define TT_OPERAND(p, none) [a##p] "+r"(a##p),
 #define TT_ONE(P, load) load##_1 TT_P##P(TT_STEP1, )
-#define TT_TWO(P, load) load##_2 TT_P##P(TT_STEPS2, ) TT_BEFORE##P
+#define TT_TWO(P, load) load##_2 TT_P##P(TT_STEPS2, ) TT_BEFORE(P)
 #define TT_PACKED_1 "vldmia %[b]!, {s20-s23}\n\t"
 #define TT_PACKED_2 "vldmia %[b]!, {s20-s27}\n\t"
 #define TT_APART_1 "vldmia %[b], {s20-s23}\n\tadd %[b], %[b], %[b_step], lsl #2\n\t"
@@ -86,7 +85,7 @@ static const float tt_zeros[20] = { 0 };
 /* Two steps of row p. Fused, what the next row reads is loaded before the products of this one, which then do not wait; and eight steps of the
  * largest tile load each a by itself, which such a core does beside a product. */
 #if TT_FUSED
-#define TT_STEPS2(p, none) "vldmia %[a" #p "]!, {" TT_FIRST##p "-" TT_SECOND##p "}\n\t" TT_BEFORE##p
+#define TT_STEPS2(p, none) "vldmia %[a" #p "]!, {" TT_FIRST##p "-" TT_SECOND##p "}\n\t" TT_BEFORE(p)
 #define TT_FIRST0 "s28"
 #define TT_FIRST1 "s30"
 #define TT_FIRST2 "s28"
@@ -97,35 +96,29 @@ static const float tt_zeros[20] = { 0 };
 #define TT_SECOND2 "s29"
 #define TT_SECOND3 "s31"
 #define TT_SECOND4 "s29"
-#define TT_BEFORE0
-#define TT_BEFORE1 TT_TWO_OF(0, "s28", "s29")
-#define TT_BEFORE2 TT_TWO_OF(1, "s30", "s31")
-#define TT_BEFORE3 TT_TWO_OF(2, "s28", "s29")
-#define TT_BEFORE4 TT_TWO_OF(3, "s30", "s31")
-#define TT_BEFORE5 TT_TWO_OF(4, "s28", "s29")
 #define TT_BESIDE(p, at) \
     "vldr " TT_FIRST##p ", [%[a" #p "], #" at "]\n\t" TT_EARLIER##p "vldr " TT_SECOND##p ", [%[a" #p "], #" at " + 4]\n\t" TT_LATER##p
 #define TT_EARLIER0
-#define TT_EARLIER1 TT_ROW(0, "s28", "s20", "s21", "s22", "s23")
-#define TT_EARLIER2 TT_ROW(1, "s30", "s20", "s21", "s22", "s23")
-#define TT_EARLIER3 TT_ROW(2, "s28", "s20", "s21", "s22", "s23")
-#define TT_EARLIER4 TT_ROW(3, "s30", "s20", "s21", "s22", "s23")
+#define TT_EARLIER1 TT_ROW(0, TT_FIRST0, "s20", "s21", "s22", "s23")
+#define TT_EARLIER2 TT_ROW(1, TT_FIRST1, "s20", "s21", "s22", "s23")
+#define TT_EARLIER3 TT_ROW(2, TT_FIRST2, "s20", "s21", "s22", "s23")
+#define TT_EARLIER4 TT_ROW(3, TT_FIRST3, "s20", "s21", "s22", "s23")
+#define TT_EARLIER5 TT_ROW(4, TT_FIRST4, "s20", "s21", "s22", "s23")
 #define TT_LATER0
-#define TT_LATER1 TT_ROW(0, "s29", "s24", "s25", "s26", "s27")
-#define TT_LATER2 TT_ROW(1, "s31", "s24", "s25", "s26", "s27")
-#define TT_LATER3 TT_ROW(2, "s29", "s24", "s25", "s26", "s27")
-#define TT_LATER4 TT_ROW(3, "s31", "s24", "s25", "s26", "s27")
-#define TT_PAIR(P, load, at) load##_2 TT_P##P(TT_BESIDE, at) TT_BEFORE##P
+#define TT_LATER1 TT_ROW(0, TT_SECOND0, "s24", "s25", "s26", "s27")
+#define TT_LATER2 TT_ROW(1, TT_SECOND1, "s24", "s25", "s26", "s27")
+#define TT_LATER3 TT_ROW(2, TT_SECOND2, "s24", "s25", "s26", "s27")
+#define TT_LATER4 TT_ROW(3, TT_SECOND3, "s24", "s25", "s26", "s27")
+#define TT_LATER5 TT_ROW(4, TT_SECOND4, "s24", "s25", "s26", "s27")
+#define TT_BEFORE(p) TT_EARLIER##p TT_LATER##p
+#define TT_PAIR(P, load, at) load##_2 TT_P##P(TT_BESIDE, at) TT_BEFORE(P)
 #define TT_EIGHT_ON(p, none) "add %[a" #p "], %[a" #p "], #32\n\t"
 #define TT_LARGEST(P, load) TT_PAIR(P, load, "0") TT_PAIR(P, load, "8") TT_PAIR(P, load, "16") TT_PAIR(P, load, "24") TT_P##P(TT_EIGHT_ON, )
 #else
 #define TT_LARGEST TT_EIGHT
-#define TT_STEPS2(p, none) "vldmia %[a" #p "]!, {s28-s29}\n\t" TT_TWO_OF(p, "s28", "s29")
-#define TT_BEFORE1
-#define TT_BEFORE2
-#define TT_BEFORE3
-#define TT_BEFORE4
-#define TT_BEFORE5
+#define TT_STEPS2(p, none) \
+    "vldmia %[a" #p "]!, {s28-s29}\n\t" TT_ROW(p, "s28", "s20", "s21", "s22", "s23") TT_ROW(p, "s29", "s24", "s25", "s26", "s27")
+#define TT_BEFORE(p)
 #endif
 
 /* Packed, b has its steps right behind each other; else they are b_step apart. `many` are the `turn` steps of a turn of the loop: the most
