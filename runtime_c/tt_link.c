@@ -71,7 +71,7 @@ static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
 
 static tt_status write_param(const tt_model *m, const tt_request *r, uint32_t bytes)
 {
-    const tt_param *p = &m->params[r->index];
+    const tt_param *p = &m->params()[r->index];
     if (r->offset > p->bytes || bytes > p->bytes - r->offset) {
         return TT_ERROR_ARGUMENT;
     }
@@ -135,12 +135,12 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         return;
     case TT_PARAM_INFO:
         answer(r->seq, TT_OK);
-        put_u32(m->params[r->index].bytes);
-        put_u32((uint32_t)m->params[r->index].tag);
-        put_text(m->params[r->index].name);
+        put_u32(m->params()[r->index].bytes);
+        put_u32((uint32_t)m->params()[r->index].tag);
+        put_text(m->params()[r->index].name);
         return;
     case TT_READ_PARAM: {
-        const tt_param *p = &m->params[r->index];
+        const tt_param *p = &m->params()[r->index];
         if (bytes != sizeof length) {
             status = TT_ERROR_LENGTH;
         } else if (r->offset > p->bytes || length > p->bytes - r->offset) {

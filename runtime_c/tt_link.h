@@ -46,7 +46,7 @@ typedef struct {
     const uint32_t *skipped; /* training samples that were left out so far */
     uint32_t param_count;
     uint32_t payload_bytes; /* of a request, at most */
-    const tt_param *params;
+    const tt_param *(*params)(void);
     unsigned char *arena;
     float *output;
     tt_request *request;

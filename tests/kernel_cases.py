@@ -53,7 +53,7 @@ class Case:
 
     @property
     def call(self) -> KernelCall:
-        return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel)
+        return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel).sharing(self.shared)
 
     @property
     def lead(self) -> int:
@@ -168,7 +168,8 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
             symbol = f"{call.stem}_{len(wrappers)}"
             kinds = [*(f"const {t.dtype.c}" for t in call.ins), *(t.dtype.c for t in call.outs)]
             kinds += ["unsigned char"] if call.kernel.scratch else []
-            arguments = ", ".join(f"({kind} *)(void *)b[{i}]" for i, kind in enumerate(kinds))
+            passed = [*call.passed, *range(len(call.ins), len(kinds))]
+            arguments = ", ".join(f"({kinds[i]} *)(void *)b[{i}]" for i in passed)
             text += [render(call, symbol), f"static void {wrappers[call]}(unsigned char *const *b)\n{{\n    {symbol}({arguments});\n}}\n"]
         bounds = [*(case.example.bounds(i) for i in range(len(call.ins))), *((0, 1) for _ in call.outs)]
         scratch = call.scratch_bytes

@@ -129,14 +129,13 @@ def _bits_differ(case: Case, got: str, want: str) -> str | None:
 @pytest.mark.parametrize("kind", ["gcc", "clang"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path) -> None:
+    """What a compiler sees without optimising; the boards' builds warn at -O2, and a warning is an error there too."""
     names = [kind, *(f"{kind}-{version}" for version in range(19, 13, -1))]
     compiler = next((name for name in names if shutil.which(name)), None)
     if compiler is None:
         pytest.skip(f"{kind} is not installed")
     sources = write_program([c for c in FAMILIES[family] if not c.shared and not c.coarse], tmp_path)
-    # gcc sees more when it optimises; the boards' builds do so with -O2
-    how = ["-fsyntax-only"] if kind == "clang" else ["-O1", "-S", "-o", "/dev/null"]
-    compile_c([compiler, *WARNINGS, *how, "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
+    compile_c([compiler, *WARNINGS, "-fsyntax-only", "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
 @pytest.mark.parametrize("level", ["-O0", "-Og", "-Os", "-O3"])

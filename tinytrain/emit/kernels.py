@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +28,36 @@ Step = tuple[Elementwise, list[str], list[TensorType]]    # an epilogue op, and 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """One configuration of a kernel: equal configurations share one function. `params` None are those that the kernel itself gives."""
+    """One configuration of a kernel: equal configurations share one function. `params` None are those that the kernel itself gives.
+
+    `shared` are pairs (input, output) at one address: such an input is not passed, so that compilers know it for the output's pointer.
+    """
 
     op: Op
     ins: tuple[TensorType, ...]
     outs: tuple[TensorType, ...]
     kernel: Kernel
     params: Params | None = None
+    shared: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, node: Node, choice: Choice) -> KernelCall:
         return cls(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), choice.kernel, choice.params)
+
+    def sharing(self, pairs: Iterable[tuple[int, int]]) -> KernelCall:
+        """The same where these inputs lie just where these outputs do."""
+        return replace(self, shared=tuple(pair for pair in pairs if pair != (0, 0) or not self.overlays))
+
+    @property
+    def overlays(self) -> bool:
+        """Whether the kernel may write output 0 over what it has read of input 0: these two are always passed both."""
+        return self.kernel.lead(self.op, self.ins, self.outs) is not None
+
+    @property
+    def passed(self) -> list[int]:
+        """The inputs that are arguments of the C function, before its outputs."""
+        inside = {i for i, _ in self.shared}
+        return [i for i in range(len(self.ins)) if i not in inside]
 
     @property
     def arity(self) -> int:
@@ -89,24 +108,16 @@ class KernelContext:
         """Comment, signature, opening brace, and single-element operands read once."""
         ins = ", ".join(str(t) for t in self.ins)
         outs = ", ".join(str(t) for t in self.outs)
-        # only tensors of one size share storage
-        pairs = [(i, o) for i, o in self.op.inplace if self.ins[i].nbytes == self.outs[o].nbytes]
-        may_alias = {i for i, _ in pairs}
-        aliased = {o for _, o in pairs}
-        if self.call.kernel.lead(self.op, self.ins, self.outs) is not None:
-            may_alias.add(0)
-            aliased.add(0)
-        params = [
-            f"const {t.dtype.c} *{'' if i in may_alias else 'restrict '}{name}"
-            for i, (t, name) in enumerate(zip(self.ins, self.in_names, strict=True))
-        ]
-        params += [
-            f"{t.dtype.c} *{'' if o in aliased else 'restrict '}{name}"
-            for o, (t, name) in enumerate(zip(self.outs, self.out_names, strict=True))
-        ]
+        alone = ["" if self.call.overlays else "restrict ", *["restrict "] * max(len(self.ins), len(self.outs))]
+        params = [f"const {self.ins[i].dtype.c} *{alone[i]}{self.in_names[i]}" for i in self.call.passed]
+        params += [f"{t.dtype.c} *{alone[o]}{self.out_names[o]}" for o, t in enumerate(self.outs)]
         if self.call.kernel.scratch:
             params.append("unsigned char *restrict scratch")
-        lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */", f"static void {self.symbol}({', '.join(params)})", "{"]
+        # a function of its own for each kernel: its registers and stack are its own, and it takes what it takes in a tuner's trial
+        lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */"]
+        lines += [f"__attribute__((noinline)) static void {self.symbol}({', '.join(params)})", "{"]
+        for i, o in self.call.shared:
+            lines.append(f"    const {self.ins[i].dtype.c} *const {self.in_names[i]} = (const void *){self.out_names[o]};")
         lines += [f"    const {t.computed.dtype.c} {name}_0 = {_loaded(t, f'{name}[0]')};" for t, name in self._hoisted()]
         for op, more in self._steps:
             for position, n in enumerate(more, start=1):

@@ -128,9 +128,11 @@ class Emitter:
 
     def _call(self, plan: Plan, node: Node) -> str:
         choice = self.chosen.select(node, spare=node in plan.spare).choice
-        call, kernel = KernelCall.of(node, choice), choice.kernel
+        pairs = [(i, o) for i in range(len(node.inputs)) for o in range(len(node.outputs))]
+        shared = [(i, o) for i, o in pairs if plan.offsets.get(node.inputs[i]) == plan.offsets[node.outputs[o]]]
+        call, kernel = KernelCall.of(node, choice).sharing(shared), choice.kernel
         symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
-        args = [self._at(plan, v) for v in (*node.inputs, *node.outputs)]
+        args = [self._at(plan, v) for v in (*(node.inputs[i] for i in call.passed), *node.outputs)]
         if kernel.spare:
             args.append(f"m + {plan.spare[node][0]}")
         elif node in plan.scratch_offsets:
