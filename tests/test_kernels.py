@@ -90,7 +90,7 @@ def one_for_each_processor() -> list[Board]:
 
 
 def short_and_long() -> list[object]:
-    """Each kernel for an instruction set runs on every processor that has it; a portable one on two of them, and on all in the long form."""
+    """Kernels for an instruction set run on every processor that has it, portable ones on two of them, and on all in the long form."""
     short = one_for_each_processor()
     params: list[object] = [pytest.param(board, i % (len(short) // 2), id=board.name) for i, board in enumerate(short)]
     return params + [pytest.param(board, None, id=f"{board.name}-all", marks=pytest.mark.long) for board in emulated()]
