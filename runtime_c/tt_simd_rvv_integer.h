@@ -96,12 +96,28 @@ static inline tt_v_rvv tt_step_size_rvv(tt_v_rvv d, float limit)
     return __riscv_vfmin_vf_f32m4(__riscv_vmerge_vvm_f32m4(tt_zero_rvv(), a, __riscv_vmfeq_vv_f32m4_b8(a, a, 16), 16), limit, 16);
 }
 
+/* What is 0 or more, rounded down. Conversions are by the current mode, to nearest, throughout: QEMU before 8 fails at one with a mode of its
+ * own that is the first float instruction of a block, and a page ends a block anywhere. */
+static inline tt_i_rvv tt_i_floor_rvv(tt_v_rvv a)
+{
+    const tt_i_rvv n = __riscv_vfcvt_x_f_v_i32m4(a, 16);
+    const vbool8_t above = __riscv_vmfgt_vv_f32m4_b8(__riscv_vfcvt_f_x_v_f32m4(n, 16), a, 16);
+    return __riscv_vmerge_vvm_i32m4(n, __riscv_vadd_vx_i32m4(n, -1, 16), above, 16);
+}
+
+static inline tt_u_rvv tt_u_floor_rvv(tt_v_rvv a)
+{
+    const tt_u_rvv n = __riscv_vfcvt_xu_f_v_u32m4(a, 16);
+    const vbool8_t above = __riscv_vmfgt_vv_f32m4_b8(__riscv_vfcvt_f_xu_v_f32m4(n, 16), a, 16);
+    return __riscv_vmerge_vvm_u32m4(n, __riscv_vsub_vx_u32m4(n, 1, 16), above, 16);
+}
+
 static inline tt_i_rvv tt_i_stochastic_rvv(tt_v_rvv d, float limit, tt_i_rvv word)
 {
     const tt_v_rvv a = tt_step_size_rvv(d, limit);
-    const tt_i_rvv n = __riscv_vfcvt_rtz_x_f_v_i32m4(a, 16);
+    const tt_i_rvv n = tt_i_floor_rvv(a);
     const tt_v_rvv rest = __riscv_vfsub_vv_f32m4(a, __riscv_vfcvt_f_x_v_f32m4(n, 16), 16);
-    const tt_u_rvv chance = __riscv_vfcvt_rtz_xu_f_v_u32m4(__riscv_vfmul_vf_f32m4(rest, 0x1p32f, 16), 16);
+    const tt_u_rvv chance = tt_u_floor_rvv(__riscv_vfmul_vf_f32m4(rest, 0x1p32f, 16));
     const vbool8_t up = __riscv_vmsltu_vv_u32m4_b8(__riscv_vreinterpret_v_i32m4_u32m4(word), chance, 16);
     return tt_i_signed_rvv(__riscv_vmerge_vvm_i32m4(n, __riscv_vadd_vx_i32m4(n, 1, 16), up, 16), d);
 }
@@ -109,7 +125,7 @@ static inline tt_i_rvv tt_i_stochastic_rvv(tt_v_rvv d, float limit, tt_i_rvv wor
 static inline tt_i_rvv tt_i_nearest_rvv(tt_v_rvv d, float limit)
 {
     const tt_v_rvv a = tt_step_size_rvv(d, limit);
-    const tt_i_rvv n = __riscv_vfcvt_rtz_x_f_v_i32m4(a, 16);
+    const tt_i_rvv n = __riscv_vfcvt_x_f_v_i32m4(a, 16); /* a half that went to the even number below is still to be added */
     const vbool8_t up = __riscv_vmfge_vf_f32m4_b8(__riscv_vfsub_vv_f32m4(a, __riscv_vfcvt_f_x_v_f32m4(n, 16), 16), 0.5f, 16);
     return tt_i_signed_rvv(__riscv_vmerge_vvm_i32m4(n, __riscv_vadd_vx_i32m4(n, 1, 16), up, 16), d);
 }
