@@ -53,13 +53,13 @@ static uint32_t size_of(const case_tensor *t)
 }
 
 /* The same values as Case.arrays() in Python. Coarse ones are multiples of 1/4, so that zeros and ties occur. */
-static void make_input(const case_tensor *t, uint32_t seed, int coarse, void *to)
+static void make_input(const case_tensor *t, const case_entry *c, uint32_t seed, void *to)
 {
     for (uint32_t i = 0; i < t->count; ++i) {
         const uint32_t bits = tt_random(seed, i);
         if (t->tag == TT_F32 || t->tag == TT_F16) {
-            const int32_t steps = coarse ? (int32_t)(bits >> 29) - 4 : (int32_t)(bits >> 8) - 0x800000;
-            const float number = (float)steps * (coarse ? 0.25f : 0x1p-23f);
+            const int32_t steps = c->coarse ? (int32_t)(bits >> 29) - 4 : (int32_t)(bits >> 8) - 0x800000;
+            const float number = (float)steps * (c->coarse ? 0.25f : 0x1p-23f) * c->scale + c->shift;
             if (t->tag == TT_F32) {
                 ((float *)to)[i] = number;
             } else {
@@ -146,7 +146,7 @@ static void run_case(uint32_t number)
         const uint32_t over = i == 0 && tensors[c->inputs].shares == 0 ? size_of(&tensors[c->inputs]) : 0;
         const uint32_t bytes = lead + size_of(&tensors[i]);
         buffers[i] = take(bytes > over ? bytes : over) + lead;
-        make_input(&tensors[i], c->seed + i, c->coarse, buffers[i]);
+        make_input(&tensors[i], c, c->seed + i, buffers[i]);
     }
     for (uint32_t o = 0; o < c->outputs; ++o) {
         const int32_t shared = tensors[c->inputs + o].shares;

@@ -18,6 +18,7 @@ from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
+from tinytrain.ir.words import literal
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32
 from tinytrain.target.isa import headers
@@ -74,7 +75,9 @@ class Case:
         for i, kind in enumerate(self.example.inputs):
             bits = random_u32(self.seed + i, np.arange(kind.numel)).astype(np.int64)
             if kind.dtype.is_float:
-                values = ((bits >> 29) - 4) * 0.25 if self.coarse else ((bits >> 8) - 0x800000) * 2.0**-23
+                scale, shift = map(np.float32, self.example.reals)
+                steps = ((bits >> 29) - 4) * 0.25 if self.coarse else ((bits >> 8) - 0x800000) * 2.0**-23
+                values = steps.astype(np.float32) * scale + shift
             else:
                 low, high = self.example.bounds(i)
                 values = low + bits % (high - low)
@@ -157,7 +160,8 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     wrappers: dict[KernelCall, str] = {}
     text = [f"#define TT_FUSED {int(fused)}"]
     text += [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
-    text += [f'#include "tt_{part}.h"' for part in ("half", "integer", "math", "random", "requantise", "simd_scalar", "types", "update")]
+    parts = ("curve", "half", "integer", "math", "random", "requantise", "simd_scalar", "types", "update")
+    text += [f'#include "tt_{part}.h"' for part in parts]
     tensors: list[str] = []
     entries: list[str] = []
     largest = 0
@@ -175,7 +179,8 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
         scratch = call.scratch_bytes
         shares = {o: i for i, o in case.shared}
         kinds_of_case = [*((t, -1) for t in call.ins), *((t, shares.get(o, -1)) for o, t in enumerate(call.outs))]
-        row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, case.lead, int(case.coarse)]
+        row = [wrappers[call], f"UINT32_C({case.seed})", len(tensors), len(call.ins), len(call.outs), scratch, case.lead, int(case.coarse),
+               *map(literal, case.example.reals)]
         entries.append(f"    {{ {', '.join(map(str, row))} }}, /* {case} */")
         tensors += [
             f"    {{ {_TAGS[t.dtype]}, {t.numel}, {low}, {high}, {share} }},"
@@ -186,7 +191,7 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     text += [
         "typedef struct { tt_tag tag; uint32_t count; int32_t low, high, shares; } case_tensor;",
         "typedef struct { void (*call)(unsigned char *const *); uint32_t seed, first, inputs, outputs, scratch, lead;",
-        "    int coarse; } case_entry;",
+        "    int coarse; float scale, shift; } case_entry;",
         f"#define CASES_COUNT {len(cases)}u",
         f"#define CASES_MAX_BUFFERS {buffers}",
         f"#define CASES_ARENA_BYTES {(largest + 15) // 16 * 16}u",

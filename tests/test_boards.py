@@ -15,6 +15,7 @@ from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
 from tinytrain.ir.op import registry
+from tinytrain.ops.curve import erf
 from tinytrain.paths import data_dir
 from tinytrain.random import random_u32, random_unit
 from tinytrain.target.board import Board, board_names, load_board
@@ -204,12 +205,13 @@ def test_sizes_of_something_else(tmp_path: Path) -> None:
 
 
 WRAPPERS = """
-#include "tt_math.h"
+#include "tt_curve.h"
 #include "tt_random.h"
 #define WRAP(f) \\
     void f##_all(const float *x, float *y, int n); \\
     void f##_all(const float *x, float *y, int n) { while (n-- > 0) y[n] = f(x[n]); }
 WRAP(tt_expf) WRAP(tt_logf) WRAP(tt_tanhf) WRAP(tt_sigmoidf) WRAP(tt_sqrtf)
+WRAP(tt_erff) WRAP(tt_expm1f) WRAP(tt_softplusf)
 void random_all(uint32_t seed, const uint32_t *x, uint32_t *y, float *u, int n);
 void random_all(uint32_t seed, const uint32_t *x, uint32_t *y, float *u, int n)
 { while (n-- > 0) { y[n] = tt_random(seed, x[n]); u[n] = tt_random_unit(seed, x[n]); } }
@@ -235,6 +237,9 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         ("tt_tanhf", np.tanh, 1.6),
         ("tt_sigmoidf", lambda x: 1 / (1 + np.exp(-x)), 2.5),
         ("tt_sqrtf", np.sqrt, 0.51),
+        ("tt_erff", erf, 3.0),
+        ("tt_expm1f", np.expm1, 3.0),
+        ("tt_softplusf", lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), 4.0),
     ],
 )
 def test_elementary_functions(runtime: ctypes.CDLL, name: str, reference: np.ufunc, ulps: float) -> None:

@@ -31,6 +31,10 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "ReduceMean": ({}, {"axes": i64(1)}, ROW), "Relu": ({}, {}, ROW), "Reshape": ({}, {"s": i64(1, 2, 2)}, ROW), "Sigmoid": ({}, {}, ROW),
     "Softmax": ({}, {}, ROW), "Squeeze": ({}, {"a": i64(1)}, (1, 1, 4)), "Sub": ({}, {"c": f32(4)}, ROW), "Tanh": ({}, {}, ROW),
     "Transpose": ({"perm": [0, 2, 1]}, {}, (1, 2, 3)), "Unsqueeze": ({}, {"a": i64(1)}, ROW),
+    "Abs": ({}, {}, ROW), "Celu": ({"alpha": 0.5}, {}, ROW), "Div": ({}, {"c": f32(4)}, ROW), "Elu": ({}, {}, ROW), "Erf": ({}, {}, ROW),
+    "Exp": ({}, {}, ROW), "Gelu": ({}, {}, ROW), "Log": ({}, {}, ROW), "Max": ({}, {"c": f32(4)}, ROW), "Min": ({}, {"c": f32(4)}, ROW),
+    "Mish": ({}, {}, ROW), "Neg": ({}, {}, ROW), "Reciprocal": ({}, {}, ROW), "Selu": ({}, {}, ROW), "Softplus": ({}, {}, ROW),
+    "Softsign": ({}, {}, ROW), "Sqrt": ({}, {}, ROW),
 }
 WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}
 Q, Z = scalar(0.02), np.array(3, np.int8)
@@ -63,7 +67,7 @@ def test_the_table_is_the_handlers() -> None:
 def test_op_in_fp32(name: str, tmp_path: Path) -> None:
     attributes, arrays, shape = PLAIN[name]
     operands = ["x"] * (2 if name == "Concat" else 1) + list(arrays)
-    agrees(save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=18), f32(*shape))
+    agrees(save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=20), f32(*shape))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])

@@ -19,6 +19,7 @@ from tinytrain.verify.checks import assert_matches
 
 # Node tests whose op works on each sample of the batch by itself: op, then the variants (`-` is the test named like the op).
 BY_SAMPLE = """
+abs: -
 add: - bcast
 averagepool: 1d_default 2d_ceil 2d_default 2d_pads 2d_pads_count_include_pad 2d_precomputed_pads 2d_precomputed_pads_count_include_pad
     2d_precomputed_same_upper 2d_precomputed_strides 2d_same_lower 2d_same_upper 2d_strides
@@ -28,23 +29,40 @@ clip: - default_inbounds default_max default_min example inbounds outbounds spli
 concat: 2d_axis_1 2d_axis_negative_1 3d_axis_1 3d_axis_2 3d_axis_negative_1 3d_axis_negative_2
 constant: pad
 conv: with_autopad_same with_strides_and_asymmetric_padding with_strides_no_padding with_strides_padding
+div: - bcast example
 dropout: default
+elu: - default example
+erf: -
+exp: - example
 flatten: axis1 default_axis negative_axis3
+gelu: default_1 default_2 tanh_1 tanh_2
 gemm: alpha beta default_matrix_bias default_no_bias default_scalar_bias default_single_elem_vector_bias default_vector_bias
     default_zero_bias transposeB
 globalaveragepool: - precomputed
 globalmaxpool: - precomputed
+hardsigmoid: - default example
+hardswish: -
 identity: -
 leakyrelu: - default example
+log: - example
 logsoftmax: axis_1 axis_2 default_axis example_1 large_number negative_axis
 matmul: 2d
+max: one_input two_inputs
 maxpool: 1d_default 2d_ceil 2d_default 2d_dilations 2d_pads 2d_precomputed_pads 2d_precomputed_same_upper 2d_precomputed_strides
     2d_same_lower 2d_same_upper 2d_strides
+min: one_input two_inputs
+mish: -
 mul: - bcast example
+neg: - example
+reciprocal: - example
 reduce_mean: do_not_keepdims_example keepdims_random
 relu: -
+selu: - default example
 sigmoid: - example
 softmax: axis_1 axis_2 default_axis example large_number negative_axis
+softplus: - example
+softsign: - example
+sqrt: - example
 sub: - bcast example
 tanh: - example
 transpose: all_permutations_0 all_permutations_1

@@ -82,13 +82,13 @@ def dropout(call: Call) -> Tensor:
 @handles("Add")
 def add(call: Call) -> Tensor:
     a, b, order = operands(call)
-    return Tensor(call.emit(Add(), *_flowing_first(call, a, b)), call.shape, order)
+    return Tensor(call.emit(Add(), *flowing_first(call, a, b)), call.shape, order)
 
 
 @handles("Mul")
 def mul(call: Call) -> Tensor:
     a, b, order = operands(call)
-    return Tensor(call.emit(Mul(), *_flowing_first(call, a, b)), call.shape, order)
+    return Tensor(call.emit(Mul(), *flowing_first(call, a, b)), call.shape, order)
 
 
 @handles("Sub")
@@ -100,7 +100,7 @@ def sub(call: Call) -> Tensor:
     return Tensor(call.emit(Sub(), a, b), call.shape, order)
 
 
-def _flowing_first(call: Call, a: Value, b: Value) -> tuple[Value, Value]:
+def flowing_first(call: Call, a: Value, b: Value) -> tuple[Value, Value]:
     """For sums and products: a constant and the smaller operand come second."""
     return (a, b) if a.type.numel > b.type.numel or (a.type.numel == b.type.numel and not call.is_const(0)) else (b, a)
 

@@ -46,17 +46,15 @@ def full_name(node: onnx.NodeProto) -> str:
 
 
 def _unsupported(strange: dict[str, list[str]], file: str, known: str) -> ModelError:
-    advice = ["Replace the layer by supported ones before exporting, or add a handler (README: add an op)."]
-    if other := [op for op in strange if op in supported()]:
-        advice.append(f"{', '.join(other)}: supported in int8, with QuantizeLinear in front and behind.")
+    advice = "Replace the layer by supported ones before exporting, or add a handler (README: add an op)."
     (op, nodes), *more = strange.items()
     if not more and len(nodes) == 1:
-        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; {known}.", hint="\n".join(advice))
+        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; {known}.", hint=advice)
     lines = [f"  {op}: {_some(nodes, SHOWN_NODES)}" for op, nodes in list(strange.items())[:SHOWN_OPS]]
     if len(strange) > SHOWN_OPS:
         lines.append(f"  {_some(list(strange)[SHOWN_OPS:], SHOWN_OPS)}")
     message = f"{file}: {sum(map(len, strange.values()))} nodes are of {len(strange)} ops that are not supported; {known}."
-    return ModelError(message, hint="\n".join([*lines, *advice]))
+    return ModelError(message, hint="\n".join([*lines, advice]))
 
 
 def _some(names: list[str], most: int) -> str:

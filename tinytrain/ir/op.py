@@ -119,11 +119,15 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Example:
-    """A test case of an op: its attributes and its input types; `integers` bounds integer inputs [low, high), all or each."""
+    """A test case of an op: its attributes and its input types; `integers` bounds integer inputs [low, high), all or each.
+
+    `reals` (scale, shift): float inputs are shift ± scale or less.
+    """
 
     op: Op
     inputs: tuple[TensorType, ...]
     integers: tuple[int, int] | tuple[tuple[int, int], ...] = (0, 2)
+    reals: tuple[float, float] = (1.0, 0.0)
 
     def bounds(self, position: int) -> tuple[int, int]:
         """[low, high) of an integer input; of the last one given where there are too few."""

@@ -122,11 +122,12 @@ def _compare(name: str, analytic: Array, f: Callable[[], float], x: Array, sampl
 
 
 def random_inputs(example: Example, rng: np.random.Generator) -> list[Array]:
-    """Float64 inputs of an example in ±[0.1, 1.1], away from the kink at 0; integers within the example's bounds."""
+    """Float64 inputs of an example in ±[0.1, 1.1], away from the kink at 0, or as it says; integers within its bounds."""
     arrays: list[Array] = []
+    scale, shift = example.reals
     for i, kind in enumerate(example.inputs):
         if kind.dtype.is_float:
-            arrays.append(np.array(rng.uniform(0.1, 1.1, kind.shape) * rng.choice([-1.0, 1.0], kind.shape)))
+            arrays.append(np.array(rng.uniform(0.1, 1.1, kind.shape) * rng.choice([-1.0, 1.0], kind.shape) * scale + shift))
         else:
             arrays.append(np.array(rng.integers(*example.bounds(i), kind.shape), kind.dtype.np))
     return arrays
