@@ -119,7 +119,7 @@ def test_ops_of_others_before_maps_and_sequences(tmp_path: Path) -> None:
     model.graph.output[0].CopyFrom(helper.make_value_info("p", kind))
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
     path.write_bytes(model.SerializeToString())
-    assert refusal(path).startswith(f"zip (ai.onnx.ml.ZipMap) in {path}: this op is not supported; supported are Abs, ")
+    assert refusal(path).startswith(f"zip (ai.onnx.ml.ZipMap) in {path}: this op is not supported; expected one that `tinytrain ops` lists")
 
 
 def test_all_unsupported_ops_are_said_at_once(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_all_unsupported_ops_are_said_at_once(tmp_path: Path) -> None:
     nodes += [helper.make_node("Gelu", ["e5"], ["g"], name="gelu", domain="com.microsoft"), n("Cosh", "g", "h", "act"), n("Sin", "h")]
     path = save(tmp_path / "m.onnx", nodes, LAYER, (1, 4))
     lines = refusal(path).splitlines()
-    assert lines[0].startswith(f"{path}: 9 nodes are of 4 ops that are not supported; supported are Abs, Add, AveragePool, ")
+    assert lines[0].startswith(f"{path}: 9 nodes are of 4 ops that are not supported; expected such as `tinytrain ops` lists")
     assert lines[1:] == [
         "  Sinh: sinh0, sinh1, sinh2, sinh3 and 2 more", "  com.microsoft.Gelu: gelu", "  Cosh: act", "  Sin: Sin_9",
         "Replace the layer by supported ones before exporting, or add a handler (README: add an op).",

@@ -26,8 +26,9 @@ from tinytrain.ops.shape import Reshape, Transpose
 if TYPE_CHECKING:
     import onnx
 
-Handler = Callable[["Call"], Tensor]
-IntegerHandler = Callable[["Call"], "Tensor | None"]
+Made = Tensor | tuple["Tensor | None", ...]                 # output 0, or each output; None of one that nobody reads
+Handler = Callable[["Call"], Made]
+IntegerHandler = Callable[["Call"], "Made | None"]
 _HANDLERS: dict[str, Handler] = {}
 _INTEGER_HANDLERS: dict[str, IntegerHandler] = {}
 F = TypeVar("F", bound=Handler)
@@ -166,7 +167,16 @@ class Call:
     @property
     def shape(self) -> Dims:
         """ONNX shape of output 0."""
-        return self.model.shapes[self.node.output[0]]
+        return self.output_shape(0)
+
+    def output_shape(self, index: int) -> Dims:
+        """ONNX shape of an output."""
+        return self.model.shapes[self.node.output[index]]
+
+    def wants(self, index: int) -> bool:
+        """Whether output `index` is given and somebody reads it."""
+        name = self.node.output[index] if index < len(self.node.output) else ""
+        return bool(name) and (name in self.model.readers or name in self.model.exits)
 
     def integer(self, name: str, default: int = 0) -> int:
         return int(self.attributes.get(name, default))
@@ -281,8 +291,12 @@ class Call:
 
     def emit(self, op: Op, *inputs: Value, part: str = "") -> Value:
         """Append a node that is called like the result, or `result_part`."""
+        return self.emit_all(op, *inputs, part=part)[0]
+
+    def emit_all(self, op: Op, *inputs: Value, part: str = "") -> tuple[Value, ...]:
+        """The same for all outputs of the op."""
         with self.fitting():
-            return self.model.graph.emit(op, *inputs, name=f"{self.result}_{part}" if part else self.result)
+            return self.model.graph.emit_all(op, *inputs, name=f"{self.result}_{part}" if part else self.result)
 
     @contextmanager
     def fitting(self) -> Iterator[None]:

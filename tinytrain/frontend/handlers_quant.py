@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from tinytrain.frontend.call import Call, handlers, handles, on_integers
+from tinytrain.frontend.call import Call, Made, handlers, handles, on_integers
+from tinytrain.frontend.handlers_shape import concat as joined
 from tinytrain.frontend.handlers_shape import padded
 from tinytrain.frontend.layout import Tensor, reshaped_order
 from tinytrain.frontend.quantised import INTEGER_TYPES, UINT8, bounds, clamped_to, one_quant, requantise, stored_number, target
@@ -65,6 +66,7 @@ def moved(call: Call) -> Tensor | None:
         x = dataclasses.replace(x, value=requantise(call, x.value, to, part="integers"), settled=True)
         call = Call(call.model, call.node, raw=True, placed={call.node.input[0]: x})
     made = handlers()[call.op](call)
+    assert isinstance(made, Tensor), f"{call.op} has several outputs"
     return dataclasses.replace(made, then=x.then, settled=x.settled)
 
 
@@ -85,7 +87,7 @@ def clamp(call: Call) -> Tensor | None:
 
 
 @on_integers("MaxPool", "GlobalMaxPool")
-def max_pool(call: Call) -> Tensor | None:
+def max_pool(call: Call) -> Made | None:
     """The largest integer is that of the largest real."""
     x = call.tensor()
     return None if x.value.type.dtype is not S8 or x.then else handlers()[call.op](call)
@@ -133,14 +135,14 @@ def concat(call: Call) -> Tensor | None:
     quants = {t.value.type.quant for t in parts}
     found = target(call)
     if len(quants) == 1:
-        return handlers()["Concat"](call)
+        return joined(call)
     if found is None:
         return None
     placed = {
         name: dataclasses.replace(t, value=requantise(call, t.value, found, part=f"part{i}"))
         for i, (name, t) in enumerate(zip(call.node.input, parts, strict=True))
     }
-    made = handlers()["Concat"](Call(call.model, call.node, raw=True, placed=placed, result=found.name))
+    made = joined(Call(call.model, call.node, raw=True, placed=placed, result=found.name))
     return dataclasses.replace(made, settled=True)
 
 

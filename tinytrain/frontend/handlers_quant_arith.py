@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tinytrain.frontend.call import Call, handlers, on_integers
+from tinytrain.frontend.call import Call, Made, handlers, on_integers
 from tinytrain.frontend.handlers_elementwise import operands
 from tinytrain.frontend.handlers_quant_linear import added_bias
 from tinytrain.frontend.handlers_shape import along_axis
@@ -87,7 +87,7 @@ def softmax(call: Call) -> Tensor | None:
 
 
 @on_integers("AveragePool", "GlobalAveragePool", "ReduceMean")
-def mean(call: Call) -> Tensor | None:
+def mean(call: Call) -> Made | None:
     """The int32 sum, at a finer scale."""
     x = call.tensor()
     return None if x.value.type.dtype is not S8 or x.then else handlers()[call.op](call)

@@ -8,10 +8,11 @@ and nowhere else; the batch of one is dropped; weights carry the way back to the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.call import Call, Import, handlers, integer_handlers
+from tinytrain.frontend.call import Call, Import, Made, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
@@ -125,18 +126,24 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
     if node.op_type == "DequantizeLinear" and call.is_const(0):
         store_integers(call)
         return True
-    tensor = None
+    made: Made | None = None
     if node.op_type in integer_handlers() and any(t.value.type.quant for t in (model.tensors[n] for n in node.input if n in model.tensors)):
-        tensor = integer_handlers()[node.op_type](Call(model, node, raw=True))
-    made_of_integers = tensor is not None
-    if tensor is None and node.op_type not in handlers():
+        made = integer_handlers()[node.op_type](Call(model, node, raw=True))
+    made_of_integers = made is not None
+    if made is None and node.op_type not in handlers():
         raise call.fail(
             f"{node.op_type} is supported between int8 tensors only, and here an operand or its result is float32",
             "Quantise this layer too, with QuantizeLinear in front of it and behind.",
         )
-    tensor = tensor or handlers()[node.op_type](call)
-    assert tensor.shape == call.shape, f"{node.name}: imported as {tensor.shape}, ONNX says {call.shape}"
-    model.tensors[node.output[0]] = tensor
+    made = made or handlers()[node.op_type](call)
+    tensors = made if isinstance(made, tuple) else (made,)
+    for index, (name, tensor) in enumerate(zip_longest(node.output, tensors[: len(node.output)])):
+        if tensor is not None and name:
+            want = call.output_shape(index)
+            assert tensor.shape == want, f"{node.name}: {name} imported as {tensor.shape}, ONNX says {want}"
+            model.tensors[name] = tensor
+        elif tensor is None and call.wants(index):
+            raise call.fail(f"its output {name} is used, which is not supported", "Export the model without that output.")
     return made_of_integers
 
 

@@ -22,22 +22,15 @@ def supported() -> dict[str, tuple[bool, bool]]:
 
 
 def check_ops(graph: onnx.GraphProto, file: str) -> None:
-    """Every op must have a handler and only its first output may be read. All that have none are said at once, before any import."""
+    """Every op must have a handler. All that have none are said at once, before any import."""
     quantised = any(node.op_type in QDQ for node in graph.node)
-    known = [name for name, (plain, integer) in supported().items() if plain or (integer and quantised)]
+    known = {name for name, (plain, integer) in supported().items() if plain or (integer and quantised)}
     strange: dict[str, list[str]] = {}
     for node in graph.node:
         if (name := full_name(node)) not in known:
             strange.setdefault(name, []).append(node.name)
     if strange:
-        raise _unsupported(strange, file, f"supported are {', '.join(known)}")
-    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
-    for node in graph.node:
-        if more := [name for name in node.output[1:] if name in read]:
-            raise ModelError(
-                f"{node.name} ({node.op_type}) in {file}: its output {more[0]} is used; only its first output is supported.",
-                hint="Export the model for inference, without that output.",
-            )
+        raise _unsupported(strange, file)
 
 
 def full_name(node: onnx.NodeProto) -> str:
@@ -45,15 +38,16 @@ def full_name(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
-def _unsupported(strange: dict[str, list[str]], file: str, known: str) -> ModelError:
+def _unsupported(strange: dict[str, list[str]], file: str) -> ModelError:
     advice = "Replace the layer by supported ones before exporting, or add a handler (README: add an op)."
     (op, nodes), *more = strange.items()
     if not more and len(nodes) == 1:
-        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; {known}.", hint=advice)
+        return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; expected one that `tinytrain ops` lists.", hint=advice)
     lines = [f"  {op}: {_some(nodes, SHOWN_NODES)}" for op, nodes in list(strange.items())[:SHOWN_OPS]]
     if len(strange) > SHOWN_OPS:
         lines.append(f"  {_some(list(strange)[SHOWN_OPS:], SHOWN_OPS)}")
-    message = f"{file}: {sum(map(len, strange.values()))} nodes are of {len(strange)} ops that are not supported; {known}."
+    count = f"{sum(map(len, strange.values()))} nodes are of {len(strange)} ops"
+    message = f"{file}: {count} that are not supported; expected such as `tinytrain ops` lists."
     return ModelError(message, hint="\n".join([*lines, advice]))
 
 
