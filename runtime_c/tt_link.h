@@ -54,8 +54,8 @@ typedef struct {
     unsigned char *target;
     const tt_piece *pieces; /* how these three follow each other in a request: the target comes at the next multiple of 4 behind x */
     tt_status (*init)(void);
-    tt_status (*infer)(const void *x, float *y);
-    tt_status (*evaluate)(const void *x, const void *target, float *loss, float *y);
+    tt_status (*infer)(const void *x, void *y);
+    tt_status (*evaluate)(const void *x, const void *target, float *loss, void *y);
     tt_status (*train_step)(const void *x, const void *target, float *loss);
     void (*set_lr)(float lr);
     void (*set_skip_below)(float loss);

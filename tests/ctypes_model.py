@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from tinytrain.compiler import Compiled
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import ARENA_ALIGN
+from tinytrain.ir.pack import packed
 from tinytrain.ir.types import Array, Role
 from tinytrain.paths import data_dir
 from tinytrain.verify.reference import ReferenceModel
@@ -63,13 +64,20 @@ class Instance:
         self.context = _Context()
         assert library.call("init", ctypes.byref(self.context), ctypes.c_void_p(self.arena.ctypes.data), ctypes.c_size_t(bytes_)) == 0
 
+    def _output(self) -> Array:
+        """Room for the output, or the record of several."""
+        outputs = [v.type for v in self.library.compiled.program.entries["infer"].outputs]
+        return np.zeros(outputs[0].shape, outputs[0].dtype.np) if len(outputs) == 1 else packed(
+            [np.zeros(kind.shape) for kind in outputs], [kind.dtype for kind in outputs]
+        )
+
     def infer(self, x: Array) -> Array:
-        y = np.empty(self.library.compiled.program.entries["infer"].outputs[0].shape, np.float32)
+        y = self._output()
         assert self.library.call("infer", ctypes.byref(self.context), _pointer(x), _pointer(y)) == 0
         return y
 
     def evaluate(self, x: Array, target: Array) -> tuple[float, Array]:
-        y = np.empty(self.library.compiled.program.entries["infer"].outputs[0].shape, np.float32)
+        y = self._output()
         loss = np.empty(1, np.float32)
         assert self.library.call("evaluate", ctypes.byref(self.context), _pointer(x), _pointer(target), _pointer(loss), _pointer(y)) == 0
         return float(loss[0]), y

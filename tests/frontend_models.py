@@ -59,11 +59,11 @@ def load(folder: Path, model: onnx.ModelProto, **options: Any) -> tuple[Prepared
 
 def infer(imported: Imported, sample: np.ndarray, state: dict[Value, np.ndarray] | None = None) -> np.ndarray:
     """ONNX input with its batch -> ONNX output with its batch."""
-    shape = imported.onnx_output_shape
-    (output,) = run(imported.graph, [sample[0].transpose(imported.input_perm).copy()], state).outputs
+    shape = imported.output.onnx_shape
+    (output,) = run(imported.graph, [sample[0].transpose(imported.input.perm).copy()], state).outputs
     bare = shape[1:] if shape and shape[0] == 1 and len(shape) > 1 else shape
-    moved = output.reshape([bare[a] for a in imported.output_perm])
-    return moved.transpose(np.argsort(imported.output_perm)).reshape(shape)
+    moved = output.reshape([bare[a] for a in imported.output.perm])
+    return moved.transpose(np.argsort(imported.output.perm)).reshape(shape)
 
 
 def oracles(model: onnx.ModelProto, sample: np.ndarray) -> list[np.ndarray]:
@@ -79,7 +79,7 @@ def check(folder: Path, nodes: list[onnx.NodeProto], arrays: Arrays, shape: tupl
     sample = f32(*shape)
     got = infer(imported, sample)
     for want in oracles(model, sample):
-        assert imported.onnx_output_shape == want.shape
+        assert imported.output.onnx_shape == want.shape
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     return imported
 

@@ -14,7 +14,7 @@ import pytest
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.link import VERSION, Command, Status, pack_frame, unpack_frame
 from tinytrain.device.project import Project
-from tinytrain.device.session import Session
+from tinytrain.device.session import Pieces, Session
 from tinytrain.emit.project import link_keys
 from tinytrain.ir.types import DType, Role
 from tinytrain.verify.reference import ReferenceModel
@@ -103,7 +103,7 @@ def on_numpy(
         target, quant = self.manifest.target, self.manifest.input.quant
         return Session(
             NumpyDevice(compiled, damage), compiled.board, timeout=timeout, target_dtype=target.np if target else None,
-            input_quant=quant,
+            input_quant=quant, pieces=Pieces.of(self.manifest),
         )
 
     monkeypatch.setattr(Project, "session", session)

@@ -71,10 +71,10 @@ def imported(model: onnx.ModelProto, folder: Path, **options: Any) -> Imported:
 def forward(model: Imported, x: Array, dtype: type[np.floating[Any]] = np.float32) -> Array:
     """Output of an imported model for an ONNX sample of batch 1, in the ONNX layout."""
     (y,) = run(model.graph, [to_ir(model, x)], dtype=dtype).outputs
-    perm = model.output_perm
-    moved = tuple(model.onnx_output_shape[1:][axis] for axis in perm)
-    return y.reshape(moved).transpose(np.argsort(perm).astype(int)).reshape(model.onnx_output_shape)
+    perm = model.output.perm
+    moved = tuple(model.output.onnx_shape[1:][axis] for axis in perm)
+    return y.reshape(moved).transpose(np.argsort(perm).astype(int)).reshape(model.output.onnx_shape)
 
 
 def to_ir(model: Imported, x: Array) -> Array:
-    return np.ascontiguousarray(x[0].transpose(model.input_perm)).reshape(model.graph.inputs[0].shape)
+    return np.ascontiguousarray(x[0].transpose(model.input.perm)).reshape(model.graph.inputs[0].shape)

@@ -96,7 +96,7 @@ def assert_layers_agree(prepared: Prepared, imported: Imported, sample: Array, r
     truth = true_layers(prepared.model, sample)
     places = {identifier(name): array for name, array in truth.items()}
     live: dict[Value, Array] = {v: v.data for v in imported.graph.stored(Role.CONST) if v.data is not None}
-    live[imported.graph.inputs[0]] = (sample if reals is None else reals)[0].transpose(imported.input_perm).astype(np.float32)
+    live[imported.graph.inputs[0]] = (sample if reals is None else reals)[0].transpose(imported.input.perm).astype(np.float32)
     layers = 0
     for n in imported.graph.nodes:
         for v, array in zip(n.outputs, n.op.reference(*(live[v] for v in n.inputs)), strict=True):
@@ -111,7 +111,7 @@ def assert_layers_agree(prepared: Prepared, imported: Imported, sample: Array, r
     got, want = live[imported.graph.outputs[0]], truth[end]
     if want.dtype == np.float32:
         bare = want.shape[1:] if want.shape[0] == 1 and want.ndim > 1 else want.shape
-        np.testing.assert_allclose(got.reshape([bare[a] for a in imported.output_perm]).transpose(np.argsort(imported.output_perm)),
+        np.testing.assert_allclose(got.reshape([bare[a] for a in imported.output.perm]).transpose(np.argsort(imported.output.perm)),
                                    want.reshape(bare), rtol=1e-4, atol=1e-5)
     return layers
 

@@ -360,7 +360,7 @@ def test_real_models_layer_by_layer(name: str, shared_data: Path) -> None:
         pytest.skip(f"no {path.name}")
     prepared = prepare(path)
     imported = import_model(prepared)
-    integers = np.clip(RNG.normal(0, 45, imported.onnx_input_shape), -128, 127).astype(np.int8)
+    integers = np.clip(RNG.normal(0, 45, imported.input.onnx_shape), -128, 127).astype(np.int8)
     entry = imported.graph.nodes[0].op
     reals = ((integers.astype(np.int32) - entry.zero_point) * np.float32(entry.scale)).astype(np.float32)  # type: ignore[attr-defined]
     takes = prepared.model.graph.input[0].type.tensor_type.elem_type

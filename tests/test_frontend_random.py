@@ -147,5 +147,5 @@ def test_any_chain_equals_onnx(chain: Chain) -> None:
     want = ReferenceEvaluator(model).run(None, {"x": sample})[0]
     with tempfile.TemporaryDirectory() as folder:
         _, imported = load(Path(folder), model)
-    assert imported.onnx_output_shape == want.shape
+    assert imported.output.onnx_shape == want.shape
     np.testing.assert_allclose(infer(imported, sample), want, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(want).max())))

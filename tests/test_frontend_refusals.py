@@ -80,9 +80,12 @@ def test_no_batch_axis(tmp_path: Path) -> None:
 def test_several_inputs(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [n("Add", "x other", name="r")], {}, (1, 4), inputs={"other": f32(3, 4)})
     assert refusal(path) == (
-        f"{path} has 2 inputs (x, other); expected exactly one.\n"
-        "Export the part of the model with one input, or store the others as initializers.\n"
+        f"{path}: input other has the shape (3,4); expected a batch of 1 (or a dynamic one) in front.\n"
+        "If its first axis is the batch, try --shape other=1,4; if it has none, export the model with one.\n"
     )
+    path = save(tmp_path / "m.onnx", [n("Add", "x other", name="r")], {}, (4, 4), inputs={"other": f32(3, 4)})
+    text = refusal(path, "--shape", "x=1,4", "--shape", "other=1,4")
+    assert text.startswith(f"{path}: its inputs have different batches (x 4, other 3); expected the same for all.")
     agrees(save(path, [n("Add", "x other", name="r")], {"other": f32(3, 4)}, (1, 4), inputs={"other": f32(3, 4)}), f32(1, 4))
 
 

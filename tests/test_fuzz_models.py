@@ -91,7 +91,7 @@ def _compared(compiled: Compiled, content: bytes) -> str:
     imported, model = compiled.imported, onnx.load_from_string(content)
     if any(np.abs(v.data).max(initial=0) > LARGEST for v in imported.graph.values() if v.data is not None and v.data.dtype == np.float32):
         return "right"
-    sample = np.random.default_rng(5).normal(size=imported.onnx_input_shape).astype(np.float32)
+    sample = np.random.default_rng(5).normal(size=imported.input.onnx_shape).astype(np.float32)
     want = _truth(model, sample)
     if want is None or not np.isfinite(want).all():
         return "right"

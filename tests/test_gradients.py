@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinytrain.gradient.train_step import losses
+from tinytrain.gradient.objective import losses
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Fusable, registry
 from tinytrain.ir.types import Role

@@ -16,7 +16,8 @@ from tinytrain.compiler import Compiled, Options, compile_model, load_model, wri
 from tinytrain.device.project import Project
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import ModelError
-from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.gradient.objective import losses, with_loss
+from tinytrain.gradient.train_step import inference
 from tinytrain.gradient.update import Optimiser, Rounding
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array, Role, TensorType, Value

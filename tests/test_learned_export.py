@@ -126,7 +126,7 @@ def test_the_exported_model_computes_what_was_learned(name: str, tmp_path: Path)
     for x in [*samples] * 3:
         model.train_step(x, rng.normal(0, 3, outs).astype(np.float32))
     made = export(compiled.prepared.model, learned(compiled, model), "m.onnx")
-    perm = np.argsort(compiled.imported.output_perm)
+    perm = np.argsort(compiled.imported.output.perm)
     want = np.array([model.infer(x).reshape(outs).transpose(perm).reshape(-1) for x in samples])
     found, before = (evaluated(m, port, samples).reshape(want.shape) for m in (made, compiled.prepared.model))
     step = 0.051 if "hs" in arrays else 1e-5

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 from onnx_models import ModelMaker, imported, to_ir
 
-from tinytrain.gradient.train_step import losses
+from tinytrain.gradient.objective import losses
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array

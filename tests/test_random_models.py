@@ -18,7 +18,8 @@ from tinytrain import passes
 from tinytrain.compiler import Options, compile_model, load_model, write
 from tinytrain.device.session import open_session
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.gradient.train_step import build_program, inference, losses, with_loss
+from tinytrain.gradient.objective import losses, with_loss
+from tinytrain.gradient.train_step import build_program, inference
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Program
 from tinytrain.ir.types import S32, Array

@@ -20,6 +20,8 @@ from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
+from tinytrain.frontend.ports import described
+from tinytrain.gradient.objective import aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
@@ -145,7 +147,7 @@ class Understood:
 def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
-    frozen = imported.constants.frozen(forward)
+    frozen = _frozen(imported, forward, options)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
@@ -305,7 +307,6 @@ def describe(compiled: Compiled) -> dict[str, Any]:
     program, plan, imported = compiled.program, compiled.plan, compiled.imported
     infer = program.entries["infer"]
     train = program.entries.get("train")
-    target = train.inputs[1].type if train else None
     keys = link_keys(program)
     return {
         "tinytrain": __version__,
@@ -318,9 +319,9 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
-        "input": _port(infer.inputs[0], imported.onnx_input_shape, imported.input_perm),
-        "output": _port(infer.outputs[0], imported.onnx_output_shape, imported.output_perm),
-        "target": {"shape": list(target.shape), "dtype": target.dtype.tag} if target else None,
+        "input": described([infer.inputs[0]], imported.inputs),
+        "output": described(infer.outputs, imported.outputs),
+        "target": _target(train.inputs[1], aimed(compiled.options.loss, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
             for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
@@ -344,15 +345,24 @@ def _source_of(param: Value) -> Source:
     return param.source
 
 
-def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[str, Any]:
-    """Layout of an input or output: the device's shape, and how the ONNX tensor (batch of 1, if any) is transposed to it."""
-    quant = asdict(value.type.quant) if value.type.quant else None
-    # a single number that is nothing but a batch has no axis
-    return {"shape": list(value.shape) if perm else [], "onnx_shape": list(onnx_shape), "perm": list(perm), "quant": quant}
+def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
+    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
+    kinds = [kind for _, kind in value.parts] or [value.type]
+    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
+    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
+
+
+def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:
+    """What no scheme trains: what none could, and what no loss depends on."""
+    never = imported.constants.frozen(forward)
+    names = {one.name for one in never}
+    unread = imported.constants.frozen(reached(options.loss, forward)) if options.loss is not None else ()
+    return (*never, *(replace(one, why="no loss depends on it", decided=True) for one in unread if one.name not in names))
 
 
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
+    forward = reached(options.loss, forward)
     found = resolve(scheme, forward)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
@@ -362,7 +372,7 @@ def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen]
 def scheme_of(path: Path, options: Options) -> tuple[Scheme, tuple[Frozen, ...]]:
     """The scheme that the options name, for this model, and what no scheme trains of it. Raises ModelError or SchemeError."""
     _, imported, graph = load_forward(path, options)
-    frozen = imported.constants.frozen(graph)
+    frozen = _frozen(imported, graph, options)
     scheme = chosen_scheme(options.scheme, graph, frozen, options)
     choose(scheme, graph)
     return scheme, frozen

@@ -29,14 +29,22 @@ class Number(click.FloatRange):
         return number
 
 
+class Losses(click.Choice[str]):
+    """One for all outputs, or `NAME=LOSS` and more: which names there are only the model says."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "=" in str(value) else super().convert(value, param, ctx)
+
+
 SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
 
 
 def model_options(command: Command) -> Command:
     """Options that say how a model is read and what is trained."""
     for option in reversed((
-        click.option("--loss", type=click.Choice(["ce", "ce-soft", "mse", "bce", "none"]), show_default="ce",
-                     help="Loss of training; none compiles for inference only."),
+        click.option("--loss", type=Losses(["ce", "ce-soft", "mse", "bce", "none"]), show_default="ce",
+                     help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and "
+                     "its weight: label=ce,box=mse:0.5."),
         click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                      help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
                      "`compile` takes several: the device starts with the first and can switch."),

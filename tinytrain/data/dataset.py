@@ -34,7 +34,7 @@ class NoTargets(DataError):
 
 @dataclass(frozen=True)
 class Layout:
-    """How samples look: ONNX shape without the batch, and the order of these axes on the device (`Imported.input_perm`)."""
+    """How samples look: ONNX shape without the batch, and the order of these axes on the device (`frontend.ports.Port.perm`)."""
 
     shape: tuple[int, ...]
     perm: tuple[int, ...]

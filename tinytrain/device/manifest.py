@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from tinytrain.errors import OutputError
-from tinytrain.ir.types import DType, Source
+from tinytrain.ir.types import F32, DType, Source
 from tinytrain.reading import read_limited, reading
 from tinytrain.seal import digest
 
@@ -30,13 +30,33 @@ _TAGS = {d.tag: d for d in DType}
 @dataclass(frozen=True)
 class Port:
     """An input or output: shape on the device, ONNX shape with a batch of 1 (an output may have lost it), how its axes but the batch are
-    permuted; (scale, zero point) of integers.
+    permuted; (scale, zero point) of integers. Of several it is their record, and `parts` are they, in order.
     """
 
     shape: tuple[int, ...]
     onnx_shape: tuple[int, ...]
     perm: tuple[int, ...]
     quant: tuple[float, int] | None
+    dtype: DType = F32
+    parts: tuple[tuple[str, Port], ...] = ()
+
+    @property
+    def each(self) -> tuple[Port, ...]:
+        """Itself, or its parts."""
+        return tuple(port for _, port in self.parts) or (self,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.parts)
+
+
+@dataclass(frozen=True)
+class TargetPart:
+    """One of several targets: the output that it is for, number of elements, type."""
+
+    name: str
+    count: int
+    dtype: DType
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,8 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was compiled. `target` is None for inference only; `chosen` stands for all that decides what a state of training means.
+    """What was compiled. `target` is None for inference only, `targets` are those of several losses;
+    `chosen` stands for all that decides what a state of training means.
 
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference.
     """
@@ -65,6 +86,7 @@ class Manifest:
     input: Port
     output: Port
     target: DType | None
+    targets: tuple[TargetPart, ...]
     parameters: tuple[Parameter, ...]
     chosen: str
     files: Mapping[str, str]
@@ -112,6 +134,7 @@ class Manifest:
             input=_port(top.inner("input")),
             output=_port(top.inner("output")),
             target=_target(target) if target else None,
+            targets=_targets(target) if target else (),
             parameters=tuple(_parameter(item) for item in top.items("parameters")),
             chosen=digest(json.dumps([described.get(key) for key in ("loss", "optimiser", "gradients", "schemes")]).encode()),
             files=_files(top) if "files" in described else {},
@@ -207,12 +230,26 @@ def _port(fields: _Fields) -> Port:
             inner.refuse("scale", "a list of numbers above 0")
         quant = scales[0], inner.integer("zero_point", -(2**31))
     batch = len(onnx_shape) > len(fields.integers("perm"))  # an output may have lost it
-    return Port(shape, onnx_shape, fields.permutation("perm", len(onnx_shape) - batch), quant)
+    parts = tuple((part.text("name"), _port(part)) for part in fields.items("parts")) if "parts" in fields.values else ()
+    if parts and sum(math.prod(port.shape) for _, port in parts) != math.prod(shape):
+        fields.refuse("parts", f"parts of {math.prod(shape):,} elements in all")
+    dtype = _dtype(fields, *_TAGS) if "dtype" in fields.values else F32
+    return Port(shape, onnx_shape, fields.permutation("perm", len(onnx_shape) - batch), quant, dtype, parts)
+
+
+def _dtype(fields: _Fields, *tags: str) -> DType:
+    tag = fields.values.get("dtype")
+    return _TAGS[tag] if isinstance(tag, str) and tag in tags else fields.refuse("dtype", " or ".join(tags))
 
 
 def _target(fields: _Fields) -> DType:
-    tag = fields.values.get("dtype")
-    return _TAGS[tag] if isinstance(tag, str) and tag in ("s32", "f32") else fields.refuse("dtype", "s32 or f32")
+    return _dtype(fields, "s32", "f32")
+
+
+def _targets(fields: _Fields) -> tuple[TargetPart, ...]:
+    if "parts" not in fields.values:
+        return ()
+    return tuple(TargetPart(part.text("name"), math.prod(part.shape("shape")), _target(part)) for part in fields.items("parts"))
 
 
 def _parameter(fields: _Fields) -> Parameter:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import struct
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
 from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
+from tinytrain.ir.pack import as_numbers, packed, unpacked
 from tinytrain.ir.types import Array, DType
 from tinytrain.target.board import Board
 
@@ -88,19 +90,22 @@ class Session:
     """A model on a device. Use it in a `with` statement: leaving it ends the emulator or program that it talks to.
 
     `target_dtype` is that of the model's target (int32 label or float32); without it the array's own kind decides. `input_quant` is the
-    (scale, zero point) of a model whose input is int8: samples are given as real numbers all the same.
+    (scale, zero point) of a model whose input is int8: samples are given as real numbers all the same. So are records, whose `pieces` say
+    what becomes of them: integers are given and taken as numbers too.
     All methods raise DeviceError where the device does not answer or refuses, DataError where an array does not fit the model.
     """
 
     def __init__(
         self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
         target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None, counter: Counter | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self.board = board
         self.counts_instructions = icount and board.timer_hz > 0
         self.target_dtype = target_dtype
         self.input_quant = input_quant
         self.counter = counter
+        self.pieces = pieces or Pieces()
         self.link = Link(transport, timeout)
         try:
             self.info = self.hello()
@@ -151,7 +156,7 @@ class Session:
 
     def infer(self, x: ArrayLike) -> NDArray[np.float32]:
         """x in the model's layout (rows, columns, channels) -> y, flat."""
-        return np.frombuffer(self._call(Command.INFER, self._input(x), self.info.output_bytes), "<f4").astype(np.float32)
+        return self._output(self._call(Command.INFER, self._input(x), self.info.output_bytes))
 
     def train_step(self, x: ArrayLike, target: ArrayLike) -> Step:
         loss, ticks = _STEP.unpack(self._call(Command.TRAIN, self._sample(x, target), _STEP.size))
@@ -160,7 +165,7 @@ class Session:
     def evaluate(self, x: ArrayLike, target: ArrayLike) -> tuple[float, NDArray[np.float32]]:
         """Loss and output of one sample; nothing is updated."""
         answer = self._call(Command.EVALUATE, self._sample(x, target), 4 + self.info.output_bytes)
-        return struct.unpack_from("<f", answer)[0], np.frombuffer(answer, "<f4", offset=4).astype(np.float32)
+        return struct.unpack_from("<f", answer)[0], self._output(answer[4:])
 
     def get_params(self) -> dict[str, Array]:
         """Name → flat array, of everything that training changes."""
@@ -252,7 +257,7 @@ class Session:
         return (data.tobytes(),)
 
     def _input(self, x: ArrayLike) -> bytes:
-        values = np.ascontiguousarray(x, np.float32)
+        values = _as_given(np.ascontiguousarray(x, np.float32), self.pieces.input)
         if self.input_quant is not None:
             scale, zero_point = self.input_quant
             values = np.clip(np.rint(values / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
@@ -264,10 +269,15 @@ class Session:
             )
         return data
 
+    def _output(self, data: bytes) -> NDArray[np.float32]:
+        """The numbers of an answer."""
+        values = np.frombuffer(data, "<f4")
+        return as_numbers(values, *zip(*self.pieces.output, strict=True)) if self.pieces.output else values.astype(np.float32)
+
     def _sample(self, x: ArrayLike, target: ArrayLike) -> bytes:
         if not self.info.trains:
             raise DeviceError(f"{self.info.model} was compiled for inference only.", hint="Compile it with --loss and --scheme.")
-        values = np.asarray(target)
+        values = _as_given(np.asarray(target), self.pieces.target)
         dtype = self.target_dtype or np.dtype(np.int32 if values.dtype.kind in "iub" else np.float32)
         data = np.ascontiguousarray(values, dtype).tobytes()
         if len(data) != self.info.target_bytes:
@@ -277,6 +287,29 @@ class Session:
             )
         x_bytes = self._input(x)
         return x_bytes + bytes(-len(x_bytes) % 4) + data
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """(number of elements, their type) of what a sample, a target and an output are made of; () for floats alone, or a single label."""
+
+    input: tuple[tuple[int, DType], ...] = ()
+    target: tuple[tuple[int, DType], ...] = ()
+    output: tuple[tuple[int, DType], ...] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Pieces:
+        ports = ((tuple((math.prod(port.shape), port.dtype) for port in ports.each)) for ports in (manifest.input, manifest.output))
+        given, got = (() if {dtype for _, dtype in pieces} <= {DType.F32, DType.S8} else pieces for pieces in ports)
+        return cls(given, tuple((part.count, part.dtype) for part in manifest.targets), got)
+
+
+def _as_given(numbers: Array, pieces: tuple[tuple[int, DType], ...]) -> Array:
+    """A record of numbers as the device takes it; as it is where it does not have as many."""
+    if not pieces or numbers.size != sum(count for count, _ in pieces):
+        return numbers
+    counts, kinds = zip(*pieces, strict=True)
+    return packed(unpacked(numbers.astype(np.float32), counts, [DType.F32] * len(counts)), kinds)
 
 
 def start(
@@ -299,7 +332,8 @@ def start(
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
     dtype = target.np if target else None
     session = Session(
-        transport, board, icount=icount, timeout=timeout, target_dtype=dtype, input_quant=quant, counter=counter
+        transport, board, icount=icount, timeout=timeout, target_dtype=dtype, input_quant=quant, counter=counter,
+        pieces=Pieces.of(manifest) if manifest else None,
     )
     if manifest and session.info.model_hash.hex() != manifest.model_sha256:
         session.close()

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from tinytrain.emit.kernels import KernelCall, environment, render
+from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
-from tinytrain.ir.types import F32, S32, Array, Role, Value
+from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.planner import Plan, ProgramPlan
-from tinytrain.planner.updates import contents
+from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
 from tinytrain.target.isa import headers
 
@@ -73,6 +74,7 @@ class Emitter:
         self.elsewhere = elsewhere or {}
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
+        self.records = self._records()
 
     def files(self) -> dict[str, str]:
         """File name → text."""
@@ -98,16 +100,28 @@ class Emitter:
 
     def _interface(self) -> dict[str, Any]:
         """Types and sizes of the entry points' arguments."""
-        infer = self.program.entries["infer"]
-        evaluate = self.plan.entries.get("evaluate")
-        target = evaluate.graph.inputs[1] if evaluate else None
-        labels = target is not None and target.type.dtype is S32
         return {
-            "x": infer.inputs[0], "y": infer.outputs[0], "target": target,
-            "classes": infer.outputs[0].type.numel if labels else 0,
-            "y_at": {key: self._at(plan, plan.graph.outputs[-1]) for key, plan in self.plan.entries.items() if plan.graph.outputs},
-            "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if evaluate else "",
+            **self.records,
+            "copies": {key: self._outputs(plan) for key, plan in self.plan.entries.items() if key in ("infer", "evaluate")},
+            "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if (evaluate := self.plan.entries.get("evaluate")) else "",
         }
+
+    def _records(self) -> dict[str, CRecord | None]:
+        """What x, target and y point to; None where nothing is trained."""
+        infer, evaluate = self.program.entries["infer"], self.program.entries.get("evaluate")
+        x, target, y = (f"{self.program.name}_{kind}" for kind in ("input", "target", "output"))
+        classes = label_classes(evaluate) if evaluate else {}
+        return {
+            "x": given(infer.inputs[0], "x", x), "y": results(infer, y),
+            "target": given(evaluate.inputs[1], "target", target, classes) if evaluate else None,
+        }
+
+    def _outputs(self, plan: Plan) -> list[tuple[str, str, int]]:
+        """(C of where it goes, C of where it is, bytes) of each output of the model."""
+        y = self.records["y"]
+        assert y is not None
+        outputs = plan.graph.outputs[-len(y.parts) :]
+        return [(y.at(part.offset), self._at(plan, v), v.type.nbytes) for part, v in zip(y.parts, outputs, strict=True)]
 
     def _entry(self, plan: Plan) -> list[str]:
         """The calls of one entry point, in order."""
@@ -145,7 +159,9 @@ class Emitter:
         """C expression of the address of a value."""
         root = plan.root(value)
         if root.role is Role.INPUT:
-            return "x" if root is plan.graph.inputs[0] else "target"
+            given_as = self.records["x" if root is plan.graph.inputs[0] else "target"]
+            assert given_as is not None
+            return given_as.at(starts(plan.graph).get(value, 0))
         if root.role is Role.CONST:
             return self._const(root)
         return f"TT_AT({value.type.dtype.c}, {plan.offsets[value]})"

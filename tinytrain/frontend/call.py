@@ -19,7 +19,7 @@ from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.frontend.trainable import Ledger
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
-from tinytrain.ir.types import Array, Source, Value
+from tinytrain.ir.types import S32, Array, Source, Value
 from tinytrain.ops.quantize import dequantised
 from tinytrain.ops.shape import Reshape, Transpose
 
@@ -82,6 +82,7 @@ class Import:
     ) -> None:
         self.file = file
         self.graph = graph
+        self.onnx_graph = onnx_graph
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in onnx_graph.node:
             for name in dict.fromkeys(node.input):
@@ -234,14 +235,17 @@ class Call:
         name = self.node.input[index]
         return tuple(self.model.arrays[name].shape) if self.is_const(index) else (self.placed.get(name) or self.model.tensors[name]).shape
 
-    def tensor(self, index: int = 0) -> Tensor:
-        """A computed operand; a constant is one too, in plain order."""
+    def tensor(self, index: int = 0, *, integers: bool = False) -> Tensor:
+        """A computed operand; a constant is one too, in plain order. Integers that stand for no reals are refused unless `integers`."""
         name = self.node.input[index]
         if self.is_const(index):
             array = self.model.arrays[name]
             shape = tuple(array.shape)
             return Tensor(self.const(index, "operand", given=self.given(index)), shape, plain(shape))
         held = self.placed.get(name) or self.model.tensors[name]
+        kind = held.value.type
+        if kind.dtype is S32 and kind.quant is None and not integers:
+            raise self.fail(f"its operand {name} holds integers, expected float32", "Put a Cast to float in front of it.")
         return held if self.raw else self.model.real(held)
 
     def const(

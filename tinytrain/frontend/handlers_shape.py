@@ -16,7 +16,7 @@ from tinytrain.ops.softmax import LogSoftmax, Softmax
 @handles("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 def reshape(call: Call) -> Tensor:
     """Shape inference has worked out the new shape; data move only if axes are merged that do not lie next to each other."""
-    x = call.tensor()
+    x = call.tensor(integers=True)
     if math.prod(x.shape) != math.prod(call.shape):
         raise call.fail(
             f"it makes {call.shape} of {x.shape}, {math.prod(call.shape):,} elements of {math.prod(x.shape):,}, expected as many",
@@ -31,7 +31,7 @@ def reshape(call: Call) -> Tensor:
 @handles("Transpose")
 def transpose(call: Call) -> Tensor:
     """Output axis j is input axis perm[j]: only the order of the axes changes."""
-    x = call.tensor()
+    x = call.tensor(integers=True)
     perm = call.integers("perm", tuple(reversed(plain(x.shape))))
     if sorted(perm) != list(plain(x.shape)):
         raise call.fail(f"its perm is {perm} for {len(x.shape)} axes, expected each of them once", "Export the model again.")

@@ -7,15 +7,17 @@ and nowhere else; the batch of one is dropped; weights carry the way back to the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, Made, handlers, integer_handlers
-from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
+from tinytrain.frontend.layout import Tensor, ir_shape, plain
+from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
-from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
+from tinytrain.frontend.quantised import quantised_entry, store_integers
 from tinytrain.frontend.shapes import known_shapes
 from tinytrain.frontend.supported import check_ops
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
@@ -24,39 +26,52 @@ from tinytrain.ir.graph import LEARNING_RATE, Graph
 from tinytrain.ir.types import Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
+from tinytrain.ops.record import record
 from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     import onnx
 
-# the first of these on the way from the input says whether a sample is a feature map
-SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
-REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
-FLOAT = 1                                                 # element type of ONNX
 SHOWN_REFUSALS = 8                                        # beside the first
 NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """The forward graph and how its samples relate to ONNX.
+    """The forward graph, and how what it reads and gives relates to ONNX.
 
-    `sample_ir = sample_onnx.transpose(input_perm)`, both without the batch axis; `output_perm` likewise. The ONNX shapes include
-    the batch where there is one. `params` maps the initializers that can be trained to their values; `constants` knows the others too.
-    `float_islands` are the ONNX nodes of a quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no
-    room for and no output shows; `notes` are lines for a person on what became of the file.
+    A graph has one input: where the model has several, that is a record of them (`ops/record.py`), in the order of `inputs`. `params` maps
+    the initializers that can be trained to their values; `constants` knows the others too. `float_islands` are the ONNX nodes of a
+    quantised model that are computed in fp32, `cut_biases` those whose bias lost what int32 has no room for and no output shows; `notes`
+    are lines for a person on what became of the file.
     """
 
     graph: Graph
-    input_perm: Dims
-    output_perm: Dims
-    onnx_input_shape: Dims
-    onnx_output_shape: Dims
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     params: dict[str, Value]
     constants: Constants
     float_islands: tuple[str, ...] = ()
     cut_biases: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> Port:
+        """The one input. Raises ModelError where there are several: callers are for models with one."""
+        return _only(self.inputs, "input", self.graph.name)
+
+    @property
+    def output(self) -> Port:
+        """The one output, likewise."""
+        return _only(self.outputs, "output", self.graph.name)
+
+
+def _only(ports: Sequence[Port], kind: str, model: str) -> Port:
+    if len(ports) > 1:
+        names = ", ".join(port.name for port in ports)
+        message = f"{model} has {len(ports)} {kind}s ({names}); expected one here."
+        raise ModelError(message, hint=f"Export the part of the model with one {kind}.")
+    return ports[0]
 
 
 def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
@@ -73,16 +88,13 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     check_ops(onnx_graph, file)
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
     shapes = known_shapes(onnx_graph)
-    entry, exit_ = _ends(onnx_graph, arrays, file)
+    inputs, exits = ends(onnx_graph, arrays, file)
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
     model.bounds = prepared.bounds
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
-    onnx_input = shapes[entry]
-    order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)
-    given = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
-    model.tensors[entry] = quantised_entry(model, entry, given)
+    given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     refusals: list[ModelError] = []
     for node in onnx_graph.node:
@@ -97,21 +109,37 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
             model.float_islands.append(node.name)
     if refusals:
         raise _together(refusals)
-    if exit_ not in model.tensors:
-        raise ModelError(f"{file}: output {exit_} does not depend on the input; expected a model that computes something.",
+    if lost := [name for name in exits if name not in model.tensors]:
+        raise ModelError(f"{file}: output {lost[0]} does not depend on the input; expected a model that computes something.",
                          hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
-    result = model.real(model.tensors[exit_])
-    output = model.view(result, result.order)
+    results = [model.real(model.tensors[name]) for name in exits]
+    outputs = [model.view(result, result.order) for result in results]
     model.graph.origin = "dropout"
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
-    graph = verify(model.graph.graph([output], updates), "import")
+    graph = verify(model.graph.graph(outputs, updates).replace(results=tuple(exits)), "import")
     graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     notes = (*prepared.notes, *model.notes)
-    perms = _sample_perm(onnx_input, order), _sample_perm(result.shape, result.order)
+    made = tuple(Port(n, t.shape, sample_perm(t.shape, t.order), v.type) for n, t, v in zip(exits, results, graph.outputs, strict=True))
     islands, cut = tuple(model.float_islands), tuple(model.cut_biases)
-    return Imported(graph, *perms, onnx_input, result.shape, params, constants, islands, cut, notes)
+    return Imported(graph, given, made, params, constants, islands, cut, notes)
+
+
+def _given(model: Import, inputs: Sequence[onnx.ValueInfoProto]) -> tuple[Port, ...]:
+    """Make the graph's input, and a tensor of each of the model's."""
+    ports = []
+    for value in inputs:
+        shape = model.shapes[value.name]
+        order = input_order(model.onnx_graph, value.name, shape)
+        kind = TensorType(ir_shape(shape, order), TAKEN[value.type.tensor_type.elem_type])
+        ports.append(Port(value.name, shape, sample_perm(shape, order), kind))
+    whole, parts = record(model.graph, "sample", [(port.name, port.type) for port in ports])
+    model.graph.inputs = [whole]
+    for port, part in zip(ports, parts, strict=True):
+        order = input_order(model.onnx_graph, port.name, port.onnx_shape)
+        model.tensors[port.name] = quantised_entry(model, port.name, Tensor(part, port.onnx_shape, order))
+    return tuple(ports)
 
 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:
@@ -148,12 +176,13 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
 
 
 def _go_on(model: Import, node: onnx.NodeProto) -> bool:
-    """Take the result of a refused node as given, where it is float32, so that what is refused behind it is said as well."""
-    name = node.output[0]
-    if name not in model.shapes or model.element_types.get(name) != FLOAT:
+    """Take the results of a refused node as given, where they are float32, so that what is refused behind it is said as well."""
+    names = [name for name in node.output if name]
+    if any(name not in model.shapes or model.element_types.get(name) != FLOAT for name in names):
         return False
-    shape = model.shapes[name]
-    model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
+    for name in names:
+        shape = model.shapes[name]
+        model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
     return True
 
 
@@ -164,44 +193,3 @@ def _together(refusals: list[ModelError]) -> ModelError:
     if len(more) > SHOWN_REFUSALS:
         lines.append(f"And {len(more) - SHOWN_REFUSALS} more.")
     return ModelError(*first.sentences, hint="\n".join([first.hint or "", *lines])) if more else first
-
-
-def _ends(graph: onnx.GraphProto, arrays: dict[str, Array], file: str) -> tuple[str, str]:
-    """Names of the one input and the one output."""
-    inputs = [i for i in graph.input if i.name not in arrays]
-    for kind, found in (("input", inputs), ("output", list(graph.output))):
-        if len(found) != 1:
-            names = ", ".join(v.name for v in found) or "none"
-            raise ModelError(
-                f"{file} has {len(found)} {kind}s ({names}); expected exactly one.", hint=f"Export the part of the model with one {kind}."
-            )
-    if inputs[0].type.tensor_type.elem_type not in (FLOAT, *INTEGER_TYPES):
-        raise ModelError(
-            f"{file}: input {inputs[0].name} holds integers; expected float32, or int8 or uint8 that a DequantizeLinear reads.",
-            hint="Use the float32 version of the model.",
-        )
-    entry, exit_ = inputs[0].name, graph.output[0].name
-    if entry == exit_:
-        raise ModelError(f"{file}: its output {exit_} is its input; expected a model that computes something.", hint="Export it again.")
-    return entry, exit_
-
-
-def _feeds_spatial(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether the first op that minds the layout, on the way from the input, wants a feature map."""
-    reached = {name}
-    for node in graph.node:
-        if reached & set(node.input):
-            if node.op_type in SPATIAL:
-                return True
-            if node.op_type in REARRANGING:
-                return False
-            reached.update(node.output)
-    return False
-
-
-def _sample_perm(shape: Dims, order: Dims) -> Dims:
-    """The order of the axes without the batch, which a Squeeze, or a Reshape to more rows, may have taken away."""
-    if shape and shape[0] == 1:
-        return tuple(a - 1 for a in order if a != 0)
-    return order
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of the input: one sample, every axis known. And a model that was exported for N samples made one for a single sample."""
+"""The shapes of the inputs: one sample, every axis known. And a model that was exported for N samples made one for a single sample."""
 
 from __future__ import annotations
 
@@ -20,11 +20,21 @@ VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def fix_shapes(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -> int:
-    """Close every open axis of the input; the shapes of all other values are to be inferred anew.
+    """Close every open axis of the inputs; the shapes of all other values are to be inferred anew.
 
     Returns the batch: 1, or what the file has fixed where `shapes` asks for 1; `one_sample` is then still to be called.
     """
-    value = _one_input(model, path, shapes)
+    inputs = _inputs(model, path, shapes)
+    batches = {value.name: _fix_shape(value, path, shapes.get(value.name)) for value in inputs}
+    if len(set(batches.values())) > 1:
+        found = ", ".join(f"{name} {batch}" for name, batch in batches.items())
+        message = f"{path}: its inputs have different batches ({found}); expected the same for all."
+        raise ModelError(message, hint="Export it with a batch of 1.")
+    return next(iter(batches.values()))
+
+
+def _fix_shape(value: onnx.ValueInfoProto, path: Path, chosen: Dims | None) -> int:
+    """Close the open axes of one input; returns its batch."""
     kind = value.type.tensor_type
     if value.type.WhichOneof("value") != "tensor_type":
         message = f"{path}: input {value.name} is no tensor; expected one of float32."
@@ -33,13 +43,11 @@ def fix_shapes(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -
     found = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else _open(d) for d in kind.shape.dim]
     if kind.HasField("shape") and not found:
         raise _no_batch(path, value.name, found)
-    chosen = shapes.get(value.name)
     want = _own(path, value.name, found) if chosen is None else _chosen(path, value.name, found, chosen, kind.HasField("shape"))
     batch = found[0] if found and isinstance(found[0], int) and found[0] > 1 else 1
     del kind.shape.dim[:]
     for d in (batch, *want[1:]):
         kind.shape.dim.add().dim_value = d
-    forget_shapes(model)
     return batch
 
 
@@ -61,7 +69,7 @@ def known_shapes(graph: onnx.GraphProto) -> dict[str, Dims]:
     return found
 
 
-def _one_input(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -> onnx.ValueInfoProto:
+def _inputs(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -> list[onnx.ValueInfoProto]:
     inputs: list[onnx.ValueInfoProto] = list(model.graph.input)
     names: list[str] = [i.name for i in inputs]
     for name in shapes:
@@ -70,13 +78,9 @@ def _one_input(model: onnx.ModelProto, path: Path, shapes: Mapping[str, Dims]) -
                 f"{path} has no input {name}; its inputs are {', '.join(names) or 'none'}.",
                 hint=f"Write --shape {names[0]}=1,..." if names else "Leave out --shape.",
             )
-    if len(inputs) != 1:
-        raise ModelError(
-            f"{path} has {len(inputs)} inputs ({', '.join(names) or 'none'}); expected exactly one.",
-            hint="Export the part of the model with one input, or store the others as initializers.",
-        )
-    (value,) = inputs
-    return value
+    if not inputs:
+        raise ModelError(f"{path} has no input; expected one at least.", hint="Export the part of the model that takes samples.")
+    return inputs
 
 
 def _open(dim: onnx.TensorShapeProto.Dimension) -> str:
@@ -145,7 +149,8 @@ def one_sample(model: onnx.ModelProto, path: Path, batch: int) -> onnx.ModelProt
     if batch == 1:
         return model
     change = _OneSample(model, path, batch)
-    change.input_axis.dim_value = 1
+    for axis in change.axes:
+        axis.dim_value = 1
     while True:
         forget_shapes(model)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -164,13 +169,13 @@ class _OneSample:
         self.path = path
         self.batch = batch
         self.before = known_shapes(model.graph)
-        self.input_axis = model.graph.input[0].type.tensor_type.shape.dim[0]
+        self.axes = [value.type.tensor_type.shape.dim[0] for value in model.graph.input]
         self.stored = {t.name for t in model.graph.initializer}
         self.read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
 
     def repaired(self, after: Mapping[str, Dims]) -> bool:
         """Whether one more Reshape was given the shape for one sample; shapes must then be inferred anew."""
-        places = {self.graph.input[0].name: (0, 1)}
+        places = {value.name: (0, 1) for value in self.graph.input}
         for node in self.graph.node:
             source = next((name for name in node.input if name in places), None)
             for name in self.read.intersection(node.output) if source else ():

@@ -12,6 +12,7 @@ from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Value
 from tinytrain.ops.elementwise import Add, Scale
+from tinytrain.ops.objective import Total
 
 
 def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Value, Want]) -> dict[Value, Value]:
@@ -38,9 +39,11 @@ def slice_gradients(
             leads.update(node.outputs)
 
     found: dict[tuple[Value, Want], Value] = {}
+    seeds = _seeds(nodes, loss)
     for node in reversed(nodes):
         grads = tuple(found.get((v, Want())) for v in node.outputs)
-        if loss not in node.outputs and not any(grads):
+        seed = next((scale * seeds[v] for v in node.outputs if v in seeds), 1.0)
+        if not any(v in seeds for v in node.outputs) and not any(grads):
             continue
         if not any(v in leads for v in node.inputs):
             continue
@@ -54,8 +57,14 @@ def slice_gradients(
         for asks in zip_longest(*asked):
             for value, want, grad in zip(node.inputs, asks, node.op.vjp(g, node.inputs, node.outputs, grads, asks), strict=True):
                 if want is not None and grad is not None:
-                    if scale != 1.0 and loss in node.outputs:
-                        grad = g.emit(Scale(scale), grad, name=f"scaled_{grad.name}")
+                    if seed != 1.0:
+                        grad = g.emit(Scale(seed), grad, name=f"scaled_{grad.name}")
                     before = found.get((value, want))
                     found[value, want] = g.emit(Add(), grad, before, name=f"d_{value.name}") if before else grad
     return found
+
+
+def _seeds(nodes: Sequence[Node], loss: Value) -> dict[Value, float]:
+    """What the walk starts from, with the gradient that each has: the loss, or those that it is the weighted sum of."""
+    made = next((node for node in nodes if loss in node.outputs), None)
+    return dict(zip(made.inputs, made.op.weights, strict=True)) if made is not None and isinstance(made.op, Total) else {loss: 1.0}

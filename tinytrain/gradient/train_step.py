@@ -9,22 +9,16 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import slice_gradients
+from tinytrain.gradient.objective import Aim, aims_of, with_loss
 from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
 from tinytrain.gradient.update import Optimiser, States, Updater
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Program, apply_of
-from tinytrain.ir.op import Loss, registry
-from tinytrain.ir.types import Role, TensorType, Value
+from tinytrain.ir.types import Value
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.quantize import Dequantise, dequantised
 from tinytrain.schemes.choose import Trained, choose_all
 from tinytrain.schemes.scheme import Scheme
-
-
-def losses() -> dict[str, type[Loss]]:
-    """Losses by the key that the command line takes."""
-    return {op.key: op for op in registry().values() if issubclass(op, Loss) and op.key}
 
 
 def inference(graph: Graph) -> Graph:
@@ -49,62 +43,26 @@ def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss:
     """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
     forward, schemes = with_targets(forward, trained)
     check_sums(forward)
-    loss_op = losses()[loss]()
+    aims = aims_of(loss, forward)
     plain = inference(forward)
-    entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
+    entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, aims)[0].replace(name="evaluate")}
     states = States(optimiser.learning_rate)
     for number, targets in enumerate(schemes):
         train = f"train_{number}" if number else "train"
-        entries[train], totals = _train(train, forward, loss_op, targets, optimiser, states)
+        entries[train], totals = _train(train, forward, aims, targets, optimiser, states)
         if totals:
             entries[apply_of(train)] = _apply(entries[train], totals, optimiser, states)
     return Program(forward.name, entries, optimiser.accumulate)
 
 
-def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
-    """Append the loss to the forward graph; a final activation that the loss contains is not read by it."""
-    g = Builder(forward.name, forward.values(), forward.nodes)
-    output = forward.outputs[0]
-    logits = _logits(g, forward, loss_op)
-    try:
-        kind = loss_op.target_type(logits.type)
-        g.inputs = [*forward.inputs, target := g.value("target", kind, Role.INPUT)]
-        g.origin = "loss"
-        loss = g.emit(loss_op, logits, target, name="loss")
-    except ValueError as error:
-        message = f"{forward.name}: loss {loss_op.key} does not fit the output of shape {output.shape}: {error}."
-        others = " or ".join(f"--loss {key}" for key, kind in losses().items() if _takes(kind(), output.type))
-        raise ModelError(message, hint=f"Try {others}, or end the model in one row of class scores.") from error
-    return g.graph([loss, output]), g, loss
-
-
-def _takes(loss_op: Loss, output: TensorType) -> bool:
-    try:
-        loss_op.target_type(output)
-    except ValueError:
-        return False
-    return True
-
-
-def _logits(g: Builder, forward: Graph, loss_op: Loss) -> Value:
-    """What the loss reads: the output, or what a final activation that the loss contains is made of, as the reals that it stands for."""
-    output, made = forward.outputs[0], forward.producers()
-    last = made.get(output)
-    stored = made.get(last.inputs[0]) if last is not None and isinstance(last.op, Dequantise) else None
-    if stored is not None and isinstance(stored.op, loss_op.absorbs):
-        g.origin = stored.origin
-        return dequantised(g, stored.inputs[0], name=f"{stored.inputs[0].name}_real")
-    return last.inputs[0] if last is not None and isinstance(last.op, loss_op.absorbs) else output
-
-
 def _train(
-    name: str, forward: Graph, loss_op: Loss, targets: Sequence[Target], optimiser: Optimiser, states: States
+    name: str, forward: Graph, aims: Sequence[Aim], targets: Sequence[Target], optimiser: Optimiser, states: States
 ) -> tuple[Graph, list[tuple[Target, Value]]]:
     """Forward, loss, the gradients of the targets and their updates; each update stands right after its gradient if nothing hinders.
 
     With accumulation the graph only sums; then also each target with the STATE that its gradients are summed in.
     """
-    _, g, loss = with_loss(forward, loss_op)
+    _, g, loss = with_loss(forward, aims)
     g.name = name
     updater = Updater(g, optimiser, states)
     try:

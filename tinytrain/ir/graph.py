@@ -36,6 +36,7 @@ class Graph:
     """A straight line of nodes in execution order.
 
     `updates` maps a PARAM or STATE value to the value that replaces it when the graph has run; until then readers see the old one.
+    `results` are the names of several outputs of a model.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Graph:
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     updates: dict[Value, Value] = field(default_factory=dict)
+    results: tuple[str, ...] = ()
 
     def values(self) -> list[Value]:
         """Every value that is read or written, once, in order of first appearance."""

@@ -144,7 +144,8 @@ def f32(*shapes: tuple[int, ...]) -> tuple[TensorType, ...]:
 class Op:
     """Base of all ops. The fields of a subclass are its attributes; what stands below is its behaviour.
 
-    `args` and `results` name the C parameters in order. `view` ops own no memory: their output is input 0 under another type.
+    `args` and `results` name the C parameters in order. `view` ops own no memory: their output is input 0, or what `starts` somewhere in
+    it, under another type.
     `inplace` lists (input, output) pairs that may share storage: element i of the input is last read when element i of the
     output is written. `differentiable` is False for ops that end every walk (optimisers, gradients, losses' by-products).
     """
@@ -197,6 +198,10 @@ class Op:
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=sum(t.numel for t in self.infer(*types)))
+
+    def starts(self, *types: TensorType) -> int:
+        """Of a view: bytes from the beginning of input 0 to that of the output."""
+        return 0
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

@@ -148,13 +148,17 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the graph. Two values are the same only if they are the same object."""
+    """A tensor of the graph. Two values are the same only if they are the same object.
+
+    `parts` are the names and types of what a record is made of, one behind the other (`ops/record.py`).
+    """
 
     name: str
     type: TensorType
     role: Role = Role.TEMP
     data: Array | None = field(default=None, repr=False)
     source: Source | None = None
+    parts: tuple[tuple[str, TensorType], ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

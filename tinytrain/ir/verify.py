@@ -27,7 +27,7 @@ def verify(graph: Graph, after: str = "") -> Graph:
             assert value in defined, f"{at} reads {value!r} before it is written"
         kinds = node.op.infer(*node.kinds)
         assert tuple(v.type.computed for v in node.outputs) == kinds, f"{at} gives {kinds}, its outputs are {node.outputs}"
-        seen = {v.type.dtype for v in (*node.inputs[:1], *node.outputs)} if node.op.view else ()
+        seen = {v.type.dtype.np.itemsize for v in (*node.inputs[:1], *node.outputs)} if node.op.view else ()
         assert len(seen) < 2, f"{at} shows {node.inputs[0]!r} as {node.outputs}"
         for value in node.outputs:
             assert value not in defined, f"{at} writes {value!r} a second time"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,14 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
 
 def _inferred(project: Project, session: Session, samples: Array) -> Array:
     """Outputs of the device, a row each, in the order of ONNX."""
-    perm, shape = np.argsort(project.manifest.output.perm), project.manifest.output.shape
-    return np.array([session.infer(x).reshape(shape).transpose(perm).reshape(-1) for x in samples], np.float64)
+    return np.array([np.concatenate(_laid_out(session.infer(x), project.manifest.output)) for x in samples], np.float64)
+
+
+def _laid_out(numbers: Array, port: Port) -> list[Array]:
+    """Of each output its numbers in the order of ONNX."""
+    ends = np.cumsum([math.prod(part.shape) for part in port.each])[:-1]
+    parts = zip(np.split(numbers, ends), port.each, strict=True)
+    return [row.reshape(part.shape).transpose(np.argsort(part.perm)).reshape(-1) for row, part in parts]
 
 
 def _untrained(project: Project, session: Session, samples: Array) -> Array:
@@ -94,20 +101,22 @@ def evaluated(model: onnx.ModelProto, port: Port, samples: Array) -> Array:
     from onnx.reference import ReferenceEvaluator
 
     evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
-    entry = model.graph.input[0]
-    back = np.argsort(port.perm)
-    shaped = [np.ascontiguousarray(x.reshape(port.shape).transpose(back)).reshape(port.onnx_shape) for x in samples]
-    rows = [np.reshape(evaluator.run(None, {entry.name: _as_stored(model, entry.name, x)})[0], -1) for x in shaped]
+    rows = []
+    for x in samples:
+        parts = zip(model.graph.input, _laid_out(x.reshape(-1), port), port.each, strict=True)
+        given = {entry.name: _as_stored(model, entry, part.reshape(each.onnx_shape)) for entry, part, each in parts}
+        rows.append(np.concatenate([np.reshape(y, -1) for y in evaluator.run(None, given)]))
     return np.array(rows, np.float64)
 
 
-def _as_stored(model: onnx.ModelProto, name: str, x: Array) -> Array:
-    """A sample as the integers that a DequantizeLinear reads, where one reads the input."""
-    from onnx import numpy_helper
+def _as_stored(model: onnx.ModelProto, entry: onnx.ValueInfoProto, x: Array) -> Array:
+    """A sample in the type of the input; as the integers that a DequantizeLinear reads, where one reads it."""
+    from onnx import helper, numpy_helper
 
+    name = entry.name
     reader = next((node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] == name), None)
     if reader is None:
-        return x.astype(np.float32)
+        return x.astype(helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     scale, zero = stored[reader.input[1]], stored[reader.input[2]] if len(reader.input) > 2 else np.zeros((), np.int8)
     limits = np.iinfo(zero.dtype)

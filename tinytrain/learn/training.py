@@ -15,10 +15,11 @@ import numpy as np
 
 from tinytrain.atomic import uninterrupted, write_bytes, write_text
 from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, Target, Vectors, load_dataset
-from tinytrain.device.manifest import Port
+from tinytrain.data.several import load_records
+from tinytrain.device.manifest import Manifest, Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
-from tinytrain.ir.types import S32, Array
+from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.export import check_export
 from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
@@ -156,7 +157,8 @@ def infer_project(
         samples = load(project, data, "test", limit, targets=False, progress=progress)
         if not isinstance(error, NoTargets):
             progress.say(f"accuracy   unknown: {error.sentences[0]}")
-    layout = _layout(project.manifest.output)
+    output_port = project.manifest.output
+    layout = _layout(output_port)
     with project.session(timeout=timeout) as session:
         if learned:
             restore(project, session)
@@ -171,25 +173,47 @@ def infer_project(
         accuracy = float(np.mean(outputs.reshape(len(rows), -1).argmax(axis=1) == samples.y))
         progress.say(f"accuracy   {accuracy:.2%} of {len(rows):,} samples")
     if output is not None:
-        write_bytes(output, npz({"y": outputs}))
+        write_bytes(output, npz(_named(outputs, output_port)))
         progress.say(f"outputs    {output}")
     return outputs
+
+
+def _named(outputs: Array, port: Port) -> dict[str, Array]:
+    """Outputs (n, ...) in ONNX layout: y, or each of several by its name."""
+    if not port.parts:
+        return {"y": outputs}
+    ends = np.cumsum([math.prod(part.shape) for part in port.each])
+    rows = np.split(outputs.reshape(len(outputs), -1), ends[:-1], axis=1)
+    laid = ((name, row, _layout(part)) for (name, part), row in zip(port.parts, rows, strict=True))
+    return {
+        name: row.reshape(-1, *at.device_shape).transpose(0, *(1 + int(i) for i in np.argsort(at.perm))) for name, row, at in laid
+    }
 
 
 def load(
     project: Project, path: Path, which: str, limit: int | None = None, *, targets: bool = True, progress: Progress | None = None
 ) -> Dataset:
     """The samples of a file in the layout of the project's device; without `targets` only the samples are read. Says its notes."""
-    manifest = project.manifest
-    kind: Target = None
-    if targets and manifest.target is not None:
-        labels = manifest.target is S32
-        kind = Labels(math.prod(manifest.output.shape)) if labels else Vectors(_layout(manifest.output))
-    found = load_dataset(path, _layout(manifest.input), kind, split=which)
+    found = _found(project.manifest, path, which, targets)
     if progress is not None:
         for note in found.notes:
             progress.say(f"data       {note}")
     return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
+
+
+def _found(manifest: Manifest, path: Path, which: str, targets: bool) -> Dataset:
+    if manifest.input.parts or manifest.output.parts:
+        outputs = dict(manifest.output.parts)
+        wanted = {part.name: _wanted(part.dtype, outputs[part.name]) for part in manifest.targets} if targets else {}
+        inputs = manifest.input.parts or (("x", manifest.input),)
+        return load_records(path, {name: _layout(port) for name, port in inputs}, wanted, split=which)
+    kind = _wanted(manifest.target, manifest.output) if targets and manifest.target is not None else None
+    return load_dataset(path, _layout(manifest.input), kind, split=which)
+
+
+def _wanted(dtype: DType, output: Port) -> Target:
+    """What goes with an output whose target is of this type."""
+    return Labels(math.prod(output.shape)) if dtype is S32 else Vectors(_layout(output))
 
 
 def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int, seed: int, accumulate: int = 1) -> None:

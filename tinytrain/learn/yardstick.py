@@ -15,7 +15,7 @@ import numpy as np
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
-from tinytrain.gradient.train_step import losses
+from tinytrain.gradient.objective import losses
 from tinytrain.learn.state import Epoch
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from tinytrain.planner.order import orders
 from tinytrain.planner.place import Placement, lower_bound, place
 from tinytrain.planner.plan import Buffer, Needs, Peak, Plan, ProgramPlan
 from tinytrain.planner.reorder import reorder
-from tinytrain.planner.updates import Bound, bind_updates
+from tinytrain.planner.updates import Bound, bind_updates, starts
 
 __all__ = ["Buffer", "Needs", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
 
@@ -185,7 +185,8 @@ def _plan(draft: _Draft, bound_bytes: int, needs: Callable[[Node], Needs], align
     life, placement = draft.life, draft.placement
     at = dict(zip(life.owners, placement.offsets, strict=True))
     offsets = {v: at[v] for v in life.owners if isinstance(v, Value)}
-    offsets.update({v: at[root] for v, root in life.roots.items() if root in at})
+    within = starts(draft.graph)
+    offsets.update({v: at[root] + within.get(v, 0) for v, root in life.roots.items() if root in at})
     return Plan(
         graph=draft.graph, offsets=offsets, aliases={v: root for v, root in life.roots.items() if root is not v},
         scratch_offsets={node: at[node] for node in life.owners if isinstance(node, Node)},

@@ -107,16 +107,20 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: in
         assert plan.offsets.get(v) == at, f"{v!r} stands at {plan.offsets.get(v)}, the program has it at {at}"
     pieces: list[tuple[object, int, int]] = [(v, at, v.type.nbytes) for v, at in plan.offsets.items()]
     pieces += [(node, at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
+    parts = {v for node in plan.graph.nodes if node.op.view and node.op.starts(*node.kinds) for v in node.outputs}
     limits = [plan.arena_bytes] * len(pieces) + [program_bytes] * len(plan.spare)
     pieces += [(node, at, size) for node, (at, size) in plan.spare.items()]
     for (owner, at, size), limit in zip(pieces, limits, strict=True):
-        assert at >= 0 and at % align == 0, f"{_name(owner)} at offset {at} is not aligned to {align}"
+        needed = owner.type.dtype.np.itemsize if isinstance(owner, Value) and owner in parts else align
+        assert at >= 0 and at % needed == 0, f"{_name(owner)} at offset {at} is not aligned to {needed}"
         assert at + size <= limit, f"{_name(owner)} at {at}..{at + size} leaves the arena of {limit} bytes"
     for node, size in plan.scratch_sizes.items():
         assert node in plan.scratch_offsets, f"{node.op.name} needs {size} bytes of scratch and has none"
     for v in plan.graph.values():
         root, here = plan.root(v), plan.offsets.get(v)
-        assert here == plan.offsets.get(root), f"{v!r} at {here}, its root {root!r} at {plan.offsets.get(root)}"
+        begin = plan.offsets.get(root)
+        inside = here == begin if here is None or begin is None else begin <= here <= begin + root.type.nbytes - v.type.nbytes
+        assert inside, f"{v!r} at {here}, its root {root!r} at {begin}"
 
 
 def _check_outputs_first(plan: Plan, outputs: set[Value]) -> None:
@@ -130,14 +134,16 @@ def _check_outputs_first(plan: Plan, outputs: set[Value]) -> None:
 
 
 def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -> None:
-    """A view stands where its input stands, or like it has no place in the arena."""
+    """A view stands in its input where it starts there, or like it has no place in the arena."""
     seen = node.inputs[0]
     root, at = plan.root(seen), plan.offsets.get(seen)
     for v in node.outputs:
         shown[v] = shown.get(seen, seen)
-        assert v.type.nbytes == seen.type.nbytes, f"{where}: view {v!r} of {seen!r} has another size"
+        start = node.op.starts(*node.kinds)
+        assert start + v.type.nbytes <= seen.type.nbytes, f"{where}: view {v!r} ends behind {seen!r}"
         assert plan.root(v) is root, f"{where}: view {v!r} of {seen!r} has root {plan.root(v)!r}, not {root!r}"
-        assert plan.offsets.get(v) == at, f"{where}: view {v!r} at {plan.offsets.get(v)}, {seen!r} at {at}"
+        want = None if at is None else at + start
+        assert plan.offsets.get(v) == want, f"{where}: view {v!r} at {plan.offsets.get(v)}, {seen!r} at {at}"
 
 
 def _demand(memory: _Bytes, plan: Plan, value: Value, shown: dict[Value, Value], where: str) -> None:

@@ -30,22 +30,32 @@ class Bound:
 
 
 def contents(graph: Graph) -> dict[Value, Value]:
-    """Each value mapped to the one whose bytes it is: itself, or what it is a view of, however far back."""
+    """Each value mapped to the one that has its bytes: itself, or what it is a view of, however far back."""
     origin: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.op.view:
             seen = node.inputs[0]
             for out in node.outputs:
-                assert out.type.nbytes == seen.type.nbytes, f"{node.op.name}: view {out!r} of {seen!r} has another size"
+                end = node.op.starts(*node.kinds) + out.type.nbytes
+                assert end <= seen.type.nbytes, f"{node.op.name}: view {out!r} ends behind {seen!r}"
                 origin[out] = origin.get(seen, seen)
     return {v: origin.get(v, v) for v in graph.values()}
+
+
+def starts(graph: Graph) -> dict[Value, int]:
+    """Of each view: bytes from the beginning of its content to its own."""
+    found: dict[Value, int] = {}
+    for node in graph.nodes:
+        if node.op.view:
+            found[node.outputs[0]] = found.get(node.inputs[0], 0) + node.op.starts(*node.kinds)
+    return found
 
 
 def may_overwrite(node: Node, output: int, target: Value, content: dict[Value, Value]) -> bool:
     """Whether the op allows `output` where `target` stands: every input that reads these bytes must allow it, index by index."""
     new = node.outputs[output].type
     return all(
-        (i, output) in node.op.inplace and v.type.numel == new.numel and v.type.nbytes == new.nbytes
+        (i, output) in node.op.inplace and v.type.numel == new.numel and v.type.nbytes == new.nbytes == target.type.nbytes
         for i, v in enumerate(node.inputs) if content[v] is target
     )
 

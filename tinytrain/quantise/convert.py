@@ -76,8 +76,8 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
 
 def _samples(path: Path, model: Imported, most: int) -> tuple[Dataset, list[str]]:
     """(evenly spread samples, with labels where the file has integer labels that the output of the model can stand for; notes)."""
-    layout = Layout(model.onnx_input_shape[1:], model.input_perm)
-    classes = math.prod(model.onnx_output_shape)
+    layout = Layout(model.input.onnx_shape[1:], model.input.perm)
+    classes = math.prod(model.output.onnx_shape)
     notes: list[str] = []
     try:
         found = load_dataset(path, layout, Labels(classes))

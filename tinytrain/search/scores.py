@@ -19,7 +19,8 @@ import numpy as np
 from tinytrain.data.dataset import Dataset
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import gradients
-from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.gradient.objective import aims_of, with_loss
+from tinytrain.gradient.train_step import inference
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
@@ -135,7 +136,8 @@ def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name
 
 def _backward(forward: Graph, loss: str, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
     """The graph of the gradients, and whose they are. Values before an op without gradient are left out, as they come first."""
-    _, g, at = with_loss(inference(forward), losses()[loss]())
+    plain = inference(forward)
+    _, g, at = with_loss(plain, aims_of(loss, plain))
     try:
         found = gradients(g, list(g.nodes), at, dict.fromkeys(values.values(), Want()))
     except ModelError:

@@ -11,7 +11,8 @@ import numpy as np
 from tinytrain import passes
 from tinytrain.compiler import Options, chosen_scheme, load_model
 from tinytrain.errors import ModelError
-from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.gradient.objective import aims_of, with_loss
+from tinytrain.gradient.train_step import inference
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import S32, Array, Value
@@ -73,7 +74,7 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
     names = {v.source.initializer for v in wanted if v.source is not None}
     decided = {one.name: one.why for one in frozen if one.decided}
     others = tuple(left_out(prepared.model, names, decided, seed)) if scheme.preset == "full" else ()
-    graph, _, loss = with_loss(moved, losses()[options.loss]())
+    graph, _, loss = with_loss(moved, aims_of(options.loss, moved))
     rng = np.random.default_rng(seed)
     sample, target = _inputs(rng, graph)
     if oracle == "differences":
@@ -81,7 +82,7 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
 
     from tinytrain.verify.oracle import tvm_gradients
 
-    batch = np.expand_dims(sample.transpose(np.argsort(imported.input_perm)), 0).reshape(imported.onnx_input_shape)
+    batch = np.expand_dims(sample.transpose(np.argsort(imported.input.perm)), 0).reshape(imported.input.onnx_shape)
     params = {v.source.initializer: v.source.to_onnx(v.data) for v in wanted if v.source is not None and v.data is not None}
     answer = tvm_gradients(prepared.model, options.loss, batch, target, params)
     if isinstance(answer, Declined):

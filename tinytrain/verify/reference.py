@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytrain.ir.graph import Graph, Node, Program, apply_of
+from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F16, F32, Array, Role, Value
 
 HALF_MAX = 65504.0                                        # of fp16
@@ -110,13 +111,13 @@ class ReferenceModel:
             self.state[v] = cast(v, v.data, self.dtype)
 
     def infer(self, x: Array) -> Array:
-        """Output of the model for one sample, without the batch axis."""
-        return self._run("infer", x).outputs[0]
+        """Output of the model for one sample, without the batch axis; several outputs are one record."""
+        return self._record(self._run("infer", x).outputs)
 
     def evaluate(self, x: Array, target: Array) -> tuple[float, Array]:
         """(loss, output) of one sample; nothing is learned."""
-        loss, output = self._run("evaluate", x, target).outputs
-        return float(loss[0]), output
+        loss, *outputs = self._run("evaluate", x, target).outputs
+        return float(loss[0]), self._record(outputs)
 
     def train_step(self, x: Array, target: Array) -> float:
         """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum.
@@ -147,6 +148,9 @@ class ReferenceModel:
     def parameters(self) -> dict[str, Array]:
         """Name → present value of everything that is trained."""
         return {v.name: self.state[v] for v in self.program.stored(Role.PARAM)}
+
+    def _record(self, outputs: Sequence[Array]) -> Array:
+        return packed(outputs, [v.type.dtype for v in self.program.entries["infer"].outputs]) if len(outputs) > 1 else outputs[0]
 
     def _named(self, name: str) -> Array:
         value = next(v for v in self.state if v.name == name)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of models with several inputs, or targets of several outputs: an .npz with one array for each, by its name in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain.data.arrays import Npz
+from tinytrain.data.dataset import AS_MANY, SAMPLE_KEYS, TARGET_KEYS, Dataset, Layout, NoTargets, Target, Vectors, arrange
+from tinytrain.errors import DataError
+from tinytrain.ir.types import Array
+
+
+def load_records(path: Path, inputs: Mapping[str, Layout], targets: Mapping[str, Target], *, split: str = "train") -> Dataset:
+    """x and y are records of numbers, float32 (n, all elements of a sample). Arrays may end in `_train` or `_test`, as `split` says.
+
+    A single input may be called x, and a single target y, as in other files. Raises DataError as `load_dataset` does.
+    """
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        raise DataError(
+            f"{path} cannot hold samples of a model with several inputs or outputs; expected an .npz with the arrays "
+            f"{', '.join((*inputs, *targets))}.",
+            hint=f"numpy.savez(path, {', '.join(f'{name}={name}' for name in (*inputs, *targets))})",
+        )
+    file = Npz(path)
+    x = [arrange(_read(file, name, SAMPLE_KEYS if len(inputs) == 1 else (), split), None, layout, None, f"{path}/{name}").x
+         for name, layout in inputs.items()]
+    y = [_target(file, name, target, TARGET_KEYS if len(targets) == 1 else (), split) for name, target in targets.items()]
+    counts = {name: len(array) for name, array in zip((*inputs, *targets), (*x, *y), strict=True)}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DataError(f"{path} holds different numbers of samples ({found}); expected as many of each.", hint=AS_MANY)
+    return Dataset(_joined(x), _joined(y) if targets else None)
+
+
+def _target(file: Npz, name: str, target: Target, others: tuple[str, ...], split: str) -> Array:
+    y = _read(file, name, others, split)
+    # the samples do not matter here: as many as there are targets
+    found = arrange(np.zeros((len(y) if y.ndim else 1, 1), np.float32), y, Layout((1,), (0,)), target, f"{file.path}/{name}").y
+    assert found is not None
+    return found if isinstance(target, Vectors) else found.reshape(-1, 1)
+
+
+def _read(file: Npz, name: str, others: tuple[str, ...], split: str) -> Array:
+    for key in (f"{name}_{split}", name, *(f"{other}_{split}" for other in others), *others):
+        if key in file.entries:
+            return file.read(key)
+    raise NoTargets(
+        f"{file.path} holds the arrays {file.names()}; expected one called {name}, or {name}_{split}.",
+        hint="Store one array for each input and each output that has a loss, under its name in the model.",
+    )
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return np.concatenate([a.reshape(len(a), -1).astype(np.float32) for a in arrays], axis=1)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model is trained for: a loss for each output that has one, and its weight.
+
+    ce                      the same for each output
+    label=ce, box=mse:0.5   by the names of the outputs; those that are not named are not trained for
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinytrain.errors import ModelError
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Graph
+from tinytrain.ir.op import Loss, registry
+from tinytrain.ir.types import TensorType, Value
+from tinytrain.ops.objective import Total
+from tinytrain.ops.quantize import Dequantise, dequantised
+from tinytrain.ops.record import record
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Output number `output` has this loss, `weight` times."""
+
+    output: int
+    loss: Loss
+    weight: float = 1.0
+
+
+def losses() -> dict[str, type[Loss]]:
+    """Losses by the key that the command line takes."""
+    return {op.key: op for op in registry().values() if issubclass(op, Loss) and op.key}
+
+
+def aims_of(text: str, forward: Graph) -> tuple[Aim, ...]:
+    """What a text of this form means for the outputs of a model. Raises ModelError."""
+    names = forward.results or tuple(v.name for v in forward.outputs)
+    if "=" not in text:
+        return tuple(Aim(i, _loss(text, forward.name)) for i in range(len(names)))
+    found: dict[int, Aim] = {}
+    for item in text.split(","):
+        name, _, rest = item.strip().rpartition("=")
+        key, _, factor = rest.partition(":")
+        if name not in names:
+            message = f"{forward.name} has no output {name!r} for a loss; its outputs are {', '.join(names)}."
+            raise ModelError(message, hint="Correct --loss.")
+        if names.index(name) in found:
+            raise ModelError(f"--loss gives output {name} two losses; expected one.", hint="Add them up by weights in one.")
+        found[names.index(name)] = Aim(names.index(name), _loss(key, forward.name), _weight(factor, name))
+    return tuple(found[i] for i in sorted(found))
+
+
+def aimed(text: str | None, forward: Graph) -> list[str]:
+    """Of a model with several outputs: names of those that have a loss, in order."""
+    return [] if text is None or len(forward.outputs) == 1 else [forward.results[aim.output] for aim in aims_of(text, forward)]
+
+
+def reached(text: str | None, forward: Graph) -> Graph:
+    """What of the forward graph leads to an output that has a loss."""
+    if text is None or len(forward.outputs) == 1:
+        return forward
+    outputs = tuple(forward.outputs[aim.output] for aim in aims_of(text, forward))
+    needed, nodes = set(outputs), []
+    for node in reversed(forward.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            nodes.append(node)
+    return forward.replace(nodes=tuple(reversed(nodes)), outputs=outputs)
+
+
+def _loss(key: str, model: str) -> Loss:
+    if key not in losses():
+        raise ModelError(f"{model} cannot be trained by the loss {key!r}; expected one of {', '.join(losses())}.", hint="Correct --loss.")
+    return losses()[key]()
+
+
+def _weight(text: str, name: str) -> float:
+    try:
+        weight = float(text or 1)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise ModelError(f"The weight of the loss of output {name} is {text!r}; expected a number above 0.", hint="Write NAME=ce:0.5.")
+    return weight
+
+
+def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builder, Value]:
+    """Append the losses to the forward graph; a final activation that a loss contains is not read by it. A single one is for all outputs.
+
+    The graph gives the weighted sum of the losses, then the outputs; the targets are its second input, a record where they are several.
+    """
+    if isinstance(aims, Loss):
+        aims = tuple(Aim(i, aims) for i in range(len(forward.outputs)))
+    g = Builder(forward.name, forward.values(), forward.nodes)
+    names = forward.results or tuple(v.name for v in forward.outputs)
+    logits = [_logits(g, forward, aim) for aim in aims]
+    kinds = [_target_type(forward, aim, value.type, names[aim.output]) for aim, value in zip(aims, logits, strict=True)]
+    g.origin = "loss"
+    called = [names[aim.output] for aim in aims] if len(aims) > 1 else ["target"]
+    whole, targets = record(g, "target", list(zip(called, kinds, strict=True)))
+    g.inputs = [*forward.inputs, whole]
+    found = [g.emit(aim.loss, value, target, name="loss") for aim, value, target in zip(aims, logits, targets, strict=True)]
+    weights = tuple(aim.weight for aim in aims)
+    loss = found[0] if weights == (1.0,) else g.emit(Total(weights), *found, name="total_loss")
+    return g.graph([loss, *forward.outputs]), g, loss
+
+
+def _target_type(forward: Graph, aim: Aim, logits: TensorType, name: str) -> TensorType:
+    try:
+        return aim.loss.target_type(logits)
+    except ValueError as error:
+        output = forward.outputs[aim.output]
+        called = "the output" if len(forward.outputs) == 1 else f"output {name}"
+        message = f"{forward.name}: loss {aim.loss.key} does not fit {called} of shape {output.shape}: {error}."
+        flag = "--loss " if len(forward.outputs) == 1 else f"--loss {name}="
+        others = " or ".join(f"{flag}{key}" for key, kind in losses().items() if _takes(kind(), output.type))
+        raise ModelError(message, hint=f"Try {others}, or end the model in one row of class scores.") from error
+
+
+def _takes(loss_op: Loss, output: TensorType) -> bool:
+    try:
+        loss_op.target_type(output)
+    except ValueError:
+        return False
+    return True
+
+
+def _logits(g: Builder, forward: Graph, aim: Aim) -> Value:
+    """What the loss reads: the output, or what a final activation that the loss contains is made of, as the reals that it stands for."""
+    output, made = forward.outputs[aim.output], forward.producers()
+    last = made.get(output)
+    stored = made.get(last.inputs[0]) if last is not None and isinstance(last.op, Dequantise) else None
+    if stored is not None and isinstance(stored.op, aim.loss.absorbs):
+        g.origin = stored.origin
+        return dequantised(g, stored.inputs[0], name=f"{stored.inputs[0].name}_real")
+    return last.inputs[0] if last is not None and isinstance(last.op, aim.loss.absorbs) else output
