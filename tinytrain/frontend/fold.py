@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.literals import MOVES
+from tinytrain.frontend.literals import FLOAT, MOVES
 from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import Array
 from tinytrain.reading import first_line
@@ -115,6 +115,11 @@ class _Rest:
             v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
             for v in self.graph.value_info if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
         }
+        # what has no elements depends on nothing
+        self.empty = {
+            v.name: np.zeros(self.shapes[v.name], np.float32) for v in self.graph.value_info
+            if v.type.tensor_type.elem_type == FLOAT and 0 in self.shapes.get(v.name, ())
+        }
         self.exits = {o.name for o in self.graph.output}
         self.bounds: dict[str, tuple[int, int]] = {}
         self.changed = False
@@ -134,6 +139,9 @@ class _Rest:
 
     def _folded(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """None where the results are stored now; else what stands for the node."""
+        if all(name in self.empty for name in node.output if name) and not self.exits & set(node.output):
+            self._store(node, [self.empty[name] for name in node.output if name])
+            return None
         if not all(name in self.tensors or name in self.reals for name in node.input if name) or not self._may_fold(node):
             return node
         if node.op_type == "DequantizeLinear":
