@@ -139,8 +139,11 @@ class _Rest:
 
     def _folded(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """None where the results are stored now; else what stands for the node."""
+        for i, name in enumerate(node.input):
+            if name in self.empty:
+                node.input[i] = self._named(f"{name}_empty", self.empty[name])
         if all(name in self.empty for name in node.output if name) and not self.exits & set(node.output):
-            self._store(node, [self.empty[name] for name in node.output if name])
+            self.changed = True
             return None
         if not all(name in self.tensors or name in self.reals for name in node.input if name) or not self._may_fold(node):
             return node
@@ -200,9 +203,19 @@ class _Rest:
         for name, array in zip((n for n in node.output if n), results, strict=True):
             self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
 
+    def _named(self, name: str, array: Array) -> str:
+        """A further constant, called so or nearly so."""
+        from onnx import numpy_helper
+
+        self.changed = True
+        while name in self.tensors:
+            name += "_"
+        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
     def _moved(self, node: onnx.NodeProto, real: onnx.NodeProto) -> onnx.NodeProto | None:
         """A DequantizeLinear of the moved integers; None where its scales would belong to no single axis any more."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         stored, scale = self._array(real.input[0]), self._array(real.input[1])
         further = [self._array(name) if name else None for name in node.input[1:]]
@@ -215,11 +228,7 @@ class _Rest:
             if axis is None:
                 return None
             kept.append(helper.make_attribute("axis", axis))
-        self.changed = True
-        name = f"{node.output[0]}_integers"
-        while name in self.tensors:
-            name += "_"
-        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(integers), name)
+        name = self._named(f"{node.output[0]}_integers", integers)
         if real.input[0] in self.bounds:
             self.bounds[name] = self.bounds[real.input[0]]
         made = helper.make_node("DequantizeLinear", [name, *real.input[1:]], list(node.output), name=node.name)

@@ -24,7 +24,7 @@ from tinytrain.frontend.literals import literal_values, read_apart
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
-from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, known_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
@@ -93,18 +93,16 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
 
 
 def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
-    """Folded until no more shapes become known by it, which are constants themselves."""
-    model, bounds = fold_constants(model, path)
-    before, asked = 0, _asked(model)
-    while asked not in (0, before):
-        model, more = fold_constants(_infer_shapes(model, path), path)
+    """Folded until no more shapes become known by it: they are constants, and so is what has no elements."""
+    bounds: dict[str, tuple[int, int]] = {}
+    before, left = -1, -2
+    while left not in (0, before):
+        model, more = fold_constants(model, path)
         bounds |= more
-        before, asked = asked, _asked(model)
+        model = _infer_shapes(model, path)
+        asked = sum(node.op_type in ("Shape", "Size") for node in model.graph.node)
+        before, left = left, asked + sum(0 in shape for shape in known_shapes(model.graph).values())
     return model, bounds
-
-
-def _asked(model: onnx.ModelProto) -> int:
-    return sum(node.op_type in ("Shape", "Size") for node in model.graph.node)
 
 
 def c_name(stem: str) -> str:
