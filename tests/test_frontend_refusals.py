@@ -159,12 +159,12 @@ def test_a_curve_is_taken_in_fp32_in_int8_and_behind_an_op_of_floats(tmp_path: P
 
 
 def test_refusals_of_several_nodes(tmp_path: Path) -> None:
-    nodes = [n("LeakyRelu", "x", "a", "slope", alpha=-0.5), n("Relu", "a", "b"), n("Pad", "b p", "y", "edge", mode="edge")]
+    nodes = [n("LeakyRelu", "x", "a", "slope", alpha=-0.5), n("Relu", "a", "b"), n("Pad", "b p", "y", "edge", mode="mirror")]
     path = save(tmp_path / "m.onnx", nodes, {"p": i64(0, 1, 0, 1)}, (1, 4))
     assert refusal(path).splitlines() == [
         f"slope (LeakyRelu) in {path}: alpha is -0.5, expected 0 or more.",
         "A negative slope makes the gradient unclear from the output.",
-        f"Refused too: edge (Pad) in {path}: its mode is edge, expected constant.",
+        f"Refused too: edge (Pad) in {path}: its mode is mirror, expected constant or reflect, edge, wrap.",
     ]
 
 

@@ -184,7 +184,7 @@ class KernelContext:
     @property
     def in_lanes(self) -> bool:
         """Whether `store_lanes` can be used: all ops are written in words that the vocabulary has, and it has all types."""
-        own = self.arity if isinstance(self.op, Fusable) else 0
+        own = 0 if isinstance(self.op, Elementwise) else self.arity
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
         spoken = kinds <= {F32, S32, S8, U8} if self.p.get("words") else self.A == "float" and kinds == {F32}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.literals import MOVES
+from tinytrain.frontend.literals import FLOAT, MOVES
 from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import Array
 from tinytrain.reading import first_line
@@ -115,6 +115,11 @@ class _Rest:
             v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
             for v in self.graph.value_info if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
         }
+        # what has no elements depends on nothing
+        self.empty = {
+            v.name: np.zeros(self.shapes[v.name], np.float32) for v in self.graph.value_info
+            if v.type.tensor_type.elem_type == FLOAT and 0 in self.shapes.get(v.name, ())
+        }
         self.exits = {o.name for o in self.graph.output}
         self.bounds: dict[str, tuple[int, int]] = {}
         self.changed = False
@@ -134,6 +139,12 @@ class _Rest:
 
     def _folded(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """None where the results are stored now; else what stands for the node."""
+        for i, name in enumerate(node.input):
+            if name in self.empty:
+                node.input[i] = self._named(f"{name}_empty", self.empty[name])
+        if all(name in self.empty for name in node.output if name) and not self.exits & set(node.output):
+            self.changed = True
+            return None
         if not all(name in self.tensors or name in self.reals for name in node.input if name) or not self._may_fold(node):
             return node
         if node.op_type == "DequantizeLinear":
@@ -192,9 +203,19 @@ class _Rest:
         for name, array in zip((n for n in node.output if n), results, strict=True):
             self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
 
+    def _named(self, name: str, array: Array) -> str:
+        """A further constant, called so or nearly so."""
+        from onnx import numpy_helper
+
+        self.changed = True
+        while name in self.tensors:
+            name += "_"
+        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
     def _moved(self, node: onnx.NodeProto, real: onnx.NodeProto) -> onnx.NodeProto | None:
         """A DequantizeLinear of the moved integers; None where its scales would belong to no single axis any more."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         stored, scale = self._array(real.input[0]), self._array(real.input[1])
         further = [self._array(name) if name else None for name in node.input[1:]]
@@ -207,11 +228,7 @@ class _Rest:
             if axis is None:
                 return None
             kept.append(helper.make_attribute("axis", axis))
-        self.changed = True
-        name = f"{node.output[0]}_integers"
-        while name in self.tensors:
-            name += "_"
-        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(integers), name)
+        name = self._named(f"{node.output[0]}_integers", integers)
         if real.input[0] in self.bounds:
             self.bounds[name] = self.bounds[real.input[0]]
         made = helper.make_node("DequantizeLinear", [name, *real.input[1:]], list(node.output), name=node.name)

@@ -24,8 +24,9 @@ from tinytrain.frontend.literals import literal_values, read_apart
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
-from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, known_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
+from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
 from tinytrain.reading import first_line, read_limited, reading
 
@@ -78,7 +79,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
-    model, bounds = fold_constants(model, path)
+    model, bounds = _folded(model, path)
     model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
@@ -89,6 +90,19 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     check_dtypes(model, path)
     check_finite(model, path)
     return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes)
+
+
+def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
+    """Folded until no more shapes become known by it: they are constants, and so is what has no elements."""
+    bounds: dict[str, tuple[int, int]] = {}
+    before, left = -1, -2
+    while left not in (0, before):
+        model, more = fold_constants(model, path)
+        bounds |= more
+        model = _infer_shapes(model, path)
+        asked = sum(node.op_type in ("Shape", "Size") for node in model.graph.node)
+        before, left = left, asked + sum(0 in shape for shape in known_shapes(model.graph).values())
+    return model, bounds
 
 
 def c_name(stem: str) -> str:
@@ -148,6 +162,8 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     forget_shapes(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        while tell_shapes(inferred):
+            inferred = onnx.shape_inference.infer_shapes(inferred, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         check_dtypes(model, path)
         _check_strange(model, path)
