@@ -106,10 +106,6 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         [helper.make_node("Gelu", ["x"], ["y"], name="g", domain="com.microsoft")], {},
         "g (com.microsoft.Gelu) in {file}: this op is not supported; expected one that `tinytrain ops` lists",
     ),
-    "weight": (
-        [node("Flatten", "x", "f"), node("Transpose", "f", "t"), node("MatMul", "f t", name="mm")], {},
-        "mm (MatMul) in {file}: expected a computed left and a constant right operand.",
-    ),
     "conv weight": (
         [node("Conv", "x x", name="c")], {},
         "c (Conv) in {file}: its weight is computed by the model (x), expected a constant.",
