@@ -110,6 +110,10 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         [node("Conv", "x x", name="c")], {},
         "c (Conv) in {file}: its weight is computed by the model (x), expected a constant.",
     ),
+    "output padding": (
+        [node("ConvTranspose", "x w", name="c", output_padding=[1, 0], dilations=[2, 1])], {"w": f32(2, 1, 3, 3)},
+        "c (ConvTranspose) in {file}: its output has 9 elements along space axis 0, of which the weight reaches 8, expected less",
+    ),
     "3-D": (
         [node("Unsqueeze", "x a", "u"), node("GlobalAveragePool", "u", name="g")], {"a": i64(2)},
         "g (GlobalAveragePool) in {file}: its input has 3 space axes, expected 1 or 2.",

@@ -75,7 +75,7 @@ def test_gemm_of_computed_operands(case: str, tmp_path: Path) -> None:
 
 
 def attention(tokens: int, heads: int, size: int, joined: bool) -> tuple[list[onnx.NodeProto], Arrays]:
-    """x (1, tokens, width) -> y: what F.scaled_dot_product_attention becomes, with projections; `joined`: scaled once, behind the product."""
+    """x (1, tokens, width) -> y: F.scaled_dot_product_attention with projections; `joined`: scaled once, behind the product."""
     width = heads * size
     nodes: list[onnx.NodeProto] = []
     arrays = {"apart": i64(1, tokens, heads, size), "together": i64(1, tokens, width), "root": scalar(size**-0.25)}

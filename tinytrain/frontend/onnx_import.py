@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
 # the first of these on the way from the input says whether a sample is a feature map
-SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
+SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
 REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
 FLOAT = 1                                                 # element type of ONNX
 SHOWN_REFUSALS = 8                                        # beside the first

@@ -60,6 +60,7 @@ class MatMul(Fusable):
 
     name = "matmul"
     args = ("a", "b")
+    parameters = {0: "weight", 1: "weight"}
     differentiable = True
     kernels = (
         Kernel("matmul", params=_column_tiles, tries={"NR": (2, 4, 8)}),
