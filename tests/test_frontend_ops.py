@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import Arrays, check, f32, i64, node, norm_arrays, op_names, scalar
+from frontend_oracle import agrees, save
 
 CONVS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "3x3": ((1, 3, 8, 7), (5, 3, 3, 3), {}),
@@ -46,6 +47,28 @@ def test_conv(case: str, bias: bool, tmp_path: Path) -> None:
         assert value.source is not None
         assert value.data is not None
         np.testing.assert_array_equal(value.source.to_onnx(value.data), arrays[name])
+
+
+TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "plain": ((1, 3, 4, 5), (3, 6, 3, 2), {}),
+    "strides": ((1, 3, 4, 5), (3, 6, 3, 3), {"strides": [2, 3], "pads": [1, 0, 0, 2]}),
+    "output padding": ((1, 3, 4, 5), (3, 6, 3, 3), {"strides": [2, 3], "pads": [1, 1, 1, 1], "output_padding": [1, 2]}),
+    "group": ((1, 4, 3, 3), (4, 3, 2, 2), {"group": 2, "dilations": [2, 1]}),
+    "depthwise": ((1, 4, 3, 5), (4, 1, 4, 4), {"group": 4, "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "upper": ((1, 2, 3, 3), (2, 2, 3, 4), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "1-D": ((1, 3, 7), (3, 2, 4), {"strides": [2], "pads": [1, 1]}),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_conv_transpose(case: str, tmp_path: Path) -> None:
+    shape, kernel, attributes = TRANSPOSED[case]
+    arrays = {"w": f32(*kernel), "b": f32(kernel[1] * attributes.get("group", 1))}
+    nodes = [node("ConvTranspose", "x w b", **attributes)]
+    _, imported = agrees(save(tmp_path / "m.onnx", nodes, arrays, shape), f32(*shape))  # onnx's own evaluator knows no groups
+    name = "depthwise_conv_transpose2d" if case == "depthwise" else "conv_transpose2d"
+    assert [n for n in op_names(imported) if n != "reshape"] == [name, "add"]
+    assert set(imported.params) == set(arrays)
 
 
 GEMMS: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]] = {

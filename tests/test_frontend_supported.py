@@ -25,7 +25,8 @@ MAP, ROW = (1, 3, 4, 4), (1, 4)
 PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "Add": ({}, {"c": f32(4)}, ROW), "AveragePool": (POOL, {}, MAP), "BatchNormalization": ({}, norm_arrays(3), MAP),
     "Clip": ({}, {"lo": scalar(-0.5), "hi": scalar(0.5)}, ROW), "Concat": ({"axis": 1}, {}, ROW),
-    "Conv": ({}, {"w": f32(2, 3, 3, 3)}, MAP), "Dropout": ({}, {}, ROW), "Flatten": ({}, {}, MAP), "Gemm": ({}, {"w": f32(4, 3)}, ROW),
+    "Conv": ({}, {"w": f32(2, 3, 3, 3)}, MAP), "ConvTranspose": ({}, {"w": f32(3, 2, 3, 3)}, MAP), "Dropout": ({}, {}, ROW),
+    "Flatten": ({}, {}, MAP), "Gemm": ({}, {"w": f32(4, 3)}, ROW),
     "GlobalAveragePool": ({}, {}, MAP), "GlobalMaxPool": ({}, {}, MAP), "HardSigmoid": ({}, {}, ROW), "HardSwish": ({}, {}, ROW),
     "Identity": ({}, {}, ROW), "LeakyRelu": ({"alpha": 0.1}, {}, ROW), "LogSoftmax": ({}, {}, ROW), "MatMul": ({}, {"w": f32(4, 3)}, ROW),
     "MaxPool": (POOL, {}, MAP), "Mul": ({}, {"c": f32(4)}, ROW), "Pad": ({}, {"p": i64(0, 1, 0, 2)}, ROW),

@@ -29,6 +29,7 @@ clip: - default_inbounds default_max default_min example inbounds outbounds spli
 concat: 2d_axis_1 2d_axis_negative_1 3d_axis_1 3d_axis_2 3d_axis_negative_1 3d_axis_negative_2
 constant: pad
 conv: with_autopad_same with_strides_and_asymmetric_padding with_strides_no_padding with_strides_padding
+convtranspose: - 1d autopad_same dilations group_2 kernel_shape output_shape pad pads
 div: - bcast example
 dropout: default
 elu: - default example

@@ -114,8 +114,8 @@ def operands(call: Call) -> tuple[Value, Value, Dims]:
     lead = _leader(call)
     own = lead.value.shape if lead and lead.value.type.numel == math.prod(full) else ir_shape(full, order)
     flow = own if not axes or (own and own[-1] == full[axes[-1]]) else tuple(full[a] for a in axes)
-    shapes = [_padded(call.operand_shape(i), rank) for i in (0, 1)]
-    values = [_place(call, i, shapes[i], order, axes, flow) for i in (0, 1)]
+    shapes = [padded_shape(call.operand_shape(i), rank) for i in (0, 1)]
+    values = [placed(call, i, shapes[i], order, axes, flow) for i in (0, 1)]
     if all(v.type.numel < math.prod(full) for v in values):
         keep = 1 if call.is_const(0) else 0
         spread = tuple(full[a] for a in axes)
@@ -125,7 +125,7 @@ def operands(call: Call) -> tuple[Value, Value, Dims]:
     return values[0], values[1], order
 
 
-def _place(call: Call, index: int, shape: Dims, order: Dims, axes: Dims, flow: Dims) -> Value:
+def placed(call: Call, index: int, shape: Dims, order: Dims, axes: Dims, flow: Dims) -> Value:
     """One operand of ONNX shape `shape` (padded to the rank of the output) as the flow, per channel, a single element, or spread."""
     large = [a for a in axes if shape[a] != 1]
     full = call.shape
@@ -143,12 +143,12 @@ def _place(call: Call, index: int, shape: Dims, order: Dims, axes: Dims, flow: D
 def _laid_out(call: Call, index: int, shape: Dims, order: Dims, ir: Dims) -> Value:
     if call.is_const(index):
         return call.const(index, "operand", shape=shape, perm=order, ir=ir, given=call.given(index))
-    return call.view(_widened(call.tensor(index), len(shape)), order, ir)
+    return call.view(widened(call.tensor(index), len(shape)), order, ir)
 
 
 def _leader(call: Call) -> Tensor | None:
     """The computed operand whose order of axes the result takes: the first of full size, else the first."""
-    computed = [_widened(call.tensor(i), len(call.shape)) for i in (0, 1) if not call.is_const(i)]
+    computed = [widened(call.tensor(i), len(call.shape)) for i in (0, 1) if not call.is_const(i)]
     whole = [t for t in computed if t.shape == call.shape]
     return next(iter(whole or computed), None)
 
@@ -158,11 +158,11 @@ def _order(call: Call) -> Dims:
     return lead.order if lead else tuple(range(len(call.shape)))
 
 
-def _padded(shape: Sequence[int], rank: int) -> Dims:
+def padded_shape(shape: Sequence[int], rank: int) -> Dims:
     return (1,) * (rank - len(shape)) + tuple(shape)
 
 
-def _widened(tensor: Tensor, rank: int) -> Tensor:
+def widened(tensor: Tensor, rank: int) -> Tensor:
     """The tensor with axes of size 1 in front, as broadcasting does it."""
     extra = rank - len(tensor.shape)
-    return Tensor(tensor.value, _padded(tensor.shape, rank), (*range(extra), *(a + extra for a in tensor.order)))
+    return Tensor(tensor.value, padded_shape(tensor.shape, rank), (*range(extra), *(a + extra for a in tensor.order)))

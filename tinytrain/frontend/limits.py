@@ -95,20 +95,26 @@ def _wrong_type(path: Path, name: str, label: str) -> ModelError:
     return ModelError(f"{path}: tensor {name} is of type {label}; expected {expected}.", hint=hint)
 
 
-def check_finite(model: onnx.ModelProto, path: Path) -> None:
-    """Data for each element; no NaN anywhere; infinity only as a scalar, where it says that there is no bound."""
+def check_finite(model: onnx.ModelProto, path: Path, *, settled: bool) -> None:
+    """Data for each element; no NaN anywhere; infinity only as a scalar, where it says that there is no bound.
+
+    Until constants are folded (`settled`), literals may be anything, as much of them goes, and −∞ may be a mask.
+    """
     import onnx
     from onnx import numpy_helper
 
+    stored = {tensor.name for tensor in model.graph.initializer}
     for name, tensor in tensors(model):
         try:
             array = numpy_helper.to_array(tensor)
         except Exception as error:                        # the library and NumPy below it say it in several ways
             message = f"{path}: tensor {name} of shape ({','.join(map(str, tensor.dims))}) is damaged: {first_line(error)}."
             raise ModelError(message, hint="Export or download the model again.") from None
-        if tensor.data_type != onnx.TensorProto.FLOAT:
+        if tensor.data_type != onnx.TensorProto.FLOAT or not (settled or name in stored):
             continue
         bad = np.isnan(array) if array.ndim == 0 else ~np.isfinite(array)
+        if not settled:
+            bad &= ~np.isneginf(array)
         if bad.any():
             where = ",".join(str(int(i)) for i in np.argwhere(bad)[0])
             raise ModelError(

@@ -12,11 +12,11 @@ MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 FLOAT = 1                                                 # element type of ONNX
 
 
-def literal_values(graph: onnx.GraphProto) -> frozenset[str]:
-    """Outputs of Constant nodes, and of nodes that compute with nothing else."""
-    found: set[str] = set()
+def literal_values(graph: onnx.GraphProto, known: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Outputs of Constant nodes, shapes, and outputs of nodes that compute with nothing else, or with what is `known` to be such."""
+    found = set(known)
     for node in graph.node:
-        if all(name in found for name in node.input if name):
+        if node.op_type in ("Shape", "Size") or all(name in found for name in node.input if name):
             found.update(node.output)
     return frozenset(found)
 

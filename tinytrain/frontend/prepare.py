@@ -19,8 +19,10 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
+from tinytrain.frontend.functions import inline_functions
 from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
 from tinytrain.frontend.literals import literal_values, read_apart
+from tinytrain.frontend.masks import bound_masks
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
@@ -71,7 +73,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     sort_nodes(model, path)
     settle_constants(model)
     _check(model, path)
-    check_finite(model, path)
+    check_finite(model, path, settled=False)
     batch = fix_shapes(model, path, shapes)
     _name_nodes(model)
     model, notes = convert(model, path)
@@ -80,6 +82,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
     model, bounds = _folded(model, path)
+    while (defined := inline_functions(model)) is not None:
+        literals |= literal_values(defined.graph, literals)
+        model, more = _folded(_infer_shapes(defined, path), path)
+        bounds |= more
     model = one_sample(model, path, batch)
     if fold_batchnorm:
         fold_batchnorms(model)
@@ -88,7 +94,8 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
         digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
     model = _infer_shapes(model, path)
     check_dtypes(model, path)
-    check_finite(model, path)
+    bound_masks(model.graph)
+    check_finite(model, path, settled=True)
     return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes)
 
 

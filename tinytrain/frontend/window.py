@@ -23,7 +23,7 @@ def space_axes(call: Call) -> int:
 
 
 def weight_shape(call: Call) -> Dims:
-    """Of the weight of a Conv: (K, C/g, R, S), or (K, C/g, R)."""
+    """Of the weight of a Conv: (K, C/g, R, S), or (K, C/g, R); of a ConvTranspose (C, K/g, …)."""
     shape = tuple(call.array(1, "weight").shape)
     if len(shape) != space_axes(call) + 2:
         raise call.fail(
@@ -41,6 +41,18 @@ def feature_map(call: Call) -> tuple[Value, Dims]:
     return call.view(x, order, (*x.shape[2:], *(1,) * (2 - space), x.shape[1])), order
 
 
+def attributes(call: Call, kernel: Dims) -> tuple[Dims, Dims, Dims]:
+    """strides, dilations and pads, one for each space axis (pads: two)."""
+    axes = space_axes(call)
+    found = call.integers("strides", (1,) * axes), call.integers("dilations", (1,) * axes), call.integers("pads", (0,) * (2 * axes))
+    for what, dims, each in zip(("kernel", "strides", "dilations", "pads"), (kernel, *found), (1, 1, 1, 2), strict=True):
+        if len(dims) != each * axes:
+            raise call.fail(
+                f"its {what} are {dims}, expected {each * axes} numbers for an input of {axes} space axes", "Export the model again."
+            )
+    return found
+
+
 @dataclass(frozen=True)
 class Window:
     """All in (rows, columns)."""
@@ -55,14 +67,7 @@ class Window:
         """From the attributes of a Conv or pool. A window that reaches over the end (ceil_mode) gets the pad it needs there."""
         sizes = call.tensor().shape[2:]
         axes = space_axes(call)
-        stride = call.integers("strides", (1,) * axes)
-        dilation = call.integers("dilations", (1,) * axes)
-        pads = call.integers("pads", (0,) * (2 * axes))
-        for what, dims, each in (("kernel", kernel, 1), ("strides", stride, 1), ("dilations", dilation, 1), ("pads", pads, 2)):
-            if len(dims) != each * axes:
-                raise call.fail(
-                    f"its {what} are {dims}, expected {each * axes} numbers for an input of {axes} space axes", "Export the model again."
-                )
+        stride, dilation, pads = attributes(call, kernel)
         mode = call.text("auto_pad", "NOTSET")
         reach = [(call.shape[2 + i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(axes)]
         if mode == "VALID":
@@ -77,10 +82,10 @@ class Window:
             raise call.fail(f"its pads are {(*begins, *ends)}, expected 0 or more", "Crop the input by a Slice before the model.")
         if call.integer("ceil_mode"):
             ends = tuple(max(ends[i], reach[i] - sizes[i] - begins[i]) for i in range(axes))
-        top, left = _two(begins, 0)
-        bottom, right = _two(ends, 0)
-        return cls(_two(kernel, 1), _two(stride, 1), Pad(top, left, bottom, right), _two(dilation, 1))
+        top, left = two(begins, 0)
+        bottom, right = two(ends, 0)
+        return cls(two(kernel, 1), two(stride, 1), Pad(top, left, bottom, right), two(dilation, 1))
 
 
-def _two(dims: Dims, second: int) -> tuple[int, int]:
+def two(dims: Dims, second: int) -> tuple[int, int]:
     return (dims[0], dims[1] if len(dims) > 1 else second)
