@@ -99,7 +99,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError(message, hint="Leave one of them out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
-        adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
+        kind=given["optimiser"], rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
         int8_momentum=given["momentum_type"] == "int8",
     )
     return Options(

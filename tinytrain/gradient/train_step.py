@@ -114,15 +114,14 @@ def _train(
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
     totals = []
-    for target in targets:
-        param, grad = target.param, found[target.read, target.want]
-        if optimiser.accumulate > 1:
-            g.origin = param.name
-            total = states.take(g, f"sum_{param.name}", np.zeros(grad.shape, np.float32))
-            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{param.name}_new")
+    if optimiser.accumulate > 1:
+        for target in targets:
+            grad, g.origin = found[target.read, target.want], target.param.name
+            total = states.take(g, f"sum_{target.param.name}", np.zeros(grad.shape, np.float32))
+            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{target.param.name}_new")
             totals.append((target, total))
-        else:
-            updater.add(param, grad, target.rate)
+    else:
+        updater.add_all([(target.param, found[target.read, target.want], target.rate) for target in targets])
     return g.graph([loss], {**forward.updates, **updater.updates}), totals
 
 
@@ -130,6 +129,5 @@ def _apply(train: Graph, totals: Sequence[tuple[Target, Value]], optimiser: Opti
     """The entry that updates each parameter by the sum of its gradients and clears the sum."""
     g = Builder(apply_of(train.name), train.values())
     updater = Updater(g, optimiser, states)
-    for target, total in totals:
-        updater.add(target.param, total, target.rate)
+    updater.add_all([(target.param, total, target.rate) for target, total in totals])
     return g.graph([], updater.updates)

@@ -94,11 +94,10 @@ def _gradient(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
 
 
 def _first_order(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
-    """Momentum steps as it does when gradients stay the same; Adam divides by the root of the mean square."""
+    """Momentum steps as it does when gradients stay the same; Adam and its like divide by the root of the mean square."""
     grad = sums.grad / sums.count
-    direction = grad / (1 - optimiser.momentum)
-    if optimiser.adam:
-        direction = grad / (np.sqrt(sums.square / sums.count) + 1e-8)
+    followed = grad if optimiser.kind == "sgd" else grad / (np.sqrt(sums.square / sums.count) + 1e-8)
+    direction = followed / (1 - optimiser.momentum)
     rate = optimiser.learning_rate * (optimiser.bias_factor if grad.ndim == 1 else 1.0)
     return Sensitivity(_along(grad * rate * (direction + optimiser.weight_decay * sums.real), -1))
 
