@@ -273,7 +273,7 @@ def test_what_integers_alone_cannot_train(optimiser: Optimiser, why: str, forwar
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (("--optimiser", "adam", "--momentum", 0.9), "--momentum is that of SGD; expected none with --optimiser adam"),
+    (("--optimiser", "adam", "--momentum", 0.9), "--momentum is that of SGD and RMSProp; expected none with --optimiser adam"),
     (("--optimiser", "adam", "--nesterov"), "--nesterov has no effect with momentum 0"),
     (("--optimiser", "adam", "--momentum-type", "int8"), "--momentum-type int8 has no effect with momentum 0"),
     (("--master", "fp32", "--rounding", "nearest"), "--rounding nearest and --master fp32, which keeps what rounding leaves out, are both"),

@@ -20,10 +20,10 @@ from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.gradient.train_step import build_program
+from tinytrain.gradient.train_step import build_program, losses
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
-from tinytrain.ir.op import Declined
+from tinytrain.ir.op import Declined, Loss
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_gradients import halve_gradients
@@ -34,7 +34,7 @@ from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -58,6 +58,7 @@ class Options:
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
+    `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
 
@@ -78,6 +79,13 @@ class Options:
     loss_by_default: bool = False
     optimise: Optimise = "balanced"
     tuned: Path | None = None
+    loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> Loss | None:
+        """The loss with its options."""
+        return None if self.loss is None else losses()[self.loss].of(**self.loss_options)
 
     @property
     def rule(self) -> Optimiser:
@@ -149,7 +157,7 @@ def understand(path: Path, options: Options) -> Understood:
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
-    program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
 
@@ -315,6 +323,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "board": compiled.board.name,
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
+        "loss_options": compiled.options.loss_options,
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
@@ -353,7 +362,7 @@ def _port(value: Value, onnx_shape: Sequence[int], perm: Sequence[int]) -> dict[
 
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
-    found = resolve(scheme, forward)
+    found = with_rates(resolve(scheme, forward), options.rates, forward)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

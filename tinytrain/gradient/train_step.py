@@ -27,6 +27,11 @@ def losses() -> dict[str, type[Loss]]:
     return {op.key: op for op in registry().values() if issubclass(op, Loss) and op.key}
 
 
+def loss_of(loss: str | Loss) -> Loss:
+    """A loss by its key, or as it is."""
+    return losses()[loss]() if isinstance(loss, str) else loss
+
+
 def inference(graph: Graph) -> Graph:
     """The forward graph without what only training has (Dropout)."""
     identity = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.op.training_only}
@@ -34,7 +39,7 @@ def inference(graph: Graph) -> Graph:
 
 
 def build_program(
-    forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
+    forward: Graph, loss: str | Loss | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
 ) -> Program:
     """Entry points of a model; with further schemes it can switch among all of them. Without a loss it only infers.
 
@@ -45,11 +50,11 @@ def build_program(
     return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser)
 
 
-def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: str, optimiser: Optimiser) -> Program:
+def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: str | Loss, optimiser: Optimiser) -> Program:
     """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
     forward, schemes = with_targets(forward, trained)
     check_sums(forward)
-    loss_op = losses()[loss]()
+    loss_op = loss_of(loss)
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, loss_op)[0].replace(name="evaluate")}
     states = States(optimiser.learning_rate)
@@ -70,11 +75,11 @@ def with_loss(forward: Graph, loss_op: Loss) -> tuple[Graph, Builder, Value]:
         kind = loss_op.target_type(logits.type)
         g.inputs = [*forward.inputs, target := g.value("target", kind, Role.INPUT)]
         g.origin = "loss"
-        loss = g.emit(loss_op, logits, target, name="loss")
+        loss = loss_op.emit(g, logits, target)
     except ValueError as error:
         message = f"{forward.name}: loss {loss_op.key} does not fit the output of shape {output.shape}: {error}."
-        others = " or ".join(f"--loss {key}" for key, kind in losses().items() if _takes(kind(), output.type))
-        raise ModelError(message, hint=f"Try {others}, or end the model in one row of class scores.") from error
+        others = " or ".join(key for key, kind in losses().items() if _takes(kind(), output.type))
+        raise ModelError(message, hint=f"Try --loss {others}, or end the model in one row of class scores.") from error
     return g.graph([loss, output]), g, loss
 
 

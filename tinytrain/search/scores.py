@@ -19,10 +19,10 @@ import numpy as np
 from tinytrain.data.dataset import Dataset
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import gradients
-from tinytrain.gradient.train_step import inference, losses, with_loss
+from tinytrain.gradient.train_step import inference, loss_of, with_loss
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Want
+from tinytrain.ir.op import Loss, Want
 from tinytrain.ir.types import Array, Value
 from tinytrain.schemes.choose import channel_axis
 from tinytrain.schemes.scheme import layers
@@ -105,7 +105,7 @@ def _first_order(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
 SCORES: Mapping[str, Callable[[_Sums, Optimiser], Sensitivity]] = {"fisher": _fisher, "gradient": _gradient, "first-order": _first_order}
 
 
-def sensitivities(forward: Graph, loss: str, samples: Dataset, score: str, optimiser: Optimiser) -> dict[Name, Sensitivity]:
+def sensitivities(forward: Graph, loss: str | Loss, samples: Dataset, score: str, optimiser: Optimiser) -> dict[Name, Sensitivity]:
     """(layer, kind) → its score over the samples, for every parameter that has a gradient. `score` is one of SCORES.
 
     Raises ModelError where the loss does not fit, or no parameter has a gradient.
@@ -123,7 +123,7 @@ def _output_axis(forward: Graph, value: Value) -> int:
     return 0 if axis is None else axis
 
 
-def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name, Value]) -> Iterator[dict[Name, Array]]:
+def _gradients(forward: Graph, loss: str | Loss, samples: Dataset, values: Mapping[Name, Value]) -> Iterator[dict[Name, Array]]:
     """d loss / d stored value of each sample."""
     assert samples.y is not None
     backward, names = _backward(forward, loss, values)
@@ -132,9 +132,9 @@ def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name
         yield dict(zip(names, run(backward, shaped).outputs, strict=True))
 
 
-def _backward(forward: Graph, loss: str, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
+def _backward(forward: Graph, loss: str | Loss, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
     """The graph of the gradients, and whose they are. Values before an op without gradient are left out, as they come first."""
-    _, g, at = with_loss(inference(forward), losses()[loss]())
+    _, g, at = with_loss(inference(forward), loss_of(loss))
     try:
         found = gradients(g, list(g.nodes), at, dict.fromkeys(values.values(), Want()))
     except ModelError:
