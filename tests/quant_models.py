@@ -125,3 +125,12 @@ def as_int8(array: Array, shape: tuple[int, ...]) -> Array:
     return (moved if same else bare).reshape(shape)
 
 
+
+
+def int8_dense(folder: Path) -> Path:
+    """One dense layer from 5 to 3, in a file."""
+    net = Qdq()
+    net.quantised(net.add("Gemm", f"{net.quantised('x')} {net.weight('w', 3, 5)} {net.bias('b', 'x', 'w', 3)}", "z", transB=1), name="y")
+    path = folder / "dense.onnx"
+    path.write_bytes(net.model((1, 5)).SerializeToString())
+    return path

@@ -126,7 +126,7 @@ def test_loss_that_does_not_fit_the_output(tmp_path: Path) -> None:
     path = save_text(tmp_path / "map.onnx", model, s=np.ones((2, 1, 1), np.float32))
     text = refused(tmp_path, "compile", path, "-o", tmp_path / "out")
     assert "map: loss ce does not fit the output of shape (2, 4, 4):" in text
-    assert "Try --loss mse or --loss bce, or end the model in one row of class scores." in text
+    assert "Try --loss mse or bce or huber or l1, or end the model in one row of class scores." in text
 
 
 @pytest.mark.parametrize(("change", "expected"), [

@@ -249,7 +249,7 @@ def test_gradient_and_first_order_by_their_definitions(folder: Path, some: Datas
     np.testing.assert_allclose(plain, (0.1 * mean**2).sum(axis=0), 1e-3)
     np.testing.assert_allclose(score(folder, some, "first-order", Optimiser(0.1, momentum=0.9)), 10 * plain, 1e-6)
     adam = (0.1 * mean**2 / (np.sqrt((grads**2).mean(axis=0)) + 1e-8)).sum(axis=0)
-    np.testing.assert_allclose(score(folder, some, "first-order", Optimiser(0.1, adam=True)), adam, 1e-3)
+    np.testing.assert_allclose(score(folder, some, "first-order", Optimiser(0.1, kind="adam")), adam, 1e-3)
 
 
 def test_first_order_foretells_the_loss(folder: Path, some: Dataset) -> None:

@@ -197,7 +197,7 @@ def test_one_output_has_no_classes(loss: str, tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [n("MatMul", "x w")], {"w": f32(4, 1)}, ("N", 4))
     text = refusal(path, "--loss", loss)
     assert f"m: loss {loss} does not fit the output of shape (1,): " in text
-    assert "two classes or more are expected.\nTry --loss mse or --loss bce, or end the model in one row of class scores.\n" in text
+    assert "two classes or more are expected.\nTry --loss mse or bce or huber or l1, or end the model in one row of class scores.\n" in text
     for other in ("mse", "bce"):
         compiled(path, "--loss", other)
     compiled(path, "--new-head", 2, "--loss", "ce")

@@ -97,7 +97,7 @@ def test_small_gradients_underflow_without_loss_scale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", [{}, {"momentum": 0.9, "weight_decay": 1e-3}, {"accumulate": 3}, {"adam": True}, {"momentum": 0.9, "int8_momentum": True}]
+    "kept", [{}, {"momentum": 0.9, "weight_decay": 1e-3}, {"accumulate": 3}, {"kind": "adam"}, {"momentum": 0.9, "int8_momentum": True}]
 )
 def test_loss_scale_is_divided_out_exactly(kept: dict[str, object], tmp_path: Path) -> None:
     """A power of two changes no bit of the weights, whatever the optimiser keeps."""

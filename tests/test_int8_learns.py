@@ -25,8 +25,8 @@ OPTIMISERS = {
     "nesterov": Optimiser(0.003, 0.9, nesterov=True),
     "momentum_int8": Optimiser(0.003, 0.9, int8_momentum=True),
     "decay": Optimiser(0.003, 0.9, weight_decay=1e-3),
-    "adam": Optimiser(0.003, adam=True),
-    "adam_sums": Optimiser(0.006, adam=True, accumulate=4, weight_decay=1e-3),
+    "adam": Optimiser(0.003, kind="adam"),
+    "adam_sums": Optimiser(0.006, kind="adamw", accumulate=4, weight_decay=1e-3),
 }
 
 

@@ -88,7 +88,7 @@ def programs(folder: Path, optimiser: Optimiser) -> tuple[Program, Program]:
     return program, program.map(lambda g: passes.run(g, passes.KERNELS))
 
 
-@pytest.mark.parametrize("optimiser", [INT8, Optimiser(0.01, adam=True)], ids=["momentum", "adam"])
+@pytest.mark.parametrize("optimiser", [INT8, Optimiser(0.01, kind="adam")], ids=["momentum", "adam"])
 def test_direction_lives_in_registers(optimiser: Optimiser, tmp_path: Path) -> None:
     """Gradient, direction and update are one kernel, and give the same bits as apart."""
     apart, fused = (ReferenceModel(program) for program in programs(tmp_path, optimiser))

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from frontend_models import Arrays, check, f32, i64, load, model_of, node, op_names, scalar
 
-from tinytrain.gradient.train_step import losses
+from tinytrain.gradient.objective import losses
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.types import Role
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph

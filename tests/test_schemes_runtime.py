@@ -114,7 +114,7 @@ def test_switching_equals_models_compiled_apart(pair: str, numbers: str, int8_cn
     assert moved, "nothing was learned"
 
 
-OPTIMISERS = {"momentum": Optimiser(0.02, 0.9), "adam": Optimiser(0.005, adam=True), "accumulated": Optimiser(0.02, 0.5, accumulate=2)}
+OPTIMISERS = {"momentum": Optimiser(0.02, 0.9), "adam": Optimiser(0.005, kind="adam"), "accumulated": Optimiser(0.02, 0.5, accumulate=2)}
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)

@@ -66,7 +66,7 @@ def set_skip_below(device: Instance, threshold: float) -> None:
 CASES = {
     "sgd": (zoo.model("cnn"), {}),
     "accumulated": (zoo.model("cnn"), {"optimiser": Optimiser(0.01, 0.9, accumulate=3)}),
-    "adam": (zoo.model("mlp"), {"optimiser": Optimiser(0.001, adam=True)}),
+    "adam": (zoo.model("mlp"), {"optimiser": Optimiser(0.001, kind="adam")}),
     "dropout": (dropout_model(), {"dropout": True, "optimiser": Optimiser(0.05)}),
     "dropout before what is trained": (dropout_model(), {"dropout": True, "scheme": "last:1", "optimiser": Optimiser(0.05)}),
     "mse": (zoo.model("cnn"), {"loss": "mse"}),

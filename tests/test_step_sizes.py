@@ -26,6 +26,7 @@ from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.types import S8, S32, Array, Quant, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.optimiser_int import Rounding
+from tinytrain.ops.schedule import Schedule
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.schemes.scheme import Scheme, Select, resolve
 from tinytrain.verify.reference import ReferenceModel, run
@@ -42,8 +43,9 @@ SGD = {
     "decay": Optimiser(0.005, 0.8, weight_decay=3.0),
     "decay_int8": Optimiser(0.005, 0.8, weight_decay=3.0, int8_momentum=True),
 }
-ADAM = {"adam": Optimiser(0.002, adam=True), "adam_decay": Optimiser(0.002, adam=True, weight_decay=3.0)}
-OPTIMISERS = SGD | ADAM
+ADAM = {"adam": Optimiser(0.002, kind="adam"), "adam_decay": Optimiser(0.002, kind="adamw", weight_decay=3.0)}
+CLIPPED = {"clip_value": Optimiser(0.02, 0.8, clip_value=0.05), "clip_norm": Optimiser(0.02, 0.8, clip_norm=0.3)}
+OPTIMISERS = SGD | ADAM | CLIPPED
 SLICES = Scheme({
     "Conv_c": {"weight": Select(channels=(1, 2), side="out"), "bias": Select()},
     "Gemm_g": {"weight": Select(channels=tuple(range(8, 20)))},
@@ -96,7 +98,7 @@ class Ideal:
     def step(self, g: Array, w: Array) -> Array:
         """By how much w changes."""
         rule, self.count = self.rule, self.count + 1
-        if rule.adam:
+        if rule.kind.startswith("adam"):
             m, v = self.moments = 0.9 * self.moments[0] + 0.1 * g, 0.999 * self.moments[1] + 0.001 * g * g
             direction = m / (1 - 0.9**self.count) / (np.sqrt(v / (1 - 0.999**self.count)) + 1e-8)
             return -self.rate * (direction + rule.weight_decay * w)
@@ -164,6 +166,7 @@ def moves(device: Device) -> tuple[dict[str, list[Array]], dict[str, list[Array]
             for name, grad in device.gradients(x, target).items():
                 sums[name] = sums.get(name, np.zeros(())) + grad / rule.accumulate
             device.model.train_step(x, target)
+        sums = clipped(rule, sums)
         for v in device.params:
             unit, after = device.unit[v.name], device.stored(v)
             want = ideals[v.name].step(sums[v.name], kept[v.name] * unit) / unit
@@ -171,6 +174,15 @@ def moves(device: Device) -> tuple[dict[str, list[Array]], dict[str, list[Array]
             moved[v.name].append((after - before[v.name])[free])
             wanted[v.name].append(want[free])
     return moved, wanted
+
+
+def clipped(rule: Optimiser, grads: Mapping[str, Array]) -> dict[str, Array]:
+    """Real gradients within the bounds of each element, or of the norm of all."""
+    if rule.clip_value:
+        return {name: np.clip(g, -rule.clip_value, rule.clip_value) for name, g in grads.items()}
+    norm = np.sqrt(sum(np.square(g).sum() for g in grads.values()))
+    assert not rule.clip_norm or norm > rule.clip_norm, "nothing is clipped: the test shows nothing"
+    return {name: g * rule.clip_norm / norm if rule.clip_norm else g for name, g in grads.items()}
 
 
 def rate_of(device: Device, v: Value) -> float:
@@ -196,7 +208,9 @@ def assert_moves(device: Device, rtol: float = 2e-4, unit: float = 1.0) -> None:
 
 def naive(optimiser: Optimiser) -> Optimiser:
     """At a rate that moves stored numbers: without scaling they are taken for reals."""
-    return replace(optimiser, learning_rate=4.0 if optimiser.adam else 1000.0, weight_decay=optimiser.weight_decay / 1e5)
+    rate = 4.0 if optimiser.kind.startswith("adam") else 1000.0
+    bounds = {"clip_value": optimiser.clip_value / 50, "clip_norm": optimiser.clip_norm / 50}
+    return replace(optimiser, learning_rate=rate, weight_decay=optimiser.weight_decay / 1e5, **bounds)
 
 
 @pytest.mark.parametrize("qas", [True, False], ids=["qas", "naive"])
@@ -244,10 +258,12 @@ FLOATS = "momentum, weight decay and sums of gradients are fp32.\nLeave out --mo
 
 
 @pytest.mark.parametrize(("optimiser", "why"), [
-    *((rule, "its moments are computed in fp32.\nLeave out --optimiser adam.") for rule in ADAM.values()),
+    *((rule, "what it keeps is computed in fp32.\nUse --optimiser sgd.") for rule in ADAM.values()),
     *((SGD[name], FLOATS) for name in ("momentum", "nesterov", "decay")),
     *((SGD[name], "momentum is computed in fp32.\nLeave out --momentum.") for name in ("momentum_int8", "nesterov_int8", "decay_int8")),
     (Optimiser(weight_decay=0.1), FLOATS),
+    *((rule, "gradients are clipped in fp32.\nLeave out --clip-value and --clip-norm.") for rule in CLIPPED.values()),
+    (Optimiser(schedule=Schedule(warmup=3)), "the learning rate of an update is computed in fp32.\nLeave out --schedule and --warmup."),
     (Optimiser(accumulate=2), "sums of the gradients of several samples are fp32.\nLeave out --accumulate."),
     *((Optimiser(rounding=r), f"{r} rounding is one of fp32 steps.\nUse --rounding stochastic or nearest.") for r in ROUNDINGS[2:]),
 ])
@@ -257,7 +273,7 @@ def test_what_integers_alone_cannot_train(optimiser: Optimiser, why: str, forwar
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (("--optimiser", "adam", "--momentum", 0.9), "--momentum is that of SGD; expected none with --optimiser adam"),
+    (("--optimiser", "adam", "--momentum", 0.9), "--momentum is that of SGD and RMSProp; expected none with --optimiser adam"),
     (("--optimiser", "adam", "--nesterov"), "--nesterov has no effect with momentum 0"),
     (("--optimiser", "adam", "--momentum-type", "int8"), "--momentum-type int8 has no effect with momentum 0"),
     (("--master", "fp32", "--rounding", "nearest"), "--rounding nearest and --master fp32, which keeps what rounding leaves out, are both"),
@@ -287,7 +303,7 @@ def test_a_scale_beyond_fp32_is_refused(scale: float, optimiser: Optimiser, fits
     g = Builder("net")
     updater = Updater(g, optimiser, States(0.01))
     weight = g.value("w", TensorType((3, 2), S8, Quant((scale,), 0, None)), Role.PARAM, np.zeros((3, 2), np.int8))
-    updater.add(weight, g.input("grad", (3, 2)), 1.0)
+    updater.add_all([(weight, g.input("grad", (3, 2)), 1.0)])
     if fits:
         assert scale_gradients(g.graph([], updater.updates))
         return

@@ -26,7 +26,7 @@ from tinytrain.ir.graph import Program
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, Role, TensorType
 from tinytrain.ops.elementwise import Add, Mul
-from tinytrain.ops.loss import Mse
+from tinytrain.ops.loss_mean import Mse
 from tinytrain.ops.shape import Reshape
 from tinytrain.planner import plan_program
 from tinytrain.schemes.choose import Trained

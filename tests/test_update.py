@@ -14,7 +14,7 @@ from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 
-ADAM, MOMENTUM = {"adam": True}, {"momentum": 0.9, "nesterov": True}
+ADAM, MOMENTUM = {"kind": "adam"}, {"momentum": 0.9, "nesterov": True}
 
 
 def learned(optimiser: Optimiser, folder: Path) -> dict[str, Array]:

@@ -21,7 +21,7 @@ from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
-from tinytrain.gradient.objective import aimed, reached
+from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
@@ -36,7 +36,7 @@ from tinytrain.passes.stored_input import stored_input
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -60,6 +60,7 @@ class Options:
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
+    `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
 
@@ -80,6 +81,13 @@ class Options:
     loss_by_default: bool = False
     optimise: Optimise = "balanced"
     tuned: Path | None = None
+    loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> Objective | None:
+        """The losses with their options."""
+        return None if self.loss is None else Objective(self.loss, self.loss_options)
 
     @property
     def rule(self) -> Optimiser:
@@ -151,7 +159,7 @@ def understand(path: Path, options: Options) -> Understood:
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
-    program = lowered(build_program(forward, options.loss, schemes[0], options.rule, schemes[1:]), options)
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
 
@@ -316,12 +324,13 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "board": compiled.board.name,
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
+        "loss_options": compiled.options.loss_options,
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
-        "target": _target(train.inputs[1], aimed(compiled.options.loss, infer)) if train else None,
+        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
             for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
@@ -356,14 +365,14 @@ def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Froze
     """What no scheme trains: what none could, and what no loss depends on."""
     never = imported.constants.frozen(forward)
     names = {one.name for one in never}
-    unread = imported.constants.frozen(reached(options.loss, forward)) if options.loss is not None else ()
+    unread = imported.constants.frozen(reached(options.objective, forward)) if options.loss is not None else ()
     return (*never, *(replace(one, why="no loss depends on it", decided=True) for one in unread if one.name not in names))
 
 
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
-    forward = reached(options.loss, forward)
-    found = resolve(scheme, forward)
+    reachable = reached(options.objective, forward)
+    found = with_rates(resolve(scheme, reachable), options.rates, reachable)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Options
+    from tinytrain.ops.schedule import Schedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,25 +37,42 @@ class Losses(click.Choice[str]):
         return value if "=" in str(value) else super().convert(value, param, ctx)
 
 
+MOST_UPDATES = 2**30
 SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
 
 
 def model_options(command: Command) -> Command:
     """Options that say how a model is read and what is trained."""
     for option in reversed((
-        click.option("--loss", type=Losses(["ce", "ce-soft", "mse", "bce", "none"]), show_default="ce",
+        click.option("--loss", type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
                      help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and "
                      "its weight: label=ce,box=mse:0.5."),
+        click.option("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
+        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce."),
+        click.option("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
+        click.option("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
+        click.option("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
         click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                      help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
                      "`compile` takes several: the device starts with the first and can switch."),
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
-        click.option("--optimiser", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
+        click.option("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer."),
+        click.option("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
+                     help="Course of the learning rate on the device, from --lr on."),
+        click.option("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
+        click.option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
+                     help="Updates from one fall to the next, or to the end of the cosine."),
+        click.option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
+        click.option("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
+        click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
         click.option("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
                      help="How momentum is kept: int8 takes a quarter of the memory."),
         click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
-        click.option("--weight-decay", type=Number(0), default=0.0, show_default=True),
+        click.option("--weight-decay", type=Number(0), default=0.0, show_default=True,
+                     help="Part of each weight that is added to its gradient; with adamw it is taken off beside the rest."),
+        click.option("--clip-value", type=Number(1e-6, 1e6), help="Bound of each element of a gradient."),
+        click.option("--clip-norm", type=Number(1e-6, 1e6), help="Bound of the norm of all gradients, which are then kept in RAM."),
         click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
         click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
                      show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
@@ -96,28 +114,94 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
     first, *further = given["schemes"]
     if further and not several:
         raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
+    kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
     if given["momentum_type"] == "int8" and not given["momentum"]:
         raise TinytrainError("--momentum-type int8 has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    if given["optimiser"] == "adam" and given["momentum"]:
-        raise TinytrainError("--momentum is that of SGD; expected none with --optimiser adam, which has its own.", hint="Leave it out.")
+    if given["momentum"] and kind not in ("sgd", "rmsprop"):
+        message = f"--momentum is that of SGD and RMSProp; expected none with --optimiser {kind}."
+        raise TinytrainError(message, hint="Leave it out. Adam has its own.")
+    if given["nesterov"] and kind != "sgd":
+        raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
+    if given["clip_value"] and given["clip_norm"]:
+        raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
     if given["master"] and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
         raise TinytrainError(message, hint="Leave one of them out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
-        adam=given["optimiser"] == "adam", rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
-        int8_momentum=given["momentum_type"] == "int8",
+        kind=kind, rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
+        int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
+        schedule=_schedule(given),
     )
+    loss = given["loss"] or "ce"
     return Options(
-        board=board, loss=None if given["loss"] == "none" else given["loss"] or "ce", loss_by_default=given["loss"] is None,
-        scheme=first, optimiser=optimiser,
+        board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
+        loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], shapes=parse_shapes(given["shapes"]), qas=given["qas"],
         int8_input=given["int8_input"], grad=given["grad"], further_schemes=tuple(further),
         optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
+
+
+def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tuple[float, ...]]:
+    """Options of a loss that were given. Raises TinytrainError where they are those of another one."""
+    from tinytrain.gradient.objective import Objective, losses
+
+    owners = {name: key for key, kind in losses().items() for name in kind.options}
+    chosen = {name: given[name] for name in owners if given[name] is not None}
+    used = {key for _, key, _ in Objective(loss).items}
+    if others := [name for name in chosen if owners[name] not in used]:
+        option = f"--{others[0].replace('_', '-')}"
+        raise TinytrainError(f"{option} is that of --loss {owners[others[0]]}; expected none with --loss {loss}.", hint="Leave it out.")
+    return {name: _weights(value) if isinstance(value, str) else value for name, value in chosen.items()}
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    weights = tuple(map(_number, text.split(",")))
+    if not all(0 <= weight <= 1e6 for weight in weights) or not any(weights):
+        message = f"--class-weights {text}: expected one number for each class, as 1,0.5,2: 0 to 1,000,000, and not all 0."
+        raise TinytrainError(message, hint="Try what a class has fewer samples than the mean one.")
+    return weights
+
+
+def _rate(text: str) -> tuple[str, float]:
+    layer, _, number = text.rpartition("=")
+    if not layer:
+        raise TinytrainError(f"--rate {text}: expected LAYER=FACTOR.", hint="`tinytrain scheme show` lists the layers.")
+    return layer, _number(number)
+
+
+def _number(text: str) -> float:
+    """NaN where the text is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _schedule(given: Mapping[str, Any]) -> Schedule:
+    """The course of the learning rate. Raises TinytrainError where its options do not fit each other."""
+    from tinytrain.ops.schedule import Schedule
+
+    course, warmup, steps, least = given["schedule"], given["warmup"], given["schedule_steps"], given["lr_min"]
+    users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
+    for name, courses in users.items():
+        if given[name] is not None and course not in courses:
+            message = f"--{name.replace('_', '-')} has no effect with --schedule {course}; expected {' or '.join(courses)}."
+            raise TinytrainError(message, hint="Leave it out.")
+    if course != "constant" and steps is None:
+        raise TinytrainError(f"--schedule {course} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
+                             "as many updates as samples, divided by --accumulate.")
+    if course == "cosine" and steps <= warmup:
+        message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
+        raise TinytrainError(message, hint="They count from the first update on.")
+    if least is not None and least > given["learning_rate"]:
+        message = f"--lr-min {least:g} lies above --lr {given['learning_rate']:g}; expected that or less."
+        raise TinytrainError(message, hint="Leave it out: the learning rate then falls towards 0.")
+    return Schedule(course, warmup, steps or 0, given["schedule_factor"] or 0.1, least or 0.0)
 
 
 MODEL = click.argument("model", type=click.Path(path_type=Path))

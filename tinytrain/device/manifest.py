@@ -81,6 +81,7 @@ class Manifest:
     board: str
     model_sha256: str
     loss: str | None
+    loss_options: Mapping[str, float | tuple[float, ...]]
     learning_rate: float
     accumulate: int
     input: Port
@@ -124,11 +125,13 @@ class Manifest:
         top = _Fields(described, path)
         optimiser = top.inner("optimiser")
         target = top.inner("target") if described["target"] is not None else None
+        keys = ["loss", "optimiser", "gradients", "schemes", *(["loss_options"] if described.get("loss_options") else [])]
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),
             model_sha256=top.name("model_sha256", _HASH, "a SHA-256 in hex"),
             loss=top.text("loss") if described.get("loss") is not None else None,
+            loss_options=_loss_options(top) if described.get("loss_options") else {},
             learning_rate=optimiser.real("learning_rate"),
             accumulate=optimiser.integer("accumulate", 1),
             input=_port(top.inner("input")),
@@ -136,7 +139,7 @@ class Manifest:
             target=_target(target) if target else None,
             targets=_targets(target) if target else (),
             parameters=tuple(_parameter(item) for item in top.items("parameters")),
-            chosen=digest(json.dumps([described.get(key) for key in ("loss", "optimiser", "gradients", "schemes")]).encode()),
+            chosen=digest(json.dumps([described.get(key) for key in keys]).encode()),
             files=_files(top) if "files" in described else {},
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
         )
@@ -250,6 +253,12 @@ def _targets(fields: _Fields) -> tuple[TargetPart, ...]:
     if "parts" not in fields.values:
         return ()
     return tuple(TargetPart(part.text("name"), math.prod(part.shape("shape")), _target(part)) for part in fields.items("parts"))
+
+
+def _loss_options(top: _Fields) -> dict[str, float | tuple[float, ...]]:
+    """Those that the loss has, each of its kind and within a model's bounds."""
+    inner = top.inner("loss_options")
+    return {name: inner.reals(name) if isinstance(value, (list, tuple)) else inner.real(name) for name, value in inner.values.items()}
 
 
 def _parameter(fields: _Fields) -> Parameter:

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
@@ -35,34 +35,60 @@ def losses() -> dict[str, type[Loss]]:
     return {op.key: op for op in registry().values() if issubclass(op, Loss) and op.key}
 
 
-def aims_of(text: str, forward: Graph) -> tuple[Aim, ...]:
-    """What a text of this form means for the outputs of a model. Raises ModelError."""
+@dataclass(frozen=True)
+class Objective:
+    """A text of this form, and options of its losses by their names: each loss takes those that it has."""
+
+    text: str
+    options: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def items(self) -> list[tuple[str, str, str]]:
+        """(name of an output, "" for all; key of its loss; text of its weight)."""
+        if "=" not in self.text:
+            return [("", self.text, "")]
+        parts = [item.strip().rpartition("=") for item in self.text.split(",")]
+        return [(name, *_cut(rest)) for name, _, rest in parts]
+
+
+def _cut(text: str) -> tuple[str, str]:
+    key, _, weight = text.partition(":")
+    return key, weight
+
+
+Aimed = str | Objective | Loss                            # what a loss may be given as; a Loss is for all outputs
+
+
+def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
+    """What is meant for the outputs of a model. Raises ModelError."""
     names = forward.results or tuple(v.name for v in forward.outputs)
-    if "=" not in text:
-        return tuple(Aim(i, _loss(text, forward.name)) for i in range(len(names)))
+    if isinstance(aimed, Loss):
+        return tuple(Aim(i, aimed) for i in range(len(names)))
+    objective = Objective(aimed) if isinstance(aimed, str) else aimed
     found: dict[int, Aim] = {}
-    for item in text.split(","):
-        name, _, rest = item.strip().rpartition("=")
-        key, _, factor = rest.partition(":")
+    for name, key, factor in objective.items:
+        loss = _loss(key, forward.name, objective.options)
+        if not name and "=" not in objective.text:
+            return tuple(Aim(i, loss) for i in range(len(names)))
         if name not in names:
             message = f"{forward.name} has no output {name!r} for a loss; its outputs are {', '.join(names)}."
             raise ModelError(message, hint="Correct --loss.")
         if names.index(name) in found:
             raise ModelError(f"--loss gives output {name} two losses; expected one.", hint="Add them up by weights in one.")
-        found[names.index(name)] = Aim(names.index(name), _loss(key, forward.name), _weight(factor, name))
+        found[names.index(name)] = Aim(names.index(name), loss, _weight(factor, name))
     return tuple(found[i] for i in sorted(found))
 
 
-def aimed(text: str | None, forward: Graph) -> list[str]:
+def aimed(objective: Objective | None, forward: Graph) -> list[str]:
     """Of a model with several outputs: names of those that have a loss, in order."""
-    return [] if text is None or len(forward.outputs) == 1 else [forward.results[aim.output] for aim in aims_of(text, forward)]
+    return [] if objective is None or len(forward.outputs) == 1 else [forward.results[aim.output] for aim in aims_of(objective, forward)]
 
 
-def reached(text: str | None, forward: Graph) -> Graph:
+def reached(objective: Objective | None, forward: Graph) -> Graph:
     """What of the forward graph leads to an output that has a loss."""
-    if text is None or len(forward.outputs) == 1:
+    if objective is None or len(forward.outputs) == 1:
         return forward
-    outputs = tuple(forward.outputs[aim.output] for aim in aims_of(text, forward))
+    outputs = tuple(forward.outputs[aim.output] for aim in aims_of(objective, forward))
     needed, nodes = set(outputs), []
     for node in reversed(forward.nodes):
         if needed.intersection(node.outputs):
@@ -71,10 +97,11 @@ def reached(text: str | None, forward: Graph) -> Graph:
     return forward.replace(nodes=tuple(reversed(nodes)), outputs=outputs)
 
 
-def _loss(key: str, model: str) -> Loss:
+def _loss(key: str, model: str, options: Mapping[str, float | tuple[float, ...]]) -> Loss:
     if key not in losses():
         raise ModelError(f"{model} cannot be trained by the loss {key!r}; expected one of {', '.join(losses())}.", hint="Correct --loss.")
-    return losses()[key]()
+    kind = losses()[key]
+    return kind.of(**{name: value for name, value in options.items() if name in kind.options})
 
 
 def _weight(text: str, name: str) -> float:
@@ -92,8 +119,7 @@ def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builde
 
     The graph gives the weighted sum of the losses, then the outputs; the targets are its second input, a record where they are several.
     """
-    if isinstance(aims, Loss):
-        aims = tuple(Aim(i, aims) for i in range(len(forward.outputs)))
+    aims = aims_of(aims, forward) if isinstance(aims, Loss) else aims
     g = Builder(forward.name, forward.values(), forward.nodes)
     names = forward.results or tuple(v.name for v in forward.outputs)
     logits = [_logits(g, forward, aim) for aim in aims]
@@ -102,7 +128,7 @@ def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builde
     called = [names[aim.output] for aim in aims] if len(aims) > 1 else ["target"]
     whole, targets = record(g, "target", list(zip(called, kinds, strict=True)))
     g.inputs = [*forward.inputs, whole]
-    found = [g.emit(aim.loss, value, target, name="loss") for aim, value, target in zip(aims, logits, targets, strict=True)]
+    found = [aim.loss.emit(g, value, target) for aim, value, target in zip(aims, logits, targets, strict=True)]
     weights = tuple(aim.weight for aim in aims)
     loss = found[0] if weights == (1.0,) else g.emit(Total(weights), *found, name="total_loss")
     return g.graph([loss, *forward.outputs]), g, loss
@@ -116,8 +142,8 @@ def _target_type(forward: Graph, aim: Aim, logits: TensorType, name: str) -> Ten
         called = "the output" if len(forward.outputs) == 1 else f"output {name}"
         message = f"{forward.name}: loss {aim.loss.key} does not fit {called} of shape {output.shape}: {error}."
         flag = "--loss " if len(forward.outputs) == 1 else f"--loss {name}="
-        others = " or ".join(f"{flag}{key}" for key, kind in losses().items() if _takes(kind(), output.type))
-        raise ModelError(message, hint=f"Try {others}, or end the model in one row of class scores.") from error
+        others = " or ".join(key for key, kind in losses().items() if _takes(kind(), output.type))
+        raise ModelError(message, hint=f"Try {flag}{others}, or end the model in one row of class scores.") from error
 
 
 def _takes(loss_op: Loss, output: TensorType) -> bool:

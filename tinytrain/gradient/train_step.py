@@ -9,7 +9,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import slice_gradients
-from tinytrain.gradient.objective import Aim, aims_of, with_loss
+from tinytrain.gradient.objective import Aim, Aimed, aims_of, with_loss
 from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
 from tinytrain.gradient.update import Optimiser, States, Updater
@@ -28,7 +28,7 @@ def inference(graph: Graph) -> Graph:
 
 
 def build_program(
-    forward: Graph, loss: str | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
+    forward: Graph, loss: Aimed | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
 ) -> Program:
     """Entry points of a model; with further schemes it can switch among all of them. Without a loss it only infers.
 
@@ -39,7 +39,7 @@ def build_program(
     return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser)
 
 
-def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: str, optimiser: Optimiser) -> Program:
+def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: Aimed, optimiser: Optimiser) -> Program:
     """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
     forward, schemes = with_targets(forward, trained)
     check_sums(forward)
@@ -72,15 +72,14 @@ def _train(
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
     totals = []
-    for target in targets:
-        param, grad = target.param, found[target.read, target.want]
-        if optimiser.accumulate > 1:
-            g.origin = param.name
-            total = states.take(g, f"sum_{param.name}", np.zeros(grad.shape, np.float32))
-            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{param.name}_new")
+    if optimiser.accumulate > 1:
+        for target in targets:
+            grad, g.origin = found[target.read, target.want], target.param.name
+            total = states.take(g, f"sum_{target.param.name}", np.zeros(grad.shape, np.float32))
+            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{target.param.name}_new")
             totals.append((target, total))
-        else:
-            updater.add(param, grad, target.rate)
+    else:
+        updater.add_all([(target.param, found[target.read, target.want], target.rate) for target in targets])
     return g.graph([loss], {**forward.updates, **updater.updates}), totals
 
 
@@ -88,6 +87,5 @@ def _apply(train: Graph, totals: Sequence[tuple[Target, Value]], optimiser: Opti
     """The entry that updates each parameter by the sum of its gradients and clears the sum."""
     g = Builder(apply_of(train.name), train.values())
     updater = Updater(g, optimiser, states)
-    for target, total in totals:
-        updater.add(target.param, total, target.rate)
+    updater.add_all([(target.param, total, target.rate) for target, total in totals])
     return g.graph([], updater.updates)

@@ -3,30 +3,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
+from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE
 from tinytrain.ir.types import F32, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
+from tinytrain.ops.adaptive import Adagrad, RmsProp
+from tinytrain.ops.clipping import ClipGradient, NormFactor, SquareSum
+from tinytrain.ops.direction import Direction
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import Rounding, SgdInt
+from tinytrain.ops.schedule import Schedule
+
+Kind = Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"]
+DIRECTIONS: Mapping[Kind, type[Direction]] = {"adam": Adam, "adamw": Adam, "adagrad": Adagrad, "rmsprop": RmsProp}
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Stochastic gradient descent or Adam; `learning_rate` is only where the device starts, it can be set at run time.
+    """Stochastic gradient descent along the gradient, or along what `kind` makes of it; `learning_rate` is only where the device starts,
+    it can be set at run time, and `schedule` makes of it that of each update.
 
-    `accumulate` sums the gradients of that many samples before one update by their mean. With `adam`, momentum is Adam's own.
-    `int8_momentum` keeps the momentum in int8; weight decay then acts beside it, not through it.
-    `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases,
-    and of γ and β: of whatever has one dimension. `loss_scale`, a power of two, multiplies all gradients on their way and is divided
-    out of the update: where they are stored as fp16, small ones do not underflow.
+    `accumulate` sums the gradients of that many samples before one update by their mean. `momentum` is that of the descent: Adam has its
+    own. Weight decay goes through momentum and whatever `kind` keeps, with "adamw" it acts beside them; so it does where `int8_momentum`
+    keeps the momentum in int8. `clip_value` bounds each element of a mean gradient, `clip_norm` the norm of all of them together; 0 is
+    no bound. `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases, and of γ and β: of
+    whatever has one dimension. `loss_scale`, a power of two, multiplies all gradients on their way and is divided out of the update:
+    where they are stored as fp16, small ones do not underflow.
     """
 
     learning_rate: float = 0.01
@@ -34,11 +46,19 @@ class Optimiser:
     nesterov: bool = False
     weight_decay: float = 0.0
     accumulate: int = 1
-    adam: bool = False
+    kind: Kind = "sgd"
     rounding: Rounding = "stochastic"
     bias_factor: float = 1.0
     int8_momentum: bool = False
     loss_scale: float = 1.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def mean(self) -> float:
+        """What makes the mean gradient of what is summed."""
+        return 1.0 / (self.accumulate * self.loss_scale)
 
 
 def factor_shape(value: Value) -> tuple[int, ...]:
@@ -78,8 +98,9 @@ class Updater:
         self.g = g
         self.optimiser = optimiser
         self.states = states
-        self.lr = states.take(g, LEARNING_RATE, np.zeros(1, np.float32))
         self.updates: dict[Value, Value] = {}
+        self._lr = states.take(g, LEARNING_RATE, np.zeros(1, np.float32))
+        self._factors: dict[Value, Value] = {}
 
     @cached_property
     def step(self) -> Value:
@@ -88,39 +109,81 @@ class Updater:
         self.updates[count] = self.g.emit(Advance(), count)
         return self.updates[count]
 
-    def add(self, old: Value, grad: Value, rate: float) -> None:
+    @cached_property
+    def rate(self) -> Value:
+        """The learning rate of this update."""
+        schedule = self.optimiser.schedule
+        return self.g.emit(schedule, self._lr, self.step, name="rate") if schedule.changes else self._lr
+
+    def add_all(self, given: Sequence[tuple[Value, Value, float]]) -> None:
+        """Update each parameter by its gradient and rate; with a bound for the norm of all of them, none before the last is known."""
+        norm = None
+        if self.optimiser.clip_norm and given:
+            norm = self.g.const("no_squares", np.zeros(1, np.float32))
+            for old, grad, _ in given:
+                factors = self._factor(old)
+                norm = self.g.emit(SquareSum(factored=bool(factors)), grad, norm, *factors, name="squares")
+            norm = self.g.emit(NormFactor(self.optimiser.clip_norm, self.optimiser.mean), norm, name="norm_factor")
+        for old, grad, rate in given:
+            self._add(old, grad, rate, norm)
+
+    def _add(self, old: Value, grad: Value, rate: float, norm: Value | None) -> None:
         """Update a parameter; `rate` multiplies its learning rate. A summed gradient (a STATE) starts from zero again."""
         self.g.origin = name = old.name
         chosen = self.optimiser
-        mean, summed = 1.0 / (chosen.accumulate * chosen.loss_scale), grad.role is Role.STATE
-        directed = chosen.adam or chosen.int8_momentum
-        factor = None if old.type.dtype is F32 else self.g.const(f"factor_{name}", np.ones(factor_shape(old), np.float32))
-        if directed:
-            grad, mean, summed = self._direction(grad, name, mean, summed, factor), 1.0, False
+        mean, summed, factors = chosen.mean, grad.role is Role.STATE, self._factor(old)
+        # whatever comes first takes mean and factor: behind it the gradient is that of the real weight
+        for op in self._directions(old, norm is not None):
+            op = replace(op, scale=mean, clear=summed, factored=bool(factors))
+            given = {arg: self._like(f"{kind}_{name}", grad) for arg, kind in op.keeps.items()}
+            given |= {"w": old, **dict(zip(["factor"], factors, strict=False)), **({"k": norm} if norm else {})}
+            given |= {"t": self.step} if "t" in op.args else {}
+            grad, mean, summed, factors = self._along(op, grad, [given[arg] for arg in op.args[1:]]), 1.0, False, []
+        if chosen.int8_momentum:
+            grad, mean, summed = self._momentum(grad, name, mean, summed), 1.0, False
+        momentum = 0.0 if chosen.int8_momentum else chosen.momentum
+        through = chosen.kind in DIRECTIONS and chosen.kind != "adamw"
         share = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         sgd = Sgd(
-            momentum=0.0 if directed else chosen.momentum, nesterov=chosen.nesterov and not directed,
-            weight_decay=chosen.weight_decay * share, scale=mean * share, clear=summed,
+            momentum=momentum, nesterov=chosen.nesterov and momentum > 0, weight_decay=0.0 if through else chosen.weight_decay * share,
+            scale=mean * share, clear=summed,
         )
-        rule = self._integer(sgd, old) if factor else sgd
-        self.updates[old] = self._emit(rule, grad, old, name, factor)
+        self.updates[old] = self._emit(self._integer(sgd, old) if self._factor(old) else sgd, grad, old, name)
 
-    def _direction(self, grad: Value, name: str, mean: float, summed: bool, factor: Value | None) -> Value:
-        """What plain SGD then follows: that of Adam, which takes the factor of a stored integer too, or that of a momentum in int8."""
+    def _directions(self, old: Value, normed: bool) -> list[Direction]:
+        """What makes of a gradient what is followed, in order."""
         chosen = self.optimiser
-        if chosen.adam:
-            replaced = [self._like(f"{kind}_{name}", grad) for kind in ("moment", "square")]
-            states = [*replaced, self.step, *([factor] if factor else [])]
-            op: Adam | MomentumQ = Adam(scale=mean, clear=summed, factored=factor is not None)
-        else:
-            q = self._state(f"velocity_{name}", np.zeros(grad.shape, np.int8))
-            e = self._state(f"exponent_{name}", np.full(1, FIRST_EXPONENT, np.int32))
-            self.updates[e] = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
-            op = MomentumQ(chosen.momentum, chosen.nesterov, seed=len(self.updates), scale=mean, clear=summed)
-            replaced, states = [q], [q, e, self.updates[e], self.step]
-        direction, *new = self.g.emit_all(op, grad, *states, name=f"direction_{name}")
-        self.updates.update(zip([*replaced, *([grad] if summed else [])], new, strict=True))
+        made: list[Direction] = [ClipGradient(chosen.clip_value, normed)] if chosen.clip_value or normed else []
+        if kind := DIRECTIONS.get(chosen.kind):
+            decay = 0.0 if chosen.kind == "adamw" else chosen.weight_decay
+            if decay and old.type.dtype is not F32:
+                message = f"{old.name} is stored as integers: weight decay cannot go through what --optimiser {chosen.kind} keeps of it."
+                raise ModelError(message, hint="Use --optimiser adamw, whose weight decay acts beside it, or leave --weight-decay out.")
+            made.append(kind(decay=decay))
+        return made
+
+    def _along(self, op: Direction | MomentumQ, grad: Value, given: Sequence[Value]) -> Value:
+        """The direction that an op makes of a gradient and its further operands, of which it replaces the first ones."""
+        direction, *new = self.g.emit_all(op, grad, *given, name=f"direction_{self.g.origin}")
+        kept = given[: len(new) - op.clear]
+        self.updates.update(zip([*kept, *([grad] if op.clear else [])], new, strict=True))
         return direction
+
+    def _momentum(self, grad: Value, name: str, mean: float, summed: bool) -> Value:
+        """The direction of a momentum that is kept in int8."""
+        q = self._state(f"velocity_{name}", np.zeros(grad.shape, np.int8))
+        e = self._state(f"exponent_{name}", np.full(1, FIRST_EXPONENT, np.int32))
+        self.updates[e] = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
+        op = MomentumQ(self.optimiser.momentum, self.optimiser.nesterov, seed=len(self.updates), scale=mean, clear=summed)
+        return self._along(op, grad, [q, e, self.updates[e], self.step])
+
+    def _factor(self, old: Value) -> list[Value]:
+        """What takes the gradient of a stored integer to that of the real weight, where there is one."""
+        if old.type.dtype is F32:
+            return []
+        if old not in self._factors:
+            self._factors[old] = self.g.const(f"factor_{old.name}", np.ones(factor_shape(old), np.float32))
+        return [self._factors[old]]
 
     def _integer(self, sgd: Sgd, old: Value) -> SgdInt:
         """The same rule for stored integers; each weight draws its own random numbers."""
@@ -130,10 +193,10 @@ class Updater:
             weight_decay=sgd.weight_decay, scale=sgd.scale, clear=sgd.clear, within=old.source.within if old.source else (),
         )
 
-    def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str, factor: Value | None) -> Value:
+    def _emit(self, rule: Sgd | SgdInt, grad: Value, old: Value, name: str) -> Value:
         """Emit the rule with what its arguments ask for; every further output replaces the state of its name."""
         states: dict[str, Value] = {"g_new": grad}
-        given: dict[str, Value] = {"g": grad, "w": old, "lr": self.lr, **({"factor": factor} if factor else {})}
+        given: dict[str, Value] = {"g": grad, "w": old, "lr": self.rate, **dict(zip(["factor"], self._factor(old), strict=False))}
         for arg in rule.args:
             if arg == "counter":
                 given[arg] = self.step

@@ -17,6 +17,7 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
 from tinytrain.gradient.objective import losses
 from tinytrain.learn.state import Epoch
+from tinytrain.reading import reading
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -85,13 +86,15 @@ def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
     The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it.
     """
     assert samples.y is not None
-    loss, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
-    if loss is None:
+    kind, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
+    if kind is None:
         return 0.0, 0.0
     labels = samples.y.dtype.kind == "i"
     targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
     usual = np.mean(np.eye(math.prod(shape))[samples.y] if labels else samples.y.astype(np.float64), axis=0).reshape(shape)
     part = np.clip(usual, 1e-6, 1 - 1e-6)
     outputs = (np.zeros(shape), usual, np.log(part), np.log(part / (1 - part)))
-    found = [float(np.mean([loss().reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
-    return found[0], min(found)
+    with reading(project.folder / "manifest.json", "options of its loss", DeviceError, "Compile the model again."):
+        loss = kind.of(**project.manifest.loss_options)
+        found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
+        return found[0], min(found)

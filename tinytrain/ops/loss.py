@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """cross entropy, class t:       L = log Σ e^{z_j} − z_t;                dz_i = p_i − [i = t],  p = softmax z
 cross entropy, soft target t: L = Σ t_i·(log Σ e^{z_j} − z_i);        dz_i = p_i·Σ t − t_i
-mean squared error:           L = Σ (y_i − t_i)² / n;                 dy_i = 2·(y_i − t_i) / n
-binary cross entropy:         L = Σ (max(z, 0) − z·t + log(1 + e^{−|z|})) / n;   dz_i = (σ(z_i) − t_i) / n
+label smoothing ε, class weights w:  L = Σ q_i·(log Σ e^{z_j} − z_i),  q_i = w_i·((1 − ε)·[i = t] + ε/N)
+temperature T:                       L = T²·cross entropy of z/T and the soft target: T² keeps the size of the gradient
 
-The maximum is subtracted before each exponential, so that none overflows. A loss's gradient takes d loss / d loss as 1.
+The maximum is subtracted before each exponential, so that none overflows. A loss's gradient takes d loss / d loss as 1. The last two
+(Szegedy et al., arXiv 1512.00567; Hinton, Vinyals and Dean, arXiv 1503.02531) are the second behind ops that make its operands.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.ir.words import literal
-from tinytrain.ops.activation import Sigmoid, sigmoid
+from tinytrain.ops.elementwise import Scale
 from tinytrain.ops.integer_ends import IntegerCrossEntropy, IntegerCrossEntropyGrad
 from tinytrain.ops.softmax import LogSoftmax, Softmax, shifted_exponentials
 from tinytrain.ops.softmax_q import SoftmaxQ
@@ -48,11 +50,16 @@ class SoftmaxCrossEntropy(Loss):
     args = ("logits", "label")
     kernels = (Kernel("loss", dtypes=(F32, S32, F32)),)
     key = "ce"
+    options = ("label_smoothing", "class_weights")
     absorbs = (Softmax, LogSoftmax, SoftmaxQ)
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("loss", "probs") if self.probs else ("loss",)
+
+    @classmethod
+    def of(cls, **chosen: Any) -> Loss:
+        return WeightedCrossEntropy(**chosen) if chosen else cls()
 
     def target_type(self, output: TensorType) -> TensorType:
         _one_row(output)
@@ -148,11 +155,16 @@ class SoftmaxCrossEntropySoft(Loss):
     args = ("logits", "target")
     kernels = (Kernel("loss"),)
     key = "ce-soft"
+    options = ("temperature",)
     absorbs = (Softmax, LogSoftmax, SoftmaxQ)
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("loss", "probs", "total") if self.probs else ("loss",)
+
+    @classmethod
+    def of(cls, **chosen: Any) -> Loss:
+        return SoftenedCrossEntropy(**chosen) if chosen else cls()
 
     def target_type(self, output: TensorType) -> TensorType:
         _one_row(output)
@@ -210,101 +222,86 @@ class SoftmaxCrossEntropySoftGrad(Elementwise):
 
 
 @dataclass(frozen=True)
-class MeanLoss(Loss):
-    """Base of losses that are a mean of one term an element; the target is like the output."""
+class ClassTarget(Elementwise):
+    """weights (N,), label s32[1] -> soft target (N,). A label outside [0, N) is the nearest class."""
 
-    kernels = (Kernel("loss"),)
-    results = ("loss",)
+    smoothing: float = 0.0
+
+    name = "class_target"
+    args = ("weights", "label")
+    results = ("target",)
+    kernels = (Kernel("elementwise", dtypes=(F32, S32, F32), macro="elementwise"),)
+
+    def _parts(self, count: int) -> tuple[float, float]:
+        """What the class of the label has, and any other."""
+        return 1 - self.smoothing + self.smoothing / count, self.smoothing / count
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        weights, label = arrays
+        at = min(max(int(label[0]), 0), weights.size - 1)
+        hit, other = map(weights.dtype.type, self._parts(weights.size))
+        return (weights * np.where(np.arange(weights.size).reshape(weights.shape) == at, hit, other),)
+
+    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
+        if operand == 0:
+            return super().load(operand, pointer, i, c, types)
+        last, at = types[0].numel - 1, f"{pointer}[0]"
+        hit, other = map(literal, self._parts(types[0].numel))
+        return "float", f"({at} < 0 ? 0 : {at} > {last} ? {last} : {at}) == {i} ? {hit} : {other}"
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        weights, part = operands
+        return (f"{weights} * {part}",)
+
+    def as_integer(
+        self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
+    ) -> tuple[Operand, ...] | Declined:
+        return no("label smoothing and class weights are computed in fp32", "Leave out --label-smoothing and --class-weights.")
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0),)
+
+
+@dataclass(frozen=True)
+class WeightedCrossEntropy(SoftmaxCrossEntropy):
+    """The cross entropy of a class as that of a soft target, which is made of the label."""
+
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
 
     def target_type(self, output: TensorType) -> TensorType:
-        return output
+        if self.class_weights and output.numel != len(self.class_weights):
+            raise ValueError(f"there are {len(self.class_weights)} class weights for {output.numel} scores")
+        return super().target_type(output)
 
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        if types[0] != types[1]:
-            raise ValueError(f"target {types[1]}: {types[0]} is expected")
-        return (_SCALAR,)
+    def _weights(self, shape: tuple[int, ...]) -> Array:
+        return np.array(self.class_weights or 1.0, np.float32) * np.ones(shape, np.float32)
 
-    def gradient(self, count: int) -> Elementwise:
-        """The op over (output, target) that gives the gradient, `count` elements in all."""
-        raise NotImplementedError(self.name)
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        logits, label = arrays
+        weights = self._weights((logits.size,)).reshape(logits.shape).astype(logits.dtype)
+        return SoftmaxCrossEntropySoft().reference(logits, *ClassTarget(self.label_smoothing).reference(weights, label))[:1]
 
-    def vjp(
-        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
-    ) -> tuple[Value | None, ...]:
-        y = inputs[0]
-        assert not wanted[1], "a target has no gradient"
-        return g.emit(self.gradient(y.type.numel), *inputs, name=f"d_{y.name}") if wanted[0] else None, None
+    def emit(self, g: Builder, output: Value, target: Value) -> Value:
+        weights = g.const("class_weights", self._weights((output.type.numel,)).reshape(output.shape))
+        return g.emit(SoftmaxCrossEntropySoft(), output, g.emit(ClassTarget(self.label_smoothing), weights, target), name="loss")
 
 
 @dataclass(frozen=True)
-class Mse(MeanLoss):
-    """y, target alike -> the mean of the squared differences (1,)."""
+class SoftenedCrossEntropy(SoftmaxCrossEntropySoft):
+    """The cross entropy of a soft target at a temperature; the target is taken as it is, at whatever temperature a teacher made it."""
 
-    name = "mse"
-    args = ("y", "target")
-    key = "mse"
+    temperature: float = 1.0
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        y, target = arrays
-        return (np.mean((y - target) ** 2).reshape(1),)
+        logits, target = arrays
+        soft, square = (logits.dtype.type(number) for number in (1 / self.temperature, self.temperature**2))
+        return SoftmaxCrossEntropySoft().reference(logits * soft, target * square)[:1]
 
-    def gradient(self, count: int) -> Elementwise:
-        return MseGrad(count)
-
-
-@dataclass(frozen=True)
-class MseGrad(Elementwise):
-    """y, target -> 2·(y − target) / count."""
-
-    count: int = 1
-
-    name = "mse_grad"
-    args = ("y", "target")
-    results = ("dy",)
-
-    def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        y, target = arrays
-        return ((y - target) * y.dtype.type(2 / self.count),)
-
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        y, target = operands
-        return (f"({y} - {target}) * {literal(2 / self.count)}",)
-
-
-@dataclass(frozen=True)
-class SigmoidBce(MeanLoss):
-    """logits, target in [0, 1] alike -> the mean binary cross entropy (1,) of the logits' sigmoids."""
-
-    name = "sigmoid_bce"
-    args = ("logits", "target")
-    key = "bce"
-    absorbs = (Sigmoid,)
-
-    def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        z, target = arrays
-        return (np.mean(np.maximum(z, 0) - z * target + np.log1p(np.exp(-np.abs(z)))).reshape(1),)
-
-    def gradient(self, count: int) -> Elementwise:
-        return SigmoidBceGrad(count)
-
-
-@dataclass(frozen=True)
-class SigmoidBceGrad(Elementwise):
-    """logits, target -> (sigmoid(logits) − target) / count."""
-
-    count: int = 1
-
-    name = "sigmoid_bce_grad"
-    args = ("logits", "target")
-    results = ("dlogits",)
-
-    def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        z, target = arrays
-        return ((sigmoid(z) - target) * z.dtype.type(1 / self.count),)
-
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        z, target = operands
-        return (f"(tt_sigmoidf({z}) - {target}) * {literal(1 / self.count)}",)
+    def emit(self, g: Builder, output: Value, target: Value) -> Value:
+        softened = g.emit(Scale(1 / self.temperature), output, name="softened")
+        return g.emit(SoftmaxCrossEntropySoft(), softened, g.emit(Scale(self.temperature**2), target), name="loss")
 
 
 _LABEL = TensorType((1,), S32)
@@ -319,7 +316,7 @@ SoftmaxCrossEntropyGrad.examples = tuple(
 )
 SoftmaxCrossEntropySoft.examples = tuple(Example(SoftmaxCrossEntropySoft(probs), f32(x, x)) for x in _ROWS for probs in (True, False))
 SoftmaxCrossEntropySoftGrad.examples = tuple(Example(SoftmaxCrossEntropySoftGrad(), f32(x, x, (1,))) for x in _ROWS)
-for _mean in (Mse, SigmoidBce):
-    _mean.examples = tuple(Example(_mean(), f32(x, x)) for x in ((1,), *_ROWS, (3, 5)))
-MseGrad.examples = tuple(Example(MseGrad(n), f32((n,), (n,))) for n in (1, 3, 10))
-SigmoidBceGrad.examples = tuple(Example(SigmoidBceGrad(n), f32((n,), (n,))) for n in (1, 3, 10))
+ClassTarget.examples = tuple(
+    Example(ClassTarget(smoothing), (*f32(x), _LABEL), labels)
+    for x in _ROWS[1:] for smoothing, labels in ((0.0, (0, x[-1])), (0.1, (-7, 0)), (0.3, (x[-1], 1000)))
+)

@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -276,6 +277,18 @@ def check_trains(scheme: Scheme, graph: Graph, frozen: Sequence[str] = ()) -> No
     has = ", ".join(dict.fromkeys(kind for layer in known for kind in layer.parameters))
     message = f"The scheme{f' {scheme.preset}' if scheme.preset else ''} trains nothing of {graph.name}, whose layers have {has}."
     raise SchemeError(message, hint="Choose another one (`full` trains all), or --scheme none if the device shall only evaluate.")
+
+
+def with_rates(scheme: Scheme, rates: Mapping[str, float], graph: Graph) -> Scheme:
+    """The scheme with these rates of layers in place of its own. Raises SchemeError where a layer does not exist, or for such a rate."""
+    if not rates:
+        return scheme
+    known = [layer.name for layer in layers(graph)]
+    if missing := [name for name in rates if name not in known]:
+        near = difflib.get_close_matches(missing[0], known, n=3, cutoff=0.3) or known[-3:]
+        message = f"--rate is given for layer {plain(missing[0])!r}, which {graph.name} does not have."
+        raise SchemeError(message, hint=f"Nearest names: {', '.join(near)}.")
+    return replace(scheme, rates={**scheme.rates, **{name: _rate(f"--rate: layer {plain(name)!r}", rate) for name, rate in rates.items()}})
 
 
 def resolve(scheme: str | Scheme, graph: Graph) -> Scheme:

@@ -285,9 +285,9 @@ def _scored(result: Contributions, graph: Graph, work: Workload, possible: dict[
     from tinytrain.search.scores import sensitivities
 
     options, samples, settings = work.options, work.samples, work.settings
-    assert options.loss is not None
+    assert options.objective is not None
     names = {value.name: (layer.name, kind) for layer in layers(graph) for kind, value in layer.parameters.items()}
-    found = sensitivities(graph, options.loss, samples, settings.score, options.optimiser)
+    found = sensitivities(graph, options.objective, samples, settings.score, options.optimiser)
     contributions = []
     for candidate, slices in possible.items():
         if all(names[value] in found for value, _ in slices):

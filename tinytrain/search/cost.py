@@ -84,7 +84,7 @@ class Costs:
 
     def program(self, scheme: Scheme) -> Program:
         """The training program of a scheme, through all passes."""
-        return lowered(build_program(self.forward, self.options.loss, scheme, self.options.rule), self.options)
+        return lowered(build_program(self.forward, self.options.objective, scheme, self.options.rule), self.options)
 
     def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
         """The training program of a scheme and its plan; asked again right away, the same ones."""

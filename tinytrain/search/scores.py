@@ -19,7 +19,7 @@ import numpy as np
 from tinytrain.data.dataset import Dataset
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import gradients
-from tinytrain.gradient.objective import aims_of, with_loss
+from tinytrain.gradient.objective import Aimed, aims_of, with_loss
 from tinytrain.gradient.train_step import inference
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph
@@ -95,11 +95,10 @@ def _gradient(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
 
 
 def _first_order(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
-    """Momentum steps as it does when gradients stay the same; Adam divides by the root of the mean square."""
+    """Momentum steps as it does when gradients stay the same; Adam and its like divide by the root of the mean square."""
     grad = sums.grad / sums.count
-    direction = grad / (1 - optimiser.momentum)
-    if optimiser.adam:
-        direction = grad / (np.sqrt(sums.square / sums.count) + 1e-8)
+    followed = grad if optimiser.kind == "sgd" else grad / (np.sqrt(sums.square / sums.count) + 1e-8)
+    direction = followed / (1 - optimiser.momentum)
     rate = optimiser.learning_rate * (optimiser.bias_factor if grad.ndim == 1 else 1.0)
     return Sensitivity(_along(grad * rate * (direction + optimiser.weight_decay * sums.real), -1))
 
@@ -107,7 +106,7 @@ def _first_order(sums: _Sums, optimiser: Optimiser) -> Sensitivity:
 SCORES: Mapping[str, Callable[[_Sums, Optimiser], Sensitivity]] = {"fisher": _fisher, "gradient": _gradient, "first-order": _first_order}
 
 
-def sensitivities(forward: Graph, loss: str, samples: Dataset, score: str, optimiser: Optimiser) -> dict[Name, Sensitivity]:
+def sensitivities(forward: Graph, loss: Aimed, samples: Dataset, score: str, optimiser: Optimiser) -> dict[Name, Sensitivity]:
     """(layer, kind) → its score over the samples, for every parameter that has a gradient. `score` is one of SCORES.
 
     Raises ModelError where the loss does not fit, or no parameter has a gradient.
@@ -125,7 +124,7 @@ def _output_axis(forward: Graph, value: Value) -> int:
     return 0 if axis is None else axis
 
 
-def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name, Value]) -> Iterator[dict[Name, Array]]:
+def _gradients(forward: Graph, loss: Aimed, samples: Dataset, values: Mapping[Name, Value]) -> Iterator[dict[Name, Array]]:
     """d loss / d stored value of each sample."""
     assert samples.y is not None
     backward, names = _backward(forward, loss, values)
@@ -134,7 +133,7 @@ def _gradients(forward: Graph, loss: str, samples: Dataset, values: Mapping[Name
         yield dict(zip(names, run(backward, shaped).outputs, strict=True))
 
 
-def _backward(forward: Graph, loss: str, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
+def _backward(forward: Graph, loss: Aimed, values: Mapping[Name, Value]) -> tuple[Graph, list[Name]]:
     """The graph of the gradients, and whose they are. Values before an op without gradient are left out, as they come first."""
     plain = inference(forward)
     _, g, at = with_loss(plain, aims_of(loss, plain))

@@ -60,7 +60,7 @@ class Report:
 
 def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: int = 0) -> Report:
     """Compare d loss / d parameter for each parameter of the scheme, on one seeded sample. Raises TinytrainError subclasses."""
-    if options.loss is None:
+    if options.objective is None or options.loss is None:
         raise ModelError(f"{path}: there are no gradients without a loss.", hint="Give --loss ce (or ce-soft, mse, bce).")
     prepared, imported = load_model(path, options)
     forward = inference(passes.run(imported.graph, passes.FORWARD))
@@ -74,7 +74,7 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
     names = {v.source.initializer for v in wanted if v.source is not None}
     decided = {one.name: one.why for one in frozen if one.decided}
     others = tuple(left_out(prepared.model, names, decided, seed)) if scheme.preset == "full" else ()
-    graph, _, loss = with_loss(moved, aims_of(options.loss, moved))
+    graph, _, loss = with_loss(moved, aims_of(options.objective, moved))
     rng = np.random.default_rng(seed)
     sample, target = _inputs(rng, graph)
     if oracle == "differences":
@@ -84,6 +84,8 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
 
     batch = np.expand_dims(sample.transpose(np.argsort(imported.input.perm)), 0).reshape(imported.input.onnx_shape)
     params = {v.source.initializer: v.source.to_onnx(v.data) for v in wanted if v.source is not None and v.data is not None}
+    if options.loss_options:
+        return Report(oracle, (), f"its losses have no {', '.join(options.loss_options)}", others)
     answer = tvm_gradients(prepared.model, options.loss, batch, target, params)
     if isinstance(answer, Declined):
         return Report(oracle, (), answer.why, others)
