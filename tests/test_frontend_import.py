@@ -134,13 +134,9 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         [node("Clip", "x a b", name="k")], {"a": scalar(2), "b": scalar(1)},
         "k (Clip) in {file}: its lower bound 2 is above its upper bound 1.",
     ),
-    "average": (
-        [node("AveragePool", name="a", kernel_shape=[2, 2], dilations=[2, 2])], {},
-        "a (AveragePool) in {file}: its dilation is (2, 2), expected 1.",
-    ),
     "ceil": (
-        [node("AveragePool", name="a", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, count_include_pad=1)], {},
-        "a (AveragePool) in {file}: it has both ceil_mode and count_include_pad, expected at most one of them.",
+        [node("AveragePool", name="a", kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1)], {},
+        "a (AveragePool) in {file}: padding Pad(top=1, left=1, bottom=3, right=3) around (4, 4): a window of (2, 2) would hold nothing but",
     ),
     "training": (
         [node("BatchNormalization", "x g b m v", "y m2 v2", "bn", training_mode=1)], norm_arrays(2),

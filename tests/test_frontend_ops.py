@@ -168,6 +168,15 @@ POOLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "average ceil": ("AveragePool", (1, 3, 8, 8), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     "average all": ("AveragePool", (1, 3, 8, 7), {"kernel_shape": [8, 7], "strides": [8, 7]}),
     "average 1-D": ("AveragePool", (1, 3, 9), {"kernel_shape": [3], "strides": [3]}),
+    "average dilated": ("AveragePool", (1, 3, 9, 8), {"kernel_shape": [2, 3], "dilations": [3, 2], "pads": [1, 2, 0, 1]}),
+    "average counted ceil": (
+        "AveragePool", (1, 3, 8, 8),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1], "ceil_mode": 1, "count_include_pad": 1},
+    ),
+    "p 1": ("LpPool", (1, 3, 8, 7), {"kernel_shape": [2, 3], "p": 1}),
+    "p 2": ("LpPool", (1, 3, 8, 7), {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [1, 0, 1, 1]}),
+    "p 3": ("LpPool", (1, 3, 9), {"kernel_shape": [4], "p": 3}),
+    "p 4": ("LpPool", (1, 3, 8, 7), {"kernel_shape": [3, 3], "p": 4}),
     "global average": ("GlobalAveragePool", (1, 3, 8, 7), {}),
     "global average 1-D": ("GlobalAveragePool", (1, 3, 8), {}),
     "global max": ("GlobalMaxPool", (1, 3, 8, 7), {}),
@@ -177,7 +186,7 @@ POOLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", POOLS)
 def test_pool(case: str, tmp_path: Path) -> None:
     op, shape, attributes = POOLS[case]
-    imported = check(tmp_path, [node(op, **attributes)], {}, shape)
+    imported = check(tmp_path, [node(op, **attributes)], {}, shape, 19 if "dilated" in case or "counted" in case else 15)
     assert ("global_average_pool" in op_names(imported)) == (case in ("average all", "global average", "global average 1-D"))
 
 

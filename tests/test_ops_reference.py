@@ -22,7 +22,7 @@ BY_SAMPLE = """
 abs: -
 add: - bcast
 averagepool: 1d_default 2d_ceil 2d_default 2d_pads 2d_pads_count_include_pad 2d_precomputed_pads 2d_precomputed_pads_count_include_pad
-    2d_precomputed_same_upper 2d_precomputed_strides 2d_same_lower 2d_same_upper 2d_strides
+    2d_precomputed_same_upper 2d_precomputed_strides 2d_same_lower 2d_same_upper 2d_strides 2d_dilations
 basic_conv: with_padding without_padding
 batchnorm: epsilon example
 clip: - default_inbounds default_max default_min example inbounds outbounds splitbounds
@@ -47,6 +47,7 @@ identity: -
 leakyrelu: - default example
 log: - example
 logsoftmax: axis_1 axis_2 default_axis example_1 large_number negative_axis
+lppool: 1d_default 2d_default 2d_dilations 2d_pads 2d_same_lower 2d_same_upper 2d_strides
 matmul: 2d
 max: one_input two_inputs
 maxpool: 1d_default 2d_ceil 2d_default 2d_dilations 2d_pads 2d_precomputed_pads 2d_precomputed_same_upper 2d_precomputed_strides

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
 from tinytrain.frontend.window import Window, feature_map
 from tinytrain.ir.types import Value
+from tinytrain.ops.curve import Abs, Exp, Log, Sqrt
+from tinytrain.ops.elementwise import Add, Mul, Scale
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool, MaxPool
+from tinytrain.ops.shape import Pad as Around
 from tinytrain.ops.windowed import Pad
 
 
@@ -37,14 +42,48 @@ def global_max_pool(call: Call) -> Tensor:
 def average_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
     window = Window.of(call, call.integers("kernel_shape", ()))
-    if window.dilation != (1, 1):
-        raise call.fail(f"its dilation is {window.dilation}, expected 1", "Replace it by a depthwise convolution.")
-    counted = bool(call.integer("count_include_pad"))
-    if counted and call.integer("ceil_mode") and window.pad != Pad():
-        raise call.fail("it has both ceil_mode and count_include_pad, expected at most one of them", "Export it with ceil_mode = 0.")
-    if window.kernel == x.shape[:2] and window.pad == Pad():
+    pad, counted = window.pad, bool(call.integer("count_include_pad"))
+    if counted and window.beyond != (0, 0):
+        # the padding counts, what windows reach behind it does not: it is made elements of the map
+        with call.fitting():
+            AveragePool(window.kernel, window.stride, pad, dilation=window.dilation).windows(x.shape)
+        bottom, right = window.beyond
+        zero = _zero_point(x) or 0
+        x = call.emit(Around((pad.top, pad.left, 0), (pad.bottom - bottom, pad.right - right, 0), zero), x, part="padded")
+        pad, counted = Pad(0, 0, bottom, right), False
+    if window.kernel == x.shape[:2] and pad == Pad():
         return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)
-    return Tensor(call.emit(AveragePool(window.kernel, window.stride, window.pad, counted, _zero_point(x)), x), call.shape, order)
+    return Tensor(call.emit(AveragePool(window.kernel, window.stride, pad, counted, _zero_point(x), window.dilation), x), call.shape, order)
+
+
+@handles("LpPool", "GlobalLpPool")
+def lp_pool(call: Call) -> Tensor:
+    """(Σ |x|^p)^(1/p), the sum as a mean of which padding is a part."""
+    x, order = feature_map(call)
+    p = call.integer("p", 2)
+    if p < 1:
+        raise call.fail(f"its p is {p}, expected 1 or more", "Check p.")
+    flat = (x.shape[0], x.shape[1])
+    window = Window.of(call, call.integers("kernel_shape", ())) if call.op == "LpPool" else Window(flat, flat, Pad(), (1, 1))
+    power = square = call.emit(Mul(), x, x, part="square")
+    if p % 2:
+        power = call.emit(Abs(), x, part="size")
+    for _ in range((p - 1) // 2):
+        power = call.emit(Mul(), power, square, part="power")
+    mean = call.emit(AveragePool(window.kernel, window.stride, window.pad, True, None, window.dilation), power, part="mean")
+    y = call.emit(Scale(float(window.kernel[0] * window.kernel[1])), mean, part="sum")
+    return Tensor(_root(call, y, p), call.shape, order)
+
+
+def _root(call: Call, x: Value, p: int) -> Value:
+    """x^(1/p) of x ≥ 0, to which the smallest normal number is added: so its slope at 0 is finite, and a window of zeros learns nothing."""
+    if p == 1:
+        return x
+    least = call.model.graph.const(f"{call.result}_least", np.array([np.finfo(np.float32).tiny], np.float32))
+    x = call.emit(Add(), x, least, part="positive")
+    while p % 2 == 0:
+        x, p = call.emit(Sqrt(), x, part="root"), p // 2
+    return x if p == 1 else call.emit(Exp(), call.emit(Scale(1 / p), call.emit(Log(), x, part="log"), part="share"))
 
 
 @handles("GlobalAveragePool")

@@ -61,6 +61,7 @@ class Window:
     stride: tuple[int, int]
     pad: Pad
     dilation: tuple[int, int]
+    beyond: tuple[int, int] = (0, 0)                      # of the pad at the end, what only ceil_mode asks for
 
     @classmethod
     def of(cls, call: Call, kernel: Dims) -> Window:
@@ -80,11 +81,10 @@ class Window:
             begins, ends = pads[:axes], pads[axes:]
         if any(p < 0 for p in (*begins, *ends)):
             raise call.fail(f"its pads are {(*begins, *ends)}, expected 0 or more", "Crop the input by a Slice before the model.")
-        if call.integer("ceil_mode"):
-            ends = tuple(max(ends[i], reach[i] - sizes[i] - begins[i]) for i in range(axes))
+        beyond = tuple(max(reach[i] - sizes[i] - begins[i] - ends[i], 0) if call.integer("ceil_mode") else 0 for i in range(axes))
         top, left = two(begins, 0)
-        bottom, right = two(ends, 0)
-        return cls(two(kernel, 1), two(stride, 1), Pad(top, left, bottom, right), two(dilation, 1))
+        bottom, right = two(tuple(end + more for end, more in zip(ends, beyond, strict=True)), 0)
+        return cls(two(kernel, 1), two(stride, 1), Pad(top, left, bottom, right), two(dilation, 1), two(beyond, 0))
 
 
 def two(dims: Dims, second: int) -> tuple[int, int]:

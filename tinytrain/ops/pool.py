@@ -154,10 +154,14 @@ class AveragePool(Pool):
 
     include_pad: bool = False
     zero_point: int | None = None
+    dilation: tuple[int, int] = (1, 1)
 
     name = "average_pool"
     differentiable = True
     kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
+
+    def dilations(self) -> tuple[int, int]:
+        return self.dilation
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x = types[0]
@@ -202,7 +206,7 @@ class AveragePool(Pool):
             return (None,)
         if self.zero_point is not None:
             dy = g.emit(Scale(self.unit(x.shape)), dy, name=f"d_{outputs[0].name}_units")
-        op = AveragePoolGrad(self.kernel, self.stride, self.pad, self.include_pad, x.shape)
+        op = AveragePoolGrad(self.kernel, self.stride, self.pad, self.include_pad, x.shape, self.dilation)
         return (g.emit(op, dy, name=f"d_{x.name}"),)
 
     def cost(self, *types: TensorType) -> Cost:
@@ -215,11 +219,15 @@ class AveragePoolGrad(Pool):
 
     include_pad: bool = False
     shape: tuple[int, ...] = (1, 1, 1)
+    dilation: tuple[int, int] = (1, 1)
 
     name = "average_pool_grad"
     args = ("dy",)
     results = ("dx",)
     kernels = (Kernel("pool", half=True), Kernel("pool", (S8,)), *by_channel("pool", (F32,)))
+
+    def dilations(self) -> tuple[int, int]:
+        return self.dilation
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (dy,) = types
@@ -229,7 +237,7 @@ class AveragePoolGrad(Pool):
 
     @property
     def forward(self) -> AveragePool:
-        return AveragePool(self.kernel, self.stride, self.pad, self.include_pad)
+        return AveragePool(self.kernel, self.stride, self.pad, self.include_pad, dilation=self.dilation)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         dy = _summed(arrays[0])
@@ -345,6 +353,8 @@ AveragePool.examples = (
         for include, more in ((False, _VECTORS[:2]), (True, ()))
         for z, (k, s, p, x, *_) in zip(cycle(ZERO_POINTS), (*GEOMETRIES, *more), strict=False)
     ),
+    *(Example(AveragePool(k, s, p, include, dilation=d), f32(x)) for include, (k, s, p, x, d) in zip((False, True), DILATED, strict=True)),
+    Example(AveragePool(*DILATED[1][:3], zero_point=5, dilation=DILATED[1][4]), (int8(DILATED[1][3], 5),), INT8),
 )
 AveragePoolGrad.examples = tuple(
     Example(AveragePoolGrad(k, s, p, include, x, then=then), (_windows(x, AveragePool(k, s, p)), *(TensorType(x) for _ in then)))
@@ -353,6 +363,9 @@ AveragePoolGrad.examples = tuple(
 ) + tuple(
     Example(AveragePoolGrad(k, s, p, include, x), (TensorType(_windows(x, AveragePool(k, s, p)).shape, S8),), INT8)
     for include in (False, True) for k, s, p, x in GEOMETRIES
+) + tuple(
+    Example(AveragePoolGrad(k, s, p, include, x, d), f32(_windows(x, AveragePool(k, s, p, dilation=d)).shape))
+    for include, (k, s, p, x, d) in zip((True, False), DILATED, strict=True)
 )
 _MAPS = ((1, 1, 1), (5, 7, 3), (4, 1, 8), (1, 1, 5), (3, 2, 83))
 GlobalAveragePool.examples = (
