@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.call import Call, Import, Made, handlers, integer_handlers
+from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
 from tinytrain.frontend.layout import Dims, Tensor, channels_last, ir_shape, plain
 from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 # the first of these on the way from the input says whether a sample is a feature map
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
-REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
+REARRANGING = {
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax", "GRU", "LSTM",
+    "RNN",
+}
 FLOAT = 1                                                 # element type of ONNX
 SHOWN_REFUSALS = 8                                        # beside the first
 NOT_COMPUTING = QUANTISING | {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
@@ -59,13 +62,16 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
-    """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError."""
+def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0) -> Imported:
+    """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError.
+
+    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all.
+    """
     with reading(prepared.path, MODEL, ModelError):
-        return _imported(prepared, dropout, seed)
+        return _imported(prepared, dropout, seed, truncate)
 
 
-def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
+def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -79,6 +85,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
+    model.truncate = truncate
     onnx_input = shapes[entry]
     order = channels_last(onnx_input) if len(onnx_input) in (3, 4) and _feeds_spatial(onnx_graph, entry) else plain(onnx_input)
     given = Tensor(model.graph.input(entry, ir_shape(onnx_input, order)), onnx_input, order)
@@ -117,7 +124,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:
     """Import one node; whether it became integers."""
     call = Call(model, node)
-    if node.output[0] not in model.shapes:
+    if first_output(node) not in model.shapes:
         raise call.fail(
             "the shape of its output cannot be inferred, expected shapes that are known when compiling",
             "Fix the input's shape with --shape, or export the model with static shapes.",
@@ -148,12 +155,13 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
 
 
 def _go_on(model: Import, node: onnx.NodeProto) -> bool:
-    """Take the result of a refused node as given, where it is float32, so that what is refused behind it is said as well."""
-    name = node.output[0]
-    if name not in model.shapes or model.element_types.get(name) != FLOAT:
+    """Take the results of a refused node as given, where they are float32, so that what is refused behind it is said as well."""
+    names = [name for name in node.output if name]
+    if any(name not in model.shapes or model.element_types.get(name) != FLOAT for name in names):
         return False
-    shape = model.shapes[name]
-    model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
+    for name in names:
+        shape = model.shapes[name]
+        model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
     return True
 
 

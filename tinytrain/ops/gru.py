@@ -47,7 +47,7 @@ class Gru(Recurrent):
         return (*super().args, "rb") if self.reset_after else super().args
 
     def saved(self) -> tuple[str, ...]:
-        return ("gates", "cells", "y", "h0", "r")
+        return ("gates", *(("cells",) if self.reset_after else ()), "y", "h0", "r")
 
     def rows(self) -> tuple[Rows, ...]:
         return (Rows(0, 2), Rows(2, 3, left="dq") if self.reset_after else Rows(2, 3, right="cells"))

@@ -94,10 +94,10 @@ class PeepholeGrad(Op):
     def sizes(self, types: tuple[TensorType, ...]) -> Sizes:
         """Raises ValueError where the operands do not fit each other."""
         dx, cells, c0 = types
-        *steps, directions, units = cells.shape
-        if dx.shape != (*steps, directions * 4 * units) or c0.shape != cells.shape[1:]:
+        steps, sequences, directions, units = cells.shape
+        if dx.shape != (steps, sequences, directions * 4 * units) or c0.shape != cells.shape[1:]:
             raise ValueError(f"dx {dx.shape}, cells {cells.shape} and c0 {c0.shape}")
-        return Sizes(*steps, directions, 4 * units, units)
+        return Sizes(steps, sequences, directions, 4 * units, units)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         sizes = self.sizes(types)
