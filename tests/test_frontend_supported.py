@@ -20,7 +20,7 @@ from tinytrain.frontend.supported import supported
 from tinytrain.report.text import ops_text
 
 POOL = {"kernel_shape": [2, 2]}
-MAP, ROW = (1, 3, 4, 4), (1, 4)
+MAP, ROW, STEPS = (1, 3, 4, 4), (1, 4), (1, 1, 4)
 # attributes, further operands, shape of x
 PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "Add": ({}, {"c": f32(4)}, ROW), "AveragePool": (POOL, {}, MAP), "BatchNormalization": ({}, norm_arrays(3), MAP),
@@ -54,6 +54,9 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "SpaceToDepth": ({"blocksize": 2}, {}, MAP), "Split": ({"axis": 1, "num_outputs": 1}, {}, ROW),
     "TensorScatter": ({"axis": 1}, {"u": f32(1, 2), "w": i64(1)}, ROW), "Tile": ({}, {"n": i64(1, 2)}, ROW),
     "Trilu": ({}, {}, (1, 3, 3)), "Where": ({}, {"m": np.array([1, 0, 1, 0], bool), "c": f32(4)}, ROW),
+    "GRU": ({"hidden_size": 2}, {"w": f32(1, 6, 4), "r": f32(1, 6, 2)}, STEPS),
+    "LSTM": ({"hidden_size": 2}, {"w": f32(1, 8, 4), "r": f32(1, 8, 2)}, STEPS),
+    "RNN": ({"hidden_size": 2}, {"w": f32(1, 2, 4), "r": f32(1, 2, 2)}, STEPS),
 }
 WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}
 Q, Z = scalar(0.02), np.array(3, np.int8)

@@ -95,6 +95,13 @@ CASES: dict[str, tuple[str, dict[str, Array], dict[str, Any], tuple[str, ...]]] 
         {"w": f(6, 6), "ga": f(6), "be": f(6), "mu": f(6), "va": abs(f(6)) + 0.5, "b1": f(6), "w2": f(6, 4), "b2": f(1, 4), "k": f(4),
          "d0": f(4), "zero": np.array([0])}, {"optimiser": Optimiser(1e-4)}, (),
     ),
+    "recurrent, both biases of one initializer": (
+        """g (float[1,5,3] x) => (float[1,4] y) { t = Transpose<perm = [1, 0, 2]>(x)
+             [l] s = LSTM<hidden_size = 4, direction = "reverse">(t, wl, rl, bl, , , , p) [q] u = Squeeze(s, one)
+             [r] v, h = GRU<hidden_size = 4, linear_before_reset = 1>(u, wg, rg, bg) [z] y = Squeeze(h, zero) }""",
+        {"wl": f(1, 16, 3), "rl": f(1, 16, 4), "bl": f(1, 32), "p": f(1, 12), "wg": f(1, 12, 4), "rg": f(1, 12, 4), "bg": f(1, 24),
+         "one": np.array([1]), "zero": np.array([0])}, {}, (),
+    ),
     "a new head": (
         DENSE + "{ [a] h = MatMul(x, w) [r] t = Relu(h) [b] u = MatMul(t, w2) [c] y = Add(u, b2) }",
         {"w": f(6, 6), "w2": f(6, 4), "b2": f(4)}, {"new_head": NewHead(3)}, (),

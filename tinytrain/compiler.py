@@ -56,7 +56,7 @@ Gradients = Literal["fp32", "fp16", "int8"]
 @dataclass(frozen=True)
 class Options:
     """What a person chooses. `loss` None compiles for inference only, and so does one `loss_by_default` where nothing can be trained;
-    `shapes` fixes dynamic inputs; `qas` is for int8 models.
+    `shapes` fixes dynamic inputs; `qas` is for int8 models; `truncate` cuts gradients of recurrent layers at each so many steps, 0 nowhere.
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
@@ -70,6 +70,7 @@ class Options:
     optimiser: Optimiser = field(default_factory=Optimiser)
     fold_batchnorm: bool = True
     dropout: bool = False
+    truncate: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     qas: bool = True
     grad: Gradients = "fp32"
@@ -120,7 +121,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.prepare import prepare
 
     prepared = prepare(path, fold_batchnorm=options.fold_batchnorm, shapes=options.shapes, new_head=options.new_head)
-    return prepared, import_model(prepared, dropout=options.dropout)
+    return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate)
 
 
 def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Graph]:

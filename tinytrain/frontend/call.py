@@ -73,6 +73,11 @@ def handlers() -> dict[str, Handler]:
     return _HANDLERS
 
 
+def first_output(node: onnx.NodeProto) -> str:
+    """The first output that is given: each of a recurrent layer can be left out."""
+    return next(str(name) for name in node.output if name)
+
+
 class Import:
     """What is known while a model is imported: its stored arrays, shapes, and the tensors made so far."""
 
@@ -96,6 +101,7 @@ class Import:
         self.ledger = Ledger()
         self.tensors: dict[str, Tensor] = {}
         self.dropout_seed: int | None = None
+        self.truncate = 0                                     # steps of time that gradients flow back at most, in recurrent layers; 0: all
         self.step: Value | None = None                        # number of the training step, for the masks of Dropout
         self.consts: dict[tuple[str, Dims, Dims, Dims, bool], Value] = {}
         self.views: dict[tuple[Value, Dims, Dims], Value] = {}
@@ -146,7 +152,7 @@ class Call:
     """One ONNX node: typed access to its attributes and operands, and errors that name it.
 
     Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale. `result` is
-    what the value is called, by default like output 0.
+    what the value is called, by default like the first output.
     """
 
     def __init__(
@@ -156,7 +162,7 @@ class Call:
 
         self.raw = raw
         self.placed = placed or {}
-        self.result = result or node.output[0]
+        self.result = result or first_output(node)
         self.model = model
         self.node = node
         self.op = node.op_type

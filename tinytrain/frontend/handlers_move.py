@@ -42,7 +42,7 @@ def gather(call: Call) -> Tensor:
     if call.is_const(1):
         places = wrapped(call, call.array(1, "indices"), shape[axis])
         return regrouped(call, taken(call, call.tensor(), axis, places.reshape(-1)), axis, tuple(places.shape))
-    data, index = call.tensor(), call.tensor(1)
+    data, index = call.tensor(), call.tensor(1, integers=True)
     rows = call.emit(Within(shape[axis]), call.view(index, plain(index.shape), (math.prod(index.shape), 1)), part="index")
     made = call.emit(Take(axis), call.view(data, plain(shape), shape), rows)
     return settled(call, made, call.shape, plain(call.shape))

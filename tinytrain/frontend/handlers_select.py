@@ -71,7 +71,7 @@ def trilu(call: Call) -> Tensor:
 @handles("Cast", "CastLike")
 def cast(call: Call) -> Tensor:
     """From float32 to float32 is nothing; integers lose their fraction."""
-    x, to = call.tensor(), call.integer("to", FLOAT)
+    x, to = call.tensor(integers=True), call.integer("to", FLOAT)
     if call.op == "CastLike":
         name = call.node.input[1]
         to = FLOAT if name in call.model.arrays and call.model.arrays[name].dtype == np.float32 else call.model.element_types.get(name, 0)

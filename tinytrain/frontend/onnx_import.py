@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.call import Call, Import, Made, handlers, integer_handlers
+from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
 from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
@@ -74,13 +74,16 @@ def _only(ports: Sequence[Port], kind: str, model: str) -> Port:
     return ports[0]
 
 
-def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1) -> Imported:
-    """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError."""
+def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0) -> Imported:
+    """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError.
+
+    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all.
+    """
     with reading(prepared.path, MODEL, ModelError):
-        return _imported(prepared, dropout, seed)
+        return _imported(prepared, dropout, seed, truncate)
 
 
-def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
+def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -94,6 +97,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int) -> Imported:
     for name in (LEARNING_RATE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
+    model.truncate = truncate
     given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     refusals: list[ModelError] = []
@@ -145,7 +149,7 @@ def _given(model: Import, inputs: Sequence[onnx.ValueInfoProto]) -> tuple[Port, 
 def _import_node(model: Import, node: onnx.NodeProto) -> bool:
     """Import one node; whether it became integers."""
     call = Call(model, node)
-    if node.output[0] not in model.shapes:
+    if first_output(node) not in model.shapes:
         raise call.fail(
             "the shape of its output cannot be inferred, expected shapes that are known when compiling",
             "Fix the input's shape with --shape, or export the model with static shapes.",

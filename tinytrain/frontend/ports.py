@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # the first of these on the way from the input says whether a sample is a feature map
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"}
-REARRANGING = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax"}
+REARRANGING = {
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "ReduceMean", "Softmax", "LogSoftmax", "GRU", "LSTM",
+    "RNN",
+}
 FLOAT, INT32, INT64 = 1, 6, 7                             # element types of ONNX
 TAKEN: dict[int, DType] = {FLOAT: F32, INT32: S32, INT64: S32, **dict.fromkeys(INTEGER_TYPES, F32)}   # what a DequantizeLinear reads is F32
 

@@ -207,6 +207,11 @@ class Op:
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return ()
 
+    @property
+    def byproducts(self) -> frozenset[int]:
+        """Outputs that its own gradient alone reads: none flows back from them."""
+        return frozenset()
+
     def without(self, outputs: frozenset[int]) -> Op | Declined:
         """The same op without the outputs that nobody reads."""
         return no(f"{self.name} makes its outputs together")

@@ -11,9 +11,15 @@ def op_text(op: Op) -> str:
     """`conv2d(stride=(2, 2), then=[relu])`: the name and what differs from the defaults."""
     parts = []
     for key, value in op.attributes().items():
-        shown = f"[{', '.join(op_text(o) for o in value)}]" if key == "then" else op_text(value) if isinstance(value, Op) else repr(value)
-        parts.append(f"{key}={shown}")
+        parts.append(f"{key}={_attribute_text(value)}")
     return f"{op.name}({', '.join(parts)})" if parts else op.name
+
+
+def _attribute_text(value: object) -> str:
+    if isinstance(value, Op):
+        return op_text(value)
+    ops = isinstance(value, tuple) and value and all(isinstance(each, Op) for each in value)
+    return f"[{', '.join(map(op_text, value))}]" if isinstance(value, tuple) and ops else repr(value)
 
 
 def node_text(node: Node) -> str:

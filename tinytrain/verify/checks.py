@@ -158,7 +158,7 @@ def check_op(example: Example, seed: int = 0, samples: int | None = 24) -> list[
     ys = g.emit_all(op, *xs)
     dys: list[Value | None] = [None] * len(ys)
     if not isinstance(op, Loss):
-        dys = [g.input(f"dy{o}", y.shape) if _is_real(y.type) else None for o, y in enumerate(ys)]
+        dys = [g.input(f"dy{o}", y.shape) if _is_real(y.type) and o not in op.byproducts else None for o, y in enumerate(ys)]
     dxs = op.vjp(g, xs, ys, dys, tuple(Want() if i in _active(op, xs) else None for i in range(len(xs))))
     arrays = [a.astype(np.float64) if _is_real(t) else a for a, t in zip(random_inputs(example, rng), example.inputs, strict=True)]
     cotangents = [rng.normal(size=v.shape) for v in dys if v is not None]
