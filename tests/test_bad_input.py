@@ -356,6 +356,6 @@ def test_scheme_name(built: Path) -> None:
 
 
 def test_unknown_options_are_usage_errors(built: Path) -> None:
-    assert "'huber' is not one of 'ce', 'ce-soft'" in sentence("compile", built / "mlp.onnx", "--loss", "huber", "-o", built / "never")
+    assert "'hinge' is not one of 'ce', 'ce-soft'" in sentence("compile", built / "mlp.onnx", "--loss", "hinge", "-o", built / "never")
     assert run("compile").exit_code == 2
     assert run("fly").exit_code == 2
