@@ -17,7 +17,7 @@ from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, describe, write
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.errors import ModelError
+from tinytrain.errors import ModelError, OutputError
 from tinytrain.gradient.objective import losses
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
@@ -137,6 +137,13 @@ def test_int8_gradients_name_what_they_cannot_do(tmp_path: Path) -> None:
             compile_model(path, Options(loss=loss, loss_options=dict(chosen), grad="int8"))
 
 
+def test_damaged_options_in_a_manifest(tmp_path: Path) -> None:
+    described = describe(compiled(tmp_path, "both"))
+    for damaged in ({"label_smoothing": "much"}, {"class_weights": [1, None]}, 7):
+        with pytest.raises(OutputError, match=r"loss_options.* expected "):
+            Manifest.of({**described, "loss_options": damaged}, tmp_path)
+
+
 def test_the_command_line_from_options_to_training(tmp_path: Path) -> None:
     """Compile, train, go on; and not with another loss."""
     (tmp_path / "mlp.onnx").write_bytes(zoo.model("mlp").SerializeToString())
@@ -151,5 +158,6 @@ def test_the_command_line_from_options_to_training(tmp_path: Path) -> None:
     succeed(*train, "--epochs", 2, "--resume")
     before = Manifest.read(tmp_path / "p" / "manifest.json")
     assert before.loss_options == {"label_smoothing": 0.1, "class_weights": (1.0,) * 9 + (2.0,)}
+    assert np.load(tmp_path / "p" / "learned.npz")["state/update_count"] == 2 * 36, "the schedule goes on where it was"
     other = compile_model(tmp_path / "mlp.onnx", Options(loss="ce", exact_seconds=0.0))
     assert Manifest.of(describe(other), tmp_path).chosen != before.chosen

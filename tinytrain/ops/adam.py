@@ -15,11 +15,11 @@ import numpy as np
 from tinytrain.ir.op import Example, Kernel, f32
 from tinytrain.ir.types import F32, S32, Array, TensorType
 from tinytrain.ir.words import literal
-from tinytrain.ops.direction import Direction
+from tinytrain.ops.direction import Adaptive
 
 
 @dataclass(frozen=True)
-class Adam(Direction):
+class Adam(Adaptive):
     """g, m, v (same shape), t (1, s32: 1 in the first step) [, w] [, factor] -> direction, m', v' [, 0]."""
 
     beta1: float = 0.9

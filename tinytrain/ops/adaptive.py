@@ -16,11 +16,11 @@ import numpy as np
 from tinytrain.ir.op import Example, f32
 from tinytrain.ir.types import Array
 from tinytrain.ir.words import literal
-from tinytrain.ops.direction import Direction, root
+from tinytrain.ops.direction import Adaptive, root
 
 
 @dataclass(frozen=True)
-class Adagrad(Direction):
+class Adagrad(Adaptive):
     """g, h (same shape) [, w] [, factor] -> direction, h' [, 0]."""
 
     epsilon: float = 1e-10
@@ -38,7 +38,7 @@ class Adagrad(Direction):
 
 
 @dataclass(frozen=True)
-class RmsProp(Direction):
+class RmsProp(Adaptive):
     """g, v (same shape) [, w] [, factor] -> direction, v' [, 0]."""
 
     alpha: float = 0.99

@@ -49,9 +49,6 @@ class ClipGradient(Direction):
             g = w.where(g, high, high, w.where(low, g, low, g))
         return (w.mul(g, operands[1]) if self.normed else g, *((w.number(0.0),) if self.clear else ()))
 
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        return Elementwise.expr(self, *operands)
-
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base of rules that make another direction of a gradient: `w' = w − lr · direction` is the step of whatever optimiser follows, so that
+"""Bases of rules that make another direction of a gradient: `w' = w − lr · direction` is the step of whatever optimiser follows, so that
 they serve float and integer weights alike.
 
 A direction has no unit, or that of the real weight: the gradient of a weight stored as q = w/s is divided by s first (`factored`), and
@@ -81,6 +81,15 @@ class Direction(Elementwise):
             g = w.mul(last.pop(), g)
         return w.madd(g, w.number(self.decay), last.pop()) if self.decay else g
 
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        return (0, len(self.results) - 1 if self.clear else 0), *((i, i) for i in range(1, 1 + len(self.keeps)))
+
+
+@dataclass(frozen=True)
+class Adaptive(Direction):
+    """Base of those that divide a gradient by what is kept of earlier ones: roots and quotients, of one element at a time."""
+
     def formula(self, g: str, *operands: str) -> tuple[str, ...]:
         """C of (direction, what is kept) from C of the scaled gradient and of what is kept, then of single elements."""
         raise NotImplementedError(self.name)
@@ -89,10 +98,6 @@ class Direction(Elementwise):
         g = self.gradient(PLAIN, operands)
         made = self.formula(f"({g})" if " " in g else g, *operands[1:])
         return *made, *(("0.0f",) if self.clear else ())
-
-    @property
-    def inplace(self) -> tuple[tuple[int, int], ...]:
-        return (0, len(self.results) - 1 if self.clear else 0), *((i, i) for i in range(1, 1 + len(self.keeps)))
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]

@@ -84,9 +84,8 @@ class Schedule(Op):
 Schedule.examples = tuple(
     Example(op, (_LR, _STEP), bounds)
     for op, steps in (
-        (Schedule(warmup=7), (1, 7, 8, 1000)), (Schedule("step", 2, 5), (2, 3, 8)),
-        (Schedule("step", 0, 3, 0.5, 0.01), (1, 3, 4, 10, 1000)),
-        (Schedule("cosine", 0, 10), (1, 4, 6, 11, 5000)), (Schedule("cosine", 5, 12, least=0.25), (5, 6, 9, 13)),
+        (Schedule(warmup=7), (1, 8)), (Schedule("step", 2, 5), (2, 8)), (Schedule("step", 0, 3, 0.5, 0.01), (4, 1000)),
+        (Schedule("cosine", 0, 10), (1, 4, 5000)), (Schedule("cosine", 5, 12, least=0.25), (5, 9)),
     )
     for bounds in ((step, step + 1) for step in steps)
 )

@@ -85,7 +85,7 @@ def verify_model(path: Path, options: Options, oracle: str, samples: int, seed: 
     batch = np.expand_dims(sample.transpose(np.argsort(imported.input.perm)), 0).reshape(imported.input.onnx_shape)
     params = {v.source.initializer: v.source.to_onnx(v.data) for v in wanted if v.source is not None and v.data is not None}
     if options.loss_options:
-        return Report(oracle, (), f"its losses have no {', '.join(options.loss_options)}", others)
+        return Report(oracle, (), f"TVM's losses have no {', '.join(options.loss_options)}", others)
     answer = tvm_gradients(prepared.model, options.loss, batch, target, params)
     if isinstance(answer, Declined):
         return Report(oracle, (), answer.why, others)

@@ -47,7 +47,7 @@ def tvm_gradients(
         raise ToolError(f"The oracle needs TVM, which cannot be imported: {error}.", hint="Install tinytrain[tvm].") from error
 
     if loss not in _FINAL_ACTIVATIONS:
-        return no(f"it has no loss {loss}")
+        return no(f"TVM has no loss {loss}")
     prepared = _prepared(model, loss, params)
     if isinstance(prepared, Declined):
         return prepared
