@@ -44,7 +44,7 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "GatherElements": ({"axis": 1}, {"i": i64(2, 0).reshape(1, 2)}, ROW), "GatherND": ({}, {"i": i64(0, 3).reshape(1, 2)}, ROW),
     "GridSample": ({}, {"g": f32(1, 2, 2, 2)}, MAP),
     "MaxUnpool": (POOL, {"i": i64(0, 4, 6, 8).reshape(1, 1, 2, 2)}, (1, 1, 2, 2)),
-    "Resize": ({}, {"r": f32(0), "s": np.float32([1, 1, 2, 2])}, MAP),
+    "Resize": ({}, {"roi": f32(0), "s": np.float32([1, 1, 2, 2])}, MAP),
     "ReverseSequence": ({"time_axis": 1, "batch_axis": 0}, {"n": i64(3)}, ROW),
     "RoiAlign": ({}, {"r": np.float32([[0, 0, 3, 2]]), "b": i64(0)}, MAP),
     "ScatterElements": ({"axis": 1}, {"i": i64(2)[None], "u": f32(1, 1)}, ROW),
