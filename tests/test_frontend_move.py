@@ -150,6 +150,13 @@ def test_attention_mask(tmp_path: Path) -> None:
     check(tmp_path, [node("Where", "m x k")], {"m": mask[0, 0], "k": f32(6, 1)}, (1, 1, 5), opset=18)
 
 
+def test_computed_condition(tmp_path: Path) -> None:
+    nodes = [node("Less", "c l", "m"), node("Where", "m c k")]
+    both(tmp_path, nodes, {"l": f32(1, 4, 1, 1), "k": scalar(0.25)})
+    both(tmp_path, [nodes[0], node("Where", "m k c")], {"l": f32(5), "k": f32(6, 1)})
+    both(tmp_path, [node("Cast", "c", "m", to=9), node("Cast", "c", "n", to=7), node("Cast", "n", "k", to=1), node("Where", "m k c")], {})
+
+
 def test_embedding(tmp_path: Path) -> None:
     """Tokens come as floats; the table is a weight that can be trained."""
     nodes = [node("Cast", "x", "i", to=7), node("Gather", "t i")]

@@ -68,19 +68,22 @@ FORMS: dict[str, tuple[str, dict[str, object], Arrays, tuple[int, ...]]] = {
     "com.microsoft.QLinearAveragePool": ("q s z s z", POOL, {}, MAP),
     "com.microsoft.QLinearGlobalAveragePool": ("q s z s z", {}, {}, MAP),
 }
+# of reals, and of bools
+TESTS = ("Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual")
+BOOLS = (*TESTS, "And", "Not", "Or", "Xor")
 QDQ = {name for name in supported() if name.rpartition(".")[2] in ("QuantizeLinear", "DequantizeLinear")}
 
 
 def test_the_table_is_the_handlers() -> None:
     assert {name for name, (plain, _) in supported().items() if plain} == set(handlers())
     assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *FORMS, *QDQ}
-    assert set(supported()) == {*PLAIN, *FORMS, *QDQ}, "an op without its minimal model here"
+    assert set(supported()) == {*PLAIN, *FORMS, *QDQ, *BOOLS}, "an op without its minimal model here"
     first, second = ops_text().split("\n\n")
     assert [line.split()[0] for line in first.splitlines()[1:]] == list(supported())
     assert "ONNX" not in second
 
 
-@pytest.mark.parametrize("name", [name for name, (plain, _) in supported().items() if plain and name not in QDQ])
+@pytest.mark.parametrize("name", [name for name, (plain, _) in supported().items() if plain and name not in (*QDQ, *BOOLS)])
 def test_op_in_fp32(name: str, tmp_path: Path) -> None:
     attributes, arrays, shape = PLAIN[name]
     operands = ["x"] * (2 if name == "Concat" else 1) + list(arrays)
@@ -90,6 +93,14 @@ def test_op_in_fp32(name: str, tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=24 if young else 20)
     sample = f32(*shape)
     agrees(path, sample, ReferenceEvaluator(onnx.load(path)).run(None, {"x": sample})[0] if young else None)
+
+
+@pytest.mark.parametrize("name", BOOLS)
+def test_op_that_makes_bools(name: str, tmp_path: Path) -> None:
+    given = ("x", "d") if name in TESTS else ("a", "b")
+    operands = given[0] if name in ("IsInf", "IsNaN", "Not") else " ".join(given)
+    nodes = [n("Less", "x c", "a"), n("Greater", "x d", "b"), n(name, operands, "e"), n("Cast", "e", to=1)]
+    agrees(save(tmp_path / "m.onnx", nodes, {"c": scalar(0.5), "d": f32(4)}, ROW), f32(*ROW))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])
