@@ -168,6 +168,17 @@ def test_embedding(tmp_path: Path) -> None:
     assert set(imported.params) == {"t"}
 
 
+def test_one_hot(tmp_path: Path) -> None:
+    """Of tokens, in the middle of the axes; from the end, and beyond it."""
+    nodes = [node("Cast", "x", "i", to=7), node("OneHot", "i d v", axis=1)]
+    model = model_of(nodes, {"d": np.array(4, np.int64), "v": np.float32([0.5, 2])}, (1, 5), 18)
+    _, imported = load(tmp_path, model)
+    tokens = np.float32([[3, 0, -1, -4, 2]])
+    want = onnx.reference.ReferenceEvaluator(model).run(None, {"x": tokens})[0]
+    np.testing.assert_array_equal(infer(imported, tokens), want)
+    assert (infer(imported, np.float32([[4, -5, 0, 0, 0]]))[0, :, :2] == 0.5).all()
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], Arrays, str]] = {
     "beyond": ("Gather", {"axis": 1}, {"i": i64(4)}, "its indices run from 4 to 4 on an axis of 4"),
     "nothing": ("Slice", {}, {"s": i64(3), "e": i64(2), "a": i64(1)}, "it leaves no elements"),

@@ -51,6 +51,8 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "ScatterND": ({}, {"i": i64(0, 2)[None], "u": f32(1)}, ROW), "Slice": ({}, {"s": i64(3), "e": i64(0), "a": i64(1), "t": i64(-2)}, ROW),
     "SpaceToDepth": ({"blocksize": 2}, {}, MAP), "Split": ({"axis": 1, "num_outputs": 1}, {}, ROW),
     "TensorScatter": ({"axis": 1}, {"u": f32(1, 2), "w": i64(1)}, ROW), "Tile": ({}, {"n": i64(1, 2)}, ROW),
+    "AffineGrid": ({}, {"n": i64(1, 1, 3, 2)}, (1, 2, 3)),
+    "OneHot": ({}, {"n": scalar(3), "v": np.float32([-1, 2])}, ROW),
     "Trilu": ({}, {}, (1, 3, 3)), "Where": ({}, {"m": np.array([1, 0, 1, 0], bool), "c": f32(4)}, ROW),
 }
 WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}

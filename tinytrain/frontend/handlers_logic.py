@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.handlers_elementwise import flowing_first, operands, unary
-from tinytrain.frontend.layout import Tensor
-from tinytrain.ir.types import Value
+from tinytrain.frontend.layout import Tensor, plain
+from tinytrain.frontend.taking import settled
+from tinytrain.ir.types import S32, Value
 from tinytrain.ops.binary import Max
 from tinytrain.ops.compare import MIRRORED, Compare
 from tinytrain.ops.curve import Abs
-from tinytrain.ops.elementwise import Mul, Scale
+from tinytrain.ops.elementwise import Add, Broadcast, Mul, Scale
+from tinytrain.ops.integers import Real, Truncated
 
 RELATIONS = {"Less": "<", "Greater": ">", "LessOrEqual": "<=", "GreaterOrEqual": ">=", "Equal": "==", "Xor": "!="}
 LARGEST = float(np.finfo(np.float32).max)
@@ -57,3 +61,23 @@ def is_inf(call: Call) -> Tensor:
     if not above and not below:
         return Tensor(compared(call, x.value, "<", -np.inf), x.shape, x.order)
     return Tensor(compared(call, x.value, ">", LARGEST), x.shape, x.order)
+
+
+@handles("OneHot")
+def one_hot(call: Call) -> Tensor:
+    """A number where an index, from the front or from the end, counts to; another one everywhere else."""
+    x, depth, values = call.tensor(), int(call.scalar(1, "depth", 1)), call.array(2, "values").reshape(-1)
+    shape, rank = call.shape, len(call.shape)
+    axis = call.integer("axis", -1) % rank
+    whole = x.value if x.value.type.dtype is S32 else call.emit(Truncated(), x.value, part="whole")
+    index = call.view(Tensor(call.emit(Real(), whole, part="index"), x.shape, x.order), plain(x.shape), (math.prod(x.shape), 1))
+    spread = call.emit(Broadcast((math.prod(x.shape), depth)), index, part="spread")
+    count = np.arange(depth, dtype=np.float32)
+    front, end = (
+        call.emit(Compare("=="), spread, call.model.graph.const(f"{call.result}_{name}", numbers), part=name)
+        for name, numbers in (("front", count), ("end", count - depth))
+    )
+    off, on = (float(v) for v in values)
+    hot = call.emit(Scale(on - off), call.emit(Max(), front, end, part="hot"), part="step")
+    value = call.emit(Add(), hot, call.model.graph.const(f"{call.result}_off", np.full(1, off, np.float32)))
+    return settled(call, value, shape, (*(a for a in range(rank) if a != axis), axis))
