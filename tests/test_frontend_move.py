@@ -150,6 +150,13 @@ def test_attention_mask(tmp_path: Path) -> None:
     check(tmp_path, [node("Where", "m x k")], {"m": mask[0, 0], "k": f32(6, 1)}, (1, 1, 5), opset=18)
 
 
+def test_computed_condition(tmp_path: Path) -> None:
+    nodes = [node("Less", "c l", "m"), node("Where", "m c k")]
+    both(tmp_path, nodes, {"l": f32(1, 4, 1, 1), "k": scalar(0.25)})
+    both(tmp_path, [nodes[0], node("Where", "m k c")], {"l": f32(5), "k": f32(6, 1)})
+    both(tmp_path, [node("Cast", "c", "m", to=9), node("Cast", "c", "n", to=7), node("Cast", "n", "k", to=1), node("Where", "m k c")], {})
+
+
 def test_embedding(tmp_path: Path) -> None:
     """Tokens come as floats; the table is a weight that can be trained."""
     nodes = [node("Cast", "x", "i", to=7), node("Gather", "t i")]
@@ -159,6 +166,17 @@ def test_embedding(tmp_path: Path) -> None:
     want = onnx.reference.ReferenceEvaluator(model).run(None, {"x": tokens})[0]
     np.testing.assert_array_equal(infer(imported, tokens), want)
     assert set(imported.params) == {"t"}
+
+
+def test_one_hot(tmp_path: Path) -> None:
+    """Of tokens, in the middle of the axes; from the end, and beyond it."""
+    nodes = [node("Cast", "x", "i", to=7), node("OneHot", "i d v", axis=1)]
+    model = model_of(nodes, {"d": np.array(4, np.int64), "v": np.float32([0.5, 2])}, (1, 5), 18)
+    _, imported = load(tmp_path, model)
+    tokens = np.float32([[3, 0, -1, -4, 2]])
+    want = onnx.reference.ReferenceEvaluator(model).run(None, {"x": tokens})[0]
+    np.testing.assert_array_equal(infer(imported, tokens), want)
+    assert (infer(imported, np.float32([[4, -5, 0, 0, 0]]))[0, :, :2] == 0.5).all()
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], Arrays, str]] = {

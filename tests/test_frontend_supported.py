@@ -46,13 +46,15 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "GatherElements": ({"axis": 1}, {"i": i64(2, 0).reshape(1, 2)}, ROW), "GatherND": ({}, {"i": i64(0, 3).reshape(1, 2)}, ROW),
     "GridSample": ({}, {"g": f32(1, 2, 2, 2)}, MAP),
     "MaxUnpool": (POOL, {"i": i64(0, 4, 6, 8).reshape(1, 1, 2, 2)}, (1, 1, 2, 2)),
-    "Resize": ({}, {"r": f32(0), "s": np.float32([1, 1, 2, 2])}, MAP),
+    "Resize": ({}, {"roi": f32(0), "s": np.float32([1, 1, 2, 2])}, MAP),
     "ReverseSequence": ({"time_axis": 1, "batch_axis": 0}, {"n": i64(3)}, ROW),
     "RoiAlign": ({}, {"r": np.float32([[0, 0, 3, 2]]), "b": i64(0)}, MAP),
     "ScatterElements": ({"axis": 1}, {"i": i64(2)[None], "u": f32(1, 1)}, ROW),
     "ScatterND": ({}, {"i": i64(0, 2)[None], "u": f32(1)}, ROW), "Slice": ({}, {"s": i64(3), "e": i64(0), "a": i64(1), "t": i64(-2)}, ROW),
     "SpaceToDepth": ({"blocksize": 2}, {}, MAP), "Split": ({"axis": 1, "num_outputs": 1}, {}, ROW),
     "TensorScatter": ({"axis": 1}, {"u": f32(1, 2), "w": i64(1)}, ROW), "Tile": ({}, {"n": i64(1, 2)}, ROW),
+    "AffineGrid": ({}, {"n": i64(1, 1, 3, 2)}, (1, 2, 3)),
+    "OneHot": ({}, {"n": scalar(3), "v": np.float32([-1, 2])}, ROW),
     "Trilu": ({}, {}, (1, 3, 3)), "Where": ({}, {"m": np.array([1, 0, 1, 0], bool), "c": f32(4)}, ROW),
     "GRU": ({"hidden_size": 2}, {"w": f32(1, 6, 4), "r": f32(1, 6, 2)}, STEPS),
     "LSTM": ({"hidden_size": 2}, {"w": f32(1, 8, 4), "r": f32(1, 8, 2)}, STEPS),
@@ -73,19 +75,22 @@ FORMS: dict[str, tuple[str, dict[str, object], Arrays, tuple[int, ...]]] = {
     "com.microsoft.QLinearAveragePool": ("q s z s z", POOL, {}, MAP),
     "com.microsoft.QLinearGlobalAveragePool": ("q s z s z", {}, {}, MAP),
 }
+# of reals, and of bools
+TESTS = ("Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual")
+BOOLS = (*TESTS, "And", "Not", "Or", "Xor")
 QDQ = {name for name in supported() if name.rpartition(".")[2] in ("QuantizeLinear", "DequantizeLinear")}
 
 
 def test_the_table_is_the_handlers() -> None:
     assert {name for name, (plain, _) in supported().items() if plain} == set(handlers())
     assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *FORMS, *QDQ}
-    assert set(supported()) == {*PLAIN, *FORMS, *QDQ}, "an op without its minimal model here"
+    assert set(supported()) == {*PLAIN, *FORMS, *QDQ, *BOOLS}, "an op without its minimal model here"
     first, second = ops_text().split("\n\n")
     assert [line.split()[0] for line in first.splitlines()[1:]] == list(supported())
     assert "ONNX" not in second
 
 
-@pytest.mark.parametrize("name", [name for name, (plain, _) in supported().items() if plain and name not in QDQ])
+@pytest.mark.parametrize("name", [name for name, (plain, _) in supported().items() if plain and name not in (*QDQ, *BOOLS)])
 def test_op_in_fp32(name: str, tmp_path: Path) -> None:
     attributes, arrays, shape = PLAIN[name]
     operands = ["x"] * (2 if name == "Concat" else 1) + list(arrays)
@@ -93,8 +98,16 @@ def test_op_in_fp32(name: str, tmp_path: Path) -> None:
         operands = ["m", "x", "c"]
     young = name == "TensorScatter"                       # younger than onnxruntime
     path = save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=24 if young else 20)
-    sample = f32(*shape)
+    sample = np.round(f32(*shape)) if name == "OneHot" else f32(*shape)
     agrees(path, sample, ReferenceEvaluator(onnx.load(path)).run(None, {"x": sample})[0] if young else None)
+
+
+@pytest.mark.parametrize("name", BOOLS)
+def test_op_that_makes_bools(name: str, tmp_path: Path) -> None:
+    given = ("x", "d") if name in TESTS else ("a", "b")
+    operands = given[0] if name in ("IsInf", "IsNaN", "Not") else " ".join(given)
+    nodes = [n("Less", "x c", "a"), n("Greater", "x d", "b"), n(name, operands, "e"), n("Cast", "e", to=1)]
+    agrees(save(tmp_path / "m.onnx", nodes, {"c": scalar(0.5), "d": f32(4)}, ROW), f32(*ROW))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])

@@ -26,10 +26,12 @@ averagepool: 1d_default 2d_ceil 2d_default 2d_pads 2d_pads_count_include_pad 2d_
 basic_conv: with_padding without_padding
 batchnorm: epsilon example
 clip: - default_inbounds default_max default_min example inbounds outbounds splitbounds
+col2im: - 5d dilations pads strides
 concat: 2d_axis_1 2d_axis_negative_1 3d_axis_1 3d_axis_2 3d_axis_negative_1 3d_axis_negative_2
 constant: pad
 conv: with_autopad_same with_strides_and_asymmetric_padding with_strides_no_padding with_strides_padding
 convtranspose: - 1d autopad_same dilations group_2 kernel_shape output_shape pad pads
+depthtospace: crd_mode_example example
 div: - bcast example
 dropout: default
 elu: - default example
@@ -41,6 +43,9 @@ gemm: alpha beta default_matrix_bias default_no_bias default_scalar_bias default
     default_zero_bias transposeB
 globalaveragepool: - precomputed
 globalmaxpool: - precomputed
+gridsample: - aligncorners_true bicubic_align_corners_0_additional_1 bicubic_align_corners_1_additional_1 bilinear
+    bilinear_align_corners_0_additional_1 bilinear_align_corners_1_additional_1 border_padding nearest
+    nearest_align_corners_0_additional_1 nearest_align_corners_1_additional_1 reflection_padding zeros_padding
 hardsigmoid: - default example
 hardswish: -
 identity: -
@@ -59,16 +64,29 @@ neg: - example
 reciprocal: - example
 reduce_mean: do_not_keepdims_example keepdims_random
 relu: -
+resize: downsample_scales_cubic downsample_scales_cubic_A_n0p5_exclude_outside downsample_scales_cubic_align_corners
+    downsample_scales_cubic_antialias downsample_scales_linear downsample_scales_linear_align_corners downsample_scales_linear_antialias
+    downsample_scales_linear_half_pixel_symmetric downsample_scales_nearest downsample_sizes_cubic downsample_sizes_cubic_antialias
+    downsample_sizes_linear_antialias downsample_sizes_linear_pytorch_half_pixel downsample_sizes_nearest
+    downsample_sizes_nearest_not_larger downsample_sizes_nearest_not_smaller tf_crop_and_resize tf_crop_and_resize_axes_2_3
+    tf_crop_and_resize_axes_3_2 tf_crop_and_resize_extrapolation_value upsample_scales_cubic upsample_scales_cubic_A_n0p5_exclude_outside
+    upsample_scales_cubic_align_corners upsample_scales_cubic_asymmetric upsample_scales_linear upsample_scales_linear_align_corners
+    upsample_scales_linear_half_pixel_symmetric upsample_scales_nearest upsample_scales_nearest_axes_2_3 upsample_scales_nearest_axes_3_2
+    upsample_sizes_cubic upsample_sizes_nearest upsample_sizes_nearest_axes_2_3 upsample_sizes_nearest_axes_3_2
+    upsample_sizes_nearest_ceil_half_pixel upsample_sizes_nearest_floor_align_corners upsample_sizes_nearest_not_larger
+    upsample_sizes_nearest_not_smaller upsample_sizes_nearest_round_prefer_ceil_asymmetric
 selu: - default example
 sigmoid: - example
 softmax: axis_1 axis_2 default_axis example large_number negative_axis
 softplus: - example
 softsign: - example
+spacetodepth: crd_mode_example dcr_mode_example example
 sqrt: - example
 sub: - bcast example
 tanh: - example
 transpose: all_permutations_0 all_permutations_1
 unsqueeze: axis_2
+upsample: nearest
 """
 
 

@@ -51,23 +51,29 @@ def dequantize_linear(call: Call) -> Tensor:
     return x
 
 
-@on_integers("Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def moved(call: Call) -> Tensor | None:
+@on_integers(
+    "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
+    "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Resize", "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Tile",
+)
+def moved(call: Call) -> Made | None:
     """What only moves elements minds no scale, unless there is one per channel and the channels would move."""
+    if call.node.input[0] not in call.model.tensors or (call.op == "Resize" and call.text("mode", "nearest") != "nearest"):
+        return None
     x = call.tensor()
     if call.op == "Dropout" and call.model.dropout_seed is not None:
         return None
-    views = call.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+    keeps = call.op in ("Identity", "Dropout", "Transpose")
+    views = call.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") and reshaped_order(x.shape, x.order, call.shape) is not None
     quant = x.value.type.quant
-    if quant is not None and quant.axis is not None and views and reshaped_order(x.shape, x.order, call.shape) is None:
+    if quant is not None and quant.axis is not None and not keeps and not views:
         to = target(call)
         if to is None or x.then:
             return None
         x = dataclasses.replace(x, value=requantise(call, x.value, to, part="integers"), settled=True)
         call = Call(call.model, call.node, raw=True, placed={call.node.input[0]: x})
     made = handlers()[call.op](call)
-    assert isinstance(made, Tensor), f"{call.op} has several outputs"
-    return dataclasses.replace(made, then=x.then, settled=x.settled)
+    outputs = tuple(t and dataclasses.replace(t, then=x.then, settled=x.settled) for t in (made if isinstance(made, tuple) else (made,)))
+    return outputs if isinstance(made, tuple) else outputs[0]
 
 
 @on_integers("Relu", "Clip")

@@ -9,9 +9,9 @@ import math
 import numpy as np
 
 from tinytrain.frontend.call import Call, handles
-from tinytrain.frontend.layout import Dims, Tensor
+from tinytrain.frontend.layout import Dims, Tensor, plain
 from tinytrain.frontend.resample import REACH, gathered, kernel
-from tinytrain.frontend.taking import sampled
+from tinytrain.frontend.taking import sampled, settled, taken
 from tinytrain.ir.types import Array
 
 MODES = {"linear": "linear", "bilinear": "linear", "cubic": "cubic", "bicubic": "cubic", "nearest": "nearest"}
@@ -103,3 +103,20 @@ def _bins(ends: Array, bins: int, size: int, ratio: int, half: bool) -> tuple[Ar
     index = np.stack([low, np.minimum(low + 1, size - 1)], -1)
     weight = np.stack([1 - (x - low), x - low], -1) * live[:, None] / count
     return index.reshape(bins, -1), weight.reshape(bins, -1)
+
+
+@handles("AffineGrid")
+def affine_grid(call: Call) -> Tensor:
+    """Points of a grid between −1 and 1, moved by a matrix: each is a sum of the elements of a row of it."""
+    theta, size = call.tensor(), [int(n) for n in call.array(1, "size").reshape(-1)]
+    n, space = size[0], size[2:]
+    aligned = bool(call.integer("align_corners"))
+    ends = [np.linspace(-1, 1, k) if aligned else (2 * np.arange(k) + 1) / k - 1 for k in space]
+    points = np.stack([*(p.reshape(-1) for p in np.meshgrid(*ends, indexing="ij")[::-1]), np.ones(math.prod(space))], -1)
+    rows, taps = len(space), len(space) + 1
+    # (sample, point, coordinate, tap)
+    index = np.arange(n * rows * taps).reshape(n, 1, rows, taps) + np.zeros((1, len(points), 1, 1), np.int64)
+    weight = np.broadcast_to(points[None, :, None], index.shape)
+    flat = settled(call, call.view(theta, plain(theta.shape)), (n * rows * taps,), (0,))
+    made = taken(call, flat, 0, index.reshape(-1, taps), weight.reshape(-1, taps))
+    return settled(call, made.value, call.shape, plain(call.shape))

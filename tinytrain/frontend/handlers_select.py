@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers of ops that choose between elements by a mask that is known when compiling, and of Cast."""
+"""Handlers of ops that choose between elements, by a mask that is known when compiling or computed, and of Cast."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ import math
 import numpy as np
 
 from tinytrain.frontend.call import Call, handles
+from tinytrain.frontend.handlers_logic import compared
 from tinytrain.frontend.layout import Dims, Tensor, ir_shape, plain
 from tinytrain.frontend.taking import reshaped
 from tinytrain.ir.types import S32, Array, Value
+from tinytrain.ops.activation import PassBits
 from tinytrain.ops.elementwise import Broadcast
 from tinytrain.ops.integers import Real, Truncated
 from tinytrain.ops.select import Select, packed
 
-FLOAT, INT32, INT64, FLOAT16, DOUBLE, BFLOAT16 = 1, 6, 7, 10, 11, 16   # element types of ONNX
+FLOAT, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 6, 7, 9, 10, 11, 16   # element types of ONNX
 NARROW = {FLOAT16: "float16", DOUBLE: "float64", BFLOAT16: "bfloat16"}
 
 
 @handles("Where")
 def where(call: Call) -> Tensor:
-    """Where the mask is set operand 1, else operand 2."""
-    mask = call.array(0, "condition").astype(bool)
-    lead = next((call.tensor(i) for i in (1, 2) if not call.is_const(i)), None)
+    """Where the condition is set operand 1, else operand 2."""
     full = call.shape
+    lead = next((call.tensor(i) for i in (1, 2, 0) if not call.is_const(i)), None)
     order = reshaped(call, lead, (1,) * (len(full) - len(lead.shape)) + lead.shape).order if lead else plain(full)
-    chosen, other = 1, 2
-    if math.prod(call.operand_shape(1)) < math.prod(full) == math.prod(call.operand_shape(2)):
-        mask, chosen, other = ~mask, 2, 1                 # what has the full shape flows
-    a, b = _operand(call, chosen, order), _operand(call, other, order)
     spread = tuple(full[i] for i in order)
-    a = a if a.type.numel == math.prod(full) else _whole(call, a, spread)
-    b = b if b.type.numel in (1, math.prod(full)) else _whole(call, b, spread)
-    return _selected(call, a, b, mask, order)
+    a, b = (_operand(call, i, order) for i in (1, 2))
+    sizes, small = (a.type.numel, b.type.numel), a.type.numel < b.type.numel
+    if small:
+        a, b = b, a                                       # what has the full shape flows
+    a = a if max(sizes) == math.prod(full) else _whole(call, a, spread)
+    b = b if min(sizes) in (1, math.prod(full)) else _whole(call, b, spread)
+    if call.is_const(0):
+        return _selected(call, a, b, call.array(0, "condition").astype(bool) ^ small, order)
+    condition = _whole(call, _operand(call, 0, order), spread)
+    bits = call.emit(PassBits(-math.inf, 0.5) if small else PassBits(0.5), condition, part="mask")
+    return _chosen(call, a, b, bits, order)
 
 
 def _operand(call: Call, index: int, order: Dims) -> Value:
@@ -47,15 +52,20 @@ def _operand(call: Call, index: int, order: Dims) -> Value:
 
 
 def _whole(call: Call, x: Value, full: Dims) -> Value:
-    return call.emit(Broadcast(full), x, part="spread")
+    return x if x.shape == full else call.emit(Broadcast(full), x, part="spread")
 
 
 def _selected(call: Call, a: Value, b: Value, mask: Array, order: Dims) -> Tensor:
     """a where the mask of the result's ONNX shape, or what broadcasts to it, is set, else b."""
     bits = packed(np.broadcast_to(mask, call.shape).transpose(order))
+    return _chosen(call, a, b, call.model.graph.const(f"{call.result}_mask", bits), order)
+
+
+def _chosen(call: Call, a: Value, b: Value, bits: Value, order: Dims) -> Tensor:
+    """By a bit for each element, in memory order."""
     flow = ir_shape(call.shape, order)
     a, b = (v if v.type.numel == 1 < math.prod(flow) else call.view(Tensor(v, call.shape, order), order, flow) for v in (a, b))
-    return Tensor(call.emit(Select(), a, b, call.model.graph.const(f"{call.result}_mask", bits)), call.shape, order)
+    return Tensor(call.emit(Select(), a, b, bits), call.shape, order)
 
 
 @handles("Trilu")
@@ -76,8 +86,10 @@ def cast(call: Call) -> Tensor:
         name = call.node.input[1]
         to = FLOAT if name in call.model.arrays and call.model.arrays[name].dtype == np.float32 else call.model.element_types.get(name, 0)
     integers = x.value.type.dtype is S32
-    if to in ((INT32, INT64) if integers else (FLOAT,)):
+    if to in ((INT32, INT64) if integers else (FLOAT,)) or call.model.element_types.get(call.node.input[0]) == to == BOOL:
         return x
+    if to == BOOL and not integers:
+        return Tensor(compared(call, x.value, "!=", 0.0), x.shape, x.order)
     if to in (FLOAT, INT32, INT64):
         return Tensor(call.emit(Real() if integers else Truncated(), x.value), x.shape, x.order)
     what = NARROW.get(to, f"ONNX element type {to}")

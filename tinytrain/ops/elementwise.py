@@ -233,7 +233,8 @@ class Broadcast(Fusable):
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _broadcastable(types[0].shape, self.shape)
-        return (TensorType(self.shape, types[0].dtype),)
+        quant = types[0].quant
+        return (TensorType(self.shape, types[0].dtype, quant if quant and quant.axis is None else None),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.ascontiguousarray(np.broadcast_to(arrays[0], self.shape)),)

@@ -197,7 +197,7 @@ def _examples(axis: int, shape: tuple[int, ...], rows: int, taps: int, index: DT
 _EXAMPLES = (
     *_examples(1, (2, 5, 37), 3, 1), *_examples(0, (3, 2, 9), 8, 1, S32), *_examples(2, (3, 2, 5), 4, 1), *_examples(0, (11,), 5, 1),
     *_examples(1, (1, 4, 16), 2, 3), *_examples(1, (3, 4), 5, 2), *_examples(1, (2, 5, 37), 3, 1, x=S8), *_examples(1, (3, 5), 4, 1, x=S8),
-    *_examples(0, (5, 3), 4, 1, x=S32),
+    *_examples(0, (5, 3), 4, 1, x=S32), *_examples(0, (5, 3), 4, 1, S32, S8), *_examples(0, (4, 2), 3, 1, S32, S32),
 )
 Take.examples = (
     *(example for example in _EXAMPLES if isinstance(example.op, Take)),

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     import onnx
 
 COMPUTED = ("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh", "LeakyRelu", "Softmax")
-MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Pad")
+MOVES = (
+    "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Pad",
+    "DepthToSpace", "Expand", "Gather", "Resize", "Slice", "SpaceToDepth", "Tile",
+)
 # operands that say how, not what
-SETTINGS = {"Reshape": 1, "Squeeze": 1, "Unsqueeze": 1, "Clip": 1, "Pad": 1, "ReduceMean": 1}
+SETTINGS = dict.fromkeys(
+    ("Reshape", "Squeeze", "Unsqueeze", "Clip", "Pad", "ReduceMean", "Expand", "Gather", "Resize", "Slice", "Tile"), 1
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ def _is_int8(editor: Editor, node: onnx.NodeProto) -> bool:
         return fits and not given.get("transA") and editor.arrays[node.input[1]].ndim >= 2 and _plain_bias(editor, node)
     if node.op_type == "Pad":
         return len(node.input) < 3 or not node.input[2] or not editor.arrays.get(node.input[2], np.ones(1)).any()
-    return node.op_type in COMPUTED or node.op_type in MOVES
+    if node.op_type == "Resize" and attributes(node).get("mode", b"nearest") != b"nearest":
+        return False
+    return node.op_type in COMPUTED or (node.op_type in MOVES and node.input[0] not in editor.arrays)
 
 
 def _layer(editor: Editor, node: onnx.NodeProto) -> Layer:
