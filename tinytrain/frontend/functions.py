@@ -63,6 +63,8 @@ def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onn
         )
     else:
         return None
+    if not content:                                       # it is defined for other opsets
+        return None
     function = onnx.FunctionProto.FromString(content)
     function.domain = APART
     called = onnx.NodeProto()
