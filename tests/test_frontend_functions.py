@@ -10,6 +10,7 @@ import onnx
 import pytest
 from frontend_models import check, f32, i64, infer, load, model_of, node, op_names
 from onnx.reference import ReferenceEvaluator
+from oracle_session import session_of
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.functions import inline_functions
@@ -52,3 +53,33 @@ def test_masks_that_stay_infinite_are_refused(case: str, tmp_path: Path) -> None
     behind = node("Reshape", "s k") if case == "read elsewhere" else node("Softmax", "s")
     with pytest.raises(ModelError, match=r"initializer m holds .* NaN or infinite"):
         load(tmp_path, model_of([node("Add", "x m", "s"), behind], {"m": mask, "k": i64(1, -1)}, (1, 3, 4, 4)))
+
+
+def scan(turned: int) -> onnx.ModelProto:
+    """s' = s·x_t + y_t, of which each is given out, over the five steps of x (1, 2, 5) and those of a stored y (5, 2)."""
+    body = onnx.helper.make_graph(
+        [node("Mul", "s xt", "p"), node("Add", "p yt", "next"), node("Mul", "next two", "out")], "body",
+        [onnx.helper.make_tensor_value_info(n, 1, (2,)) for n in ("s", "xt", "yt")],
+        [onnx.helper.make_tensor_value_info(n, 1, (2,)) for n in ("next", "out")],
+        [onnx.numpy_helper.from_array(np.array(2, np.float32), "two")],
+    )
+    nodes = [
+        node("Squeeze", "x first", "m"),
+        node("Scan", "s0 m ys", "end outs", "loop", body=body, num_scan_inputs=2, scan_input_axes=[1, 0],
+             scan_input_directions=[turned, 0], scan_output_axes=[turned], scan_output_directions=[turned]),
+        node("Unsqueeze", "end at", "e"), node("Concat", "outs e", "y", axis=turned),
+    ]
+    return model_of(nodes, {"first": i64(0), "s0": f32(2), "ys": f32(5, 2), "at": i64(turned)}, (1, 2, 5), opset=18)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_scan_becomes_its_steps(turned: int) -> None:
+    model = scan(turned)
+    made = inline_functions(model)
+    assert made is not None
+    assert "Scan" not in {n.op_type for n in made.graph.node}
+    assert {n.name.partition("/")[0] for n in made.graph.node if n.name} == {"loop"}
+    x = f32(1, 2, 5)
+    pytest.importorskip("onnxruntime")                    # onnx's own evaluator knows no axis but the first
+    (want,), (got,) = session_of(model).run(None, {"x": x}), ReferenceEvaluator(made).run(None, {"x": x})
+    np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An op that ONNX defines by others, and that no handler computes, becomes those others: Attention, RotaryEmbedding, losses, Swish, …
+"""An op that ONNX defines by others, and that no handler computes, becomes those others: Attention, RotaryEmbedding, losses, Swish, …;
+and a Scan the nodes of its steps.
 
 What depends on constants alone is folded before, so that a body is taken only of what is left. Nodes of the body are called
 `<node>/<op>`, so that messages point at the node of the model.
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from tinytrain.frontend.call import handlers, integer_handlers
 from tinytrain.frontend.fold import RANDOM
 from tinytrain.frontend.supported import full_name
+from tinytrain.frontend.unroll import rename, unrolled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import onnx
 
@@ -44,24 +46,39 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onnx.ValueInfoProto]) -> list[onnx.NodeProto] | None:
-    """What ONNX defines the node as; None where a handler computes it, where it is a primitive, or of another opset than the model's."""
+    """What the node becomes, all under its name; None where it stays."""
+    if full_name(node) in {*handlers(), *integer_handlers(), *LEFT} or not all(name in values for name in node.input if name):
+        return None
+    body = unrolled(node, values) if full_name(node) == "Scan" else _definition(model, node, values)
+    if body is None:
+        return None
+    outside = {*node.output, *node.input}
+    rename(body, {name: f"{node.name}/{name}" for inner in body for name in inner.output if name and name not in outside})
+    counts: dict[str, int] = {}
+    for inner in body:
+        counts[inner.op_type] = counts.get(inner.op_type, 0) + 1
+        inner.name = f"{node.name}/{inner.op_type}" + (f"_{counts[inner.op_type]}" if counts[inner.op_type] > 1 else "")
+    return body
+
+
+def _definition(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onnx.ValueInfoProto]) -> list[onnx.NodeProto] | None:
+    """What ONNX defines the node as; None where it is a primitive, or defined for another opset than the model's."""
     import onnx
     from onnx import helper, inliner
 
     domain = "" if node.domain == "ai.onnx" else node.domain
     version = next((o.version for o in model.opset_import if o.domain in (domain, node.domain)), 0)
-    known = {*handlers(), *integer_handlers(), *LEFT}
-    if full_name(node) in known or not onnx.defs.has(node.op_type, version, domain) or not all(n in values for n in node.input if n):
+    if not onnx.defs.has(node.op_type, version, domain):
         return None
     schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
-    kinds = [values[name].type if name else onnx.TypeProto() for name in node.input]
+    content = b""
     if schema.has_function:
         content = schema.get_function_with_opset_version(version)
     elif schema.has_context_dependent_function:
-        content = schema.get_context_dependent_function_with_opset_version(
-            version, node.SerializeToString(), [kind.SerializeToString() for kind in kinds]
-        )
-    else:
+        kinds = [values[name].type if name else onnx.TypeProto() for name in node.input]
+        types = [kind.SerializeToString() for kind in kinds]
+        content = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
+    if not content:
         return None
     function = onnx.FunctionProto.FromString(content)
     function.domain = APART
@@ -69,31 +86,8 @@ def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onn
     called.CopyFrom(node)
     called.domain, called.op_type = APART, function.name
     given = {a.name for a in node.attribute}
-    defaults = [a.default_value for name, a in schema.attributes.items() if a.default_value.type and name not in given]
-    called.attribute.extend(defaults)
-    outputs = [name for name in node.output if name]
+    called.attribute.extend(a.default_value for name, a in schema.attributes.items() if a.default_value.type and name not in given)
     read = [values[name] for name in dict.fromkeys(node.input) if name]
-    graph = helper.make_graph([called], "function", read, [helper.make_empty_tensor_value_info(name) for name in outputs])
+    graph = helper.make_graph([called], "function", read, [helper.make_empty_tensor_value_info(name) for name in node.output if name])
     opsets = [*function.opset_import, helper.make_opsetid(APART, 1)]
-    body = inliner.inline_local_functions(helper.make_model(graph, functions=[function], opset_imports=opsets)).graph.node
-    outside = {*outputs, *node.input}
-    renamed = {name: f"{node.name}/{name}" for inner in body for name in inner.output if name and name not in outside}
-    counts: dict[str, int] = {}
-    for inner in body:
-        counts[inner.op_type] = counts.get(inner.op_type, 0) + 1
-        inner.name = f"{node.name}/{inner.op_type}" + (f"_{counts[inner.op_type]}" if counts[inner.op_type] > 1 else "")
-        for nested in _with_nested(inner):
-            for names in (nested.input, nested.output):
-                names[:] = [renamed.get(name, name) for name in names]
-        for subgraph in (a.g for a in inner.attribute if a.HasField("g")):
-            for output in subgraph.output:
-                output.name = renamed.get(output.name, output.name)
-    return list(body)
-
-
-def _with_nested(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """The node and those of its subgraphs, which read what is around them by name."""
-    yield node
-    for graph in (a.g for a in node.attribute if a.HasField("g")):
-        for inner in graph.node:
-            yield from _with_nested(inner)
+    return list(inliner.inline_local_functions(helper.make_model(graph, functions=[function], opset_imports=opsets)).graph.node)

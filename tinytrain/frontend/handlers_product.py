@@ -13,7 +13,7 @@ from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.ir.types import Value
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add, Scale
-from tinytrain.ops.matmul import ordered
+from tinytrain.ops.matmul import Sided, ordered
 
 
 @handles("Gemm")
@@ -27,7 +27,7 @@ def gemm(call: Call) -> Tensor:
         w = call.const(1, "matrix B", perm=(0, 1) if call.integer("transB") else (1, 0))
         y = Tensor(call.emit(Dense(), call.view(a, (0, 1)), w, part=part), call.shape, (0, 1))
     else:
-        y = _product(call, a, _turned(call.tensor(1)) if call.integer("transB") else call.tensor(1), part)
+        y = multiplied(call, a, _turned(call.tensor(1)) if call.integer("transB") else call.tensor(1), part)
     if alpha != 1:
         y = replace(y, value=call.emit(Scale(alpha), y.value, part="scaled" if biased else ""))
     if biased:
@@ -60,7 +60,7 @@ def matmul(call: Call) -> Tensor:
             shape = call.operand_shape(side)
             if math.prod(shape[:-2]) == 1 and len(shape) <= max(2, len(call.operand_shape(1 - side))):
                 return _dense(call, side, shape)
-    return _product(call, call.tensor(0), call.tensor(1))
+    return multiplied(call, call.tensor(0), call.tensor(1))
 
 
 def _dense(call: Call, side: int, shape: Dims) -> Tensor:
@@ -91,8 +91,8 @@ class _Operand:
         found = {letter: tuple(a for a in tensor.order if a in axes) for letter, axes in groups.items()}
         return cls(tensor, {**found, "b": tuple(order) or found["b"]})
 
-    def placed(self, call: Call) -> tuple[Value, str]:
-        """The operand with one axis for each group, and the letters of these axes."""
+    def placed(self, call: Call) -> Sided:
+        """The operand with one axis for each group, the letters of these axes, and its zero point."""
         shape = self.tensor.shape
         letter_of = {a: letter for letter, axes in self.groups.items() for a in axes}
         letters = "".join(dict.fromkeys(letter_of[a] for a in lasting(shape, self.tensor.order)))
@@ -101,11 +101,12 @@ class _Operand:
             letters = "".join(self.groups)                # neither rows nor sums would run along memory
         axes = [a for letter in letters for a in self.groups[letter]]
         order = (*(a for a in range(len(shape)) if a not in axes), *axes)
-        return call.view(self.tensor, order, tuple(math.prod(shape[a] for a in self.groups[letter]) for letter in letters)), letters
+        value = call.view(self.tensor, order, tuple(math.prod(shape[a] for a in self.groups[letter]) for letter in letters))
+        return value, letters, value.type.quant.zero_point if value.type.quant else 0
 
 
-def _product(call: Call, a: Tensor, b: Tensor, part: str = "") -> Tensor:
-    """Σ_k a·b where both are computed. Axes that only one of them has, whatever they are, are rows of a or columns of b."""
+def multiplied(call: Call, a: Tensor, b: Tensor, part: str = "") -> Tensor:
+    """Σ_k a·b where both are computed, fp32 or int8. Axes that only one of them has, whatever they are, are rows of a or columns of b."""
     single = (len(a.shape) == 1, len(b.shape) == 1)
     rank = max(len(a.shape), len(b.shape), 2)
     a = widened(a, rank)
@@ -116,9 +117,9 @@ def _product(call: Call, a: Tensor, b: Tensor, part: str = "") -> Tensor:
         raise call.fail(f"it multiplies {a.shape} by {b.shape}, which do not fit each other", "Export the model again.")
     left = _Operand.of(a, {"b": shared, "m": _longer(a, shared, rank - 1), "k": _longer(a, range(rank - 1))})
     right = _Operand.of(b, {"b": shared, "k": _longer(b, (*leading, rank - 1)), "n": _longer(b, shared, rank - 2)}, left.groups["b"])
-    (first, rows), (second, columns) = left.placed(call), right.placed(call)
-    result = f"{rows.replace('k', '')}n"
-    y = call.emit(*ordered((first, rows), (second, columns), result), part=part)
+    first, second = left.placed(call), right.placed(call)
+    result = f"{first[1].replace('k', '')}n"
+    y = call.emit(*ordered(first, second, result), part=part)
     long = [axis for letter in result for axis in (left.groups | right.groups)[letter]]
     kept = [axis for axis in range(rank) if not (single[0] and axis == rank - 2) and not (single[1] and axis == rank - 1)]
     order = (*(axis for axis in kept if axis not in long), *(axis for axis in long if axis in kept))

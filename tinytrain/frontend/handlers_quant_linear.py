@@ -10,6 +10,7 @@ import dataclasses
 import math
 
 from tinytrain.frontend.call import Call, on_integers
+from tinytrain.frontend.handlers_product import multiplied
 from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.quantised import bias, check_sums, target, weight
 from tinytrain.frontend.window import Window, feature_map, weight_shape
@@ -19,6 +20,7 @@ from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.depthwise import DepthwiseConv2d
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.matmul import MOST_PRODUCTS
 
 
 def _is_int8(x: Tensor) -> bool:
@@ -93,6 +95,9 @@ def gemm(call: Call) -> Tensor | None:
 
 @on_integers("MatMul")
 def matmul(call: Call) -> Tensor | None:
+    if not call.is_const(0) and not call.is_const(1):
+        a, b = call.tensor(0), call.tensor(1)
+        return multiplied(call, a, b, "sum") if _is_int8(a) and _is_int8(b) and a.shape[-1] <= MOST_PRODUCTS else None
     if call.is_const(0) or not call.is_const(1) or not _is_int8(call.tensor()):
         return None
     x, shape = call.tensor(), tuple(call.array(1, "right operand").shape)

@@ -23,7 +23,7 @@ def check_sums(forward: Graph) -> None:
     for node in forward.nodes:
         x, y = node.inputs[0], node.outputs[0]
         for w in (node.inputs[operand] for operand in node.op.parameters):
-            if w.type.dtype is not S8 or y.type.dtype is not S32:
+            if w.type.dtype is not S8 or y.type.dtype is not S32 or not _is_weight(w, made):
                 continue
             biases = [n.inputs[i] for n in readers[y] if n.op.extends_layer for i in n.op.parameters if n.inputs[i] is not y]
             reach = [_reach(b, made).reshape(-1) for b in biases]
@@ -35,6 +35,11 @@ def check_sums(forward: Graph) -> None:
                     f"more than the {INT32_MAX:,} of int32.",
                     hint="Leave its weight or its bias out of the scheme (tinytrain scheme -o writes one to edit), or train it in fp32.",
                 )
+
+
+def _is_weight(v: Value, made: Mapping[Value, Node]) -> bool:
+    """Whether it is stored, or put together of what is; an op whose operands are both computed takes any numbers."""
+    return v.data is not None or (v in made and all(_is_weight(part, made) for part in made[v].inputs))
 
 
 def _reach(v: Value, made: Mapping[Value, Node]) -> Array:

@@ -3,23 +3,28 @@
 
 Both operands are computed. Each says in which order its axes lie in memory, and so does the result: `mbk` are rows of heads side by side,
 as a projection leaves them. So neither a transposed operand, nor a gradient (a product of the same kind), nor a head has to be moved.
+Of int8 operands, less their zero points, sums are int32; a gradient times int8 is fp32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Wanted, f32, no
-from tinytrain.ir.types import Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.ops.elementwise import Scale
+from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.simd import SIMD, Simd
+from tinytrain.ops.sums import INT8, INT32_MAX, check_zero_point, factors, int8, sum_type, summed
 
-Sided = tuple[Value, str]                                 # an operand, and its axes as they lie in memory
+Sided = tuple[Value, str, int]                            # an operand, its axes as they lie in memory, and its zero point
+MOST_PRODUCTS = INT32_MAX // 255**2                       # of int8 numbers less their zero points, that an int32 sum has room for
 
 
 @dataclass(frozen=True)
@@ -57,22 +62,34 @@ class MatMul(Fusable):
     a: str = "bmk"
     b: str = "bkn"
     y: str = "bmn"
+    zeros: tuple[int, int] = field(default=(0, 0), kw_only=True)  # zero points of a and b, where they are int8
 
     name = "matmul"
     args = ("a", "b")
     parameters = {0: "weight", 1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("matmul", params=_column_tiles, tries={"NR": (2, 4, 8)}),
+        *(Kernel("matmul", dtypes, params=_column_tiles, tries={"NR": (2, 4, 8)}) for dtypes in ((F32,), (F32, S8, F32), (S8, S8, S32))),
         *(Kernel("matmul", isa=s.isa, macro="matmul_packed", accepts=partial(_columns, s, True), params=s.tiles, tries=s.tries,
                  scratch=partial(_strip_bytes, s), spare=True) for s in SIMD if s.isa),
         *(Kernel("matmul", isa=s.isa, macro="matmul_direct", accepts=partial(_columns, s, False), params=s.tiles, tries=s.tries)
           for s in SIMD if s.isa),
     )
 
+    as_integer = sums
+
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        sides = self.sides(*types)
-        return (TensorType(tuple(sides[axis].size for axis in self.y)),)
+        sides, (a, b) = self.sides(*types), types[:2]
+        for operand, zero in zip((a, b), self.zeros, strict=True):
+            check_zero_point(operand, zero)
+        kind = sum_type(tuple(sides[axis].size for axis in self.y), a, b)
+        if kind.dtype is S32 and sides["k"].size > MOST_PRODUCTS:
+            raise ValueError(f"{sides['k'].size:,} products of int8 could overflow an int32 sum")
+        if a.quant is None or b.quant is None or kind.dtype is not S32:
+            return (kind,)
+        if len(a.quant.scale) + len(b.quant.scale) > 2:
+            raise ValueError("an operand has several scales: expected one")
+        return (TensorType(kind.shape, S32, Quant((a.quant.scale[0] * b.quant.scale[0],))),)
 
     def sides(self, *types: TensorType) -> dict[str, Side]:
         """The four axes; ValueError where the operands do not fit each other."""
@@ -88,9 +105,9 @@ class MatMul(Fusable):
         }
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
-        a, b = arrays
+        a, b = (operand - zero for operand, zero in zip(factors(*arrays), self.zeros, strict=True))
         y = _turned(a, self.a, "bmk") @ _turned(b, self.b, "bkn")
-        return (np.ascontiguousarray(_turned(y, "bmn", self.y)),)
+        return (summed(np.ascontiguousarray(_turned(y, "bmn", self.y)), *arrays),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -98,8 +115,8 @@ class MatMul(Fusable):
         (a, b), dy = inputs, grads[0]
         assert dy is not None
         return (
-            product(g, (dy, self.y), (b, self.b), self.a, name=f"d_{a.name}") if wanted[0] else None,
-            product(g, (a, self.a), (dy, self.y), self.b, name=f"d_{b.name}") if wanted[1] else None,
+            product(g, (dy, self.y, 0), (b, self.b, self.zeros[1]), self.a, name=f"d_{a.name}") if wanted[0] else None,
+            product(g, (a, self.a, self.zeros[0]), (dy, self.y, 0), self.b, name=f"d_{b.name}") if wanted[1] else None,
         )
 
     def cost(self, *types: TensorType) -> Cost:
@@ -107,21 +124,22 @@ class MatMul(Fusable):
 
 
 def product(g: Builder, first: Sided, second: Sided, result: str, name: str) -> Value:
-    """The sum over the axis that both operands have and the result has not; what they share with it is b.
-
-    The operand whose last axis is one of the result becomes b: vectors can then run along it.
-    """
+    """The sum over the axis that both operands have and the result has not; what they share with it is b."""
     op, a, b = ordered(first, second, result)
     return g.emit(op, a, b, name=name)
 
 
 def ordered(first: Sided, second: Sided, result: str) -> tuple[MatMul, Value, Value]:
-    """The op of such a product, and its operands in turn."""
+    """The op of such a product, and its operands in turn: int8 comes behind fp32; else b ends, for vectors, with an axis of the result."""
     (batch,) = set(first[1]) & set(second[1]) & set(result)
-    (left, a), (right, b) = (first, second) if second[1][-1] in set(result) - {batch} or first[1][-1] not in result else (second, first)
-    (rows,), (columns,), (summed,) = set(a) & set(result) - {batch}, set(b) & set(result) - {batch}, set(a) & set(b) - {batch}
-    names = str.maketrans({batch: "b", rows: "m", columns: "n", summed: "k"})
-    return MatMul(a.translate(names), b.translate(names), result.translate(names)), left, right
+
+    def comes_first(operand: Sided) -> tuple[bool, bool]:
+        return operand[0].type.dtype is not S8, operand[1][-1] not in set(result) - {batch}
+
+    (left, a, zero_a), (right, b, zero_b) = sorted((first, second), key=comes_first, reverse=True)
+    (rows,), (columns,), (summed_up,) = set(a) & set(result) - {batch}, set(b) & set(result) - {batch}, set(a) & set(b) - {batch}
+    names = str.maketrans({batch: "b", rows: "m", columns: "n", summed_up: "k"})
+    return MatMul(a.translate(names), b.translate(names), result.translate(names), zeros=(zero_a, zero_b)), left, right
 
 
 def _step(axes: str, axis: str, sizes: dict[str, int]) -> int:
@@ -139,13 +157,22 @@ _ORDERS = (
 )
 
 
-def _example(op: MatMul, sizes: tuple[int, ...], *more: tuple[int, ...]) -> Example:
+def _types(op: MatMul, sizes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     size = dict(zip("bmnk", sizes, strict=True))
-    return Example(op, f32(*(tuple(size[axis] for axis in axes) for axes in (op.a, op.b)), *more))
+    return tuple(tuple(size[axis] for axis in axes) for axes in (op.a, op.b))
 
 
+_CASES = (*((_ORDERS[0], sizes) for sizes in _SIZES), *((orders, sizes) for orders in _ORDERS[1:] for sizes in _SIZES[2::2]))
+_ZEROS = ((-128, 127), (0, 3), (5, 0))
 MatMul.examples = (
-    *(_example(MatMul(*_ORDERS[0]), sizes) for sizes in _SIZES),
-    *(_example(MatMul(*orders), sizes) for orders in _ORDERS[1:] for sizes in _SIZES[2::2]),
-    _example(MatMul(*_ORDERS[4], then=(Scale(0.25),)), (2, 5, 18, 3)),
+    *(Example(MatMul(*orders), f32(*_types(MatMul(*orders), sizes))) for orders, sizes in _CASES),
+    Example(MatMul(*_ORDERS[4], then=(Scale(0.25),)), f32(*_types(MatMul(*_ORDERS[4]), (2, 5, 18, 3)))),
+    *(
+        Example(MatMul(*orders, zeros=zeros), tuple(int8(x, z) for x, z in zip(_types(MatMul(*orders), sizes), zeros, strict=True)), INT8)
+        for zeros, (orders, sizes) in zip(cycle(_ZEROS), _CASES[1::3], strict=False)
+    ),
+    *(
+        Example(MatMul(*orders, zeros=(0, z)), (*f32((shapes := _types(MatMul(*orders), sizes))[0]), int8(shapes[1], z)), INT8)
+        for (_, z), (orders, sizes) in zip(cycle(_ZEROS), _CASES[2::3], strict=False)
+    ),
 )
