@@ -74,7 +74,8 @@ class _Layer:
         }
         for index, shape in want.items():
             if call.has(index) and (found := call.operand_shape(index)) != shape:
-                raise call.fail(f"its operand {call.node.input[index]} has the shape {found}, expected {shape}", "Export the model again.")
+                what = f"its operand {call.node.input[index]} has the shape {found}, expected {shape}"
+                raise call.fail(what, "Export the model again, for one sample at a time.")
         if call.has(LENGTHS):
             lengths = call.array(LENGTHS, "sequence lengths").reshape(-1)
             if (lengths != self.steps).any():
