@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,6 +57,10 @@ class Rows:
     right: str = "y"
 
 
+def _dots(isa: str | None, op: Op, *types: TensorType) -> dict[str, int]:
+    return {"dots": isa is not None}
+
+
 @dataclass(frozen=True)
 class Recurrent(Op):
     """x (T, B, D·N), r (D, N, H), h0 (B, D, H) -> y (T, B, D, H), the last h (B, D, H), and what gradients read of each step.
@@ -69,7 +74,10 @@ class Recurrent(Op):
     truncate: int = 0
     makes: tuple[str, ...] = ()
 
-    kernels = (Kernel("recurrent", scratch=lambda op, *types: 4 * op.scratch_floats(types)),)
+    kernels = tuple(
+        Kernel("recurrent", isa=isa, params=partial(_dots, isa), scratch=lambda op, *types: 4 * op.scratch_floats(types))
+        for isa in (None, *(simd.isa for simd in SIMD if simd.dots))
+    )
     differentiable = True
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)
