@@ -17,7 +17,8 @@ from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add, SumTo
 from tinytrain.ops.gru import Gru
 from tinytrain.ops.lstm import Lstm
-from tinytrain.ops.recurrent import BOTH, FORWARD, REVERSE, Recurrent, Rnn
+from tinytrain.ops.recurrent import BOTH, FORWARD, REVERSE, Recurrent
+from tinytrain.ops.rnn import Rnn
 from tinytrain.ops.shape import Reshape, Slice
 
 DIRECTIONS = {"forward": FORWARD, "reverse": REVERSE, "bidirectional": BOTH}
