@@ -17,7 +17,8 @@ from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add, SumTo
 from tinytrain.ops.gru import Gru
 from tinytrain.ops.lstm import Lstm
-from tinytrain.ops.recurrent import BOTH, FORWARD, REVERSE, Recurrent, Rnn
+from tinytrain.ops.recurrent import BOTH, FORWARD, REVERSE, Recurrent
+from tinytrain.ops.rnn import Rnn
 from tinytrain.ops.shape import Reshape, Slice
 
 DIRECTIONS = {"forward": FORWARD, "reverse": REVERSE, "bidirectional": BOTH}
@@ -74,7 +75,8 @@ class _Layer:
         }
         for index, shape in want.items():
             if call.has(index) and (found := call.operand_shape(index)) != shape:
-                raise call.fail(f"its operand {call.node.input[index]} has the shape {found}, expected {shape}", "Export the model again.")
+                what = f"its operand {call.node.input[index]} has the shape {found}, expected {shape}"
+                raise call.fail(what, "Export the model again, for one sample at a time.")
         if call.has(LENGTHS):
             lengths = call.array(LENGTHS, "sequence lengths").reshape(-1)
             if (lengths != self.steps).any():

@@ -15,18 +15,8 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Example, Kernel, Op
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Activation, Relu, Sigmoid, Tanh
-from tinytrain.ops.recurrent import (
-    FORWARD,
-    SHAPES,
-    Named,
-    Recurrent,
-    RecurrentGrad,
-    RecurrentGradR,
-    Sizes,
-    grad_examples,
-    grad_r_examples,
-    recurrent_examples,
-)
+from tinytrain.ops.recurrent import FORWARD, Named, Recurrent, RecurrentGrad, Sizes
+from tinytrain.ops.rnn import grad_examples, recurrent_examples
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ class PeepholeGrad(Op):
     name = "peephole_grad"
     args = ("dx", "cells", "c0")
     results = ("dp",)
-    kernels = (Kernel("recurrent"),)
+    kernels = (Kernel("recurrent_grad"),)
 
     def sizes(self, types: tuple[TensorType, ...]) -> Sizes:
         """Raises ValueError where the operands do not fit each other."""
@@ -114,13 +104,11 @@ class PeepholeGrad(Op):
         return (np.concatenate([(di * before).sum((0, 1)), (do * cells).sum((0, 1)), (df * before).sum((0, 1))], axis=1),)
 
 
-_LSTMS = (Lstm(), Lstm(peepholes=True))
-Lstm.examples = tuple(example for op in _LSTMS for example in recurrent_examples(op))
+_PEEPHOLES = Lstm(peepholes=True)
+Lstm.examples = (*recurrent_examples(Lstm()), *recurrent_examples(_PEEPHOLES)[1:3])
 Lstm.examples += recurrent_examples(Lstm(functions=(Sigmoid(), Relu(), Tanh())))[1:2]
-for _lstm in _LSTMS:
-    RecurrentGrad.examples += grad_examples(_lstm)
-RecurrentGradR.examples += grad_r_examples(_LSTMS[0])
+RecurrentGrad.examples += (*grad_examples(Lstm()), *grad_examples(_PEEPHOLES)[1:3])
 PeepholeGrad.examples = tuple(
     Example(PeepholeGrad(e.op.direction), tuple(sizes.type(name) for name in ("dx", "cells", "c0")))
-    for e in recurrent_examples(_LSTMS[1])[: len(SHAPES)] if isinstance(e.op, Lstm) for sizes in (e.op.sizes(e.inputs),)
+    for e in recurrent_examples(_PEEPHOLES)[:3] if isinstance(e.op, Lstm) for sizes in (e.op.sizes(e.inputs),)
 )

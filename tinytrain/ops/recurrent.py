@@ -4,7 +4,7 @@
 Backwards, from the last step to the first:     dx_t = da_t     dh_{t−1} = Rᵀ·da_t + …     dR = Σ_t da_t ⊗ h_{t−1}
 
 T steps, B sequences, D directions, N = gates·H rows of R, H units. What a cell keeps of its gates takes the place of x in memory, and the
-gradient takes that of what was kept. The simplest cell stands here, rnn: h_t = f(a_t).
+gradient takes that of what was kept.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.op import Cost, Declined, Fusable, Kernel, Op, Wanted, no
 from tinytrain.ir.types import Array, TensorType, Value
-from tinytrain.ops.activation import Activation, Relu, Tanh
-from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.activation import Activation, Tanh
 from tinytrain.ops.simd import SIMD, Simd
 
 FORWARD, REVERSE, BOTH = "forward", "reverse", "both"
@@ -56,6 +56,10 @@ class Rows:
     right: str = "y"
 
 
+def _dots(isa: str | None, op: Op, *types: TensorType) -> dict[str, int]:
+    return {"dots": isa is not None}
+
+
 @dataclass(frozen=True)
 class Recurrent(Op):
     """x (T, B, D·N), r (D, N, H), h0 (B, D, H) -> y (T, B, D, H), the last h (B, D, H), and what gradients read of each step.
@@ -69,7 +73,10 @@ class Recurrent(Op):
     truncate: int = 0
     makes: tuple[str, ...] = ()
 
-    kernels = (Kernel("recurrent", scratch=lambda op, *types: 4 * op.scratch_floats(types)),)
+    kernels = tuple(
+        Kernel("recurrent", isa=isa, params=partial(_dots, isa), scratch=lambda op, *types: 4 * op.scratch_floats(types))
+        for isa in (None, *(simd.isa for simd in SIMD if simd.dots))
+    )
     differentiable = True
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -220,7 +227,7 @@ class RecurrentGrad(Op):
 
     name = "recurrent_grad"
     kernels = tuple(
-        Kernel("recurrent", scratch=lambda op, *types: 4 * op.scratch_floats(types), **more)
+        Kernel("recurrent_grad", scratch=lambda op, *types: 4 * op.scratch_floats(types), **more)
         for more in ({"params": lambda op, *types: {"U": 8}}, *(_vectors(simd, 4) for simd in _VECTORS))
     )
 
@@ -299,7 +306,7 @@ class RecurrentGradR(Fusable):
     name = "recurrent_grad_r"
     results = ("dr",)
     kernels = tuple(
-        Kernel("recurrent", **more) for more in ({"params": lambda op, *types: {"U": 4}}, *(_vectors(simd, 1) for simd in _VECTORS))
+        Kernel("recurrent_grad", **more) for more in ({"params": lambda op, *types: {"U": 4}}, *(_vectors(simd, 1) for simd in _VECTORS))
     )
 
     @property
@@ -339,75 +346,3 @@ class RecurrentGradR(Fusable):
     def cost(self, *types: TensorType) -> Cost:
         sizes = self.sizes(types)
         return Cost(macs=sizes.T * sizes.B * sizes.D * sizes.N * sizes.H)
-
-
-@dataclass(frozen=True)
-class Rnn(Recurrent):
-    """h_t = f(x_t + R·h_{t−1}). ONNX RNN."""
-
-    name = "rnn"
-
-    def step(self, x: Array, d: int, given: Named, state: Named) -> dict[str, Array]:
-        (h,) = self.functions[0].reference(x + state["h"] @ given["r"][d].T)
-        return {"h": h}
-
-    def back(self, flow: dict[str, Array], d: int, given: Named, at: Named, before: Named) -> dict[str, Array]:
-        (dx,) = self.functions[0].gradient().reference(flow["dh"], at["y"])
-        flow["dh"] = dx @ given["r"][d]
-        return {"dx": dx}
-
-
-# T, B, D, H; odd, of one, and with units that fill vectors and some left over
-SHAPES = ((1, 1, 1, 1), (5, 1, 1, 3), (3, 2, 2, 5), (4, 1, 1, 37))
-
-
-def _operands(op: Recurrent, steps: int, sequences: int, directions: int, units: int) -> tuple[TensorType, ...]:
-    rows = op.gates * units
-    fits = {"r": (directions, rows, units), "p": (directions, 3 * units), "rb": (directions, rows)}
-    fits["x"] = (steps, sequences, directions * rows)
-    return f32(*(fits.get(name, (sequences, directions, units)) for name in op.args))
-
-
-def _ways(op: Recurrent) -> tuple[tuple[Recurrent, tuple[TensorType, ...]], ...]:
-    """The op with operands of all sizes, in each direction."""
-    ways = (FORWARD, REVERSE, BOTH, FORWARD)
-    return tuple((dataclasses.replace(op, direction=way), _operands(op, *shape)) for way, shape in zip(ways, SHAPES, strict=True))
-
-
-def recurrent_examples(op: Recurrent) -> tuple[Example, ...]:
-    """All results, and as few as inference of each kind of model needs."""
-    ways = _ways(op)
-    few = (ways[0], ("y",)), (ways[2], ("h", *op.states[1:]))
-    return (
-        *(Example(each, operands) for each, operands in ways),
-        *(Example(dataclasses.replace(each, makes=makes), operands) for (each, operands), makes in few),
-    )
-
-
-def grad_examples(op: Recurrent) -> tuple[Example, ...]:
-    """With a gradient of y, of the last states, or of all; whole and truncated, with all results and with what dR needs alone."""
-    last = tuple(f"d{state}" for state in op.states)
-    asked = (("dy",), 0, ()), (("dy", *last), 3, op.lefts), (("dy",), 2, (*op.lefts, "dh0")), (last[-1:], 0, op.lefts)
-    made: list[Example] = []
-    for (each, operands), (given, cut, makes) in zip(_ways(op), asked, strict=True):
-        sizes = each.sizes(operands)
-        grad = RecurrentGrad(dataclasses.replace(each, truncate=cut), given, makes)
-        kinds = dict(zip(each.args, operands, strict=True)) | {"dy": sizes.type("y")}
-        tame = (1.0 if sizes.H < 8 else 0.3, 0.0)         # many units whose gradients do not grow from step to step
-        made.append(Example(grad, tuple(kinds.get(name, sizes.type(name)) for name in grad.args), reals=tame))
-    return tuple(made)
-
-
-def grad_r_examples(op: Recurrent) -> tuple[Example, ...]:
-    """Alone, and with an update behind it."""
-    made: list[Example] = []
-    for number, (each, operands) in enumerate(_ways(op)):
-        sizes, then = each.sizes(operands), (Sgd(),) if number % 2 else ()
-        grad = RecurrentGradR(each, then=then)
-        made.append(Example(grad, (*(sizes.type(name) for name in grad.args), *(f32((sizes.D, sizes.N, sizes.H), (1,)) if then else ()))))
-    return tuple(made)
-
-
-Rnn.examples = (*recurrent_examples(Rnn()), Example(Rnn(functions=(Relu(),)), _operands(Rnn(), 3, 1, 1, 4)))
-RecurrentGrad.examples = grad_examples(Rnn())
-RecurrentGradR.examples = grad_r_examples(Rnn())
