@@ -56,7 +56,7 @@ def model_options(command: Command) -> Command:
         click.option("--loss", type=click.Choice(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
                      help="Loss of training; none compiles for inference only."),
         click.option("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
-        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce."),
+        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
         click.option("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
         click.option("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
         click.option("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
@@ -152,11 +152,13 @@ def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tupl
     """Options of a loss that were given. Raises TinytrainError where they are those of another one."""
     from tinytrain.gradient.train_step import losses
 
-    owners = {name: key for key, kind in losses().items() for name in kind.options}
-    chosen = {name: given[name] for name in owners if given[name] is not None}
-    if others := [name for name in chosen if owners[name] != loss]:
-        option = f"--{others[0].replace('_', '-')}"
-        raise TinytrainError(f"{option} is that of --loss {owners[others[0]]}; expected none with --loss {loss}.", hint="Leave it out.")
+    names = dict.fromkeys(name for kind in losses().values() for name in kind.options)
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    own = losses()[loss].options if loss in losses() else ()
+    if other := next((name for name in chosen if name not in own), None):
+        owners = " and ".join(key for key, kind in losses().items() if other in kind.options)
+        message = f"--{other.replace('_', '-')} is that of --loss {owners}; expected none with --loss {loss}."
+        raise TinytrainError(message, hint="Leave it out.")
     return {name: _weights(value) if isinstance(value, str) else value for name, value in chosen.items()}
 
 
