@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Array, Callable[[Array, Array], floa
                     lambda z, t: float(-16 * (t * log_softmax(z / 4)).sum())),
     "focal": ("focal", {"focal_gamma": 1.5}, np.array([AT]),
               lambda z, t: float(-((1 - np.exp(log_softmax(z)[AT])) ** 1.5) * log_softmax(z)[AT])),
+    "focal weights": ("focal", {"class_weights": WEIGHTS}, np.array([AT]),
+                      lambda z, t: float(-3 * (1 - np.exp(log_softmax(z)[AT])) ** 2 * log_softmax(z)[AT])),
     "huber": ("huber", {"huber_delta": 0.5}, np.array([0.1, 2.0, -3.0, 0.4]),
               lambda y, t: float(np.mean([0.5 * d * d if d <= 0.5 else 0.5 * (d - 0.25) for d in np.abs(y - t)]))),
     "l1": ("l1", {}, np.array([0.1, 2.0, -3.0, 0.4]), lambda y, t: float(np.abs(y - t).mean())),
@@ -119,6 +121,7 @@ def test_class_weights_must_fit_the_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("options", "said"), [
     (("--loss", "mse", "--label-smoothing", 0.1), "--label-smoothing is that of --loss ce; expected none with --loss mse."),
     (("--huber-delta", 2), "--huber-delta is that of --loss huber; expected none with --loss ce."),
+    (("--loss", "mse", "--class-weights", "1,2"), "--class-weights is that of --loss ce and focal; expected none with --loss mse."),
     (("--loss", "ce", "--temperature", 2), "--temperature is that of --loss ce-soft; expected none with --loss ce."),
     (("--loss", "none", "--focal-gamma", 2), "--focal-gamma is that of --loss focal; expected none with --loss none."),
     (("--label-smoothing", 1), "1.0 is not in the range"),

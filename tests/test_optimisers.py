@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_runs import sentence
+from numpy_device import on_numpy
 from onnx_models import ModelMaker
 from quant_models import int8_dense
 from test_ops_reference import node_tests
@@ -20,14 +21,17 @@ from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, describe, write
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.errors import ModelError, SchemeError
+from tinytrain.device.session import Session
+from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.types import Array
+from tinytrain.learn.training import Plan, train_project
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad
 from tinytrain.ops.direction import Direction
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.schedule import Schedule
+from tinytrain.report.live import Quiet
 from tinytrain.verify.reference import ReferenceModel
 
 STEPS, INPUTS, OUTPUTS = 12, 5, 3
@@ -233,6 +237,30 @@ def test_rates_of_layers(tmp_path: Path) -> None:
 ])
 def test_options_that_do_not_fit(options: tuple[object, ...], said: str) -> None:
     assert said in sentence("compile", "model.onnx", "-o", "out", *options)
+
+
+def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It sets the rate of each update, through all epochs, and is part of what goes on; the device's own is not to be disturbed."""
+    rng, said = np.random.default_rng(0), list[float]()
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(8, INPUTS)).astype(np.float32), y=rng.normal(size=(8, OUTPUTS)).astype(np.float32))
+
+    def train(optimiser: Optimiser, plan: Plan) -> None:
+        compiled = linear(tmp_path, optimiser=optimiser)
+        write(compiled, tmp_path / "project", force=True)
+        on_numpy(monkeypatch, compiled)
+        train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, plan, Quiet())
+
+    plain, schedule = Session.set_lr, Schedule("cosine", 2, 6, least=0.01)
+    monkeypatch.setattr(Session, "set_lr", lambda self, rate: (said.append(rate), plain(self, rate))[1])
+    train(Optimiser(RATE, accumulate=2), Plan(epochs=2, holdout=0.0, schedule=schedule))
+    assert said == pytest.approx([rates(schedule, update) for update in range(8)])
+    again = Plan(epochs=3, holdout=0.0, schedule=schedule, resume=True)
+    train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, again, Quiet())
+    assert said[8:] == pytest.approx([0.01] * 4)
+    with pytest.raises(DataError, match=r"was trained with --schedule schedule\(course='cosine'.*; found --schedule none\."):
+        train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, Plan(4, holdout=0.0, resume=True), Quiet())
+    with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
+        train(Optimiser(RATE, schedule=Schedule(warmup=2)), Plan(holdout=0.0, schedule=schedule))
 
 
 def test_the_manifest_tells_one_training_from_another(tmp_path: Path) -> None:

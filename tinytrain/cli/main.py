@@ -15,7 +15,20 @@ from typing import Any
 import click
 
 from tinytrain import __version__
-from tinytrain.cli.options import BOARD, MODEL, PROJECT, SHAPES, TIMEOUT, TRUST, Number, compiler_options, model_options, parse_shapes
+from tinytrain.cli.options import (
+    BOARD,
+    MODEL,
+    PROJECT,
+    SHAPES,
+    TIMEOUT,
+    TRUST,
+    Number,
+    compiler_options,
+    model_options,
+    parse_shapes,
+    schedule_of,
+    schedule_options,
+)
 from tinytrain.errors import TinytrainError
 from tinytrain.reading import first_line
 
@@ -112,6 +125,7 @@ def compile_command(model: Path, board: str, output: Path, force: bool, build: b
               help="Part of the data kept for that where no --validation is given.")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
+@schedule_options
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
@@ -128,8 +142,9 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
 
     if plan["changed"] and not plan["resume"]:
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
+    schedule = schedule_of(plan, lr)
     with training_bar() as bar:
-        train_project(Project.open(project, trust=trust), data, validation, Plan(learning_rate=lr, **plan), bar)
+        train_project(Project.open(project, trust=trust), data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
 
 
 @main.command()

@@ -39,6 +39,22 @@ class Losses(click.Choice[str]):
 
 MOST_UPDATES = 2**30
 SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
+SCHEDULE = (
+    click.option("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
+                 help="Course of the learning rate, from --lr on."),
+    click.option("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
+    click.option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
+                 help="Updates from one fall to the next, or to the end of the cosine."),
+    click.option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
+    click.option("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
+)
+
+
+def schedule_options(command: Command) -> Command:
+    """Options that say how the learning rate changes."""
+    for option in reversed(SCHEDULE):
+        command = option(command)
+    return command
 
 
 def model_options(command: Command) -> Command:
@@ -48,7 +64,7 @@ def model_options(command: Command) -> Command:
                      help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and "
                      "its weight: label=ce,box=mse:0.5."),
         click.option("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
-        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce."),
+        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
         click.option("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
         click.option("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
         click.option("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
@@ -57,13 +73,7 @@ def model_options(command: Command) -> Command:
                      "`compile` takes several: the device starts with the first and can switch."),
         click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
         click.option("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer."),
-        click.option("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
-                     help="Course of the learning rate on the device, from --lr on."),
-        click.option("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
-        click.option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
-                     help="Updates from one fall to the next, or to the end of the cosine."),
-        click.option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
-        click.option("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
+        *SCHEDULE,
         click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
         click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
         click.option("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
@@ -135,7 +145,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
         kind=kind, rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
         int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
-        schedule=_schedule(given),
+        schedule=schedule_of(given, given["learning_rate"]),
     )
     loss = given["loss"] or "ce"
     return Options(
@@ -152,12 +162,13 @@ def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tupl
     """Options of a loss that were given. Raises TinytrainError where they are those of another one."""
     from tinytrain.gradient.objective import Objective, losses
 
-    owners = {name: key for key, kind in losses().items() for name in kind.options}
-    chosen = {name: given[name] for name in owners if given[name] is not None}
-    used = {key for _, key, _ in Objective(loss).items}
-    if others := [name for name in chosen if owners[name] not in used]:
-        option = f"--{others[0].replace('_', '-')}"
-        raise TinytrainError(f"{option} is that of --loss {owners[others[0]]}; expected none with --loss {loss}.", hint="Leave it out.")
+    names = dict.fromkeys(name for kind in losses().values() for name in kind.options)
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    own = {name for _, key, _ in Objective(loss).items if key in losses() for name in losses()[key].options}
+    if other := next((name for name in chosen if name not in own), None):
+        owners = " and ".join(key for key, kind in losses().items() if other in kind.options)
+        message = f"--{other.replace('_', '-')} is that of --loss {owners}; expected none with --loss {loss}."
+        raise TinytrainError(message, hint="Leave it out.")
     return {name: _weights(value) if isinstance(value, str) else value for name, value in chosen.items()}
 
 
@@ -184,11 +195,13 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _schedule(given: Mapping[str, Any]) -> Schedule:
-    """The course of the learning rate. Raises TinytrainError where its options do not fit each other."""
+def schedule_of(given: dict[str, Any], learning_rate: float | None) -> Schedule:
+    """The course of the learning rate: its options are taken out. Raises TinytrainError where they do not fit each other."""
     from tinytrain.ops.schedule import Schedule
 
-    course, warmup, steps, least = given["schedule"], given["warmup"], given["schedule_steps"], given["lr_min"]
+    names = ("schedule", "warmup", "schedule_steps", "schedule_factor", "lr_min")
+    given = {name: given.pop(name) for name in names}
+    course, warmup, steps, factor, least = given.values()
     users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
     for name, courses in users.items():
         if given[name] is not None and course not in courses:
@@ -200,10 +213,10 @@ def _schedule(given: Mapping[str, Any]) -> Schedule:
     if course == "cosine" and steps <= warmup:
         message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
         raise TinytrainError(message, hint="They count from the first update on.")
-    if least is not None and least > given["learning_rate"]:
-        message = f"--lr-min {least:g} lies above --lr {given['learning_rate']:g}; expected that or less."
+    if least is not None and learning_rate is not None and least > learning_rate:
+        message = f"--lr-min {least:g} lies above --lr {learning_rate:g}; expected that or less."
         raise TinytrainError(message, hint="Leave it out: the learning rate then falls towards 0.")
-    return Schedule(course, warmup, steps or 0, given["schedule_factor"] or 0.1, least or 0.0)
+    return Schedule(course, warmup, steps or 0, factor or 0.1, least or 0.0)
 
 
 MODEL = click.argument("model", type=click.Path(path_type=Path))

@@ -8,12 +8,13 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from tinytrain.errors import OutputError
 from tinytrain.ir.types import F32, DType, Source
+from tinytrain.ops.schedule import Schedule
 from tinytrain.reading import read_limited, reading
 from tinytrain.seal import digest
 
@@ -71,8 +72,8 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was compiled. `target` is None for inference only, `targets` are those of several losses;
-    `chosen` stands for all that decides what a state of training means.
+    """What was compiled. `target` is None for inference only, `targets` are those of several losses; `chosen` stands for all that decides
+    what a state of training means; `scheduled`: the device changes its learning rate by itself.
 
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference.
     """
@@ -84,6 +85,7 @@ class Manifest:
     loss_options: Mapping[str, float | tuple[float, ...]]
     learning_rate: float
     accumulate: int
+    scheduled: bool
     input: Port
     output: Port
     target: DType | None
@@ -134,6 +136,7 @@ class Manifest:
             loss_options=_loss_options(top) if described.get("loss_options") else {},
             learning_rate=optimiser.real("learning_rate"),
             accumulate=optimiser.integer("accumulate", 1),
+            scheduled=optimiser.values.get("schedule") not in (None, asdict(Schedule())),
             input=_port(top.inner("input")),
             output=_port(top.inner("output")),
             target=_target(target) if target else None,

@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 import reprlib
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from tinytrain.data.several import load_records
 from tinytrain.device.manifest import Manifest, Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
+from tinytrain.ir.text import op_text
 from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.export import check_export
 from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
+from tinytrain.ops.schedule import Schedule
 from tinytrain.reading import reading
 from tinytrain.report.live import Progress, Quiet
 
@@ -36,6 +39,7 @@ class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where no file is given.
 
     Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    `schedule` sets the learning rate of each update from here, for firmware without one of its own.
     `resume` goes on behind the last finished epoch; with `changed` also where data or settings are others than they were.
     """
 
@@ -49,6 +53,7 @@ class Plan:
     timeout: float = 60.0
     skip_below: float = 0.0
     scheme: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 def train_project(project: Project, data: Path, validation: Path | None, plan: Plan, progress: Progress) -> list[Epoch]:
@@ -80,6 +85,7 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
                 _check_same(project, record, settings)
         if plan.learning_rate is not None:
             session.set_lr(plan.learning_rate)
+        rate = _course(project, plan, settings["--lr"])
         session.set_skip_below(plan.skip_below)
         yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
         record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else ())
@@ -90,7 +96,7 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
         worse: str | None = None
         for number in range(len(record.epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
-            epoch = train_epoch(session, samples, held, number, plan.seed, progress, accumulate)
+            epoch = train_epoch(session, samples, held, number, plan.seed, progress, accumulate, rate)
             record = replace(record, epochs=(*record.epochs, epoch))
             worse = yardstick.worse(session, epoch, already=worse is not None)
             if worse is None:
@@ -105,12 +111,13 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
 
 
 def train_epoch(
-    session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1
+    session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1,
+    rate: Callable[[int], float] | None = None,
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
     With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
-    never falls between two updates.
+    never falls between two updates. `rate` gives the learning rate of an update, counted from 0 in the first epoch.
     """
     assert samples.y is not None
     began = time.monotonic()
@@ -120,6 +127,8 @@ def train_epoch(
     progress.start(f"epoch {number}", len(order))
     total = 0.0
     for done, i in enumerate(order, start=1):
+        if rate is not None and (done - 1) % accumulate == 0:
+            session.set_lr(rate(((number - 1) * len(order) + done - 1) // accumulate))
         total += session.train_step(samples.x[i], samples.y[i]).loss
         progress.advance(f"loss {total / done:.4f}")
         if not np.isfinite(total):
@@ -128,6 +137,17 @@ def train_epoch(
     accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
     skipped = session.counters().skipped - skipped
     return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began, skipped)
+
+
+def _course(project: Project, plan: Plan, chosen: str | float | None) -> Callable[[int], float] | None:
+    """The learning rate of each update; None where the device has it. Raises DataError where both would change it."""
+    if not plan.schedule.changes:
+        return None
+    if project.manifest.scheduled:
+        message = f"{project.folder} was compiled with a schedule of the learning rate, which the device follows; expected no other one."
+        raise DataError(message, hint="Leave out --schedule and --warmup here, or there.")
+    base = np.array([project.manifest.learning_rate if chosen is None else chosen], np.float64)
+    return lambda update: float(plan.schedule.reference(base, np.array([update + 1]))[0][0])
 
 
 def evaluate(session: Session, samples: Dataset, progress: Progress) -> tuple[float | None, float | None]:
@@ -306,6 +326,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--holdout": None if held else plan.holdout,
         "--seed": plan.seed,
         "--lr": plan.learning_rate,
+        "--schedule": op_text(plan.schedule) if plan.schedule.changes else None,
         "--use-scheme": plan.scheme,
         "--skip-below": plan.skip_below,
     }

@@ -263,6 +263,17 @@ class ClassTarget(Elementwise):
         return ((0, 0),)
 
 
+def check_weights(weights: Sequence[float], scores: TensorType) -> None:
+    """Raises ValueError where there is not one for each class."""
+    if weights and len(weights) != scores.numel:
+        raise ValueError(f"there are {len(weights)} class weights for {scores.numel} scores")
+
+
+def weights_of(weights: Sequence[float], shape: tuple[int, ...]) -> Array:
+    """As an operand beside scores of this shape; without any, all are 1."""
+    return np.array(weights, np.float32).reshape(shape) if weights else np.ones(shape, np.float32)
+
+
 @dataclass(frozen=True)
 class WeightedCrossEntropy(SoftmaxCrossEntropy):
     """The cross entropy of a class as that of a soft target, which is made of the label."""
@@ -271,20 +282,16 @@ class WeightedCrossEntropy(SoftmaxCrossEntropy):
     class_weights: tuple[float, ...] = ()
 
     def target_type(self, output: TensorType) -> TensorType:
-        if self.class_weights and output.numel != len(self.class_weights):
-            raise ValueError(f"there are {len(self.class_weights)} class weights for {output.numel} scores")
+        check_weights(self.class_weights, output)
         return super().target_type(output)
-
-    def _weights(self, shape: tuple[int, ...]) -> Array:
-        return np.array(self.class_weights or 1.0, np.float32) * np.ones(shape, np.float32)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         logits, label = arrays
-        weights = self._weights((logits.size,)).reshape(logits.shape).astype(logits.dtype)
+        weights = weights_of(self.class_weights, logits.shape).astype(logits.dtype)
         return SoftmaxCrossEntropySoft().reference(logits, *ClassTarget(self.label_smoothing).reference(weights, label))[:1]
 
     def emit(self, g: Builder, output: Value, target: Value) -> Value:
-        weights = g.const("class_weights", self._weights((output.type.numel,)).reshape(output.shape))
+        weights = g.const("class_weights", weights_of(self.class_weights, output.shape))
         return g.emit(SoftmaxCrossEntropySoft(), output, g.emit(ClassTarget(self.label_smoothing), weights, target), name="loss")
 
 
