@@ -151,29 +151,22 @@ class Import:
 class Call:
     """One ONNX node: typed access to its attributes and operands, and errors that name it.
 
-    Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale, or a part of what the
-    node reads. `result` is what the value is called, by default like the first output; `single`: of the outputs it makes the first of all
-    that lie along their first axis.
+    Handlers see operands as fp32, those of integers (`raw`) as they are; `placed` are operands at another scale. `result` is
+    what the value is called, by default like the first output.
     """
 
     def __init__(
-        self, model: Import, node: onnx.NodeProto, raw: bool = False, placed: Mapping[str, Tensor] | None = None, result: str = "",
-        single: bool = False,
+        self, model: Import, node: onnx.NodeProto, raw: bool = False, placed: Mapping[str, Tensor] | None = None, result: str = ""
     ) -> None:
         import onnx
 
         self.raw = raw
-        self.single = single
         self.placed = placed or {}
         self.result = result or first_output(node)
         self.model = model
         self.node = node
         self.op = node.op_type
         self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-
-    def of_sample(self, number: int, x: Tensor) -> Call:
-        """The same for one sample of several in operand 0, of which x is this one."""
-        return Call(self.model, self.node, self.raw, {**self.placed, self.node.input[0]: x}, f"{self.result}_{number}", single=True)
 
     def fail(self, reason: str, hint: str) -> ModelError:
         return ModelError(f"{self.node.name} ({self.op}) in {self.model.file}: {reason}.", hint=hint)
@@ -185,8 +178,7 @@ class Call:
 
     def output_shape(self, index: int) -> Dims:
         """ONNX shape of an output."""
-        shape = self.model.shapes[self.node.output[index]]
-        return (1, *shape[1:]) if self.single else shape
+        return self.model.shapes[self.node.output[index]]
 
     def wants(self, index: int) -> bool:
         """Whether output `index` is given and somebody reads it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytrain.frontend.by_sample import by_sample
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Tensor, ir_shape
 from tinytrain.frontend.window import Window, feature_map, weight_shape
@@ -16,7 +15,6 @@ from tinytrain.ops.norm import BatchNorm
 
 
 @handles("Conv")
-@by_sample
 def conv(call: Call) -> Tensor:
     """W (K, C/g, R, S) becomes K, R, S, C/g; depthwise R, S, C. A 1-D kernel gets a second space axis of 1."""
     x, order = feature_map(call)

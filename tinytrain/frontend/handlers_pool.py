@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from tinytrain.frontend.by_sample import by_sample
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
 from tinytrain.frontend.window import Window, feature_map
@@ -25,7 +24,6 @@ def _zero_point(x: Value) -> int | None:
 
 
 @handles("MaxPool")
-@by_sample
 def max_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
     window = Window.of(call, call.integers("kernel_shape", ()))
@@ -34,7 +32,6 @@ def max_pool(call: Call) -> Tensor:
 
 
 @handles("GlobalMaxPool")
-@by_sample
 def global_max_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
     kernel = (x.shape[0], x.shape[1])
@@ -42,7 +39,6 @@ def global_max_pool(call: Call) -> Tensor:
 
 
 @handles("AveragePool")
-@by_sample
 def average_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
     window = Window.of(call, call.integers("kernel_shape", ()))
@@ -61,7 +57,6 @@ def average_pool(call: Call) -> Tensor:
 
 
 @handles("LpPool", "GlobalLpPool")
-@by_sample
 def lp_pool(call: Call) -> Tensor:
     """(Σ |x|^p)^(1/p), the sum as a mean of which padding is a part."""
     x, order = feature_map(call)
@@ -92,7 +87,6 @@ def _root(call: Call, x: Value, p: int) -> Value:
 
 
 @handles("GlobalAveragePool")
-@by_sample
 def global_average_pool(call: Call) -> Tensor:
     x, order = feature_map(call)
     return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from tinytrain.frontend.by_sample import by_sample
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
 from tinytrain.frontend.window import attributes, feature_map, two, weight_shape
@@ -13,7 +12,6 @@ from tinytrain.ops.windowed import Pad
 
 
 @handles("ConvTranspose")
-@by_sample
 def conv_transpose(call: Call) -> Tensor:
     """W (C, M/g, R, S) becomes C, R, S, M/g; depthwise R, S, C."""
     x, order = feature_map(call)
