@@ -66,7 +66,7 @@ def is_inf(call: Call) -> Tensor:
 @handles("OneHot")
 def one_hot(call: Call) -> Tensor:
     """A number where an index, from the front or from the end, counts to; another one everywhere else."""
-    x, depth, values = call.tensor(), int(call.scalar(1, "depth", 1)), call.array(2, "values").reshape(-1)
+    x, depth, values = call.tensor(integers=True), int(call.scalar(1, "depth", 1)), call.array(2, "values").reshape(-1)
     shape, rank = call.shape, len(call.shape)
     axis = call.integer("axis", -1) % rank
     whole = x.value if x.value.type.dtype is S32 else call.emit(Truncated(), x.value, part="whole")
