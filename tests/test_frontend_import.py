@@ -118,10 +118,6 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         [node("Unsqueeze", "x a", "u"), node("GlobalAveragePool", "u", name="g")], {"a": i64(2)},
         "g (GlobalAveragePool) in {file}: its input has 3 space axes, expected 1 or 2.",
     ),
-    "batch": (
-        [node("Reshape", "x s", "r"), node("Conv", "r w", name="c")], {"s": i64(2, 1, 4, 4), "w": f32(1, 1, 3, 3)},
-        "c (Conv) in {file}: its input has a batch of 2, expected 1.",
-    ),
     "pad mode": (
         [node("Pad", "x p", name="p1", mode="mirror")], {"p": i64(0, 0, 1, 1, 0, 0, 1, 1)},
         "p1 (Pad) in {file}: its mode is mirror, expected constant or reflect, edge, wrap.",

@@ -71,6 +71,22 @@ def test_conv_transpose(case: str, tmp_path: Path) -> None:
     assert set(imported.params) == set(arrays)
 
 
+MAPS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "conv": ("Conv", "r w b", {"pads": [1, 1, 1, 1]}), "depthwise": ("Conv", "r d", {"group": 2}),
+    "transposed": ("ConvTranspose", "r t", {}), "max": ("MaxPool", "r", {"kernel_shape": [2, 2]}),
+    "average": ("AveragePool", "r", {"kernel_shape": [3, 2]}), "global": ("GlobalAveragePool", "r", {}),
+}
+
+
+@pytest.mark.parametrize("case", MAPS)
+def test_several_maps_are_taken_one_by_one(case: str, tmp_path: Path) -> None:
+    op, inputs, attributes = MAPS[case]
+    arrays = {"w": f32(3, 2, 3, 3), "b": f32(3), "d": f32(2, 1, 3, 3), "t": f32(2, 4, 2, 2), "s": i64(3, 2, 4, 5)}
+    used = {name: arrays[name] for name in ("s", *inputs.split()[1:])}
+    imported = check(tmp_path, [node("Reshape", "x s", "r"), node(op, inputs, **attributes)], used, (1, 120))
+    assert set(imported.params) == set(inputs.split()[1:])
+
+
 GEMMS: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]] = {
     "plain": ((4, 5), (5,), {}),
     "transB": ((5, 4), (5,), {"transB": 1}),

@@ -7,7 +7,9 @@ import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Tensor, ir_shape
-from tinytrain.frontend.window import Window, feature_map, weight_shape
+from tinytrain.frontend.window import Window, over_maps, weight_shape
+from tinytrain.ir.op import Op
+from tinytrain.ir.types import Value
 from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.depthwise import DepthwiseConv2d
 from tinytrain.ops.elementwise import Add
@@ -17,20 +19,23 @@ from tinytrain.ops.norm import BatchNorm
 @handles("Conv")
 def conv(call: Call) -> Tensor:
     """W (K, C/g, R, S) becomes K, R, S, C/g; depthwise R, S, C. A 1-D kernel gets a second space axis of 1."""
-    x, order = feature_map(call)
     w_shape = weight_shape(call)
     k, c, r, s = (*w_shape, 1)[:4]
     window = Window.of(call, w_shape[2:])
     group = call.integer("group", 1)
-    if group > 1 and c == 1 and k == group:
-        w = call.const(1, "weight", shape=(k, c, r, s), perm=(2, 3, 1, 0), ir=(r, s, k))
-        y = call.emit(DepthwiseConv2d(window.stride, window.pad, window.dilation), x, w, part="sum" if call.has(2) else "")
-    else:
-        w = call.const(1, "weight", shape=(k, c, r, s), perm=(0, 2, 3, 1))
-        y = call.emit(Conv2d(window.stride, window.pad, window.dilation, group), x, w, part="sum" if call.has(2) else "")
-    if call.has(2):
-        y = call.emit(Add(), y, call.const(2, "bias"))
-    return Tensor(y, call.shape, order)
+    depthwise = group > 1 and c == 1 and k == group
+    op: Op = (
+        DepthwiseConv2d(window.stride, window.pad, window.dilation) if depthwise
+        else Conv2d(window.stride, window.pad, window.dilation, group)
+    )
+
+    def layer(x: Value) -> Value:
+        moved = ((2, 3, 1, 0), (r, s, k)) if depthwise else ((0, 2, 3, 1), (k, r, s, c))
+        w = call.const(1, "weight", shape=(k, c, r, s), perm=moved[0], ir=moved[1])
+        y = call.emit(op, x, w, part="sum" if call.has(2) else "")
+        return call.emit(Add(), y, call.const(2, "bias")) if call.has(2) else y
+
+    return over_maps(call, layer)
 
 
 @handles("BatchNormalization")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
-from tinytrain.frontend.window import Window, feature_map
+from tinytrain.frontend.window import Window, over_maps
 from tinytrain.ir.types import Value
 from tinytrain.ops.curve import Abs, Exp, Log, Sqrt
 from tinytrain.ops.elementwise import Add, Mul, Scale
@@ -25,54 +25,64 @@ def _zero_point(x: Value) -> int | None:
 
 @handles("MaxPool")
 def max_pool(call: Call) -> Tensor:
-    x, order = feature_map(call)
     window = Window.of(call, call.integers("kernel_shape", ()))
-    y = call.emit(MaxPool(window.kernel, window.stride, window.pad, window.dilation), x)
-    return Tensor(y, call.shape, order)
+    return over_maps(call, lambda x: call.emit(MaxPool(window.kernel, window.stride, window.pad, window.dilation), x))
 
 
 @handles("GlobalMaxPool")
 def global_max_pool(call: Call) -> Tensor:
-    x, order = feature_map(call)
-    kernel = (x.shape[0], x.shape[1])
-    return Tensor(call.emit(MaxPool(kernel, kernel, Pad()), x), call.shape, order)
+    def layer(x: Value) -> Value:
+        kernel = (x.shape[0], x.shape[1])
+        return call.emit(MaxPool(kernel, kernel, Pad()), x)
+
+    return over_maps(call, layer)
 
 
 @handles("AveragePool")
 def average_pool(call: Call) -> Tensor:
-    x, order = feature_map(call)
     window = Window.of(call, call.integers("kernel_shape", ()))
-    pad, counted = window.pad, bool(call.integer("count_include_pad"))
-    if counted and window.beyond != (0, 0):
-        # the padding counts, what windows reach behind it does not: it is made elements of the map
-        with call.fitting():
-            AveragePool(window.kernel, window.stride, pad, dilation=window.dilation).windows(x.shape)
-        bottom, right = window.beyond
-        zero = _zero_point(x) or 0
-        x = call.emit(Around((pad.top, pad.left, 0), (pad.bottom - bottom, pad.right - right, 0), zero), x, part="padded")
-        pad, counted = Pad(0, 0, bottom, right), False
-    if window.kernel == x.shape[:2] and pad == Pad():
-        return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)
-    return Tensor(call.emit(AveragePool(window.kernel, window.stride, pad, counted, _zero_point(x), window.dilation), x), call.shape, order)
+
+    def layer(x: Value) -> Value:
+        pad, counted = window.pad, bool(call.integer("count_include_pad"))
+        if counted and window.beyond != (0, 0):
+            # the padding counts, what windows reach behind it does not: it is made elements of the map
+            with call.fitting():
+                AveragePool(window.kernel, window.stride, pad, dilation=window.dilation).windows(x.shape)
+            bottom, right = window.beyond
+            around = Around((pad.top, pad.left, 0), (pad.bottom - bottom, pad.right - right, 0), _zero_point(x) or 0)
+            x, pad, counted = call.emit(around, x, part="padded"), Pad(0, 0, bottom, right), False
+        if window.kernel == x.shape[:2] and pad == Pad():
+            return call.emit(GlobalAveragePool(_zero_point(x)), x)
+        return call.emit(AveragePool(window.kernel, window.stride, pad, counted, _zero_point(x), window.dilation), x)
+
+    return over_maps(call, layer)
+
+
+@handles("GlobalAveragePool")
+def global_average_pool(call: Call) -> Tensor:
+    return over_maps(call, lambda x: call.emit(GlobalAveragePool(_zero_point(x)), x))
 
 
 @handles("LpPool", "GlobalLpPool")
 def lp_pool(call: Call) -> Tensor:
     """(Σ |x|^p)^(1/p), the sum as a mean of which padding is a part."""
-    x, order = feature_map(call)
     p = call.integer("p", 2)
     if p < 1:
         raise call.fail(f"its p is {p}, expected 1 or more", "Check p.")
-    flat = (x.shape[0], x.shape[1])
-    window = Window.of(call, call.integers("kernel_shape", ())) if call.op == "LpPool" else Window(flat, flat, Pad(), (1, 1))
-    power = square = call.emit(Mul(), x, x, part="square")
-    if p % 2:
-        power = call.emit(Abs(), x, part="size")
-    for _ in range((p - 1) // 2):
-        power = call.emit(Mul(), power, square, part="power")
-    mean = call.emit(AveragePool(window.kernel, window.stride, window.pad, True, None, window.dilation), power, part="mean")
-    y = call.emit(Scale(float(window.kernel[0] * window.kernel[1])), mean, part="sum")
-    return Tensor(_root(call, y, p), call.shape, order)
+    given = Window.of(call, call.integers("kernel_shape", ())) if call.op == "LpPool" else None
+
+    def layer(x: Value) -> Value:
+        whole = (x.shape[0], x.shape[1])
+        window = given or Window(whole, whole, Pad(), (1, 1))
+        power = square = call.emit(Mul(), x, x, part="square")
+        if p % 2:
+            power = call.emit(Abs(), x, part="size")
+        for _ in range((p - 1) // 2):
+            power = call.emit(Mul(), power, square, part="power")
+        mean = call.emit(AveragePool(window.kernel, window.stride, window.pad, True, None, window.dilation), power, part="mean")
+        return _root(call, call.emit(Scale(float(window.kernel[0] * window.kernel[1])), mean, part="sum"), p)
+
+    return over_maps(call, layer)
 
 
 def _root(call: Call, x: Value, p: int) -> Value:
@@ -84,12 +94,6 @@ def _root(call: Call, x: Value, p: int) -> Value:
     while p % 2 == 0:
         x, p = call.emit(Sqrt(), x, part="root"), p // 2
     return x if p == 1 else call.emit(Exp(), call.emit(Scale(1 / p), call.emit(Log(), x, part="log"), part="share"))
-
-
-@handles("GlobalAveragePool")
-def global_average_pool(call: Call) -> Tensor:
-    x, order = feature_map(call)
-    return Tensor(call.emit(GlobalAveragePool(_zero_point(x)), x), call.shape, order)
 
 
 @handles("ReduceMean")

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.layout import Dims, Tensor
-from tinytrain.frontend.window import attributes, feature_map, two, weight_shape
+from tinytrain.frontend.window import attributes, over_maps, two, weight_shape
+from tinytrain.ir.op import Op
+from tinytrain.ir.types import Value
 from tinytrain.ops.conv_transpose import ConvTranspose2d, DepthwiseConvTranspose2d
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.windowed import Pad
@@ -14,22 +16,24 @@ from tinytrain.ops.windowed import Pad
 @handles("ConvTranspose")
 def conv_transpose(call: Call) -> Tensor:
     """W (C, M/g, R, S) becomes C, R, S, M/g; depthwise R, S, C."""
-    x, order = feature_map(call)
     w_shape = weight_shape(call)
     c, m, r, s = (*w_shape, 1)[:4]
     stride, dilation, pad = _window(call, w_shape[2:])
     group = call.integer("group", 1)
     shape = (*(*call.shape[2:], 1)[:2], call.shape[1])
-    part = "sum" if call.has(2) else ""
-    if group == c > 1 and m == 1:
-        w = call.const(1, "weight", shape=(c, m, r, s), perm=(2, 3, 1, 0), ir=(r, s, c))
-        y = call.emit(DepthwiseConvTranspose2d(stride, pad, dilation, shape=shape), x, w, part=part)
-    else:
-        w = call.const(1, "weight", shape=(c, m, r, s), perm=(0, 2, 3, 1))
-        y = call.emit(ConvTranspose2d(stride, pad, dilation, group, shape=shape), x, w, part=part)
-    if call.has(2):
-        y = call.emit(Add(), y, call.const(2, "bias"))
-    return Tensor(y, call.shape, order)
+    depthwise = group == c > 1 and m == 1
+    op: Op = (
+        DepthwiseConvTranspose2d(stride, pad, dilation, shape=shape) if depthwise
+        else ConvTranspose2d(stride, pad, dilation, group, shape=shape)
+    )
+
+    def layer(x: Value) -> Value:
+        moved = ((2, 3, 1, 0), (r, s, c)) if depthwise else ((0, 2, 3, 1), (c, r, s, m))
+        w = call.const(1, "weight", shape=(c, m, r, s), perm=moved[0], ir=moved[1])
+        y = call.emit(op, x, w, part="sum" if call.has(2) else "")
+        return call.emit(Add(), y, call.const(2, "bias")) if call.has(2) else y
+
+    return over_maps(call, layer)
 
 
 def _window(call: Call, kernel: Dims) -> tuple[tuple[int, int], tuple[int, int], Pad]:

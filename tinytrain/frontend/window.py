@@ -6,11 +6,13 @@ A 1-D window slides over (L, 1): its second dimension is a kernel of 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinytrain.frontend.call import Call
-from tinytrain.frontend.layout import Dims, channels_last
+from tinytrain.frontend.layout import Dims, Tensor, channels_last
 from tinytrain.ir.types import Value
+from tinytrain.ops.shape import Concat, Reshape, Slice
 from tinytrain.ops.windowed import Pad
 
 
@@ -51,6 +53,22 @@ def attributes(call: Call, kernel: Dims) -> tuple[Dims, Dims, Dims]:
                 f"its {what} are {dims}, expected {each * axes} numbers for an input of {axes} space axes", "Export the model again."
             )
     return found
+
+
+def over_maps(call: Call, layer: Callable[[Value], Value]) -> Tensor:
+    """What the layer makes of the feature map; several maps, one behind the other, are taken apart and their results joined."""
+    x = call.tensor()
+    if x.shape[0] == 1:
+        one, order = feature_map(call)
+        return Tensor(layer(one), call.shape, order)
+    order = channels_last(x.shape)
+    shape = (*x.shape[2:], *(1,) * (2 - space_axes(call)), x.shape[1])
+    maps = call.view(x, order, (x.shape[0], *shape))
+    made = []
+    for n in range(x.shape[0]):
+        y = layer(call.emit(Reshape(shape), call.emit(Slice(0, n, n + 1), maps, part="map"), part="map"))
+        made.append(call.emit(Reshape((1, *y.shape)), y, part="part"))
+    return Tensor(call.emit(Concat(0, len(made)), *made), call.shape, channels_last(call.shape))
 
 
 @dataclass(frozen=True)
