@@ -274,6 +274,14 @@ def test_bptt_reaches_the_device(tmp_path: Path) -> None:
     assert "'--bptt': -1 is not in the range x>=0" in sentence("compile", path, "--bptt", -1, "-o", tmp_path / "never")
 
 
+def test_quantize_says_what_it_cannot(tmp_path: Path) -> None:
+    """Its points are first outputs; the last state is none."""
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.random.default_rng(0).normal(size=(20, 6, 4)).astype(np.float32), y=np.arange(20) % 3)
+    said = sentence("quantize", spotter(tmp_path, "LSTM"), "--data", data, "-o", tmp_path / "q.onnx")
+    assert "cell (LSTM)" in said and "its output h is used; expected nodes of which the first output alone is." in said
+
+
 REFUSED: dict[str, tuple[Layer, dict[str, Any], str]] = {
     "clip": (Layer("LSTM"), {"clip": 3.0}, "it clips what its functions are given (clip), expected no bounds"),
     "input_forget": (
