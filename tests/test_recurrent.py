@@ -274,12 +274,24 @@ def test_bptt_reaches_the_device(tmp_path: Path) -> None:
     assert "'--bptt': -1 is not in the range x>=0" in sentence("compile", path, "--bptt", -1, "-o", tmp_path / "never")
 
 
+def test_quantize_says_what_it_cannot(tmp_path: Path) -> None:
+    """Its points are first outputs; the last state is none."""
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.random.default_rng(0).normal(size=(20, 6, 4)).astype(np.float32), y=np.arange(20) % 3)
+    said = sentence("quantize", spotter(tmp_path, "LSTM"), "--data", data, "-o", tmp_path / "q.onnx")
+    assert "cell (LSTM)" in said and "its output h is used; expected nodes of which the first output alone is." in said
+
+
 REFUSED: dict[str, tuple[Layer, dict[str, Any], str]] = {
     "clip": (Layer("LSTM"), {"clip": 3.0}, "it clips what its functions are given (clip), expected no bounds"),
     "input_forget": (
         Layer("LSTM"), {"input_forget": 1}, "it couples its input and forget gates (input_forget), expected gates of their own",
     ),
     "function": (Layer("RNN"), {"activations": ["Softsign"]}, "it has Softsign, expected Sigmoid, Tanh, Relu or LeakyRelu"),
+    "slope": (
+        Layer("RNN"), {"activations": ["LeakyRelu"], "activation_alpha": [-0.5]},
+        "a slope of -0.5: only slopes of 0 and above are supported",
+    ),
     "functions": (Layer("GRU"), {"activations": ["Tanh"]}, "it has 1 activations, expected 2"),
     "backwards": (
         Layer("RNN", direction="bidirectional"), {"activations": ["Tanh", "Relu"]},
@@ -311,4 +323,6 @@ def test_operands_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
     assert "its sequence_lens are 3, expected all 4 steps" in said("lengths", np.array([3], np.int32), 4)
     assert "its operand b has the shape (1, 20), expected (1, 40)" in said("b", np.zeros((1, 20), np.float32), 3)
+    assert "its operand r has the shape (), expected (1, 20, 5)" in said("r", np.zeros((), np.float32), 2)
+    assert "its operand r has the shape (1, 24, 6), expected (1, 20, 5)" in said("r", np.zeros((1, 24, 6), np.float32), 2)
     assert "its operand p has the shape (1, 5), expected (1, 15)" in said("p", np.zeros((1, 5), np.float32), 7)

@@ -60,7 +60,7 @@ class _Layer:
         if len(x) != 3:
             raise call.fail(f"its input has the shape {x}, expected steps, batch and features", "Reshape it before.")
         self.steps, self.sequences = (x[1], x[0]) if self.early else (x[0], x[1])
-        self.ways, self.units = 1 + (direction == "bidirectional"), tuple(call.array(R, "recurrent weight").shape)[-1]
+        self.ways, self.units = 1 + (direction == "bidirectional"), call.integer("hidden_size")
         self.op = dataclasses.replace(
             op, direction=DIRECTIONS[direction], functions=self._functions(op), truncate=call.model.truncate
         )

@@ -131,6 +131,8 @@ class Recurrent(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         sizes = self.sizes(types)
+        for function in self.functions:
+            function.infer(types[0])
         return tuple(sizes.type(name) for name in self.results)
 
     def scratch_floats(self, types: Sequence[TensorType]) -> int:

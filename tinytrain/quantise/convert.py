@@ -18,7 +18,7 @@ from tinytrain.frontend.prepare import Prepared, prepare
 from tinytrain.quantise.calibrate import observe
 from tinytrain.quantise.equalise import equalise
 from tinytrain.quantise.lockstep import Lockstep, Options, Outcome, snr_db
-from tinytrain.quantise.normalise import Editor, normalise, refuse_quantised
+from tinytrain.quantise.normalise import Editor, normalise, refuse_later_outputs, refuse_quantised
 from tinytrain.quantise.plan import Plan, Point, make_plan
 from tinytrain.quantise.qdq import write_qdq
 from tinytrain.quantise.ranges import PROBABILITIES, Observed, Scale, activation_scale
@@ -41,6 +41,7 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
     """Quantise an ONNX file with the samples of a data file. Raises ModelError, DataError."""
     prepared = prepare(path, shapes=options.shapes)
     refuse_quantised(prepared)
+    refuse_later_outputs(prepared)
     prepared = dataclasses.replace(prepared, model=normalise(prepared.model))
     model = import_model(prepared)
     plan = make_plan(prepared.model.graph)

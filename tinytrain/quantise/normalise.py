@@ -72,6 +72,19 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
+def refuse_later_outputs(prepared: Prepared) -> None:
+    """Raise ModelError where any but the first output of a node is read: only that can be a point."""
+    graph = prepared.model.graph
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in graph.node:
+        if used := next((name for name in node.output[1:] if name and name in read), ""):
+            raise ModelError(
+                f"{node.name} ({node.op_type}) in {prepared.path}: its output {used} is used; "
+                "expected nodes of which the first output alone is.",
+                hint="Train the float32 model, or quantise one that does without that output.",
+            )
+
+
 def refuse_quantised(prepared: Prepared) -> None:
     """Raises ModelError for a model that is int8 already."""
     for node in prepared.model.graph.node:
