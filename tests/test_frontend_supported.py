@@ -11,7 +11,8 @@ import pytest
 from frontend_models import Arrays, f32, i64, load, norm_arrays, scalar
 from frontend_models import node as n
 from frontend_oracle import agrees, save
-from onnx import helper
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 from quant_models import Qdq
 
 from tinytrain.frontend.call import handlers, integer_handlers
@@ -35,7 +36,18 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "Exp": ({}, {}, ROW), "Gelu": ({}, {}, ROW), "Log": ({}, {}, ROW), "Max": ({}, {"c": f32(4)}, ROW), "Min": ({}, {"c": f32(4)}, ROW),
     "Mish": ({}, {}, ROW), "Neg": ({}, {}, ROW), "Reciprocal": ({}, {}, ROW), "Selu": ({}, {}, ROW), "Softplus": ({}, {}, ROW),
     "Softsign": ({}, {}, ROW), "Sqrt": ({}, {}, ROW),
+    "ArgMax": ({"axis": 1}, {}, ROW), "ArgMin": ({"axis": 1}, {}, ROW), "Hardmax": ({}, {}, ROW), "PRelu": ({}, {"slope": f32(4)}, ROW),
+    "Pow": ({}, {"c": scalar(3)}, ROW), "Shrink": ({}, {}, ROW), "Swish": ({}, {}, ROW), "ThresholdedRelu": ({}, {}, ROW),
+    "TopK": ({}, {"k": i64(2)}, ROW),
+    **{name: ({}, {}, ROW) for name in (
+        "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Floor", "Round", "Sign", "Sin", "Sinh", "Tan",
+    )},
+    **{f"Reduce{name}": ({}, {"axes": i64(2)}, MAP) for name in (
+        "L1", "L2", "LogSumExp", "Max", "Min", "Prod", "Sum", "SumSquare",
+    )},
+    "ReduceLogSum": ({}, {}, (1, 1)),
 }
+NEWER = {"Swish": 24}                                     # opsets that onnxruntime does not know
 WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}
 Q, Z = scalar(0.02), np.array(3, np.int8)
 SCALED = {"s": Q, "z": Z}
@@ -67,7 +79,12 @@ def test_the_table_is_the_handlers() -> None:
 def test_op_in_fp32(name: str, tmp_path: Path) -> None:
     attributes, arrays, shape = PLAIN[name]
     operands = ["x"] * (2 if name == "Concat" else 1) + list(arrays)
-    agrees(save(tmp_path / "m.onnx", [n(name, " ".join(operands), **attributes)], arrays, shape, opset=20), f32(*shape))
+    outputs = "y i" if name == "TopK" else "y"
+    nodes = [n(name, " ".join(operands), outputs, **attributes)]
+    made = TensorProto.INT64 if name.startswith("Arg") else TensorProto.FLOAT
+    path = save(tmp_path / "m.onnx", nodes, arrays, shape, opset=NEWER.get(name, 20), made=made)
+    sample = f32(*shape)
+    agrees(path, sample, np.asarray(ReferenceEvaluator(str(path)).run(None, {"x": sample})[0]) if name in NEWER else None)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])

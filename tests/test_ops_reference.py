@@ -20,26 +20,37 @@ from tinytrain.verify.checks import assert_matches
 # Node tests whose op works on each sample of the batch by itself: op, then the variants (`-` is the test named like the op).
 BY_SAMPLE = """
 abs: -
+acos: - example
+acosh: - example
 add: - bcast
+asin: - example
+asinh: - example
+atan: - example
+atanh: - example
 averagepool: 1d_default 2d_ceil 2d_default 2d_pads 2d_pads_count_include_pad 2d_precomputed_pads 2d_precomputed_pads_count_include_pad
     2d_precomputed_same_upper 2d_precomputed_strides 2d_same_lower 2d_same_upper 2d_strides
 basic_conv: with_padding without_padding
 batchnorm: epsilon example
+ceil: - example
 clip: - default_inbounds default_max default_min example inbounds outbounds splitbounds
 concat: 2d_axis_1 2d_axis_negative_1 3d_axis_1 3d_axis_2 3d_axis_negative_1 3d_axis_negative_2
 constant: pad
 conv: with_autopad_same with_strides_and_asymmetric_padding with_strides_no_padding with_strides_padding
+cos: - example
+cosh: - example
 div: - bcast example
 dropout: default
 elu: - default example
 erf: -
 exp: - example
 flatten: axis1 default_axis negative_axis3
+floor: - example
 gelu: default_1 default_2 tanh_1 tanh_2
 gemm: alpha beta default_matrix_bias default_no_bias default_scalar_bias default_single_elem_vector_bias default_vector_bias
     default_zero_bias transposeB
 globalaveragepool: - precomputed
 globalmaxpool: - precomputed
+hardmax: axis_1 axis_2 default_axis example negative_axis one_hot
 hardsigmoid: - default example
 hardswish: -
 identity: -
@@ -54,17 +65,34 @@ min: one_input two_inputs
 mish: -
 mul: - bcast example
 neg: - example
+pow: - example bcast_scalar
+prelu: broadcast example
 reciprocal: - example
+reduce_l1: do_not_keepdims_random keep_dims_random negative_axes_keep_dims_random
+reduce_l2: do_not_keepdims_random keep_dims_random negative_axes_keep_dims_random
+reduce_max: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 reduce_mean: do_not_keepdims_example keepdims_random
+reduce_min: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_prod: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_sum: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_sum_square: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 relu: -
+round: -
 selu: - default example
+shrink: hard soft
 sigmoid: - example
+sign: -
+sin: - example
+sinh: - example
 softmax: axis_1 axis_2 default_axis example large_number negative_axis
 softplus: - example
 softsign: - example
 sqrt: - example
 sub: - bcast example
+swish: -
+tan: - example
 tanh: - example
+thresholdedrelu: - default example
 transpose: all_permutations_0 all_permutations_1
 unsqueeze: axis_2
 """
