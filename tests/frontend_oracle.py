@@ -36,13 +36,13 @@ def agrees(path: Path, sample: np.ndarray, want: np.ndarray | None = None, **opt
 
 def save(
     path: Path, nodes: list[onnx.NodeProto], arrays: Arrays, shape: tuple[int | str, ...], *,
-    opset: int = 17, ir: int = 8, inputs: Arrays | None = None,
+    opset: int = 17, ir: int = 8, inputs: Arrays | None = None, made: int = TensorProto.FLOAT,
 ) -> Path:
-    """A file whose input is x and whose output is y; `inputs` are stored tensors that are inputs too."""
+    """A file whose input is x and whose output is y, of the type `made`; `inputs` are stored tensors that are inputs too."""
     both = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in (inputs or {}).items()]
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), *both],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+        [helper.make_tensor_value_info("y", made, None)], [numpy_helper.from_array(a, n) for n, a in arrays.items()],
     )
     domains = {n.domain for n in nodes if n.domain}
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))])

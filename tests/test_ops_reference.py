@@ -20,11 +20,18 @@ from tinytrain.verify.checks import assert_matches
 # Node tests whose op works on each sample of the batch by itself: op, then the variants (`-` is the test named like the op).
 BY_SAMPLE = """
 abs: -
+acos: - example
+acosh: - example
 add: - bcast
+asin: - example
+asinh: - example
+atan: - example
+atanh: - example
 averagepool: 1d_default 2d_ceil 2d_default 2d_pads 2d_pads_count_include_pad 2d_precomputed_pads 2d_precomputed_pads_count_include_pad
     2d_precomputed_same_upper 2d_precomputed_strides 2d_same_lower 2d_same_upper 2d_strides 2d_dilations
 basic_conv: with_padding without_padding
 batchnorm: epsilon example
+ceil: - example
 clip: - default_inbounds default_max default_min example inbounds outbounds splitbounds
 col2im: - 5d dilations pads strides
 concat: 2d_axis_1 2d_axis_negative_1 3d_axis_1 3d_axis_2 3d_axis_negative_1 3d_axis_negative_2
@@ -32,12 +39,15 @@ constant: pad
 conv: with_autopad_same with_strides_and_asymmetric_padding with_strides_no_padding with_strides_padding
 convtranspose: - 1d autopad_same dilations group_2 kernel_shape output_shape pad pads
 depthtospace: crd_mode_example example
+cos: - example
+cosh: - example
 div: - bcast example
 dropout: default
 elu: - default example
 erf: -
 exp: - example
 flatten: axis1 default_axis negative_axis3
+floor: - example
 gelu: default_1 default_2 tanh_1 tanh_2
 gemm: alpha beta default_matrix_bias default_no_bias default_scalar_bias default_single_elem_vector_bias default_vector_bias
     default_zero_bias transposeB
@@ -46,6 +56,7 @@ globalmaxpool: - precomputed
 gridsample: - aligncorners_true bicubic_align_corners_0_additional_1 bicubic_align_corners_1_additional_1 bilinear
     bilinear_align_corners_0_additional_1 bilinear_align_corners_1_additional_1 border_padding nearest
     nearest_align_corners_0_additional_1 nearest_align_corners_1_additional_1 reflection_padding zeros_padding
+hardmax: axis_1 axis_2 default_axis example negative_axis one_hot
 hardsigmoid: - default example
 hardswish: -
 identity: -
@@ -61,8 +72,17 @@ min: one_input two_inputs
 mish: -
 mul: - bcast example
 neg: - example
+pow: - example bcast_scalar
+prelu: broadcast example
 reciprocal: - example
+reduce_l1: do_not_keepdims_random keep_dims_random negative_axes_keep_dims_random
+reduce_l2: do_not_keepdims_random keep_dims_random negative_axes_keep_dims_random
+reduce_max: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 reduce_mean: do_not_keepdims_example keepdims_random
+reduce_min: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_prod: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_sum: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
+reduce_sum_square: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 relu: -
 resize: downsample_scales_cubic downsample_scales_cubic_A_n0p5_exclude_outside downsample_scales_cubic_align_corners
     downsample_scales_cubic_antialias downsample_scales_linear downsample_scales_linear_align_corners downsample_scales_linear_antialias
@@ -75,15 +95,23 @@ resize: downsample_scales_cubic downsample_scales_cubic_A_n0p5_exclude_outside d
     upsample_sizes_cubic upsample_sizes_nearest upsample_sizes_nearest_axes_2_3 upsample_sizes_nearest_axes_3_2
     upsample_sizes_nearest_ceil_half_pixel upsample_sizes_nearest_floor_align_corners upsample_sizes_nearest_not_larger
     upsample_sizes_nearest_not_smaller upsample_sizes_nearest_round_prefer_ceil_asymmetric
+round: -
 selu: - default example
+shrink: hard soft
 sigmoid: - example
+sign: -
+sin: - example
+sinh: - example
 softmax: axis_1 axis_2 default_axis example large_number negative_axis
 softplus: - example
 softsign: - example
 spacetodepth: crd_mode_example dcr_mode_example example
 sqrt: - example
 sub: - bcast example
+swish: -
+tan: - example
 tanh: - example
+thresholdedrelu: - default example
 transpose: all_permutations_0 all_permutations_1
 unsqueeze: axis_2
 upsample: nearest

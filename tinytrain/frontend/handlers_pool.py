@@ -8,11 +8,12 @@ import math
 import numpy as np
 
 from tinytrain.frontend.call import Call, handles
-from tinytrain.frontend.layout import Dims, Tensor
+from tinytrain.frontend.handlers_reduce import left_order, reduced, reduced_axes
+from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.window import Window, over_maps
 from tinytrain.ir.types import Value
 from tinytrain.ops.curve import Abs, Exp, Log, Sqrt
-from tinytrain.ops.elementwise import Add, Mul, Scale
+from tinytrain.ops.elementwise import Add, Mul, Scale, SumTo
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool, MaxPool
 from tinytrain.ops.shape import Pad as Around
 from tinytrain.ops.windowed import Pad
@@ -98,19 +99,17 @@ def _root(call: Call, x: Value, p: int) -> Value:
 
 @handles("ReduceMean")
 def reduce_mean(call: Call) -> Tensor:
-    """A mean over any axes is a global average pool once these axes lie in front; over space they already do."""
+    """Over axes that lie in front, as those of space do, it is a global average pool; of floats over others a sum times 1/n."""
     x = call.tensor()
-    rank = len(x.shape)
-    given = tuple(int(a) for a in call.array(1, "axes").reshape(-1)) if call.has(1) else call.integers("axes", ())
-    if not given and call.integer("noop_with_empty_axes"):
+    over = reduced_axes(call, len(x.shape))
+    if over is None:
         return x
-    over = {a % rank for a in given} or set(range(rank))
     first, rest = [a for a in x.order if a in over], [a for a in x.order if a not in over]
     order = (*first, *rest)
+    if x.value.type.quant is None and lasting(x.shape, order) != lasting(x.shape, x.order):
+        return reduced(call, x, over, (), SumTo, (Scale(1 / math.prod(x.shape[a] for a in first)),))
     y = call.emit(GlobalAveragePool(_zero_point(x.value)), call.view(x, order, _as_map(x.shape, first, rest)))
-    if call.integer("keepdims", 1):
-        return Tensor(y, call.shape, order)
-    return Tensor(y, call.shape, tuple(sorted(rest).index(a) for a in rest))
+    return Tensor(y, call.shape, left_order(call, order, over))
 
 
 def _as_map(shape: Dims, first: list[int], rest: list[int]) -> Dims:

@@ -193,7 +193,7 @@ def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
     )
 
 
-def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+def mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     """(size, stride in the full shape, stride in the small shape, 0 where repeated) of each axis; neighbours that belong together merge."""
     padded = (1,) * (len(full) - len(small)) + small
     axes: list[tuple[int, int, int]] = []
@@ -211,7 +211,8 @@ def _mapping(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[tuple[int, 
     return tuple(reversed(axes))
 
 
-def _broadcastable(small: tuple[int, ...], full: tuple[int, ...]) -> None:
+def broadcastable(small: tuple[int, ...], full: tuple[int, ...]) -> None:
+    """Raises ValueError where NumPy does not repeat `small` to `full`."""
     try:
         fits = np.broadcast_shapes(small, full) == full
     except ValueError:
@@ -232,7 +233,7 @@ class Broadcast(Fusable):
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        _broadcastable(types[0].shape, self.shape)
+        broadcastable(types[0].shape, self.shape)
         quant = types[0].quant
         return (TensorType(self.shape, types[0].dtype, quant if quant and quant.axis is None else None),)
 
@@ -241,7 +242,7 @@ class Broadcast(Fusable):
 
     def axes(self, small: TensorType) -> tuple[tuple[int, int, int], ...]:
         """What the kernel loops over."""
-        return _mapping(self.shape, small.shape)
+        return mapping(self.shape, small.shape)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -274,7 +275,7 @@ class SumTo(Fusable):
     as_integer = sums
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        _broadcastable(self.shape, types[0].shape)
+        broadcastable(self.shape, types[0].shape)
         return (TensorType(self.shape, S32 if types[0].dtype is S8 else types[0].dtype),)
 
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
@@ -286,7 +287,7 @@ class SumTo(Fusable):
 
     def axes(self, full: TensorType) -> tuple[tuple[int, int, int], ...]:
         """What the kernel loops over."""
-        return _mapping(full.shape, self.shape)
+        return mapping(full.shape, self.shape)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
