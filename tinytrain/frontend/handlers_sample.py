@@ -16,6 +16,7 @@ from tinytrain.ir.types import Array
 
 MODES = {"linear": "linear", "bilinear": "linear", "cubic": "cubic", "bicubic": "cubic", "nearest": "nearest"}
 PADDINGS = ("zeros", "border", "reflection")
+MOST_EXTENT = 4096                                        # pixels
 KEYS = -0.75                                              # of the cubic
 
 
@@ -80,6 +81,12 @@ def roi_align(call: Call) -> Tensor:
     if mode != "avg":
         raise call.fail(f"its mode is {mode}, expected avg", "A maximum over samples between pixels is not supported.")
     sizes, space = (call.shape[2], call.shape[3]), x.shape[2:]
+    extent = float(np.abs(rois).max(initial=0)) * abs(call.number("spatial_scale", 1.0))
+    if 0 in call.shape or samples.min() < 0 or samples.max() >= x.shape[0] or extent > MOST_EXTENT:
+        raise call.fail(
+            f"its regions reach {extent:g} pixels far, in samples up to {samples.max(initial=0)} of {x.shape[0]}, for {call.shape}",
+            "Correct the regions.",
+        )
     rows: list[tuple[Array, Array]] = []
     for (left, top, right, bottom), sample in zip(rois.astype(np.float64) * call.number("spatial_scale", 1.0), samples, strict=True):
         ends = ((top, bottom), (left, right))
