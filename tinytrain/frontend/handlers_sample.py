@@ -121,6 +121,8 @@ def affine_grid(call: Call) -> Tensor:
     ends = [np.linspace(-1, 1, k) if aligned else (2 * np.arange(k) + 1) / k - 1 for k in space]
     points = np.stack([*(p.reshape(-1) for p in np.meshgrid(*ends, indexing="ij")[::-1]), np.ones(math.prod(space))], -1)
     rows, taps = len(space), len(space) + 1
+    if theta.shape != (n, rows, taps):
+        raise call.fail(f"its matrices are of shape {theta.shape}, expected {(n, rows, taps)}", "Correct its size.")
     # (sample, point, coordinate, tap)
     index = np.arange(n * rows * taps).reshape(n, 1, rows, taps) + np.zeros((1, len(points), 1, 1), np.int64)
     weight = np.broadcast_to(points[None, :, None], index.shape)

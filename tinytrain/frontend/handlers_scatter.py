@@ -155,6 +155,8 @@ def col2im(call: Call) -> Tensor:
     rank = len(image)
     strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
     pads = call.integers("pads", (0,) * (2 * rank))
+    if min((*strides, *dilations, *block)) < 1 or len(block) != rank:
+        raise call.fail(f"its strides are {strides}, its dilations {dilations} and its block {block}, expected 1 or more", "Correct them.")
     places, outside = np.zeros((1, 1), np.int64), np.zeros((1, 1), bool)
     for a in range(rank):
         blocks = (image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1
@@ -164,6 +166,8 @@ def col2im(call: Call) -> Tensor:
         ))
     index = np.where(outside, -1, places).reshape(-1, 1)
     channels = x.shape[0] * x.shape[1] // math.prod(block)
+    if math.prod(x.shape) != channels * len(index):
+        raise call.fail(f"its columns {x.shape} are not those of blocks {block} in an image {image}", "Correct its shapes.")
     value = call.view(x, plain(x.shape), (channels, len(index)))
     made = call.emit(Scatter(1, math.prod(image), holes=bool((index < 0).any())), value, *stored(call, index))
     return settled(call, made, call.shape, plain(call.shape))
