@@ -69,6 +69,8 @@ def one_hot(call: Call) -> Tensor:
     x, depth, values = call.tensor(integers=True), int(call.scalar(1, "depth", 1)), call.array(2, "values").reshape(-1)
     shape, rank = call.shape, len(call.shape)
     axis = call.integer("axis", -1) % rank
+    if depth < 1:
+        raise call.fail(f"its depth is {depth}, expected 1 or more", "Correct it.")
     whole = x.value if x.value.type.dtype is S32 else call.emit(Truncated(), x.value, part="whole")
     index = call.view(Tensor(call.emit(Real(), whole, part="index"), x.shape, x.order), plain(x.shape), (math.prod(x.shape), 1))
     spread = call.emit(Broadcast((math.prod(x.shape), depth)), index, part="spread")

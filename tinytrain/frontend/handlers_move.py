@@ -56,14 +56,8 @@ def slice_(call: Call) -> Tensor:
     steps = call.array(4, "steps").reshape(-1) if call.has(4) else np.ones(len(starts), np.int64)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         at = int(axis) % len(x.shape)
-        x = taken(call, x, at, _some(call, np.arange(x.shape[at])[int(start) : int(end) : int(step)]))
+        x = taken(call, x, at, np.arange(x.shape[at])[int(start) : int(end) : int(step)])
     return x
-
-
-def _some(call: Call, rows: Array) -> Array:
-    if rows.size == 0:
-        raise call.fail("it leaves no elements, expected one or more", "Leave out what an empty tensor is made for.")
-    return rows
 
 
 @handles("Split")
@@ -75,7 +69,7 @@ def split(call: Call) -> Made:
     for number in range(len(call.node.output)):
         size = call.output_shape(number)[axis]
         rows = np.arange(start, start + size)
-        made.append(taken(call, x, axis, _some(call, rows)) if call.wants(number) else None)
+        made.append(taken(call, x, axis, rows) if call.wants(number) else None)
         start += size
     return tuple(made)
 
@@ -83,7 +77,7 @@ def split(call: Call) -> Made:
 @handles("Compress")
 def compress(call: Call) -> Tensor:
     x = call.tensor()
-    rows = _some(call, np.flatnonzero(call.array(1, "condition")))
+    rows = np.flatnonzero(call.array(1, "condition"))
     if "axis" in call.attributes:
         axis = axis_of(call, 0, len(x.shape))
         return taken(call, x, axis, wrapped(call, rows, x.shape[axis]))
@@ -94,6 +88,10 @@ def compress(call: Call) -> Tensor:
 def reverse_sequence(call: Call) -> Tensor:
     x, lengths = call.tensor(), call.array(1, "sequence_lens").reshape(-1)
     time, batch = call.integer("time_axis"), call.integer("batch_axis", 1)
+    if {time, batch} != {0, 1} or len(lengths) != x.shape[batch] or lengths.min() < 0 or lengths.max() > x.shape[time]:
+        raise call.fail(
+            f"it turns {lengths.tolist()} elements along axis {time} of {x.shape}, of each index of axis {batch}", "Correct its lengths."
+        )
     turned = [np.r_[np.arange(n)[::-1], np.arange(n, x.shape[time])] for n in lengths]
     if all(np.array_equal(rows, turned[0]) for rows in turned):
         return taken(call, x, time, turned[0])
@@ -142,6 +140,8 @@ def blocks(call: Call) -> Tensor:
     """Channels ↔ blocks of b x b pixels; of the channels, those of a block change slowest (DCR), or fastest (CRD)."""
     x, b, slowest = call.tensor(), call.integer("blocksize"), call.text("mode", "DCR") == "DCR"
     n, c, h, w = x.shape
+    if c % (b * b) if call.op == "DepthToSpace" else h % b + w % b:
+        raise call.fail(f"its blocks of {b}x{b} do not divide {x.shape}", "Choose a blocksize that does.")
     if call.op == "DepthToSpace":
         parts = (n, b, b, c // b // b, h, w) if slowest else (n, c // b // b, b, b, h, w)
         order = (0, 4, 1, 5, 2, 3) if slowest else (0, 4, 2, 5, 3, 1)

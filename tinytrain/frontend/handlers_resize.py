@@ -18,6 +18,8 @@ POLICIES = ("stretch", "not_larger", "not_smaller")
 @handles("Resize")
 def resize(call: Call) -> Tensor:
     x = call.tensor()
+    if 0 in call.shape:
+        raise call.fail(f"it makes {call.shape} of {x.shape}, expected one element or more of each axis", "Correct its scales.")
     axes = tuple(a % len(x.shape) for a in call.integers("axes", plain(x.shape)))
     scales = _scales(call, x.shape, axes)
     transform = _one_of(call, "coordinate_transformation_mode", "half_pixel", TRANSFORMS)

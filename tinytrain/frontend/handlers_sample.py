@@ -16,6 +16,7 @@ from tinytrain.ir.types import Array
 
 MODES = {"linear": "linear", "bilinear": "linear", "cubic": "cubic", "bicubic": "cubic", "nearest": "nearest"}
 PADDINGS = ("zeros", "border", "reflection")
+MOST_EXTENT = 4096                                        # pixels
 KEYS = -0.75                                              # of the cubic
 
 
@@ -80,6 +81,12 @@ def roi_align(call: Call) -> Tensor:
     if mode != "avg":
         raise call.fail(f"its mode is {mode}, expected avg", "A maximum over samples between pixels is not supported.")
     sizes, space = (call.shape[2], call.shape[3]), x.shape[2:]
+    extent = float(np.abs(rois).max(initial=0)) * abs(call.number("spatial_scale", 1.0))
+    if 0 in call.shape or samples.min() < 0 or samples.max() >= x.shape[0] or extent > MOST_EXTENT:
+        raise call.fail(
+            f"its regions reach {extent:g} pixels far, in samples up to {samples.max(initial=0)} of {x.shape[0]}, for {call.shape}",
+            "Correct the regions.",
+        )
     rows: list[tuple[Array, Array]] = []
     for (left, top, right, bottom), sample in zip(rois.astype(np.float64) * call.number("spatial_scale", 1.0), samples, strict=True):
         ends = ((top, bottom), (left, right))
@@ -114,6 +121,8 @@ def affine_grid(call: Call) -> Tensor:
     ends = [np.linspace(-1, 1, k) if aligned else (2 * np.arange(k) + 1) / k - 1 for k in space]
     points = np.stack([*(p.reshape(-1) for p in np.meshgrid(*ends, indexing="ij")[::-1]), np.ones(math.prod(space))], -1)
     rows, taps = len(space), len(space) + 1
+    if theta.shape != (n, rows, taps):
+        raise call.fail(f"its matrices are of shape {theta.shape}, expected {(n, rows, taps)}", "Correct its size.")
     # (sample, point, coordinate, tap)
     index = np.arange(n * rows * taps).reshape(n, 1, rows, taps) + np.zeros((1, len(points), 1, 1), np.int64)
     weight = np.broadcast_to(points[None, :, None], index.shape)

@@ -41,8 +41,9 @@ def _counted(shape: tuple[int, ...]) -> Array:
 def _elements(call: Call, shape: tuple[int, ...], index: Array) -> Array:
     """Which elements GatherElements reads and ScatterElements writes: those at their own place, but for one axis."""
     axis = axis_of(call, 0, len(shape))
-    if index.ndim != len(shape):
-        raise call.fail(f"its indices have {index.ndim} axes, expected the {len(shape)} of the data", "Correct the indices.")
+    fits = index.ndim == len(shape) and all(n <= size or a == axis for a, (n, size) in enumerate(zip(index.shape, shape, strict=True)))
+    if not fits:
+        raise call.fail(f"its indices are of shape {index.shape} for data of {shape}, expected as many axes, none longer", "Correct them.")
     own = tuple(slice(n) if a != axis else slice(None) for a, n in enumerate(index.shape))
     return np.asarray(np.take_along_axis(_counted(shape)[own], wrapped(call, index, shape[axis]), axis))
 
@@ -50,8 +51,8 @@ def _elements(call: Call, shape: tuple[int, ...], index: Array) -> Array:
 def _tuples(call: Call, shape: tuple[int, ...], index: Array, batch: int = 0) -> Array:
     """Which elements the tuples along the last axis of an index mean; the first `batch` axes are gone through together."""
     count = index.shape[-1]
-    if not 1 <= count <= len(shape) - batch:
-        raise call.fail(f"its indices are tuples of {count} for {len(shape) - batch} axes", "Correct the indices.")
+    if not 1 <= count <= len(shape) - batch or index.shape[:batch] != shape[:batch]:
+        raise call.fail(f"its indices are of shape {index.shape} for data of {shape}, {batch} axes of it batch", "Correct the indices.")
     places = tuple(wrapped(call, index[..., i], shape[batch + i]) for i in range(count))
     ahead = np.ix_(*map(np.arange, index.shape[:batch])) if batch else ()
     extra = index.ndim - 1 - batch
@@ -99,6 +100,8 @@ def tensor_scatter(call: Call) -> Tensor:
 def _scattered(call: Call, places: Array, position: int, reduction: str) -> Tensor:
     """Operand 0 with the updates, operand `position`, at those places of it."""
     size, targets = math.prod(call.shape), places.reshape(-1)
+    if call.operand_shape(position) != places.shape:
+        raise call.fail(f"its updates are of shape {call.operand_shape(position)}, expected {places.shape}", "Correct the updates.")
     if reduction in REDUCTIONS:
         data, made = _flat(call, 0), REDUCTIONS[reduction]
         least = np.full(size, made.neutral, np.float32)
@@ -131,6 +134,8 @@ def max_unpool(call: Call) -> Tensor:
     """Each element goes to where it was found, in the map that its windows covered."""
     x, kernel = call.tensor(), call.integers("kernel_shape", ())
     rank = len(kernel)
+    if call.operand_shape(1) != x.shape:
+        raise call.fail(f"its indices are of shape {call.operand_shape(1)}, expected {x.shape}", "Correct the indices.")
     strides, pads = call.integers("strides", (1,) * rank), call.integers("pads", (0,) * (2 * rank))
     covered = tuple((x.shape[a + 2] - 1) * strides[a] + kernel[a] - pads[a] - pads[rank + a] for a in range(rank))
     shape = tuple(int(n) for n in call.array(2, "output_shape").reshape(-1)) if call.has(2) else (*x.shape[:2], *covered)
@@ -150,6 +155,8 @@ def col2im(call: Call) -> Tensor:
     rank = len(image)
     strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
     pads = call.integers("pads", (0,) * (2 * rank))
+    if min((*strides, *dilations, *block)) < 1 or len(block) != rank:
+        raise call.fail(f"its strides are {strides}, its dilations {dilations} and its block {block}, expected 1 or more", "Correct them.")
     places, outside = np.zeros((1, 1), np.int64), np.zeros((1, 1), bool)
     for a in range(rank):
         blocks = (image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1
@@ -159,6 +166,8 @@ def col2im(call: Call) -> Tensor:
         ))
     index = np.where(outside, -1, places).reshape(-1, 1)
     channels = x.shape[0] * x.shape[1] // math.prod(block)
+    if math.prod(x.shape) != channels * len(index):
+        raise call.fail(f"its columns {x.shape} are not those of blocks {block} in an image {image}", "Correct its shapes.")
     value = call.view(x, plain(x.shape), (channels, len(index)))
     made = call.emit(Scatter(1, math.prod(image), holes=bool((index < 0).any())), value, *stored(call, index))
     return settled(call, made, call.shape, plain(call.shape))

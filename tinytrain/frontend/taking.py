@@ -34,6 +34,10 @@ def kept_axes(x: Tensor, *also: int) -> Dims:
 
 def taken(call: Call, x: Tensor, axis: int, rows: Array, weight: Array | None = None) -> Tensor:
     """x with an ONNX axis made anew: its element i is element rows[i] (−1: zero), or the sum of several of a row times their weights."""
+    if rows.size == 0:
+        raise call.fail("it leaves no elements, expected one or more", "Leave out what an empty tensor is made for.")
+    if rows.max() >= x.shape[axis] or rows.min() < -1:
+        raise call.fail(f"it reads element {rows.max()} of an axis of {x.shape[axis]}", "Correct the indices.")
     taps = rows.reshape(len(rows), -1)
     if weight is not None and taps.shape[1] == 1 and np.isin(weight, (0, 1)).all():
         rows, weight = np.where(weight, taps, -1), None
