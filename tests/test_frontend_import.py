@@ -115,8 +115,8 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         "c (ConvTranspose) in {file}: its output has 9 elements along space axis 0, of which the weight reaches 8, expected less",
     ),
     "3-D": (
-        [node("Unsqueeze", "x a", "u"), node("GlobalAveragePool", "u", name="g")], {"a": i64(2)},
-        "g (GlobalAveragePool) in {file}: its input has 3 space axes, expected 1 or 2.",
+        [node("Unsqueeze", "x a", "u"), node("Conv", "u w", name="c")], {"a": i64(2), "w": f32(3, 2, 1, 2, 2)},
+        "c (Conv) in {file}: its input has 3 space axes, expected 1 or 2.",
     ),
     "pad mode": (
         [node("Pad", "x p", name="p1", mode="mirror")], {"p": i64(0, 0, 1, 1, 0, 0, 1, 1)},

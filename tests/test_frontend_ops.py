@@ -189,6 +189,12 @@ POOLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
         "AveragePool", (1, 3, 8, 8),
         {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1], "ceil_mode": 1, "count_include_pad": 1},
     ),
+    "max 3-D": ("MaxPool", (1, 3, 5, 6, 7), {"kernel_shape": [2, 3, 3], "strides": [1, 2, 2], "pads": [1, 0, 1, 0, 1, 1]}),
+    "average 3-D": ("AveragePool", (1, 3, 5, 6, 7), {"kernel_shape": [2, 3, 3], "strides": [2, 1, 2], "pads": [1, 0, 1, 0, 1, 1]}),
+    "average counted 3-D": (
+        "AveragePool", (1, 2, 4, 5, 6),
+        {"kernel_shape": [3, 2, 2], "pads": [1, 0, 1, 1, 1, 0], "count_include_pad": 1, "dilations": [1, 2, 1]},
+    ),
     "p 1": ("LpPool", (1, 3, 8, 7), {"kernel_shape": [2, 3], "p": 1}),
     "p 2": ("LpPool", (1, 3, 8, 7), {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [1, 0, 1, 1]}),
     "p 3": ("LpPool", (1, 3, 9), {"kernel_shape": [4], "p": 3}),

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.handlers_reduce import left_order, reduced, reduced_axes
-from tinytrain.frontend.layout import Dims, Tensor, lasting
+from tinytrain.frontend.layout import Dims, Tensor, channels_last, lasting
 from tinytrain.frontend.window import Window, over_maps
 from tinytrain.ir.types import Value
 from tinytrain.ops.curve import Abs, Exp, Log, Sqrt
 from tinytrain.ops.elementwise import Add, Mul, Scale, SumTo
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool, MaxPool
 from tinytrain.ops.shape import Pad as Around
+from tinytrain.ops.shape import Reshape
 from tinytrain.ops.windowed import Pad
 
 
@@ -24,10 +26,23 @@ def _zero_point(x: Value) -> int | None:
     return x.type.quant.zero_point if x.type.quant else None
 
 
+def _over_windows(call: Call, pool: Callable[[Value, Window], Value]) -> Tensor:
+    """A pool over the windows of each map; one over three axes is one over the first two, and then over the third."""
+    kernel, x = call.integers("kernel_shape", ()), call.tensor()
+    if len(x.shape) != 5 or x.shape[0] != 1:
+        window = Window.of(call, kernel)
+        return over_maps(call, lambda one: pool(one, window))
+    first, last = Window.of(call, kernel, slice(0, 2), 3), Window.of(call, kernel, slice(2, 3), 3).turned
+    depth, height, width, channels = (*x.shape[2:], x.shape[1])
+    order = channels_last(x.shape)
+    y = pool(call.view(x, order, (depth, height, width * channels)), first)
+    y = call.emit(Reshape((y.type.numel // (width * channels), width, channels)), y, part="lines")
+    return Tensor(pool(y, last), call.shape, order)
+
+
 @handles("MaxPool")
 def max_pool(call: Call) -> Tensor:
-    window = Window.of(call, call.integers("kernel_shape", ()))
-    return over_maps(call, lambda x: call.emit(MaxPool(window.kernel, window.stride, window.pad, window.dilation), x))
+    return _over_windows(call, lambda x, window: call.emit(MaxPool(window.kernel, window.stride, window.pad, window.dilation), x))
 
 
 @handles("GlobalMaxPool")
@@ -36,14 +51,12 @@ def global_max_pool(call: Call) -> Tensor:
         kernel = (x.shape[0], x.shape[1])
         return call.emit(MaxPool(kernel, kernel, Pad()), x)
 
-    return over_maps(call, layer)
+    return over_maps(call, layer, 3)
 
 
 @handles("AveragePool")
 def average_pool(call: Call) -> Tensor:
-    window = Window.of(call, call.integers("kernel_shape", ()))
-
-    def layer(x: Value) -> Value:
+    def pool(x: Value, window: Window) -> Value:
         pad, counted = window.pad, bool(call.integer("count_include_pad"))
         if counted and window.beyond != (0, 0):
             # the padding counts, what windows reach behind it does not: it is made elements of the map
@@ -56,12 +69,12 @@ def average_pool(call: Call) -> Tensor:
             return call.emit(GlobalAveragePool(_zero_point(x)), x)
         return call.emit(AveragePool(window.kernel, window.stride, pad, counted, _zero_point(x), window.dilation), x)
 
-    return over_maps(call, layer)
+    return _over_windows(call, pool)
 
 
 @handles("GlobalAveragePool")
 def global_average_pool(call: Call) -> Tensor:
-    return over_maps(call, lambda x: call.emit(GlobalAveragePool(_zero_point(x)), x))
+    return over_maps(call, lambda x: call.emit(GlobalAveragePool(_zero_point(x)), x), 3)
 
 
 @handles("LpPool", "GlobalLpPool")
@@ -70,11 +83,8 @@ def lp_pool(call: Call) -> Tensor:
     p = call.integer("p", 2)
     if p < 1:
         raise call.fail(f"its p is {p}, expected 1 or more", "Check p.")
-    given = Window.of(call, call.integers("kernel_shape", ())) if call.op == "LpPool" else None
 
-    def layer(x: Value) -> Value:
-        whole = (x.shape[0], x.shape[1])
-        window = given or Window(whole, whole, Pad(), (1, 1))
+    def pool(x: Value, window: Window) -> Value:
         power = square = call.emit(Mul(), x, x, part="square")
         if p % 2:
             power = call.emit(Abs(), x, part="size")
@@ -83,7 +93,9 @@ def lp_pool(call: Call) -> Tensor:
         mean = call.emit(AveragePool(window.kernel, window.stride, window.pad, True, None, window.dilation), power, part="mean")
         return _root(call, call.emit(Scale(float(window.kernel[0] * window.kernel[1])), mean, part="sum"), p)
 
-    return over_maps(call, layer)
+    if call.op == "LpPool":
+        return _over_windows(call, pool)
+    return over_maps(call, lambda x: pool(x, Window((x.shape[0], x.shape[1]), (1, 1), Pad(), (1, 1))), 3)
 
 
 def _root(call: Call, x: Value, p: int) -> Value:

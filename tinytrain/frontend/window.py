@@ -16,11 +16,12 @@ from tinytrain.ops.shape import Concat, Reshape, Slice
 from tinytrain.ops.windowed import Pad
 
 
-def space_axes(call: Call) -> int:
+def space_axes(call: Call, most: int = 2) -> int:
     """Of operand 0."""
     space = len(call.operand_shape(0)) - 2
-    if space not in (1, 2):
-        raise call.fail(f"its input has {max(space, 0)} space axes, expected 1 or 2", "3-D layers are not supported.")
+    if not 1 <= space <= most:
+        expected = "1 or 2" if most == 2 else f"1 to {most}"
+        raise call.fail(f"its input has {max(space, 0)} space axes, expected {expected}", "Only pools may have a third one.")
     return space
 
 
@@ -43,9 +44,9 @@ def feature_map(call: Call) -> tuple[Value, Dims]:
     return call.view(x, order, (*x.shape[2:], *(1,) * (2 - space), x.shape[1])), order
 
 
-def attributes(call: Call, kernel: Dims) -> tuple[Dims, Dims, Dims]:
+def attributes(call: Call, kernel: Dims, most: int = 2) -> tuple[Dims, Dims, Dims]:
     """strides, dilations and pads, one for each space axis (pads: two)."""
-    axes = space_axes(call)
+    axes = space_axes(call, most)
     found = call.integers("strides", (1,) * axes), call.integers("dilations", (1,) * axes), call.integers("pads", (0,) * (2 * axes))
     for what, dims, each in zip(("kernel", "strides", "dilations", "pads"), (kernel, *found), (1, 1, 1, 2), strict=True):
         if len(dims) != each * axes:
@@ -55,14 +56,17 @@ def attributes(call: Call, kernel: Dims) -> tuple[Dims, Dims, Dims]:
     return found
 
 
-def over_maps(call: Call, layer: Callable[[Value], Value]) -> Tensor:
-    """What the layer makes of the feature map; several maps, one behind the other, are taken apart and their results joined."""
-    x = call.tensor()
-    if x.shape[0] == 1:
-        one, order = feature_map(call)
-        return Tensor(layer(one), call.shape, order)
+def over_maps(call: Call, layer: Callable[[Value], Value], most: int = 2) -> Tensor:
+    """What the layer makes of the feature map; several maps, one behind the other, are taken apart and their results joined.
+
+    Of three space axes, where the layer takes so many, the first two come as one.
+    """
+    x, space = call.tensor(), space_axes(call, most)
     order = channels_last(x.shape)
-    shape = (*x.shape[2:], *(1,) * (2 - space_axes(call)), x.shape[1])
+    rows, columns = (*x.shape[2:], 1)[:2] if space < 3 else (x.shape[2] * x.shape[3], x.shape[4])
+    shape = (rows, columns, x.shape[1])
+    if x.shape[0] == 1:
+        return Tensor(layer(call.view(x, order, shape)), call.shape, order)
     maps = call.view(x, order, (x.shape[0], *shape))
     made = []
     for n in range(x.shape[0]):
@@ -81,12 +85,20 @@ class Window:
     dilation: tuple[int, int]
     beyond: tuple[int, int] = (0, 0)                      # of the pad at the end, what only ceil_mode asks for
 
+    @property
+    def turned(self) -> Window:
+        """With rows and columns in each other's place."""
+        pairs = ((b, a) for a, b in (self.kernel, self.stride, self.dilation, self.beyond))
+        kernel, stride, dilation, beyond = pairs
+        return Window(kernel, stride, Pad(self.pad.left, self.pad.top, self.pad.right, self.pad.bottom), dilation, beyond)
+
     @classmethod
-    def of(cls, call: Call, kernel: Dims) -> Window:
-        """From the attributes of a Conv or pool. A window that reaches over the end (ceil_mode) gets the pad it needs there."""
+    def of(cls, call: Call, kernel: Dims, part: slice = slice(0, 2), most: int = 2) -> Window:
+        """From the attributes of a Conv or pool, for these of up to `most` space axes. A window that reaches over the end (ceil_mode) gets
+        the pad it needs there."""
         sizes = call.tensor().shape[2:]
-        axes = space_axes(call)
-        stride, dilation, pads = attributes(call, kernel)
+        axes = space_axes(call, most)
+        stride, dilation, pads = attributes(call, kernel, most)
         mode = call.text("auto_pad", "NOTSET")
         reach = [(call.shape[2 + i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(axes)]
         if mode == "VALID":
@@ -100,9 +112,10 @@ class Window:
         if any(p < 0 for p in (*begins, *ends)):
             raise call.fail(f"its pads are {(*begins, *ends)}, expected 0 or more", "Crop the input by a Slice before the model.")
         beyond = tuple(max(reach[i] - sizes[i] - begins[i] - ends[i], 0) if call.integer("ceil_mode") else 0 for i in range(axes))
-        top, left = two(begins, 0)
-        bottom, right = two(tuple(end + more for end, more in zip(ends, beyond, strict=True)), 0)
-        return cls(two(kernel, 1), two(stride, 1), Pad(top, left, bottom, right), two(dilation, 1), two(beyond, 0))
+        top, left = two(begins[part], 0)
+        bottom, right = two(tuple(end + more for end, more in zip(ends, beyond, strict=True))[part], 0)
+        pad = Pad(top, left, bottom, right)
+        return cls(two(kernel[part], 1), two(stride[part], 1), pad, two(dilation[part], 1), two(beyond[part], 0))
 
 
 def two(dims: Dims, second: int) -> tuple[int, int]:
