@@ -50,10 +50,14 @@ gemm: alpha beta default_matrix_bias default_no_bias default_scalar_bias default
     default_zero_bias transposeB
 globalaveragepool: - precomputed
 globalmaxpool: - precomputed
+group_normalization: epsilon example
 hardmax: axis_1 axis_2 default_axis example negative_axis one_hot
 hardsigmoid: - default example
 hardswish: -
 identity: -
+instancenorm: epsilon example
+l1normalization: axis_1
+l2normalization: axis_1
 leakyrelu: - default example
 log: - example
 logsoftmax: axis_1 axis_2 default_axis example_1 large_number negative_axis
@@ -77,6 +81,7 @@ reduce_prod: do_not_keepdims_random keepdims_random negative_axes_keepdims_rando
 reduce_sum: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 reduce_sum_square: do_not_keepdims_random keepdims_random negative_axes_keepdims_random
 relu: -
+rms_normalization: 2d_axis1 3d_axis1_epsilon 3d_axis2_epsilon 4d_axis1 4d_axis2 4d_axis3 default_axis
 round: -
 selu: - default example
 shrink: hard soft

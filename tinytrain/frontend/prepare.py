@@ -24,7 +24,7 @@ from tinytrain.frontend.literals import literal_values, read_apart
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
-from tinytrain.frontend.shapes import fix_shapes, forget_shapes, one_sample
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.ir.builder import identifier
 from tinytrain.reading import first_line, read_limited, reading
@@ -147,7 +147,7 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
     forget_shapes(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = inferred_shapes(model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         check_dtypes(model, path)
         _check_strange(model, path)
