@@ -62,6 +62,9 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "ArgMax": ({"axis": 1}, {}, ROW), "ArgMin": ({"axis": 1}, {}, ROW), "Hardmax": ({}, {}, ROW), "PRelu": ({}, {"slope": f32(4)}, ROW),
     "Pow": ({}, {"c": scalar(3)}, ROW), "Shrink": ({}, {}, ROW), "Swish": ({}, {}, ROW), "ThresholdedRelu": ({}, {}, ROW),
     "TopK": ({}, {"k": i64(2)}, ROW),
+    "GroupNormalization": ({"num_groups": 1}, {"g": f32(3), "b": f32(3)}, MAP), "LayerNormalization": ({}, {"g": f32(4), "b": f32(4)}, MAP),
+    "InstanceNormalization": ({}, {"g": f32(3), "b": f32(3)}, MAP), "LpNormalization": ({}, {}, ROW),
+    "MeanVarianceNormalization": ({}, {}, MAP), "RMSNormalization": ({}, {"g": f32(4)}, MAP),
     **{name: ({}, {}, ROW) for name in (
         "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Floor", "Round", "Sign", "Sin", "Sinh", "Tan",
     )},
@@ -70,7 +73,8 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     )},
     "ReduceLogSum": ({}, {}, (1, 1)),
 }
-NEWER = {"Swish": 24, "TensorScatter": 24}                                    # opsets that onnxruntime does not know
+# opsets that onnxruntime does not know, or from which on there is the op
+NEWER = {"GroupNormalization": 21, "RMSNormalization": 23, "Swish": 24, "TensorScatter": 24}
 WEIGHTS = {"Conv": (2, 3, 3, 3), "Gemm": (4, 3), "MatMul": (4, 3)}
 Q, Z = scalar(0.02), np.array(3, np.int8)
 SCALED = {"s": Q, "z": Z}

@@ -56,10 +56,14 @@ globalmaxpool: - precomputed
 gridsample: - aligncorners_true bicubic_align_corners_0_additional_1 bicubic_align_corners_1_additional_1 bilinear
     bilinear_align_corners_0_additional_1 bilinear_align_corners_1_additional_1 border_padding nearest
     nearest_align_corners_0_additional_1 nearest_align_corners_1_additional_1 reflection_padding zeros_padding
+group_normalization: epsilon example
 hardmax: axis_1 axis_2 default_axis example negative_axis one_hot
 hardsigmoid: - default example
 hardswish: -
 identity: -
+instancenorm: epsilon example
+l1normalization: axis_1
+l2normalization: axis_1
 leakyrelu: - default example
 log: - example
 logsoftmax: axis_1 axis_2 default_axis example_1 large_number negative_axis
@@ -95,6 +99,7 @@ resize: downsample_scales_cubic downsample_scales_cubic_A_n0p5_exclude_outside d
     upsample_sizes_cubic upsample_sizes_nearest upsample_sizes_nearest_axes_2_3 upsample_sizes_nearest_axes_3_2
     upsample_sizes_nearest_ceil_half_pixel upsample_sizes_nearest_floor_align_corners upsample_sizes_nearest_not_larger
     upsample_sizes_nearest_not_smaller upsample_sizes_nearest_round_prefer_ceil_asymmetric
+rms_normalization: 2d_axis1 3d_axis1_epsilon 3d_axis2_epsilon 4d_axis1 4d_axis2 4d_axis3 default_axis
 round: -
 selu: - default example
 shrink: hard soft

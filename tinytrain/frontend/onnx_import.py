@@ -17,7 +17,7 @@ from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, 
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
 from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
-from tinytrain.frontend.quantised import quantised_entry, store_integers
+from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.frontend.shapes import known_shapes
 from tinytrain.frontend.supported import check_ops
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
@@ -118,6 +118,8 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
                          hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
     results = [model.real(model.tensors[name]) for name in exits]
+    stored = [name for name in exits if model.element_types.get(name) in INTEGER_TYPES]
+    model.notes += [f"output {name} is given as the real numbers that its integers stand for" for name in stored]
     outputs = [model.view(result, result.order) for result in results]
     model.graph.origin = "dropout"
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}

@@ -26,7 +26,7 @@ from tinytrain.frontend.masks import bound_masks
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
 from tinytrain.frontend.qoperator import expand_qoperators
-from tinytrain.frontend.shapes import fix_shapes, forget_shapes, known_shapes, one_sample
+from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes, known_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
 from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
@@ -168,9 +168,9 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
     forget_shapes(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = inferred_shapes(model)
         while tell_shapes(inferred):
-            inferred = onnx.shape_inference.infer_shapes(inferred, check_type=True, strict_mode=True, data_prop=True)
+            inferred = inferred_shapes(inferred)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         check_dtypes(model, path)
         _check_strange(model, path)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 Dims = tuple[int, ...]
+SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization")   # ops without a shape rule, whose body no rule gets through
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -57,6 +58,21 @@ def forget_shapes(model: onnx.ModelProto) -> None:
         if output.type.WhichOneof("value") == "tensor_type":
             output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
+
+
+def inferred_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with all shapes, strictly: raises what the library raises. Functions that it stumbles over keep the shape of operand 0."""
+    import onnx
+
+    stand_ins = onnx.ModelProto()
+    stand_ins.CopyFrom(model)
+    for node in stand_ins.graph.node:
+        if node.op_type in SHAPE_KEPT:
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
+    inferred = onnx.shape_inference.infer_shapes(stand_ins, check_type=True, strict_mode=True, data_prop=True)
+    for made, node in zip(inferred.graph.node, model.graph.node, strict=True):
+        made.CopyFrom(node)
+    return inferred
 
 
 def known_shapes(graph: onnx.GraphProto) -> dict[str, Dims]:
