@@ -33,17 +33,18 @@ static inline float tt_quadrant(float x, int32_t *n)
     const uint32_t word = shift / 32u, bit = shift % 32u;
     uint32_t part[3];
     for (uint32_t i = 0; i < 3u; ++i) {
-        const uint64_t two = ((uint64_t)digits[word + i] << 32) | digits[word + i + 1u];
-        part[i] = (uint32_t)(two >> (32u - bit));
+        part[i] = bit == 0u ? digits[word + i] : (digits[word + i] << bit) | (digits[word + i + 1u] >> (32u - bit));
     }
     const uint64_t low = (uint64_t)mantissa * part[2];
     const uint64_t middle = (uint64_t)mantissa * part[1] + (low >> 32);
     const uint64_t turns = ((uint64_t)(mantissa * part[0]) << 32) + middle; /* of pi/2, in units of 2^-32; whole ones wrap */
     const uint32_t fraction = (uint32_t)turns;
     uint32_t quarter = (uint32_t)(turns >> 32) + (fraction >> 31);
-    const uint64_t exact = ((uint64_t)fraction << 32) | (uint32_t)low;
     const int negative = (fraction >> 31) != 0u;
-    const float r = (float)(negative ? 0u - exact : exact) * 0x1.921fb6p-64f;
+    const uint32_t fine = negative ? 0u - (uint32_t)low : (uint32_t)low;
+    const uint32_t coarse = negative ? ~fraction + (fine == 0u) : fraction;
+    /* by words: nothing converts 64 bits where there is no library */
+    const float r = ((float)coarse + (float)fine * 0x1p-32f) * 0x1.921fb6p-32f;
     if (x < 0.0f) {
         quarter = 0u - quarter;
     }

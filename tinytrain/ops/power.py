@@ -30,17 +30,15 @@ def _raised(x: Array, p: Array | float) -> Array:
 
 def _power_lanes(w: Words, x: str, exponent: float) -> str | None:
     """The power in words, where it is a product."""
-    if exponent not in range(_PRODUCTS + 1):
-        return None
-    return reduce(w.mul, [x] * int(exponent)) if exponent else w.number(1.0)
+    return reduce(w.mul, [x] * int(exponent)) if exponent in range(1, _PRODUCTS + 1) else None
 
 
 def _power_c(x: str, exponent: float) -> str:
     """C of the power of one element: products, with a root where the exponent has a half, or the general form."""
     whole, half = divmod(abs(exponent), 1)
-    if whole > _PRODUCTS or half not in (0, 0.5):
+    if whole > _PRODUCTS or half not in (0, 0.5) or not exponent:
         return f"tt_powf({x}, {literal(exponent)})"
-    product = " * ".join([x] * int(whole) + ([f"tt_sqrtf({x})"] if half else [])) or "1.0f"
+    product = " * ".join([x] * int(whole) + ([f"tt_sqrtf({x})"] if half else []))
     return f"1.0f / ({product})" if exponent < 0 else product
 
 
@@ -63,16 +61,20 @@ class Power(Curve):
     def expr(self, *operands: str) -> tuple[str, ...]:
         return (_power_c(operands[0], self.exponent),)
 
+    @property
+    def _left(self) -> float:
+        """The exponent of the slope; that of a constant is 0 everywhere."""
+        return self.exponent - 1 if self.exponent else 0.0
+
     def slope(self, at: Array) -> Array:
-        p = at.dtype.type(self.exponent)
-        return np.asarray(p * _raised(at, self.exponent - 1)) if p else np.zeros_like(at)
+        return np.asarray(at.dtype.type(self.exponent) * _raised(at, self._left))
 
     def slope_lanes(self, w: Words, at: str) -> str | None:
-        made = _power_lanes(w, at, self.exponent - 1) if self.exponent else w.number(1.0)
+        made = _power_lanes(w, at, self._left)
         return None if made is None else w.mul(w.number(self.exponent), made)
 
     def slope_c(self, at: str) -> str:
-        return f"{literal(self.exponent)} * ({_power_c(at, self.exponent - 1)})" if self.exponent else "0.0f"
+        return f"{literal(self.exponent)} * ({_power_c(at, self._left)})"
 
 
 @dataclass(frozen=True)

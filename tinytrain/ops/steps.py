@@ -20,7 +20,7 @@ from tinytrain.ir.types import Array, Value
 from tinytrain.ir.words import Words, literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.curve import Curve, CurveGrad, curve_examples, slope_examples
-from tinytrain.ops.elementwise import Binary, reduced
+from tinytrain.ops.elementwise import Binary, Scale, reduced
 from tinytrain.ops.simd import elementwise
 
 
@@ -36,11 +36,12 @@ class _Steps(Curve):
     def expr(self, *operands: str) -> tuple[str, ...]:
         return (f"tt_{self.name}f({operands[0]})",)
 
-    def slope(self, at: Array) -> Array:
-        return np.zeros_like(at)
-
-    def slope_lanes(self, w: Words, at: str) -> str:
-        return w.number(0.0)
+    def vjp(
+        self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
+    ) -> tuple[Value | None, ...]:
+        dy = grads[0]
+        assert dy is not None
+        return (g.emit(Scale(0.0), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,6 @@ _OPERANDS = (((1,), (1,)), ((13,), (13,)), ((35,), (1,)), ((3, 5, 7), (7,)), ((4
 # the slopes of steps are checked between them, where differences are 0 too
 for _step in (Floor(), Ceil(), Round(), Sign()):
     type(_step).examples = curve_examples(_step, (0.4, 0.0), (8.0, 0.0))[1:]
-CurveGrad.examples += slope_examples(Floor())[-1:]
 for _curve in (ThresholdedRelu(0.5), Shrink(0.5, 0.25), Swish(), Swish(1.7)):
     type(_curve).examples += curve_examples(_curve)
     CurveGrad.examples += slope_examples(_curve)[-2:]
