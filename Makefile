@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-host bench-mcunet bench-speed learning sparse lint clean
+.PHONY: help setup demo test test-long bench bench-host bench-mcunet bench-speed conformance learning sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is ther
 
 bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
 	@$(PYTHON) benchmarks/speed.py $(ARGS)
+
+conformance: setup ## ONNX's own test cases against the generated C on the host twin (15 minutes; ARGS="reduce -v" for some)
+	@$(PYTHON) benchmarks/conformance.py $(ARGS)
 
 bench-host: setup ## a training step of the host twin against PyTorch, where that is installed, on one thread of this computer
 	@$(PYTHON) benchmarks/host.py $(ARGS)

@@ -7,7 +7,8 @@
 How a case becomes a model of ours: of its inputs the first of floats stays an input, as the others are mostly weights, axes, shapes, and
 become initializers; where its first axis is not a batch of 1, the input is (1, N) and a Reshape restores it, so that the case keeps its
 size. Every output is compared, by the tolerances of the case. A refusal is no pass; an exception that is no refusal, or a result that
-differs without a word, is a fault of tinytrain. A case that a firmware cannot be is refused here: of strings, sequences, without any float input, …
+differs without a word, is a fault of tinytrain. A case that a firmware cannot be is refused here: of strings, of sequences, or without any
+input of float32.
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ def run(key: str) -> dict[str, str]:
         try:
             found, notes = _computed(path, sample)
         except TinytrainError as refusal:
+            if "is damaged or of another kind" in str(refusal):
+                return {"result": "wrong", "why": f"it takes a fault of its own for one of the file: {refusal.sentences[0]}"}
             return {"result": "refused", "why": refusal.sentences[0].replace(f" in {path}", "").replace(str(path), "the model")}
         except Exception as error:                        # a fault of ours, which is what is looked for
             return {"result": "wrong", "why": f"{type(error).__name__}: {error}"[:300]}

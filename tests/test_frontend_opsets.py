@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of opset 7 to 12, IR 3 among them: converted, said, with their names, and equal to what onnxruntime makes of the old file."""
+"""Models of opset 6 to 12, IR 3 among them: converted, said, with their names, and equal to what onnxruntime makes of the old file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_compile_says_it(tmp_path: Path) -> None:
 def test_advice_to_export_again_is_followed(tmp_path: Path) -> None:
     arrays = {"g": f32(2, 3, 3), "b": f32(2, 3, 3), "m": f32(2, 3, 3), "v": np.abs(f32(2, 3, 3)) + 1}
     nodes = [n("BatchNormalization", "x g b m v", name="bn", spatial=0)]
-    for opset, said in ((6, "uses opset 6; opset 7 to "), (8, "opset 8 cannot be converted to 13 (")):
+    for opset, said in ((5, "uses opset 5; opset 6 to "), (8, "opset 8 cannot be converted to 13 (")):
         path = save(tmp_path / "m.onnx", nodes, arrays, (1, 2, 3, 3), opset=opset)
         text = sentence("compile", path, "--no-build", "-o", tmp_path / "out")
         assert said in text

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from quant_models import Qdq
 
 from tinytrain.frontend.call import handlers, integer_handlers
+from tinytrain.frontend.pairs import PAIRED
 from tinytrain.frontend.supported import supported
 from tinytrain.report.text import ops_text
 
@@ -71,7 +72,7 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     **{f"Reduce{name}": ({}, {"axes": i64(2)}, MAP) for name in (
         "L1", "L2", "LogSumExp", "Max", "Min", "Prod", "Sum", "SumSquare",
     )},
-    "ReduceLogSum": ({}, {}, (1, 1)),
+    "ReduceLogSum": ({}, {}, (1, 1)), "Mean": ({}, {"c": f32(4)}, ROW), "Sum": ({}, {"c": f32(4)}, ROW),
 }
 # opsets that onnxruntime does not know, or from which on there is the op
 NEWER = {"GroupNormalization": 21, "RMSNormalization": 23, "Swish": 24, "TensorScatter": 24}
@@ -97,7 +98,7 @@ QDQ = {name for name in supported() if name.rpartition(".")[2] in ("QuantizeLine
 
 
 def test_the_table_is_the_handlers() -> None:
-    assert {name for name, (plain, _) in supported().items() if plain} == set(handlers())
+    assert {name for name, (plain, _) in supported().items() if plain} == {*handlers(), *PAIRED}
     assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *FORMS, *QDQ}
     assert set(supported()) == {*PLAIN, *FORMS, *QDQ, *BOOLS}, "an op without its minimal model here"
     first, second = ops_text().split("\n\n")

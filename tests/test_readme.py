@@ -22,8 +22,16 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTIL
 
 def test_tables_are_those_of_the_registry() -> None:
     texts = [text.rstrip("\n") for kind, text in BLOCKS if not kind]
-    assert ops_text() in texts, "run `tinytrain ops` and paste it"
+    assert f"\n```\n{ops_text()}\n```\n" in (ROOT / "docs" / "ops.md").read_text(encoding="utf-8"), "run `tinytrain ops` and paste it"
     assert boards_text() in texts, "run `tinytrain boards` and paste it"
+
+
+def test_conformance_is_that_of_the_stored_results() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "conformance.json").read_text())["kinds"]
+    for kind, count in found.items():
+        assert f"{kind:18} {'   '.join(f'{count.get(what, 0):5,} {what}' for what in ('passed', 'refused', 'wrong'))}" in README
+    assert not any("wrong" in count for count in found.values())
+    assert found["node"]["passed"] >= 1000
 
 
 def test_benchmark_block_shows_the_stored_results() -> None:

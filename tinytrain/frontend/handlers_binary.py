@@ -22,9 +22,5 @@ def div(call: Call) -> Tensor:
 
 @handles("Max", "Min")
 def extreme(call: Call) -> Tensor:
-    if len(call.node.input) == 1:
-        return call.tensor()
-    if len(call.node.input) > 2:
-        raise call.fail(f"it has {len(call.node.input)} operands, two are supported", "Write it as several, of two operands each.")
     a, b, order = operands(call)
     return Tensor(call.emit(Max() if call.op == "Max" else Min(), *flowing_first(call, a, b)), call.shape, order)

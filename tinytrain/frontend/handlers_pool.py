@@ -10,7 +10,7 @@ import numpy as np
 
 from tinytrain.frontend.call import Call, handles
 from tinytrain.frontend.handlers_reduce import left_order, reduced, reduced_axes
-from tinytrain.frontend.layout import Dims, Tensor, channels_last, lasting
+from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.window import Window, over_maps
 from tinytrain.ir.types import Value
 from tinytrain.ops.curve import Abs, Exp, Log, Sqrt
@@ -27,14 +27,14 @@ def _zero_point(x: Value) -> int | None:
 
 
 def _over_windows(call: Call, pool: Callable[[Value, Window], Value]) -> Tensor:
-    """A pool over the windows of each map; one over three axes is one over the first two, and then over the third."""
+    """A pool over the windows of each map; one over three axes is one over the first two, and then over the third, of all maps at once."""
     kernel, x = call.integers("kernel_shape", ()), call.tensor()
-    if len(x.shape) != 5 or x.shape[0] != 1:
+    if len(x.shape) != 5:
         window = Window.of(call, kernel)
         return over_maps(call, lambda one: pool(one, window))
     first, last = Window.of(call, kernel, slice(0, 2), 3), Window.of(call, kernel, slice(2, 3), 3).turned
-    depth, height, width, channels = (*x.shape[2:], x.shape[1])
-    order = channels_last(x.shape)
+    depth, height, width, channels = (*x.shape[2:], x.shape[0] * x.shape[1])
+    order = (2, 3, 4, 0, 1)
     y = pool(call.view(x, order, (depth, height, width * channels)), first)
     y = call.emit(Reshape((y.type.numel // (width * channels), width, channels)), y, part="lines")
     return Tensor(pool(y, last), call.shape, order)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET = 13
-OLDEST_CONVERTED = 7                                      # onnxruntime, which shows that a converted model is the same, begins here
+OLDEST_CONVERTED = 6                                      # as PyTorch once wrote; `make conformance` has cases of it
+NUMPY_BROADCASTING = 7                                    # until then an operand was laid along an axis that the node names
 OLDEST_IR = 4                                             # until then each stored tensor had to be an input as well
 
 
@@ -88,6 +89,8 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
         if any(a.HasField("g") or a.graphs for a in node.attribute):
             raise _not_converted(f"{node.name} ({node.op_type}) in {path}", version, "it has a graph inside")
     model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", OLDEST_OPSET)]))
+    if version < NUMPY_BROADCASTING:
+        _lay_slopes(model)
     try:
         made = version_converter.convert_version(onnx.shape_inference.infer_shapes(model), OLDEST_OPSET)
         onnx.checker.check_model(made)
@@ -99,6 +102,19 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
         if not node.name and names.get(node.output[0], "") not in kept:
             node.name = names[node.output[0]]             # of another op in its place
     return made, (f"converted from opset {version} to {OLDEST_OPSET}",)
+
+
+def _lay_slopes(model: onnx.ModelProto) -> None:
+    """A stored slope of each channel along that axis, in place: the library leaves that undone."""
+    import onnx
+
+    shapes = {v.name: len(v.type.tensor_type.shape.dim) for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    shapes.update((v.name, len(v.type.tensor_type.shape.dim)) for v in model.graph.input)
+    stored = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        slope = stored.get(node.input[1]) if node.op_type == "PRelu" else None
+        if slope is not None and len(slope.dims) == 1 and slope.dims[0] > 1:
+            slope.dims.extend([1] * (shapes.get(node.input[0], 2) - 2))
 
 
 def _not_converted(where: str, version: int, why: str) -> ModelError:

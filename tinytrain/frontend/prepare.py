@@ -25,6 +25,7 @@ from tinytrain.frontend.literals import literal_values, read_apart
 from tinytrain.frontend.masks import bound_masks
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
+from tinytrain.frontend.pairs import pair_up
 from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes, known_shapes, one_sample
 from tinytrain.frontend.supported import check_ops
@@ -77,6 +78,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     batch = fix_shapes(model, path, shapes)
     _name_nodes(model)
     model, notes = convert(model, path)
+    pair_up(model.graph)
     literals, notes = literal_values(model.graph), (*notes, *read_apart(model.graph))
     _name_nodes(model)
     expand_qoperators(model, str(path))

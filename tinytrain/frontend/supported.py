@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import handlers, integer_handlers
+from tinytrain.frontend.pairs import PAIRED
 from tinytrain.frontend.qoperator import QDQ, rewritten
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ SHOWN_OPS, SHOWN_NODES = 12, 4                            # in a message
 def supported() -> dict[str, tuple[bool, bool]]:
     """ONNX name -> whether it is computed in fp32, and in int8. Other domains are part of the name."""
     own = {name: (name in handlers(), name in integer_handlers()) for name in {*handlers(), *integer_handlers()}}
-    return dict(sorted((own | dict.fromkeys(rewritten(), (False, True))).items()))
+    pairs = {name: (True, False) for name in PAIRED if name not in own}
+    return dict(sorted((own | pairs | dict.fromkeys(rewritten(), (False, True))).items()))
 
 
 def check_ops(graph: onnx.GraphProto, file: str) -> None:
