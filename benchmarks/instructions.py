@@ -187,7 +187,7 @@ WORKLOADS = (
     Workload("autoencoder", stored("mlperf_ad_fcae_bn.onnx"), {"loss": "mse"}),
     Workload("mcunet-int8", stored("mcunet5fps_10cls_qdq_int8.onnx"), {"int8_input": True, "scheme": "last:20"}, large=True),
     Workload("cnn-momentum", FP32["cnn"], {"optimiser": _MOMENTUM}),
-    Workload("cnn-adam", FP32["cnn"], {"optimiser": Optimiser(adam=True)}),
+    Workload("cnn-adam", FP32["cnn"], {"optimiser": Optimiser(kind="adam")}),
     Workload("cnn-batchnorm", FP32["dscnn"], {"fold_batchnorm": False}),
     Workload("cnn-int8-momentum", quantised(FP32["cnn"]), {"optimiser": _MOMENTUM}),
     *(Workload(f"cnn-int8-{rounding}", quantised(FP32["cnn"]), {"optimiser": Optimiser(rounding=rounding)})

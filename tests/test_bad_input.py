@@ -85,7 +85,7 @@ def element_type(tag: int) -> Change:
 
 
 MODELS: dict[str, tuple[Change, str]] = {
-    "op": (lambda m: setattr(m.graph.node[1], "op_type", "Sin"), "relu_b (Sin) in {model}: this op is not supported"),
+    "op": (lambda m: setattr(m.graph.node[1], "op_type", "Bernoulli"), "relu_b (Bernoulli) in {model}: this op is not supported"),
     "dynamic": (dynamic, "{model}: input x has the dynamic shape (1,N); every dimension but the batch must be known when compiling."),
     "float64": (element_type(TensorProto.DOUBLE), "{model}: tensor x is of type float64; expected float32."),
     "string": (element_type(TensorProto.STRING), "{model}: tensor x is of type string; expected float32."),

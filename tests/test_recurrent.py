@@ -22,7 +22,7 @@ from tinytrain.compiler import Options, compile_model
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import prepare
-from tinytrain.gradient.train_step import losses, with_loss
+from tinytrain.gradient.objective import losses, with_loss
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.ops.gru import Gru

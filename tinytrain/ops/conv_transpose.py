@@ -50,8 +50,10 @@ class DepthwiseConvTranspose2d(DepthwiseConv2dGradX):
     name = "depthwise_conv_transpose2d"
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
+    # its weight is in one piece: none is packed
     kernels = tuple(
-        dataclasses.replace(k, macro=k.macro or DepthwiseConv2dGradX.name) for k in DepthwiseConv2dGradX.kernels if k.dtypes == (F32,)
+        dataclasses.replace(k, macro=k.macro or DepthwiseConv2dGradX.name)
+        for k in DepthwiseConv2dGradX.kernels if k.dtypes == (F32,) and not k.spare
     )
 
     def vjp(
@@ -74,5 +76,6 @@ ConvTranspose2d.examples = (
 )
 DepthwiseConvTranspose2d.examples = (
     Example(DepthwiseConvTranspose2d((2, 2), shape=(6, 8, 5)), f32((3, 4, 5), (2, 2, 5))),
+    Example(DepthwiseConvTranspose2d((2, 1), shape=(6, 5, 3)), f32((3, 4, 3), (2, 2, 3))),
     Example(DepthwiseConvTranspose2d((1, 2), Pad(1, 0, 1, 1), shape=(4, 7, 17)), f32((4, 3, 17), (3, 3, 17))),
 )

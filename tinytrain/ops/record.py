@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Op
+from tinytrain.ir.op import Example, Op, f32
 from tinytrain.ir.pack import record_type
 from tinytrain.ir.types import F32, S32, Array, DType, Role, TensorType, Value
 
@@ -44,6 +44,11 @@ class Part(Op):
 
     def starts(self, *types: TensorType) -> int:
         return self.offset * types[0].dtype.np.itemsize
+
+
+Part.examples = (
+    Example(Part(0, (3, 2)), f32((7,))), Example(Part(2, (5,), S32), (TensorType((7,), S32),), (-9, 9)), Example(Part(6, (1,)), f32((7,))),
+)
 
 
 def record(g: Builder, name: str, parts: Sequence[tuple[str, TensorType]]) -> tuple[Value, tuple[Value, ...]]:
