@@ -77,5 +77,6 @@ ConvTranspose2d.examples = (
 DepthwiseConvTranspose2d.examples = (
     Example(DepthwiseConvTranspose2d((2, 2), shape=(6, 8, 5)), f32((3, 4, 5), (2, 2, 5))),
     Example(DepthwiseConvTranspose2d((2, 1), shape=(6, 5, 3)), f32((3, 4, 3), (2, 2, 3))),
+    Example(DepthwiseConvTranspose2d(pad=Pad(1, 1, 1, 1), shape=(4, 3, 6)), f32((4, 3, 6), (3, 3, 6))),
     Example(DepthwiseConvTranspose2d((1, 2), Pad(1, 0, 1, 1), shape=(4, 7, 17)), f32((4, 3, 17), (3, 3, 17))),
 )
