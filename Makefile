@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-host bench-mcunet bench-speed conformance learning sparse lint clean
+.PHONY: help setup demo test test-long bench bench-host bench-mcunet bench-speed bench-models conformance learning sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-speed: setup ## instructions and estimated cycles of every row that this p
 
 conformance: setup ## ONNX's own test cases against the generated C on the host twin (15 minutes; ARGS="reduce -v" for some)
 	@$(PYTHON) benchmarks/conformance.py $(ARGS)
+
+bench-models: setup ## eleven networks on two emulated boards, trained and compared with the NumPy reference (ARGS="lstm gru")
+	@$(PYTHON) benchmarks/models_train.py $(ARGS)
 
 bench-host: setup ## a training step of the host twin against PyTorch, where that is installed, on one thread of this computer
 	@$(PYTHON) benchmarks/host.py $(ARGS)
