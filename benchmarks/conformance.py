@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import warnings
@@ -30,7 +29,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tinytrain.compiler import Options, compile_model, write
-from tinytrain.device.manifest import Port
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
@@ -167,16 +165,9 @@ def _computed(path: Path, sample: Array) -> tuple[list[Array], tuple[str, ...]]:
     port = project.manifest.input
     with project.session(timeout=TIMEOUT) as session:
         x = sample.reshape(port.onnx_shape)[0] if len(port.perm) < len(port.onnx_shape) else sample.reshape(port.onnx_shape)
-        found = _laid_out(session.infer(np.ascontiguousarray(x.transpose(port.perm))), project.manifest.output)
+        numbers = session.infer(np.ascontiguousarray(x.transpose(port.perm)))
+    found = [part.reshape(-1) for part in project.manifest.output.apart(numbers[None])]
     return found, compiled.imported.notes[len(compiled.prepared.notes) :]
-
-
-def _laid_out(numbers: Array, port: Port) -> list[Array]:
-    ends = np.cumsum([math.prod(part.shape) for part in port.each])[:-1]
-    return [
-        row.reshape(part.shape).transpose(np.argsort(part.perm).astype(int)).reshape(-1)
-        for row, part in zip(np.split(numbers, ends), port.each, strict=True)
-    ]
 
 
 def _difference(got: Array, want: Array, case: Case) -> str:

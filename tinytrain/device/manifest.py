@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+import numpy as np
+
 from tinytrain.errors import OutputError
-from tinytrain.ir.types import F32, DType, Source
+from tinytrain.ir.types import F32, Array, DType, Source
 from tinytrain.ops.schedule import Schedule
 from tinytrain.reading import read_limited, reading
 from tinytrain.seal import digest
@@ -46,9 +48,11 @@ class Port:
         """Itself, or its parts."""
         return tuple(port for _, port in self.parts) or (self,)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.parts)
+    def apart(self, rows: Array) -> list[Array]:
+        """Of rows as the device has them (n, elements): each part, (n, ...) as ONNX has it without the batch."""
+        ends = np.cumsum([math.prod(part.shape) for part in self.each])[:-1]
+        cut = zip(np.split(rows.reshape(len(rows), -1), ends, axis=1), self.each, strict=True)
+        return [row.reshape(-1, *part.shape).transpose(0, *(1 + int(axis) for axis in np.argsort(part.perm))) for row, part in cut]
 
 
 @dataclass(frozen=True)

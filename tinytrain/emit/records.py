@@ -93,8 +93,7 @@ def given(value: Value, argument: str, struct: str, classes: Mapping[int, int] |
 
 def results(infer: Graph, struct: str) -> CRecord:
     """What entry points give back."""
-    names = infer.results or tuple(v.name for v in infer.outputs)
-    return CRecord.of("y", struct, [(name, v.type) for name, v in zip(names, infer.outputs, strict=True)])
+    return CRecord.of("y", struct, [(name, v.type) for name, v in zip(infer.output_names, infer.outputs, strict=True)])
 
 
 def label_classes(evaluate: Graph) -> dict[int, int]:

@@ -108,7 +108,7 @@ def _scattered(call: Call, places: Array, position: int, reduction: str) -> Tens
         made.among.at(least, targets, call.array(position, f"updates, of which it takes the {reduction},").reshape(-1))
         value = call.emit(made.op(), data, call.model.graph.const(f"{call.result}_updates", least))
     elif reduction == "add":
-        more = call.emit(Scatter(0, size), _flat(call, position), *stored(call, targets[:, None]), part="sums")
+        more = call.emit(Scatter(0, size=size), _flat(call, position), *stored(call, targets[:, None]), part="sums")
         value = call.emit(Add(), more, _flat(call, 0))
     elif reduction == "none":
         index = np.arange(size)
@@ -143,7 +143,7 @@ def max_unpool(call: Call) -> Tensor:
         raise call.fail(f"its output_shape is {shape}, expected room for {(*x.shape[:2], *covered)}", "Correct it.")
     places = wrapped(call, call.array(1, "indices").reshape(-1), math.prod(x.shape[:2]) * math.prod(covered))
     targets = _counted(shape)[tuple(map(slice, (*x.shape[:2], *covered)))].reshape(-1)[places]
-    value = call.emit(Scatter(0, math.prod(shape)), _flat(call, 0), *stored(call, targets[:, None]))
+    value = call.emit(Scatter(0, size=math.prod(shape)), _flat(call, 0), *stored(call, targets[:, None]))
     return settled(call, value, shape, plain(shape))
 
 
@@ -169,7 +169,7 @@ def col2im(call: Call) -> Tensor:
     if math.prod(x.shape) != channels * len(index):
         raise call.fail(f"its columns {x.shape} are not those of blocks {block} in an image {image}", "Correct its shapes.")
     value = call.view(x, plain(x.shape), (channels, len(index)))
-    made = call.emit(Scatter(1, math.prod(image), holes=bool((index < 0).any())), value, *stored(call, index))
+    made = call.emit(Scatter(1, size=math.prod(image), holes=bool((index < 0).any())), value, *stored(call, index))
     return settled(call, made, call.shape, plain(call.shape))
 
 

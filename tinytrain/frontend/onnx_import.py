@@ -134,16 +134,15 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
 
 def _given(model: Import, inputs: Sequence[onnx.ValueInfoProto]) -> tuple[Port, ...]:
     """Make the graph's input, and a tensor of each of the model's."""
-    ports = []
+    ports, orders = [], []
     for value in inputs:
         shape = model.shapes[value.name]
-        order = input_order(model.onnx_graph, value.name, shape)
+        orders.append(order := input_order(model.onnx_graph, value.name, shape))
         kind = TensorType(ir_shape(shape, order), TAKEN[value.type.tensor_type.elem_type])
         ports.append(Port(value.name, shape, sample_perm(shape, order), kind))
     whole, parts = record(model.graph, "sample", [(port.name, port.type) for port in ports])
     model.graph.inputs = [whole]
-    for port, part in zip(ports, parts, strict=True):
-        order = input_order(model.onnx_graph, port.name, port.onnx_shape)
+    for port, part, order in zip(ports, parts, orders, strict=True):
         model.tensors[port.name] = quantised_entry(model, port.name, Tensor(part, port.onnx_shape, order))
     return tuple(ports)
 

@@ -43,9 +43,14 @@ class Objective:
     options: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
     @property
+    def for_all(self) -> bool:
+        """Whether all outputs have the same."""
+        return "=" not in self.text
+
+    @property
     def items(self) -> list[tuple[str, str, str]]:
         """(name of an output, "" for all; key of its loss; text of its weight)."""
-        if "=" not in self.text:
+        if self.for_all:
             return [("", self.text, "")]
         parts = [item.strip().rpartition("=") for item in self.text.split(",")]
         return [(name, *_cut(rest)) for name, _, rest in parts]
@@ -61,15 +66,15 @@ Aimed = str | Objective | Loss                            # what a loss may be g
 
 def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
     """What is meant for the outputs of a model. Raises ModelError."""
-    names = forward.results or tuple(v.name for v in forward.outputs)
-    if isinstance(aimed, Loss):
-        return tuple(Aim(i, aimed) for i in range(len(names)))
     objective = Objective(aimed) if isinstance(aimed, str) else aimed
+    if isinstance(objective, Objective) and objective.for_all:
+        objective = _loss(objective.text, forward.name, objective.options)
+    if isinstance(objective, Loss):
+        return tuple(Aim(i, objective) for i in range(len(forward.outputs)))
+    names = forward.output_names
     found: dict[int, Aim] = {}
     for name, key, factor in objective.items:
         loss = _loss(key, forward.name, objective.options)
-        if not name and "=" not in objective.text:
-            return tuple(Aim(i, loss) for i in range(len(names)))
         if name not in names:
             message = f"{forward.name} has no output {name!r} for a loss; its outputs are {', '.join(names)}."
             raise ModelError(message, hint="Correct --loss.")
@@ -81,7 +86,9 @@ def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
 
 def aimed(objective: Objective | None, forward: Graph) -> list[str]:
     """Of a model with several outputs: names of those that have a loss, in order."""
-    return [] if objective is None or len(forward.outputs) == 1 else [forward.results[aim.output] for aim in aims_of(objective, forward)]
+    if objective is None or len(forward.outputs) == 1:
+        return []
+    return [forward.output_names[aim.output] for aim in aims_of(objective, forward)]
 
 
 def reached(objective: Objective | None, forward: Graph) -> Graph:
@@ -121,7 +128,7 @@ def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builde
     """
     aims = aims_of(aims, forward) if isinstance(aims, Loss) else aims
     g = Builder(forward.name, forward.values(), forward.nodes)
-    names = forward.results or tuple(v.name for v in forward.outputs)
+    names = forward.output_names
     logits = [_logits(g, forward, aim) for aim in aims]
     kinds = [_target_type(forward, aim, value.type, names[aim.output]) for aim, value in zip(aims, logits, strict=True)]
     g.origin = "loss"

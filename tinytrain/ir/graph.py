@@ -46,6 +46,11 @@ class Graph:
     updates: dict[Value, Value] = field(default_factory=dict)
     results: tuple[str, ...] = ()
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs are called, by a person too."""
+        return self.results or tuple(v.name for v in self.outputs)
+
     def values(self) -> list[Value]:
         """Every value that is read or written, once, in order of first appearance."""
         seen: dict[Value, None] = dict.fromkeys(self.inputs)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +76,8 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
 
 def _inferred(project: Project, session: Session, samples: Array) -> Array:
     """Outputs of the device, a row each, in the order of ONNX."""
-    return np.array([np.concatenate(_laid_out(session.infer(x), project.manifest.output)) for x in samples], np.float64)
-
-
-def _laid_out(numbers: Array, port: Port) -> list[Array]:
-    """Of each output its numbers in the order of ONNX."""
-    ends = np.cumsum([math.prod(part.shape) for part in port.each])[:-1]
-    parts = zip(np.split(numbers, ends), port.each, strict=True)
-    return [row.reshape(part.shape).transpose(np.argsort(part.perm)).reshape(-1) for row, part in parts]
+    rows = np.array([session.infer(x) for x in samples], np.float64)
+    return np.concatenate([part.reshape(len(rows), -1) for part in project.manifest.output.apart(rows)], axis=1)
 
 
 def _untrained(project: Project, session: Session, samples: Array) -> Array:
@@ -103,7 +96,7 @@ def evaluated(model: onnx.ModelProto, port: Port, samples: Array) -> Array:
     evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
     rows = []
     for x in samples:
-        parts = zip(model.graph.input, _laid_out(x.reshape(-1), port), port.each, strict=True)
+        parts = zip(model.graph.input, port.apart(x[None]), port.each, strict=True)
         given = {entry.name: _as_stored(model, entry, part.reshape(each.onnx_shape)) for entry, part, each in parts}
         rows.append(np.concatenate([np.reshape(y, -1) for y in evaluator.run(None, given)]))
     return np.array(rows, np.float64)

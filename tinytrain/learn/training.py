@@ -177,8 +177,8 @@ def infer_project(
         samples = load(project, data, "test", limit, targets=False, progress=progress)
         if not isinstance(error, NoTargets):
             progress.say(f"accuracy   unknown: {error.sentences[0]}")
-    output_port = project.manifest.output
-    layout = _layout(output_port)
+    port = project.manifest.output
+    layout = _layout(port)
     with project.session(timeout=timeout) as session:
         if learned:
             restore(project, session)
@@ -193,21 +193,10 @@ def infer_project(
         accuracy = float(np.mean(outputs.reshape(len(rows), -1).argmax(axis=1) == samples.y))
         progress.say(f"accuracy   {accuracy:.2%} of {len(rows):,} samples")
     if output is not None:
-        write_bytes(output, npz(_named(outputs, output_port)))
+        named = zip((name for name, _ in port.parts), port.apart(outputs), strict=True) if port.parts else [("y", outputs)]
+        write_bytes(output, npz(dict(named)))
         progress.say(f"outputs    {output}")
     return outputs
-
-
-def _named(outputs: Array, port: Port) -> dict[str, Array]:
-    """Outputs (n, ...) in ONNX layout: y, or each of several by its name."""
-    if not port.parts:
-        return {"y": outputs}
-    ends = np.cumsum([math.prod(part.shape) for part in port.each])
-    rows = np.split(outputs.reshape(len(outputs), -1), ends[:-1], axis=1)
-    laid = ((name, row, _layout(part)) for (name, part), row in zip(port.parts, rows, strict=True))
-    return {
-        name: row.reshape(-1, *at.device_shape).transpose(0, *(1 + int(i) for i in np.argsort(at.perm))) for name, row, at in laid
-    }
 
 
 def load(

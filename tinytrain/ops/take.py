@@ -54,17 +54,12 @@ def _checked(op: Take | Scatter, x: TensorType, index: TensorType, *weight: Tens
 
 
 @dataclass(frozen=True)
-class Take(Fusable):
-    """x, index s16 or s32 (I, T) [, weight (I, T)] -> x with the axis made anew, I long. ONNX Gather, Resize, embeddings."""
+class _Along(Op):
+    """What both have in common: operands, and what moves together."""
 
     axis: int = 0
     weighted: bool = False
     holes: bool = False
-
-    name = "take"
-    differentiable = True
-    parameters = {0: "table"}
-    kernels = _kernels("take", True, F32, S8, S32)
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -73,6 +68,19 @@ class Take(Fusable):
     def inner(self, x: TensorType) -> int:
         """Neighbours that move together: whatever lies behind the axis."""
         return math.prod(x.shape[self.axis + 1 :])
+
+    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
+        return () if self.axis == len(types[0].shape) - 1 else (((0, -1), (~0, -1)),)
+
+
+@dataclass(frozen=True)
+class Take(_Along, Fusable):
+    """x, index s16 or s32 (I, T) [, weight (I, T)] -> x with the axis made anew, I long. ONNX Gather, Resize, embeddings."""
+
+    name = "take"
+    differentiable = True
+    parameters = {0: "table"}
+    kernels = _kernels("take", True, F32, S8, S32)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, index = _checked(self, *types), types[1]
@@ -87,15 +95,12 @@ class Take(Fusable):
             y[rows] += moved[column[rows]] * _factor(weight, rows, t, moved)
         return (np.ascontiguousarray(np.moveaxis(y, 0, self.axis)),)
 
-    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
-        return () if self.axis == len(types[0].shape) - 1 else (((0, -1), (~0, -1)),)
-
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
         (x, *table), dy = inputs, grads[0]
         assert dy is not None
-        back = Scatter(self.axis, x.shape[self.axis], self.weighted, self.holes)
+        back = Scatter(self.axis, self.weighted, self.holes, x.shape[self.axis])
         return (g.emit(back, dy, *table, name=f"d_{x.name}") if wanted[0] else None, *(None for _ in table))
 
     def as_integer(
@@ -115,25 +120,14 @@ def _factor(weight: Sequence[Array], rows: Array, tap: int, like: Array) -> Arra
 
 
 @dataclass(frozen=True)
-class Scatter(Op):
+class Scatter(_Along):
     """x, index s16 or s32 (I, T) [, weight (I, T)] -> sums in an axis of `size`; of s8 they are s32. ONNX Scatter…, Col2Im, MaxUnpool."""
 
-    axis: int = 0
     size: int = 1
-    weighted: bool = False
-    holes: bool = False
 
     name = "scatter"
     differentiable = True
     kernels = _kernels("take", False, F32, S8)
-
-    @property
-    def args(self) -> tuple[str, ...]:                    # type: ignore[override]
-        return ("x", "index", "weight") if self.weighted else ("x", "index")
-
-    def inner(self, x: TensorType) -> int:
-        """Neighbours that move together: whatever lies behind the axis."""
-        return math.prod(x.shape[self.axis + 1 :])
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, index = _checked(self, *types), types[1]
@@ -149,9 +143,6 @@ class Scatter(Op):
             rows = np.flatnonzero(column >= 0) if self.holes else np.arange(len(column))
             np.add.at(y, column[rows], moved[rows] * _factor(weight, rows, t, moved))
         return (np.ascontiguousarray(np.moveaxis(y, 0, self.axis)),)
-
-    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
-        return () if self.axis == len(types[0].shape) - 1 else (((0, -1), (~0, -1)),)
 
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
@@ -189,7 +180,7 @@ def _examples(axis: int, shape: tuple[int, ...], rows: int, taps: int, index: DT
     bounds = ((-128, 128), (-1 if holes else 0, shape[axis]))
     back = (*shape[:axis], rows, *shape[axis + 1 :])
     take = Example(Take(axis, weighted, holes), (TensorType(shape, x), *kinds), bounds)
-    scatter = Example(Scatter(axis, shape[axis], weighted, holes), (TensorType(back, x), *kinds), bounds)
+    scatter = Example(Scatter(axis, weighted, holes, shape[axis]), (TensorType(back, x), *kinds), bounds)
     return (take,) if x is S32 else (take, scatter)
 
 
