@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_said_by_the_linker(tmp_path: Path, name: str) -> N
     board = load_board(name)
     need_tools(board)
     assert board.ram is not None
-    write_fake(tmp_path, board, arena_bytes=board.ram.bytes)
+    write_fake(tmp_path, board, arena_bytes=1 + max(m.bytes for m in board.rams))
     words = f"fake does not fit: arena, buffers and stack need more than the {board.ram.bytes} bytes of ram of {name}|overflowed by"
     with pytest.raises(DoesNotFit, match=words):
         build(tmp_path, board)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boards with several memories: constants lie in any flash that the board's file names, and run from there."""
+"""Boards with several memories: constants lie in any flash that the board's file names, arenas in any RAM, and all of it can be used."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from cli_runs import save_model, save_text
 from fake_firmware import need_tools
 
 from tinytrain import compiler
-from tinytrain.compiler import Options, compile_model, constants_elsewhere, write
+from tinytrain.compiler import STACK_BYTES, Compiled, Options, buffer_bytes, compile_model, constants_elsewhere, write
 from tinytrain.device.project import Project
 from tinytrain.errors import DoesNotFit
-from tinytrain.target.board import Board, load_board
-from tinytrain.target.memory import constant_memories
+from tinytrain.target.board import Board, Memory, board_names, load_board
+from tinytrain.target.memory import arena_memory, constant_memories
 
 
 def placed(board: Board, sizes: list[int]) -> list[str] | None:
@@ -68,3 +69,42 @@ def test_constants_are_read_from_every_memory(tmp_path: Path, monkeypatch: pytes
     assert sum(held[m.name] for m in board.flashes) == project.sizes().flash_bytes
     with np.load(tmp_path / "project" / "golden.npz") as golden, project.session() as session:
         np.testing.assert_allclose(session.infer(golden["x"][0]), golden["output"].reshape(-1), rtol=1e-4, atol=1e-5)
+
+
+EMULATED = [board for board in map(load_board, board_names()) if board.machine]
+HOLDING = [(board, m) for board in EMULATED for i, m in enumerate(board.rams) if all(m.bytes > before.bytes for before in board.rams[:i])]
+
+
+def filling(folder: Path, board: Board, memory: Memory, more: int = 0) -> tuple[Compiled, Memory]:
+    """A model whose arena leaves less than 16 bytes of a memory, with so many bytes `more`; and where it was placed."""
+    def of(numbers: int) -> Compiled:
+        text = "fill (float[1,1] x) => (float[1,1] y) { many = Expand(x, shape) a = Abs(many) y = ReduceMin<axes=[1]>(a) }"
+        model = save_text(folder / "fill.onnx", text, shape=np.array([1, numbers]))
+        return compile_model(model, Options(board=board.name, loss=None))
+
+    small = of(2)
+    beside = buffer_bytes(small.program) + STACK_BYTES
+    left = memory.bytes - (beside if memory is board.ram else 0) - small.plan.arena_bytes
+    made = of(2 + (left + more) // 8 * 2)
+    return made, arena_memory(board, made.plan.arena_bytes, beside)
+
+
+@pytest.mark.parametrize(("board", "memory"), HOLDING, ids=lambda of: of.name)
+def test_firmware_that_takes_all_that_there_is_starts_and_runs(board: Board, memory: Memory, tmp_path: Path) -> None:
+    """Nothing else of the board or its emulator lies in there, and what `compile` lets pass, the linker does too."""
+    need_tools(board)
+    compiled, place = filling(tmp_path, board, memory)
+    assert place == memory
+    write(compiled, tmp_path / "project")
+    with Project.open(tmp_path / "project").session() as session, np.load(tmp_path / "project" / "golden.npz") as golden:
+        np.testing.assert_allclose(session.infer(golden["x"][0]), golden["output"].reshape(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("board", EMULATED, ids=lambda board: board.name)
+def test_an_arena_that_is_a_little_larger_goes_elsewhere_or_is_refused(board: Board, tmp_path: Path) -> None:
+    there = [memory for of, memory in HOLDING if of is board]
+    for memory, larger in itertools.pairwise(there):
+        assert filling(tmp_path, board, memory, more=16)[1] == larger
+    words = rf"fill needs [0-9,]+ bytes of RAM .*, {board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}\."
+    with pytest.raises(DoesNotFit, match=words):
+        filling(tmp_path, board, there[-1], more=16)

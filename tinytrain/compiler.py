@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tinytrain.frontend.trainable import Frozen
 
 STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
-
+LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 Gradients = Literal["fp32", "fp16", "int8"]
 
@@ -206,6 +206,11 @@ def target_bytes(program: Program) -> int:
     return max(sum(v.type.nbytes for v in graph.inputs[1:]) for graph in program.entries.values())
 
 
+def buffer_bytes(program: Program) -> int:
+    """RAM that a firmware takes beside arena and stack, at most."""
+    return target_bytes(program) + sum(v.type.nbytes for v in program.entries["infer"].outputs) + LINK_BYTES
+
+
 def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
     """Constants and first values that lie in another flash than the code, with its name. Raises DoesNotFit, before any C compiler runs."""
     if board.is_host:
@@ -222,22 +227,20 @@ def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
 
 
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
-    """Raise DoesNotFit, before any C compiler runs, where arena, target and stack exceed the RAM."""
-    ram = board.ram
-    if ram is None:
+    """Raise DoesNotFit, before any C compiler runs, where the arena fits no RAM, or buffers and stack not the first."""
+    if board.is_host:
         return
-    target = target_bytes(program)
-    beside = target + STACK_BYTES
-    arena = arena_memory(board, plan.arena_bytes, beside)
-    if plan.arena_bytes + (beside if arena is ram else 0) <= arena.bytes:
+    buffers = buffer_bytes(program)
+    arena = arena_memory(board, plan.arena_bytes, buffers + STACK_BYTES)
+    if plan.arena_bytes + (buffers + STACK_BYTES if arena is board.ram else 0) <= arena.bytes:
         return
-    need = plan.arena_bytes + beside
+    need = plan.arena_bytes + buffers + STACK_BYTES
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of {ram.name} (arena {plan.arena_bytes:,}, target {target:,}, stack {STACK_BYTES:,}), "
-        f"{board.name} has {ram.bytes:,}.",
+        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {STACK_BYTES:,}), "
+        f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
         hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
@@ -308,7 +311,8 @@ def _put(staging: Path, out: Path) -> None:
 
 
 def _fixed_files(compiled: Compiled) -> dict[str, str]:
-    return project_files(compiled.board, compiled.program.name, stack_bytes=STACK_BYTES, arena_bytes=compiled.plan.arena_bytes)
+    program, arena = compiled.program, compiled.plan.arena_bytes
+    return project_files(compiled.board, program.name, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

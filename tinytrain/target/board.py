@@ -85,7 +85,12 @@ class Board:
     @property
     def ram(self) -> Memory | None:
         """The memory of data and stack; None on the host."""
-        return next((m for m in self.memories if m.kind == "ram"), None)
+        return next(iter(self.rams), None)
+
+    @property
+    def rams(self) -> tuple[Memory, ...]:
+        """The memories that may hold the arena; all else is in the first."""
+        return tuple(m for m in self.memories if m.kind == "ram")
 
     @property
     def flashes(self) -> tuple[Memory, ...]:

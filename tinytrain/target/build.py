@@ -24,16 +24,16 @@ _SHOWN_LINES = 20                                         # of a failed compiler
 _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
 
-def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int = 0) -> dict[str, str]:
+def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int = 0, buffer_bytes: int = 0) -> dict[str, str]:
     """Relative path → text of everything beside the model's own files `<name>.c`, `<name>*.h`.
 
-    `stack_bytes` is reserved for the stack; `arena_bytes` decides which memory of the board the arena lies in.
+    `stack_bytes` is reserved for the stack; with `arena_bytes` and `buffer_bytes` it decides which memory of the board the arena lies in.
     """
     runtime = data_dir("runtime_c")
     values = _values(board, name) | {"stack_bytes": stack_bytes}
     files = {"main.c": "main.c.j2", "Makefile": "Makefile.j2", "CMakeLists.txt": "CMakeLists.txt.j2"}
     if not board.is_host:
-        arena = arena_memory(board, arena_bytes, stack_bytes)
+        arena = arena_memory(board, arena_bytes, stack_bytes + buffer_bytes)
         entry = "tt_entry" if "port_riscv.c" in board.sources else "tt_reset_handler"
         values |= {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry}
         files["link.ld"] = "link.ld.j2"

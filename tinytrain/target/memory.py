@@ -20,8 +20,7 @@ def arena_memory(board: Board, arena_bytes: int, reserved_bytes: int) -> Memory:
     assert ram is not None, board.name
     if arena_bytes + reserved_bytes <= ram.bytes:
         return ram
-    others = (m for m in board.memories if m.kind == "ram" and m is not ram)
-    return next((m for m in others if arena_bytes <= m.bytes), ram)
+    return next((m for m in board.rams[1:] if arena_bytes <= m.bytes), ram)
 
 
 def constant_memories(board: Board, sizes: Sequence[int]) -> list[Memory] | None:
