@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Eleven networks (benchmarks/models) on two emulated boards: compiled, trained for some steps, compared with the NumPy reference.
 
-    python benchmarks/models_train.py                       all, result in benchmarks/results/models.json
-    python benchmarks/models_train.py lstm gru --steps 5    some of them; nothing is written
+    python benchmarks/models_train.py                       all
+    python benchmarks/models_train.py --keep                those that are not in the result yet: an interrupted run goes on
+    python benchmarks/models_train.py lstm gru --steps 5    some of them
 
-All weights are trained where that fits the board; else as many of the last layers as do. Losses and outputs must be those of the reference.
+All weights are trained where that fits the board; else as many of the last layers as do. Outputs, losses and updates must be those of the
+reference, and bit for bit those of the board's twin. Each row is written to benchmarks/results/models.json as soon as it is there.
 """
 
 from __future__ import annotations
@@ -13,78 +15,124 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from models import LOSSES, MODELS
+from models.settled import Steps, Trained, settled
 
+from tinytrain.atomic import write_text
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
-from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import DoesNotFit
 from tinytrain.gradient.update import Optimiser
+from tinytrain.target.board import load_board
 
-RESULT = Path(__file__).resolve().parent / "results" / "models.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "models.json"
 BOARDS = ("mps2-an500", "riscv-virt")
 LAYERS = (32, 16, 8, 4, 2, 1)                             # that are trained where not all can be
+STEPS = 3
 RATE = 1e-3
-TOLERANCE = 1e-4                                          # of the largest loss or output
+TOLERANCE = 1e-4                                          # of the largest output, loss, update of a tensor
+SECONDS = 600.0                                           # that one step may take
 
 
-def fitting(path: Path, board: str, loss: str) -> tuple[Compiled, str]:
+@dataclass(frozen=True)
+class Row:
+    """`difference` is the largest from the reference, `twin`: all bits are those of the board's twin."""
+
+    model: str
+    board: str
+    scheme: str
+    instructions: int
+    ram_bytes: int
+    flash_bytes: int
+    difference: float
+    twin: bool
+
+    @property
+    def right(self) -> bool:
+        return self.difference <= TOLERANCE and self.twin
+
+
+def compiled(path: Path, board: str, scheme: str) -> Compiled:
+    return compile_model(path, Options(board, LOSSES.get(path.stem, "ce"), scheme, Optimiser(RATE)))
+
+
+def fitting(path: Path, board: str) -> tuple[Compiled, str]:
     """The largest of the schemes that fits, and its name."""
     refusal: DoesNotFit | None = None
     for scheme in ("full", *(f"last:{k}" for k in LAYERS)):
         try:
-            return compile_model(path, Options(board, loss, scheme, Optimiser(RATE))), scheme
+            return compiled(path, board, scheme), scheme
         except DoesNotFit as error:
             refusal = error
     assert refusal is not None
     raise refusal
 
 
-def trained(name: str, board: str, steps: int) -> dict[str, Any]:
-    """What came of it; `difference` is the largest of losses and of the first output, as a part of the largest of them."""
+def built(program: Compiled, folder: Path) -> Project:
+    write(program, folder)
+    return Project.open(folder)
+
+
+def trained(project: Project, steps: Steps, *, icount: bool = False) -> tuple[Trained, int, int]:
+    """What the device makes of them, instructions of the costliest step, bytes of RAM."""
+    with project.session(icount=icount, timeout=SECONDS) as session:
+        output = session.infer(steps.x[0])
+        made = [session.train_step(x, target) for x, target in zip(steps.x, steps.target, strict=True)]
+        losses = np.array([step.loss for step in made], np.float32)
+        ram = session.info.ram_bytes + session.counters().stack_bytes
+        return Trained(output, losses, session.get_params()), max(step.instructions or 0 for step in made), ram
+
+
+def rows(name: str, boards: Sequence[str], count: int) -> Iterator[Row]:
+    """One for each board; what the reference and a twin make is computed once for each scheme."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.onnx"
         onnx.save(MODELS[name](), path)
-        compiled, scheme = fitting(path, board, LOSSES.get(name, "ce"))
-        write(compiled, Path(folder) / "out")
-        golden = golden_vectors(compiled.program, steps)
-        project = Project.open(Path(folder) / "out")
-        with project.session(icount=True, timeout=600) as session:
-            output = session.infer(golden.x[0])
-            made = [session.train_step(x, target) for x, target in zip(golden.x, golden.target, strict=True)]
-            counters = session.counters()
-            ram = session.info.ram_bytes + counters.stack_bytes
-        losses = np.array([step.loss for step in made])
-        apart = [np.abs(found - want.reshape(-1)).max() / max(np.abs(want).max(), 1e-6) for found, want in
-                 ((output, golden.output), (losses, golden.losses))]
-        return {
-            "model": name, "board": board, "scheme": scheme, "instructions": max(step.instructions or 0 for step in made), "ram_bytes": ram,
-            "flash_bytes": project.sizes().flash_bytes, "difference": float(max(apart)),
-        }
+        steps: dict[str, Steps] = {}
+        twins: dict[tuple[str, str], Trained] = {}
+        for board in boards:
+            program, scheme = fitting(path, board)
+            steps[scheme] = steps.get(scheme) or settled(program.program, count)
+            twin = load_board(board).twin
+            if (twin, scheme) not in twins:
+                twins[twin, scheme], _, _ = trained(built(compiled(path, twin, scheme), Path(folder) / f"{twin}-{scheme}"), steps[scheme])
+            project = built(program, Path(folder) / board)
+            made, instructions, ram = trained(project, steps[scheme], icount=True)
+            flash, apart = project.sizes().flash_bytes, steps[scheme].apart(made)
+            yield Row(name, board, scheme, instructions, ram, flash, apart, made.same_bits(twins[twin, scheme]))
+
+
+def text(row: Row) -> str:
+    head = f"{row.model:<13} {row.board:<11} {row.scheme:<8}{row.instructions:>13,} instructions a step"
+    verdict = "equal" if row.right else "DIFFERS" if row.twin else "DIFFERS FROM ITS TWIN"
+    return f"{head}  {row.ram_bytes:>10,} B RAM  {row.flash_bytes:>9,} B flash  {verdict} ({row.difference:.0e})"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Eleven networks on two boards.")
     parser.add_argument("names", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--board", action="append", choices=BOARDS)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--keep", action="store_true", help="leave alone what is in the result already")
     given = parser.parse_args()
-    rows = []
-    for name in given.names or MODELS:
-        for board in given.board or BOARDS:
-            row = trained(name, board, given.steps)
-            rows.append(row)
-            told = f"{row['instructions']:>13,} instructions a step  {row['ram_bytes']:>9,} B RAM  {row['flash_bytes']:>9,} B flash"
-            verdict = "equal" if row["difference"] <= TOLERANCE else "DIFFERS"
-            print(f"{name:<13} {board:<11} {row['scheme']:<8}{told}  {verdict} ({row['difference']:.0e})", flush=True)
-    if not given.names and not given.board:
-        RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return int(any(row["difference"] > TOLERANCE for row in rows))
+    stored: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    kept = {(row["model"], row["board"]): Row(**row) for row in stored}
+    chosen = [(name, board) for name in given.names or MODELS for board in given.board or BOARDS]
+    for name in dict.fromkeys(name for name, _ in chosen):
+        wanted = [board for model, board in chosen if model == name and not (given.keep and (name, board) in kept)]
+        for row in rows(name, wanted, given.steps):
+            kept[name, row.board] = row
+            print(text(row), flush=True)
+            order = [asdict(kept[at]) for model in MODELS for board in BOARDS if (at := (model, board)) in kept]
+            write_text(RESULTS, json.dumps(order, indent=1) + "\n")
+    return int(not all(kept[at].right for at in chosen))
 
 
 if __name__ == "__main__":
