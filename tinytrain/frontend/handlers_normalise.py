@@ -77,7 +77,15 @@ def layer_normalization(call: Call) -> tuple[Tensor | None, ...]:
 def instance_normalization(call: Call) -> Tensor:
     x = call.tensor()
     y, _ = _normalised(call, x, set(range(2, len(x.shape))), call.number("epsilon", 1e-5))
-    return _affine(call, y, tuple(n if a == 1 else 1 for a, n in enumerate(x.shape)))
+    return y if _of_groups(call) else _affine(call, y, tuple(n if a == 1 else 1 for a, n in enumerate(x.shape)))
+
+
+def _of_groups(call: Call) -> bool:
+    """Whether this is how exporters write a GroupNormalization: behind a Reshape to groups, its scale ones and its offset zeros; what is
+    learned follows as a product and a sum.
+    """
+    reshaped = any(call.node.input[0] in node.output for node in call.model.onnx_graph.node if node.op_type == "Reshape")
+    return reshaped and bool((call.array(1, "scale of groups") == 1).all() and (call.array(2, "offset of groups") == 0).all())
 
 
 @handles("GroupNormalization")

@@ -25,6 +25,11 @@ NARROW = {FLOAT16: "float16", DOUBLE: "float64", BFLOAT16: "bfloat16"}
 def where(call: Call) -> Tensor:
     """Where the condition is set operand 1, else operand 2."""
     full = call.shape
+    if call.is_const(0) and (settled := np.unique(call.array(0, "condition"))).size == 1:
+        chosen, other = (1, 2) if settled[0] else (2, 1)
+        if call.operand_shape(chosen) == full:
+            call.model.ledger.read(call.node.input[other], "never chosen by Where")
+            return call.tensor(chosen)
     lead = next((call.tensor(i) for i in (1, 2, 0) if not call.is_const(i)), None)
     order = reshaped(call, lead, (1,) * (len(full) - len(lead.shape)) + lead.shape).order if lead else plain(full)
     spread = tuple(full[i] for i in order)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
+from tinytrain.frontend.apart import read_apart, store_apart
 from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.functions import inline_functions
 from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
-from tinytrain.frontend.literals import literal_values, read_apart
+from tinytrain.frontend.literals import exported_numbers, literal_values
 from tinytrain.frontend.masks import bound_masks
 from tinytrain.frontend.new_head import NewHead, replace_head
 from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_nodes
@@ -79,7 +80,8 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     _name_nodes(model)
     model, notes = convert(model, path)
     pair_up(model.graph)
-    literals, notes = literal_values(model.graph), (*notes, *read_apart(model.graph))
+    literals = literal_values(model.graph, exported_numbers(model))
+    notes = (*notes, *store_apart(model.graph), *read_apart(model.graph))
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)

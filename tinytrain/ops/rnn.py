@@ -82,4 +82,5 @@ def grad_r_examples(op: Recurrent) -> tuple[Example, ...]:
 
 Rnn.examples = (*recurrent_examples(Rnn()), Example(Rnn(functions=(Relu(),)), _operands(Rnn(), 3, 1, 1, 4)))
 RecurrentGrad.examples = grad_examples(Rnn())
+RecurrentGrad.examples += tuple(Example(RecurrentGrad(Rnn(), ("dy",), ("dx",)), e.inputs, reals=e.reals) for e in grad_examples(Rnn())[:1])
 RecurrentGradR.examples = grad_r_examples(Rnn())
