@@ -299,3 +299,16 @@ def test_constant_larger_than_the_tensor(tmp_path: Path) -> None:
         for op in ("Add", "Sub", "Mul"):
             check(tmp_path, [node(op, pair)], {"k": f32(1, 3, 4)}, (1, 1, 4))
             check(tmp_path, [node(op, pair)], {"k": f32(3, 1)}, (1, 4))
+
+
+@pytest.mark.parametrize("op", ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"])
+def test_reduction_over_no_axes_computes_its_functions_all_the_same(op: str, tmp_path: Path) -> None:
+    nodes = [node("Exp", "x", "e"), node(f"Reduce{op}", "e", "y", noop_with_empty_axes=1)]
+    check(tmp_path, nodes, {}, (1, 2, 3), opset=18)
+
+
+@pytest.mark.parametrize("op", ["And", "Or", "Xor"])
+def test_bools_that_are_stored(op: str, tmp_path: Path) -> None:
+    nodes = [node("Greater", "x k", "g"), node(op, "m g", "h"), node("Cast", "h", to=1)]
+    imported = check(tmp_path, nodes, {"k": f32(3), "m": np.array([[True], [False]])}, (1, 2, 3))
+    assert "m" not in imported.params

@@ -120,3 +120,10 @@ def test_a_graph_inside_is_not_converted(tmp_path: Path) -> None:
 def test_upsample_is_a_resize(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [n("Upsample", name="up", scales=[1.0, 1.0, 2.0, 2.0])], {}, (1, 2, 3, 3), opset=7)
     agrees(path, f32(1, 2, 3, 3))
+
+
+@pytest.mark.parametrize("opset", [10, 15, 16])
+def test_regions_lay_half_a_pixel_off_until_opset_16(opset: int, tmp_path: Path) -> None:
+    arrays = {"r": np.float32([[0.4, 0, 3, 2.2]]), "b": i64(0)}
+    path = save(tmp_path / "m.onnx", [n("RoiAlign", "x r b", output_height=2, output_width=2)], arrays, (1, 2, 5, 5), opset=opset)
+    agrees(path, f32(1, 2, 5, 5))

@@ -226,6 +226,8 @@ class Call:
         """Why a constant operand of arithmetic is a number of the architecture; "" where it was learned."""
         if not self.operand_shape(index):
             return "a scalar"
+        if self.model.arrays[self.node.input[index]].dtype == np.bool_:
+            return "a mask"
         return "a literal, no initializer" if self.node.input[index] in self.model.literals else ""
 
     def scalar(self, index: int, what: str, default: float) -> float:
@@ -266,6 +268,8 @@ class Call:
             self.model.ledger.read(self.node.input[index], given)
         array = self.array(index, what)
         name = self.node.input[index]
+        if array.dtype == np.bool_:                       # like those that are computed
+            array = array.astype(np.float32)
         if array.dtype != np.float32:
             raise self.fail(f"its {what} {name} is of type {array.dtype}, expected float32", "Export the model in float32.")
         if not np.isfinite(array).all():

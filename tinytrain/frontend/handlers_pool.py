@@ -114,7 +114,7 @@ def reduce_mean(call: Call) -> Tensor:
     """Over axes that lie in front, as those of space do, it is a global average pool; of floats over others a sum times 1/n."""
     x = call.tensor()
     over = reduced_axes(call, len(x.shape))
-    if over is None:
+    if not over:
         return x
     first, rest = [a for a in x.order if a in over], [a for a in x.order if a not in over]
     order = (*first, *rest)

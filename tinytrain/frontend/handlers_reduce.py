@@ -30,16 +30,13 @@ _REDUCTIONS: dict[str, tuple[tuple[Op, ...], Callable[[Dims], Op], tuple[Op, ...
 def reduction(call: Call) -> Tensor:
     before, reduce, behind = _REDUCTIONS[call.op]
     x = call.tensor()
-    over = reduced_axes(call, len(x.shape))
-    return x if over is None else reduced(call, x, over, before, reduce, behind)
+    return reduced(call, x, reduced_axes(call, len(x.shape)), before, reduce, behind)
 
 
-def reduced_axes(call: Call, rank: int) -> set[int] | None:
-    """The axes that a reduction names, or all; None where it is to do nothing."""
+def reduced_axes(call: Call, rank: int) -> set[int]:
+    """The axes that a reduction names; without any, all or none as it says: what comes before and behind is then computed all the same."""
     given = tuple(int(a) for a in call.array(1, "axes").reshape(-1)) if call.has(1) else call.integers("axes", ())
-    if not given and call.integer("noop_with_empty_axes"):
-        return None
-    return {a % rank for a in given} or set(range(rank))
+    return {a % rank for a in given} or set(range(0 if call.integer("noop_with_empty_axes") else rank))
 
 
 def reduced(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 13
 OLDEST_CONVERTED = 6                                      # as PyTorch once wrote; `make conformance` has cases of it
 NUMPY_BROADCASTING = 7                                    # until then an operand was laid along an axis that the node names
+# op -> an attribute that it has from an opset on, and what it meant before
+IMPLIED = {"RoiAlign": (16, "coordinate_transformation_mode", "output_half_pixel")}
 OLDEST_IR = 4                                             # until then each stored tensor had to be an input as well
 
 
@@ -84,6 +86,7 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
 
     version = opset_of(model, path)
     if version >= OLDEST_OPSET:
+        _spell_out(model.graph, version)
         return model, ()
     for node in model.graph.node:
         if any(a.HasField("g") or a.graphs for a in node.attribute):
@@ -101,7 +104,18 @@ def convert(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[
     for node in made.graph.node:
         if not node.name and names.get(node.output[0], "") not in kept:
             node.name = names[node.output[0]]             # of another op in its place
+    _spell_out(made.graph, version)
     return made, (f"converted from opset {version} to {OLDEST_OPSET}",)
+
+
+def _spell_out(graph: onnx.GraphProto, version: int) -> None:
+    """What an op of that opset means by itself, as the attribute that says so today: in place."""
+    from onnx import helper
+
+    for node in graph.node:
+        since, name, value = IMPLIED.get(node.op_type, (0, "", ""))
+        if version < since:
+            node.attribute.append(helper.make_attribute(name, value))
 
 
 def _lay_slopes(model: onnx.ModelProto) -> None:
