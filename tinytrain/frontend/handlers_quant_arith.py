@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers of sums, products, means and functions of int8 numbers, which the QuantizeLinear behind them gives a scale."""
+"""Handlers of sums, products, means and softmax of int8 numbers, which the QuantizeLinear behind them gives a scale."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from tinytrain.frontend.handlers_shape import along_axis
 from tinytrain.frontend.layout import Dims, Tensor, lasting
 from tinytrain.frontend.quantised import one_tensor, target
 from tinytrain.ir.types import S8
-from tinytrain.ops.quant_arith import AddQ, Lookup, MulQ
+from tinytrain.ops.quant_arith import AddQ, MulQ
 from tinytrain.ops.softmax_q import SoftmaxQ
-
-CURVES = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish", "HardSigmoid": "hard_sigmoid", "LeakyRelu": "leaky_relu"}
 
 
 @on_integers("Add", "Mul")
@@ -55,22 +53,6 @@ def _fits(call: Call) -> bool:
 def _large(shape: Dims, full: Dims) -> list[int]:
     wide = (1,) * (len(full) - len(shape)) + shape
     return [axis for axis, size in enumerate(wide) if size != 1]
-
-
-@on_integers("Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu")
-def curve(call: Call) -> Tensor | None:
-    """A table of all 256 numbers."""
-    x, to = call.tensor(), target(call)
-    quant = x.value.type.quant
-    if quant is None or x.value.type.dtype is not S8 or x.then or to is None:
-        return None
-    alpha = call.number("alpha", 0.01 if call.op == "LeakyRelu" else 0.2)
-    op = Lookup(
-        to.scale, to.zero_point, to.low, to.high, curve=CURVES[call.op], scale_in=quant.scale[0], zero_in=quant.zero_point,
-        alpha=alpha if call.op in ("LeakyRelu", "HardSigmoid") else 0.0, beta=call.number("beta", 0.5) if call.op == "HardSigmoid" else 0.0,
-    )
-    table = call.model.graph.const(f"{call.node.output[0]}_table", op.table())
-    return Tensor(Call(call.model, call.node, result=to.name).emit(op, x.value, table), x.shape, x.order, settled=True)
 
 
 @on_integers("Softmax")
