@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from frontend_models import Arrays, f32, i64, load, norm_arrays, scalar
+from frontend_models import Arrays, f32, i64, load, norm_arrays, op_names, scalar
 from frontend_models import node as n
 from frontend_oracle import agrees, save
 from onnx import TensorProto, helper
@@ -18,6 +18,7 @@ from quant_models import Qdq
 from tinytrain.frontend.call import handlers, integer_handlers
 from tinytrain.frontend.pairs import PAIRED
 from tinytrain.frontend.supported import supported
+from tinytrain.frontend.tabulate import TABULATED
 from tinytrain.report.text import ops_text
 
 POOL = {"kernel_shape": [2, 2]}
@@ -99,7 +100,7 @@ QDQ = {name for name in supported() if name.rpartition(".")[2] in ("QuantizeLine
 
 def test_the_table_is_the_handlers() -> None:
     assert {name for name, (plain, _) in supported().items() if plain} == {*handlers(), *PAIRED}
-    assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *FORMS, *QDQ}
+    assert {name for name, (_, integer) in supported().items() if integer} == {*integer_handlers(), *TABULATED, *FORMS, *QDQ}
     assert set(supported()) == {*PLAIN, *FORMS, *QDQ, *BOOLS}, "an op without its minimal model here"
     first, second = ops_text().split("\n\n")
     assert [line.split()[0] for line in first.splitlines()[1:]] == list(supported())
@@ -129,14 +130,16 @@ def test_op_that_makes_bools(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name, (_, integer) in supported().items() if integer and name in PLAIN])
 def test_op_in_int8(name: str, tmp_path: Path) -> None:
-    """Nothing is left in fp32."""
+    """Nothing is left in fp32; what is a table for a further operand of one element has that."""
     attributes, arrays, shape = PLAIN[name]
+    if name in TABULATED:
+        arrays = {key: np.abs(array.reshape(-1)[0]) for key, array in arrays.items()}
     net = Qdq()
     operands = [net.quantised("x")] * (2 if name == "Concat" else 1)
     for key, array in arrays.items():
         if name in WEIGHTS:
             operands.append(net.weight(key, *WEIGHTS[name], axis=None))
-        elif key == "c":
+        elif key == "c" and name not in TABULATED:
             net.arrays |= {"cq": np.arange(array.size, dtype=np.int8).reshape(array.shape), "cs": Q}
             net.nodes.append(n("DequantizeLinear", "cq cs", "c"))
             operands.append("c")
@@ -144,8 +147,10 @@ def test_op_in_int8(name: str, tmp_path: Path) -> None:
             net.arrays[key] = array
             operands.append(key)
     net.quantised(net.add(name, " ".join(operands), "r", **attributes), name="y")
-    _, imported = net.load(tmp_path, shape, opset=18)
+    _, imported = net.load(tmp_path, shape, opset=max(NEWER.get(name, 20), 20))
     assert imported.float_islands == ()
+    names = op_names(imported)
+    assert names.count("quantise") == names.count("dequantise") == 1, "at the ends of the model"
 
 
 @pytest.mark.parametrize("name", FORMS)

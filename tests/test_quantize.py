@@ -22,10 +22,11 @@ from tinytrain.ir.op import Want
 from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType
 from tinytrain.ops.activation import MaskGrad
 from tinytrain.ops.conv import Conv2d
+from tinytrain.ops.lookup import Lookup
 from tinytrain.ops.loss import SoftmaxCrossEntropy
 from tinytrain.ops.optimiser_int import Rounding, rounded
 from tinytrain.ops.pool import AveragePool, GlobalAveragePool
-from tinytrain.ops.quant_arith import AddQ, Lookup, MulQ, looked_up
+from tinytrain.ops.quant_arith import AddQ, MulQ
 from tinytrain.ops.quantize import (
     ClampGrad,
     Dequantise,
@@ -272,21 +273,6 @@ def test_sums_and_products_are_within_half_a_unit() -> None:
 def test_operands_too_coarse_for_their_sum_are_refused() -> None:
     with pytest.raises(ValueError, match="too coarse"):
         AddQ(1e-9, scales=(1.0, 1.0)).infer(stored((3,), 1.0), stored((3,), 1.0))
-
-
-def test_tables_are_the_functions() -> None:
-    g = Builder("table")
-    x = g.input("x", (256,), S8, Quant((0.05,), 3))
-    names = {"sigmoid": 1 / 256, "tanh": 1 / 128, "hard_swish": 0.03, "silu": 0.03}
-    outs = [looked_up(g, x, name, scale, -100 if scale > 0.01 else -128 if name == "sigmoid" else 0) for name, scale in names.items()]
-    q = np.arange(-128, 128).astype(np.int8)
-    real = 0.05 * (q - 3.0)
-    half = 1 / (1 + np.exp(-real))
-    exact = (half, np.tanh(real), real * np.clip(real / 6 + 0.5, 0, 1), real * half)
-    for out, got, want in zip(outs, run(g.graph(outs), [q]).outputs, exact, strict=True):
-        assert out.type.quant is not None
-        scale, z = out.type.quant.scale[0], out.type.quant.zero_point
-        assert np.array_equal(got, np.clip(np.rint(want / scale) + z, -128, 127))
 
 
 def test_stored_numbers_that_mean_different_things_are_not_mixed() -> None:

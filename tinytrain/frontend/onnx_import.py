@@ -20,6 +20,7 @@ from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.frontend.shapes import known_shapes
 from tinytrain.frontend.supported import check_ops
+from tinytrain.frontend.tabulate import tabulated
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
@@ -125,10 +126,11 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
     updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
     graph = verify(model.graph.graph(outputs, updates).replace(results=tuple(exits)), "import")
     graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
+    graph, tables = tabulated(graph)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     notes = (*prepared.notes, *model.notes)
     made = tuple(Port(n, t.shape, sample_perm(t.shape, t.order), v.type) for n, t, v in zip(exits, results, graph.outputs, strict=True))
-    islands, cut = tuple(model.float_islands), tuple(model.cut_biases)
+    islands, cut = tuple(name for name in model.float_islands if name not in tables), tuple(model.cut_biases)
     return Imported(graph, given, made, params, constants, islands, cut, notes)
 
 

@@ -9,6 +9,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.call import handlers, integer_handlers
 from tinytrain.frontend.pairs import PAIRED
 from tinytrain.frontend.qoperator import QDQ, rewritten
+from tinytrain.frontend.tabulate import TABULATED
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +19,7 @@ SHOWN_OPS, SHOWN_NODES = 12, 4                            # in a message
 
 def supported() -> dict[str, tuple[bool, bool]]:
     """ONNX name -> whether it is computed in fp32, and in int8. Other domains are part of the name."""
-    own = {name: (name in handlers(), name in integer_handlers()) for name in {*handlers(), *integer_handlers()}}
+    own = {name: (name in handlers(), name in integer_handlers() or name in TABULATED) for name in {*handlers(), *integer_handlers()}}
     pairs = {name: (True, False) for name in PAIRED if name not in own}
     return dict(sorted((own | pairs | dict.fromkeys(rewritten(), (False, True))).items()))
 

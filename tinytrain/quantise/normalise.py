@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a prepared model plain for quantisation: each linear layer has weights of its own and a bias, and factors are folded.
 
-MatMul (+ Add)            →  Gemm with a bias
+MatMul (+ Add)            →  Gemm with a bias, of more than two axes between Reshapes
 Gemm with alpha, beta     →  alpha·B, beta·C
 BatchNorm on a map        →  depthwise 1×1 convolution: y = s·x + (β − s·μ),  s = γ/√(σ² + ε)
 layer without a bias      →  bias 0, so that bias correction has where to go
@@ -11,6 +11,7 @@ Dropout                   →  nothing
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,20 +128,34 @@ def _drop_dropout(editor: Editor) -> None:
 
 
 def _matmul_to_gemm(editor: Editor, node: onnx.NodeProto) -> None:
-    """x (M, K) by a constant (K, N), with the bias that is added to it alone."""
-    weight = editor.arrays.get(node.input[1])
-    if weight is None or weight.ndim != 2 or len(editor.shapes.get(node.input[0], ())) != 2:
+    """x (…, K) by a constant (K, N), with the bias that is added to it alone."""
+    weight, shape = editor.arrays.get(node.input[1]), editor.shapes.get(node.input[0], ())
+    if weight is None or weight.ndim != 2 or len(shape) < 2 or not all(shape):
         return
     node.op_type = "Gemm"
     readers = editor.readers(node.output[0])
-    if len(readers) != 1 or readers[0].op_type != "Add" or editor.is_output(node.output[0]):
-        return
-    add = readers[0]
-    bias = next((name for name in add.input if name in editor.arrays), "")
-    if bias and editor.arrays[bias].shape in ((weight.shape[1],), (1, weight.shape[1])):
-        node.input.append(bias)
-        node.output[0] = add.output[0]
-        editor.graph.node.remove(add)
+    if len(readers) == 1 and readers[0].op_type == "Add" and not editor.is_output(node.output[0]):
+        add = readers[0]
+        bias = next((name for name in add.input if name in editor.arrays), "")
+        if bias and editor.arrays[bias].size == weight.shape[1] == editor.arrays[bias].shape[-1]:
+            node.input.append(editor.store(editor.unique(f"{bias}_row"), editor.arrays[bias].reshape(-1)))
+            node.output[0] = add.output[0]
+            editor.graph.node.remove(add)
+    if len(shape) > 2:
+        _as_matrix(editor, node, (math.prod(shape[:-1]), shape[-1]), (*shape[:-1], weight.shape[1]))
+
+
+def _as_matrix(editor: Editor, node: onnx.NodeProto, matrix: tuple[int, ...], result: tuple[int, ...]) -> None:
+    """Reshape operand 0 of a node to a matrix, and what it makes of that to `result`."""
+    from onnx import helper
+
+    at = list(editor.graph.node).index(node)
+    x, y = node.input[0], node.output[0]
+    node.input[0], node.output[0] = (editor.unique(f"{name}_matrix") for name in (x, y))
+    for place, shape, ends in ((at, matrix, (x, node.input[0])), (at + 2, result, (node.output[0], y))):
+        sizes = editor.store(editor.unique(f"{ends[1]}_shape"), np.array(shape, np.int64))
+        reshape = helper.make_node("Reshape", [ends[0], sizes], [ends[1]], name=editor.unique(f"{ends[1]}_reshape"))
+        editor.graph.node.insert(place, reshape)
 
 
 def _fold_factors(editor: Editor, node: onnx.NodeProto) -> None:

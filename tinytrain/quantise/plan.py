@@ -2,8 +2,9 @@
 """What is quantised, decided on the ONNX graph before any sample is seen.
 
 A node is int8 if there is an integer form of it; every tensor that an int8 node reads or writes becomes a *point*: it gets a scale
-and a zero point. An activation right behind a layer needs no node of its own: the range of its point saturates in the same place.
-Moves (Flatten, MaxPool, …) hand the point of their input on. Everything else stays a float island.
+and a zero point, but for what lies within a function of one number, which becomes a table (`formulas.py`). An activation right behind
+a layer needs no node of its own: the range of its point saturates in the same place. Moves (Flatten, MaxPool, …) hand the point of
+their input on. Everything else stays a float island.
 """
 
 from __future__ import annotations
@@ -13,20 +14,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinytrain.quantise.formulas import find_formulas
 from tinytrain.quantise.normalise import LINEAR, Editor, attributes
 
 if TYPE_CHECKING:
     import onnx
 
-COMPUTED = ("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh", "LeakyRelu", "Softmax")
+COMPUTED = (
+    "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "LayerNormalization", "RMSNormalization",
+)
 MOVES = (
     "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Pad",
     "DepthToSpace", "Expand", "Gather", "Resize", "Slice", "SpaceToDepth", "Tile",
 )
-# operands that say how, not what
-SETTINGS = dict.fromkeys(
-    ("Reshape", "Squeeze", "Unsqueeze", "Clip", "Pad", "ReduceMean", "Expand", "Gather", "Resize", "Slice", "Tile"), 1
-)
+# operands that say how, not what, and what stays real
+SETTINGS = dict.fromkeys((
+    "Reshape", "Squeeze", "Unsqueeze", "Clip", "Pad", "ReduceMean", "Expand", "Gather", "Resize", "Slice", "Tile",
+    "LayerNormalization", "RMSNormalization",
+), 1)
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,17 @@ def operands(node: onnx.NodeProto) -> list[str]:
 def make_plan(graph: onnx.GraphProto) -> Plan:
     """Of a normalised graph."""
     editor = Editor(graph)
-    int8 = [node for node in graph.node if _is_int8(editor, node)]
+    formulas = find_formulas(editor)
+    int8 = [node for node in graph.node if node.name in formulas.nodes or _is_int8(editor, node)]
     names = {node.name for node in int8}
-    activations = {n.output[0]: a for n in int8 if n.op_type in (*LINEAR, *COMPUTED) for a in _activation(editor, n)}
+    layers = {n.name: _layer(editor, n) for n in int8 if _is_layer(editor, n)}
+    makers = [n for n in int8 if n.name not in formulas.nodes and (n.name in layers or n.op_type in (*COMPUTED, "MatMul"))]
+    activations = {n.output[0]: a for n in makers for a in _activation(editor, n) if a.name not in formulas.nodes}
     folded = {before: a.output[0] for before, a in activations.items()}
     bounds = {a.output[0]: clip_bounds(editor, a) for a in activations.values()}
-    layers = {n.name: _layer(editor, n) for n in int8 if n.op_type in LINEAR}
-    stored = {name for layer in layers.values() for name in (layer.weight, layer.bias)}
-    wanted = {name for n in int8 for name in (*operands(n), n.output[0]) if name not in folded and name not in stored}
+    hidden = {*folded, *formulas.inner, *(name for layer in layers.values() for name in (layer.weight, layer.bias))}
+    hidden |= {name for n in int8 if n.name in formulas.nodes for name in n.input if name in editor.arrays}
+    wanted = {name for n in int8 for name in (*operands(n), n.output[0]) if name not in hidden}
     constants = tuple(name for name in editor.arrays if name in wanted)
     points: dict[str, Point] = {}
     for value in graph.input:
@@ -93,9 +101,9 @@ def make_plan(graph: onnx.GraphProto) -> Plan:
             points[value.name] = Point(value.name, "", "", value.name)
     for node in graph.node:
         tensor = node.output[0]
-        if tensor not in wanted or tensor in folded:
+        if tensor not in wanted:
             continue
-        moved = node.op_type in MOVES and node.name in names and tensor not in bounds
+        moved = node.op_type in MOVES and node.name in names - formulas.nodes and tensor not in bounds
         source = node.input[0] if moved else ""
         points[tensor] = Point(tensor, node.name, node.op_type, points[source].root if source in points else tensor)
     islands = tuple(node.name for node in graph.node if node.name not in names)
@@ -103,15 +111,22 @@ def make_plan(graph: onnx.GraphProto) -> Plan:
 
 
 def _is_int8(editor: Editor, node: onnx.NodeProto) -> bool:
+    if node.op_type == "MatMul" and not any(name in editor.arrays for name in node.input):
+        return True
     if node.op_type in LINEAR:
-        given = attributes(node)
-        fits = all(name in editor.arrays for name in node.input[1:]) and node.input[0] not in editor.arrays
-        return fits and not given.get("transA") and editor.arrays[node.input[1]].ndim >= 2 and _plain_bias(editor, node)
+        return _is_layer(editor, node)
     if node.op_type == "Pad":
         return len(node.input) < 3 or not node.input[2] or not editor.arrays.get(node.input[2], np.ones(1)).any()
     if node.op_type == "Resize" and attributes(node).get("mode", b"nearest") != b"nearest":
         return False
     return node.op_type in COMPUTED or (node.op_type in MOVES and node.input[0] not in editor.arrays)
+
+
+def _is_layer(editor: Editor, node: onnx.NodeProto) -> bool:
+    """Of a stored weight, by x."""
+    if node.op_type not in LINEAR or node.input[0] in editor.arrays or any(name not in editor.arrays for name in node.input[1:]):
+        return False
+    return not attributes(node).get("transA") and editor.arrays[node.input[1]].ndim >= 2 and _plain_bias(editor, node)
 
 
 def _layer(editor: Editor, node: onnx.NodeProto) -> Layer:
