@@ -23,7 +23,8 @@ from tinytrain.target.build import build, project_files
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 # Not optimised: the same bits in a fifth of the compiler's time, and sanitizers see most; boards run the same cases at -O2.
-HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O0", "-g1", *SANITIZERS)
+HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O0")
+WORDS = "-g1"                                             # lines in what the sanitizers say
 TRAP = "-fsanitize-undefined-trap-on-error"               # without words what is undefined takes a third of the compiler's time
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 1800
@@ -61,7 +62,7 @@ def compile_c(command: Sequence[str]) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[:6000]}"
 
 
-def _host_program(cases: Sequence[Case], folder: Path, fused: bool, *flags: str) -> Path:
+def _host_program(cases: Sequence[Case], folder: Path, fused: bool, flags: Sequence[str]) -> Path:
     program = folder / f"cases{len(cases)}"
     compile_c(["gcc", *HOST_FLAGS, *flags, *HOST_DEFINES, *write_program(cases, folder, fused), "-o", str(program), "-lm"])
     return program
@@ -71,11 +72,12 @@ def _run(program: Path, first: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, str(first)], capture_output=True, text=True, check=False, timeout=BATCH_SECONDS)
 
 
-def host_results(cases: Sequence[Case], cache: Path, fused: bool = False) -> dict[str, str]:
+def host_results(cases: Sequence[Case], cache: Path, fused: bool = False, sanitized: bool = True) -> dict[str, str]:
     """str(case) → hex of the outputs, or `error: …` with what the sanitizer said; gcc, AddressSanitizer and UBSan."""
+    flags = (*SANITIZERS, TRAP) if sanitized else ()
 
     def make(folder: Path) -> dict[str, str]:
-        program = _host_program(cases, folder, fused, TRAP)
+        program = _host_program(cases, folder, fused, flags)
         results: dict[str, str] = {}
         while len(results) < len(cases):
             done = _run(program, len(results))
@@ -83,12 +85,12 @@ def host_results(cases: Sequence[Case], cache: Path, fused: bool = False) -> dic
             if len(results) < len(cases):                 # this case stopped the program: go on behind it
                 case = cases[len(results)]
                 if not done.stderr:
-                    done = _run(_host_program([case], folder, fused), 0)
+                    done = _run(_host_program([case], folder, fused, (*SANITIZERS, WORDS)), 0)
                 results[str(case)] = f"error: left with {done.returncode}: {done.stderr[:3000]}"
         program.unlink()
         return results
 
-    return once(cache, [cases_header(cases, fused), *HOST_FLAGS, TRAP, *HOST_DEFINES], make)
+    return once(cache, [cases_header(cases, fused), *HOST_FLAGS, *flags, *HOST_DEFINES], make)
 
 
 def parse(cases: Sequence[Case], text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def need(board: str) -> None:
     missing = [names for names in (tools.toolchain.cc, tools.machine[:1]) if names and not any(map(shutil.which, names))]
     if missing:
         pytest.skip(f"{board} needs {missing[0][0]}")
+
+
+def assert_boards_equal_twins(boards: Sequence[str], compiled: Callable[[str], Compiled], golden: Golden, folder: Path) -> None:
+    """All bits of boards are those of their twins on the host, which have learned something."""
+    twins = {name: trace(compiled(name), golden, folder / name) for name in sorted({load_board(board).twin for board in boards})}
+    for twin in twins.values():
+        assert len(set(twin.losses.tolist())) > len(golden.x) // 2, "the losses do not move: nothing was learned"
+    for board in boards:
+        need(board)
+        assert_same_bits(trace(compiled(board), golden, folder / board), twins[load_board(board).twin])
 
 
 def model_file(case: str, folder: Path) -> Path:
