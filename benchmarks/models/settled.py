@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples from which a training step is settled, and what the NumPy reference makes of them.
 
-ReLU, Clip and maxima have no derivative where they bend. Among the 400,000 activations of MCUNet there often is one that lies so near such
+ReLU, Clip and maxima have no derivative where they bend. Among the 950,000 activations of MCUNet there often is one that lies so near such
 a place that the order of a sum decides on which side, and with that which of two gradients is passed on: both are right, a 400th of an
 update apart. Such a sample tells nothing of whether a device is right. A sample is settled where the weights and the sample itself may all
 move by some roundings, to either side, and the updates stay what they are.
