@@ -5,8 +5,9 @@
     python benchmarks/models_train.py --keep                those that are not in the result yet: an interrupted run goes on
     python benchmarks/models_train.py lstm gru --steps 5    some of them
 
-All weights are trained where that fits the board; else as many of the last layers as do. Outputs, losses and updates must be those of the
-reference, and bit for bit those of the board's twin. Each row is written to benchmarks/results/models.json as soon as it is there.
+All weights are trained where that fits the board, else as many of the last layers as do; and beside that the last two layers only. Outputs,
+losses and updates must be those of the reference, and bit for bit those of the board's twin. Each row is written to
+benchmarks/results/models.json as soon as it is there.
 """
 
 from __future__ import annotations
@@ -34,25 +35,37 @@ from tinytrain.target.board import load_board
 
 RESULTS = Path(__file__).resolve().parent / "results" / "models.json"
 BOARDS = ("mps2-an500", "riscv-virt")
-LAYERS = (32, 16, 8, 4, 2, 1)                             # that are trained where not all can be
+SCHEMES = ("full", "last:2")                              # that are asked for
+SMALLER = tuple(f"last:{k}" for k in (32, 16, 8, 4, 2, 1)) # that are trained where all weights do not fit
 STEPS = 3
 RATE = 1e-3
 TOLERANCE = 1e-4                                          # of the largest output, loss, update of a tensor
 SECONDS = 600.0                                           # that one step may take
 
 
+Key = tuple[str, str, str]                                # model, board, scheme that was asked for
+ALL: list[Key] = [(model, board, scheme) for model in MODELS for board in BOARDS for scheme in SCHEMES]
+
+
 @dataclass(frozen=True)
 class Row:
-    """`difference` is the largest from the reference, `twin`: all bits are those of the board's twin."""
+    """`scheme` is the one asked for, or the largest that fits; `difference` the largest from the reference; `twin`: all bits are those of
+    the board's twin.
+    """
 
     model: str
     board: str
+    asked: str
     scheme: str
     instructions: int
     ram_bytes: int
     flash_bytes: int
     difference: float
     twin: bool
+
+    @property
+    def key(self) -> Key:
+        return self.model, self.board, self.asked
 
     @property
     def right(self) -> bool:
@@ -63,10 +76,10 @@ def compiled(path: Path, board: str, scheme: str) -> Compiled:
     return compile_model(path, Options(board, LOSSES.get(path.stem, "ce"), scheme, Optimiser(RATE)))
 
 
-def fitting(path: Path, board: str) -> tuple[Compiled, str]:
-    """The largest of the schemes that fits, and its name."""
+def fitting(path: Path, board: str, asked: str) -> tuple[Compiled, str]:
+    """With the scheme asked for or the largest that fits, and its name."""
     refusal: DoesNotFit | None = None
-    for scheme in ("full", *(f"last:{k}" for k in LAYERS)):
+    for scheme in (asked, *SMALLER):
         try:
             return compiled(path, board, scheme), scheme
         except DoesNotFit as error:
@@ -90,23 +103,24 @@ def trained(project: Project, steps: Steps, *, icount: bool = False) -> tuple[Tr
         return Trained(output, losses, session.get_params()), max(step.instructions or 0 for step in made), ram
 
 
-def rows(name: str, boards: Sequence[str], count: int) -> Iterator[Row]:
-    """One for each board; what the reference and a twin make is computed once for each scheme."""
+def rows(keys: Sequence[Key], count: int) -> Iterator[Row]:
+    """One for each; what the reference and a twin make of a model is computed once for each scheme."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.onnx"
-        onnx.save(MODELS[name](), path)
-        steps: dict[str, Steps] = {}
-        twins: dict[tuple[str, str], Trained] = {}
-        for board in boards:
-            program, scheme = fitting(path, board)
-            steps[scheme] = steps.get(scheme) or settled(program.program, count)
-            twin = load_board(board).twin
-            if (twin, scheme) not in twins:
-                twins[twin, scheme], _, _ = trained(built(compiled(path, twin, scheme), Path(folder) / f"{twin}-{scheme}"), steps[scheme])
-            project = built(program, Path(folder) / board)
-            made, instructions, ram = trained(project, steps[scheme], icount=True)
-            flash, apart = project.sizes().flash_bytes, steps[scheme].apart(made)
-            yield Row(name, board, scheme, instructions, ram, flash, apart, made.same_bits(twins[twin, scheme]))
+        steps: dict[tuple[str, str], Steps] = {}
+        twins: dict[tuple[str, str, str], Trained] = {}
+        for number, (model, board, asked) in enumerate(keys):
+            path = Path(folder) / f"{model}.onnx"
+            onnx.save(MODELS[model](), path)
+            program, scheme = fitting(path, board, asked)
+            if (model, scheme) not in steps:
+                steps[model, scheme] = settled(program.program, count)
+            step, twin = steps[model, scheme], load_board(board).twin
+            if (model, scheme, twin) not in twins:
+                twins[model, scheme, twin], _, _ = trained(built(compiled(path, twin, scheme), Path(folder) / f"{number}-twin"), step)
+            project = built(program, Path(folder) / f"{number}")
+            made, instructions, ram = trained(project, step, icount=True)
+            same = made.same_bits(twins[model, scheme, twin])
+            yield Row(model, board, asked, scheme, instructions, ram, project.sizes().flash_bytes, step.apart(made), same)
 
 
 def text(row: Row) -> str:
@@ -122,17 +136,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--keep", action="store_true", help="leave alone what is in the result already")
     given = parser.parse_args()
+    if unknown := set(given.names) - set(MODELS):
+        parser.error(f"there is no model {', '.join(sorted(unknown))}; expected some of {', '.join(MODELS)}")
     stored: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
-    kept = {(row["model"], row["board"]): Row(**row) for row in stored}
-    chosen = [(name, board) for name in given.names or MODELS for board in given.board or BOARDS]
-    for name in dict.fromkeys(name for name, _ in chosen):
-        wanted = [board for model, board in chosen if model == name and not (given.keep and (name, board) in kept)]
-        for row in rows(name, wanted, given.steps):
-            kept[name, row.board] = row
-            print(text(row), flush=True)
-            order = [asdict(kept[at]) for model in MODELS for board in BOARDS if (at := (model, board)) in kept]
-            write_text(RESULTS, json.dumps(order, indent=1) + "\n")
-    return int(not all(kept[at].right for at in chosen))
+    kept = {row.key: row for row in (Row(**fields) for fields in stored)}
+    chosen = [key for key in ALL if key[0] in (given.names or MODELS) and key[1] in (given.board or BOARDS)]
+    for row in rows([key for key in chosen if not (given.keep and key in kept)], given.steps):
+        kept[row.key] = row
+        print(text(row), flush=True)
+        write_text(RESULTS, json.dumps([asdict(kept[key]) for key in ALL if key in kept], indent=1) + "\n")
+    return int(not all(kept[key].right for key in chosen))
 
 
 if __name__ == "__main__":
