@@ -183,7 +183,8 @@ NETWORKS = {
     "mlp": Network(mlp, ((10,),)), "cnn": Network(cnn, ((2, 8, 8),)), "mobile": Network(mobile, ((3, 8, 8),)),
     "encoder": Network(encoder, ((1, 8, 8),), opset=14), "attention": Network(attention, ((1, 8, 8),), opset=14),
     "products": Network(products, ((1, 8, 8),)),
-    "lstm": Network(lstm, ((7, 6),)), "lstms": Network(lstms, ((4, 6),)), "gru": Network(gru, ((7, 6),)), "rnn": Network(rnn, ((4, 6),), apart=True),
+    "lstm": Network(lstm, ((7, 6),)), "lstms": Network(lstms, ((4, 6),)), "gru": Network(gru, ((7, 6),)),
+    "rnn": Network(rnn, ((4, 6),), apart=True),
     "autoencoder": Network(autoencoder, ((1, 8, 8),), "mse"), "upsampler": Network(upsampler, ((2, 4, 5),), "mse"),
     "row": Network(row, ((3, 25),)), "words": Network(Words, ((6,),), classes=11), "two": Network(Two, ((1, 6, 6), (5,)), "ce,mse"),
 }

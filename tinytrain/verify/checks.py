@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinytrain.gradient.autodiff import gradients
 from tinytrain.ir.builder import Builder
@@ -180,13 +181,14 @@ def check_op(example: Example, seed: int = 0, samples: int | None = 24) -> list[
 
 
 def model_gradients(
-    graph: Graph, loss: Value, wanted: Sequence[Value], inputs: Sequence[Array], state: Mapping[Value, Array] | None = None
+    graph: Graph, loss: Value, wanted: Sequence[Value], inputs: Sequence[Array], state: Mapping[Value, Array] | None = None,
+    dtype: DTypeLike = np.float64,
 ) -> dict[Value, Array]:
-    """d loss / d v in float64 for stored values of a forward graph that ends in a loss, by autodiff and the reference."""
+    """d loss / d v in `dtype` for stored values of a forward graph that ends in a loss, by autodiff and the reference."""
     g = Builder(graph.name, graph.values(), graph.nodes)
     g.inputs = list(graph.inputs)
     found = gradients(g, graph.nodes, loss, {v: Want() for v in wanted})
-    outputs = run(g.graph(list(found.values())), inputs, state, np.float64).outputs
+    outputs = run(g.graph(list(found.values())), inputs, state, dtype).outputs
     return dict(zip(found, outputs, strict=True))
 
 
