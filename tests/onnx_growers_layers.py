@@ -128,7 +128,9 @@ def norm_of_channels(net: Net, op: str) -> None:
     operands = [net.stored(net.numbers(each)), net.stored(net.numbers(each))]
     if op == "BatchNormalization":
         operands += [net.stored(net.numbers(c)), net.stored(net.numbers(c, low=0.3))]
-    net.add(op, x, *operands, epsilon=net.one(None, 1e-3, 0.1), momentum=net.one(None, 0.8), num_groups=groups)
+    # onnxruntime multiplies before it subtracts: of a single number, which is its own mean, little is left where epsilon is small
+    epsilon = 0.1 if math.prod(net.shape(x)[2:]) == 1 else net.one(None, 1e-3, 0.1)
+    net.add(op, x, *operands, epsilon=epsilon, momentum=net.one(None, 0.8), num_groups=groups)
 
 
 @grows("LayerNormalization", "RMSNormalization")
