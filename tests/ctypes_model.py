@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +25,28 @@ STRICT = ("-std=c99", "-ffp-contract=off", *WARNINGS)
 RTOL, ATOL = 1e-4, 1e-5                                   # the latter of the largest element, if that is above 1
 
 
+def built(models: Sequence[Compiled], folder: Path, *flags: str, compiler: str = "gcc") -> ctypes.CDLL:
+    """The C of models with different names, in one library."""
+    sources = []
+    for compiled in models:
+        for file, text in compiled.files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        sources.append(str(folder / f"{compiled.program.name}.c"))
+    target = Path(tempfile.mkdtemp(dir=folder)) / f"{models[0].program.name}.so"      # the loader knows files by their names
+    command = [compiler, *STRICT, *(flags or ("-O1",)), "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", *sources, "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
+    return ctypes.CDLL(str(target))
+
+
 class Library:
     """The C of a compiled model, loaded; `instance` makes independent contexts."""
 
-    def __init__(self, compiled: Compiled, folder: Path, *flags: str, compiler: str = "gcc") -> None:
+    def __init__(
+        self, compiled: Compiled, folder: Path, *flags: str, compiler: str = "gcc", library: ctypes.CDLL | None = None
+    ) -> None:
         self.compiled = compiled
-        name = compiled.program.name
-        for file, text in compiled.files.items():
-            (folder / file).write_text(text, encoding="utf-8")
-        target = Path(tempfile.mkdtemp(dir=folder)) / f"{name}.so"                # the loader knows files by their names
-        flags = flags or ("-O1",)
-        command = [compiler, *STRICT, *flags, "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", f"{folder / name}.c", "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:4000]
-        self.library = ctypes.CDLL(str(target))
+        self.library = library or built([compiled], folder, *flags, compiler=compiler)
 
     def call(self, entry: str, *args: object) -> int:
         status: int = getattr(self.library, f"{self.compiled.program.name}_{entry}")(*args)

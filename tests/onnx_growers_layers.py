@@ -128,7 +128,9 @@ def norm_of_channels(net: Net, op: str) -> None:
     operands = [net.stored(net.numbers(each)), net.stored(net.numbers(each))]
     if op == "BatchNormalization":
         operands += [net.stored(net.numbers(c)), net.stored(net.numbers(c, low=0.3))]
-    net.add(op, x, *operands, epsilon=net.one(None, 1e-3, 0.1), momentum=net.one(None, 0.8), num_groups=groups)
+    # onnxruntime multiplies before it subtracts: of a single number, which is its own mean, little is left where epsilon is small
+    epsilon = 0.1 if math.prod(net.shape(x)[2:]) == 1 else net.one(None, 1e-3, 0.1)
+    net.add(op, x, *operands, epsilon=epsilon, momentum=net.one(None, 0.8), num_groups=groups)
 
 
 @grows("LayerNormalization", "RMSNormalization")
@@ -220,7 +222,8 @@ def grid_sample(net: Net, op: str) -> None:
     x = feature_map(net, 4)
     mode = net.one(None, *(("linear", "nearest", "cubic") if net.opset >= 20 else ("bilinear", "nearest", "bicubic")))
     grid = net.numbers(net.shape(x)[0], net.int(1, 3), net.int(1, 3), 2, low=-1.3, high=1.3)
-    padding = net.one(None, "zeros", "border", "reflection")
+    # onnxruntime moves a point to the border along both axes where it is outside along one, which the cubic alone shows
+    padding = net.one(None, "zeros", "reflection", *(() if "cubic" in (mode or "") else ("border",)))
     net.add(op, x, net.stored(grid), mode=mode, padding_mode=padding, align_corners=net.one(None, 0, 1))
 
 

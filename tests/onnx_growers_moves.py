@@ -11,7 +11,7 @@ from onnx_net import INT, Net, Unfit, grows
 
 @grows("Transpose")
 def transpose(net: Net, op: str) -> None:
-    x = net.read()
+    x = net.read(1, 2, 3, 4, 5)
     net.add(op, x, perm=net.one(None, net.draw_perm(len(net.shape(x)))))
 
 

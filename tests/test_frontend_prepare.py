@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tinytrain.errors import ModelError
+from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.prepare import prepare
 
 RNG = np.random.default_rng(7)
@@ -46,7 +47,7 @@ def gemm(path: Path, w: np.ndarray | None = None, **options: object) -> Path:
 
 def refusal(path: Path, **options: object) -> str:
     with pytest.raises(ModelError) as caught:
-        prepare(path, **options)  # type: ignore[arg-type]
+        import_model(prepare(path, **options))  # type: ignore[arg-type]
     return str(caught.value)
 
 

@@ -88,6 +88,16 @@ def test_arguments_are_structs_with_a_member_for_each(model: Path) -> None:
     assert "two_train_step(two_ctx *ctx, const two_input *x, const two_target *target, float *loss);" in header
 
 
+def test_a_view_of_an_input_that_begins_anywhere(tmp_path: Path) -> None:
+    chain = (("Flatten", "b", "f"), ("Sigmoid", "f", "s"), ("Add", "a s", "y"))
+    nodes = [helper.make_node(op, inputs.split(), [output]) for op, inputs, output in chain]
+    shapes = {"a": (1, 3), "b": (1, 3, 1), "y": (1, 3)}
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "odd", ports[:2], ports[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "odd.onnx")
+    assert_learns_as_reference(Library(compile_model(tmp_path / "odd.onnx", Options(loss=None, exact_seconds=0.0)), tmp_path))
+
+
 def test_members_are_names_that_c_takes(tmp_path: Path) -> None:
     compiled = compile_model(two_headed(tmp_path / "two.onnx", names=("int", "int:0")), Options(loss=LOSS, exact_seconds=0.0))
     assert "float int_[72]; /* 6 x 6 x 2 */\n    float int_0[5];" in compiled.files["two.h"]

@@ -193,7 +193,7 @@ def traced_in_c(net: Network, loss: str, scheme: str, optimiser: Optimiser, fold
 
 
 @given(networks(), LOSSES, SCHEMES, optimisers(), st.booleans())
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_sanitized_c_equals_the_reference(net: Network, loss: str, scheme: str, optimiser: Optimiser, fold: bool) -> None:
     traced_in_c(net, loss, scheme, optimiser, fold)
 

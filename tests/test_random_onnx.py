@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,22 @@ import onnx_growers_elements  # noqa: F401
 import onnx_growers_layers  # noqa: F401
 import onnx_growers_moves  # noqa: F401
 import pytest
-from hypothesis import given, settings
+from ctypes_model import Library, built
+from hypothesis import Phase, settings
+from hypothesis import given as drawn
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from onnx_net import GROWERS, Net, Unfit
 
+from tinytrain.compiler import Compiled, Options, compile_model, load_model
 from tinytrain.errors import TinytrainError
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import prepare
 from tinytrain.frontend.supported import supported
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.pack import packed
-from tinytrain.verify.reference import run
+from tinytrain.ir.types import Role
+from tinytrain.verify.reference import ReferenceModel, run
 
 pytest.importorskip("onnxruntime")
 QUANTISED = {name for name, (_, integer) in supported().items() if integer and "Linear" in name} | {"com.microsoft.QGemm"}
@@ -54,16 +61,20 @@ def grow(net: Net, op: str) -> None:
             return
 
 
-def computed(imported: Imported, samples: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Every output, in ONNX layout."""
-    given = []
+def given(imported: Imported, samples: dict[str, np.ndarray]) -> np.ndarray:
+    """What the device is given for these inputs in ONNX layout."""
+    arrays = []
     for port in imported.inputs:
         x = samples[port.name]
         bare = x.reshape(x.shape[1:]) if len(port.perm) < x.ndim else x
-        given.append(np.ascontiguousarray(bare.transpose(port.perm)).reshape(port.type.shape))
-    whole = given[0] if len(given) == 1 else packed(given, [port.type.dtype for port in imported.inputs])
+        arrays.append(np.ascontiguousarray(bare.transpose(port.perm)).reshape(port.type.shape))
+    return packed(arrays, [port.type.dtype for port in imported.inputs]).reshape(imported.graph.inputs[0].shape)
+
+
+def computed(imported: Imported, samples: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Every output, in ONNX layout."""
     found = []
-    for port, made in zip(imported.outputs, run(imported.graph, [whole]).outputs, strict=True):
+    for port, made in zip(imported.outputs, run(imported.graph, [given(imported, samples)]).outputs, strict=True):
         shape = port.onnx_shape
         bare = shape[len(shape) - len(port.perm) :]
         found.append(made.reshape([bare[a] for a in port.perm]).transpose(np.argsort(port.perm).astype(int)).reshape(shape))
@@ -83,7 +94,7 @@ def outcome(net: Net) -> str:
             assert "is damaged or of another kind" not in said, str(error)
             assert any(said.startswith(f"{name} ({op}) in ") for name, op in names.items()), f"names no node: {error}"
             return str(error)
-    for name, got in zip(net.outputs, computed(imported, {name: net.array(name) for name in net.inputs}), strict=True):
+    for name, got in zip(net.outputs, computed(imported, net.samples), strict=True):
         want = net.array(name)
         assert got.shape == want.shape, f"{name}: {got.shape}, not {want.shape}"
         np.testing.assert_allclose(got, want, rtol=0, atol=net.tolerance(name), err_msg=name)
@@ -95,7 +106,7 @@ def test_every_op_is_grown() -> None:
 
 
 def tried(op: str, count: int) -> None:
-    @given(nets(op))
+    @drawn(nets(op))
     @settings(max_examples=count)
     def graphs(net: Net) -> None:
         outcome(net)
@@ -119,7 +130,7 @@ def test_graphs_of_all_ops() -> None:
     refused: list[str] = []
     seen: set[str] = set()
 
-    @given(nets())
+    @drawn(nets())
     @settings(max_examples=120)
     def graphs(net: Net) -> None:
         refused.append(outcome(net))
@@ -129,3 +140,50 @@ def test_graphs_of_all_ops() -> None:
     graphs()
     assert sum(map(bool, refused)) <= 0.4 * len(refused), Counter(refused)
     assert len(seen) >= len(GROWERS) / 2
+
+
+def test_generated_c_of_random_graphs(tmp_path: Path) -> None:
+    """In one library: each infers and, where something can be learned, learns as the reference does, or says what has no gradient."""
+    made: list[tuple[Net, Compiled]] = []
+    trained, refused = 0, 0
+
+    @drawn(st.sampled_from(sorted(GROWERS)).flatmap(nets))
+    @settings(max_examples=32, phases=[Phase.generate])  # a smaller graph would be one more compilation
+    def graphs(net: Net) -> None:
+        nonlocal trained, refused
+        path = tmp_path / f"net{len(made)}.onnx"
+        onnx.save(net.model, path)
+        reals = [name for name in net.outputs if net.array(name).dtype == np.float32]
+        options = Options(loss=",".join(f"{name}=mse" for name in reals) or None, optimiser=Optimiser(1e-3), exact_seconds=0.0)
+        with suppress(TinytrainError):                    # of the import, which other tests mind
+            load_model(path, options)
+            try:
+                made.append((net, compile_model(path, options)))
+                trained += "train" in made[-1][1].program.entries
+            except TinytrainError as error:
+                refused += 1
+                assert "has no gradient" in str(error) or "has nothing to train" in str(error), error
+                made.append((net, compile_model(path, replace(options, loss=None))))
+
+    graphs()
+    assert trained >= 10 and refused
+    library = built([compiled for _, compiled in made], tmp_path, "-O0")
+    for net, compiled in made:
+        assert_computes(net, Library(compiled, tmp_path, library=library))
+
+
+def assert_computes(net: Net, library: Library) -> None:
+    compiled, device, reference = library.compiled, library.instance(), ReferenceModel(library.compiled.program)
+    x = given(compiled.imported, net.samples)
+    close(device.infer(x), reference.infer(x), net)
+    if "train" in compiled.program.entries:
+        kind = compiled.program.entries["train"].inputs[1].type
+        target = np.random.default_rng(1).standard_normal(kind.shape).astype(np.float32)
+        close(device.train_step(x, target), reference.train_step(x, target), net)
+        stored = device.stored()
+        for v in compiled.program.stored(Role.PARAM, Role.STATE):
+            close(stored[v.name], reference.state[v], net)
+
+
+def close(found: ArrayLike, wanted: ArrayLike, net: Net) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(np.abs(wanted).max(initial=1.0)), err_msg=repr(net))

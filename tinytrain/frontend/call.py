@@ -113,6 +113,10 @@ class Import:
         self.cut_biases: list[str] = []
         self.notes: list[str] = []                            # for a person, on what the device does not do as the file says
 
+    def has(self, name: str) -> bool:
+        """Whether a tensor of that name is stored or has been made."""
+        return name in self.arrays or name in self.tensors
+
     def real(self, tensor: Tensor) -> Tensor:
         """The tensor as fp32: what stands for reals is dequantised, once for all readers."""
         if tensor.value.type.quant is None:

@@ -12,19 +12,21 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
-from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
+from tinytrain.frontend.ports import INT32, INT64, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
 from tinytrain.frontend.shapes import known_shapes
-from tinytrain.frontend.supported import check_ops
+from tinytrain.frontend.supported import full_name, known_ops, strange_ops
 from tinytrain.frontend.tabulate import tabulated
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, Graph
-from tinytrain.ir.types import Array, Role, TensorType, Value
+from tinytrain.ir.types import F32, S32, Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.record import record
@@ -89,10 +91,15 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
 
     file = str(prepared.path)
     onnx_graph = prepared.model.graph
-    check_ops(onnx_graph, file)
+    refusals = [*strange_ops(onnx_graph, file), *prepared.refusals]
     arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
+    if refusals:                                          # what is of a wrong type has been said
+        arrays = {name: a.astype(np.float32) if a.dtype.kind not in "iub" else a for name, a in arrays.items()}
     shapes = known_shapes(onnx_graph)
-    inputs, exits = ends(onnx_graph, arrays, file)
+    try:
+        inputs, exits = ends(onnx_graph, arrays, file)
+    except ModelError as error:
+        raise (refusals or [error])[0] from None
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
     model.bounds = prepared.bounds
     for name in (LEARNING_RATE, "target", "loss"):
@@ -101,14 +108,16 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
     model.truncate = truncate
     given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
-    refusals: list[ModelError] = []
+    known = known_ops(onnx_graph)
     for node in onnx_graph.node:
+        if full_name(node) not in known or (refusals and not all(model.has(name) for name in node.input if name)):
+            _stand_in(model, node)                        # what it lacks follows from a refusal, and is none of its own
+            continue
         try:
             integers = _import_node(model, node)
         except ModelError as error:
             refusals.append(error)
-            if not _go_on(model, node):
-                break
+            _stand_in(model, node)
             continue
         if not integers and quantised and node.op_type not in NOT_COMPUTING:
             model.float_islands.append(node.name)
@@ -182,15 +191,16 @@ def _import_node(model: Import, node: onnx.NodeProto) -> bool:
     return made_of_integers
 
 
-def _go_on(model: Import, node: onnx.NodeProto) -> bool:
-    """Take the results of a refused node as given, where they are float32, so that what is refused behind it is said as well."""
-    names = [name for name in node.output if name]
-    if any(name not in model.shapes or model.element_types.get(name) != FLOAT for name in names):
-        return False
-    for name in names:
-        shape = model.shapes[name]
-        model.tensors[name] = Tensor(model.graph.value(name, TensorType(ir_shape(shape, plain(shape)))), shape, plain(shape))
-    return True
+def _stand_in(model: Import, node: onnx.NodeProto) -> None:
+    """Take the results of a node that is not imported as given, where they are tensors of known shapes: so what is refused behind it
+    is said as well. What depends on others is not looked at.
+    """
+    for name in node.output:
+        kind = model.element_types.get(name, 0)
+        if name and name in model.shapes and kind:
+            shape = model.shapes[name]
+            value = model.graph.value(name, TensorType(ir_shape(shape, plain(shape)), S32 if kind in (INT32, INT64) else F32))
+            model.tensors[name] = Tensor(value, shape, plain(shape))
 
 
 def _together(refusals: list[ModelError]) -> ModelError:

@@ -21,7 +21,7 @@ from tinytrain.frontend.batchnorm import fold_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.functions import inline_functions
-from tinytrain.frontend.limits import MAX_BYTES, check_dtypes, check_finite, check_sizes, check_value_sizes
+from tinytrain.frontend.limits import MAX_BYTES, check_finite, check_sizes, check_value_sizes, wrong_types
 from tinytrain.frontend.literals import exported_numbers, literal_values
 from tinytrain.frontend.masks import bound_masks
 from tinytrain.frontend.new_head import NewHead, replace_head
@@ -29,7 +29,7 @@ from tinytrain.frontend.opset import convert, opset_of, settle_constants, sort_n
 from tinytrain.frontend.pairs import pair_up
 from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes, known_shapes, one_sample
-from tinytrain.frontend.supported import check_ops
+from tinytrain.frontend.supported import strange_ops
 from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
 from tinytrain.reading import first_line, read_limited, reading
@@ -47,7 +47,7 @@ class Prepared:
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
     the file's nodes alone, not from its initializers; `bounds` are those of integers that the file clips to fewer bits; `notes` say what
-    else became of the file.
+    else became of the file; `refusals` why it cannot be imported, to which the import adds its own.
     """
 
     model: onnx.ModelProto
@@ -57,6 +57,7 @@ class Prepared:
     literals: frozenset[str]
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    refusals: tuple[ModelError, ...] = ()
 
 
 def prepare(
@@ -97,10 +98,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
         replace_head(model, path, new_head)
         digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
     model = _infer_shapes(model, path)
-    check_dtypes(model, path)
+    refusals = wrong_types(model, path)
     bound_masks(model.graph)
     check_finite(model, path, settled=True)
-    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes)
+    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals)
 
 
 def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
@@ -176,7 +177,8 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         while tell_shapes(inferred):
             inferred = inferred_shapes(inferred)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
-        check_dtypes(model, path)
+        for refusal in wrong_types(model, path):
+            raise refusal from None
         _check_strange(model, path)
         raise ModelError(
             f"{path}: the shapes of its tensors do not fit each other: {first_line(error)}; expected a model valid for a batch of 1.",
@@ -186,7 +188,6 @@ def _infer_shapes(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     return _tensors_only(inferred)
 
 
-
 def _check_strange(model: onnx.ModelProto, path: Path) -> None:
     """Refuse ops that are not supported: shape inference stumbles over what it does not know."""
     import onnx
@@ -194,7 +195,8 @@ def _check_strange(model: onnx.ModelProto, path: Path) -> None:
     lenient = _tensors_only(onnx.shape_inference.infer_shapes(model, data_prop=True))
     with suppress(ModelError):
         lenient, _ = fold_constants(lenient, path)
-    check_ops(lenient.graph, str(path))
+    for refusal in strange_ops(lenient.graph, str(path)):
+        raise refusal
 
 
 def _tensors_only(model: onnx.ModelProto) -> onnx.ModelProto:

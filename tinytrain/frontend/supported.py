@@ -24,16 +24,20 @@ def supported() -> dict[str, tuple[bool, bool]]:
     return dict(sorted((own | pairs | dict.fromkeys(rewritten(), (False, True))).items()))
 
 
-def check_ops(graph: onnx.GraphProto, file: str) -> None:
-    """Every op must have a handler. All that have none are said at once, before any import."""
+def known_ops(graph: onnx.GraphProto) -> set[str]:
+    """The full names of ops that have a handler in such a model."""
     quantised = any(node.op_type in QDQ for node in graph.node)
-    known = {name for name, (plain, integer) in supported().items() if plain or (integer and quantised)}
+    return {name for name, (plain, integer) in supported().items() if plain or (integer and quantised)}
+
+
+def strange_ops(graph: onnx.GraphProto, file: str) -> tuple[ModelError, ...]:
+    """What to say of ops that have no handler: of all at once."""
+    known = known_ops(graph)
     strange: dict[str, list[str]] = {}
     for node in graph.node:
         if (name := full_name(node)) not in known:
             strange.setdefault(name, []).append(node.name)
-    if strange:
-        raise _unsupported(strange, file)
+    return (_unsupported(strange, file),) if strange else ()
 
 
 def full_name(node: onnx.NodeProto) -> str:

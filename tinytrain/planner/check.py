@@ -107,7 +107,10 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: in
         assert plan.offsets.get(v) == at, f"{v!r} stands at {plan.offsets.get(v)}, the program has it at {at}"
     pieces: list[tuple[object, int, int]] = [(v, at, v.type.nbytes) for v, at in plan.offsets.items()]
     pieces += [(node, at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
-    parts = {v for node in plan.graph.nodes if node.op.view and node.op.starts(*node.kinds) for v in node.outputs}
+    parts: set[Value] = set()                             # what begins within another value, and views of that
+    for node in plan.graph.nodes:
+        if node.op.view and (node.op.starts(*node.kinds) or parts.intersection(node.inputs)):
+            parts.update(node.outputs)
     limits = [plan.arena_bytes] * len(pieces) + [program_bytes] * len(plan.spare)
     pieces += [(node, at, size) for node, (at, size) in plan.spare.items()]
     for (owner, at, size), limit in zip(pieces, limits, strict=True):
