@@ -74,16 +74,19 @@ def _only(ports: Sequence[Port], kind: str, model: str) -> Port:
     return ports[0]
 
 
-def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0) -> Imported:
+def import_model(
+    prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0, running: bool = False
+) -> Imported:
     """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError.
 
-    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all.
+    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all. Where statistics are `running`, those of batch
+    norms follow the samples that train.
     """
     with reading(prepared.path, MODEL, ModelError):
-        return _imported(prepared, dropout, seed, truncate)
+        return _imported(prepared, dropout, seed, truncate, running)
 
 
-def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Imported:
+def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, running: bool) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -98,6 +101,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
     model.truncate = truncate
+    model.running = running
     given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     refusals: list[ModelError] = []
@@ -122,8 +126,9 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
     model.notes += [f"output {name} is given as the real numbers that its integers stand for" for name in stored]
     outputs = [model.view(result, result.order) for result in results]
     model.graph.origin = "dropout"
-    updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
-    graph = verify(model.graph.graph(outputs, updates).replace(results=tuple(exits)), "import")
+    if model.step is not None:
+        model.updates[model.step] = model.graph.emit(Advance(), model.step)
+    graph = verify(model.graph.graph(outputs, model.updates).replace(results=tuple(exits)), "import")
     graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}
     notes = (*prepared.notes, *model.notes)
