@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
+from tinytrain.frontend.exits import given_back
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
 from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
@@ -117,11 +118,8 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, runni
             model.float_islands.append(node.name)
     if refusals:
         raise _together(refusals)
-    if lost := [name for name in exits if name not in model.tensors]:
-        raise ModelError(f"{file}: output {lost[0]} does not depend on the input; expected a model that computes something.",
-                         hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
-    results = [model.real(model.tensors[name]) for name in exits]
+    results = given_back(model, [port.name for port in given], exits)
     stored = [name for name in exits if model.element_types.get(name) in INTEGER_TYPES]
     model.notes += [f"output {name} is given as the real numbers that its integers stand for" for name in stored]
     outputs = [model.view(result, result.order) for result in results]
