@@ -66,9 +66,9 @@ def layer_normalization(call: Call) -> tuple[Tensor | None, ...]:
     rank = len(x.shape)
     over = set(range(call.integer("axis", -1) % rank, rank))
     y, statistics = normalised(call, x, over, call.number("epsilon", 1e-5), centred)
-    y = _with(call, Mul(), y, 1, "scale", _behind(call.operand_shape(1), rank))
-    if call.has(2):
-        y = _with(call, Add(), y, 2, "offset", _behind(call.operand_shape(2), rank))
+    for index, op, what in ((1, Mul(), "scale"), (2, Add(), "offset")):
+        if call.has(index):
+            y = _with(call, op, y, index, what, _behind(call.operand_shape(index), rank))
     kept = tuple(1 if a in over else n for a, n in enumerate(x.shape))
     return (y, *(Tensor(value, kept, x.order) for value in statistics)) if centred else (y,)
 

@@ -16,6 +16,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
 from tinytrain.frontend.exits import given_back
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
+from tinytrain.frontend.patterns import joined
 from tinytrain.frontend.ports import FLOAT, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
@@ -106,7 +107,10 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, runni
     given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     refusals: list[ModelError] = []
-    for node in onnx_graph.node:
+    nodes, numbers = joined(onnx_graph, arrays, shapes)
+    for name in numbers:
+        model.ledger.read(name, "a number of an op")
+    for node in nodes:
         try:
             integers = _import_node(model, node)
         except ModelError as error:
