@@ -134,10 +134,6 @@ REFUSALS: dict[str, tuple[list[onnx.NodeProto], Arrays, str]] = {
         [node("AveragePool", name="a", kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1)], {},
         "a (AveragePool) in {file}: padding Pad(top=1, left=1, bottom=3, right=3) around (4, 4): a window of (2, 2) would hold nothing but",
     ),
-    "training": (
-        [node("BatchNormalization", "x g b m v", "y m2 v2", "bn", training_mode=1)], norm_arrays(2),
-        "bn (BatchNormalization) in {file}: it is in training mode, expected the form for inference.",
-    ),
     "variance": (
         [node("BatchNormalization", "x g b m v", name="bn")], {k: -v for k, v in norm_arrays(2).items()},
         "bn (BatchNormalization) in {file}: its variance plus epsilon is not positive.",

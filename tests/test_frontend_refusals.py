@@ -233,7 +233,7 @@ def test_output_that_is_the_input(tmp_path: Path) -> None:
     model = onnx.load(path)
     model.graph.output[0].name = "x"
     path.write_bytes(model.SerializeToString())
-    assert f"{path}: its output x is its input; expected a model that computes something." in refusal(path)
+    assert f"{path}: output x is its input; expected a model that computes something." in refusal(path)
 
 
 def test_damaged_tensors(tmp_path: Path) -> None:

@@ -191,3 +191,27 @@ def test_data_that_do_not_fit(change: Callable[[int], dict[str, Any]], message: 
 @pytest.fixture(scope="module")
 def compiled(model: Path) -> Compiled:
     return compile_model(model, Options(loss=LOSS, exact_seconds=0.0))
+
+
+def test_outputs_that_nothing_computes_are_copied(tmp_path: Path) -> None:
+    """Constants of floats and integers, the input itself, the same value twice, a view of the input."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,4] x) => (float[1,4] y, float[1,4] x, float[3] c, int64[2] s, float[1,4] z, float[4,1] r)
+        { y = Relu(x) c = Constant<value_floats = [1.5, -2.5, 3.5]>() s = Shape(x) z = Identity(y) q = Constant<value_ints = [4, 1]>()
+          r = Reshape(x, q) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    library = Library(compile_model(tmp_path / "m.onnx", Options(loss=None)), tmp_path)
+    x = np.array([1.0, -2.0, 3.0, -4.0], np.float32)
+    got = library.instance().infer(x).view(np.float32)
+    relu = np.maximum(x, 0)
+    np.testing.assert_array_equal(got[np.r_[:11, 13:21]], np.concatenate([relu, x, [1.5, -2.5, 3.5], relu, x]))
+    np.testing.assert_array_equal(got[11:13].view(np.int32), [1, 4])
+
+
+def test_a_constant_output_that_does_not_fit(tmp_path: Path) -> None:
+    text = "g (float[1,4] x) => (float[1,4] y, int64[1] c) { y = Relu(x) c = Constant<value_ints = [3000000000]>() }"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="output c is constant and holds int64; expected float32, or what int32 has room for"):
+        compile_model(tmp_path / "m.onnx", Options(loss=None))

@@ -56,7 +56,8 @@ Gradients = Literal["fp32", "fp16", "int8"]
 @dataclass(frozen=True)
 class Options:
     """What a person chooses. `loss` None compiles for inference only, and so does one `loss_by_default` where nothing can be trained;
-    `shapes` fixes dynamic inputs; `qas` is for int8 models; `truncate` cuts gradients of recurrent layers at each so many steps, 0 nowhere.
+    `shapes` fixes dynamic inputs; `qas` is for int8 models; `truncate` cuts gradients of recurrent layers at each so many steps, 0 nowhere;
+    with `running_statistics` those of batch norms, which are then not folded, follow the samples that train.
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
     trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
@@ -69,6 +70,7 @@ class Options:
     scheme: str | Scheme = "full"
     optimiser: Optimiser = field(default_factory=Optimiser)
     fold_batchnorm: bool = True
+    running_statistics: bool = False
     dropout: bool = False
     truncate: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -120,8 +122,9 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.onnx_import import import_model
     from tinytrain.frontend.prepare import prepare
 
-    prepared = prepare(path, fold_batchnorm=options.fold_batchnorm, shapes=options.shapes, new_head=options.new_head)
-    return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate)
+    folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
+    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head)
+    return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
 
 def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Graph]:

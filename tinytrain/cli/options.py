@@ -100,6 +100,8 @@ def model_options(command: Command) -> Command:
         click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
         click.option("--head-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of its weights."),
         click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
+        click.option("--running-statistics", is_flag=True,
+                     help="Batch norms, which are then not folded, follow the data: each update moves their mean and variance."),
         click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
         click.option("--bptt", "truncate", type=click.IntRange(0), default=0, metavar="K",
                      help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
@@ -151,7 +153,8 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
     return Options(
         board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
         loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], dropout=given["dropout"], truncate=given["truncate"],
+        fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
+        truncate=given["truncate"],
         shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"],
         further_schemes=tuple(further), optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     import onnx
 
 
+def settle_batchnorms(graph: onnx.GraphProto) -> list[str]:
+    """Take those in training mode whose new statistics nobody reads as what they are when the device infers, in place; notes on them."""
+    read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    notes = []
+    for node in graph.node:
+        mode = next((a for a in node.attribute if a.name == "training_mode" and a.i), None)
+        if node.op_type == "BatchNormalization" and mode and not read.intersection(node.output[1:]):
+            node.attribute.remove(mode)
+            del node.output[1:]
+            notes.append(f"{node.name} (BatchNormalization) is in training mode; its statistics follow only with --running-statistics")
+    return notes
+
+
 def fold_batchnorms(model: onnx.ModelProto) -> None:
     """Fold each BatchNormalization behind Conv, Gemm, MatMul or MatMul + Add into its weights, in place."""
     folding = _Folding(model.graph)

@@ -102,6 +102,8 @@ class Import:
         self.tensors: dict[str, Tensor] = {}
         self.dropout_seed: int | None = None
         self.truncate = 0                                     # steps of time that gradients flow back at most, in recurrent layers; 0: all
+        self.running = False                                  # whether the statistics of batch norms follow the samples
+        self.updates: dict[Value, Value] = {}                 # what every update replaces by what, beside what is trained
         self.step: Value | None = None                        # number of the training step, for the masks of Dropout
         self.consts: dict[tuple[str, Dims, Dims, Dims, bool], Value] = {}
         self.views: dict[tuple[Value, Dims, Dims], Value] = {}

@@ -113,7 +113,8 @@ class _Rest:
         self.reals: dict[str, onnx.NodeProto] = {}        # outputs of DequantizeLinear of constants
         self.shapes = {
             v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
-            for v in self.graph.value_info if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
+            for v in (*self.graph.input, *self.graph.value_info)
+            if v.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
         }
         # what has no elements depends on nothing
         self.empty = {
@@ -145,6 +146,9 @@ class _Rest:
         if all(name in self.empty for name in node.output if name) and not self.exits & set(node.output):
             self.changed = True
             return None
+        if node.op_type in ("Shape", "Size") and node.input[0] in self.shapes:
+            self._store(node, self._evaluated(node, [np.broadcast_to(np.float32(0), self.shapes[node.input[0]])]))
+            return None
         if not all(name in self.tensors or name in self.reals for name in node.input if name) or not self._may_fold(node):
             return node
         if node.op_type == "DequantizeLinear":
@@ -168,7 +172,7 @@ class _Rest:
     def _may_fold(self, node: onnx.NodeProto) -> bool:
         control = any(a.HasField("g") or a.graphs for a in node.attribute)
         random = node.op_type in RANDOM or node.op_type == "Dropout"
-        return node.domain in ("", "ai.onnx") and not control and not random and not self.exits & set(node.output)
+        return node.domain in ("", "ai.onnx") and not control and not random
 
     def _array(self, name: str) -> Array:
         from onnx import numpy_helper

@@ -31,7 +31,7 @@ def _small(tensor: Tensor, over: set[int]) -> Dims:
     return _memory(tensor, tuple(1 if a in over else n for a, n in enumerate(tensor.shape)))
 
 
-def _normalised(call: Call, x: Tensor, over: set[int], epsilon: float, centred: bool = True) -> tuple[Tensor, Sequence[Value]]:
+def normalised(call: Call, x: Tensor, over: set[int], epsilon: float, centred: bool = True) -> tuple[Tensor, Sequence[Value]]:
     """x normalised over these of its axes, and the statistics."""
     value = call.view(x, x.order, _memory(x, x.shape))
     y, *statistics = call.emit_all(Normalise(_small(x, over), epsilon, centred), value, part="normalised")
@@ -55,7 +55,7 @@ def _behind(shape: Dims, rank: int) -> Dims:
     return (1,) * (rank - len(shape)) + shape
 
 
-def _affine(call: Call, y: Tensor, shape: Dims) -> Tensor:
+def affine(call: Call, y: Tensor, shape: Dims) -> Tensor:
     return _with(call, Add(), _with(call, Mul(), y, 1, "scale", shape), 2, "offset", shape)
 
 
@@ -65,10 +65,10 @@ def layer_normalization(call: Call) -> tuple[Tensor | None, ...]:
     x, centred = call.tensor(), call.op == "LayerNormalization"
     rank = len(x.shape)
     over = set(range(call.integer("axis", -1) % rank, rank))
-    y, statistics = _normalised(call, x, over, call.number("epsilon", 1e-5), centred)
-    y = _with(call, Mul(), y, 1, "scale", _behind(call.operand_shape(1), rank))
-    if call.has(2):
-        y = _with(call, Add(), y, 2, "offset", _behind(call.operand_shape(2), rank))
+    y, statistics = normalised(call, x, over, call.number("epsilon", 1e-5), centred)
+    for index, op, what in ((1, Mul(), "scale"), (2, Add(), "offset")):
+        if call.has(index):
+            y = _with(call, op, y, index, what, _behind(call.operand_shape(index), rank))
     kept = tuple(1 if a in over else n for a, n in enumerate(x.shape))
     return (y, *(Tensor(value, kept, x.order) for value in statistics)) if centred else (y,)
 
@@ -76,8 +76,8 @@ def layer_normalization(call: Call) -> tuple[Tensor | None, ...]:
 @handles("InstanceNormalization")
 def instance_normalization(call: Call) -> Tensor:
     x = call.tensor()
-    y, _ = _normalised(call, x, set(range(2, len(x.shape))), call.number("epsilon", 1e-5))
-    return y if _of_groups(call) else _affine(call, y, tuple(n if a == 1 else 1 for a, n in enumerate(x.shape)))
+    y, _ = normalised(call, x, set(range(2, len(x.shape))), call.number("epsilon", 1e-5))
+    return y if _of_groups(call) else affine(call, y, tuple(n if a == 1 else 1 for a, n in enumerate(x.shape)))
 
 
 def _of_groups(call: Call) -> bool:
@@ -99,15 +99,15 @@ def group_normalization(call: Call) -> Tensor:
         raise call.fail(f"its scale has the shape {call.operand_shape(1)}, expected one number per channel", "Export it with opset 21.")
     order = tuple(b for a in x.order for b in ((1, 2) if a == 1 else (a + 1,) if a > 1 else (a,)))
     grouped = Tensor(x.value, (batch, groups, channels // groups, *space), order)
-    y, _ = _normalised(call, grouped, set(range(2, len(order))), call.number("epsilon", 1e-5))
-    return _affine(call, Tensor(y.value, x.shape, x.order), (1, channels, *(1 for _ in space)))
+    y, _ = normalised(call, grouped, set(range(2, len(order))), call.number("epsilon", 1e-5))
+    return affine(call, Tensor(y.value, x.shape, x.order), (1, channels, *(1 for _ in space)))
 
 
 @handles("MeanVarianceNormalization")
 def mean_variance_normalization(call: Call) -> Tensor:
     x = call.tensor()
     over = {a % len(x.shape) for a in call.integers("axes", (0, 2, 3))}
-    return _normalised(call, x, over, 1e-18)[0]
+    return normalised(call, x, over, 1e-18)[0]
 
 
 @handles("LpNormalization")
@@ -118,7 +118,7 @@ def lp_normalization(call: Call) -> Tensor:
     if p not in (1, 2):
         raise call.fail(f"its p is {p}, expected 1 or 2", "Write it as powers, a sum and a quotient.")
     if p == 2:
-        y, _ = _normalised(call, x, over, _TINY, centred=False)
+        y, _ = normalised(call, x, over, _TINY, centred=False)
         return Tensor(call.emit(Scale(x.shape[axis] ** -0.5), y.value), x.shape, x.order)
     full = _memory(x, x.shape)
     value = call.view(x, x.order, full)

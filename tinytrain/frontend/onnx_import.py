@@ -16,7 +16,9 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.call import Call, Import, Made, first_output, handlers, integer_handlers
+from tinytrain.frontend.exits import given_back
 from tinytrain.frontend.layout import Tensor, ir_shape, plain
+from tinytrain.frontend.patterns import joined
 from tinytrain.frontend.ports import INT32, INT64, TAKEN, Port, ends, input_order, sample_perm
 from tinytrain.frontend.prepare import MODEL, Prepared
 from tinytrain.frontend.quantised import INTEGER_TYPES, quantised_entry, store_integers
@@ -77,16 +79,19 @@ def _only(ports: Sequence[Port], kind: str, model: str) -> Port:
     return ports[0]
 
 
-def import_model(prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0) -> Imported:
+def import_model(
+    prepared: Prepared, *, dropout: bool = False, seed: int = 1, truncate: int = 0, running: bool = False
+) -> Imported:
     """Import the model; `dropout` keeps its Dropout ops for training, with masks drawn from `seed`. Raises ModelError.
 
-    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all.
+    In recurrent layers gradients flow back within `truncate` steps of time, 0: through all. Where statistics are `running`, those of batch
+    norms follow the samples that train.
     """
     with reading(prepared.path, MODEL, ModelError):
-        return _imported(prepared, dropout, seed, truncate)
+        return _imported(prepared, dropout, seed, truncate, running)
 
 
-def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Imported:
+def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, running: bool) -> Imported:
     from onnx import numpy_helper
 
     file = str(prepared.path)
@@ -106,10 +111,14 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
     model.truncate = truncate
+    model.running = running
     given = _given(model, inputs)
     quantised = any(node.op_type in QUANTISING for node in onnx_graph.node)
     known = known_ops(onnx_graph)
-    for node in onnx_graph.node:
+    nodes, numbers = joined(onnx_graph, arrays, shapes)
+    for name in numbers:
+        model.ledger.read(name, "a number of an op")
+    for node in nodes:
         if full_name(node) not in known or (refusals and not all(model.has(name) for name in node.input if name)):
             _stand_in(model, node)                        # what it lacks follows from a refusal, and is none of its own
             continue
@@ -123,17 +132,15 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int) -> Im
             model.float_islands.append(node.name)
     if refusals:
         raise _together(refusals)
-    if lost := [name for name in exits if name not in model.tensors]:
-        raise ModelError(f"{file}: output {lost[0]} does not depend on the input; expected a model that computes something.",
-                         hint="Export the part of the model that starts at its input.")
     model.graph.origin = model.graph.nodes[-1].origin if model.graph.nodes else ""
-    results = [model.real(model.tensors[name]) for name in exits]
+    results = given_back(model, [port.name for port in given], exits)
     stored = [name for name in exits if model.element_types.get(name) in INTEGER_TYPES]
     model.notes += [f"output {name} is given as the real numbers that its integers stand for" for name in stored]
     outputs = [model.view(result, result.order) for result in results]
     model.graph.origin = "dropout"
-    updates = {model.step: model.graph.emit(Advance(), model.step)} if model.step is not None else {}
-    graph = verify(model.graph.graph(outputs, updates).replace(results=tuple(exits)), "import")
+    if model.step is not None:
+        model.updates[model.step] = model.graph.emit(Advance(), model.step)
+    graph = verify(model.graph.graph(outputs, model.updates).replace(results=tuple(exits)), "import")
     graph, constants = settle(graph, onnx_graph.node, arrays, model.integers, model.ledger)
     graph, tables = tabulated(graph)
     params = {v.source.initializer: v for v in graph.stored(Role.CONST) if v.source is not None}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.apart import read_apart, store_apart
-from tinytrain.frontend.batchnorm import fold_batchnorms
+from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.functions import inline_functions
@@ -92,6 +92,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
         model, more = _folded(_infer_shapes(defined, path), path)
         bounds |= more
     model = one_sample(model, path, batch)
+    notes = (*notes, *settle_batchnorms(model.graph))
     if fold_batchnorm:
         fold_batchnorms(model)
     if new_head is not None:

@@ -53,9 +53,12 @@ def _fix_shape(value: onnx.ValueInfoProto, path: Path, chosen: Dims | None) -> i
 
 
 def forget_shapes(model: onnx.ModelProto) -> None:
-    """All but that of the input."""
+    """All but that of the input, also where it is an output."""
+    inputs = {value.name: value for value in model.graph.input}
     for output in model.graph.output:
-        if output.type.WhichOneof("value") == "tensor_type":
+        if output.name in inputs:
+            output.CopyFrom(inputs[output.name])
+        elif output.type.WhichOneof("value") == "tensor_type":
             output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
 

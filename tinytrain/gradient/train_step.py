@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
 from tinytrain.gradient.update import Optimiser, States, Updater
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Program, apply_of
+from tinytrain.ir.graph import Graph, Node, Program, apply_of
 from tinytrain.ir.types import Value
 from tinytrain.ops.elementwise import Add
 from tinytrain.schemes.choose import Trained, choose_all
@@ -49,19 +50,37 @@ def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss:
     states = States(optimiser.learning_rate)
     for number, targets in enumerate(schemes):
         train = f"train_{number}" if number else "train"
-        entries[train], totals = _train(train, forward, aims, targets, optimiser, states)
-        if totals:
-            entries[apply_of(train)] = _apply(entries[train], totals, optimiser, states)
+        entries[train], sums = _train(train, forward, aims, targets, optimiser, states)
+        if sums.totals or sums.followers:
+            entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
     return Program(forward.name, entries, optimiser.accumulate)
+
+
+@dataclass
+class _Sums:
+    """What an update is made of, where it is one of several samples: STATE that a `train` adds to and `apply` clears.
+
+    Each target with that of its gradients; nodes that run once an update, with operands that may be such.
+    """
+
+    totals: list[tuple[Target, Value]] = field(default_factory=list)
+    followers: list[tuple[Node, list[Value]]] = field(default_factory=list)
 
 
 def _train(
     name: str, forward: Graph, aims: Sequence[Aim], targets: Sequence[Target], optimiser: Optimiser, states: States
-) -> tuple[Graph, list[tuple[Target, Value]]]:
+) -> tuple[Graph, _Sums]:
     """Forward, loss, the gradients of the targets and their updates; each update stands right after its gradient if nothing hinders.
 
-    With accumulation the graph only sums; then also each target with the STATE that its gradients are summed in.
+    With accumulation the graph only sums; then also what is summed where.
     """
+    later = [node for node in forward.nodes if node.op.per_update and optimiser.accumulate > 1]
+    if later:
+        made = {v for node in later for v in node.outputs}
+        forward = forward.replace(
+            nodes=tuple(node for node in forward.nodes if node not in later),
+            updates={old: new for old, new in forward.updates.items() if new not in made},
+        )
     _, g, loss = with_loss(forward, aims)
     g.name = name
     updater = Updater(g, optimiser, states)
@@ -71,21 +90,29 @@ def _train(
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
         raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
-    totals = []
+
+    def summed(value: Value, of: str) -> Value:
+        g.origin = of
+        total = states.take(g, f"sum_{of}", np.zeros(value.shape, np.float32))
+        updater.updates[total] = g.emit(Add(), value, total, name=f"sum_{of}_new")
+        return total
+
+    sums = _Sums()
     if optimiser.accumulate > 1:
-        for target in targets:
-            grad, g.origin = found[target.read, target.want], target.param.name
-            total = states.take(g, f"sum_{target.param.name}", np.zeros(grad.shape, np.float32))
-            updater.updates[total] = g.emit(Add(), grad, total, name=f"sum_{target.param.name}_new")
-            totals.append((target, total))
+        sums.totals = [(target, summed(found[target.read, target.want], target.param.name)) for target in targets]
+        sums.followers = [(node, [v if v.data is not None else summed(v, v.name) for v in node.inputs]) for node in later]
     else:
         updater.add_all([(target.param, found[target.read, target.want], target.rate) for target in targets])
-    return g.graph([loss], {**forward.updates, **updater.updates}), totals
+    return g.graph([loss], {**forward.updates, **updater.updates}), sums
 
 
-def _apply(train: Graph, totals: Sequence[tuple[Target, Value]], optimiser: Optimiser, states: States) -> Graph:
-    """The entry that updates each parameter by the sum of its gradients and clears the sum."""
+def _apply(train: Graph, sums: _Sums, optimiser: Optimiser, states: States) -> Graph:
+    """The entry that updates each parameter by the sum of its gradients, and what follows the samples, and clears the sums."""
     g = Builder(apply_of(train.name), train.values())
     updater = Updater(g, optimiser, states)
-    updater.add_all([(target.param, total, target.rate) for target, total in totals])
+    updater.add_all([(target.param, total, target.rate) for target, total in sums.totals])
+    for node, operands in sums.followers:
+        g.origin = node.origin
+        once = node.with_op(scale=1 / optimiser.accumulate, clear=True)
+        updater.updates.update(zip(operands, g.emit_all(once.op, *operands), strict=True))
     return g.graph([], updater.updates)

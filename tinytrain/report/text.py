@@ -32,7 +32,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def compiled_text(compiled: Compiled) -> str:
     """What was compiled: the trained layers, the memory of each entry point, and how far from the bound."""
     program, plan = compiled.program, compiled.plan
-    params = program.stored(Role.PARAM)
+    followed = {v.name for v in compiled.imported.graph.updates}
+    params = [v for v in program.stored(Role.PARAM) if v.name not in followed]
     layers = list(dict.fromkeys(name for scheme in compiled.schemes for name in scheme.layers)) if params else []
     trained = sum(v.type.numel for v in params)
     frozen = frozen_text(compiled.frozen) if compiled.options.loss is not None else ""

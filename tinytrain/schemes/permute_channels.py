@@ -96,7 +96,8 @@ def permute_channels(graph: Graph, orders: Mapping[Group, Sequence[int]]) -> tup
             if kind != v.type:
                 made[v] = dataclasses.replace(v, type=kind)
         nodes.append(dataclasses.replace(node, inputs=inputs, outputs=tuple(made.get(v, v) for v in node.outputs)))
-    return verify(graph.replace(nodes=tuple(nodes)), after="permute_channels"), stored
+    updates = {made.get(old, old): made.get(new, new) for old, new in graph.updates.items()}
+    return verify(graph.replace(nodes=tuple(nodes), updates=updates), after="permute_channels"), stored
 
 
 def _permuted(v: Value, axis: int, order: Sequence[int]) -> Value:

@@ -146,7 +146,7 @@ class Costs:
         def add(layer: str, what: str, amount: float) -> None:
             sums[layer][what] = sums[layer].get(what, 0) + amount
 
-        for v in program.stored(Role.PARAM):
+        for v in (v for v in program.stored(Role.PARAM) if v.name in kinds):
             add(kinds[v.name], "biases" if len(v.shape) == 1 else "weights", v.type.numel)
             add(kinds[v.name], "updated_bytes", v.type.nbytes)
         for value, reader in saved(train.graph, forward).items():
