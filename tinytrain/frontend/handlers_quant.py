@@ -53,7 +53,8 @@ def dequantize_linear(call: Call) -> Tensor:
 
 @on_integers(
     "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
-    "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Resize", "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Tile",
+    "Compress", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Resize", "ReverseSequence", "Slice", "SpaceToDepth",
+    "Split", "Tile",
 )
 def moved(call: Call) -> Made | None:
     """What only moves elements minds no scale, unless there is one per channel and the channels would move."""
