@@ -93,8 +93,8 @@ def clamp(call: Call) -> Tensor | None:
     return dataclasses.replace(x, then=(*x.then, op))
 
 
-@on_integers("MaxPool", "GlobalMaxPool")
-def max_pool(call: Call) -> Made | None:
+@on_integers("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin")
+def extreme(call: Call) -> Made | None:
     """The largest integer is that of the largest real."""
     x = call.tensor()
     return None if x.value.type.dtype is not S8 or x.then else handlers()[call.op](call)
