@@ -138,7 +138,7 @@ def test_max_pool_and_pad_stay_integers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uint8", [False, True], ids=["int8", "uint8"])
-@pytest.mark.parametrize("op", ["Add", "Mul"])
+@pytest.mark.parametrize("op", ["Add", "Mul", "Sub"])
 @pytest.mark.parametrize("shape", [(1, 4, 6, 5), (1, 4, 1, 1), (1,)], ids=["full", "channels", "one"])
 def test_arithmetic_of_two_scales(shape: tuple[int, ...], op: str, uint8: bool, tmp_path: Path) -> None:
     """The residual of a network, its squeeze and excitation, and a stored operand; a Relu behind it becomes bounds."""
@@ -156,7 +156,7 @@ def test_arithmetic_of_two_scales(shape: tuple[int, ...], op: str, uint8: bool, 
     net.quantised(net.add("Relu", net.add(op, f"{b} {a}", "s"), "r"), -1, 4, name="y")
     prepared, imported = net.load(tmp_path, (1, 4, 6, 5))
     assert assert_layers_agree(prepared, imported, f32(1, 4, 6, 5)) == 2 + (shape != (1,))
-    assert op_names(imported)[-2:] == [f"{op.lower()}_q", "dequantise"]
+    assert op_names(imported)[-2:] == ["mul_q" if op == "Mul" else "add_q", "dequantise"]
     assert not imported.float_islands
 
 

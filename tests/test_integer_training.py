@@ -261,7 +261,9 @@ MIDDLES = {
     "average": "p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (s)",
     "average_padded": "p = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (s)",
     "sigmoid": "p = Sigmoid (s)",
-    "product": "q = Sigmoid (s)\n p = Mul (s, q)",
+    "product": "q = Sigmoid (f)\n p = Mul (s, q)",
+    "table": "q = Sigmoid (s)\n p = Mul (s, q)",
+    "difference": "p = Sub (f, r)",
 }
 
 

@@ -53,7 +53,8 @@ def dequantize_linear(call: Call) -> Tensor:
 
 @on_integers(
     "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
-    "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Resize", "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Tile",
+    "Compress", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Resize", "ReverseSequence", "Slice", "SpaceToDepth",
+    "Split", "Tile",
 )
 def moved(call: Call) -> Made | None:
     """What only moves elements minds no scale, unless there is one per channel and the channels would move."""
@@ -92,8 +93,8 @@ def clamp(call: Call) -> Tensor | None:
     return dataclasses.replace(x, then=(*x.then, op))
 
 
-@on_integers("MaxPool", "GlobalMaxPool")
-def max_pool(call: Call) -> Made | None:
+@on_integers("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin")
+def extreme(call: Call) -> Made | None:
     """The largest integer is that of the largest real."""
     x = call.tensor()
     return None if x.value.type.dtype is not S8 or x.then else handlers()[call.op](call)

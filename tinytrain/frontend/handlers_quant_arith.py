@@ -20,7 +20,7 @@ from tinytrain.ops.quant_arith import AddQ, MulQ
 from tinytrain.ops.softmax_q import SoftmaxQ
 
 
-@on_integers("Add", "Mul")
+@on_integers("Add", "Mul", "Sub")
 def binary(call: Call) -> Tensor | None:
     """Both operands at their own scale."""
     if call.op == "Add" and (biased := added_bias(call)) is not None:
@@ -35,13 +35,12 @@ def binary(call: Call) -> Tensor | None:
     to = target(call)
     if to is None or not _fits(call):
         return None
-    a, b, order = operands(call)
-    if a.type.numel < b.type.numel:
-        a, b = b, a
-    assert a.type.quant is not None
-    assert b.type.quant is not None
-    kind = AddQ if call.op == "Add" else MulQ
-    scales, zeros = (a.type.quant.scale[0], b.type.quant.scale[0]), (a.type.quant.zero_point, b.type.quant.zero_point)
+    first, second, order = operands(call)
+    signed = [(first, 1), (second, -1 if call.op == "Sub" else 1)]
+    signed.sort(key=lambda one: -one[0].type.numel)       # the one of full size flows
+    (a, b), quants = (v for v, _ in signed), [(sign, v.type.quant) for v, sign in signed]
+    scales, zeros = zip(*((sign * quant.scale[0], quant.zero_point) for sign, quant in quants if quant is not None), strict=True)
+    kind = MulQ if call.op == "Mul" else AddQ
     op = kind(to.scale, to.zero_point, to.low, to.high, scales=scales, zeros=zeros)
     return Tensor(Call(call.model, call.node, result=to.name).emit(op, a, b), call.shape, order, settled=True)
 

@@ -29,7 +29,7 @@ from tinytrain.ops.depthwise_kernels import one_channel
 from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles, one_group
+from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer
@@ -138,8 +138,8 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
-        Kernel("conv2d_dot", (S8, S8), "mve", accepts=one_group, params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
-        Kernel("conv2d_columns", (S8, S8), "rvv", accepts=one_group, params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
+        Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
+        Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -292,6 +292,7 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (Conv2d((2, 1), Pad(2, 0, 1, 0)), (17, 1, 3), (4, 5, 1, 3)),
     (Conv2d((1, 1), dilation=(4, 1)), (20, 1, 2), (5, 3, 1, 2)),
     (Conv2d((1, 1), Pad(0, 1, 0, 1)), (1, 12, 4), (4, 1, 3, 4)),
+    (Conv2d((1, 1), Pad(1, 0, 1, 1), group=2), (3, 4, 24), (18, 3, 3, 12)),
 )
 
 # those whose outputs fill words of four int8
@@ -381,6 +382,14 @@ Conv2dGradW.examples = (
         f32((4, 3, 6), (4, 3, 4), (6, 3, 3, 2), (1,), (6, 3, 3, 2)),
     ),
 )
+_GROUPS = tuple(
+    Example(op, (int8(x, op.zero_point), int8(w, axis=0), *per_channel(w[0])), REQUANTISED)
+    for op, x, w in (
+        (Conv2d(pad=_ONE, group=2, zero_point=-3, then=(Add(), Requantise(0.25, 1))), (5, 4, 8), (12, 3, 3, 4)),
+        (Conv2d(group=3, zero_point=4, then=(Add(), Requantise(0.25, 1))), (4, 5, 24), (21, 1, 1, 8)),
+    )
+)
+Conv2d.examples += (*_GROUPS, in_pieces(_GROUPS[0], 3, (1,)))
 # channels that fill the longest vectors, and not evenly; one alone
 _LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)),
          (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)))

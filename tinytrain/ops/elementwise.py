@@ -8,6 +8,7 @@ sum_to: its transpose, y[j] = Σ x[i] over the i that broadcasting maps to j. It
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
 from tinytrain.ir.words import Words
+from tinytrain.ops.integer_arith import ProductInteger
 from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
@@ -176,7 +178,13 @@ class Scale(Elementwise):
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
         x = inputs[0]
-        return (x.times(self.factor),) if isinstance(x, Scaled) else no("its operand is no gradient")
+        if not isinstance(x, Scaled):
+            return no("its operand is no gradient")
+        if self.factor >= 0:
+            return (x.times(self.factor),)
+        x = g.short(x)                                    # a factor has no sign, a mantissa has
+        made = g.emit(ProductInteger(), x.mantissa, g.shared("minus_one", np.array([-1], np.int8)), name=outputs[0].name)
+        return (dataclasses.replace(x, mantissa=made).times(-self.factor),)
 
 
 def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | Declined:

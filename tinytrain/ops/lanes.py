@@ -39,17 +39,18 @@ column_tiles, column_bytes = partial(_tiles, COLUMNS), partial(_sums_bytes, COLU
 
 def _patch(op: ReadsPieces, types: Sequence[TensorType]) -> int:
     _, weight = op.whole(types)
-    return 0 if prod(weight.shape[1:-1]) == 1 and not _clips(op, types) else weight.numel // weight.shape[0]
+    return 0 if prod(weight.shape[1:-1]) == 1 and not _clips(op, types) else _pixel(op, weight)
+
+
+def _pixel(op: ReadsPieces, weight: TensorType) -> int:
+    """What all outputs of a pixel read."""
+    return weight.numel // weight.shape[0] * int(getattr(op, "group", 1))
 
 
 def _clips(op: ReadsPieces, types: Sequence[TensorType]) -> bool:
     geometry = getattr(op, "geometry", None)
     found: Geometry | None = geometry(*types) if geometry else None
     return found is not None and (found.rows.clips or found.cols.clips)
-
-
-def one_group(op: ReadsPieces, *types: TensorType) -> bool | Declined:
-    return getattr(op, "group", 1) == 1 or no("it has groups")
 
 
 def float_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
@@ -62,12 +63,12 @@ def float_tiles(op: Conv2d, *types: TensorType) -> dict[str, int]:
 def float_bytes(op: Conv2d, *types: TensorType) -> int:
     """The patches of P pixels."""
     _, weight = op.whole(types)
-    return 4 * float_tiles(op, *types)["P"] * weight.numel // weight.shape[0]
+    return 4 * float_tiles(op, *types)["P"] * _pixel(op, weight)
 
 
 def takes_floats(op: Conv2d, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    if g.group > 1 or min(row[0].K for row in op.rows(types)) < 4:
+    if min(row[0].K for row in op.rows(types)) // g.group < 4:
         return no("no four outputs read the same inputs")
     return g.rows.positions * g.cols.positions > 1 or no("it pays to widen a patch for several pixels, not for one")
 

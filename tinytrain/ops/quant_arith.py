@@ -40,8 +40,8 @@ class StoredBinary(Stored):
         if not (b.shape in (a.shape, a.shape[-1:]) or b.numel == 1 or is_row_operand(b, a)):
             raise ValueError(f"b {b.shape} against a {a.shape}: the same shape, one per channel, one per row, or one element is expected")
         for kind, scale, zero in zip(types, self.scales, self.zeros, strict=True):
-            checked_scale(scale)
-            if kind.quant and kind.quant != Quant((scale,), zero):
+            size = checked_scale(abs(scale))
+            if kind.quant and kind.quant != Quant((size,), zero):
                 raise ValueError(f"an operand of {kind.quant} is taken for one of scale {scale} and zero point {zero}")
         return (self.stored(a.shape),)
 
@@ -53,7 +53,7 @@ class StoredBinary(Stored):
 
 @dataclass(frozen=True)
 class AddQ(StoredBinary):
-    """a, b s8 of any scales -> a + b as s8. ONNX Add between quantised tensors."""
+    """a, b s8 of any scales -> a + b as s8; one with its scale below 0 is subtracted. ONNX Add, Sub between quantised tensors."""
 
     name = "add_q"
 
@@ -63,7 +63,7 @@ class AddQ(StoredBinary):
         for n in range(23, 0, -1):
             ma, mb = (round(scale / self.scale * 2**n) for scale in self.scales)
             c = (self.zero_point << n) + (1 << n >> 1) - ma * self.zeros[0] - mb * self.zeros[1]
-            if 128 * (ma + mb) + abs(c) < 2**31:
+            if 128 * (abs(ma) + abs(mb)) + abs(c) < 2**31:
                 return ma, mb, c, n
         raise ValueError(f"operands of scales {self.scales} are too coarse for a sum of scale {self.scale}")
 
@@ -193,6 +193,10 @@ for _binary in (AddQ, MulQ):
         Example(_binary(s, z, -128 + i, 127 - 3 * i, scales, zeros), tuple(map(_stored, shapes, scales, zeros)), (-128, 128))
         for i, (shapes, (s, z, scales, zeros)) in enumerate(zip(_OPERANDS, _SETTINGS, strict=True))
     )
+AddQ.examples += tuple(
+    Example(AddQ(0.1, -7, scales=(sa, sb), zeros=(3, -9)), (_stored((5, 3), abs(sa), 3), _stored(small, abs(sb), -9)), (-128, 128))
+    for sa, sb, small in ((0.05, -0.07, (5, 3)), (-0.05, 0.07, (3,)))
+)
 MulStored.examples = tuple(
     Example(MulStored(factor, zero), (TensorType(a), TensorType(b, S8)), (-128, 128))
     for (a, b), (factor, zero, *_) in zip(_OPERANDS, _SETTINGS, strict=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Cost, Declined, Example, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import F32, S32, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.ops.elementwise import broadcastable, mapping
 from tinytrain.ops.shape import Reshape
 
@@ -32,8 +32,8 @@ def _reduced_axes(full: tuple[int, ...], small: tuple[int, ...]) -> tuple[int, .
 
 
 def _extreme(x: Array, largest: bool) -> Array:
-    """x with the largest of what is asked for."""
-    return x if largest else -x
+    """x, or for the smallest what falls as it rises: of integers, which have one number more below 0, its bits turned."""
+    return x if largest else -x if x.dtype.kind == "f" else ~x
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Reduce(Op):
 
     shape: tuple[int, ...] = ()
 
-    kernels = (Kernel("reduce"),)
+    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("reduce"),)
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -83,17 +83,20 @@ class ReduceGrad(Op):
 
 @dataclass(frozen=True)
 class ExtremeTo(Reduce):
-    """Base of the largest and the smallest: y [, index of the first such element in all of x]."""
+    """Base of the largest and the smallest: y [, index of the first such element in all of x]; of int8 with one scale, which y has too."""
 
     index: bool = True
     largest: ClassVar[bool] = True
+
+    kernels = (Kernel("reduce"), Kernel("reduce", (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("y", "index") if self.index else ("y",)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        (y,) = super().infer(*types)
+        super().infer(*types)
+        y = dataclasses.replace(types[0], shape=self.shape)
         return (y, TensorType(self.shape, S32)) if self.index else (y,)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
@@ -227,7 +230,7 @@ class ArgExtreme(Along):
 
     name = "arg_extreme"
     results = ("index",)
-    kernels = (Kernel("reduce", (F32, S32)),)
+    kernels = (Kernel("reduce", (F32, S32)), Kernel("reduce", (S8, S32)))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(self.resized(types[0].shape, 1), S32),)
@@ -325,18 +328,27 @@ _SHAPES = (
     ((1,), (1,)), ((1,), (7,)), ((1, 1), (5, 3)), ((3,), (5, 3)), ((5, 1), (5, 3)), ((2, 1, 3), (2, 4, 3)), ((1, 4, 1), (2, 4, 3)),
     ((2, 1, 3, 1), (2, 5, 3, 2)),
 )
+
+
+def _stored(shape: tuple[int, ...]) -> TensorType:
+    return TensorType(shape, S8, Quant((0.1,), 3))
+
+
 _ALONG = (((1,), 0), ((7,), 0), ((3, 5), 1), ((3, 5), 0), ((2, 4, 3), 1), ((1, 3), 0))
 
 for _reduce in (MaxTo, MinTo, ProdTo, LogSumExpTo):
     _reduce.examples = tuple(Example(_reduce(small), f32(full)) for small, full in _SHAPES)
 for _extreme_to in (MaxTo, MinTo):
-    _extreme_to.examples += (Example(_extreme_to((3,), index=False), f32((5, 3))),)
+    _extreme_to.examples += (
+        Example(_extreme_to((3,), index=False), f32((5, 3))),
+        *(Example(_extreme_to(small), (_stored(full),), (-128, 128)) for small, full in (((1,), (300,)), ((2, 1, 3), (2, 4, 3)))),
+    )
 LogSumExpTo.examples += (Example(LogSumExpTo((3, 1)), f32((3, 5)), reals=(100.0, 0.0)),)
 ProdGrad.examples = tuple(Example(ProdGrad(), f32(*pair)) for pair in _SHAPES)
 LogSumExpGrad.examples = tuple(Example(LogSumExpGrad(), f32(small, full, small)) for small, full in _SHAPES)
 ArgExtreme.examples = tuple(
     Example(ArgExtreme(axis, largest, last), f32(shape)) for shape, axis in _ALONG for largest, last in ((True, False), (False, True))
-)
+) + tuple(Example(ArgExtreme(1, largest), (_stored((3, 90)),), (-128, 128)) for largest in (True, False))
 Hardmax.examples = tuple(Example(Hardmax(), f32(shape)) for shape in ((1,), (7,), (3, 5)))
 TopK.examples = (
     *(Example(TopK(axis, -(-shape[axis] // 2)), f32(shape)) for shape, axis in _ALONG),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 COMPUTED = (
-    "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "LayerNormalization", "RMSNormalization",
+    "Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "LayerNormalization", "RMSNormalization",
 )
 MOVES = (
     "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Pad",
