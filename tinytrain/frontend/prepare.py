@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from tinytrain.errors import ModelError
 from tinytrain.frontend.apart import read_apart, store_apart
 from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
+from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
 from tinytrain.frontend.functions import inline_functions
@@ -79,10 +80,12 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     check_finite(model, path, settled=False)
     batch = fix_shapes(model, path, shapes)
     _name_nodes(model)
+    told = rewrite_classic(model.graph)
+    _name_nodes(model)
     model, notes = convert(model, path)
     pair_up(model.graph)
     literals = literal_values(model.graph, exported_numbers(model))
-    notes = (*notes, *store_apart(model.graph), *read_apart(model.graph))
+    notes = (*told, *notes, *store_apart(model.graph), *read_apart(model.graph))
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
