@@ -215,3 +215,17 @@ def test_a_constant_output_that_does_not_fit(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="output c is constant and holds int64; expected float32, or what int32 has room for"):
         compile_model(tmp_path / "m.onnx", Options(loss=None))
+
+
+@pytest.mark.parametrize("loss", ["ce", "label=ce,box=mse", "label=ce"])
+def test_accuracy_is_that_of_each_output_with_labels(loss: str, tmp_path: Path) -> None:
+    """Two of them fell over the yardstick of a training, which took both targets for one."""
+    model, out, rng = two_headed(tmp_path / "m.onnx"), tmp_path / "out", np.random.default_rng(0)
+    boxes = {"ce": rng.integers(0, 4, 20), "label=ce,box=mse": rng.normal(size=(20, 4)).astype(np.float32)}
+    targets = {"box": boxes[loss]} if loss in boxes else {}
+    inputs = {name: rng.normal(size=(20, *shape)).astype(np.float32) for name, shape in INPUTS.items()}
+    np.savez(tmp_path / "d.npz", **inputs, **targets, label=rng.integers(0, 3, 20))
+    succeed("compile", model, "-o", out, "--loss", loss)
+    said = succeed("train", out, "--data", tmp_path / "d.npz", "--epochs", "1", "--holdout", "0.2")
+    named = [name for name in OUTPUTS if f"of output {name}" in said]
+    assert named == (["label", "box"] if loss == "ce" else ["label"])

@@ -104,6 +104,8 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
             progress.say(f"{epoch_text(epoch, plan.epochs)}{'   worse than before: not saved' if worse else ''}")
         if worse is not None:
             raise Diverged(f"{project.folder} got worse by training: {worse}; what was learned since then is dropped.", hint=HINT)
+        for name, part in label_accuracies(project.manifest, session, held or samples).items():
+            progress.say(f"accuracy   {part:.2%} of output {name}")
         check_export(project, session, (held or samples).x, progress.say)
     for name in (HISTORY, LEARNED, "learned.onnx"):
         progress.say(f"{name.split('.')[1]:<10} {project.folder / name}")
@@ -163,6 +165,19 @@ def evaluate(session: Session, samples: Dataset, progress: Progress) -> tuple[fl
         progress.advance(f"accuracy {hits / done:.1%}" if labels else f"loss {total / done:.4f}")
     count = max(len(samples), 1)
     return (hits / count if labels else None), total / count
+
+
+def label_accuracies(manifest: Manifest, session: Session, samples: Dataset) -> dict[str, float]:
+    """Of a model with several outputs: the accuracy of each whose targets are labels."""
+    if samples.y is None or not any(part.dtype is S32 for part in manifest.targets):
+        return {}
+    rows = manifest.output.apart(np.array([session.infer(x) for x in samples.x]))
+    outputs = {name: row.reshape(len(row), -1) for (name, _), row in zip(manifest.output.parts, rows, strict=True)}
+    targets = np.split(samples.y, np.cumsum([part.count for part in manifest.targets])[:-1], axis=1)
+    return {
+        part.name: float(np.mean(outputs[part.name].argmax(axis=1) == target[:, 0]))
+        for part, target in zip(manifest.targets, targets, strict=True) if part.dtype is S32
+    }
 
 
 def infer_project(

@@ -87,7 +87,7 @@ def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
     """
     assert samples.y is not None
     kind, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
-    if kind is None:
+    if kind is None or project.manifest.output.parts:
         return 0.0, 0.0
     labels = samples.y.dtype.kind == "i"
     targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
