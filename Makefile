@@ -17,10 +17,10 @@ demo: setup ## teach an emulated STM32F405 new handwritten digits
 	@$(PYTHON) examples/digits/demo.py $(ARGS)
 
 test: setup ## run all tests, ruff and mypy among them
-	@$(PYTHON) -m pytest -n 2 $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: setup ## the same with the long tests and many more random cases
-	@$(PYTHON) -m pytest -n 2 -m "long or not long" --hypothesis-profile=long $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "long or not long" --hypothesis-profile=long $(ARGS)
 
 bench: setup ## count instructions and bytes of the benchmark workloads
 	@$(PYTHON) benchmarks/micro.py $(ARGS)

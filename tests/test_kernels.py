@@ -92,12 +92,12 @@ def one_for_each_processor() -> list[Board]:
     return list({board.flags: board for board in reversed(emulated())}.values())
 
 
-SHARES = len(one_for_each_processor()) // 2                # of the portable kernels: each share has two processors
+SHARES = len(one_for_each_processor())                     # of the portable kernels: one for each processor
 
 
 def short_and_long() -> list[object]:
-    """Kernels for an instruction set run on every processor that has it, portable ones on two of them, and on all in the long form."""
-    params: list[object] = [pytest.param(board, i % SHARES, id=board.name) for i, board in enumerate(one_for_each_processor())]
+    """Kernels for an instruction set run on every processor that has it, portable ones on one of all, and on all in the long form."""
+    params: list[object] = [pytest.param(board, i, id=board.name) for i, board in enumerate(one_for_each_processor())]
     return params + [pytest.param(board, None, id=f"{board.name}-all", marks=pytest.mark.long) for board in emulated()]
 
 
