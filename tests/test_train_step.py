@@ -28,6 +28,7 @@ from tinytrain.ir.types import F32, Role, TensorType
 from tinytrain.ops.elementwise import Add, Mul
 from tinytrain.ops.loss_mean import Mse
 from tinytrain.ops.shape import Reshape
+from tinytrain.ops.steps import Floor
 from tinytrain.planner import plan_program
 from tinytrain.schemes.choose import Trained
 from tinytrain.schemes.scheme import resolve
@@ -261,3 +262,14 @@ def test_loss_that_does_not_depend_on_a_parameter() -> None:
     forward = g.graph([x])
     with pytest.raises(ModelError, match="the loss does not depend on w"):
         program_of(forward, [{unread: Trained(Want())}], "mse", Optimiser())
+
+
+def test_nothing_is_learned_through_a_rounding() -> None:
+    """Its slope is 0: a weight that would never move is refused rather than counted as trained."""
+    g = Builder("g")
+    g.origin = "fc"
+    x = g.input("x", (3,))
+    w = g.const("w", np.ones(3, np.float32), Role.PARAM)
+    forward = g.graph([g.emit(Floor(), g.emit(Mul(), x, w))])
+    with pytest.raises(ModelError, match="on w, or only through roundings"):
+        program_of(forward, [{w: Trained(Want())}], "mse", Optimiser())

@@ -89,7 +89,10 @@ def _train(
     except ValueError as error:
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
-        raise ModelError(f"{forward.name}: the loss does not depend on {', '.join(missing)}.", hint="Take it out of the scheme.")
+        raise ModelError(
+            f"{forward.name}: the loss does not depend on {', '.join(missing)}, or only through roundings, signs and comparisons.",
+            hint="Nothing is learned there: take it out of the scheme, or change the model.",
+        )
 
     def summed(value: Value, of: str) -> Value:
         g.origin = of

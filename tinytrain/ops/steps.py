@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Functions of one element in pieces, each a `Curve`, and prelu, whose slope below zero is trained.
 
-floor, ceil, round (half to even), sign: constant between their steps, where the gradient is 0
+floor, ceil, round (half to even), sign: constant between their steps: no gradient flows through them
 thresholded_relu x where x > α, else 0   shrink x − b where x > λ, x + b where x < −λ, else 0   swish x/(1 + e^(−αx))
 prelu x where x > 0, else s·x; s per channel, or one: dx = dy·(x > 0 ? 1 : s), ds = Σ dy·min(x, 0)
 """
@@ -20,12 +20,12 @@ from tinytrain.ir.types import Array, Value
 from tinytrain.ir.words import Words, literal
 from tinytrain.ops.activation import sigmoid
 from tinytrain.ops.curve import Curve, CurveGrad, curve_examples, slope_examples
-from tinytrain.ops.elementwise import Binary, Scale, reduced
+from tinytrain.ops.elementwise import Binary, reduced
 from tinytrain.ops.simd import elementwise
 
 
 @dataclass(frozen=True)
-class _Steps(Curve):
+class Steps(Curve):
     """Base of functions that are constant but for their steps; NumPy calls them `numpy`."""
 
     numpy: ClassVar[str]
@@ -39,13 +39,11 @@ class _Steps(Curve):
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
-        dy = grads[0]
-        assert dy is not None
-        return (g.emit(Scale(0.0), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (None,)
 
 
 @dataclass(frozen=True)
-class Floor(_Steps):
+class Floor(Steps):
     """ONNX Floor."""
 
     name = "floor"
@@ -53,7 +51,7 @@ class Floor(_Steps):
 
 
 @dataclass(frozen=True)
-class Ceil(_Steps):
+class Ceil(Steps):
     """ONNX Ceil."""
 
     name = "ceil"
@@ -61,7 +59,7 @@ class Ceil(_Steps):
 
 
 @dataclass(frozen=True)
-class Round(_Steps):
+class Round(Steps):
     """ONNX Round."""
 
     name = "round"
@@ -69,7 +67,7 @@ class Round(_Steps):
 
 
 @dataclass(frozen=True)
-class Sign(_Steps):
+class Sign(Steps):
     """−1, 0 or 1. ONNX Sign."""
 
     name = "sign"
@@ -81,7 +79,7 @@ class Sign(_Steps):
         return (w.where(x, zero, w.number(1.0), w.where(zero, x, w.number(-1.0), zero)),)
 
     def expr(self, *operands: str) -> tuple[str, ...]:
-        return super(_Steps, self).expr(*operands)
+        return super(Steps, self).expr(*operands)
 
 
 @dataclass(frozen=True)
