@@ -44,8 +44,8 @@ def learns_as(compiled: Compiled, want: Trace, folder: Path, exactly: bool = Tru
     samples = [_record(inputs, sample) for sample in want.samples]
     _close(device.infer(samples[0]), outputs, want.before, RTOL)
     losses = [device.train_step(x, _record(outputs, target)) for x, target in zip(samples, want.targets, strict=True)]
-    np.testing.assert_allclose(losses, want.losses, rtol=1e-4 if exactly else 1e-2, atol=1e-5)
-    _close(device.infer(samples[0]), outputs, want.after, 10 * RTOL if exactly else 1e-2)
+    np.testing.assert_allclose(losses, want.losses, rtol=1e-4 if exactly else 0.05, atol=1e-5)
+    _close(device.infer(samples[0]), outputs, want.after, 10 * RTOL if exactly else 0.1)
 
 
 def _record(ports: Sequence[Port], tensors: Tensors) -> Array:

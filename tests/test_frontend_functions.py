@@ -83,3 +83,42 @@ def test_a_scan_becomes_its_steps(turned: int) -> None:
     pytest.importorskip("onnxruntime")                    # onnx's own evaluator knows no axis but the first
     (want,), (got,) = session_of(model).run(None, {"x": x}), ReferenceEvaluator(made).run(None, {"x": x})
     np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def counted_loop(limit: int | None, last: int) -> onnx.ModelProto:
+    """h' = tanh(x_t·w + h + Σ b) while a counter of its own stays below `last`, as TensorFlow writes a recurrent layer."""
+    kinds = (("i", 7, ()), ("c", 9, ()), ("t", 7, ()), ("h", 1, (1, 2)), ("w", 1, (3, 2)))
+    body = onnx.helper.make_graph(
+        [
+            node("Gather", "m t", "xt"), node("MatMul", "xt w", "p"), node("ReduceSum", "b axis", "bias", keepdims=0),
+            node("Add", "p bias", "q"), node("Add", "q h", "s"), node("Tanh", "s", "next"), node("Identity", "next", "out"),
+            node("Add", "t one", "t1"), node("Less", "t1 end", "going"),
+        ], "body",
+        [onnx.helper.make_tensor_value_info(n, kind, shape) for n, kind, shape in kinds],
+        [onnx.helper.make_tensor_value_info(n, kind, None) for n, kind in (("going", 9), ("t1", 7), ("next", 1), ("w", 1), ("out", 1))],
+        [onnx.numpy_helper.from_array(a, name) for a, name in ((np.array(1), "one"), (np.array(last), "end"), (i64(0), "axis"))],
+    )
+    nodes = [
+        node("Transpose", "x", "m", perm=[1, 0, 2]), helper_loop(["limit" if limit is not None else "", "yes", "zero", "h0", "w0"], body),
+        node("Transpose", "hs", "y", perm=[1, 0, 2]),
+    ]
+    arrays = {"yes": np.array(True), "zero": np.array(0), "h0": f32(1, 2), "w0": f32(3, 2), "b": f32(2, 2)}
+    return model_of(nodes, arrays | ({"limit": np.array(limit)} if limit is not None else {}), (1, 5, 3), opset=17)
+
+
+def helper_loop(inputs: list[str], body: onnx.GraphProto) -> onnx.NodeProto:
+    return onnx.helper.make_node("Loop", inputs, ["end_t", "end_h", "end_w", "hs"], "loop", body=body)
+
+
+@pytest.mark.parametrize(("limit", "last", "steps"), [(5, 9, 5), (None, 4, 4), (9, 3, 3)])
+def test_a_counted_loop_becomes_its_steps(limit: int | None, last: int, steps: int, tmp_path: Path) -> None:
+    """What it makes of a weight in each step alike is made once: that stays one weight."""
+    model = counted_loop(limit, last)
+    _, read = load(tmp_path, model)
+    x = f32(1, 5, 3)
+    pytest.importorskip("onnxruntime")                    # onnx's own evaluator does not stack what steps give out
+    (want,) = session_of(model).run(None, {"x": x})
+    assert want.shape == (1, steps, 2)
+    np.testing.assert_allclose(infer(read, x), want, rtol=1e-5, atol=1e-6)
+    assert "w0" in read.params
+    assert len({v for n in read.graph.nodes for v in n.inputs if "bias" in v.name}) == 1

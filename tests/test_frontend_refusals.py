@@ -111,20 +111,6 @@ def test_a_circle_of_nodes(tmp_path: Path) -> None:
     assert f"{path}: its nodes self → self wait for each other in a circle" in refusal(path)
 
 
-def test_ops_of_others_before_maps_and_sequences(tmp_path: Path) -> None:
-    """What scikit-learn converters write: a ZipMap makes dictionaries, which are no tensors."""
-    zipmap = helper.make_node("ZipMap", ["s"], ["p"], name="zip", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2, 3])
-    path = save(tmp_path / "m.onnx", [FC, n("Softmax", "z", "s"), n("Identity", "s")], LAYER, ("N", 4))
-    compiled(path)
-    model = onnx.load(path)
-    model.graph.node[2].CopyFrom(zipmap)
-    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, [])))
-    model.graph.output[0].CopyFrom(helper.make_value_info("p", kind))
-    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
-    path.write_bytes(model.SerializeToString())
-    assert refusal(path).startswith(f"zip (ai.onnx.ml.ZipMap) in {path}: this op is not supported; expected one that `tinytrain ops` lists")
-
-
 def test_all_unsupported_ops_are_said_at_once(tmp_path: Path) -> None:
     nodes = [FC, n("Bernoulli", "z", "e0", "draw0"), *(n("Bernoulli", f"e{i}", f"e{i + 1}", f"draw{i + 1}") for i in range(5))]
     nodes += [helper.make_node("Gelu", ["e5"], ["g"], name="gelu", domain="com.microsoft"), n("RandomNormalLike", "g", "h", "act")]

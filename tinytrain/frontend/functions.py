@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An op that ONNX defines by others, and that no handler computes, becomes those others: Attention, RotaryEmbedding, losses, Swish, …;
-and a Scan the nodes of its steps.
+and a Scan or Loop the nodes of its steps.
 
 What depends on constants alone is folded before, so that a body is taken only of what is left. Nodes of the body are called
 `<node>/<op>`, so that messages point at the node of the model.
@@ -13,16 +13,29 @@ from typing import TYPE_CHECKING, Any
 from tinytrain.frontend.call import handlers, integer_handlers
 from tinytrain.frontend.fold import RANDOM
 from tinytrain.frontend.supported import full_name
-from tinytrain.frontend.unroll import rename, unrolled
+from tinytrain.frontend.unroll import rename, unrolled, unrolled_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import onnx
+
+    Values = Mapping[str, onnx.ValueInfoProto]
 
 # a body of integers between floats, and one that is a graph for each element of a sequence: nothing that handlers know
 LEFT = (*RANDOM, "DynamicQuantizeLinear", "SequenceMap")
 APART = "tinytrain.inlined"                               # a domain for a function that is about to be taken apart
+
+
+def _scan(model: onnx.ModelProto, node: onnx.NodeProto, values: Values) -> list[onnx.NodeProto] | None:
+    return unrolled(node, values)
+
+
+def _loop(model: onnx.ModelProto, node: onnx.NodeProto, values: Values) -> list[onnx.NodeProto] | None:
+    return unrolled_loop(node, {t.name: t for t in model.graph.initializer}, model.opset_import)
+
+
+UNROLLED: dict[str, Callable[[onnx.ModelProto, onnx.NodeProto, Values], list[onnx.NodeProto] | None]] = {"Scan": _scan, "Loop": _loop}
 
 
 def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -45,11 +58,12 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return made
 
 
-def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onnx.ValueInfoProto]) -> list[onnx.NodeProto] | None:
+def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Values) -> list[onnx.NodeProto] | None:
     """What the node becomes, all under its name; None where it stays."""
     if full_name(node) in {*handlers(), *integer_handlers(), *LEFT} or not all(name in values for name in node.input if name):
         return None
-    body = unrolled(node, values) if full_name(node) == "Scan" else _definition(model, node, values)
+    unroll = UNROLLED.get(full_name(node))
+    body = unroll(model, node, values) if unroll else _definition(model, node, values)
     if body is None:
         return None
     outside = {*node.output, *node.input}
@@ -61,7 +75,7 @@ def _body(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onn
     return body
 
 
-def _definition(model: onnx.ModelProto, node: onnx.NodeProto, values: Mapping[str, onnx.ValueInfoProto]) -> list[onnx.NodeProto] | None:
+def _definition(model: onnx.ModelProto, node: onnx.NodeProto, values: Values) -> list[onnx.NodeProto] | None:
     """What ONNX defines the node as; None where it is a primitive, or defined for another opset than the model's."""
     import onnx
     from onnx import helper, inliner
