@@ -59,7 +59,8 @@ def windows(net: Net, op: str, sizes: Shape) -> dict[str, Any]:
     found["dilations"] = dilations if max(dilations) > 1 else net.one(None, dilations)
     mode = net.one(None, None, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
     if mode and mode.startswith("SAME"):
-        found["dilations"] = None
+        # pools of onnxruntime mind no gaps between windows: neither their shapes nor their places are then those of ONNX
+        found |= {"dilations": None, "strides": [net.int(1, k) for k in kernel]}
     if mode in (None, "NOTSET") and net.yes():
         found["pads"] = [net.int(0, kernel[i % rank] - 1) for i in range(2 * rank)]
     return {**found, "auto_pad": mode, "ceil_mode": net.one(None, None, 0, 1)}
@@ -202,7 +203,7 @@ def resize(net: Net, op: str) -> None:
     if transform == "tf_crop_and_resize":
         roi = net.stored(np.float32([0.1 if a in far else 0 for a in active] + [0.9 if a in far else 1 for a in active]), folded=False)
     # onnxruntime and ONNX place ends on ends otherwise where the new length is no whole number; the former crops nothing at the scale 1
-    factors = {"align_corners": (1.0, 2.0, 3.0), "tf_crop_and_resize": (2.0, 3.0)}.get(transform or "", (0.6, 1.0, 1.5, 2.0))
+    factors = {"align_corners": (1.0, 2.0, 3.0), "tf_crop_and_resize": (2.0, 3.0)}.get(transform or "", (0.5, 1.0, 1.5, 2.0))
     scales = [net.one(*factors) if a in far else 1.0 for a in active]
     sizes = [max(1, int(shape[a] * s)) for a, s in zip(active, scales, strict=True)]
     sized = net.yes()
@@ -210,7 +211,8 @@ def resize(net: Net, op: str) -> None:
     more: dict[str, Any] = {"antialias": net.one(None, 0, 1)} if mode in ("linear", "cubic") else {}
     more |= {"exclude_outside": net.one(None, 0, 1)} if mode == "cubic" else {}
     more |= {"keep_aspect_ratio_policy": net.one(None, "stretch", "not_larger", "not_smaller")} if sized else {}
-    more |= {"nearest_mode": net.one(None, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")}
+    rounding = (None, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    more |= {"nearest_mode": net.one(*rounding[: 3 if sized else 5])}     # of sizes, scales are quotients, and whole numbers hardly whole
     net.add(
         op, x, *operands, axes=axes, mode=mode, coordinate_transformation_mode=transform, cubic_coeff_a=net.one(None, -0.5),
         extrapolation_value=net.one(None, 0.5), **more,

@@ -156,6 +156,14 @@ def test_refusals_of_several_nodes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_windows_with_gaps_that_lie_anywhere(mode: str, tmp_path: Path) -> None:
+    gaps = {"kernel_shape": [1, 1], "strides": [3, 1]}
+    text = refusal(save(tmp_path / "m.onnx", [n("MaxPool", name="pool", auto_pad=mode, **gaps)], {}, (1, 2, 3, 3)))
+    assert f"its auto_pad is {mode}, and windows of (1, 1) at strides of (3, 1) leave elements out" in text
+    compiled(save(tmp_path / "m.onnx", [n("MaxPool", pads=[0] * 4, **gaps)], {}, (1, 2, 3, 3)), "--loss", "none")
+
+
 def test_refusals_of_every_kind_at_once(tmp_path: Path) -> None:
     """Ops without a handler, a type, an attribute's value and a structure; not what follows from them."""
     nodes = [

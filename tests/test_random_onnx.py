@@ -37,11 +37,11 @@ QUANTISED = {name for name, (_, integer) in supported().items() if integer and "
 
 
 @st.composite
-def nets(draw: st.DrawFn, op: str = "") -> Net:
-    """A few nodes, one of them `op` if one is named."""
+def nets(draw: st.DrawFn, op: str = "", first: str = "") -> Net:
+    """A few nodes, one of them `op` if one is named, the first of them `first`."""
     net = Net(draw, op)
     before, after = draw(st.integers(0, 3)), draw(st.integers(0, 2 if op else 8))
-    for name in (*(draw(ANY) for _ in range(before)), op, *(draw(ANY) for _ in range(after))):
+    for name in (first, *(draw(ANY) for _ in range(before)), op, *(draw(ANY) for _ in range(after))):
         if name:
             grow(net, name)
     if not net.nodes or len(net.values) == len(net.inputs):
@@ -147,7 +147,7 @@ def test_generated_c_of_random_graphs(tmp_path: Path) -> None:
     made: list[tuple[Net, Compiled]] = []
     trained, refused = 0, 0
 
-    @drawn(st.sampled_from(sorted(GROWERS)).flatmap(nets))
+    @drawn(st.sampled_from(sorted(GROWERS)).flatmap(lambda op: nets(op, "Gemm")))
     @settings(max_examples=32, phases=[Phase.generate])  # a smaller graph would be one more compilation
     def graphs(net: Net) -> None:
         nonlocal trained, refused
@@ -162,7 +162,7 @@ def test_generated_c_of_random_graphs(tmp_path: Path) -> None:
                 trained += "train" in made[-1][1].program.entries
             except TinytrainError as error:
                 refused += 1
-                assert "has no gradient" in str(error) or "has nothing to train" in str(error), error
+                assert any(said in str(error) for said in ("has no gradient", "has nothing to train", "does not depend on")), error
                 made.append((net, compile_model(path, replace(options, loss=None))))
 
     graphs()

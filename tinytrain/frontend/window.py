@@ -104,6 +104,11 @@ class Window:
         if mode == "VALID":
             begins = ends = (0,) * axes
         elif mode in ("SAME_UPPER", "SAME_LOWER"):
+            if any(reach[i] - sizes[i] < -1 for i in range(axes)):
+                raise call.fail(
+                    f"its auto_pad is {mode}, and windows of {kernel} at strides of {stride} leave elements out, which some runtimes do on "
+                    "both sides and others at the end, expected windows that reach each other", "Write its pads down, and no auto_pad.",
+                )
             totals = [max(reach[i] - sizes[i], 0) for i in range(axes)]
             less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
             begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
