@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from onnx_growers_moves import made_to
 from onnx_net import Net, Unfit, grows
 
@@ -32,6 +33,21 @@ def matmul(net: Net, op: str) -> None:
         net.add(op, x, made_to(net, (shape[-1], n)))
     else:
         net.add(op, made_to(net, (*(net.one(1, s) for s in shape[:-2]), n, shape[-2])), x)
+
+
+@grows("Einsum")
+def einsum(net: Net, op: str) -> None:
+    """One operand turned and summed, or a product with a second one over one of its axes."""
+    x = net.read(2, 3, 4)
+    letters = "abcd"[: len(net.shape(x))]
+    if net.yes():
+        kept = "".join(net.draw(st.permutations(letters)))[net.int(0, 1) :]
+        net.add(op, x, equation=net.one(f"{letters}->{kept}", f"{letters} -> {kept}"))
+        return
+    summed, n = net.one(*letters), net.int(1, 4)
+    shape = (net.shape(x)[letters.index(summed)], n)
+    w = made_to(net, shape) if net.one(False, False, True) else weight(net, *shape)
+    net.add(op, x, w, equation=f"{letters},{summed}z->" + "".join(net.draw(st.permutations(letters.replace(summed, "z")))))
 
 
 @grows("Gemm")
@@ -148,6 +164,13 @@ def norm_of_rows(net: Net, op: str) -> None:
 def lp_normalization(net: Net, op: str) -> None:
     x = net.read(1, 2, 3, 4)
     net.add(op, x, axis=net.one(None, net.axis(len(net.shape(x)))), p=net.one(None, 1, 2))
+
+
+@grows("LRN")
+def local_response(net: Net, op: str) -> None:
+    """Odd sizes, as onnxruntime takes no others."""
+    x = net.read(4, 3)
+    net.add(op, x, size=net.one(1, 3, 5), alpha=net.one(None, 0.5), beta=net.one(None, 0.6), bias=net.one(None, 1.5))
 
 
 @grows("MeanVarianceNormalization")

@@ -168,7 +168,7 @@ def test_refusals_of_every_kind_at_once(tmp_path: Path) -> None:
     """Ops without a handler, a type, an attribute's value and a structure; not what follows from them."""
     nodes = [
         n("CumSum", "x axis", "a", "sums"), n("LeakyRelu", "a", "b", "slope", alpha=-0.5), n("Cast", "b", "c", "wide", to=11),
-        n("Mul", "c wide64", "d", "follows"), n("Cast", "d", "e", "back", to=1), n("Einsum", "e", "f", "product", equation="ij->ji"),
+        n("Mul", "c wide64", "d", "follows"), n("Cast", "d", "e", "back", to=1), n("Bernoulli", "e", "f", "draw"),
         n("Transpose", "f", "g", "turn"), n("GridSample", "image g4", "h", "sample"), n("Reshape", "g s4", "g4", "grid"),
         n("Flatten", "h", "i", "flat"), n("Pad", "i p", "j", "edge", mode="mirror"), n("NonZero", "j", "k", "unknown"),
         n("Transpose", "k", "l", "behind"), n("Cast", "l", name="last", to=1),
@@ -178,7 +178,7 @@ def test_refusals_of_every_kind_at_once(tmp_path: Path) -> None:
     lines = [line.replace(str(path), "m") for line in refusal(path).splitlines()]
     assert lines == [
         "m: 3 nodes are of 3 ops that are not supported; expected such as `tinytrain ops` lists.",
-        "  CumSum: sums", "  Einsum: product", "  NonZero: unknown", lines[4],
+        "  CumSum: sums", "  Bernoulli: draw", "  NonZero: unknown", lines[4],
         "Refused too: m: tensor wide64 is of type float64; expected float32.",
         "Refused too: slope (LeakyRelu) in m: alpha is -0.5, expected 0 or more.",
         "Refused too: wide (Cast) in m: it casts to float64, expected float32, or int32 and int64 of what counts.",

@@ -57,7 +57,7 @@ PLAIN: dict[str, tuple[dict[str, object], Arrays, tuple[int, ...]]] = {
     "SpaceToDepth": ({"blocksize": 2}, {}, MAP), "Split": ({"axis": 1, "num_outputs": 1}, {}, ROW),
     "TensorScatter": ({"axis": 1}, {"u": f32(1, 2), "w": i64(1)}, ROW), "Tile": ({}, {"n": i64(1, 2)}, ROW),
     "AffineGrid": ({}, {"n": i64(1, 1, 3, 2)}, (1, 2, 3)),
-    "CumSum": ({}, {"a": i64(1)}, ROW), "Einsum": ({"equation": "bc->cb"}, {}, ROW), "LRN": ({"size": 3}, {}, MAP),
+    "Einsum": ({"equation": "bc->cb"}, {}, ROW), "LRN": ({"size": 3}, {}, MAP),
     "OneHot": ({}, {"n": scalar(3), "v": np.float32([-1, 2])}, ROW),
     "Trilu": ({}, {}, (1, 3, 3)), "Where": ({}, {"m": np.array([1, 0, 1, 0], bool), "c": f32(4)}, ROW),
     "GRU": ({"hidden_size": 2}, {"w": f32(1, 6, 4), "r": f32(1, 6, 2)}, STEPS),
