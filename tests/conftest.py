@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# hypothesis would draw numbers from the sources of whatever modules earlier tests have loaded
+if hasattr(providers, "_get_local_constants"):
+    setattr(providers, "_get_local_constants", lambda: providers._local_constants)  # noqa: B010
 
 # The short form draws the same cases in each run, so that a red build is red for everybody.
 settings.register_profile("short", derandomize=True, max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -26,6 +26,7 @@ LARGEST, MOST_ELEMENTS = 1e4, 400
 RUNTIME_OPSET = 26                                        # the newest that onnxruntime takes
 OPSETS = (17, *range(13, onnx.defs.onnx_opset_version() + 1))
 SIZES = (3, 1, 2, 4, 5, 7)
+WHOLE = ("Ceil", "Floor", "Hardmax", "Round", "Sign")    # exact whatever they are given; a whole Tanh may have been rounded to it
 
 
 class Net:
@@ -188,13 +189,13 @@ class Net:
             if not _steady(each, strange):
                 raise Unfit
         for name, each in zip(names, results, strict=True):
-            self.values[name] = each if op != "Celu" and self._exact(each[0], operands) else _wavering(each, self.rng)
+            self.values[name] = each if op in WHOLE or (op != "Celu" and self._exact(each[0], operands)) else _wavering(each, self.rng)
         self.nodes.append(made)
         return names[0]
 
     def _exact(self, result: np.ndarray, operands: Sequence[str]) -> bool:
-        """Whether a result has no errors of its own: whole numbers, and what was only moved."""
-        if result.dtype.kind != FLOAT or (result == np.rint(result)).all():
+        """Whether a result has no errors of its own: integers, and what was only moved."""
+        if result.dtype.kind != FLOAT:
             return True
         given = [self.array(name).reshape(-1) for name in operands if name]
         return any(array.dtype.kind == FLOAT and np.isin(result, [*array, 0]).all() for array in given)
