@@ -110,7 +110,8 @@ def test_scales_that_no_real_number_has_are_refused(scale: float) -> None:
         lambda: fixed_point(scale),
         lambda: Quantise(scale).infer(TensorType((3,))),
         lambda: Requantise(scale).infer(TensorType((3,), S32), *[TensorType((1,), S32)] * 2),
-        lambda: AddQ(1.0, scales=(scale, 1.0)).infer(*[TensorType((3,), S8)] * 2),
+        lambda: MulQ(1.0, scales=(scale, 1.0)).infer(*[TensorType((3,), S8)] * 2),
+        lambda: AddQ(1.0, scales=(math.nan if scale < 0 else scale, 1.0)).infer(*[TensorType((3,), S8)] * 2),    # below 0: a difference
         lambda: Lookup(1.0, scale_in=scale).infer(TensorType((3,), S8), TensorType((256,), S8)),
     ):
         with pytest.raises(ValueError, match=r"a scale of .* positive finite number"):
