@@ -92,3 +92,13 @@ def test_attention_trains_nothing_of_its_own(tmp_path: Path) -> None:
     compiled = compile_model(path, Options(loss="mse", exact_seconds=0.0))
     assert set(compiled.imported.params) == {"wq", "wk"} and not undecided(compiled.imported)
     assert not {"select", "select_grad"} & {node.op.name for node in compiled.program.entries["train"].nodes}
+
+
+def test_a_weight_that_a_product_with_constants_reads_too_is_told(tmp_path: Path) -> None:
+    """As the first step of a loop from zeros does; parts of one tensor are tensors of their own."""
+    nodes = [
+        n("Split", "w", "u v", "parts", axis=1, num_outputs=2), n("MatMul", "zeros u", "start", "begin"), n("MatMul", "x u", "a"),
+        n("Add", "a start", "h"), n("MatMul", "h v", "y"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"w": f32(6, 12), "zeros": np.zeros((1, 6), np.float32)}, (1, 6), opset=18)
+    assert agrees(path, f32(1, 6))[0].notes == ("u is read as u and as start: they are trained apart",)

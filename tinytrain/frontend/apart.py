@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.frontend.literals import FLOAT, MOVES
+from tinytrain.frontend.literals import FLOAT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx
 
+UNFOLDED = ("DequantizeLinear", "QuantizeLinear", "Dropout")
+PARTING = ("Gather", "Slice", "Split")                    # a part is a tensor of its own
 # operands that are learned and begin as one number over and over: biases, scales, slopes
 ARITHMETIC = ("Add", "Sub", "Mul")                        # where a single number is one of the architecture
 BEGIN_EVEN = {
@@ -22,19 +26,25 @@ BEGIN_EVEN = {
 }
 
 
-def read_apart(graph: onnx.GraphProto) -> list[str]:
-    """What to say of stored tensors that are read as they are and also moved (a tied Transpose): folding makes two weights of one."""
-    root = {tensor.name: tensor.name for tensor in graph.initializer if tensor.data_type == FLOAT}
+def read_apart(graph: onnx.GraphProto, literals: Collection[str]) -> list[str]:
+    """What to say of stored tensors that are read as they are and also moved (a tied Transpose), or as what is computed from them (the
+    product with a state of zeros): folding makes two weights of one.
+    """
+    root = {tensor.name: {tensor.name} for tensor in graph.initializer if tensor.data_type == FLOAT}
+    constant = {tensor.name for tensor in graph.initializer}.union(literals)
     views: dict[str, dict[str, None]] = {}
     for node in graph.node:
-        if node.op_type in MOVES and node.input[0] in root:
-            root[node.output[0]] = root[node.input[0]]
+        roots = set[str]().union(*(root.get(name, ()) for name in node.input))
+        if roots and node.op_type not in UNFOLDED and constant.issuperset(name for name in node.input if name):
+            constant.update(node.output)
+            parted = node.op_type in PARTING and roots == {node.input[0]}
+            root |= {name: {name} if parted else roots for name in node.output}
             continue
         for name in node.input:
-            if name in root:
-                views.setdefault(root[name], {})[name] = None
+            for stored in root.get(name, ()):
+                views.setdefault(stored, {})[name] = None
     apart = {name: list(found) for name, found in views.items() if len(found) > 1}
-    return [f"{name} is read as {' and as '.join(found)}: they start alike, and are trained apart" for name, found in apart.items()]
+    return [f"{name} is read as {' and as '.join(found)}: they are trained apart" for name, found in apart.items()]
 
 
 def store_apart(graph: onnx.GraphProto) -> list[str]:

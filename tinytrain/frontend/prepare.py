@@ -85,13 +85,14 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model, notes = convert(model, path)
     pair_up(model.graph)
     literals = literal_values(model.graph, exported_numbers(model))
-    notes = (*told, *notes, *store_apart(model.graph), *read_apart(model.graph))
+    notes = (*told, *notes, *store_apart(model.graph), *read_apart(model.graph, literals))
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
     model, bounds = _folded(model, path)
     while (defined := inline_functions(model)) is not None:
         literals |= literal_values(defined.graph, literals)
+        notes = tuple(dict.fromkeys((*notes, *read_apart(defined.graph, literals))))
         model, more = _folded(_infer_shapes(defined, path), path)
         bounds |= more
     model = one_sample(model, path, batch)
