@@ -111,11 +111,19 @@ def test_scales_that_no_real_number_has_are_refused(scale: float) -> None:
         lambda: Quantise(scale).infer(TensorType((3,))),
         lambda: Requantise(scale).infer(TensorType((3,), S32), *[TensorType((1,), S32)] * 2),
         lambda: MulQ(1.0, scales=(scale, 1.0)).infer(*[TensorType((3,), S8)] * 2),
-        lambda: AddQ(1.0, scales=(math.nan if scale < 0 else scale, 1.0)).infer(*[TensorType((3,), S8)] * 2),    # below 0: a difference
         lambda: Lookup(1.0, scale_in=scale).infer(TensorType((3,), S8), TensorType((256,), S8)),
     ):
         with pytest.raises(ValueError, match=r"a scale of .* positive finite number"):
             make()
+
+
+@pytest.mark.parametrize("scale", [0.0, math.nan, math.inf, -math.inf])
+def test_a_sum_takes_scales_of_either_sign(scale: float) -> None:
+    """One below 0 is that of a difference."""
+    kinds = [TensorType((3,), S8)] * 2
+    assert AddQ(1.0, scales=(-0.1, 1.0)).infer(*kinds)[0].shape == (3,)
+    with pytest.raises(ValueError, match=r"a scale of .* positive finite number"):
+        AddQ(1.0, scales=(scale, 1.0)).infer(*kinds)
 
 
 def test_a_multiplier_that_is_too_large_is_refused() -> None:

@@ -40,7 +40,7 @@ def einsum(call: Call) -> Tensor:
     operands, out = _equation(call)
     first, *others = (_summed(call, operand, set(out).union(*(o.letters for o in operands if o is not operand))) for operand in operands)
     if not others:
-        letters = "".join(letter for letter in _in_memory(first))
+        letters = _in_memory(first)
         return Tensor(first.grouped(call, letters), call.shape, tuple(out.index(letter) for letter in letters))
     (second,) = others
     both = [letter for letter in first.letters if letter in second.letters]

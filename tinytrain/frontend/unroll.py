@@ -31,6 +31,7 @@ def unrolled(scan: onnx.NodeProto, values: Mapping[str, onnx.ValueInfoProto]) ->
     steps = _size(values[scanned[0]], in_axes[0])
     if not steps or steps * len(body.node) > MOST_NODES or not all(scan.output) or len(scan.output) < len(body.output):
         return None
+
     def given(step: int) -> tuple[list[onnx.NodeProto], dict[str, str]]:
         made, names = [], {}
         for value, whole, axis, turned in zip(body.input[states:], scanned, in_axes, in_turned, strict=True):
