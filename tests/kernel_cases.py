@@ -16,6 +16,7 @@ import numpy as np
 from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Example, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.ir.words import literal
@@ -65,9 +66,7 @@ class Case:
     @property
     def plain(self) -> Case:
         """The same by the portable kernel without scratch, and with nothing in place: it gives the same bits."""
-        g = Builder("case")
-        g.emit_all(self.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in self.example.inputs))
-        return dataclasses.replace(self, kernel=select(g.nodes[0], (), spare=False).kernel, shared=())
+        return dataclasses.replace(self, kernel=portable(self.op, self.example, spare=False), shared=())
 
     def arrays(self) -> list[Array]:
         """The inputs, bit for bit as `make_input` in C makes them."""
@@ -114,17 +113,30 @@ def sharings(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
 
 
 @cache
+def node_of(op: Op, example: Example) -> Node:
+    g = Builder("case")
+    g.emit_all(op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs))
+    return g.nodes[0]
+
+
+@cache
+def portable(op: Op, example: Example, *, spare: bool) -> Kernel:
+    return select(node_of(op, example), (), spare=spare).kernel
+
+
+@cache
 def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     """Every case for a processor with these extensions: what is portable, and what its own kernels are chosen for."""
     cases: list[Case] = []
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
-            g = Builder("case")
-            outputs = tuple(v.type for v in g.emit_all(example.op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs)))
-            for kernel in dict.fromkeys(select(g.nodes[0], tags, spare=spare).kernel for tags in ((), isa) for spare in (False, True)):
-                plain = Case(example.op, number, example, kernel, outputs=outputs)
-                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(example.op, example.inputs, outputs, kernel))]
-                cases += [Case(plain.op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
+            node, op = node_of(example.op, example), example.op
+            outputs = tuple(v.type for v in node.outputs)
+            own = [select(node, isa, spare=spare).kernel for spare in (False, True)] if isa else []
+            for kernel in dict.fromkeys([*(portable(op, example, spare=spare) for spare in (False, True)), *own]):
+                plain = Case(op, number, example, kernel, outputs=outputs)
+                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(op, example.inputs, outputs, kernel))]
+                cases += [Case(op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
                 if number % 4 == 0 and (half := halved(plain)):
                     cases.append(half)
     return tuple(cases)
@@ -200,9 +212,9 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     return "\n".join(text)
 
 
-def write_program(cases: Sequence[Case], folder: Path, fused: bool = False) -> list[str]:
+def write_program(header: str, folder: Path) -> list[str]:
     """Put cases.h into a folder; returns the compiler's arguments for one program out of it (without -o and a target's own files)."""
-    (folder / "cases.h").write_text(cases_header(cases, fused))
+    (folder / "cases.h").write_text(header)
     return [f"-I{folder}", f"-I{data_dir('runtime_c')}", str(HERE / "kernel_cases.c")]
 
 

@@ -164,6 +164,9 @@ class Gelu(Curve):
         return f"tt_gelu_{'tanh' if self.tanh else 'erf'}_slopef({at})"
 
 
-for _gate in (Elu(), Elu(0.5), Elu(1.6732632, 1.0507009), HardSigmoid(), HardSigmoid(1 / 6), HardSwish(), Mish(), Gelu(), Gelu(tanh=True)):
+for _gate in (Elu(), HardSigmoid(), HardSwish(), Mish(), Gelu(), Gelu(tanh=True)):
     type(_gate).examples += curve_examples(_gate)
     CurveGrad.examples += slope_examples(_gate)
+for _gate in (Elu(0.5), Elu(1.6732632, 1.0507009), HardSigmoid(1 / 6)):
+    type(_gate).examples += curve_examples(_gate)[-2:]
+    CurveGrad.examples += slope_examples(_gate)[-2:]
