@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,6 +55,19 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing is written to the user's home, or read from it; programs that tests start have the same key."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(request: pytest.FixtureRequest) -> None:
+    """Files that many builds have alike, such as the runtime's, are compiled by the first one, where ccache is installed."""
+    ccache, folder = shutil.which("ccache"), Path(request.config.cache.mkdir("ccache"))
+    names = [name for name in ("cc", "gcc", "arm-none-eabi-gcc", *(f"clang-{version}" for version in range(16, 23))) if shutil.which(name)]
+    if ccache is None or os.environ.get("CCACHE_DISABLE"):
+        return
+    for name in names:
+        with contextlib.suppress(FileExistsError):        # the other test processes make the same links
+            (folder / name).symlink_to(ccache)
+    os.environ |= {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "CCACHE_DIR": str(folder / "kept"), "CCACHE_MAXSIZE": "500M"}
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.emit.select import select
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Node
-from tinytrain.ir.op import Example, Kernel, Op, registry
+from tinytrain.ir.op import Elementwise, Example, Kernel, Op, registry
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.ir.words import literal
 from tinytrain.paths import data_dir
@@ -128,6 +129,7 @@ def portable(op: Op, example: Example, *, spare: bool) -> Kernel:
 def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     """Every case for a processor with these extensions: what is portable, and what its own kernels are chosen for."""
     cases: list[Case] = []
+    shared: Counter[object] = Counter()
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
             node, op = node_of(example.op, example), example.op
@@ -135,7 +137,11 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
             own = [select(node, isa, spare=spare).kernel for spare in (False, True)] if isa else []
             for kernel in dict.fromkeys([*(portable(op, example, spare=spare) for spare in (False, True)), *own]):
                 plain = Case(op, number, example, kernel, outputs=outputs)
-                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in sharings(op, example.inputs, outputs, kernel))]
+                alike = (op.name, kernel, tuple(t.dtype for t in (*example.inputs, *outputs)))
+                shared[alike] += 1
+                # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
+                over = sharings(op, example.inputs, outputs, kernel) if shared[alike] <= 3 or not isinstance(op, Elementwise) else []
+                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)]
                 cases += [Case(op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
                 if number % 4 == 0 and (half := halved(plain)):
                     cases.append(half)

@@ -133,7 +133,7 @@ def test_make_takes_another_compiler(tmp_path: Path) -> None:
     board = load_board("netduinoplus2")
     need_tools(board)
     write_fake(tmp_path, board)
-    where = Path(shutil.which("arm-none-eabi-gcc") or "").parent
+    where = Path(shutil.which("arm-none-eabi-objcopy") or "").parent
     command = ["make", f"CROSS={where}/arm-none-eabi-", "all", "bin"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

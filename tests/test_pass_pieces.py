@@ -180,7 +180,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[KernelCall, l
     text += [render(call, symbol).replace("static void", "void") for call, symbol in symbols.items()]
     (folder / "k.c").write_text("\n".join(text))
     flags = [flag for flag in WARNINGS if not flag.startswith("-W")]
-    subprocess.run(["gcc", *flags, "-O1", "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", "k.c", "-o", "k.so"], cwd=folder, check=True)
+    subprocess.run(["gcc", *flags, "-O0", "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", "k.c", "-o", "k.so"], cwd=folder, check=True)
     library = ctypes.CDLL(str(folder / "k.so"))
 
     def compute(call: KernelCall, arrays: list[Array]) -> list[Array]:
