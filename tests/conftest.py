@@ -60,10 +60,11 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(request: pytest.FixtureRequest) -> None:
     """Files that many builds have alike, such as the runtime's, are compiled by the first one, where ccache is installed."""
-    ccache, folder = shutil.which("ccache"), Path(request.config.cache.mkdir("ccache"))
-    names = [name for name in ("cc", "gcc", "arm-none-eabi-gcc", *(f"clang-{version}" for version in range(16, 23))) if shutil.which(name)]
-    if ccache is None or os.environ.get("CCACHE_DISABLE"):
+    ccache, cache = shutil.which("ccache"), getattr(request.config, "cache", None)
+    if ccache is None or cache is None:
         return
+    folder = Path(cache.mkdir("ccache"))
+    names = [name for name in ("cc", "gcc", "arm-none-eabi-gcc", *(f"clang-{version}" for version in range(16, 23))) if shutil.which(name)]
     for name in names:
         with contextlib.suppress(FileExistsError):        # the other test processes make the same links
             (folder / name).symlink_to(ccache)

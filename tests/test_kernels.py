@@ -95,19 +95,22 @@ def one_for_each_processor() -> list[Board]:
 
 @cache
 def shares() -> dict[str, list[Case]]:
-    """Board → what it runs in the short form: each case on one of the processors that it is made for, portable ones on one of all."""
+    """Board → what it runs in the short form: each case on one of the processors that it is made for; of portable ones, which run on the
+    host under sanitizers, every third example on one of all."""
     able: dict[Case, list[str]] = {}
     for board in one_for_each_processor():
         for case in all_cases(frozenset(board.isa)):
+            if case.kernel.isa is None and case.seed % 3:
+                continue
             able.setdefault(case, []).append(board.name)
     found: dict[str, list[Case]] = {}
     for case, names in able.items():
-        found.setdefault(names[case.seed % len(names)], []).append(case)
+        found.setdefault(names[case.seed // 3 % len(names)], []).append(case)
     return found
 
 
 def short_and_long() -> list[object]:
-    """Every kernel runs on one processor in the short form, on all that can in the long one."""
+    """Kernels run on one processor in the short form, on all that can in the long one."""
     params: list[object] = [pytest.param(board, True, id=board.name) for board in one_for_each_processor()]
     return params + [pytest.param(board, False, id=f"{board.name}-all", marks=pytest.mark.long) for board in emulated()]
 
@@ -167,7 +170,7 @@ def test_assembly_finds_registers(level: str, tmp_path: Path) -> None:
     board = load_board("mps2-an386")
     if shutil.which(board.toolchain.cc[0]) is None:
         pytest.skip(f"{board.toolchain.package} is not installed")
-    own = some_of_each((case for case in all_cases(frozenset(board.isa)) if case.kernel.isa), 2)
+    own = some_of_each((case for case in all_cases(frozenset(board.isa)) if case.kernel.isa), 1)
     sources = write_program(cases_header(own), tmp_path)
     flags = [*board.toolchain.flags, *board.flags, *WARNINGS, level]
     compile_c([board.toolchain.cc[0], *flags, "-S", "-o", "/dev/null", *sources])
