@@ -30,11 +30,11 @@ from tinytrain.ops.integer_gradient import LIMITS, Rate, Renormalise, ScaledAdd
 from tinytrain.ops.integer_rules import sums
 from tinytrain.quantise import convert, lockstep
 from tinytrain.report.live import Quiet
-from tinytrain.target.board import board_names, load_board
+from tinytrain.target.board import load_board
 from tinytrain.target.build import build
 from tinytrain.verify.reference import ReferenceModel
 
-BOARDS = [name for name in board_names() if name != "host"]
+SOME = ["mps2-an385", "mps2-an386", "mps3-an547", "riscv-virt", "riscv-virt-rvv"]  # one of each instruction set
 STEPS = 50
 MODELS = ("mlp", "cnn")
 
@@ -143,7 +143,7 @@ def need(board: str) -> None:
         pytest.skip(f"{board} needs {missing[0][0]}")
 
 
-@pytest.mark.parametrize(("name", "board"), [("mlp", "host"), ("mlp", "mps2-an385"), *(("cnn", board) for board in ["host", *BOARDS])])
+@pytest.mark.parametrize(("name", "board"), [("mlp", "host"), ("mlp", "mps2-an385"), *(("cnn", board) for board in ["host", *SOME])])
 def test_weights_after_fifty_steps_are_those_of_the_reference(
     name: str, board: str, quantised: dict[str, Path], digits: Digits, tmp_path: Path
 ) -> None:

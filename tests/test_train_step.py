@@ -55,7 +55,7 @@ def check_random(seeds: range, folder: Path, length: int) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 def test_random_graphs_learn_as_the_reference(block: int, tmp_path: Path) -> None:
-    check_random(range(1000 + 15 * block, 1015 + 15 * block), tmp_path, 8)
+    check_random(range(1000 + 10 * block, 1010 + 10 * block), tmp_path, 8)
 
 
 @pytest.mark.long
