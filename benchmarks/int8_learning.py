@@ -56,13 +56,13 @@ class Method:
 
 METHODS = (
     Method("fp32", ("none",), int8=False, optimiser={"momentum": 0.9}),
-    Method("fp32_adam", ("none",), int8=False, optimiser={"adam": True}),
+    Method("fp32_adam", ("none",), int8=False, optimiser={"kind": "adam"}),
     Method("int8_naive", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"momentum": 0.9}),
     Method("int8_naive_same_rate", ("stochastic",), options={"qas": False}, optimiser={"momentum": 0.9}, rate_of="fp32"),
-    Method("int8_naive_adam", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"adam": True}),
+    Method("int8_naive_adam", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"kind": "adam"}),
     # each optimiser as the tool has it, at the rate of the float network
     Method("int8_qas", ("stochastic", "nearest", "residual", "truncate"), optimiser={"momentum": 0.9}),
-    Method("int8_adam", ("stochastic", "nearest", "residual"), optimiser={"adam": True}, rate_of="fp32_adam"),
+    Method("int8_adam", ("stochastic", "nearest", "residual"), optimiser={"kind": "adam"}, rate_of="fp32_adam"),
     Method("int8_nesterov", ("stochastic",), optimiser={"momentum": 0.9, "nesterov": True}, rate_of="fp32"),
     Method("int8_momentum_int8", ("stochastic",), optimiser={"momentum": 0.9, "int8_momentum": True}, rate_of="fp32"),
     Method("int8_sgd", ("stochastic",), rate_of="int8_integer"),

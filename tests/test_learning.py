@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tinytrain.compiler import Options
+from tinytrain.gradient.update import Optimiser
 
 pytest.importorskip("sklearn", reason="needs scikit-learn for its handwritten digits")
 
@@ -37,3 +41,11 @@ def test_rows_are_measured_once(tmp_path: Path) -> None:
     assert [other["method"] for other in again] == ["fp32", "int8_qas"]
     assert again[1] == {**row, "accuracy": 0.123}
     assert row["ram_bytes"] < again[0]["ram_bytes"]
+
+
+def test_every_method_is_one_that_the_tool_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+    learning = importlib.import_module("int8_learning")
+    for method in learning.METHODS:
+        optimiser, options = Optimiser(0.1, **method.optimiser), Options(**method.options)
+        assert optimiser.learning_rate == 0.1 and options.board == "host", method.name
