@@ -58,17 +58,21 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(request: pytest.FixtureRequest) -> None:
-    """Files that many builds have alike, such as the runtime's, are compiled by the first one, where ccache is installed."""
-    ccache, cache = shutil.which("ccache"), getattr(request.config, "cache", None)
-    if ccache is None or cache is None:
+def compiled_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Files that many builds have alike, such as the runtime's, are compiled by the first one, where ccache is installed.
+
+    What it keeps ends with the run: it takes -march=native for the same on every computer.
+    """
+    if (ccache := shutil.which("ccache")) is None:
         return
-    folder = Path(cache.mkdir("ccache"))
-    names = [name for name in ("cc", "gcc", "arm-none-eabi-gcc", *(f"clang-{version}" for version in range(16, 23))) if shutil.which(name)]
-    for name in names:
-        with contextlib.suppress(FileExistsError):        # the other test processes make the same links
-            (folder / name).symlink_to(ccache)
-    os.environ |= {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "CCACHE_DIR": str(folder / "kept"), "CCACHE_MAXSIZE": "500M"}
+    here = tmp_path_factory.getbasetemp()
+    folder = (here.parent if hasattr(request.config, "workerinput") else here) / "ccache"  # all test processes share it
+    folder.mkdir(exist_ok=True)
+    for name in ("cc", "gcc", "arm-none-eabi-gcc", *(f"clang-{version}" for version in range(16, 23))):
+        if shutil.which(name):
+            with contextlib.suppress(FileExistsError):    # the other test processes make the same links
+                (folder / name).symlink_to(ccache)
+    os.environ |= {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "CCACHE_DIR": str(folder / "kept")}
 
 
 @pytest.fixture(scope="session")
