@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,12 +41,24 @@ def test_rows_are_measured_once(tmp_path: Path) -> None:
     again = json.loads((tmp_path / "rows.json").read_text())
     assert [other["method"] for other in again] == ["fp32", "int8_qas"]
     assert again[1] == {**row, "accuracy": 0.123}
+    assert set(again[0]) == KEYS and 0.5 < again[0]["accuracy"] <= 1
     assert row["ram_bytes"] < again[0]["ram_bytes"]
 
 
-def test_every_method_is_one_that_the_tool_has(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def learning(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARK.parent))
-    learning = importlib.import_module("int8_learning")
+    return importlib.import_module("int8_learning")
+
+
+def test_table_says_the_spread_over_seeds(learning: Any, tmp_path: Path) -> None:
+    rows = [learning.Row("digits", "fp32", "none", seed, accuracy, 100, "") for seed, accuracy in ((1, 0.9), (0, 0.8))]
+    assert "85.00 ± 7.07" in learning.table(rows)
+    learning.save(tmp_path / "rows.json", rows)
+    assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1]
+
+
+def test_every_method_is_one_that_the_tool_has(learning: Any) -> None:
     for method in learning.METHODS:
         optimiser, options = Optimiser(0.1, **method.optimiser), Options(**method.options)
         assert optimiser.learning_rate == 0.1 and options.board == "host", method.name
