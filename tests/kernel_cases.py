@@ -7,10 +7,11 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from tinytrain.target.isa import headers
 from tinytrain.verify.reference import cast
 
 HERE = Path(__file__).resolve().parent
+K = TypeVar("K", bound=Hashable)
 Pairs = tuple[tuple[int, int], ...]                       # (input, output) that share storage
 
 
@@ -129,7 +131,7 @@ def portable(op: Op, example: Example, *, spare: bool) -> Kernel:
 def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     """Every case for a processor with these extensions: what is portable, and what its own kernels are chosen for."""
     cases: list[Case] = []
-    shared: Counter[object] = Counter()
+    seen: Counter[object] = Counter()
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
             node, op = node_of(example.op, example), example.op
@@ -138,9 +140,9 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
             for kernel in dict.fromkeys([*(portable(op, example, spare=spare) for spare in (False, True)), *own]):
                 plain = Case(op, number, example, kernel, outputs=outputs)
                 alike = (op.name, kernel, tuple(t.dtype for t in (*example.inputs, *outputs)))
-                shared[alike] += 1
+                seen[alike] += 1
                 # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
-                over = sharings(op, example.inputs, outputs, kernel) if shared[alike] <= 3 or not isinstance(op, Elementwise) else []
+                over = sharings(op, example.inputs, outputs, kernel) if seen[alike] <= 3 or not isinstance(op, Elementwise) else []
                 variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)]
                 cases += [Case(op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
                 if number % 4 == 0 and (half := halved(plain)):
@@ -162,12 +164,17 @@ def halved(case: Case) -> Case | None:
     return dataclasses.replace(case, example=example, outputs=tuple(map(half, case.outputs)))
 
 
+def grouped(cases: Iterable[Case], key: Callable[[Case], K]) -> dict[K, list[Case]]:
+    """Cases that have a key in common, in their order."""
+    found: dict[K, list[Case]] = {}
+    for case in cases:
+        found.setdefault(key(case), []).append(case)
+    return found
+
+
 def families(cases: Iterable[Case]) -> dict[str, list[Case]]:
     """Cases by the template of their kernel."""
-    found: dict[str, list[Case]] = {}
-    for case in cases:
-        found.setdefault(case.kernel.template, []).append(case)
-    return found
+    return grouped(cases, lambda case: case.kernel.template)
 
 
 _TAGS = {DType.F32: "TT_F32", DType.F16: "TT_F16", DType.S8: "TT_S8", DType.S16: "TT_S16", DType.S32: "TT_S32", DType.U8: "TT_U8"}

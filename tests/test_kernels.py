@@ -12,7 +12,7 @@ from pathlib import Path
 
 import kernel_cases
 import pytest
-from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, write_program
+from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, grouped, write_program
 from kernel_runs import board_results, compile_c, host_results
 
 from tinytrain.emit.kernels import KernelCall, render
@@ -62,15 +62,8 @@ def host_c(folder: Path) -> Callable[..., str]:
     return ask
 
 
-def alike() -> dict[str, list[Case]]:
-    """Cases by op and instruction set: one test each, for a test a case would take longer to be counted than to run."""
-    found: dict[str, list[Case]] = {}
-    for case in CASES:
-        found.setdefault("/".join([case.op.name, *([case.kernel.isa] if case.kernel.isa else [])]), []).append(case)
-    return found
-
-
-ALIKE = alike()
+# by op and instruction set: one test each, for a test a case would take longer to be counted than to run
+ALIKE = grouped(CASES, lambda case: "/".join([case.op.name, *([case.kernel.isa] if case.kernel.isa else [])]))
 
 
 @pytest.mark.parametrize("name", ALIKE)
@@ -166,11 +159,9 @@ def _bits_differ(case: Case, got: str, want: str) -> str | None:
 
 def some_of_each(cases: Iterable[Case], count: int) -> list[Case]:
     """So many of each op, kernel and type: boards' builds compile all, with the same warnings."""
-    firsts: dict[object, list[Case]] = {}
-    for case in cases:
-        if not case.shared and not case.coarse:
-            firsts.setdefault((case.op.name, case.kernel.template, case.kernel.isa, case.kernel.dtypes), []).append(case)
-    return [case for found in firsts.values() for case in found[:count]]
+    plain = (case for case in cases if not case.shared and not case.coarse)
+    alike = grouped(plain, lambda case: (case.op.name, case.kernel.template, case.kernel.isa, case.kernel.dtypes))
+    return [case for found in alike.values() for case in found[:count]]
 
 
 @pytest.mark.parametrize("kind", ["gcc", "clang"])
@@ -185,7 +176,7 @@ def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path)
     compile_c([compiler, *WARNINGS, "-fsyntax-only", "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
-@pytest.mark.parametrize("level", ["-O0", "-Os", "-O3"])
+@pytest.mark.parametrize("level", ["-O0", "-Og", "-Os", "-O3"])
 def test_assembly_finds_registers(level: str, tmp_path: Path) -> None:
     """Loops in assembly take nearly all registers: whatever a user's Makefile says, there must be enough."""
     board = load_board("mps2-an386")

@@ -260,16 +260,17 @@ _SHAPES = ((1,), (7,), (17,), (3, 5, 2))
 _WIDE, _POSITIVE = (8.0, 0.0), (1.0, 1.25)
 
 
-def curve_examples(curve: Curve, *reals: tuple[float, float]) -> tuple[Example, ...]:
+def curve_examples(
+    curve: Curve, *reals: tuple[float, float], shapes: Sequence[tuple[int, ...]] = _SHAPES
+) -> tuple[Example, ...]:
     """Odd shapes, and a longer map for each range of the operand."""
     ranges = reals or ((1.0, 0.0), _WIDE)
-    return (*(Example(curve, f32(shape), reals=ranges[0]) for shape in _SHAPES), *(Example(curve, f32((61,)), reals=r) for r in ranges))
+    return (*(Example(curve, f32(shape), reals=ranges[0]) for shape in shapes), *(Example(curve, f32((61,)), reals=r) for r in ranges))
 
 
 def slope_examples(curve: Curve, *reals: tuple[float, float]) -> tuple[Example, ...]:
     """The same of its gradient, in fewer shapes: one loop computes all slopes."""
-    kept = [e for e in curve_examples(curve, *reals) if e.inputs[0].shape not in ((7,), (3, 5, 2))]
-    return tuple(Example(CurveGrad(curve), e.inputs * 2, reals=e.reals) for e in kept)
+    return tuple(Example(CurveGrad(curve), e.inputs * 2, reals=e.reals) for e in curve_examples(curve, *reals, shapes=_SHAPES[::2]))
 
 
 _CURVES: tuple[tuple[Curve, tuple[tuple[float, float], ...]], ...] = (
