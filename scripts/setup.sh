@@ -42,19 +42,21 @@ missing() { # missing PACKAGES REASON: ask for packages, and say why
 
 runs_c() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null; }
 
-clang_is_new() { # a clang that knows _Float16 on RISC-V, with its linker
+clang_is_new() { # sets clang and major: one that knows _Float16 on RISC-V, with its linker
     for v in -19 -20 -21 -22 -18 -17 -16 ""; do
         if have "clang$v" && have "ld.lld$v"; then
             major=$("clang$v" --version | sed -n '1s/.*version \([0-9]*\).*/\1/p')
-            [ "${major:-0}" -ge 16 ] && return 0
+            [ "${major:-0}" -ge 16 ] && clang="clang$v" && return 0
         fi
     done
     return 1
 }
 
+sanitizes() { echo 'int main(void) { return 0; }' | "$clang" -fsanitize=address -x c -o /dev/null - 2>/dev/null; }
+
 newest_clang() { # the newest one tested that this release of Debian or Ubuntu offers
     for v in 19 20 21 22 18 17 16; do
-        [ -n "$(apt-cache show "clang-$v" 2>/dev/null)" ] && echo "clang-$v lld-$v" && return
+        [ -n "$(apt-cache show "clang-$v" 2>/dev/null)" ] && echo "clang-$v lld-$v libclang-rt-$v-dev" && return
     done
     say "no clang of version 16 or newer is packaged here: RISC-V boards are left out." >&2
 }
@@ -66,13 +68,17 @@ have qemu-system-arm || missing qemu-system-arm "emulator of Cortex-M boards"
 have qemu-system-riscv32 || missing qemu-system-misc "emulator of RISC-V boards"
 have ccache || missing ccache "tests compile what many builds have alike only once"
 have riscv64-unknown-elf-objdump || missing binutils-riscv64-unknown-elf "disassembler of RISC-V boards, for estimated cycles"
-clang=yes
-clang_is_new || { clang=no; say "missing: clang and lld of version 16 or newer (compiler for RISC-V boards)"; }
+if clang_is_new; then
+    sanitizes || missing "libclang-rt-$major-dev" "sanitizers of clang: tests compile with them in a fifth of gcc's time"
+else
+    clang=no
+    say "missing: clang and lld of version 16 or newer (compiler for RISC-V boards)"
+fi
 
 if [ -n "$packages" ] || [ "$clang" = no ]; then
     if may_install; then
         $as_root apt-get update -qq || true # a fresh machine has no package lists at all
-        [ "$clang" = yes ] || packages="$packages $(newest_clang)"
+        [ "$clang" != no ] || packages="$packages $(newest_clang)"
         # shellcheck disable=SC2086  # a list of words
         set -- $packages
         say "installing with apt-get: ${*:-nothing}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from compilers import SANITIZERS, quick, quicker_sanitizers, sanitizing
 from kernel_cases import HERE, Case, cases_header, write_program
 
 from tinytrain.device.qemu import qemu_command
@@ -22,12 +23,9 @@ from tinytrain.paths import data_dir
 from tinytrain.target.board import Board
 from tinytrain.target.build import build, project_files
 
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 # Not optimised: the same bits in a fifth of the compiler's time, and sanitizers see most; boards run the same cases at -O2.
 HOST_FLAGS = ("-std=c99", "-ffp-contract=off", "-O0")
 WORDS = "-g1"                                             # lines in what the sanitizers say
-# Half of the compiler's time: no words for what is undefined, and arrays on the stack are left to UBSan, which knows their bounds.
-QUICK = ("-fsanitize-undefined-trap-on-error", "--param", "asan-stack=0")
 HOST_DEFINES = ("-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", "-DCASES_HEX")
 BATCH_SECONDS = 1800
 STACK_BYTES = 4096
@@ -66,7 +64,8 @@ def compile_c(command: Sequence[str]) -> None:
 
 def _host_program(header: str, folder: Path, flags: Sequence[str]) -> Path:
     program = folder / f"cases{zlib.crc32(header.encode())}"
-    compile_c(["gcc", *HOST_FLAGS, *flags, *HOST_DEFINES, *write_program(header, folder), "-o", str(program), "-lm"])
+    compiler = sanitizing() if flags else quick()
+    compile_c([compiler, *HOST_FLAGS, *flags, *HOST_DEFINES, *write_program(header, folder), "-o", str(program), "-lm"])
     return program
 
 
@@ -75,8 +74,8 @@ def _run(program: Path, first: int) -> subprocess.CompletedProcess[str]:
 
 
 def host_results(cases: Sequence[Case], cache: Path, fused: bool = False, sanitized: bool = True) -> dict[str, str]:
-    """str(case) → hex of the outputs, or `error: …` with what the sanitizer said; gcc, AddressSanitizer and UBSan."""
-    flags = (*SANITIZERS, *QUICK) if sanitized else ()
+    """str(case) → hex of the outputs, or `error: …` with what AddressSanitizer or UBSan said."""
+    flags = (*SANITIZERS, *quicker_sanitizers()) if sanitized else ()
     header = cases_header(cases, fused)
 
     def make(folder: Path) -> dict[str, str]:
@@ -93,7 +92,7 @@ def host_results(cases: Sequence[Case], cache: Path, fused: bool = False, saniti
         program.unlink()
         return results
 
-    return once(cache, [header, *HOST_FLAGS, *flags, *HOST_DEFINES], make)
+    return once(cache, [sanitizing(), quick(), header, *HOST_FLAGS, *flags, *HOST_DEFINES], make)
 
 
 def parse(cases: Sequence[Case], text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import kernel_cases
 import pytest
+from compilers import installed
 from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, grouped, write_program
 from kernel_runs import board_results, compile_c, host_results
 
@@ -167,9 +168,7 @@ def some_of_each(cases: Iterable[Case], count: int) -> list[Case]:
 @pytest.mark.parametrize("kind", ["gcc", "clang"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path) -> None:
-    names = [kind, *(f"{kind}-{version}" for version in range(19, 13, -1))]
-    compiler = next((name for name in names if shutil.which(name)), None)
-    if compiler is None:
+    if (compiler := installed(kind)) is None:
         pytest.skip(f"{kind} is not installed")
     sources = write_program(cases_header(some_of_each(FAMILIES[family], 4)), tmp_path)
     # what a compiler sees only when it optimises, the boards' builds of the same kernels do, with the same warnings

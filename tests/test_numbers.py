@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from compilers import installed
 from frontend_models import check, f32, i64, infer, load, model_of, node, norm_arrays, oracles, scalar
 from kernel_cases import WARNINGS
 from quant_models import Qdq, assert_layers_agree, session_of
@@ -31,8 +31,7 @@ NUMBERS += [struct.unpack("<f", struct.pack("<I", bits))[0] for bits in np.rando
 
 @pytest.mark.parametrize("kind", ["gcc", "clang"])
 def test_literals_are_exact_in_c(kind: str, tmp_path: Path) -> None:
-    compiler = next((name for name in (kind, *(f"{kind}-{n}" for n in range(19, 13, -1))) if shutil.which(name)), None)
-    if compiler is None:
+    if (compiler := installed(kind)) is None:
         pytest.skip(f"{kind} is not installed")
     finite = np.array([x for x in NUMBERS if math.isfinite(x)], np.float32)
     (tmp_path / "l.c").write_text(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compilers import SANITIZERS, sanitizing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import ModelMaker
@@ -28,7 +29,7 @@ from tinytrain.schemes.scheme import resolve
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph
 from tinytrain.verify.reference import ReferenceModel
 
-SANITIZE = "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+SANITIZE = " ".join(["-O0", "-g1", *SANITIZERS])
 
 
 class Network(ModelMaker):
@@ -180,7 +181,7 @@ def traced_in_c(net: Network, loss: str, scheme: str, optimiser: Optimiser, fold
         project = Path(folder) / "project"
         write(compiled, project)
         built = subprocess.run(
-            ["make", f"OPTIMISE={SANITIZE}", f"CC=gcc {SANITIZE}"], cwd=project, capture_output=True, text=True, check=False
+            ["make", f"OPTIMISE={SANITIZE}", f"CC={sanitizing()} {SANITIZE}"], cwd=project, capture_output=True, text=True, check=False
         )
         assert built.returncode == 0, built.stderr[-3000:]
         want = golden_vectors(compiled.program, 5)

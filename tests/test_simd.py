@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from compilers import installed
 from fake_firmware import need_tools
 from kernel_cases import HERE, WARNINGS
 from kernel_runs import compile_c, until_dot
@@ -45,8 +45,7 @@ def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, t
 
 @pytest.mark.parametrize(("simd", "lanes"), [("mve", 4), ("rvv", 16)])
 def test_clang_finds_nothing_to_warn_about(simd: str, lanes: int, tmp_path: Path) -> None:
-    clang = next(filter(shutil.which, ("clang-19", "clang")), None)
-    if clang is None:
+    if (clang := installed("clang")) is None:
         pytest.skip("needs clang")
     (tmp_path / "words.h").write_text(words_header(simd, lanes))
     source = str(HERE / "simd_words.c")
