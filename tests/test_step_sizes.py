@@ -301,7 +301,7 @@ def test_adam_is_the_same_in_stored_units(size: float, scale: float) -> None:
 def test_a_scale_beyond_fp32_is_refused(scale: float, optimiser: Optimiser, fits: bool) -> None:
     """Its factor would be infinite, in C that does not compile, or zero, and nothing would be trained."""
     g = Builder("net")
-    updater = Updater(g, optimiser, States(0.01))
+    updater = Updater(g, optimiser, States(optimiser))
     weight = g.value("w", TensorType((3, 2), S8, Quant((scale,), 0, None)), Role.PARAM, np.zeros((3, 2), np.int8))
     updater.add_all([(weight, g.input("grad", (3, 2)), 1.0)])
     if fits:

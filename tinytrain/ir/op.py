@@ -250,6 +250,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:

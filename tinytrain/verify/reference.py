@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import Graph, Node, Program, apply_of
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class ReferenceModel:
             self.state.update(self._run(apply_of(train)).updates)
             self.count = 0
         return float(loss)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether loss or gradients overflowed in so many steps in a row that training fails."""
+        return any(v.name == LOSS_SCALE and record[IN_A_ROW] >= PATIENCE for v, record in self.state.items())
 
     def set_scheme(self, scheme: int) -> None:
         """What the next steps train; sums that are not yet applied are dropped."""
