@@ -228,6 +228,9 @@ def test_gradients_in_fp16(name: str, qas: bool, forward: Graph) -> None:
     """The scale that they have on their way does not reach the weight; what halves round off does."""
     optimiser = OPTIMISERS[name] if qas else naive(OPTIMISERS[name])
     device = Device(forward, Options(optimiser=optimiser, qas=qas, grad="fp16"))
+    before = {v: array.copy() for v, array in device.model.state.items()}
+    device.model.train_step(*sample(STEPS, device))
+    assert {v.name for v, array in device.model.state.items() if (array != before[v]).any()} == {"loss_scale"}, "it was only tried"
     assert_moves(device, rtol=0.02)
 
 
