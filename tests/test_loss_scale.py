@@ -194,7 +194,7 @@ def test_a_skipped_step_changes_nothing_but_the_record(name: str, on_overflow: O
     )
     device, model = Library(program, tmp_path).instance(), ReferenceModel(program.program)
     kinds = ("large", "nan") if on_overflow == "step" else ("nan",)
-    *first, skipped, last = samples(program, 6)
+    *first, skipped, last = samples(program, 5)           # two of three that a sum takes are bad
     for x, target in first:
         device.train_step(x, target)
         model.train_step(x, target)
