@@ -56,7 +56,7 @@ class Builder:
         return self.value(name, TensorType(tuple(data.shape), dtype), role, np.ascontiguousarray(data), source)
 
     def emit_all(self, op: Op, *inputs: Value, name: str | None = None, like: Value | None = None) -> tuple[Value, ...]:
-        """Append a node; returns all its outputs, the first one stored as `like` is. Raises ValueError where the types do not fit the op."""
+        """Append a node; returns all its outputs, the first stored as `like` is. Raises ValueError where the types do not fit the op."""
         first, *others = op.infer(*(v.type.computed for v in inputs))
         stored = first if like is None else dataclasses.replace(first, dtype=like.type.dtype)
         outputs = tuple(self.value(name or op.name, kind) for kind in (stored, *others))

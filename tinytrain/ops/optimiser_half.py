@@ -28,7 +28,7 @@ def unit(number: Array) -> Array:
     """2^-16 of the distance between halves there, in the type of the number; 0 is as near to the next half as those below 2^-14."""
     finite = np.where(np.isfinite(number), number, 0)
     exponent = np.where(finite == 0, _NORMAL, np.maximum(np.frexp(finite)[1] - 1, _NORMAL))
-    return np.ldexp(number.dtype.type(1), exponent - 26)
+    return np.asarray(np.ldexp(number.dtype.type(1), exponent - 26))
 
 
 def split(master: Array) -> tuple[Array, Array]:
@@ -108,7 +108,7 @@ class SgdHalf(Sgd):
         return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
-        return None
+        return None                                       # there are no words for units
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, w, *others, kept = operands
@@ -145,6 +145,9 @@ def _example(op: SgdHalf, shape: tuple[int, ...] = (5, 7)) -> Example:
 
 
 SgdHalf.examples = tuple(
-    _example(SgdHalf(*rule, master=master, seed=7)) for master in (True, False)
-    for rule in ((), (0.0, False, 0.01), (0.9,), (0.9, True, 0.001), (0.0, False, 0.0, 0.25), (0.5, False, 0.0, 0.125, True))
+    _example(dataclasses.replace(rule, master=master, seed=7)) for master in (True, False)
+    for rule in (
+        SgdHalf(), SgdHalf(weight_decay=0.01), SgdHalf(0.9), SgdHalf(0.9, True, 0.001), SgdHalf(scale=0.25),
+        SgdHalf(0.5, scale=0.125, clear=True),
+    )
 )
