@@ -90,7 +90,7 @@ def model_options(command: Command) -> Command:
                      help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
         click.option("--master", type=click.Choice(["fp32", "none"]),
                      help="Train fp32 weights behind what is stored, at four more bytes each for int8, two for fp16 (the default there)."),
-        click.option("--fp32", multiple=True, metavar="LAYER", help="With --dtype fp16: keep all that this layer reads and writes in fp32."),
+        click.option("--fp32", multiple=True, metavar="LAYER", help="With --dtype fp16: what this layer reads and writes stays fp32."),
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
                      help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
