@@ -363,7 +363,7 @@ def test_a_device_that_gives_up_is_one_sentence(monkeypatch: pytest.MonkeyPatch,
     (("--loss-scale", "nan"), "--loss-scale nan: expected auto, or a power of two from 2^-20 to 2^20."),
     (("--loss-scale", 2**21), "--loss-scale 2097152: expected auto, or a power of two from 2^-20 to 2^20."),
     (("--loss-scale", 64, "--loss-scale-steps", 9), "--loss-scale-steps has no effect with --loss-scale 64, which stays as it is"),
-    (("--grad", "fp32", "--on-overflow", "step"), "--on-overflow is for gradients that are stored as fp16; expected none with"),
+    (("--grad", "fp32", "--on-overflow", "step"), "--on-overflow is for gradients that are stored as fp16; expected --grad fp16"),
 ])
 def test_options_that_do_not_fit(options: tuple[object, ...], message: str, tmp_path: Path) -> None:
     model = save_model(tmp_path)

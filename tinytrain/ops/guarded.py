@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.op import Elementwise, Example, Kernel, f32
-from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType
+from tinytrain.ir.types import F32, S8, S16, S32, Array, DType, TensorType
 from tinytrain.ir.words import PLAIN, Words
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.momentum_q import MomentumQ
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_half import SgdHalf
 from tinytrain.ops.optimiser_int import SgdInt
 from tinytrain.ops.simd import elementwise
 
@@ -88,7 +89,8 @@ class Kept(Elementwise):
 
 # operands of the rules behind their weight, where those are not all floats
 _KINDS: tuple[tuple[DType, ...], ...] = (
-    (F32, F32, F32, S32, F32), (F32, S8, S32, S32, S32, F32),
+    (F32, F32, F32, S32, F32), (F32, F32, F32, F32, S32, F32), (F32, F32, F32, S16, F32), (F32, F32, F32, F32, S16, F32),
+    (F32, S8, S32, S32, S32, F32),
     *((F32, w, F32, *more, F32) for w in (S8, S32) for more in ((), (F32, S32), (F32, F32, S32), (F32, S32, S8), (F32, F32, S32, S8))),
 )
 
@@ -176,4 +178,4 @@ Kept.examples = tuple(
     Example(Kept(), (kind, kind, _ONE), (-100, 100), reals)
     for kind in (*f32((1,), (37,), (5, 7)), _COUNTER, TensorType((9,), S32)) for reals in _SIGNS
 )
-Guarded.examples = tuple(_guarded(Sgd, Adam, MomentumQ, SgdInt))
+Guarded.examples = tuple(_guarded(Sgd, SgdHalf, Adam, MomentumQ, SgdInt))
