@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,8 @@ TOO_LARGE = np.float32(1e6)                               # as a target its loss
 
 def compiled(model: onnx.ModelProto, folder: Path, board: str = "host", **options: object) -> Compiled:
     onnx.save(model, folder / "model.onnx")
-    return compile_model(folder / "model.onnx", Options(board=board, grad="fp16", exact_seconds=0.0, **options))  # type: ignore[arg-type]
+    stored = {} if "dtype" in options else {"grad": "fp16"}
+    return compile_model(folder / "model.onnx", Options(board=board, exact_seconds=0.0, **stored, **options))  # type: ignore[arg-type]
 
 
 def busy_model() -> onnx.ModelProto:
@@ -124,15 +126,15 @@ def test_a_static_scale_stays_and_is_looked_at(tmp_path: Path) -> None:
         assert record(model) == want
 
 
-@pytest.mark.parametrize("on_overflow", BOTH)
-def test_boards_equal_the_host_twin_bit_for_bit(on_overflow: OnOverflow, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("on_overflow", "stored"), [("rest", {"grad": "fp16"}), ("step", {"dtype": "fp16"})])
+def test_boards_equal_the_host_twin_bit_for_bit(on_overflow: OnOverflow, stored: dict[str, Any], tmp_path: Path) -> None:
     """Through overflow, tries and growth; the record is part of what is compared."""
     onnx.save(zoo.model("cnn"), tmp_path / "cnn.onnx")
 
     def program(board: str) -> Compiled:
         scale = LossScale(2.0**LARGEST, 3, on_overflow)
         return compile_model(tmp_path / "cnn.onnx", Options(
-            board=board, grad="fp16", optimiser=Optimiser(0.02, 0.9, weight_decay=1e-3), loss_scale=scale, exact_seconds=0.0,
+            board=board, optimiser=Optimiser(0.02, 0.9, weight_decay=1e-3), loss_scale=scale, exact_seconds=0.0, **stored,
         ))
 
     golden = golden_vectors(program("host").program, 14)
@@ -179,18 +181,25 @@ OPTIMISERS = {
 }
 
 
+HALVES = {
+    "halves": Optimiser(0.01), "halves, drawn": Optimiser(0.01, master=False), "halves, momentum": Optimiser(0.01, 0.9, weight_decay=0.1),
+    "halves, drawn, adam": Optimiser(0.01, kind="adam", master=False),
+}
+
+
 def bad(x: Array, target: Array, what: str) -> tuple[Array, Array]:
     return (np.full_like(x, np.nan), target) if what == "nan" else (x, target + TOO_LARGE)
 
 
 @pytest.mark.parametrize(
-    ("name", "on_overflow"), [*((name, "step") for name in OPTIMISERS), *((name, "rest") for name in ("momentum", "adamw", "accumulated"))]
+    ("name", "on_overflow"),
+    [*((name, "step") for name in OPTIMISERS | HALVES), *((name, "rest") for name in ("momentum", "adamw", "accumulated", "halves"))],
 )
 def test_a_skipped_step_changes_nothing_but_the_record(name: str, on_overflow: OnOverflow, tmp_path: Path) -> None:
     """Weights, momentum, moments, the number of the update, sums, running statistics, the counter of Dropout: on the twin, bit for bit."""
     program = compiled(
-        busy_model(), tmp_path, loss="mse", optimiser=OPTIMISERS[name], loss_scale=LossScale(on_overflow=on_overflow), dropout=True,
-        running_statistics=True,
+        busy_model(), tmp_path, loss="mse", optimiser=(OPTIMISERS | HALVES)[name], loss_scale=LossScale(on_overflow=on_overflow),
+        dropout=True, running_statistics=True, **({"dtype": "fp16"} if name in HALVES else {}),
     )
     device, model = Library(program, tmp_path).instance(), ReferenceModel(program.program)
     kinds = ("large", "nan") if on_overflow == "step" else ("nan",)
