@@ -25,6 +25,8 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
+        Isa("zfh", needs=("fpu-sp",)),                    # and of RISC-V
+        Isa("zvfh", needs=("rvv", "zfh")),                # its vectors of halves, which the words and tiles of rvv use by themselves
         *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in SIMD if simd.isa),
     )
 }
