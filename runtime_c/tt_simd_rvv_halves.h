@@ -10,6 +10,24 @@
 
 #ifdef __riscv_zvfh
 
+/* Strips that stay halves, of up to 32 lanes: see tt_tile.h. */
+TT_SHARED void tt_strip_runs_halves_rvv(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
+{
+    for (; count > 0; --count, ++from, to += lanes) {
+        const vuint16m4_t v = __riscv_vlse16_v_u16m4(from, 2 * pitch, (size_t)live);
+        __riscv_vse16_v_u16m4(to, v, (size_t)live);
+    }
+}
+
+TT_SHARED void tt_strip_rows_halves_rvv(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count,
+                                        int32_t zero)
+{
+    (void)zero;
+    for (; count > 0; --count, from += pitch, to += lanes) {
+        __riscv_vse16_v_u16m4(to, __riscv_vle16_v_u16m4(from, (size_t)live), (size_t)live);
+    }
+}
+
 static inline vfloat16m2_t tt_halves_m2_rvv(const tt_half *from)
 {
     return __riscv_vreinterpret_v_u16m2_f16m2(__riscv_vle16_v_u16m2(from, 16));
@@ -139,6 +157,24 @@ TT_SIZES3(TT_DIRECT_H, tt_direct_double_halves, m8, m4, 32)
 TT_SIZES3(TT_STEPS_H, tt_outer_double_halves, TT_OUTER_STEP_H, m8, m4, 32)
 
 #else
+
+TT_SHARED void tt_strip_runs_halves_rvv(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
+{
+    for (int32_t i = 0; i < count; ++i) {
+        for (int32_t v = 0; v < live; ++v) {
+            to[i * lanes + v] = from[v * pitch + i];
+        }
+    }
+}
+
+TT_SHARED void tt_strip_rows_halves_rvv(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count,
+                                        int32_t zero)
+{
+    (void)zero;
+    for (int32_t i = 0; i < count; ++i) {
+        __builtin_memcpy(to + i * lanes, from + i * pitch, (size_t)live * sizeof to[0]);
+    }
+}
 
 static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
 {

@@ -14,6 +14,7 @@ from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, F32, S8, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
+from tinytrain.ops.simd import VOCABULARIES
 from tinytrain.paths import data_dir
 
 if TYPE_CHECKING:
@@ -102,7 +103,13 @@ class KernelContext:
     @property
     def simd(self) -> str:
         """Suffix of the vocabulary that the kernel is written with."""
-        return "one" if self.p.get("V") == 1 else self.call.kernel.isa or "scalar"
+        isa = self.call.kernel.isa
+        return "one" if self.p.get("V") == 1 else VOCABULARIES.get(isa, isa) if isa else "scalar"
+
+    @property
+    def strip(self) -> DType:
+        """How a packed strip of the weight is stored."""
+        return F16 if self.call.kernel.dtypes == (F16, F16) else F32
 
     @property
     def head(self) -> str:
