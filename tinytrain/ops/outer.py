@@ -46,7 +46,7 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
 
 def _fills(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    across, along = ((n // g.group for n in ((g.C, g.K) if turned else (g.K, g.C))))
+    across, along = (n // g.group for n in ((g.C, g.K) if turned else (g.K, g.C)))
     if simd.double and (along % simd.lanes or across == 1):
         return no(f"{along} channels of x are not whole vectors of {simd.lanes}, or serve one result")
     return simd.filled_by(along)

@@ -47,10 +47,9 @@ class Simd:
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
         scratch = self.strip_halves if F16 in dtypes else self.strip_bytes
-        accepts = {"accepts": self.fills_evenly} if self.double else {}
         return Kernel(
             template, dtypes, self.isa, params=self.packed_tiles, scratch=scratch, spare=True, work=self.sweeps, tries=self.tries,
-            **accepts, **more,
+            **({"accepts": self.fills_evenly, **more} if self.double else more),
         )
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
