@@ -354,6 +354,7 @@ static inline void tt_i_store_s8_rvv(int8_t *to, tt_i_rvv i)
 #include "tt_simd_rvv_bytes.h"
 #include "tt_simd_rvv_halves.h"
 #include "tt_simd_rvv_integer.h"
+#include "tt_simd_rvv_master.h"
 
 #define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
 #define tt_sums_rvv tt_load_rvv

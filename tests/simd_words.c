@@ -52,7 +52,7 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_HALF, HALVES, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_HALF, HALVES, MASTER, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
 
 /* Sums of every tile of halves, whatever they hold, over two rows of five steps: four in a turn, and one. */
 static uint32_t tiles_of_halves(uint32_t hash, uint32_t seed)
@@ -85,6 +85,7 @@ int main(void)
 {
     static float acc[LANES + 1], v[LANES + 1], s[LANES + 1], out[LANES + 1];
     static tt_half half[LANES], rounded[LANES];
+    static int16_t rests[LANES];
     static int8_t bytes[LANES];
     static float several[16];
     static uint8_t passing[2];
@@ -129,6 +130,17 @@ int main(void)
             WORD(store_half)(rounded, WORD(mul)(WORD(load_half)(half), WORD(splat)(1.0f + 0x1p-11f)));
             hash[STORE_HALF] = hashed(hash[STORE_HALF], rounded, sizeof rounded);
             hash[HALVES] = t % TRIPLES ? hash[HALVES] : tiles_of_halves(hash[HALVES], t * 1000u);
+            for (uint32_t i = 0; i < LANES; ++i) {
+                rests[i] = (int16_t)tt_random(11, t * LANES + i);
+            }
+            WORD(store)(out, WORD(master)(WORD(load_half)(half), WORD(i_load_s16)(rests)));
+            hash[MASTER] = hashed(hash[MASTER], out, sizeof(float) * LANES);
+            for (int which = 0; which < 2; ++which) {
+                const NAMED(tt_v, SIMD) master = WORD(load)(which ? v : out);
+                WORD(i_store_s16)(rests, WORD(i_rest)(master, WORD(halved)(master)));
+                WORD(store_half)(rounded, WORD(half_stochastic)(master, WORD(i_random)(block, t)));
+                hash[MASTER] = hashed(hashed(hash[MASTER], rests, sizeof rests), rounded, sizeof rounded);
+            }
             WORD(store)(out, WORD(zero)());
             WORD(store_n)(out, WORD(load)(v), n);
             hash[STORE_N] = hashed(hash[STORE_N], out, sizeof(float) * (LANES + 1u));
