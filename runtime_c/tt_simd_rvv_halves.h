@@ -38,6 +38,17 @@ static inline vfloat16m4_t tt_halves_m4_rvv(const tt_half *from)
     return __riscv_vreinterpret_v_u16m4_f16m4(__riscv_vle16_v_u16m4(from, 32));
 }
 
+/* A lane from each of neighbours that are `pitch` apart. */
+static inline vfloat16m2_t tt_halves_apart_m2_rvv(const tt_half *from, int32_t pitch)
+{
+    return __riscv_vreinterpret_v_u16m2_f16m2(__riscv_vlse16_v_u16m2(from, 2 * pitch, 16));
+}
+
+static inline vfloat16m4_t tt_halves_apart_m4_rvv(const tt_half *from, int32_t pitch)
+{
+    return __riscv_vreinterpret_v_u16m4_f16m4(__riscv_vlse16_v_u16m4(from, 2 * pitch, 32));
+}
+
 static inline _Float16 tt_scalar_half(const tt_half *from)
 {
     _Float16 half;
@@ -64,9 +75,11 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
 #define TT_LANES_H(p, none) c##p = __riscv_vfwmacc_vv_f32m4(c##p, tt_halves_m2_rvv(a##p), v, 16);
 #define TT_PAIR_H(p, none) c##p = __riscv_vfwmacc_vv_f32m4(c##p, tt_halves_m2_rvv(a + (p) * 16), tt_halves_m2_rvv(b + (p) * 16), 16);
 
-#define TT_ALONG_STEP_H(P, m, h, N, i) \
+#define TT_BESIDE_H(h) tt_halves_##h##_rvv(b)
+#define TT_APART_H(h) tt_halves_apart_##h##_rvv(b, w->a_step)
+#define TT_ALONG_STEP_H(P, m, h, N, load, i) \
     { \
-        const vfloat16##h##_t v = tt_halves_##h##_rvv(b); \
+        const vfloat16##h##_t v = load(h); \
         b += w->b_step; \
         TT_P##P(TT_RUN_H, m, N, i) \
     }
@@ -82,8 +95,8 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
     }
 #define TT_PAIR_STEP_H(P, m, h, N) TT_P##P(TT_PAIR_H, )
 
-/* Four steps a turn: what a loop takes beside them is a third of what it was. */
-#define TT_DIRECT_H(name, m, h, N, P) \
+/* `direct`, and the same of a weight whose lanes are w->a_step apart. Four steps a turn: what a loop takes beside them is a third of what it was. */
+#define TT_DIRECT_H(name, m, h, N, load, P) \
     TT_SHARED void name##_rvv_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         const int32_t steps = w->steps; \
@@ -93,11 +106,11 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
                 int32_t i = 0; \
                 TT_P##P(TT_POINT_A, tt_half) \
                 for (; i + 4 <= steps; i += 4) { \
-                    TT_ALONG_STEP_H(P, m, h, N, i) TT_ALONG_STEP_H(P, m, h, N, i + 1) \
-                    TT_ALONG_STEP_H(P, m, h, N, i + 2) TT_ALONG_STEP_H(P, m, h, N, i + 3) \
+                    TT_ALONG_STEP_H(P, m, h, N, load, i) TT_ALONG_STEP_H(P, m, h, N, load, i + 1) \
+                    TT_ALONG_STEP_H(P, m, h, N, load, i + 2) TT_ALONG_STEP_H(P, m, h, N, load, i + 3) \
                 } \
                 for (; i < steps; ++i) \
-                    TT_ALONG_STEP_H(P, m, h, N, i) \
+                    TT_ALONG_STEP_H(P, m, h, N, load, i) \
                 if (--col == 0) { \
                     break; \
                 } \
@@ -146,14 +159,16 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
         TT_P##P(TT_STORE_H, m4, 16) \
     }
 
-TT_SIZES6(TT_DIRECT_H, tt_direct_halves, m4, m2, 16)
+TT_SIZES6(TT_DIRECT_H, tt_direct_halves, m4, m2, 16, TT_BESIDE_H)
+TT_SIZES6(TT_DIRECT_H, tt_direct_apart_halves, m4, m2, 16, TT_APART_H)
 TT_SIZES6(TT_STEPS_H, tt_outer_halves, TT_OUTER_STEP_H, m4, m2, 16)
 TT_SIZES6(TT_STEPS_H, tt_wide_halves, TT_WIDE_STEP_H, m4, m2, 16)
 TT_SIZES6(TT_STEPS_H, tt_depth_outer_halves, TT_PAIR_STEP_H, m4, m2, 16)
 TT_SIZES6(TT_DEPTH_H, )
 
 /* The same of 32 lanes: three sums in all registers but those for halves. */
-TT_SIZES3(TT_DIRECT_H, tt_direct_double_halves, m8, m4, 32)
+TT_SIZES3(TT_DIRECT_H, tt_direct_double_halves, m8, m4, 32, TT_BESIDE_H)
+TT_SIZES3(TT_DIRECT_H, tt_direct_apart_double_halves, m8, m4, 32, TT_APART_H)
 TT_SIZES3(TT_STEPS_H, tt_outer_double_halves, TT_OUTER_STEP_H, m8, m4, 32)
 
 #else
@@ -195,21 +210,34 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
     }
 }
 
-TT_SIZES6(TT_HALVES_TILES, rvv, 16)
+static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
+{
+    tt_half together[16];
+    for (int i = 0; i < 16; ++i, from += pitch) {
+        together[i] = *from;
+    }
+    return tt_load_half_rvv(together);
+}
 
-#define TT_DOUBLE_RVV(tile, P) \
+#define TT_LOAD_APART(b) tt_load_apart_rvv(b, w->a_step)
+#define TT_APART_RVV(none, P) TT_DIRECT(rvv, 16, P, _apart_halves, tt_half, tt_half_to_float, tt_half, TT_LOAD_APART)
+TT_SIZES6(TT_HALVES_TILES, rvv, 16)
+TT_SIZES6(TT_APART_RVV, )
+
+#define TT_DOUBLE_RVV(tile, pitch, P) \
     static inline void tt_##tile##_double_halves_rvv_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         float part[16 * P]; \
         for (int32_t lane = 0; lane < 32; lane += 16) { \
-            tt_##tile##_halves_rvv_##P(part, a, b + lane, w); \
+            tt_##tile##_halves_rvv_##P(part, a, b + lane * (pitch), w); \
             for (int32_t p = 0; p < P; ++p) { \
                 __builtin_memcpy(acc + 32 * p + lane, part + 16 * p, 16 * sizeof part[0]); \
             } \
         } \
     }
-TT_SIZES3(TT_DOUBLE_RVV, direct)
-TT_SIZES3(TT_DOUBLE_RVV, outer)
+TT_SIZES3(TT_DOUBLE_RVV, direct, 1)
+TT_SIZES3(TT_DOUBLE_RVV, direct_apart, w->a_step)
+TT_SIZES3(TT_DOUBLE_RVV, outer, 1)
 
 #endif
 

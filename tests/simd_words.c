@@ -58,7 +58,7 @@ enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE
 static uint32_t tiles_of_halves(uint32_t hash, uint32_t seed)
 {
     static const tt_walk walk = { 4, 3, 1, 2, 2 * LANES, 1, 3, 2, 1, 5 };
-    static tt_half a[8 * 3 * LANES], b[24 * LANES];
+    static tt_half a[8 * 3 * LANES], b[32 * LANES];
     static float sums[6 * LANES];
     for (uint32_t i = 0; i < sizeof a / sizeof a[0]; ++i) {
         a[i] = (tt_half)tt_random(9, seed + i);
@@ -77,6 +77,8 @@ static uint32_t tiles_of_halves(uint32_t hash, uint32_t seed)
 #if LANES == 16
     TILE(direct_double_halves, 6 * LANES)
     TILE(outer_double_halves, 6 * LANES)
+    TILE(direct_apart_halves, 3 * LANES)
+    TILE(direct_apart_double_halves, 6 * LANES)
 #endif
     return hash;
 }

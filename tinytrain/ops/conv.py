@@ -133,6 +133,7 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
+        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES),
         *(simd.packs("correlate", (F16, F16)) for simd in HALVES),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
