@@ -66,6 +66,17 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
     __riscv_vse16_v_u16m2(to, __riscv_vreinterpret_v_f16m2_u16m2(__riscv_vfncvt_f_f_w_f16m2(v, 16)), 16);
 }
 
+/* acc[v] = Σ a[i] · row v of `live` rows of b, each of `count` */
+TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t live)
+{
+    vfloat32m4_t sums = tt_zero_rvv();
+    for (int32_t i = 0; i < count; ++i) {
+        const vuint16m2_t v = __riscv_vlse16_v_u16m2(b + i, 2 * count, (size_t)live);
+        sums = __riscv_vfwmacc_vf_f32m4(sums, tt_scalar_half(a + i), __riscv_vreinterpret_v_u16m2_f16m2(v), (size_t)live);
+    }
+    tt_store_n_rvv(acc, sums, (uint32_t)live);
+}
+
 /* Tiles as in tt_tile.h, of N lanes: sums in m registers of 128 bits, halves in h of them. */
 #define TT_ZERO_H(p, m, N) vfloat32##m##_t c##p = __riscv_vfmv_v_f_f32##m(0.0f, N);
 #define TT_STORE_H(p, m, N) __riscv_vse32_v_f32##m(acc + (p) * (N), c##p, N);
@@ -210,6 +221,17 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
     }
 }
 
+TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t live)
+{
+    for (int32_t v = 0; v < live; ++v, b += count) {
+        float sum = 0.0f;
+        for (int32_t i = 0; i < count; ++i) {
+            sum = __builtin_fmaf(tt_half_to_float(a[i]), tt_half_to_float(b[i]), sum);
+        }
+        acc[v] = sum == sum ? sum : tt_from_bits(UINT32_C(0x7FC00000));
+    }
+}
+
 static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
 {
     tt_half together[16];
@@ -240,5 +262,13 @@ TT_SIZES3(TT_DOUBLE_RVV, direct_apart, w->a_step)
 TT_SIZES3(TT_DOUBLE_RVV, outer, 1)
 
 #endif
+
+/* As tt_passes_rvv. */
+static inline void tt_passes_half_rvv(uint8_t *bits, const tt_half *from, float low, float high)
+{
+    float values[16];
+    tt_store_rvv(values, tt_load_half_rvv(from));
+    tt_passes_rvv(bits, values, low, high);
+}
 
 #endif
