@@ -24,7 +24,7 @@
             to[v] = (int16_t)i[v]; \
         } \
     } \
-    static inline tt_v_##simd tt_halved_##simd(tt_v_##simd number) \
+    static inline tt_v_##simd tt_nearest_##simd(tt_v_##simd number) \
     { \
         float x[N]; \
         tt_store_##simd(x, number); \

@@ -8,6 +8,31 @@
 #include "tt_tile.h"
 #include <stdint.h>
 
+/* The largest of the bits of `count` halves without their signs. */
+#if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
+TT_SHARED uint32_t tt_largest_half_rvv(const tt_half *from, uint32_t count)
+{
+    vuint16m8_t most = __riscv_vmv_v_x_u16m8(0, 64);
+    while (count > 0) {
+        const uint32_t n = count < 64u ? count : 64u;
+        most = __riscv_vmaxu_vv_u16m8_tu(most, most, __riscv_vand_vx_u16m8(__riscv_vle16_v_u16m8(from, n), 0x7FFF, n), n);
+        from += n;
+        count -= n;
+    }
+    return __riscv_vmv_x_s_u16m1_u16(__riscv_vredmaxu_vs_u16m8_u16m1(most, __riscv_vmv_v_x_u16m1(0, 1), 64));
+}
+#else
+TT_SHARED uint32_t tt_largest_half_rvv(const tt_half *from, uint32_t count)
+{
+    uint32_t most = 0;
+    for (; count > 0; --count, ++from) {
+        const uint32_t size = *from & 0x7FFFu;
+        most = size > most ? size : most;
+    }
+    return most;
+}
+#endif
+
 #ifdef __riscv_zvfh
 
 /* Strips that stay halves, of up to 32 lanes: see tt_tile.h. */

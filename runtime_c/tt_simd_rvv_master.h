@@ -17,7 +17,7 @@ static inline void tt_i_store_s16_rvv(int16_t *to, tt_i_rvv i)
     __riscv_vse16_v_i16m2(to, __riscv_vncvt_x_x_w_i16m2(i, 16), 16);
 }
 
-static inline tt_v_rvv tt_halved_rvv(tt_v_rvv number)
+static inline tt_v_rvv tt_nearest_rvv(tt_v_rvv number)
 {
     return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vfncvt_f_f_w_f16m2(number, 16), 16);
 }

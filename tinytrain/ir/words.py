@@ -83,7 +83,7 @@ class Words(Protocol):
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
 
-    def halved(self, x: str) -> str:
+    def nearest_half(self, x: str) -> str:
         """The nearest half as a float."""
 
     def master(self, half: str, rest: str) -> str:
@@ -92,7 +92,7 @@ class Words(Protocol):
     def rest(self, master: str, half: str) -> str:
         """What the half leaves out of it, an int16."""
 
-    def half_drawn(self, x: str, word: str) -> str:
+    def drawn_half(self, x: str, word: str) -> str:
         """One of the two halves around a float, by a random word."""
 
     def narrow(self, integer: str, kind: str) -> str:
@@ -171,7 +171,7 @@ class _Plain:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
 
-    def halved(self, x: str) -> str:
+    def nearest_half(self, x: str) -> str:
         return f"tt_half_to_float(tt_float_to_half({x}))"
 
     def master(self, half: str, rest: str) -> str:
@@ -180,7 +180,7 @@ class _Plain:
     def rest(self, master: str, half: str) -> str:
         return f"(int16_t)tt_rest({master}, {half})"
 
-    def half_drawn(self, x: str, word: str) -> str:
+    def drawn_half(self, x: str, word: str) -> str:
         return f"tt_half_stochastic({x}, {word})"
 
     def narrow(self, integer: str, kind: str) -> str:
@@ -205,8 +205,8 @@ PLAIN: Words = _Plain()
 # how elements of a type are loaded, stored, and spread
 _WORD = {
     "float": ("load", "store", "splat"), "tt_half": ("load_half", "store_half", "splat"),
-    "int32_t": ("i_load", "i_store", "i_all"), "int16_t": ("i_load_s16", "i_store_s16", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
-    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"),
+    "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
+    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"), "int16_t": ("i_load_s16", "i_store_s16", "i_all"),
 }
 
 
@@ -275,8 +275,8 @@ class Lanes:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
 
-    def halved(self, x: str) -> str:
-        return f"tt_halved_{self.tag}({x})"
+    def nearest_half(self, x: str) -> str:
+        return f"tt_nearest_{self.tag}({x})"
 
     def master(self, half: str, rest: str) -> str:
         return f"tt_master_{self.tag}({half}, {rest})"
@@ -284,7 +284,7 @@ class Lanes:
     def rest(self, master: str, half: str) -> str:
         return f"tt_i_rest_{self.tag}({master}, {half})"
 
-    def half_drawn(self, x: str, word: str) -> str:
+    def drawn_half(self, x: str, word: str) -> str:
         return f"tt_half_stochastic_{self.tag}({x}, {word})"
 
     def narrow(self, integer: str, kind: str) -> str:

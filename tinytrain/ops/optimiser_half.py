@@ -112,8 +112,8 @@ class SgdHalf(Sgd):
         g, weight, *others, kept = operands
         to, *more = self._moved(w, g, w.master(weight, kept) if self.master else weight, *others)
         if not self.master:
-            return w.half_drawn(to, kept), *more
-        new = w.halved(to)
+            return w.drawn_half(to, kept), *more
+        new = w.nearest_half(to)
         return (new, *more[: bool(self.momentum)], w.rest(to, new), *more[bool(self.momentum) :])
 
     def _moved(self, w: Words, g: str, weight: str, lr: str, *v: str) -> tuple[str, ...]:
