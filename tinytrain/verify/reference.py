@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import Graph, Node, Program, apply_of
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
 from tinytrain.ir.pack import packed
-from tinytrain.ir.types import F16, F32, Array, Role, Value
-
-HALF_MAX = 65504.0                                        # of fp16
+from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,10 @@ class Result:
 def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
     """An array in the element type of a value, where fp32 is replaced by `dtype`; the shape must be that of the value.
 
-    What fp16 cannot hold is stored as the largest number that it can (runtime_c/tt_half.h).
+    What fp16 has no room for is stored as infinite (runtime_c/tt_half.h).
     """
-    if value.type.dtype is F16:
-        array = np.clip(array, -HALF_MAX, HALF_MAX)
-    made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
+    with np.errstate(over="ignore"):
+        made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
     assert made.shape == value.shape, f"{value!r} is given an array of shape {made.shape}"
     return made
 
@@ -138,6 +137,11 @@ class ReferenceModel:
             self.count = 0
         return float(loss)
 
+    @property
+    def overflows(self) -> bool:
+        """Whether loss or gradients overflowed in so many steps in a row that training fails."""
+        return any(v.name == LOSS_SCALE and record[IN_A_ROW] >= PATIENCE for v, record in self.state.items())
+
     def set_scheme(self, scheme: int) -> None:
         """What the next steps train; sums that are not yet applied are dropped."""
         self.scheme, self.count = scheme, 0
@@ -161,4 +165,6 @@ class ReferenceModel:
     def _run(self, entry: str, *inputs: Array) -> Result:
         graph = self.program.entries[entry]
         shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
-        return run(graph, shaped, self.state, self.dtype)
+        watched = any(v.name == LOSS_SCALE for v in self.state)             # the graph itself looks for overflow
+        with np.errstate(all="ignore") if watched else nullcontext():
+            return run(graph, shaped, self.state, self.dtype)
