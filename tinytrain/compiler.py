@@ -7,30 +7,30 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinytrain import __version__, passes
+from tinytrain import passes
 from tinytrain.atomic import uninterrupted
+from tinytrain.emit.describe import describe
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.project import Emitter
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.frontend.ports import described
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.objective import Objective, aimed, reached
+from tinytrain.gradient.objective import Objective, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
-from tinytrain.ir.types import Role, Source, Value
+from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_weights import halve_weights
-from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
+from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
@@ -336,68 +336,6 @@ def _put(staging: Path, out: Path) -> None:
 def _fixed_files(compiled: Compiled) -> dict[str, str]:
     program, arena = compiled.program, compiled.plan.arena_bytes
     return project_files(compiled.board, program.name, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
-
-
-def describe(compiled: Compiled) -> dict[str, Any]:
-    """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
-    program, plan, imported = compiled.program, compiled.plan, compiled.imported
-    infer = program.entries["infer"]
-    train = program.entries.get("train")
-    keys = link_keys(program)
-    return {
-        "tinytrain": __version__,
-        "name": program.name,
-        "model": compiled.prepared.path.name,
-        "model_sha256": compiled.prepared.hash.hex(),
-        "board": compiled.board.name,
-        "isa": list(compiled.board.isa),
-        "loss": compiled.options.loss,
-        "loss_options": compiled.options.loss_options,
-        "schemes": [scheme.plain() for scheme in compiled.schemes],
-        "optimiser": asdict(compiled.options.rule),
-        "gradients": compiled.options.grad,
-        "dtype": compiled.options.dtype,
-        "fp32": stays_fp32(compiled),
-        "input": described([infer.inputs[0]], imported.inputs),
-        "output": described(infer.outputs, imported.outputs),
-        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
-        "parameters": [
-            {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
-            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
-        ],
-        "memory": {
-            "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
-            "proven_optimal": plan.proven_optimal,
-            "entries": {
-                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order}
-                for key, p in plan.entries.items()
-            },
-        },
-        "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
-        "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
-    }
-
-
-def stays_fp32(compiled: Compiled) -> dict[str, str]:
-    """Layer → why it is not stored as fp16, where the model is: what was asked for first."""
-    options, infer = compiled.options, compiled.imported.graph
-    if options.dtype != "fp16":
-        return {}
-    asked = kept(options.precision, infer)
-    return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
-
-
-def _source_of(param: Value) -> Source:
-    """Where what is learned goes back to."""
-    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
-    return param.source
-
-
-def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
-    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
-    kinds = [kind for _, kind in value.parts] or [value.type]
-    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
-    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tinytrain.emit.describe import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.ir.op import Elementwise, registry
@@ -86,8 +87,6 @@ def _kernels(compiled: Compiled) -> list[str]:
 
 def fp32_text(compiled: Compiled) -> list[str]:
     """Which layers of a model that is stored as fp16 are not, a line for each reason."""
-    from tinytrain.compiler import stays_fp32
-
     reasons: dict[str, list[str]] = {}
     for name, why in stays_fp32(compiled).items():
         reasons.setdefault(why, []).append(name)
