@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tile of pairs in assembly, as a routine like those of tt_simd_rvf_tiles.h: f0 to f23 hold the sums of up to six rows of four. */
+#ifndef TT_SIMD_XPULP_TILES_H
+#define TT_SIMD_XPULP_TILES_H
+
+#include "tt_simd_rvf_tiles.h"
+
+#define TT_PAIR_ON1(c, a, b) ".insn r 0x33, 0, 0x4b, " c ", " a ", " b "\n\t" /* vfdotpex.s.h */
+#define TT_PAIR_ON(c0, c1, c2, c3, a) TT_PAIR_ON1(c0, a, "f24") TT_PAIR_ON1(c1, a, "f25") TT_PAIR_ON1(c2, a, "f26") TT_PAIR_ON1(c3, a, "f27")
+#define TT_HALVES(to, field) "lw " to ", " field "\n\tslli " to ", " to ", 1\n\t"
+
+/* Step i of a turn; and the last of a run that has an odd half. */
+#define TT_PAIR_STEP(P, i) TT_FOUR_B("16*" #i "(a2)") TT_P##P(TT_ALONG, TT_PAIR_ON, "4*" #i) TT_BEFORE##P(TT_PAIR_ON)
+#define TT_ALONE(p, none) "lhu t6, 0(" TT_AT##p ")\n\tfmv.w.x " TT_A##p ", t6\n\t" TT_BEFORE##p(TT_PAIR_ON)
+#define TT_PAIR_TURN(P) \
+    TT_PAIR_STEP(P, 0) TT_PAIR_STEP(P, 1) TT_PAIR_STEP(P, 2) TT_PAIR_STEP(P, 3) TT_PAIR_STEP(P, 4) TT_PAIR_STEP(P, 5) TT_PAIR_STEP(P, 6) \
+    TT_PAIR_STEP(P, 7) TT_PAIR_STEP(P, 8) TT_PAIR_STEP(P, 9) TT_PAIR_STEP(P, 10) TT_PAIR_STEP(P, 11) TT_PAIR_STEP(P, 12) \
+    TT_PAIR_STEP(P, 13) TT_PAIR_STEP(P, 14) TT_PAIR_STEP(P, 15) TT_PAIR_STEP(P, 16) TT_PAIR_STEP(P, 17) TT_PAIR_STEP(P, 18) \
+    TT_PAIR_STEP(P, 19) TT_PAIR_STEP(P, 20) TT_PAIR_STEP(P, 21) TT_PAIR_STEP(P, 22) TT_PAIR_STEP(P, 23)
+
+/* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9: whether a half is left. s10 and
+ * s11 lead from the end of a row of runs to the next one's start. */
+#define TT_PAIRS_XPULP(none, P) \
+    TT_ROUTINE(tt_pairs_routine_##P, \
+        TT_HALVES("t6", TT_A_NEXT) TT_P##P(TT_NEXT, "t6") \
+        "lw t1, " TT_ROWS "\n\t" \
+        "lw t2, " TT_COLS "\n\t" \
+        "lw t5, " TT_STEPS "\n\t" TT_P##P(TT_CLEAR, ) \
+        "blez t1, 8f\n\t" \
+        "andi s9, t5, 1\n\t" \
+        "srli t5, t5, 1\n\t" \
+        "lla t4, 5f\n\t" \
+        "li t3, 0\n\t" \
+        "beqz t5, 1f\n\t" \
+        "li t6, 24\n\t" \
+        "addi t3, t5, 23\n\t" \
+        "remu t3, t3, t6\n\t" \
+        "sub t3, t6, t3\n\t" \
+        "addi t3, t3, -1\n\t" \
+        "add t5, t5, t3\n\t" \
+        "slli t5, t5, 2\n\t" \
+        "lla t4, 4f\n\t" \
+        "li t6, 4*(4+5*" #P ")\n\t" \
+        "mul t6, t6, t3\n\t" \
+        "add t4, t4, t6\n" \
+        "1:\n\tslli t6, t3, 4\n\t" TT_HALVES("s11", TT_B_ROW) \
+        "sub s11, s11, t6\n\t" \
+        "sub a2, a2, t6\n\t" \
+        "slli t3, t3, 2\n\t" TT_HALVES("s10", TT_A_ROW) \
+        "add s10, s10, s9\n\t" \
+        "add s10, s10, s9\n\t" \
+        "sub s10, s10, t3\n\t" TT_P##P(TT_BACK, "t3") \
+        "3:\n\tadd t3, a1, t5\n\t" \
+        "jr t4\n" \
+        "4:\n\t" TT_PAIR_TURN(P) \
+        "addi a2, a2, 16*24\n\t" TT_P##P(TT_MOVE, "4*24") \
+        "bne a1, t3, 4b\n" \
+        "5:\n\t" \
+        "bnez s9, 9f\n" \
+        "6:\n\t" \
+        "addi t2, t2, -1\n\t" \
+        "bnez t2, 7f\n\t" \
+        "addi t1, t1, -1\n\t" \
+        "beqz t1, 8f\n\t" \
+        "lw t2, " TT_COLS "\n\t" \
+        "add a2, a2, s11\n\t" TT_P##P(TT_MOVE, "s10") \
+        "add t3, a1, t5\n\t" \
+        "jr t4\n" \
+        "7:\n\tlw t3, " TT_A_COL "\n\t" \
+        "lw t6, " TT_A_ROW "\n\t" \
+        "sub t3, t3, t6\n\t" \
+        "slli t3, t3, 1\n\t" \
+        "add t3, t3, s10\n\t" TT_P##P(TT_MOVE, "t3") \
+        "lw t3, " TT_B_COL "\n\t" \
+        "lw t6, " TT_B_ROW "\n\t" \
+        "sub t3, t3, t6\n\t" \
+        "slli t3, t3, 1\n\t" \
+        "add t3, t3, s11\n\t" \
+        "add a2, a2, t3\n\t" \
+        "add t3, a1, t5\n\t" \
+        "jr t4\n" \
+        "9:\n\t" TT_FOUR_B("0(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
+        "addi a2, a2, 16\n\t" \
+        "j 6b\n" \
+        "8:\n\t" TT_P##P(TT_KEEP, )) \
+    static inline __attribute__((always_inline)) void tt_pairs_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    { \
+        register float *a0 __asm("a0") = acc; \
+        register const tt_half *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
+        register const tt_walk *a3 __asm("a3") = w; \
+        __asm volatile("call %[tile]" : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [tile] "i"(tt_pairs_routine_##P) \
+                       : "t1", "t2", "t3", TT_CHANGED); \
+    }
+TT_SIZES6(TT_PAIRS_XPULP, )
+
+#endif
