@@ -188,8 +188,8 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
     TT_RUNS_MVE(tt_direct, P, float, TT_MVE_BY2(P, TT_MVE_APART), "2", ) \
     TT_RUNS_MVE(tt_direct_s8, P, int8_t, TT_MVE_BY2(P, TT_MVE_WIDENED), "0", ) \
     TT_OUTER_MVE(P) \
-    TT_ACROSS(tt_wide, mve, 4, P, float, TT_MADD_WIDE, mve, 4, TT_PLAIN) \
-    TT_DEPTH_TILES(mve, 4, P, , float, tt_load_mve)
+    TT_ACROSS(tt_wide, mve, 4, P, float, float, TT_MADD_WIDE, mve, 4, TT_PLAIN, tt_load_mve) \
+    TT_DEPTH_TILES(mve, 4, P, , float, tt_load_mve, float, tt_load_mve)
 #define TT_MVE_QUAD "r2", "r3",
 #define TT_QUADS_MVE(none, P) \
     TT_RUNS_MVE(tt_broadcast, P, float, TT_MVE_BY4(P, TT_MVE_PACKED), "2", TT_MVE_QUAD) \
@@ -210,6 +210,8 @@ TT_SIZES6(TT_S8_TILE, mve, 4, TT_WIDENED_MVE)
 #endif
 
 TT_SIZES6(TT_HALF_TILES, mve, 4)
+TT_SIZES6(TT_HALVES_TILES, mve, 4)
+TT_STORE_HALF(mve, 4)
 TT_SIZES6(TT_HALF_S8_TILE, mve, 4, TT_WIDENED_MVE)
 
 #endif

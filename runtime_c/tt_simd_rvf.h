@@ -81,7 +81,7 @@ static inline tt_v_rvf tt_where_rvf(tt_v_rvf x, tt_v_rvf y, tt_v_rvf a, tt_v_rvf
     TT_WIDE_RVF(P) \
     TT_DEPTH_RVF(P) \
     TT_BYTES_RVF(P) \
-    TT_ACROSS(tt_depth_outer, rvf, 4, P, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar)
+    TT_ACROSS(tt_depth_outer, rvf, 4, P, float, float, TT_MADD_PAIR, rvf, 4, tt_load_scalar, tt_load_scalar)
 TT_SIZES6(TT_ALL_RVF, )
 #else
 #define tt_settled_rvf tt_settled_scalar
@@ -105,5 +105,7 @@ TT_SIZES6(TT_BYTES_C, )
 #endif
 
 TT_SIZES6(TT_HALF_TILES, rvf, 4)
+TT_SIZES6(TT_HALVES_TILES, rvf, 4)
+TT_STORE_HALF(rvf, 4)
 
 #endif

@@ -140,5 +140,7 @@ static inline float tt_settled_scalar(float sum)
 #define tt_sums_scalar tt_load_scalar
 TT_SIZES4(TT_FLOAT_TILES, scalar, 4)
 TT_SIZES4(TT_HALF_TILES, scalar, 4)
+TT_SIZES4(TT_HALVES_TILES, scalar, 4)
+TT_STORE_HALF(scalar, 4)
 
 #endif

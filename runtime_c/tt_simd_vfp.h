@@ -339,5 +339,7 @@ TT_SIZES5(TT_PACKED_TILE, vfp)
 #endif
 
 TT_SIZES5(TT_HALF_TILES, vfp, 4)
+TT_SIZES5(TT_HALVES_TILES, vfp, 4)
+TT_STORE_HALF(vfp, 4)
 
 #endif

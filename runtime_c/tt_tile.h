@@ -41,23 +41,24 @@ typedef struct {
 #define TT_STORE_C(p, simd, N) tt_store_##simd(acc + (p) * (N), c##p);
 #define TT_POINT_A(p, type) const type *a##p = a + (p) * w->a_next;
 #define TT_MADD_RUN(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a##p[i]));
-#define TT_MADD_ACROSS(p, simd, value) c##p = tt_madd_##simd(c##p, tt_load_##simd(b), value(a[p]));
-#define TT_MADD_WIDE(p, simd, N, value) c##p = tt_madd_##simd(c##p, tt_load_##simd(b + (p) * (N)), value(a[0]));
+#define TT_MADD_ACROSS(p, simd, value, load) c##p = tt_madd_##simd(c##p, load(b), value(a[p]));
+#define TT_MADD_WIDE(p, simd, N, value, load) c##p = tt_madd_##simd(c##p, load(b + (p) * (N)), value(a[0]));
 #define TT_PLAIN(x) (x)
 
 #define TT_MADD_LANES(p, simd, load) c##p = tt_madd_lanes_##simd(c##p, load(a##p), v);
-#define TT_MADD_PAIR(p, simd, N, load) c##p = tt_madd_lanes_##simd(c##p, load(a + (p) * (N)), tt_load_##simd(b + (p) * (N)));
+#define TT_MADD_PAIR(p, simd, N, load, load_b) c##p = tt_madd_lanes_##simd(c##p, load(a + (p) * (N)), load_b(b + (p) * (N)));
 #define TT_STEP_A(p, none) a##p += w->a_step;
 
 /* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
- * step right behind the other: `broadcast`. `tag` is "" where a is stored as float, and _half where as fp16. */
-#define TT_TILES(simd, N, P, tag, type, value) \
-    TT_DIRECT(simd, N, P, tag, type, value, float, tt_load_##simd) \
-    TT_ACROSS(tt_outer##tag, simd, N, P, type, TT_MADD_ACROSS, simd, value) \
-    TT_ACROSS(tt_wide##tag, simd, N, P, type, TT_MADD_WIDE, simd, N, value)
+ * step right behind the other: `broadcast`. `tag` is "" where both are stored as float, _half where a is as fp16, and _halves where both are;
+ * `load` reads b. */
+#define TT_TILES(simd, N, P, tag, type, value, type_b, load) \
+    TT_DIRECT(simd, N, P, tag, type, value, type_b, load) \
+    TT_ACROSS(tt_outer##tag, simd, N, P, type, type_b, TT_MADD_ACROSS, simd, value, load) \
+    TT_ACROSS(tt_wide##tag, simd, N, P, type, type_b, TT_MADD_WIDE, simd, N, value, load)
 
-#define TT_DIRECT(simd, N, P, tag, type, value, btype, load) \
-    TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const btype *b, const tt_walk *w) \
+#define TT_DIRECT(simd, N, P, tag, type, value, type_b, load) \
+    TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
         const int32_t steps = w->steps; \
         TT_P##P(TT_ZERO_C, simd) \
@@ -80,8 +81,8 @@ typedef struct {
         TT_P##P(TT_STORE_C, simd, N) \
     }
 
-#define TT_ACROSS(name, simd, N, P, type, madd, ...) \
-    TT_SHARED void name##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+#define TT_ACROSS(name, simd, N, P, type, type_b, madd, ...) \
+    TT_SHARED void name##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
         TT_P##P(TT_ZERO_C, simd) \
         for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
@@ -93,30 +94,30 @@ typedef struct {
     }
 
 /* P sums of their own: dot products of b, packed, with a[p] along the sum. */
-#define TT_DOT(simd, P) \
-    TT_SHARED void tt_dot_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+#define TT_DOT(simd, P, tag, type, value) \
+    TT_SHARED void tt_dot##tag##_##simd##_##P(float *acc, const type *a, const type *b, const tt_walk *w) \
     { \
-        TT_P##P(TT_POINT_A, float) \
+        TT_P##P(TT_POINT_A, type) \
         TT_P##P(TT_ZERO_DOT, ) \
         for (int32_t i = 0; i < w->steps; ++i) { \
-            TT_P##P(TT_MADD_DOT, ) \
+            TT_P##P(TT_MADD_DOT, value) \
         } \
         TT_P##P(TT_STORE_DOT, ) \
     }
 #define TT_ZERO_DOT(p, none) float c##p = 0.0f;
-#define TT_MADD_DOT(p, none) c##p = TT_MADD(c##p, a##p[i], b[i]);
+#define TT_MADD_DOT(p, value) c##p = TT_MADD(c##p, value(a##p[i]), value(b[i]));
 #define TT_STORE_DOT(p, none) acc[p] = c##p;
 
 /* Tiles of sums that each have one channel: lane by lane, a · b. `depth` sums over taps, of P results that are a_next apart and share b;
- * `depth_outer` over pixels, of P vectors of neighbouring channels. A row has one run. `load` reads a. */
-#define TT_DEPTH_TILES(simd, N, P, tag, type, load) \
-    TT_SHARED void tt_depth##tag##_##simd##_##P(float *acc, const type *a, const float *b, const tt_walk *w) \
+ * `depth_outer` over pixels, of P vectors of neighbouring channels. A row has one run. `load` reads a, `load_b` b. */
+#define TT_DEPTH_TILES(simd, N, P, tag, type, load, type_b, load_b) \
+    TT_SHARED void tt_depth##tag##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
         TT_P##P(TT_ZERO_C, simd) \
         for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
             TT_P##P(TT_POINT_A, type) \
             for (int32_t i = w->steps; i > 0; --i, b += w->b_step) { \
-                const tt_v_##simd v = tt_load_##simd(b); \
+                const tt_v_##simd v = load_b(b); \
                 TT_P##P(TT_MADD_LANES, simd, load) \
                 TT_P##P(TT_STEP_A, ) \
             } \
@@ -124,16 +125,31 @@ typedef struct {
         } \
         TT_P##P(TT_STORE_C, simd, N) \
     } \
-    TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, TT_MADD_PAIR, simd, N, load)
+    TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, type_b, TT_MADD_PAIR, simd, N, load, load_b)
 
 /* All of them, of a stored as float or as fp16; `direct` where b are int8 weights as they stand, widened as they are read. */
 #define TT_FLOAT_TILES(simd, N, P) \
-    TT_DOT(simd, P) \
-    TT_TILES(simd, N, P, , float, TT_PLAIN) \
-    TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd)
+    TT_DOT(simd, P, , float, TT_PLAIN) \
+    TT_TILES(simd, N, P, , float, TT_PLAIN, float, tt_load_##simd) \
+    TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd, float, tt_load_##simd)
 #define TT_HALF_TILES(simd, N, P) \
-    TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float) \
-    TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd)
+    TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float, float, tt_load_##simd) \
+    TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd, float, tt_load_##simd)
+#define TT_HALVES_TILES(simd, N, P) \
+    TT_DOT(simd, P, _halves, tt_half, tt_half_to_float) \
+    TT_TILES(simd, N, P, _halves, tt_half, tt_half_to_float, tt_half, tt_load_half_##simd) \
+    TT_DEPTH_TILES(simd, N, P, _halves, tt_half, tt_load_half_##simd, tt_half, tt_load_half_##simd)
+
+/* Halves of a vector of N floats, rounded one by one. */
+#define TT_STORE_HALF(simd, N) \
+    static inline void tt_store_half_##simd(tt_half *to, tt_v_##simd v) \
+    { \
+        float values[N]; \
+        tt_store_##simd(values, v); \
+        for (int i = 0; i < (N); ++i) { \
+            to[i] = tt_float_to_half(values[i]); \
+        } \
+    }
 #define TT_S8_TILE(simd, N, load, P) TT_DIRECT(simd, N, P, _s8, float, TT_PLAIN, int8_t, load)
 #define TT_HALF_S8_TILE(simd, N, load, P) TT_DIRECT(simd, N, P, _half_s8, tt_half, tt_half_to_float, int8_t, load)
 
@@ -197,6 +213,8 @@ typedef struct {
 #define TT_VECTOR_TILES(simd, N, load) \
     TT_SIZES6(TT_FLOAT_TILES, simd, N) \
     TT_SIZES6(TT_HALF_TILES, simd, N) \
+    TT_SIZES6(TT_HALVES_TILES, simd, N) \
+    TT_STORE_HALF(simd, N) \
     TT_SIZES6(TT_RUN_TILES, simd, N, direct) \
     TT_MADDS_AT(simd) \
     TT_SIZES6(TT_S8_TILE, simd, N, load) \
@@ -205,35 +223,39 @@ typedef struct {
 /* A strip is a part of a weight as `broadcast` reads it: `lanes` results side by side for each step. `runs` puts `live` lanes of it
  * there, each a run of `count` floats, `pitch` apart; `rows` as many lanes as `from` has side by side, `count` rows of them `pitch` apart, each
  * integer without the zero point. Four lanes at once are the quickest. */
-TT_SHARED void tt_strip_runs(float *to, int32_t lanes, const float *from, int32_t pitch, int32_t live, int32_t count)
-{
-    if (live == 4) {
-        const float *a = from, *b = a + pitch, *c = b + pitch, *d = c + pitch;
-        for (int32_t i = count & 1; i > 0; --i, to += lanes) {
-            to[0] = *a++;
-            to[1] = *b++;
-            to[2] = *c++;
-            to[3] = *d++;
-        }
-        for (int32_t i = count >> 1; i > 0; --i, a += 2, b += 2, c += 2, d += 2, to += 2 * lanes) {
-            const float a0 = a[0], a1 = a[1], b0 = b[0], b1 = b[1], c0 = c[0], c1 = c[1], d0 = d[0], d1 = d[1];
-            to[0] = a0;
-            to[1] = b0;
-            to[2] = c0;
-            to[3] = d0;
-            to[lanes] = a1;
-            to[lanes + 1] = b1;
-            to[lanes + 2] = c1;
-            to[lanes + 3] = d1;
-        }
-        return;
+#define TT_STRIP_RUNS(tag, type, value) \
+    TT_SHARED void tt_strip_runs_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count) \
+    { \
+        if (live == 4) { \
+            const type *a = from, *b = a + pitch, *c = b + pitch, *d = c + pitch; \
+            for (int32_t i = count & 1; i > 0; --i, to += lanes) { \
+                to[0] = value(*a++); \
+                to[1] = value(*b++); \
+                to[2] = value(*c++); \
+                to[3] = value(*d++); \
+            } \
+            for (int32_t i = count >> 1; i > 0; --i, a += 2, b += 2, c += 2, d += 2, to += 2 * lanes) { \
+                const float a0 = value(a[0]), a1 = value(a[1]), b0 = value(b[0]), b1 = value(b[1]); \
+                const float c0 = value(c[0]), c1 = value(c[1]), d0 = value(d[0]), d1 = value(d[1]); \
+                to[0] = a0; \
+                to[1] = b0; \
+                to[2] = c0; \
+                to[3] = d0; \
+                to[lanes] = a1; \
+                to[lanes + 1] = b1; \
+                to[lanes + 2] = c1; \
+                to[lanes + 3] = d1; \
+            } \
+            return; \
+        } \
+        for (int32_t v = 0; v < live; ++v) { \
+            for (int32_t i = 0; i < count; ++i) { \
+                to[i * lanes + v] = value(from[v * pitch + i]); \
+            } \
+        } \
     }
-    for (int32_t v = 0; v < live; ++v) {
-        for (int32_t i = 0; i < count; ++i) {
-            to[i * lanes + v] = from[v * pitch + i];
-        }
-    }
-}
+TT_STRIP_RUNS(f32, float, TT_PLAIN)
+TT_STRIP_RUNS(f16, tt_half, tt_half_to_float)
 
 #define TT_STRIPS(tag, type, value) \
     TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count, int32_t zero) \
@@ -258,6 +280,7 @@ TT_SHARED void tt_strip_runs(float *to, int32_t lanes, const float *from, int32_
 
 #define TT_CENTRED(x) (float)((x) - zero)
 TT_STRIPS(f32, float, TT_PLAIN)
+TT_STRIPS(f16, tt_half, tt_half_to_float)
 TT_STRIPS(s8, int8_t, TT_CENTRED)
 
 TT_SHARED void tt_strip_zero(float *to, int32_t count)

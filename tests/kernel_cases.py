@@ -45,9 +45,11 @@ class Case:
     outputs: tuple[TensorType, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
-        """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`."""
+        """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`; `dense/f16/hh/3`: which inputs are stored as fp16."""
         kinds = self.example.inputs or self.outputs
         parts = [self.op.name, kinds[0].dtype.tag, *([self.kernel.isa] if self.kernel.isa else [])]
+        if any(t.dtype is F16 for t in (*kinds, *self.outputs)):
+            parts.append("".join("h" if t.dtype is F16 else "f" for t in self.example.inputs))
         parts += [*(["spare"] if self.kernel.spare else []), str(self.number)]
         parts += ["coarse"] if self.coarse else []
         return "/".join([*parts, *(f"in{i}=out{o}" for i, o in self.shared)])
@@ -69,7 +71,7 @@ class Case:
     @property
     def plain(self) -> Case:
         """The same by the portable kernel without scratch, and with nothing in place: it gives the same bits."""
-        return dataclasses.replace(self, kernel=portable(self.op, self.example, spare=False), shared=())
+        return dataclasses.replace(self, kernel=portable(self.example, spare=False), shared=())
 
     def arrays(self) -> list[Array]:
         """The inputs, bit for bit as `make_input` in C makes them."""
@@ -116,15 +118,17 @@ def sharings(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
 
 
 @cache
-def node_of(op: Op, example: Example) -> Node:
+def node_of(example: Example) -> Node:
     g = Builder("case")
-    g.emit_all(op, *(g.input("x", t.shape, t.dtype, t.quant) for t in example.inputs))
-    return g.nodes[0]
+    g.emit_all(example.op, *(g.input("x", t.shape, t.computed.dtype, t.quant) for t in example.inputs))
+    node = g.nodes[0]
+    inputs = tuple(dataclasses.replace(v, type=t) for v, t in zip(node.inputs, example.inputs, strict=True))
+    return dataclasses.replace(node, inputs=inputs)
 
 
 @cache
-def portable(op: Op, example: Example, *, spare: bool) -> Kernel:
-    return select(node_of(op, example), (), spare=spare).kernel
+def portable(example: Example, *, spare: bool) -> Kernel:
+    return select(node_of(example), (), spare=spare).kernel
 
 
 @cache
@@ -134,34 +138,42 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     seen: Counter[object] = Counter()
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
-            node, op = node_of(example.op, example), example.op
-            outputs = tuple(v.type for v in node.outputs)
-            own = [select(node, isa, spare=spare).kernel for spare in (False, True)] if isa else []
-            for kernel in dict.fromkeys([*(portable(op, example, spare=spare) for spare in (False, True)), *own]):
-                plain = Case(op, number, example, kernel, outputs=outputs)
-                alike = (op.name, kernel, tuple(t.dtype for t in (*example.inputs, *outputs)))
-                seen[alike] += 1
-                # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
-                over = sharings(op, example.inputs, outputs, kernel) if seen[alike] <= 3 or not isinstance(op, Elementwise) else []
-                variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)]
-                cases += [Case(op, number, example, kernel, coarse, shared, outputs) for coarse, shared in variants]
-                if number % 4 == 0 and (half := halved(plain)):
-                    cases.append(half)
+            node, op = node_of(example), example.op
+            for each, stored in [(example, node), *((halved(example, n), n) for n in stored_as_halves(node, number))]:
+                outputs = tuple(v.type for v in stored.outputs)
+                own = [select(stored, isa, spare=spare).kernel for spare in (False, True)] if isa else []
+                for kernel in dict.fromkeys([*(portable(each, spare=spare) for spare in (False, True)), *own]):
+                    alike = (op.name, kernel, tuple(t.dtype for t in (*each.inputs, *outputs)))
+                    seen[alike] += 1
+                    # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
+                    over = sharings(op, each.inputs, outputs, kernel) if seen[alike] <= 3 or not isinstance(op, Elementwise) else []
+                    variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)] if stored is node else [(False, ())]
+                    cases += [Case(op, number, each, kernel, coarse, shared, outputs) for coarse, shared in variants]
     return tuple(cases)
 
 
-def halved(case: Case) -> Case | None:
-    """The same with everything in fp16 that the kernel can take so; None where that is not input 0."""
-    def half(kind: TensorType) -> TensorType:
-        return dataclasses.replace(kind, dtype=F16) if kind.dtype is F32 and kind.numel > 1 else kind
+def stored_as_halves(node: Node, number: int) -> list[Node]:
+    """The node with all in fp16 that may be, and where operands may differ with only the first one so. Of kernels for halves alone each
+    example, of others some: they only read and write what is otherwise the same."""
+    halves = node.half_operands
+    if halves is None or (number % 4 and not any(F16 in kernel.dtypes for kernel in node.op.kernels)):
+        return []
+    sets = [halves, *([frozenset({0})] if 0 in halves and number % 4 == 0 else [])]
+    made = []
+    for positions in dict.fromkeys(sets):
+        inputs = tuple(dataclasses.replace(v, type=half(v.type)) if i in positions else v for i, v in enumerate(node.inputs))
+        outputs = tuple(dataclasses.replace(v, type=half(v.type)) for v in node.outputs)
+        if any(v.type.dtype is F16 for v in (*inputs, *outputs)):
+            made.append(dataclasses.replace(node, inputs=inputs, outputs=outputs))
+    return made
 
-    arity = case.call.arity
-    halves = case.kernel.halves(case.op)
-    inputs = tuple(half(t) if i in halves or (halves and i >= arity) else t for i, t in enumerate(case.example.inputs))
-    if inputs[:1] == case.example.inputs[:1]:
-        return None
-    example = dataclasses.replace(case.example, inputs=inputs)
-    return dataclasses.replace(case, example=example, outputs=tuple(map(half, case.outputs)))
+
+def half(kind: TensorType) -> TensorType:
+    return dataclasses.replace(kind, dtype=F16) if kind.dtype is F32 and kind.numel > 1 else kind
+
+
+def halved(example: Example, stored: Node) -> Example:
+    return dataclasses.replace(example, inputs=tuple(v.type for v in stored.inputs))
 
 
 def grouped(cases: Iterable[Case], key: Callable[[Case], K]) -> dict[K, list[Case]]:

@@ -89,6 +89,7 @@ class KernelContext:
         self.outs = call.outs
         self.arity = call.arity
         self.T = call.ins[0].dtype.c
+        self.C = call.ins[0].computed.dtype.c             # what an element is once it is read
         self.A = _ACCUMULATOR[call.ins[0].dtype]
         own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
         self.p: dict[str, int] = dict(own)
@@ -118,7 +119,7 @@ class KernelContext:
         lines += [f"__attribute__((noinline)) static void {self.symbol}({', '.join(params)})", "{"]
         for i, o in self.call.shared:
             lines.append(f"    const {self.ins[i].dtype.c} *const {self.in_names[i]} = (const void *){self.out_names[o]};")
-        lines += [f"    const {t.computed.dtype.c} {name}_0 = {_loaded(t, f'{name}[0]')};" for t, name in self._hoisted()]
+        lines += [f"    const {t.computed.dtype.c} {name}_0 = {PLAIN.read(f'{name}[0]', t.dtype.c)};" for t, name in self._hoisted()]
         for op, more in self._steps:
             for position, n in enumerate(more, start=1):
                 lines += [f"    const float {name} = {text};" for name, text in self._once(op, position, self.in_names[n], self.ins[n])]
@@ -133,7 +134,7 @@ class KernelContext:
 
     def _once(self, op: Elementwise, position: int, name: str, kind: TensorType) -> list[tuple[str, str]]:
         """(C name, C) of what the op takes in place of an operand of one element."""
-        made = op.once(position, _loaded(kind, f"{name}[0]")) if kind.numel == 1 else ()
+        made = op.once(position, PLAIN.read(f"{name}[0]", kind.dtype.c)) if kind.numel == 1 else ()
         return [(f"{name}_{number}", text) for number, text in enumerate(made, start=1)]
 
     def _hoisted(self) -> list[tuple[TensorType, str]]:
@@ -158,7 +159,7 @@ class KernelContext:
 
     def load(self, element: str, operand: int = 0) -> str:
         """An element of an operand, in the type that is computed with."""
-        return _loaded(self.ins[operand], element)
+        return PLAIN.read(element, self.ins[operand].dtype.c)
 
     @property
     def bias(self) -> str | None:
@@ -187,7 +188,7 @@ class KernelContext:
         own = 0 if isinstance(self.op, Elementwise) else self.arity
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
-        spoken = kinds <= {F32, S32, S8, U8} if self.p.get("words") else self.A == "float" and kinds == {F32}
+        spoken = kinds <= {F32, F16, S32, S8, U8} if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def along(self, count: int) -> list[tuple[Words, int, int, int]]:
@@ -209,7 +210,7 @@ class KernelContext:
 
     def _stored(self, w: Words, acc: str, i: str, c: str, row: str | None = None, begun: bool = False) -> str:
         if not isinstance(self.op, Fusable) or not self.op.then:
-            return w.write(f"{self.out_names[0]}[{i}]", _stored(self.outs[0], acc), self.outs[0].dtype.c)
+            return w.write(f"{self.out_names[0]}[{i}]", acc, self.outs[0].dtype.c)
         steps = [(op, [self.in_names[n] for n in more], [self.ins[n] for n in more]) for op, more in self.op.epilogue()]
         flowing = self.op.base_infer(*(t.computed for t in self.ins[: self.arity]))[0]
         return self._chain(w, acc, i, c, flowing, steps[1:] if begun and self.bias else steps, row)
@@ -219,7 +220,7 @@ class KernelContext:
         assert isinstance(self.op, Elementwise), self.op.name
         kinds = [t.computed for t in self.ins]
         _, acc = self.op.load(0, self.in_names[0], i, c, kinds)
-        return self._chain(w, w.read(self.load(acc), kinds[0].dtype.c), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
+        return self._chain(w, w.read(acc, self.ins[0].dtype.c), i, c, kinds[0], [(self.op, self.in_names[1:], list(self.ins[1:]))])
 
     def _chain(
         self, w: Words, acc: str, i: str, c: str, flowing: TensorType, steps: Sequence[Step], row: str | None = None
@@ -242,9 +243,9 @@ class KernelContext:
                 kind, source = op.load(position, name, i, c, types)
                 if row is not None and is_row_operand(types[position], flowing):
                     source = f"{name}[{row}]"             # no division
-                element = f"{name}_0" if name in hoisted else _loaded(stored, source)
+                element, held = (f"{name}_0", kind) if name in hoisted else (source, stored.dtype.c if stored.dtype is F16 else kind)
                 alone = stored.numel == 1 or is_row_operand(stored, flowing)
-                lines.append(f"const {w.type(kind)} {loaded} = {(w.spread if alone else w.read)(element, kind)};")
+                lines.append(f"const {w.type(kind)} {loaded} = {(w.spread if alone else w.read)(element, held)};")
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
             texts = op.expr(*operands) if w is PLAIN else op.lanes(w, *operands)
@@ -252,7 +253,7 @@ class KernelContext:
             lines += [f"const {w.type(t.dtype.c)} {name} = {text};" for t, name, text in named]
             flowing, others = outs[0], [*made, *others]
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
-        lines += [w.write(f"{pointer}[{i}]", _stored(kind, name), kind.dtype.c) for pointer, kind, name in results]
+        lines += [w.write(f"{pointer}[{i}]", name, kind.dtype.c) for pointer, kind, name in results]
         return "\n".join(["{", *lines, "}"])
 
     @property
@@ -270,14 +271,6 @@ class KernelContext:
     def by_row(self) -> bool:
         """Whether some operand is per row: neighbours may then lie in two of them."""
         return any(t.numel > 1 and is_row_operand(t, self.outs[0]) for t in self.ins)
-
-
-def _loaded(kind: TensorType, element: str) -> str:
-    return f"tt_half_to_float({element})" if kind.dtype is F16 else element
-
-
-def _stored(kind: TensorType, number: str) -> str:
-    return f"tt_float_to_half({number})" if kind.dtype is F16 else number
 
 
 @cache

@@ -173,13 +173,10 @@ def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
     if kernel.isa is not None and kernel.isa not in isa:
         return no(f"the board has no {kernel.isa}")
     arity = _arity(node)
-    for position, kind in enumerate(node.kinds[:arity]):
-        expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
-        if kind.dtype is not expected:
-            return no(f"input {position} is {kind.dtype}, the kernel takes {expected}")
-    halves = kernel.halves(node.op)
-    if any(v.type.dtype is F16 and i not in halves for i, v in enumerate(node.inputs[:arity])):
-        return no("the kernel reads no fp16")
-    if not halves and any(v.type.dtype is F16 for v in node.outputs):
+    for position, v in enumerate(node.inputs[:arity]):
+        if not kernel.reads(node.op, position, v.type.dtype):
+            expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
+            return no(f"input {position} is {v.type.dtype}, the kernel takes {expected}")
+    if not kernel.writes_half(node.op) and any(v.type.dtype is F16 for v in node.outputs):
         return no("the kernel writes no fp16")
     return kernel.accepts(node.op, *node.kinds[:arity])

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinytrain.ir.op import Declined, Op
-from tinytrain.ir.types import Role, TensorType, Value
+from tinytrain.ir.op import Declined, Fusable, Op
+from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 
@@ -26,6 +26,21 @@ class Node:
     def kinds(self) -> tuple[TensorType, ...]:
         """Types of the inputs as the op sees them, whether fp32 is stored as fp16 or not."""
         return tuple(v.type.computed for v in self.inputs)
+
+    @property
+    def half_operands(self) -> frozenset[int] | None:
+        """The inputs of which any may be stored as fp16 in place of fp32 for some portable kernel; None: no output may either."""
+        arity = self.op.arity if isinstance(self.op, Fusable) else len(self.inputs)
+        own = self.kinds[:arity]
+        chain = self.op.epilogue() if isinstance(self.op, Fusable) else ()
+        steps = [i for op, more in chain for at, i in enumerate(more, start=1) if self.kinds[i].dtype is F32 and at not in op.tables]
+        found: list[frozenset[int]] = []
+        for kernel in self.op.kernels:
+            fits = kernel.isa is None and not kernel.spare and all(kernel.reads(self.op, i, kind.dtype) for i, kind in enumerate(own))
+            if fits and kernel.writes_half(self.op) and kernel.accepts(self.op, *own):
+                mine = (i for i, kind in enumerate(own) if kind.dtype is F32 and kernel.takes_half(self.op, i))
+                found.append(frozenset((*mine, *steps)))
+        return max(found, key=len, default=None)
 
     def with_op(self, **changes: object) -> Node:
         return dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tinytrain.ir.types import F32, Array, DType, TensorType
+from tinytrain.ir.types import F16, F32, Array, DType, TensorType
 from tinytrain.ir.words import PLAIN, Words
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ def _apart(op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) 
     return None
 
 
+ALL_HALVES, FIRST_HALF = (True,), (True, False)           # which operands of a kernel may be stored as fp16
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A way to compute an op in C: macro `macro` (by default the op's name) of `codegen/kernels/<template>.c.j2`.
@@ -92,7 +95,8 @@ class Kernel:
     `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
     `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
     estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
-    `half`: input 0, operands of the epilogue and outputs may lie in memory as fp16 where this says fp32 (`k.load`, `k.store`).
+    `half` says of each input, as `dtypes` does, whether it may lie in memory as fp16 where that says fp32 (`k.load`): if any may, then
+    operands of the epilogue and outputs too (`k.store`). Where `dtypes` says F16, it must.
     """
 
     template: str
@@ -103,7 +107,7 @@ class Kernel:
     params: Callable[..., dict[str, int]] = _no_params
     scratch: Callable[..., int] | None = None
     lead: Callable[..., int | None] = _apart
-    half: bool = False
+    half: tuple[bool, ...] = ()
     spare: bool = False
     work: Callable[..., dict[str, float]] = _plain_work
     tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
@@ -112,9 +116,22 @@ class Kernel:
         """Scratch for a call with these inputs."""
         return self.scratch(op, *types) if self.scratch else 0
 
-    def halves(self, op: Op) -> tuple[int, ...]:
-        """Operands of the op itself that may be stored as fp16: of an elementwise op all, as `k.element` reads them."""
-        return tuple(range(len(op.args))) if isinstance(op, Elementwise) else (0,) if self.half else ()
+    def reads(self, op: Op, position: int, stored: DType) -> bool:
+        """Whether an input of the op itself may be stored so; an elementwise op reads all as fp16 too (`k.element`)."""
+        expected = self.dtypes[min(position, len(self.dtypes) - 1)]
+        return stored is expected or (stored is F16 and expected is F32 and self.takes_half(op, position))
+
+    def takes_half(self, op: Op, position: int) -> bool:
+        """Whether an input of the op itself may be stored as fp16."""
+        if isinstance(op, Elementwise):
+            return position not in op.tables
+        if self.dtypes[min(position, len(self.dtypes) - 1)] is F16:
+            return True
+        return bool(self.half) and self.half[min(position, len(self.half) - 1)]
+
+    def writes_half(self, op: Op) -> bool:
+        """Whether outputs may be stored as fp16."""
+        return isinstance(op, Elementwise) or any(self.half) or F16 in self.dtypes
 
 
 @dataclass(frozen=True)
@@ -250,6 +267,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:

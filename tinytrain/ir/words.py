@@ -90,7 +90,7 @@ class Words(Protocol):
         """Type of what is computed with, from the C type of an element."""
 
     def read(self, element: str, kind: str) -> str:
-        """The element of this C type, or it and its neighbours behind it."""
+        """The element of this C type, or it and its neighbours behind it; of fp16 the number as a float."""
 
     def spread(self, element: str, kind: str) -> str:
         """The element for all lanes."""
@@ -166,13 +166,13 @@ class _Plain:
         return element
 
     def read(self, element: str, kind: str) -> str:
-        return element
+        return f"tt_half_to_float({element})" if kind == "tt_half" else element
 
     def spread(self, element: str, kind: str) -> str:
-        return element
+        return self.read(element, kind)
 
     def write(self, element: str, value: str, kind: str) -> str:
-        return f"{element} = {value};"
+        return f"{element} = {f'tt_float_to_half({value})' if kind == 'tt_half' else value};"
 
 
 PLAIN: Words = _Plain()
@@ -180,7 +180,8 @@ PLAIN: Words = _Plain()
 
 # how elements of a type are loaded, stored, and spread
 _WORD = {
-    "float": ("load", "store", "splat"), "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
+    "float": ("load", "store", "splat"), "tt_half": ("load_half", "store_half", "splat"),
+    "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
     "uint8_t": ("i_load_u8", "i_store_u8", "i_all"),
 }
 
@@ -264,7 +265,7 @@ class Lanes:
         return f"tt_sums_{self.tag}(&{acc})" if kind == "float" else self.read(acc, kind)
 
     def spread(self, element: str, kind: str) -> str:
-        return f"tt_{_WORD[kind][2]}_{self.tag}({element})"
+        return f"tt_{_WORD[kind][2]}_{self.tag}({PLAIN.read(element, kind)})"
 
     def write(self, element: str, value: str, kind: str) -> str:
         return f"tt_{_WORD[kind][1]}_{self.tag}(&{element}, {value});"

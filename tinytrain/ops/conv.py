@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Kernel, Tie, Wanted, f32
+from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
@@ -35,7 +35,7 @@ from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import SIMD
+from tinytrain.ops.simd import FLOATS, SIMD
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -129,10 +129,10 @@ class Conv2d(_Conv, ReadsPieces):
     parameters: ClassVar[dict[int, str]] = {1: "weight"}
     differentiable = True
     kernels = (
-        Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES),
-        *(simd.packs("correlate", (F32,)) for simd in SIMD if not simd.words),
+        Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
+        *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
-        *(simd.packs("correlate", (F32,)) for simd in SIMD if simd.words),
+        *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -193,12 +193,12 @@ class Conv2dGradX(_Conv, ReadsPieces):
     patches = 48                                          # there is more often memory to spare for these
     results = ("dx",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(simd.direct("correlate", (F32,), macro="conv2d_grad_x_direct", half=True) for simd in SIMD),
-        *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=True) for simd in SIMD),
-        *(simd.packs("correlate", (F32, S8), half=True) for simd in SIMD if not simd.words),
-        *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=True) for simd in SIMD if simd.words),
-        *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=True) for simd in SIMD if simd.words),
+        *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
+        *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
+        *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
+        *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
+        *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
     )
@@ -241,7 +241,7 @@ class Conv2dGradW(_Conv):
     args = ("dy", "x")
     results = ("dw",)
     kernels = (
-        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import cycle
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
+from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Cost, Declined, Example, Fusable, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
@@ -26,7 +26,7 @@ from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides, undivided
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import SIMD, Simd
+from tinytrain.ops.simd import FLOATS, SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -84,9 +84,9 @@ class Dense(_Dense):
     differentiable = True
     parameters = {1: "weight"}
     kernels = (
-        Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
+        Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}, half=ALL_HALVES),
         Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
-        *(Kernel("dense_tiles", isa=simd.isa, accepts=undivided, params=simd.tiles) for simd in SIMD if simd.dots),
+        *(Kernel("dense_tiles", kinds, simd.isa, accepts=undivided, params=simd.tiles) for simd in SIMD if simd.dots for kinds in FLOATS),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes),
@@ -129,8 +129,11 @@ class DenseGradX(_Dense):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=True) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_reads, s), params=s.tiles, tries=s.tries, half=True) for s in SIMD if s.isa),
+        *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(
+            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_reads, s), params=s.tiles, tries=s.tries, half=FIRST_HALF)
+            for s in SIMD if s.isa for kinds in FLOATS
+        ),
     )
     as_integer = sums
 
@@ -161,10 +164,13 @@ class DenseGradW(Fusable):
     results = ("dw",)
     kernels = (
         *(
-            Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4, 5), "KR": (4, 8)}, half=True)
+            Kernel("dense", dtypes, params=_outer_tiles, tries={"NR": (1, 2, 4, 5), "KR": (4, 8)}, half=ALL_HALVES)
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
-        *(Kernel("dense_tiles", isa=s.isa, accepts=partial(_fills, s), params=s.tiles, half=True) for s in SIMD if s.isa),
+        *(
+            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF)
+            for s in SIMD if s.isa for kinds in FLOATS
+        ),
     )
     as_integer = sums
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from tinytrain.ir.op import Declined, Kernel, Op, no
+from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Declined, Kernel, Op, no
 from tinytrain.ir.types import F32, S8, DType, TensorType
 from tinytrain.ops import lanes
 from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.correlate import Correlation, apart
 from tinytrain.ops.outer import depth_outer
 from tinytrain.ops.pieces import ReadsPieces, undivided
-from tinytrain.ops.simd import SIMD, Simd
+from tinytrain.ops.simd import FLOATS, SIMD, Simd
 from tinytrain.ops.words import HasGeometry, fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
 _PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
@@ -31,8 +31,8 @@ class Depthwise(HasGeometry, Protocol):
 
 def forward() -> Iterator[Kernel]:
     """Of depthwise_conv2d."""
-    yield Kernel("depthwise", params=_pixel_tiles, tries=_PIXEL_TRIES)
-    yield from _packed(_FLOATS)
+    yield Kernel("depthwise", params=_pixel_tiles, tries=_PIXEL_TRIES, half=ALL_HALVES)
+    yield from _packed(_FLOATS, half=ALL_HALVES)
     yield from _in_place()
     yield Kernel("depthwise", _BYTES, params=_pixel_tiles, tries=_PIXEL_TRIES)
     yield _through_ring("rvf", 1, partial(lanes.passes_ring, 1))
@@ -46,25 +46,25 @@ def forward() -> Iterator[Kernel]:
 def input_gradients() -> Iterator[Kernel]:
     """Of depthwise_conv2d_grad_x."""
     for dtypes in (_FLOATS, _STORED, _BYTES):
-        yield Kernel("depthwise", dtypes, params=_pixel_tiles, tries=_PIXEL_TRIES, half=True)
-    yield from _packed(_FLOATS, half=True)
-    yield from _packed(_STORED, half=True)
-    yield from _in_place(half=True)
+        yield Kernel("depthwise", dtypes, params=_pixel_tiles, tries=_PIXEL_TRIES, half=ALL_HALVES)
+    yield from _packed(_FLOATS, half=ALL_HALVES)
+    yield from _packed(_STORED, half=FIRST_HALF)
+    yield from _in_place(half=FIRST_HALF)
     for simd in SIMD:
         if simd.words:
             params, scratch = partial(_ring, simd), partial(_ring_bytes, simd)
-            yield Kernel("depthwise_ring", _STORED, simd.isa, None, simd.fills_channels, params, scratch, half=True, spare=True)
+            yield Kernel("depthwise_ring", _STORED, simd.isa, None, simd.fills_channels, params, scratch, half=FIRST_HALF, spare=True)
     yield Kernel("depthwise_dsp", _BYTES, "dsp", accepts=_mirrors_planes, params=plane_tiles, scratch=plane_bytes)
 
 
 def weight_gradients() -> Iterator[Kernel]:
     """Of depthwise_conv2d_grad_w."""
     for dtypes in (_FLOATS, _STORED, _BYTES):
-        yield Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=True)
-    for dtypes in (_FLOATS, _STORED):
+        yield Kernel("depthwise", dtypes, params=_weight_tiles, tries=_WEIGHT_TRIES, half=ALL_HALVES)
+    for dtypes in (*FLOATS, _STORED):
         for simd in SIMD:
             yield depth_outer(simd, dtypes)
-            yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half=True)
+            yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half=FIRST_HALF)
     yield Kernel("depthwise_outer_dsp", _BYTES, "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes)
 
 
@@ -111,7 +111,7 @@ def _ring_bytes(simd: Simd, op: Depthwise, *types: TensorType) -> int:
     return 4 * simd.lanes * (types[1].numel // types[1].shape[-1] + p["held"] * p["width"])
 
 
-def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
+def _packed(dtypes: tuple[DType, ...], half: tuple[bool, ...] = ()) -> Iterator[Kernel]:
     """Vectors along the channels, the weight packed in scratch."""
     for simd in SIMD:
         yield simd.packs("depthwise_rows", dtypes, accepts=simd.fills_channels, half=half)
@@ -119,11 +119,12 @@ def _packed(dtypes: tuple[DType, ...], half: bool = False) -> Iterator[Kernel]:
             yield from _maps_in_registers(simd, dtypes, half)
 
 
-def _in_place(half: bool = False) -> Iterator[Kernel]:
+def _in_place(half: tuple[bool, ...] = ()) -> Iterator[Kernel]:
     """Vectors along the channels, of the weight as it stands; where a vector is four registers, one channel at a time instead."""
     for simd in SIMD:
-        yield simd.direct("depthwise_rows", (F32,), half=half)
-        yield from _maps_in_registers(simd, (F32,), half)
+        for kinds in FLOATS:
+            yield simd.direct("depthwise_rows", kinds, half=half)
+            yield from _maps_in_registers(simd, kinds, half)
 
 
 def one_channel(*kinds: tuple[DType, ...]) -> Iterator[Kernel]:
@@ -133,14 +134,14 @@ def one_channel(*kinds: tuple[DType, ...]) -> Iterator[Kernel]:
             yield from _in_registers("depthwise_channel", _reads_one_channel, simd, dtypes)
 
 
-def _maps_in_registers(simd: Simd, dtypes: tuple[DType, ...], half: bool) -> Iterator[Kernel]:
+def _maps_in_registers(simd: Simd, dtypes: tuple[DType, ...], half: tuple[bool, ...]) -> Iterator[Kernel]:
     """Of y or dx."""
     yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half)
     yield from _in_registers("depthwise_rolling", _rolls, simd, dtypes, half)
 
 
 def _in_registers(
-    template: str, accepts: Callable[..., bool | Declined], simd: Simd, dtypes: tuple[DType, ...], half: bool = False
+    template: str, accepts: Callable[..., bool | Declined], simd: Simd, dtypes: tuple[DType, ...], half: tuple[bool, ...] = ()
 ) -> Iterator[Kernel]:
     """Of one channel at a time, where a vector is registers side by side."""
     if simd.isa and not simd.words:

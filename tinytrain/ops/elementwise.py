@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
-from tinytrain.ir.op import Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
+from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
 from tinytrain.ir.words import Words
 from tinytrain.ops.integer_arith import ProductInteger
@@ -196,7 +196,7 @@ def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | 
 def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
     """Kernels for matrices: of a row and all rows."""
     return tuple(
-        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles)
+        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles, half=ALL_HALVES)
         for simd in SIMD if simd.words for dtype in dtypes
     )
 
@@ -237,7 +237,7 @@ class Broadcast(Fusable):
 
     name = "broadcast"
     differentiable = True
-    kernels = (*(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows", F32))
+    kernels = (*(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows", F32))
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -276,7 +276,7 @@ class SumTo(Fusable):
     name = "sum_to"
     differentiable = True
     kernels = (
-        *(Kernel("broadcast", (dtype,), half=True) for dtype in (F32, S8)),
+        *(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
         *_over_rows("sum_rows", F32, S8),
     )

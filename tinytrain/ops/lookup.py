@@ -131,6 +131,7 @@ class LookupGrad(Elementwise):
     name = "lookup_grad"
     args = ("dy", "x", "slopes")
     results = ("dx",)
+    tables = frozenset({2})
     kernels = (Kernel("elementwise", (F32, S8, F32), macro="elementwise"),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

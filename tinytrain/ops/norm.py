@@ -93,7 +93,7 @@ class BatchNormGradGamma(Fusable):
     name = "batch_norm_grad_gamma"
     args = ("dy", "x", "mean", "inv_std")
     results = ("dgamma",)
-    kernels = (Kernel("norm", half=True),)
+    kernels = (Kernel("norm", half=(True, True, False)),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, x, mean, inv_std = types

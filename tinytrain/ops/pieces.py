@@ -21,7 +21,8 @@ from tinytrain.ops.shape import Concat, Slice, channels_of
 
 @dataclass(frozen=True)
 class Piece:
-    """One array of a weight: its outputs [k, k + K), in each `length` elements, of inputs [c, c + C). `name` is that of the C parameter."""
+    """One array of a weight: its outputs [k, k + K), in each `length` elements, of inputs [c, c + C). `name` is that of the C
+    parameter, `operand` its position."""
 
     name: str
     k: int
@@ -29,6 +30,7 @@ class Piece:
     c: int
     C: int
     length: int
+    operand: int = 1
 
     @property
     def whole(self) -> int:
@@ -89,8 +91,8 @@ class ReadsPieces(Fusable):
         down = self.pieces is not None and self.pieces.axis == 0
         starts = [0, *accumulate(shape[0 if down else -1] for shape in shapes)]
         found = [
-            Piece(name, start if down else 0, shape[0], 0 if down else start, shape[-1], kind.numel // shape[0])
-            for name, start, shape, kind in zip(self.args[1:], starts, shapes, types[1:], strict=False)
+            Piece(name, start if down else 0, shape[0], 0 if down else start, shape[-1], kind.numel // shape[0], operand)
+            for operand, (name, start, shape, kind) in enumerate(zip(self.args[1:], starts, shapes, types[1:], strict=False), start=1)
         ]
         return tuple((piece,) for piece in found) if down else (tuple(found),)
 

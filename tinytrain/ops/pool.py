@@ -24,7 +24,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
@@ -52,7 +52,7 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
+    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -103,7 +103,7 @@ class MaxPoolGrad(Pool):
     args = ("dy", "index")
     results = ("dx",)
     kernels = (
-        *(Kernel("pool", (dy, index), half=True) for dy in (F32, S8) for index in (U8, S16)),
+        *(Kernel("pool", (dy, index), half=ALL_HALVES) for dy in (F32, S8) for index in (U8, S16)),
         *by_channel("pool", (F32, U8)),
     )
     as_integer = sums
@@ -158,7 +158,7 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
+    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
@@ -224,7 +224,7 @@ class AveragePoolGrad(Pool):
     name = "average_pool_grad"
     args = ("dy",)
     results = ("dx",)
-    kernels = (Kernel("pool", half=True), Kernel("pool", (S8,)), *by_channel("pool", (F32,)))
+    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8,)), *by_channel("pool", (F32,)))
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
@@ -275,7 +275,7 @@ class GlobalAveragePool(Fusable):
     name = "global_average_pool"
     differentiable = True
     kernels = (
-        Kernel("broadcast"), Kernel("broadcast", (S8, S32)),
+        Kernel("broadcast", half=ALL_HALVES), Kernel("broadcast", (S8, S32)),
         *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
     )
 

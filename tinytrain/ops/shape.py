@@ -15,11 +15,11 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
-from tinytrain.ir.op import Declined, Example, Fusable, Kernel, Op, Tie, Want, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, Declined, Example, Fusable, Kernel, Op, Tie, Want, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.ops.integer_rules import moves
 
-_COPIES = tuple(Kernel("shape", (dtype,), half=True) for dtype in (F32, S8, S32))
+_COPIES = tuple(Kernel("shape", (dtype,), half=ALL_HALVES) for dtype in (F32, S8, S32))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
-from tinytrain.ir.types import F32, DType, TensorType
+from tinytrain.ir.op import ALL_HALVES, Declined, Elementwise, Kernel, Op, no
+from tinytrain.ir.types import F16, F32, S8, DType, TensorType
 from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
 from tinytrain.ops.geometry import Geometry
@@ -23,6 +23,7 @@ class Correlates(HasPieces, Protocol):
 
 
 _TILES = 8
+FLOATS = ((F32,), (F16, F16))                             # operands of kernels that have tiles for either, or for a mix by `half`
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Simd:
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """The same where strips are packed."""
-        return {**self.tiles(op, *types), "P": self.tile if types[1].dtype is F32 or not self.packed else self.packed}
+        return {**self.tiles(op, *types), "P": self.tile if types[1].dtype is not S8 or not self.packed else self.packed}
 
     @property
     def tries(self) -> dict[str, Sequence[int]]:
@@ -131,7 +132,8 @@ SIMD = (
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
-        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles) for simd in SIMD if simd.words for kinds in dtypes
+        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
+        for simd in SIMD if simd.words for kinds in dtypes
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
+from tinytrain.ir.op import FIRST_HALF, Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S16, S32, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.elementwise import Add
@@ -35,7 +35,7 @@ def _fills(simd: Simd, op: Take | Scatter, *types: TensorType) -> bool | Decline
 def _kernels(template: str, half: bool, *dtypes: DType) -> tuple[Kernel, ...]:
     kinds = tuple((dtype, index, F32) for dtype in dtypes for index in (S16, S32))
     return (
-        *(Kernel(template, each, half=half and each[0] is F32) for each in kinds),
+        *(Kernel(template, each, half=FIRST_HALF if half and each[0] is F32 else ()) for each in kinds),
         *(Kernel(template, each, simd.isa, None, partial(_fills, simd), simd.tiles) for simd in SIMD if simd.words for each in kinds),
     )
 
