@@ -20,6 +20,8 @@
 #define tt_add_xpulp tt_add_rvf
 #define tt_sub_xpulp tt_sub_rvf
 #define tt_mul_xpulp tt_mul_rvf
+#define tt_where_xpulp tt_where_rvf
+#define tt_settled_xpulp tt_settled_rvf
 
 #if defined(__riscv_zfh) && TT_FUSED
 #define TT_XPULP 1
@@ -44,9 +46,19 @@ static inline tt_pair tt_pair_alone(const tt_half *from)
     __asm("fmv.w.x %0, %1" : "=f"(pair) : "r"((uint32_t)*from));
     return pair;
 }
+
+static inline tt_v_xpulp tt_load_half_xpulp(const tt_half *from)
+{
+    _Float16 h[4];
+    __builtin_memcpy(h, from, sizeof h);
+    const tt_v_xpulp v = { (float)h[0], (float)h[1], (float)h[2], (float)h[3] };
+    return v;
+}
 #else
 #define TT_XPULP 0
 typedef uint32_t tt_pair;
+
+#define tt_load_half_xpulp tt_load_half_rvf
 
 static inline float tt_madd_pair(float acc, tt_pair a, tt_pair b)
 {

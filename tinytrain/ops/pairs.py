@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of convolutions in pairs of halves along their sums (ISA tag `xpulp`), and the scratch that they take."""
+
+from __future__ import annotations
+
+from tinytrain.ir.op import Declined, Kernel, no
+from tinytrain.ir.types import F16, TensorType
+from tinytrain.ops.pieces import undivided
+from tinytrain.ops.simd import Correlates
+from tinytrain.ops.words import HasGeometry
+
+LANES, ROWS = 4, 6                                        # of a tile: 24 sums stay in 32 registers
+TRIES = {"P": range(ROWS, 0, -1)}
+
+
+def _tiles(op: object, *types: TensorType) -> dict[str, int]:
+    return {"N": LANES, "P": ROWS}
+
+
+def _strip_bytes(op: Correlates, *types: TensorType) -> int:
+    """A strip of the weight: of each tap a pair for every two channels."""
+    c = op.correlation(*types)
+    return 2 * c.taps[0] * c.taps[1] * (c.inner + c.inner % 2) * LANES
+
+
+def _map_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """The planes of x, and a strip of dy."""
+    g = op.geometry(*types).lined_up
+    return 2 * g.planes.plane * g.C + 2 * g.rows.positions * (g.cols.positions + g.cols.positions % 2) * LANES
+
+
+def _sums(op: Correlates, *types: TensorType) -> bool | Declined:
+    if not (alone := undivided(op)):
+        return alone
+    return op.correlation(*types).inner > 1 or no("its sums have one channel, which makes no pairs")
+
+
+def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
+    return op.geometry(*types).lined_up.cols.positions > 1 or no("its sums run over one column, which makes no pairs")
+
+
+def along_channels() -> Kernel:
+    """Of a convolution or its gradient for x."""
+    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, spare=True, tries=TRIES)
+
+
+def along_pixels() -> Kernel:
+    """Of its gradient for w."""
+    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _tiles, _map_bytes, spare=True, tries=TRIES)
