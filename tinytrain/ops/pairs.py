@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tinytrain.ir.op import Declined, Kernel, no
 from tinytrain.ir.types import F16, TensorType
+from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.pieces import undivided
 from tinytrain.ops.simd import Correlates
-from tinytrain.ops.words import HasGeometry
+from tinytrain.ops.words import SCRATCH_BYTES, HasGeometry
 
 LANES, ROWS = 4, 6                                        # of a tile: 24 sums stay in 32 registers
 TRIES = {"P": range(ROWS, 0, -1)}
@@ -23,10 +26,26 @@ def _strip_bytes(op: Correlates, *types: TensorType) -> int:
     return 2 * c.taps[0] * c.taps[1] * (c.inner + c.inner % 2) * LANES
 
 
-def _map_bytes(op: HasGeometry, *types: TensorType) -> int:
-    """The planes of x, and a strip of dy."""
+def _bytes(g: Geometry, channels: int) -> int:
+    """The planes of so many channels of x, and a strip of dy."""
+    return 2 * g.planes.plane * channels + 2 * g.rows.positions * (g.cols.positions + g.cols.positions % 2) * LANES
+
+
+def _few(g: Geometry) -> int:
+    """Channels whose planes fit the scratch memory, but a tile of them at least; nearly as many each time."""
+    channels = g.C // g.group
+    fit = (SCRATCH_BYTES - _bytes(g, 0)) // (2 * g.planes.plane) // ROWS * ROWS
+    return -(-channels // -(-channels // max(fit, ROWS)))
+
+
+def _map_tiles(spare: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
+    """CT channels of x stand in planes at once, all of a group where memory is to spare."""
     g = op.geometry(*types).lined_up
-    return 2 * g.planes.plane * g.C + 2 * g.rows.positions * (g.cols.positions + g.cols.positions % 2) * LANES
+    return {"N": LANES, "P": ROWS, "CT": g.C // g.group if spare else _few(g)}
+
+
+def _map_bytes(spare: bool, op: HasGeometry, *types: TensorType) -> int:
+    return _bytes(op.geometry(*types).lined_up, _map_tiles(spare, op, *types)["CT"])
 
 
 def _sums(op: Correlates, *types: TensorType) -> bool | Declined:
@@ -41,9 +60,14 @@ def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
 
 def along_channels() -> Kernel:
     """Of a convolution or its gradient for x."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, spare=True, tries=TRIES)
+    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
 
 
-def along_pixels() -> Kernel:
-    """Of its gradient for w."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _tiles, _map_bytes, spare=True, tries=TRIES)
+def along_pixels() -> tuple[Kernel, ...]:
+    """Of its gradient for w, in parts of x or of all of it at once."""
+    return tuple(
+        Kernel(
+            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare, tries=TRIES
+        )
+        for spare in (False, True)
+    )
