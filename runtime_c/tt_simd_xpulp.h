@@ -166,6 +166,17 @@ static inline void tt_strip_pairs(tt_half *to, const tt_half *from, int32_t pitc
         } \
     }
 TT_SIZES6(TT_PAIRS_C, )
+
+/* Sums of P planes `a_next` apart, each with three neighbouring taps: acc[p][tap][lane] = Σ a[p][tap] · strip[lane], of whole pairs. */
+#define TT_WINDOW_C(none, P) \
+    TT_SHARED void tt_window_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    { \
+        for (int32_t v = 0; v < 3 * (P); ++v) { \
+            tt_pairs_xpulp_1(acc + 4 * v, a + v / 3 * w->a_next + v % 3, b, w); \
+        } \
+    }
+TT_WINDOW_C(, 1)
+TT_WINDOW_C(, 2)
 #endif
 
 #endif

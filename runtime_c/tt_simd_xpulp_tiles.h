@@ -18,6 +18,16 @@
     TT_PAIR_STEP(P, 13) TT_PAIR_STEP(P, 14) TT_PAIR_STEP(P, 15) TT_PAIR_STEP(P, 16) TT_PAIR_STEP(P, 17) TT_PAIR_STEP(P, 18) \
     TT_PAIR_STEP(P, 19) TT_PAIR_STEP(P, 20) TT_PAIR_STEP(P, 21) TT_PAIR_STEP(P, 22) TT_PAIR_STEP(P, 23)
 
+#define TT_CALL_XPULP(name, P) \
+    static inline __attribute__((always_inline)) void name##_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    { \
+        register float *a0 __asm("a0") = acc; \
+        register const tt_half *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
+        register const tt_walk *a3 __asm("a3") = w; \
+        __asm volatile("call %[tile]" : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [tile] "i"(name##_routine_##P) \
+                       : "t1", "t2", "t3", TT_CHANGED); \
+    }
+
 /* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9: whether a half is left. s10 and
  * s11 lead from the end of a row of runs to the next one's start. */
 #define TT_PAIRS_XPULP(none, P) \
@@ -83,14 +93,59 @@
         "addi a2, a2, 16\n\t" \
         "j 6b\n" \
         "8:\n\t" TT_P##P(TT_KEEP, )) \
-    static inline __attribute__((always_inline)) void tt_pairs_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
-    { \
-        register float *a0 __asm("a0") = acc; \
-        register const tt_half *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
-        register const tt_walk *a3 __asm("a3") = w; \
-        __asm volatile("call %[tile]" : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [tile] "i"(tt_pairs_routine_##P) \
-                       : "t1", "t2", "t3", TT_CHANGED); \
-    }
+    TT_CALL_XPULP(tt_pairs, P)
 TT_SIZES6(TT_PAIRS_XPULP, )
+
+/* Step i of `window`, of the plane at `at`: what the third tap has read is what the first one reads of the next step. */
+#define TT_WINDOW_PLANE(i, at, first, second, c0, c1, c2) \
+    "flw " second ", 2+4*" #i "(" at ")\n\t" c0(TT_PAIR_ON, first) \
+    "flw " first ", 4+4*" #i "(" at ")\n\t" c1(TT_PAIR_ON, second) c2(TT_PAIR_ON, first)
+#define TT_WINDOW_STEP1(i) TT_FOUR_B("16*" #i "(a2)") TT_WINDOW_PLANE(i, "a1", "f28", "f30", TT_SUMS0, TT_SUMS1, TT_SUMS2)
+#define TT_WINDOW_STEP2(i) TT_WINDOW_STEP1(i) TT_WINDOW_PLANE(i, "a4", "f29", "f31", TT_SUMS3, TT_SUMS4, TT_SUMS5)
+#define TT_WINDOW_TURN(step) \
+    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11) step(12) step(13) step(14) step(15)
+#define TT_ONLY1(two)
+#define TT_ONLY2(two) two
+
+/* a5 and a6: where rows begin in the planes, a7 bytes apart. A turn is of 16 pairs, and a row enters its first one t3 pairs late. */
+#define TT_WINDOW_XPULP(P, rows) \
+    TT_ROUTINE(tt_window_routine_##P, \
+        "mv a5, a1\n\t" TT_HALVES("a6", TT_A_NEXT) \
+        "add a6, a6, a1\n\t" \
+        "lw t1, " TT_ROWS "\n\t" \
+        "lw t5, " TT_STEPS "\n\t" TT_P##rows(TT_CLEAR, ) \
+        "blez t1, 8f\n\t" \
+        "lw a7, " TT_A_ROW "\n\t" \
+        "add a7, a7, t5\n\t" \
+        "slli a7, a7, 1\n\t" \
+        "srli t5, t5, 1\n\t" \
+        "neg t3, t5\n\t" \
+        "andi t3, t3, 15\n\t" \
+        "add t5, t5, t3\n\t" \
+        "slli t5, t5, 2\n\t" \
+        "lla t4, 4f\n\t" \
+        "li t6, 4*(4+14*" #P ")\n\t" \
+        "mul t6, t6, t3\n\t" \
+        "add t4, t4, t6\n\t" \
+        "slli s10, t3, 2\n\t" \
+        "slli s11, t3, 4\n\t" \
+        "sub a2, a2, s11\n\t" \
+        "j 3f\n" \
+        "4:\n\t" TT_WINDOW_TURN(TT_WINDOW_STEP##P) \
+        "addi a2, a2, 16*16\n\t" \
+        "addi a1, a1, 4*16\n\t" TT_ONLY##P("addi a4, a4, 4*16\n\t") \
+        "bne a1, t3, 4b\n\t" \
+        "addi t1, t1, -1\n\t" \
+        "beqz t1, 8f\n\t" \
+        "sub a2, a2, s11\n\t" \
+        "add a5, a5, a7\n\t" TT_ONLY##P("add a6, a6, a7\n") \
+        "3:\n\tflw f28, 0(a5)\n\t" \
+        "sub a1, a5, s10\n\t" TT_ONLY##P("flw f29, 0(a6)\n\tsub a4, a6, s10\n\t") \
+        "add t3, a1, t5\n\t" \
+        "jr t4\n" \
+        "8:\n\t" TT_P##rows(TT_KEEP, )) \
+    TT_CALL_XPULP(tt_window, P)
+TT_WINDOW_XPULP(1, 3)
+TT_WINDOW_XPULP(2, 6)
 
 #endif
