@@ -345,6 +345,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
+        "dtype": compiled.options.dtype,
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
         "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
