@@ -29,7 +29,10 @@ static inline float tt_master(float half, int32_t rest)
 static inline int32_t tt_rest(float master, float half)
 {
     const float rest = tt_in_units(master - half, tt_unit_bits(half));
-    return rest > 32767.0f ? 32767 : rest < -32767.0f ? -32767 : rest == rest ? (int32_t)rest : 0;
+    if (__builtin_fabsf(rest) < 32768.0f) {
+        return (int32_t)rest;
+    }
+    return rest > 0.0f ? 32767 : rest < 0.0f ? -32767 : 0;
 }
 
 /* The half below or above, by 16 random bits: in the mean the number itself. */

@@ -28,8 +28,8 @@
                        : "t1", "t2", "t3", TT_CHANGED); \
     }
 
-/* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9: whether a half is left. s10 and
- * s11 lead from the end of a row of runs to the next one's start. */
+/* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9 is below 0 where a half is left,
+ * above it where a row has several runs. s10 and s11 lead from the end of a row to the next one's start. */
 #define TT_PAIRS_XPULP(none, P) \
     TT_ROUTINE(tt_pairs_routine_##P, \
         TT_HALVES("t6", TT_A_NEXT) TT_P##P(TT_NEXT, "t6") \
@@ -60,7 +60,10 @@
         "add s10, s10, s9\n\t" \
         "add s10, s10, s9\n\t" \
         "sub s10, s10, t3\n\t" TT_P##P(TT_BACK, "t3") \
-        "3:\n\tadd t3, a1, t5\n\t" \
+        "neg s9, s9\n\t" \
+        "addi t6, t2, -1\n\t" \
+        "or s9, s9, t6\n\t" \
+        "add t3, a1, t5\n\t" \
         "jr t4\n" \
         "4:\n\t" TT_PAIR_TURN(P) \
         "addi a2, a2, 16*24\n\t" TT_P##P(TT_MOVE, "4*24") \
@@ -68,11 +71,8 @@
         "5:\n\t" \
         "bnez s9, 9f\n" \
         "6:\n\t" \
-        "addi t2, t2, -1\n\t" \
-        "bnez t2, 7f\n\t" \
         "addi t1, t1, -1\n\t" \
         "beqz t1, 8f\n\t" \
-        "lw t2, " TT_COLS "\n\t" \
         "add a2, a2, s11\n\t" TT_P##P(TT_MOVE, "s10") \
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
@@ -89,8 +89,12 @@
         "add a2, a2, t3\n\t" \
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
-        "9:\n\t" TT_FOUR_B("0(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
-        "addi a2, a2, 16\n\t" \
+        "9:\n\tbgez s9, 1f\n\t" TT_FOUR_B("0(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
+        "addi a2, a2, 16\n" \
+        "1:\n\t" \
+        "addi t2, t2, -1\n\t" \
+        "bnez t2, 7b\n\t" \
+        "lw t2, " TT_COLS "\n\t" \
         "j 6b\n" \
         "8:\n\t" TT_P##P(TT_KEEP, )) \
     TT_CALL_XPULP(tt_pairs, P)
@@ -107,7 +111,7 @@ TT_SIZES6(TT_PAIRS_XPULP, )
 #define TT_ONLY1(two)
 #define TT_ONLY2(two) two
 
-/* a5 and a6: where rows begin in the planes, a7 bytes apart. A turn is of 16 pairs, and a row enters its first one t3 pairs late. */
+/* a5 and a6: where rows begin in the planes, a7 bytes apart. A row has up to 16 pairs, and enters the steps t3 pairs late. */
 #define TT_WINDOW_XPULP(P, rows) \
     TT_ROUTINE(tt_window_routine_##P, \
         "mv a5, a1\n\t" TT_HALVES("a6", TT_A_NEXT) \
@@ -119,10 +123,8 @@ TT_SIZES6(TT_PAIRS_XPULP, )
         "add a7, a7, t5\n\t" \
         "slli a7, a7, 1\n\t" \
         "srli t5, t5, 1\n\t" \
-        "neg t3, t5\n\t" \
-        "andi t3, t3, 15\n\t" \
-        "add t5, t5, t3\n\t" \
-        "slli t5, t5, 2\n\t" \
+        "li t3, 16\n\t" \
+        "sub t3, t3, t5\n\t" \
         "lla t4, 4f\n\t" \
         "li t6, 4*(4+14*" #P ")\n\t" \
         "mul t6, t6, t3\n\t" \
@@ -130,18 +132,15 @@ TT_SIZES6(TT_PAIRS_XPULP, )
         "slli s10, t3, 2\n\t" \
         "slli s11, t3, 4\n\t" \
         "sub a2, a2, s11\n\t" \
+        "slli s11, t5, 4\n\t" \
         "j 3f\n" \
         "4:\n\t" TT_WINDOW_TURN(TT_WINDOW_STEP##P) \
-        "addi a2, a2, 16*16\n\t" \
-        "addi a1, a1, 4*16\n\t" TT_ONLY##P("addi a4, a4, 4*16\n\t") \
-        "bne a1, t3, 4b\n\t" \
         "addi t1, t1, -1\n\t" \
         "beqz t1, 8f\n\t" \
-        "sub a2, a2, s11\n\t" \
-        "add a5, a5, a7\n\t" TT_ONLY##P("add a6, a6, a7\n") \
+        "add a2, a2, s11\n" \
         "3:\n\tflw f28, 0(a5)\n\t" \
-        "sub a1, a5, s10\n\t" TT_ONLY##P("flw f29, 0(a6)\n\tsub a4, a6, s10\n\t") \
-        "add t3, a1, t5\n\t" \
+        "sub a1, a5, s10\n\t" \
+        "add a5, a5, a7\n\t" TT_ONLY##P("flw f29, 0(a6)\n\tsub a4, a6, s10\n\tadd a6, a6, a7\n\t") \
         "jr t4\n" \
         "8:\n\t" TT_P##rows(TT_KEEP, )) \
     TT_CALL_XPULP(tt_window, P)

@@ -88,7 +88,7 @@ int main(void)
         const int32_t cols = steps < 20 ? 1 + (int32_t)(block % 2u) : 1;
         const tt_walk walk = { 7, 0, 3, 5 - (int32_t)(block % 8u), 0, 8, 16 - 8 * (int32_t)(block % 3u), rows, cols, steps };
         TT_SIZES6(TILE, )
-        const tt_walk whole = { 11, 0, 0, 2 - (int32_t)(block % 5u), 0, 0, 0, rows, 1, steps / 2 * 2 + 2 * (steps < 2) };
+        const tt_walk whole = { 11, 0, 0, 2 - (int32_t)(block % 5u), 0, 0, 0, rows, 1, 2 + 2 * (steps % 16) };
         tt_window_xpulp_1(acc, a + block % 2u, b, &whole);
         hash = sums(hash, 12);
         tt_window_xpulp_2(acc, a + block % 2u, b, &whole);

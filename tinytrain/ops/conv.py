@@ -33,7 +33,7 @@ from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer
-from tinytrain.ops.pairs import along_channels, along_pixels
+from tinytrain.ops.pairs import along_channels, along_patches, along_pixels
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.simd import FLOATS, SIMD
@@ -141,7 +141,7 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
-        along_channels(),
+        along_channels(), along_patches(),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

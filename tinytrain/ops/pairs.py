@@ -32,9 +32,10 @@ def _bytes(g: Geometry, channels: int) -> int:
 
 
 def _few(g: Geometry) -> int:
-    """Channels whose planes fit the scratch memory, but a tile of them at least; nearly as many each time."""
-    channels = g.C // g.group
-    fit = (SCRATCH_BYTES - _bytes(g, 0)) // (2 * g.planes.plane) // ROWS * ROWS
+    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least; nearly as many each time."""
+    channels, pixels = g.C // g.group, g.rows.size * g.cols.size
+    most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
+    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // 2 * 2
     return -(-channels // -(-channels // max(fit, ROWS)))
 
 
@@ -58,6 +59,22 @@ def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
     return op.geometry(*types).lined_up.cols.positions > 1 or no("its sums run over one column, which makes no pairs")
 
 
+def _patch_bytes(op: Correlates, *types: TensorType) -> int:
+    """The patches of a tile of pixels, and all strips of the weight."""
+    c = op.correlation(*types)
+    return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * (ROWS + -(-c.outer // LANES) * LANES)
+
+
+def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
+    if not (alone := undivided(op)):
+        return alone
+    c = op.correlation(*types)
+    if c.group > 1 or not c.taps[0] * c.taps[1] * c.inner % 2 or c.taps[0] * c.taps[1] == 1:
+        return no("its channels make pairs, or it reads one pixel")
+    size = _patch_bytes(op, *types)
+    return size <= SCRATCH_BYTES or no(f"its weight as strips takes {size} bytes, {SCRATCH_BYTES} is the most")
+
+
 def along_channels() -> Kernel:
     """Of a convolution or its gradient for x."""
     return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
@@ -71,3 +88,8 @@ def along_pixels() -> tuple[Kernel, ...]:
         )
         for spare in (False, True)
     )
+
+
+def along_patches() -> Kernel:
+    """Of a convolution of maps with an odd number of channels, through a window that is odd too."""
+    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES)
