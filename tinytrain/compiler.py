@@ -21,6 +21,7 @@ from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
+from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
@@ -34,6 +35,7 @@ from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
+from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
@@ -61,9 +63,9 @@ class Options:
     `shapes` fixes dynamic inputs; `qas` is for int8 models; `truncate` cuts gradients of recurrent layers at each so many steps, 0 nowhere;
     with `running_statistics` those of batch norms, which are then not folded, follow the samples that train.
 
-    `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
-    trains an int8 model without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients,
-    but for those of the nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
+    `grad` is how gradients of activations are stored; with fp16 `loss_scale` keeps them in range on their way; int8 trains an int8 model
+    without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients, but for those of the
+    nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
@@ -81,7 +83,7 @@ class Options:
     grad: Gradients = "fp32"
     dtype: Floats = "fp32"
     fp32: tuple[str, ...] = ()
-    loss_scale: float = 2.0**10
+    loss_scale: LossScale = field(default_factory=LossScale)
     int8_input: bool = False
     exact_seconds: float = 3.0
     new_head: NewHead | None = None
@@ -99,7 +101,7 @@ class Options:
 
     @property
     def rule(self) -> Optimiser:
-        """The optimiser, told by what gradients are multiplied on their way."""
+        """The optimiser, told how gradients are scaled on their way."""
         return replace(self.optimiser, loss_scale=self.loss_scale) if "fp16" in (self.grad, self.dtype) else self.optimiser
 
 
@@ -147,9 +149,9 @@ def lowered(program: Program, options: Options) -> Program:
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
         program = lower_integer(program)
-    last: tuple[passes.Pass, ...] = (halve_gradients,) if options.grad == "fp16" else ()
+    last: tuple[passes.Pass, ...] = (halve_gradients, watch_gradients) if options.grad == "fp16" else ()
     if options.dtype == "fp16":
-        last = (partial(lower_fp16, fp32=options.fp32),)
+        last = (partial(lower_fp16, fp32=options.fp32), watch_gradients)
     return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
 
 

@@ -267,6 +267,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
