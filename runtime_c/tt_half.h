@@ -84,4 +84,12 @@ static inline tt_half tt_float_to_half(float number)
 
 #endif
 
+/* Two halves from a multiple of four bytes on, the first one in the lower bits. */
+static inline uint32_t tt_two_halves(const tt_half *from)
+{
+    uint32_t both;
+    __builtin_memcpy(&both, __builtin_assume_aligned(from, 4), sizeof both);
+    return both;
+}
+
 #endif

@@ -4,7 +4,7 @@
 #ifndef TT_MASTER_H
 #define TT_MASTER_H
 
-#include "tt_half.h"
+#include "tt_tile.h"
 #include <stdint.h>
 
 /* 2^-16 of the distance from a half to the next; halves below 2^-14 are as far apart as those of 2^-14. */
@@ -22,7 +22,7 @@ static inline float tt_in_units(float number, uint32_t unit_bits)
 
 static inline float tt_master(float half, int32_t rest)
 {
-    return half + (float)rest * tt_from_bits(tt_unit_bits(half));
+    return TT_MADD(half, (float)rest, tt_from_bits(tt_unit_bits(half))); /* the product is exact */
 }
 
 /* What rounding to a half has left out; nothing behind the largest half, and of what is not a number. */
