@@ -139,44 +139,49 @@ static inline void tt_strip_pairs(tt_half *to, const tt_half *from, int32_t pitc
     }
 }
 
+/* The sums of up to six rows of four: they stay in registers. */
+typedef struct {
+    tt_v_xpulp at[6];
+} tt_tile_xpulp;
+
 #if TT_XPULP && defined(__OPTIMIZE__)
 #include "tt_simd_xpulp_tiles.h"
 #else
-/* acc[p][lane] = Σ a[p] · strip[lane], over rows of runs of pairs, as `direct` of tt_tile.h walks over them; the strip is read as it stands. */
-#define TT_PAIRS_C(none, P) \
-    TT_SHARED void tt_pairs_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
-    { \
-        for (int32_t i = 0; i < 4 * (P); ++i) { \
-            acc[i] = 0.0f; \
-        } \
-        for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
-            for (int32_t col = w->cols; col > 0; --col) { \
-                for (int32_t i = 0; i < w->steps; i += 2, b += 8) { \
-                    for (int32_t v = 0; v < 4 * (P); ++v) { \
-                        const tt_half *const at = a + v / 4 * w->a_next + i; \
-                        acc[v] = tt_madd_pair(acc[v], i + 1 < w->steps ? tt_pair_load(at) : tt_pair_alone(at), tt_pair_load(b + v % 4 * 2)); \
-                    } \
-                } \
-                a += w->steps; \
-                if (col > 1) { \
-                    a += w->a_col; \
-                    b += w->b_col; \
-                } \
-            } \
-        } \
+static inline void tt_row_of_pairs_xpulp(float *sums, const tt_half *a, const tt_half *b, const tt_walk *w)
+{
+    for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) {
+        for (int32_t col = w->cols; col > 0; --col) {
+            for (int32_t i = 0; i < w->steps; i += 2, b += 8) {
+                for (int32_t v = 0; v < 4; ++v) {
+                    sums[v] = tt_madd_pair(sums[v], i + 1 < w->steps ? tt_pair_load(a + i) : tt_pair_alone(a + i), tt_pair_load(b + 2 * v));
+                }
+            }
+            a += w->steps;
+            if (col > 1) {
+                a += w->a_col;
+                b += w->b_col;
+            }
+        }
     }
-TT_SIZES6(TT_PAIRS_C, )
+}
 
-/* Sums of P planes `a_next` apart, each with three neighbouring taps: acc[p][tap][lane] = Σ a[p][tap] · strip[lane], of whole pairs. */
-#define TT_WINDOW_C(none, P) \
-    TT_SHARED void tt_window_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+#define TT_TILE_XPULP(name, P, rows, place) \
+    TT_SHARED tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
-        for (int32_t v = 0; v < 3 * (P); ++v) { \
-            tt_pairs_xpulp_1(acc + 4 * v, a + v / 3 * w->a_next + v % 3, b, w); \
+        tt_tile_xpulp tile; \
+        for (int32_t p = 0; p < (rows); ++p) { \
+            float sums[4] = { 0.0f, 0.0f, 0.0f, 0.0f }; \
+            tt_row_of_pairs_xpulp(sums, a + (place), b, w); \
+            tile.at[p] = tt_load_xpulp(sums); \
         } \
+        return tile; \
     }
-TT_WINDOW_C(, 1)
-TT_WINDOW_C(, 2)
+/* at[p][lane] = Σ a[p] · strip[lane], over rows of runs of pairs, as `direct` of tt_tile.h walks over them; the strip is read as it stands. */
+#define TT_PAIRS_C(none, P) TT_TILE_XPULP(tt_pairs, P, P, p * w->a_next)
+TT_SIZES6(TT_PAIRS_C, )
+/* Sums of P planes `a_next` apart, each with three neighbouring taps: at[3p + tap][lane] = Σ a[p][tap] · strip[lane], of up to 16 whole pairs. */
+TT_TILE_XPULP(tt_window, 1, 3, p)
+TT_TILE_XPULP(tt_window, 2, 6, p / 3 * w->a_next + p % 3)
 #endif
 
 #endif

@@ -18,14 +18,28 @@
     TT_PAIR_STEP(P, 13) TT_PAIR_STEP(P, 14) TT_PAIR_STEP(P, 15) TT_PAIR_STEP(P, 16) TT_PAIR_STEP(P, 17) TT_PAIR_STEP(P, 18) \
     TT_PAIR_STEP(P, 19) TT_PAIR_STEP(P, 20) TT_PAIR_STEP(P, 21) TT_PAIR_STEP(P, 22) TT_PAIR_STEP(P, 23)
 
-#define TT_CALL_XPULP(name, P) \
-    static inline __attribute__((always_inline)) void name##_xpulp_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+/* Sums of the rows of a tile leave their registers as the compiler likes. */
+#define TT_REGISTERS1(X) X(0, "f0", "f1", "f2", "f3")
+#define TT_REGISTERS2(X) TT_REGISTERS1(X) X(1, "f4", "f5", "f6", "f7")
+#define TT_REGISTERS3(X) TT_REGISTERS2(X) X(2, "f8", "f9", "f10", "f11")
+#define TT_REGISTERS4(X) TT_REGISTERS3(X) X(3, "f12", "f13", "f14", "f15")
+#define TT_REGISTERS5(X) TT_REGISTERS4(X) X(4, "f16", "f17", "f18", "f19")
+#define TT_REGISTERS6(X) TT_REGISTERS5(X) X(5, "f20", "f21", "f22", "f23")
+#define TT_NAMED(p, r0, r1, r2, r3) register float c##p##0 __asm(r0), c##p##1 __asm(r1), c##p##2 __asm(r2), c##p##3 __asm(r3);
+#define TT_MADE(p, r0, r1, r2, r3) "=f"(c##p##0), "=f"(c##p##1), "=f"(c##p##2), "=f"(c##p##3),
+#define TT_GIVEN(p, r0, r1, r2, r3) tile.at[p] = (tt_v_xpulp){ c##p##0, c##p##1, c##p##2, c##p##3 };
+#define TT_CALL_XPULP(name, P, rows) \
+    static inline __attribute__((always_inline)) tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
-        register float *a0 __asm("a0") = acc; \
         register const tt_half *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
         register const tt_walk *a3 __asm("a3") = w; \
-        __asm volatile("call %[tile]" : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [tile] "i"(name##_routine_##P) \
-                       : "t1", "t2", "t3", TT_CHANGED); \
+        tt_tile_xpulp tile; \
+        TT_REGISTERS##rows(TT_NAMED) \
+        __asm volatile("call %[tile]" : TT_REGISTERS##rows(TT_MADE) "+r"(a1), "+r"(a2) : "r"(a3), [tile] "i"(name##_routine_##P) \
+                       : "memory", "ra", "a4", "a5", "a6", "a7", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "s9", "s10", "s11", \
+                         "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"); \
+        TT_REGISTERS##rows(TT_GIVEN) \
+        return tile; \
     }
 
 /* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9 is below 0 where a half is left,
@@ -96,8 +110,8 @@
         "bnez t2, 7b\n\t" \
         "lw t2, " TT_COLS "\n\t" \
         "j 6b\n" \
-        "8:\n\t" TT_P##P(TT_KEEP, )) \
-    TT_CALL_XPULP(tt_pairs, P)
+        "8:\n\t") \
+    TT_CALL_XPULP(tt_pairs, P, P)
 TT_SIZES6(TT_PAIRS_XPULP, )
 
 /* Step i of `window`, of the plane at `at`: what the third tap has read is what the first one reads of the next step. */
@@ -142,8 +156,8 @@ TT_SIZES6(TT_PAIRS_XPULP, )
         "sub a1, a5, s10\n\t" \
         "add a5, a5, a7\n\t" TT_ONLY##P("flw f29, 0(a6)\n\tsub a4, a6, s10\n\tadd a6, a6, a7\n\t") \
         "jr t4\n" \
-        "8:\n\t" TT_P##rows(TT_KEEP, )) \
-    TT_CALL_XPULP(tt_window, P)
+        "8:\n\t") \
+    TT_CALL_XPULP(tt_window, P, rows)
 TT_WINDOW_XPULP(1, 3)
 TT_WINDOW_XPULP(2, 6)
 

@@ -67,9 +67,15 @@ static uint32_t sums(uint32_t hash, int32_t count)
     return hash;
 }
 
-#define TILE(none, P) \
-    tt_pairs_xpulp_##P(acc, a + block % 2u, b, &walk); \
-    hash = sums(hash, 4 * P);
+static uint32_t tiled(uint32_t hash, tt_tile_xpulp tile, int32_t rows)
+{
+    for (int32_t p = 0; p < rows; ++p) {
+        tt_store_xpulp(acc + 4 * p, tile.at[p]);
+    }
+    return sums(hash, 4 * rows);
+}
+
+#define TILE(none, P) hash = tiled(hash, tt_pairs_xpulp_##P(a + block % 2u, b, &walk), P);
 
 int main(void)
 {
@@ -89,10 +95,8 @@ int main(void)
         const tt_walk walk = { 7, 0, 3, 5 - (int32_t)(block % 8u), 0, 8, 16 - 8 * (int32_t)(block % 3u), rows, cols, steps };
         TT_SIZES6(TILE, )
         const tt_walk whole = { 11, 0, 0, 2 - (int32_t)(block % 5u), 0, 0, 0, rows, 1, 2 + 2 * (steps % 16) };
-        tt_window_xpulp_1(acc, a + block % 2u, b, &whole);
-        hash = sums(hash, 12);
-        tt_window_xpulp_2(acc, a + block % 2u, b, &whole);
-        hash = sums(hash, 24);
+        hash = tiled(hash, tt_window_xpulp_1(a + block % 2u, b, &whole), 3);
+        hash = tiled(hash, tt_window_xpulp_2(a + block % 2u, b, &whole), 6);
         for (uint32_t i = 0; i + 8u <= MAP; i += 8u) {
             acc[0] = tt_madd_pair(tt_half_to_float(a[i]), tt_pair_load(b + i), tt_pair_load(a + i + 1));
             acc[1] = tt_madd_pair(tt_half_to_float(b[i]), tt_pair_alone(b + i + 3), tt_pair_load(a + i + 2));
