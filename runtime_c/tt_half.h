@@ -7,6 +7,14 @@
 #include "tt_math.h"
 #include "tt_types.h"
 
+/* The bits of two neighbours, of which the first lies at a multiple of four bytes. */
+static inline uint32_t tt_halves(const tt_half *from)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
+    return word;
+}
+
 #if defined(__ARM_FP) && __ARM_ARCH_PROFILE == 'M' /* all floating-point units of Cortex-M convert halves */
 
 static inline float tt_half_to_float(tt_half half)
@@ -83,13 +91,5 @@ static inline tt_half tt_float_to_half(float number)
 }
 
 #endif
-
-/* Two halves from a multiple of four bytes on, the first one in the lower bits. */
-static inline uint32_t tt_two_halves(const tt_half *from)
-{
-    uint32_t both;
-    __builtin_memcpy(&both, __builtin_assume_aligned(from, 4), sizeof both);
-    return both;
-}
 
 #endif

@@ -258,7 +258,8 @@ DepthwiseConv2dGradX.examples += tuple(
 _MANY = (17, 16)
 DepthwiseConv2d.examples += (Example(DepthwiseConv2d(), f32((17, 17, 16), (*_MANY, 16))),)
 DepthwiseConv2dGradX.examples += tuple(
-    Example(DepthwiseConv2dGradX(shape=(17, 17, 16)), (*f32((1, 2, 16)), kind), INT8) for kind in (*f32((*_MANY, 16)), int8((*_MANY, 16), axis=2))
+    Example(DepthwiseConv2dGradX(shape=(17, 17, 16)), (*f32((1, 2, 16)), kind), INT8)
+    for kind in (*f32((*_MANY, 16)), int8((*_MANY, 16), axis=2))
 )
 # planes of int8 that stand turned
 _TALL = tuple(
