@@ -30,6 +30,9 @@ ISAS = {
     )
 }
 
+# those whose instructions compute with halves, where others convert them at most
+HALF_ARITHMETIC = ("fp16", "mveh", "zfh", "zvfh", "xpulp")
+
 
 def headers(tags: Collection[str]) -> list[str]:
     """The vocabularies of these instruction sets, in order of the registry."""
