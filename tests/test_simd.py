@@ -24,7 +24,9 @@ def words_header(simd: str, lanes: int) -> str:
     return f'#include "tt_simd_{simd}.h"\n#define SIMD {simd}\n#define LANES {lanes}u\n#define BLOCKS {BLOCKS}u\n'
 
 
-@pytest.mark.parametrize(("simd", "lanes", "name"), [("mve", 4, "mps3-an547"), ("rvv", 16, "riscv-virt-rvv")])
+@pytest.mark.parametrize(
+    ("simd", "lanes", "name"), [("mve", 4, "mps3-an547"), ("rvv", 16, "riscv-virt-rvv"), ("rvv", 16, "riscv-virt-zvfh")]
+)
 def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, tmp_path: Path) -> None:
     board = load_board(name)
     need_tools(board)

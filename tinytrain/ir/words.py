@@ -83,6 +83,18 @@ class Words(Protocol):
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
 
+    def nearest_half(self, x: str) -> str:
+        """The nearest half as a float."""
+
+    def master(self, half: str, rest: str) -> str:
+        """The fp32 number that a half and its rest stand for."""
+
+    def rest(self, master: str, half: str) -> str:
+        """What the half leaves out of it, an int16."""
+
+    def drawn_half(self, x: str, word: str) -> str:
+        """One of the two halves around a float, by a random word."""
+
     def narrow(self, integer: str, kind: str) -> str:
         """An integer as an element of this type."""
 
@@ -159,6 +171,18 @@ class _Plain:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
 
+    def nearest_half(self, x: str) -> str:
+        return f"tt_half_to_float(tt_float_to_half({x}))"
+
+    def master(self, half: str, rest: str) -> str:
+        return f"tt_master({half}, {rest})"
+
+    def rest(self, master: str, half: str) -> str:
+        return f"(int16_t)tt_rest({master}, {half})"
+
+    def drawn_half(self, x: str, word: str) -> str:
+        return f"tt_half_stochastic({x}, {word})"
+
     def narrow(self, integer: str, kind: str) -> str:
         return f"({kind}){_operand(integer)}"
 
@@ -182,7 +206,7 @@ PLAIN: Words = _Plain()
 _WORD = {
     "float": ("load", "store", "splat"), "tt_half": ("load_half", "store_half", "splat"),
     "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
-    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"),
+    "uint8_t": ("i_load_u8", "i_store_u8", "i_all"), "int16_t": ("i_load_s16", "i_store_s16", "i_all"),
 }
 
 
@@ -250,6 +274,18 @@ class Lanes:
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
+
+    def nearest_half(self, x: str) -> str:
+        return f"tt_nearest_{self.tag}({x})"
+
+    def master(self, half: str, rest: str) -> str:
+        return f"tt_master_{self.tag}({half}, {rest})"
+
+    def rest(self, master: str, half: str) -> str:
+        return f"tt_i_rest_{self.tag}({master}, {half})"
+
+    def drawn_half(self, x: str, word: str) -> str:
+        return f"tt_half_stochastic_{self.tag}({x}, {word})"
 
     def narrow(self, integer: str, kind: str) -> str:
         return integer

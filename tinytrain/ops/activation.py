@@ -287,7 +287,10 @@ class PassBits(Op):
     results = ("bits",)
     kernels = (
         Kernel("activation", dtypes=(F32, U8), half=ALL_HALVES),
-        *(Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n)) for isa, n in (("mve", 8), ("rvv", 16))),
+        *(
+            Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n), half=half)
+            for isa, n, half in (("mve", 8, ()), ("rvv", 16, ALL_HALVES))
+        ),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from tinytrain.ir.op import FIRST_HALF, Declined, Kernel, Op
-from tinytrain.ir.types import F32, S8, DType, TensorType
-from tinytrain.ops.simd import FLOATS, SIMD, Simd
+from tinytrain.ir.op import FIRST_HALF, Declined, Kernel, Op, no
+from tinytrain.ir.types import F16, F32, S8, DType, TensorType
+from tinytrain.ops.simd import FLOATS, HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry
 
 PAIR = 2                                                  # vectors of a depthwise tile
@@ -19,6 +19,11 @@ def outer(words: bool) -> Iterator[Kernel]:
     """Of a convolution: vectors along the channels of x or, turned, along those of dy; for units with words or without."""
     fit = [simd for simd in SIMD if simd.words == words]
     return (_outer(simd, turned, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in fit for turned in (True, False))
+
+
+def outer_halves() -> Iterator[Kernel]:
+    """The same of units that multiply halves, with vectors along the channels of x."""
+    return (_outer(simd, False, (F16, F16)) for simd in HALVES)
 
 
 def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
@@ -41,7 +46,10 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
 
 def _fills(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    return simd.filled_by((g.K if turned else g.C) // g.group)
+    across, along = (n // g.group for n in ((g.C, g.K) if turned else (g.K, g.C)))
+    if simd.double and (along % simd.lanes or across == 1):
+        return no(f"{along} channels of x are not whole vectors of {simd.lanes}, or serve one result")
+    return simd.filled_by(along)
 
 
 def _fills_depth(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:

@@ -42,21 +42,25 @@ class Simd:
     fixed: bool = False                                   # its tiles `outer` are told the steps of both operands, as constants
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
+    double: bool = False                                  # its tiles have twice as many lanes as the vectors of its words
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
+        scratch = self.strip_halves if F16 in dtypes else self.strip_bytes
         return Kernel(
-            template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps,
-            tries=self.tries, **more,
+            template, dtypes, self.isa, params=self.packed_tiles, scratch=scratch, spare=True, work=self.sweeps, tries=self.tries,
+            **({"accepts": self.fills_evenly, **more} if self.double else more),
         )
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """One that reads vectors from the weight as it stands."""
-        return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
+        accepts = self.reads_evenly if self.double else self.reads
+        return Kernel(template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
 
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
-        return {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+        found = {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+        return {**found, "double": True} if self.double else found
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """The same where strips are packed."""
@@ -68,8 +72,12 @@ class Simd:
         return {"P": range(self.tile, 0, -1)}
 
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
-        """Scratch for a strip of the weight."""
-        return op.correlation(*types).strip_bytes(self.lanes)
+        """Scratch for a strip of the weight as floats."""
+        return 4 * op.correlation(*types).strip(self.lanes)
+
+    def strip_halves(self, op: Correlates, *types: TensorType) -> int:
+        """The same as halves."""
+        return 2 * op.correlation(*types).strip(self.lanes)
 
     def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What a kernel does that packs strips of the weight."""
@@ -90,6 +98,15 @@ class Simd:
             "tap": g.group * len(rows) * len(cols), "tile": tiles * len(rows) * len(cols), "run": tiles * sum(rows) * len(cols),
             "step": tiles * pixels, "mac": pixels * across * vectors, "out": len(rows) * len(cols) * across * vectors,
         }
+
+    def fills_evenly(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether the results of a pixel are whole vectors."""
+        outer = op.correlation(*types).outer
+        return outer % self.lanes == 0 or no(f"{outer} results of a pixel are not whole vectors of {self.lanes}")
+
+    def reads_evenly(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """The same where vectors are read from the weight as it stands."""
+        return self.fills_evenly(op, *types) and self.reads(op, *types)
 
     def fills_channels(self, op: Op, *types: TensorType) -> bool | Declined:
         """Whether the channels of a map are a vector at least."""
@@ -127,6 +144,14 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
+# Units that multiply halves, for kernels of their own where both operands are such. With Zvfh the vectors are those of rvv: strips of a
+# weight stay halves, and three sums of 1,024 bits take all registers that operands leave.
+HALVES = (
+    Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True),
+    Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True),
+)
+# instruction set → the vocabulary that its kernels are written with
+VOCABULARIES = {simd.isa: simd.tag for simd in (*SIMD, *HALVES) if simd.isa}
 
 
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:

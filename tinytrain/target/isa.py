@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tinytrain.ops.simd import SIMD
+from tinytrain.ops.simd import HALVES, SIMD
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
-        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in SIMD if simd.isa),
+        Isa("zfh", needs=("fpu-sp",)),                    # and of RISC-V
+        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in (*SIMD, *HALVES) if simd.isa),
     )
 }
 
@@ -35,4 +36,4 @@ HALF_ARITHMETIC = ("fp16", "mveh", "zfh", "zvfh", "xpulp")
 
 def headers(tags: Collection[str]) -> list[str]:
     """The vocabularies of these instruction sets, in order of the registry."""
-    return [isa.header for isa in ISAS.values() if isa.tag in tags and isa.header]
+    return list(dict.fromkeys(isa.header for isa in ISAS.values() if isa.tag in tags and isa.header))
