@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* IEEE 754 half precision as a way of storing floats: the same bits on every target, and as the float16 of NumPy but that what it
- * holds as infinite is ±65504 here. A half has 1 sign, 5 exponent and 10 fraction bits. */
+/* IEEE 754 half precision as a way of storing floats: the same bits on every target, those of the float16 of NumPy. A half has 1 sign,
+ * 5 exponent and 10 fraction bits. */
 #ifndef TT_HALF_H
 #define TT_HALF_H
 
@@ -20,8 +20,7 @@ static inline tt_half tt_float_to_half(float number)
 {
     uint32_t half;
     __asm("vcvtb.f16.f32 %1, %1\n\tvmov %0, %1" : "=r"(half), "+t"(number));
-    half &= 0xFFFFu;
-    return (tt_half)(half - ((half & 0x7FFFu) == 0x7C00u));
+    return (tt_half)half;
 }
 
 #else
@@ -48,15 +47,15 @@ static inline float tt_half_to_float(tt_half half)
     return tt_from_bits(sign | bits);
 }
 
-/* The nearest half, a tie goes to the even one; beyond ±65504 that number. What is not a number stays so. */
+/* The nearest half, a tie goes to the even one: from ±65520 on that is infinite. What is not a number stays so. */
 static inline tt_half tt_float_to_half(float number)
 {
     const uint32_t sign = tt_to_bits(number) >> 16 & 0x8000u, size = tt_to_bits(number) & 0x7FFFFFFFu;
     uint32_t half = 0;
-    if (size - 0x38800000u < 0x0EFFE000u) {
+    if (size - 0x38800000u < 0x0F000000u) {
         half = (size - TT_REBIAS + 0x0FFFu + (size >> 13 & 1u)) >> 13;
-    } else if (size >= 0x477FE000u) {
-        half = size > 0x7F800000u ? 0x7E00u | (size >> 13 & 0x01FFu) : 0x7BFFu;
+    } else if (size >= 0x47800000u) {
+        half = size > 0x7F800000u ? 0x7E00u | (size >> 13 & 0x01FFu) : 0x7C00u;
     } else if (size >= 0x33000000u) {
         const uint32_t shift = 126u - (size >> 23); /* subnormal: whole units of 2^-24 */
         const uint32_t whole = (size & 0x007FFFFFu) | 0x00800000u, rest = whole << (32u - shift);

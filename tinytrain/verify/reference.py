@@ -11,9 +11,7 @@ from numpy.typing import DTypeLike
 
 from tinytrain.ir.graph import Graph, Node, Program, apply_of
 from tinytrain.ir.pack import packed
-from tinytrain.ir.types import F16, F32, Array, Role, Value
-
-HALF_MAX = 65504.0                                        # of fp16
+from tinytrain.ir.types import F32, Array, Role, Value
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,10 @@ class Result:
 def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
     """An array in the element type of a value, where fp32 is replaced by `dtype`; the shape must be that of the value.
 
-    What fp16 cannot hold is stored as the largest number that it can (runtime_c/tt_half.h).
+    What fp16 has no room for is stored as infinite (runtime_c/tt_half.h).
     """
-    if value.type.dtype is F16:
-        array = np.clip(array, -HALF_MAX, HALF_MAX)
-    made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
+    with np.errstate(over="ignore"):
+        made = np.asarray(array).astype(np.dtype(dtype) if value.type.dtype is F32 else value.type.dtype.np, copy=False)
     assert made.shape == value.shape, f"{value!r} is given an array of shape {made.shape}"
     return made
 
