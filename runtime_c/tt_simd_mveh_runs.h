@@ -44,14 +44,14 @@
 #define TT_H_FOUR(P, load, first, at, with, second) \
     load(skip) TT_P##P(first, at) load(back) TT_P##P(TT_H_FMA, with) TT_P##P(second, ) \
     load(skip) TT_P##P(TT_H_FMA, at) load(next) TT_P##P(TT_H_FMA, with)
-#define TT_H_EIGHT(P, load, first) \
-    TT_P##P(TT_H_SCALARS, ) TT_H_FOUR(P, load, first, 0, 1, TT_H_SECOND0) TT_H_FOUR(P, load, TT_H_FMA, 2, 3, TT_H_SECOND2)
+#define TT_H_EIGHT(P, load, first, between, then) \
+    TT_P##P(TT_H_SCALARS, ) TT_H_FOUR(P, load, first, 0, 1, TT_H_SECOND0) between TT_H_FOUR(P, load, then, 2, 3, TT_H_SECOND2)
 /* Where an operand begins at an odd place, which LDM refuses. */
 #define TT_H_ODD_FOUR(P, load) \
     load(skip) TT_P##P(TT_H_LOADED, "4") TT_P##P(TT_H_FMA, 0) load(back) TT_P##P(TT_H_LOADED, "-2") TT_P##P(TT_H_FMA, 0) \
     load(skip) TT_P##P(TT_H_LOADED, "4") TT_P##P(TT_H_FMA, 0) load(next) TT_P##P(TT_H_LOADED, "2") TT_P##P(TT_H_FMA, 0)
 
-/* One run: chains of 16 if the sum is a long one, then of 8, then the rest. r0 has what tells whether an operand is at an odd place. */
+/* One run: chains of 16 if the sum is a long one, then of 4, two at once and one, then the rest. r0 has what tells whether an operand is at an odd place. */
 #define TT_H_PLACES1 "mov r0, %[a0]\n\t"
 #define TT_H_PLACES2 "orr r0, %[a0], %[a1]\n\t"
 #define TT_H_RUN(P, load) \
@@ -63,21 +63,20 @@
     "bne 11f\n\t" \
     "subs %[left], %[left], #16\n\t" \
     "blt 4f\n" \
-    "3:\n\t" TT_H_EIGHT(P, load, TT_H_MUL) TT_H_EIGHT(P, load, TT_H_FMA) TT_P##P(TT_H_FOLD, ) \
+    "3:\n\t" TT_H_EIGHT(P, load, TT_H_MUL, , TT_H_FMA) TT_H_EIGHT(P, load, TT_H_FMA, , TT_H_FMA) TT_P##P(TT_H_FOLD, ) \
     "subs %[left], %[left], #16\n\t" \
     "bge 3b\n" \
     "4:\n\tadds %[left], %[left], #16\n" \
     "11:\n\tsubs %[left], %[left], #8\n\t" \
     "blt 6f\n" \
-    "5:\n\t" TT_H_EIGHT(P, load, TT_H_MUL) TT_P##P(TT_H_FOLD, ) \
+    "5:\n\t" TT_H_EIGHT(P, load, TT_H_MUL, TT_P##P(TT_H_FOLD, ), TT_H_MUL) TT_P##P(TT_H_FOLD, ) \
     "subs %[left], %[left], #8\n\t" \
     "bge 5b\n" \
-    "6:\n\tadds %[left], %[left], #8\n\t" \
-    "b 15f\n" \
+    "6:\n\tadds %[left], %[left], #8\n" \
     "13:\n\tldr r1, %[chain]\n\t" \
     "cmp %[left], r1\n\t" \
     "it lt\n\t" \
-    "movlt r1, #8\n\t" \
+    "movlt r1, #4\n\t" \
     "cmp %[left], r1\n\t" \
     "blt 15f\n\t" \
     "sub %[left], %[left], r1\n\t" TT_P##P(TT_H_CLEAR, ) \

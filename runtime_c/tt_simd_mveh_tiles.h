@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tiles of halves on Helium, in the words of tt_simd_mveh.h, which includes this.
  *
- * What is summed in halves is a chain: its rounding errors grow with its length, those of the fp32 sum of chains do not. Chains of 8
- * products keep each result within 2·2^-11 of the largest one; of a long sum, where errors of many chains cancel, chains of 16 do. */
+ * What is summed in halves is a chain: its rounding errors grow with its length, those of the fp32 sum of all chains do not. Chains of 4 products
+ * keep each result within 2·2^-11 of the largest one; in a long sum, where errors of many chains cancel, chains of 16 do. */
 #ifndef TT_SIMD_MVEH_TILES_H
 #define TT_SIMD_MVEH_TILES_H
 
 #define tt_sums_mveh tt_load_mveh
 
-enum { TT_CHAIN = 8, TT_LONG_CHAIN = 16, TT_LONG_SUM = 128 };
+enum { TT_CHAIN = 4, TT_LONG_CHAIN = 16, TT_LONG_SUM = 128 };
 
 static inline int32_t tt_chain_mveh(int32_t terms)
 {
@@ -21,7 +21,7 @@ static inline int32_t tt_next_chain_mveh(int32_t left, int32_t chain)
     return left >= chain ? chain : left >= TT_CHAIN ? TT_CHAIN : left;
 }
 
-/* Which step of a chain of whole eights is its product number i: of four, the middle ones change places, as LSRL brings two at once. */
+/* Which step of a chain of whole fours is its product number i: of four, the middle ones change places, as LSRL brings two at once. */
 static inline int32_t tt_step_mveh(int32_t i, int32_t count)
 {
     return count < TT_CHAIN ? i : (i & ~3) | (i & 1) << 1 | (i >> 1 & 1);
@@ -89,11 +89,11 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
         TT_P##P(TT_STORE_C, mveh, 8) \
     }
 
-/* Rows of taps are short: as many of them as have up to nine products are one chain. */
+/* Rows of taps are short: as many of them as have up to six products are one chain. */
 #define TT_DEPTH_H(P) \
     TT_SHARED void tt_depth_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
-        const int32_t most = w->steps > 0 && w->steps < TT_CHAIN + 1 ? (TT_CHAIN + 1) / w->steps : 1; \
+        const int32_t most = w->steps > 0 && w->steps < 6 ? 6 / w->steps : 1; \
         TT_P##P(TT_ZERO_C, mveh) \
         for (int32_t left = w->rows; left > 0;) { \
             TT_P##P(TT_ZERO_H, ) \
