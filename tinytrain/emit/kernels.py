@@ -89,6 +89,7 @@ class KernelContext:
         self.outs = call.outs
         self.arity = call.arity
         self.T = call.ins[0].dtype.c
+        self.C = call.ins[0].computed.dtype.c             # what an element is once it is read
         self.A = _ACCUMULATOR[call.ins[0].dtype]
         own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
         self.p: dict[str, int] = dict(own)

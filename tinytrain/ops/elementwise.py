@@ -196,7 +196,7 @@ def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | 
 def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
     """Kernels for matrices: of a row and all rows."""
     return tuple(
-        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles)
+        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles, half=ALL_HALVES)
         for simd in SIMD if simd.words for dtype in dtypes
     )
 

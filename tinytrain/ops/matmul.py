@@ -16,11 +16,11 @@ from itertools import cycle
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Fusable, Kernel, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Cost, Declined, Example, Fusable, Kernel, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.ops.elementwise import Scale
 from tinytrain.ops.integer_rules import sums
-from tinytrain.ops.simd import SIMD, Simd
+from tinytrain.ops.simd import FLOATS, SIMD, Simd
 from tinytrain.ops.sums import INT8, INT32_MAX, check_zero_point, factors, int8, sum_type, summed
 
 Sided = tuple[Value, str, int]                            # an operand, its axes as they lie in memory, and its zero point
@@ -69,11 +69,14 @@ class MatMul(Fusable):
     parameters = {0: "weight", 1: "weight"}
     differentiable = True
     kernels = (
-        *(Kernel("matmul", dtypes, params=_column_tiles, tries={"NR": (2, 4, 8)}) for dtypes in ((F32,), (F32, S8, F32), (S8, S8, S32))),
+        *(
+            Kernel("matmul", dtypes, params=_column_tiles, tries={"NR": (2, 4, 8)}, half=ALL_HALVES)
+            for dtypes in ((F32,), (F32, S8, F32), (S8, S8, S32))
+        ),
         *(Kernel("matmul", isa=s.isa, macro="matmul_packed", accepts=partial(_columns, s, True), params=s.tiles, tries=s.tries,
-                 scratch=partial(_strip_bytes, s), spare=True) for s in SIMD if s.isa),
-        *(Kernel("matmul", isa=s.isa, macro="matmul_direct", accepts=partial(_columns, s, False), params=s.tiles, tries=s.tries)
-          for s in SIMD if s.isa),
+                 scratch=partial(_strip_bytes, s), spare=True, half=ALL_HALVES) for s in SIMD if s.isa),
+        *(Kernel("matmul", kinds, s.isa, "matmul_direct", partial(_columns, s, False), s.tiles, tries=s.tries, half=FIRST_HALF)
+          for s in SIMD if s.isa for kinds in FLOATS),
     )
 
     as_integer = sums

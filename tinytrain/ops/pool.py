@@ -52,7 +52,7 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
+    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -158,7 +158,7 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool"), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
+    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
@@ -275,7 +275,7 @@ class GlobalAveragePool(Fusable):
     name = "global_average_pool"
     differentiable = True
     kernels = (
-        Kernel("broadcast"), Kernel("broadcast", (S8, S32)),
+        Kernel("broadcast", half=ALL_HALVES), Kernel("broadcast", (S8, S32)),
         *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from tinytrain.ir.op import Declined, Elementwise, Kernel, Op, no
+from tinytrain.ir.op import ALL_HALVES, Declined, Elementwise, Kernel, Op, no
 from tinytrain.ir.types import F16, F32, S8, DType, TensorType
 from tinytrain.ir.words import Lanes
 from tinytrain.ops.correlate import Correlation
@@ -132,7 +132,8 @@ SIMD = (
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
-        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles) for simd in SIMD if simd.words for kinds in dtypes
+        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
+        for simd in SIMD if simd.words for kinds in dtypes
     )
 
 
