@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,8 @@ from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
-from tinytrain.passes.halve_gradients import halve_gradients
+from tinytrain.passes.halve_weights import halve_weights
+from tinytrain.passes.lower_fp16 import halve_gradients, lower_fp16
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
@@ -51,6 +52,7 @@ STACK_BYTES = 2048                                        # reserved; what is us
 LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 Gradients = Literal["fp32", "fp16", "int8"]
+Floats = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Options:
     with `running_statistics` those of batch norms, which are then not folded, follow the samples that train.
 
     `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
-    trains an int8 model without any floating point. The device starts with `scheme` and can switch to any of `further_schemes`.
+    trains an int8 model without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients,
+    but for those of the nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
@@ -76,6 +79,8 @@ class Options:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     qas: bool = True
     grad: Gradients = "fp32"
+    dtype: Floats = "fp32"
+    fp32: tuple[str, ...] = ()
     loss_scale: float = 2.0**10
     int8_input: bool = False
     exact_seconds: float = 3.0
@@ -95,7 +100,7 @@ class Options:
     @property
     def rule(self) -> Optimiser:
         """The optimiser, told by what gradients are multiplied on their way."""
-        return replace(self.optimiser, loss_scale=self.loss_scale) if self.grad == "fp16" else self.optimiser
+        return replace(self.optimiser, loss_scale=self.loss_scale) if "fp16" in (self.grad, self.dtype) else self.optimiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +136,9 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
     """A model and its forward graph, which all schemes start from. Raises ModelError."""
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    return prepared, imported, _int8_input(forward, path) if options.int8_input else forward
+    if options.int8_input:
+        forward = _int8_input(forward, path)
+    return prepared, imported, verify(halve_weights(forward, options.fp32), "halve_weights") if options.dtype == "fp16" else forward
 
 
 def lowered(program: Program, options: Options) -> Program:
@@ -140,7 +147,9 @@ def lowered(program: Program, options: Options) -> Program:
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
         program = lower_integer(program)
-    last = (halve_gradients,) if options.grad == "fp16" else ()
+    last: tuple[passes.Pass, ...] = (halve_gradients,) if options.grad == "fp16" else ()
+    if options.dtype == "fp16":
+        last = (partial(lower_fp16, fp32=options.fp32),)
     return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
 
 

@@ -86,7 +86,11 @@ def model_options(command: Command) -> Command:
         click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
         click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
                      show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
-        click.option("--master", type=click.Choice(["fp32"]), help="Train fp32 weights behind the int8 ones, at four more bytes each."),
+        click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
+                     help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
+        click.option("--master", type=click.Choice(["fp32", "none"]),
+                     help="Train fp32 weights behind what is stored, at four more bytes each for int8, two for fp16 (the default there)."),
+        click.option("--fp32", multiple=True, metavar="LAYER", help="With --dtype fp16: what this layer reads and writes stays fp32."),
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
                      help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
@@ -140,12 +144,18 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
     if given["clip_value"] and given["clip_norm"]:
         raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
-    if given["master"] and given["rounding"] != "stochastic":
+    if given["fp32"] and given["dtype"] != "fp16":
+        raise TinytrainError("--fp32 names layers that --dtype fp16 leaves as they are; expected both.", hint="Add --dtype fp16.")
+    if given["dtype"] == "fp16" and given["grad"] != "fp32":
+        message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
+        raise TinytrainError(message, hint="Leave one of them out.")
+    masters = given["master"] == "fp32"
+    if masters and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
         raise TinytrainError(message, hint="Leave one of them out.")
     optimiser = Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
-        kind=kind, rounding="master" if given["master"] else given["rounding"], bias_factor=given["bias_factor"],
+        kind=kind, rounding="master" if masters else given["rounding"], master=given["master"] != "none", bias_factor=given["bias_factor"],
         int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
         schedule=schedule_of(given, given["learning_rate"]),
     )
@@ -156,6 +166,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
         truncate=given["truncate"],
         shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"],
+        dtype=given["dtype"], fp32=tuple(given["fp32"]),
         further_schemes=tuple(further), optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )

@@ -15,7 +15,7 @@ from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
-from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ir.types import F16, F32, Array, Role, Value
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
@@ -213,5 +213,7 @@ def array_text(data: Array, per_line: int = 8) -> str:
     """Elements of a C initialiser; floats in nine digits, which give back every bit."""
     assert np.isfinite(data).all(), f"{data} is not finite"
     flat = data.reshape(-1)
+    if data.dtype == F16.np:
+        flat = flat.view(np.uint16)                       # C99 has no constants of halves
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))

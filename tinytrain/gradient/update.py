@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE
-from tinytrain.ir.types import F32, Array, Role, TensorType, Value
+from tinytrain.ir.types import F16, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad, RmsProp
 from tinytrain.ops.clipping import ClipGradient, NormFactor, SquareSum
@@ -21,6 +21,7 @@ from tinytrain.ops.direction import Direction
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.optimiser_half import SgdHalf
 from tinytrain.ops.optimiser_int import Rounding, SgdInt
 from tinytrain.ops.schedule import Schedule
 
@@ -38,7 +39,8 @@ class Optimiser:
     keeps the momentum in int8. `clip_value` bounds each element of a mean gradient, `clip_norm` the norm of all of them together; 0 is
     no bound. `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases, and of γ and β: of
     whatever has one dimension. `loss_scale`, a power of two, multiplies all gradients on their way and is divided out of the update:
-    where they are stored as fp16, small ones do not underflow.
+    where they are stored as fp16, small ones do not underflow. `master`: what fp16 leaves out of a weight is kept beside it, else such
+    weights are rounded at random.
     """
 
     learning_rate: float = 0.01
@@ -51,6 +53,7 @@ class Optimiser:
     bias_factor: float = 1.0
     int8_momentum: bool = False
     loss_scale: float = 1.0
+    master: bool = True
     clip_value: float = 0.0
     clip_norm: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
@@ -148,7 +151,7 @@ class Updater:
             momentum=momentum, nesterov=chosen.nesterov and momentum > 0, weight_decay=0.0 if through else chosen.weight_decay * share,
             scale=mean * share, clear=summed,
         )
-        self.updates[old] = self._emit(self._integer(sgd, old) if self._factor(old) else sgd, grad, old, name)
+        self.updates[old] = self._emit(self._stored_rule(sgd, old), grad, old, name)
 
     def _directions(self, old: Value, normed: bool) -> list[Direction]:
         """What makes of a gradient what is followed, in order."""
@@ -156,7 +159,7 @@ class Updater:
         made: list[Direction] = [ClipGradient(chosen.clip_value, normed)] if chosen.clip_value or normed else []
         if kind := DIRECTIONS.get(chosen.kind):
             decay = 0.0 if chosen.kind == "adamw" else chosen.weight_decay
-            if decay and old.type.dtype is not F32:
+            if decay and not old.type.dtype.is_float:
                 message = f"{old.name} is stored as integers: weight decay cannot go through what --optimiser {chosen.kind} keeps of it."
                 raise ModelError(message, hint="Use --optimiser adamw, whose weight decay acts beside it, or leave --weight-decay out.")
             made.append(kind(decay=decay))
@@ -179,14 +182,19 @@ class Updater:
 
     def _factor(self, old: Value) -> list[Value]:
         """What takes the gradient of a stored integer to that of the real weight, where there is one."""
-        if old.type.dtype is F32:
+        if old.type.dtype.is_float:
             return []
         if old not in self._factors:
             self._factors[old] = self.g.const(f"factor_{old.name}", np.ones(factor_shape(old), np.float32))
         return [self._factors[old]]
 
-    def _integer(self, sgd: Sgd, old: Value) -> SgdInt:
-        """The same rule for stored integers; each weight draws its own random numbers."""
+    def _stored_rule(self, sgd: Sgd, old: Value) -> Sgd | SgdInt:
+        """The same rule for stored halves or integers; each weight draws its own random numbers."""
+        if old.type.dtype is F16:
+            rule = {f.name: getattr(sgd, f.name) for f in fields(Sgd)}
+            return SgdHalf(**rule, master=self.optimiser.master, seed=0 if self.optimiser.master else len(self.updates))
+        if old.type.dtype.is_float:
+            return sgd
         bits = 8 * old.type.dtype.np.itemsize
         return SgdInt(
             self.optimiser.rounding, bits, seed=len(self.updates), momentum=sgd.momentum, nesterov=sgd.nesterov,
@@ -205,8 +213,9 @@ class Updater:
             elif arg == "m":
                 given[arg] = states["m_new"] = self._like(f"left_{name}", grad)
             elif arg == "r":
-                given[arg] = states["r_new"] = self._state(f"residue_{name}", np.zeros(grad.shape, np.int8))
-        new, *others = self.g.emit_all(rule, *(given[arg] for arg in rule.args), name=f"{name}_new")
+                kind = np.int16 if isinstance(rule, SgdHalf) else np.int8
+                given[arg] = states["r_new"] = self._state(f"residue_{name}", np.zeros(grad.shape, kind))
+        new, *others = self.g.emit_all(rule, *(given[arg] for arg in rule.args), name=f"{name}_new", like=old)
         self.updates.update(zip((states[result] for result in rule.results[1:]), others, strict=True))
         return new
 

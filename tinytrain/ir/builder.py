@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -54,10 +55,11 @@ class Builder:
         dtype = next(d for d in DType if d.np == data.dtype)
         return self.value(name, TensorType(tuple(data.shape), dtype), role, np.ascontiguousarray(data), source)
 
-    def emit_all(self, op: Op, *inputs: Value, name: str | None = None) -> tuple[Value, ...]:
-        """Append a node; returns all its outputs. Raises ValueError where the types do not fit the op."""
-        kinds = op.infer(*(v.type.computed for v in inputs))
-        outputs = tuple(self.value(name or op.name, kind) for kind in kinds)
+    def emit_all(self, op: Op, *inputs: Value, name: str | None = None, like: Value | None = None) -> tuple[Value, ...]:
+        """Append a node; returns all its outputs, the first stored as `like` is. Raises ValueError where the types do not fit the op."""
+        first, *others = op.infer(*(v.type.computed for v in inputs))
+        stored = first if like is None else dataclasses.replace(first, dtype=like.type.dtype)
+        outputs = tuple(self.value(name or op.name, kind) for kind in (stored, *others))
         self.nodes.append(Node(op, inputs, outputs, self.origin))
         return outputs
 

@@ -58,7 +58,7 @@ class Sgd(Elementwise):
         v = mu * arrays[3] + g
         return w - lr * (g + mu * v if self.nesterov else v), v, *cleared
 
-    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         g, weight, lr = operands[:3]
         cleared = (w.number(0.0),) if self.clear else ()
         if self.scale != 1.0:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.verify import verify
@@ -35,5 +36,5 @@ def run(graph: Graph, passes: Sequence[Pass]) -> Graph:
         before = graph
         graph = step(graph)
         if graph is not before:
-            verify(graph, after=step.__name__)
+            verify(graph, after=(step.func if isinstance(step, partial) else step).__name__)
     return graph

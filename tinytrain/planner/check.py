@@ -109,7 +109,7 @@ def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: in
     pieces += [(node, at, plan.scratch_sizes[node]) for node, at in plan.scratch_offsets.items()]
     parts: set[Value] = set()                             # what begins within another value, and views of that
     for node in plan.graph.nodes:
-        if node.op.view and (node.op.starts(*node.kinds) or parts.intersection(node.inputs)):
+        if node.op.view and (node.op.starts(*(v.type for v in node.inputs)) or parts.intersection(node.inputs)):
             parts.update(node.outputs)
     limits = [plan.arena_bytes] * len(pieces) + [program_bytes] * len(plan.spare)
     pieces += [(node, at, size) for node, (at, size) in plan.spare.items()]
@@ -142,7 +142,7 @@ def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -
     root, at = plan.root(seen), plan.offsets.get(seen)
     for v in node.outputs:
         shown[v] = shown.get(seen, seen)
-        start = node.op.starts(*node.kinds)
+        start = node.op.starts(*(v.type for v in node.inputs))
         assert start + v.type.nbytes <= seen.type.nbytes, f"{where}: view {v!r} ends behind {seen!r}"
         assert plan.root(v) is root, f"{where}: view {v!r} of {seen!r} has root {plan.root(v)!r}, not {root!r}"
         want = None if at is None else at + start

@@ -36,7 +36,7 @@ def contents(graph: Graph) -> dict[Value, Value]:
         if node.op.view:
             seen = node.inputs[0]
             for out in node.outputs:
-                end = node.op.starts(*node.kinds) + out.type.nbytes
+                end = node.op.starts(*(v.type for v in node.inputs)) + out.type.nbytes
                 assert end <= seen.type.nbytes, f"{node.op.name}: view {out!r} ends behind {seen!r}"
                 origin[out] = origin.get(seen, seen)
     return {v: origin.get(v, v) for v in graph.values()}
@@ -47,7 +47,7 @@ def starts(graph: Graph) -> dict[Value, int]:
     found: dict[Value, int] = {}
     for node in graph.nodes:
         if node.op.view:
-            found[node.outputs[0]] = found.get(node.inputs[0], 0) + node.op.starts(*node.kinds)
+            found[node.outputs[0]] = found.get(node.inputs[0], 0) + node.op.starts(*(v.type for v in node.inputs))
     return found
 
 

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sgd_half: what sgd does to a weight that is stored as fp16.
+
+With a master the weight is w + r·u(w), an fp32 number: w is its nearest half, which all kernels read, and r, 16 bits in the optimiser's
+state, what that leaves out; u(w) is 2^-16 of the distance between halves there ("Mixed Precision Training", arXiv 1710.03740, keeps w
+twice in place of that). Without, w' is one of the two halves around the new weight, drawn so that the mean is right: updates that are far
+smaller than the distance between halves add up ("Deep Learning with Limited Numerical Precision", arXiv 1502.02551).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.ir.op import Example, Kernel, f32
+from tinytrain.ir.types import F32, S16, S32, Array, TensorType
+from tinytrain.ir.words import PLAIN, Words, literal
+from tinytrain.ops.optimiser import Sgd
+from tinytrain.random import random_u32
+
+_NORMAL = -14                                             # exponent of the least half with a leading one
+
+
+def unit(number: Array) -> Array:
+    """2^-16 of the distance between halves there, in the type of the number; 0 is as near to the next half as those below 2^-14."""
+    finite = np.where(np.isfinite(number), number, 0)
+    exponent = np.where(finite == 0, _NORMAL, np.maximum(np.frexp(finite)[1] - 1, _NORMAL))
+    return np.asarray(np.ldexp(number.dtype.type(1), exponent - 26))
+
+
+def split(master: Array) -> tuple[Array, Array]:
+    """(half as a float, rest as int16) of fp32 numbers."""
+    half = _half(master)
+    with np.errstate(invalid="ignore"):
+        rest = np.trunc((master - half) / unit(half))
+        return half, np.where(np.isnan(rest), 0, np.clip(rest, -32767, 32767)).astype(np.int16)
+
+
+def _half(number: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(number.astype(np.float16).astype(number.dtype))
+
+
+@dataclass(frozen=True)
+class SgdHalf(Sgd):
+    """g, w (same shape, w a half), lr (1) [, v like w], r s16 like w | counter s32 (1) -> w' [, v'] [, r'] [, 0].
+
+    `counter` is the number of the step, `seed` differs from weight to weight.
+    """
+
+    master: bool = True
+    seed: int = 0
+
+    name = "sgd_half"
+    # with and without v: the last that fits is taken
+    kernels = tuple(
+        Kernel("elementwise", (F32, F32, F32, *more), macro="elementwise") for more in ((S16,), (S32,), (F32, S16), (F32, S32))
+    )
+
+    @property
+    def args(self) -> tuple[str, ...]:                    # type: ignore[override]
+        return (*super().args, "r" if self.master else "counter")
+
+    @property
+    def results(self) -> tuple[str, ...]:                 # type: ignore[override]
+        w_new, *others = super().results
+        return (w_new, *others[: bool(self.momentum)], *(["r_new"] if self.master else []), *others[bool(self.momentum) :])
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        made = super().infer(*types[:-1])
+        kept = types[-1]
+        expected = TensorType(types[1].shape, S16) if self.master else TensorType((1,), S32)
+        if kept != expected:
+            raise ValueError(f"{self.args[-1]} {kept}: {expected} is expected")
+        return tuple(expected if name == "r_new" else made[0] for name in self.results)
+
+    def _plain(self) -> Sgd:
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Sgd)}
+        return Sgd(**shared)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        grad, w, *others, kept = arrays
+        if self.master:
+            w = w + kept.astype(w.dtype) * unit(w)
+        to, *more = self._plain().reference(grad, w, *others)
+        if self.master:
+            new, rest = split(to)
+            return (new, *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
+        at = (int(kept[0]) * w.size + np.arange(w.size, dtype=np.int64)) & 0xFFFFFFFF
+        return self._drawn(to, random_u32(self.seed, at).reshape(w.shape)), *more
+
+    @staticmethod
+    def _drawn(to: Array, words: Array) -> Array:
+        """The half below or above, by 16 random bits each."""
+        with np.errstate(invalid="ignore"):
+            units = to / unit(to)
+            inside = np.abs(units) < 2**27
+            whole = np.where(inside, np.trunc(units), 0).astype(np.int64) + (words >> np.uint32(16)).astype(np.int64)
+        return np.where(inside, (whole >> 16).astype(to.dtype) * (to.dtype.type(65536) * unit(to)), to)
+
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        if self.args[operand] != "counter":
+            return None
+        counter = f"(uint32_t){pointer}[0] * UINT32_C({whole.numel}) + (uint32_t)({i})"
+        return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
+
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
+        return None                                       # there are no words for units
+
+    def expr(self, *operands: str) -> tuple[str, ...]:
+        g, w, *others, kept = operands
+        to, *more = self._moved(g, f"tt_master({w}, {kept})" if self.master else w, *others)
+        if not self.master:
+            return f"tt_half_stochastic({to}, {kept})", *more
+        new = f"tt_half_to_float(tt_float_to_half({to}))"
+        return (new, *more[: bool(self.momentum)], f"(int16_t)tt_rest({to}, {new})", *more[bool(self.momentum) :])
+
+    def _moved(self, g: str, w: str, lr: str, *v: str) -> tuple[str, ...]:
+        """What sgd gives, each product rounded: r is what rounding leaves, and would tell a fused one from another."""
+        if self.scale != 1.0:
+            g = PLAIN.mul(g, literal(self.scale))
+        if self.weight_decay:
+            g = PLAIN.add(g, PLAIN.mul(literal(self.weight_decay), w))
+        cleared = ("0.0f",) if self.clear else ()
+        if not self.momentum:
+            return PLAIN.sub(w, PLAIN.mul(lr, g)), *cleared
+        mu = literal(self.momentum)
+        new = PLAIN.add(PLAIN.mul(mu, v[0]), g)
+        return PLAIN.sub(w, PLAIN.mul(lr, PLAIN.add(g, PLAIN.mul(mu, new)) if self.nesterov else new)), new, *cleared
+
+    @property
+    def inplace(self) -> tuple[tuple[int, int], ...]:
+        args, results = self.args, self.results
+        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("g", "g_new"))
+        return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
+
+
+def _example(op: SgdHalf, shape: tuple[int, ...] = (5, 7)) -> Example:
+    kept = TensorType(shape, S16) if op.master else TensorType((1,), S32)
+    bounds: Sequence[tuple[int, int]] = [(0, 1)] * (len(op.args) - 1) + [(-32768, 32768) if op.master else (0, 100_000)]
+    return Example(op, (*f32(shape, shape, (1,), *([shape] if op.momentum else [])), kept), tuple(bounds))
+
+
+SgdHalf.examples = tuple(
+    _example(dataclasses.replace(rule, master=master, seed=7)) for master in (True, False)
+    for rule in (
+        SgdHalf(), SgdHalf(weight_decay=0.01), SgdHalf(0.9), SgdHalf(0.9, True, 0.001), SgdHalf(scale=0.25),
+        SgdHalf(0.5, scale=0.125, clear=True),
+    )
+)
