@@ -8,7 +8,7 @@
 
 #define tt_sums_mveh tt_load_mveh
 
-enum { TT_CHAIN = 4, TT_LONG_CHAIN = 16, TT_LONG_SUM = 128 };
+enum { TT_CHAIN = 4, TT_LONG_CHAIN = 16, TT_LONG_SUM = 64 };
 
 static inline int32_t tt_chain_mveh(int32_t terms)
 {
@@ -125,5 +125,7 @@ TT_HALVES_MVEH(2)
 TT_DIRECT_H(tt_direct_halves_mveh, 1)
 TT_DIRECT_H(tt_direct_halves_mveh, 2)
 #endif
+
+#include "tt_simd_mveh_strips.h"
 
 #endif

@@ -169,6 +169,25 @@ class KernelContext:
         return self.in_names[steps[0][1][0]] if adds else None
 
     @property
+    def halves(self) -> bool:
+        """Whether strips of packed weights stay halves."""
+        return bool(self.p.get("halves"))
+
+    @property
+    def strip(self) -> str:
+        """C type of packed strips."""
+        return (F16 if self.halves else F32).c
+
+    @property
+    def strip_tag(self) -> str:
+        """Tag of that type."""
+        return (F16 if self.halves else F32).tag
+
+    def packed_tag(self, operand: int) -> str:
+        """Of functions that pack an operand."""
+        return "halves" if self.halves else self.ins[operand].dtype.tag
+
+    @property
     def lanes(self) -> Lanes:
         """The words of that vocabulary."""
         return Lanes(self.simd)

@@ -20,7 +20,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Example, Kernel, Tie, Wanted, f32
-from tinytrain.ir.types import F32, S8, Array, TensorType, Value
+from tinytrain.ir.types import F16, F32, S8, Array, TensorType, Value
 from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
@@ -35,7 +35,8 @@ from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import FLOATS, SIMD
+from tinytrain.ops.planes import Layout, outer_halves
+from tinytrain.ops.simd import FLOATS, HALVES, SIMD
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -133,6 +134,7 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
+        *(simd.packs("correlate", (F16, F16), exact=False) for simd in HALVES),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -196,6 +198,8 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
         *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
+        *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct", exact=False) for simd in HALVES),
+        *(simd.packs("correlate", (F16, F16), exact=False) for simd in HALVES),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
@@ -242,7 +246,7 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums
@@ -253,6 +257,9 @@ class Conv2dGradW(_Conv):
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
         return self.against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
+
+    def layout(self, *types: TensorType) -> Layout:
+        return Layout.of(self.geometry(*types).lined_up)
 
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from tinytrain.ir.op import FIRST_HALF, Declined, Kernel, Op
-from tinytrain.ir.types import F32, S8, DType, TensorType
-from tinytrain.ops.simd import FLOATS, SIMD, Simd
+from tinytrain.ir.types import F16, F32, S8, DType, TensorType
+from tinytrain.ops.simd import FLOATS, HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry
 
 PAIR = 2                                                  # vectors of a depthwise tile
@@ -17,8 +17,9 @@ PAIR = 2                                                  # vectors of a depthwi
 
 def outer(words: bool) -> Iterator[Kernel]:
     """Of a convolution: vectors along the channels of x or, turned, along those of dy; for units with words or without."""
-    fit = [simd for simd in SIMD if simd.words == words]
-    return (_outer(simd, turned, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in fit for turned in (True, False))
+    fit = [(simd, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in SIMD if simd.words == words]
+    fit += [(simd, (F16, F16)) for simd in HALVES if simd.words == words]
+    return (_outer(simd, turned, dtypes) for simd, dtypes in fit for turned in (True, False))
 
 
 def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
@@ -26,7 +27,7 @@ def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
     return Kernel(
         "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_tiles, simd, turned),
         scratch=partial(_map_bytes, simd, turned) if stored else None, half=() if turned else FIRST_HALF, spare=stored,
-        work=partial(_work, simd), tries=simd.tries,
+        work=partial(_work, simd), tries=simd.tries, exact=not simd.halves,
     )
 
 
@@ -36,6 +37,7 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
     return Kernel(
         "depthwise_rows", dtypes, simd.isa, accepts=partial(_fills_depth, simd), params=simd.tiles,
         scratch=partial(_pair_bytes, simd) if stored else None, half=FIRST_HALF, spare=stored, work=partial(_depth_work, simd),
+        exact=not simd.halves,
     )
 
 

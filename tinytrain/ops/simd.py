@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -42,6 +42,7 @@ class Simd:
     fixed: bool = False                                   # its tiles `outer` are told the steps of both operands, as constants
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
+    halves: bool = False                                  # it multiplies halves, in packed strips too
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
@@ -56,7 +57,8 @@ class Simd:
 
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
-        return {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+        own = {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+        return {**own, "halves": True} if self.halves else own
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """The same where strips are packed."""
@@ -69,7 +71,7 @@ class Simd:
 
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
         """Scratch for a strip of the weight."""
-        return op.correlation(*types).strip_bytes(self.lanes)
+        return op.correlation(*types).strip_bytes(self.lanes) // (2 if self.halves else 1)
 
     def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What a kernel does that packs strips of the weight."""
@@ -127,14 +129,23 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
+# units that multiply halves, for operands that all are
+HALVES = (
+    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, halves=True),  # Helium: two sums of halves, each with a pair of fp32 ones
+)
 
 
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
         Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
-        for simd in SIMD if simd.words for kinds in dtypes
+        for simd in (*SIMD, *HALVES) if simd.words for kinds in (in_halves(dtypes) if simd.halves else dtypes)
     )
+
+
+def in_halves(dtypes: Iterable[tuple[DType, ...]]) -> tuple[tuple[DType, ...], ...]:
+    """Of kinds of operands those that begin with a float: as they are where that is a half."""
+    return tuple((F16, *(kinds[1:] or (F32,))) for kinds in dtypes if kinds[0] is F32)
 
 
 def _in_words(simd: Simd, op: Elementwise, *types: TensorType) -> bool | Declined:
@@ -151,5 +162,6 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     kinds = dtypes or (F32,)
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
     return Kernel("elementwise", kinds, macro="elementwise"), *(
-        Kernel("elementwise", kinds, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles) for simd in fit
+        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles)
+        for simd in (*fit, *HALVES) for each in (in_halves([kinds]) if simd.halves else (kinds,))
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tinytrain.ops.simd import SIMD
+from tinytrain.ops.simd import HALVES, SIMD
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
-        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in SIMD if simd.isa),
+        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in (*SIMD, *HALVES) if simd.isa),
     )
 }
 

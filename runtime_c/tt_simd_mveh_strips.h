@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Strips of halves in scratch, as the tiles of tt_simd_mveh_tiles.h read them: vectors of eight neighbours right behind each other, or turned,
+ * so that what stood side by side are runs. */
+#ifndef TT_SIMD_MVEH_STRIPS_H
+#define TT_SIMD_MVEH_STRIPS_H
+
+/* `count` vectors, `step` apart, to places of `lanes` halves. */
+static inline void tt_copied_mveh(tt_half *to, int32_t lanes, const tt_half *from, int32_t step, int32_t count)
+{
+    for (int32_t i = 0; i < count; ++i, to += lanes, from += step) {
+        tt_h_store_mveh(to, tt_h_load_mveh(from));
+    }
+}
+
+/* Of `live` neighbours each becomes a run, `pitch` from the next; `count` times, `step` apart. */
+static inline void tt_turned_mveh(tt_half *to, int32_t pitch, const tt_half *from, int32_t step, int32_t live, int32_t count)
+{
+#if TT_MVE_LOOPS
+    const uint16x8_t runs = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
+    if (live == 8) {
+        for (int32_t i = 0; i < count; ++i, ++to, from += step) {
+            vstrhq_scatter_shifted_offset_u16(to, runs, vldrhq_u16(from));
+        }
+        return;
+    }
+#endif
+    for (int32_t i = 0; i < count; ++i) {
+        for (int32_t v = 0; v < live; ++v) {
+            to[v * pitch + i] = from[i * step + v];
+        }
+    }
+}
+
+/* Both, of a map: `rows` of them, each `to_row` and `from_row` from the next. */
+TT_SHARED void tt_vectors_mveh(tt_half *to, int32_t to_row, const tt_half *from, int32_t from_row, int32_t step, int32_t rows, int32_t cols)
+{
+    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
+        tt_copied_mveh(to, 8, from, step, cols);
+    }
+}
+
+TT_SHARED void tt_columns_mveh(tt_half *to, int32_t pitch, int32_t to_row, const tt_half *from, int32_t from_row, int32_t step, int32_t live,
+                               int32_t rows, int32_t cols)
+{
+    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
+        tt_turned_mveh(to, pitch, from, step, live, cols);
+    }
+}
+
+/* As tt_strip_runs, tt_strip_rows and tt_strip_zero of floats. */
+TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
+{
+    for (int32_t v = 0; v < live; ++v, ++to, from += pitch) {
+        const int32_t whole = lanes == 8 ? count & ~7 : 0;
+#if TT_MVE_LOOPS
+        const uint16x8_t steps = vshlq_n_u16(vidupq_n_u16(0, 1), 3);
+        for (int32_t i = 0; i < whole; i += 8) {
+            vstrhq_scatter_shifted_offset_u16(to + i * 8, steps, vldrhq_u16(from + i));
+        }
+#else
+        for (int32_t i = 0; i < whole; ++i) {
+            to[i * 8] = from[i];
+        }
+#endif
+        for (int32_t i = whole; i < count; ++i) {
+            to[i * lanes] = from[i];
+        }
+    }
+}
+
+TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count, int32_t zero)
+{
+    if (live == 8) {
+        tt_copied_mveh(to, lanes, from, pitch, count);
+        return;
+    }
+    for (int32_t i = 0; i < count; ++i) {
+        for (int32_t v = 0; v < live; ++v) {
+            to[i * lanes + v] = from[i * pitch + v];
+        }
+    }
+    (void)zero;
+}
+
+TT_SHARED void tt_strip_zero_halves(tt_half *to, int32_t count)
+{
+    for (int32_t i = 0; i < count; ++i) {
+        to[i] = 0;
+    }
+}
+
+#endif
