@@ -189,6 +189,7 @@ static inline tt_v_mveh tt_folded_mveh(tt_v_mveh sum, tt_h_mveh h)
     return tt_add_mveh(sum, tt_widened_mveh(h));
 }
 
+#include "tt_simd_mveh_integer.h"
 #include "tt_simd_mveh_tiles.h"
 
 #endif

@@ -16,10 +16,17 @@ static inline void tt_copied_mveh(tt_half *to, int32_t lanes, const tt_half *fro
 static inline void tt_turned_mveh(tt_half *to, int32_t pitch, const tt_half *from, int32_t step, int32_t live, int32_t count)
 {
 #if TT_MVE_LOOPS
-    const uint16x8_t runs = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
+    const uint16x8_t eight = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)pitch);
     if (live == 8) {
         for (int32_t i = 0; i < count; ++i, ++to, from += step) {
-            vstrhq_scatter_shifted_offset_u16(to, runs, vldrhq_u16(from));
+            vstrhq_scatter_shifted_offset_u16(to, eight, vldrhq_u16(from));
+        }
+        return;
+    }
+    if (live == 4) {
+        const uint32x4_t four = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)pitch);
+        for (int32_t i = 0; i < count; ++i, ++to, from += step) {
+            vstrhq_scatter_shifted_offset_u32(to, four, vldrhq_u32(from));
         }
         return;
     }

@@ -12,7 +12,7 @@ from tinytrain.emit.select import Choice, Params
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
-from tinytrain.ir.types import F16, F32, S8, S32, U8, DType, TensorType
+from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
 from tinytrain.paths import data_dir
 
@@ -207,7 +207,7 @@ class KernelContext:
         own = 0 if isinstance(self.op, Elementwise) else self.arity
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
-        spoken = kinds <= {F32, F16, S32, S8, U8} if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
+        spoken = kinds <= {F32, F16, S32, S8, U8, *([S16] if self.halves else [])} if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def along(self, count: int) -> list[tuple[Words, int, int, int]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytrain.ir.op import Example, Kernel, f32
 from tinytrain.ir.types import F32, S16, S32, Array, TensorType
-from tinytrain.ir.words import PLAIN, Words, literal
+from tinytrain.ir.words import Words
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.random import random_u32
 
@@ -108,28 +108,29 @@ class SgdHalf(Sgd):
         return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
-        return None                                       # there are no words for units
-
-    def expr(self, *operands: str) -> tuple[str, ...]:
-        g, w, *others, kept = operands
-        to, *more = self._moved(g, f"tt_master({w}, {kept})" if self.master else w, *others)
+        g, half, *others, kept = operands
+        weight = w.master(half, kept) if self.master else half
+        if weight is None:
+            return None
+        to, *more = self._moved(w, g, weight, *others)
         if not self.master:
-            return f"tt_half_stochastic({to}, {kept})", *more
-        new = f"tt_half_to_float(tt_float_to_half({to}))"
-        return (new, *more[: bool(self.momentum)], f"(int16_t)tt_rest({to}, {new})", *more[bool(self.momentum) :])
+            drawn = w.drawn_half(to, kept)
+            return None if drawn is None else (drawn, *more)
+        new = w.nearest_half(to)
+        return (new, *more[: bool(self.momentum)], w.rest(to, new), *more[bool(self.momentum) :])
 
-    def _moved(self, g: str, w: str, lr: str, *v: str) -> tuple[str, ...]:
+    def _moved(self, w: Words, g: str, weight: str, lr: str, *v: str) -> tuple[str, ...]:
         """What sgd gives, each product rounded: r is what rounding leaves, and would tell a fused one from another."""
         if self.scale != 1.0:
-            g = PLAIN.mul(g, literal(self.scale))
+            g = w.mul(g, w.number(self.scale))
         if self.weight_decay:
-            g = PLAIN.add(g, PLAIN.mul(literal(self.weight_decay), w))
-        cleared = ("0.0f",) if self.clear else ()
+            g = w.add(g, w.mul(w.number(self.weight_decay), weight))
+        cleared = (w.number(0.0),) if self.clear else ()
         if not self.momentum:
-            return PLAIN.sub(w, PLAIN.mul(lr, g)), *cleared
-        mu = literal(self.momentum)
-        new = PLAIN.add(PLAIN.mul(mu, v[0]), g)
-        return PLAIN.sub(w, PLAIN.mul(lr, PLAIN.add(g, PLAIN.mul(mu, new)) if self.nesterov else new)), new, *cleared
+            return w.sub(weight, w.mul(lr, g)), *cleared
+        mu = w.number(self.momentum)
+        new = w.add(w.mul(mu, v[0]), g)
+        return w.sub(weight, w.mul(lr, w.add(g, w.mul(mu, new)) if self.nesterov else new)), new, *cleared
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:

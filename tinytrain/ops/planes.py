@@ -18,7 +18,8 @@ from tinytrain.ops.geometry import Axis, Geometry
 from tinytrain.ops.simd import HALVES, Simd
 from tinytrain.ops.words import HasGeometry
 
-BLOCK = 8                                                 # neighbours that are turned at once
+BLOCK = 8                                                 # neighbours that are turned at once, or half as many of large maps
+_LARGE = 1024                                             # steps of a sum
 _CHAIN, _LONG = 4, 16                                     # steps of a sum that are done at once, of a short and of a long one
 _LONG_SUM = 64
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
@@ -81,6 +82,10 @@ class Layout:
         return self.steps
 
     @property
+    def block(self) -> int:
+        return BLOCK if self.steps < _LARGE else BLOCK // 2
+
+    @property
     def taps(self) -> list[int]:
         """Where each tap of x begins, row by row."""
         found = []
@@ -119,7 +124,7 @@ def _bytes(turned: bool, op: HasGeometry, *types: TensorType) -> int:
     g = op.geometry(*types).lined_up
     layout = Layout.of(g)
     vectors, runs, across = (layout.dy, layout.x, g.C) if turned else (layout.x, layout.dy, g.K)
-    return 2 * (BLOCK * vectors + min(BLOCK, across // g.group) * runs)
+    return 2 * (BLOCK * vectors + min(layout.block, across // g.group) * runs)
 
 
 def _work(simd: Simd, params: Mapping[str, int], op: HasGeometry, *types: TensorType) -> dict[str, float]:
@@ -130,5 +135,5 @@ def _work(simd: Simd, params: Mapping[str, int], op: HasGeometry, *types: Tensor
     taps = len(layout.taps)
     return {
         "mac": taps * vectors * across * layout.steps, "tile": taps * vectors * -(-across // params["P"]),
-        "packed": prod((vectors, layout.x + layout.dy * -(-across // BLOCK))), "out": taps * across * along * g.group,
+        "packed": prod((vectors, layout.x + layout.dy * -(-across // layout.block))), "out": taps * across * along * g.group,
     }

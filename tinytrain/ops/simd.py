@@ -149,7 +149,7 @@ def in_halves(dtypes: Iterable[tuple[DType, ...]]) -> tuple[tuple[DType, ...], .
 
 
 def _in_words(simd: Simd, op: Elementwise, *types: TensorType) -> bool | Declined:
-    if op.lanes(Lanes("any"), *op.args) is None:
+    if op.lanes(Lanes(simd.tag), *op.args) is None:
         return no("its formula needs more than there are words for")
     return types[0].numel >= simd.lanes or no(f"{types[0].numel} elements do not fill a vector")
 
