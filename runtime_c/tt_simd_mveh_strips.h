@@ -39,10 +39,11 @@ static inline void tt_turned_mveh(tt_half *to, int32_t pitch, const tt_half *fro
 }
 
 /* Both, of a map: `rows` of them, each `to_row` and `from_row` from the next. */
-TT_SHARED void tt_vectors_mveh(tt_half *to, int32_t to_row, const tt_half *from, int32_t from_row, int32_t step, int32_t rows, int32_t cols)
+TT_SHARED void tt_vectors_mveh(tt_half *to, int32_t lanes, int32_t to_row, const tt_half *from, int32_t from_row, int32_t step, int32_t rows,
+                               int32_t cols)
 {
     for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
-        tt_copied_mveh(to, 8, from, step, cols);
+        tt_copied_mveh(to, lanes, from, step, cols);
     }
 }
 
@@ -58,18 +59,14 @@ TT_SHARED void tt_columns_mveh(tt_half *to, int32_t pitch, int32_t to_row, const
 TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
 {
     for (int32_t v = 0; v < live; ++v, ++to, from += pitch) {
-        const int32_t whole = lanes == 8 ? count & ~7 : 0;
+        int32_t i = 0;
 #if TT_MVE_LOOPS
-        const uint16x8_t steps = vshlq_n_u16(vidupq_n_u16(0, 1), 3);
-        for (int32_t i = 0; i < whole; i += 8) {
-            vstrhq_scatter_shifted_offset_u16(to + i * 8, steps, vldrhq_u16(from + i));
-        }
-#else
-        for (int32_t i = 0; i < whole; ++i) {
-            to[i * 8] = from[i];
+        const uint16x8_t steps = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)lanes);
+        for (; i + 8 <= count; i += 8) {
+            vstrhq_scatter_shifted_offset_u16(to + i * lanes, steps, vldrhq_u16(from + i));
         }
 #endif
-        for (int32_t i = whole; i < count; ++i) {
+        for (; i < count; ++i) {
             to[i * lanes] = from[i];
         }
     }
@@ -77,8 +74,10 @@ TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *f
 
 TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count, int32_t zero)
 {
-    if (live == 8) {
-        tt_copied_mveh(to, lanes, from, pitch, count);
+    if (live % 8 == 0) {
+        for (int32_t v = 0; v < live; v += 8) {
+            tt_copied_mveh(to + v, lanes, from + v, pitch, count);
+        }
         return;
     }
     for (int32_t i = 0; i < count; ++i) {
@@ -91,7 +90,11 @@ TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *f
 
 TT_SHARED void tt_strip_zero_halves(tt_half *to, int32_t count)
 {
-    for (int32_t i = 0; i < count; ++i) {
+    int32_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        tt_h_store_mveh(to + i, tt_h_zero_mveh());
+    }
+    for (; i < count; ++i) {
         to[i] = 0;
     }
 }

@@ -36,36 +36,43 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
 #define TT_MADD_PAIR_H(p, N) h##p = tt_h_madd_lanes_mveh(h##p, tt_h_load_mveh(a + (p) * (N)), tt_h_load_mveh(b + (p) * (N)));
 #define TT_MADD_LANES_H(p, none) h##p = tt_h_madd_lanes_mveh(h##p, tt_h_load_mveh(a##p), v);
 
-#define TT_DIRECT_H(name, P) \
-    TT_SHARED void name##_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
-    { \
-        const int32_t chain = tt_chain_mveh(w->rows * w->cols * w->steps); \
-        TT_P##P(TT_ZERO_C, mveh) \
-        for (int32_t row = w->rows; row > 0; --row) { \
-            for (int32_t col = w->cols;;) { \
-                TT_P##P(TT_POINT_A, tt_half) \
-                for (int32_t left = w->steps; left > 0;) { \
-                    const int32_t count = tt_next_chain_mveh(left, chain); \
-                    TT_P##P(TT_ZERO_H, ) \
-                    for (int32_t i = 0; i < count; ++i) { \
-                        const int32_t at = tt_step_mveh(i, count); \
-                        const tt_h_mveh v = tt_h_load_mveh(b + at * w->b_step); \
-                        TT_P##P(TT_MADD_RUN_H, ) \
-                    } \
-                    TT_P##P(TT_FOLD_H, ) \
-                    TT_P##P(TT_GO_ON_H, count) \
-                    b += count * w->b_step; \
-                    left -= count; \
+#define TT_SUMS_H(p, none) TT_ZERO_C(p, mveh)
+#define TT_LOADED_H(from) const tt_h_mveh v = tt_h_load_mveh(from);
+
+/* Runs of P operands along the sum: `loaded` reads b, of which `madd` adds a product to each chain, and `fold` adds chains to sums. */
+#define TT_EACH_RUN_H(P, sums, zero, madd, fold, loaded) \
+    const int32_t chain = tt_chain_mveh(w->rows * w->cols * w->steps); \
+    TT_P##P(sums, ) \
+    for (int32_t row = w->rows; row > 0; --row) { \
+        for (int32_t col = w->cols;;) { \
+            TT_P##P(TT_POINT_A, tt_half) \
+            for (int32_t left = w->steps; left > 0;) { \
+                const int32_t count = tt_next_chain_mveh(left, chain); \
+                TT_P##P(zero, ) \
+                for (int32_t i = 0; i < count; ++i) { \
+                    const int32_t at = tt_step_mveh(i, count); \
+                    loaded(b + at * w->b_step) \
+                    TT_P##P(madd, ) \
                 } \
-                if (--col == 0) { \
-                    break; \
-                } \
-                a += w->steps + w->a_col; \
-                b += w->b_col; \
+                TT_P##P(fold, ) \
+                TT_P##P(TT_GO_ON_H, count) \
+                b += count * w->b_step; \
+                left -= count; \
             } \
-            a += w->steps + w->a_row; \
-            b += w->b_row; \
+            if (--col == 0) { \
+                break; \
+            } \
+            a += w->steps + w->a_col; \
+            b += w->b_col; \
         } \
+        a += w->steps + w->a_row; \
+        b += w->b_row; \
+    }
+
+#define TT_DIRECT_H(P) \
+    TT_SHARED void tt_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    { \
+        TT_EACH_RUN_H(P, TT_SUMS_H, TT_ZERO_H, TT_MADD_RUN_H, TT_FOLD_H, TT_LOADED_H) \
         TT_P##P(TT_STORE_C, mveh, 8) \
     }
 
@@ -122,10 +129,11 @@ TT_HALVES_MVEH(2)
 #if TT_MVE_LOOPS
 #include "tt_simd_mveh_runs.h"
 #else
-TT_DIRECT_H(tt_direct_halves_mveh, 1)
-TT_DIRECT_H(tt_direct_halves_mveh, 2)
+TT_DIRECT_H(1)
+TT_DIRECT_H(2)
 #endif
 
+#include "tt_simd_mveh_double.h"
 #include "tt_simd_mveh_strips.h"
 
 #endif

@@ -53,8 +53,8 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-#define ROOM 4096u
-enum { MADD, MADD_LANES, WIDENED, FOLDED, NARROWED, MOVED, DIRECT, OUTER, WIDE, DEPTH, DEPTH_OUTER, KINDS };
+#define ROOM 8192u
+enum { MADD, MADD_LANES, WIDENED, FOLDED, NARROWED, MOVED, DIRECT, DOUBLE, OUTER, WIDE, DEPTH, DEPTH_OUTER, KINDS };
 
 static tt_half a[ROOM], b[ROOM];
 
@@ -75,7 +75,7 @@ static void fill(uint32_t seed)
 
 int main(void)
 {
-    static float acc[16], sums[8], out[8];
+    static float acc[48], sums[8], out[8];
     static tt_half to[8];
     start();
     for (uint32_t block = 0; block < BLOCKS; ++block) {
@@ -106,6 +106,10 @@ int main(void)
             const tt_walk along = { 450 + (int32_t)(bits >> 5 & 1u), 0, 3, 5, apart, apart, 8, rows, cols, steps };
             RUN(DIRECT, tt_direct_halves_mveh_1, a + start_a, b, &along);
             RUN(DIRECT, tt_direct_halves_mveh_2, a + start_a, b, &along);
+            const tt_walk two = { along.a_next, 0, 3, 5, apart + 8, 16, 8, rows, cols, steps };
+            RUN(DOUBLE, tt_double_halves_mveh_1, a + start_a, b, &two);
+            RUN(DOUBLE, tt_double_halves_mveh_2, a + start_a, b, &two);
+            RUN(DOUBLE, tt_double_halves_mveh_3, a + start_a, b, &two);
             const tt_walk across = { 500, 16, 0, 7, apart + 8, 0, 8, rows, 1, steps };
             RUN(OUTER, tt_outer_halves_mveh_1, a, b, &across);
             RUN(OUTER, tt_outer_halves_mveh_2, a, b, &across);

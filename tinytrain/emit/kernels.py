@@ -174,6 +174,11 @@ class KernelContext:
         return bool(self.p.get("halves"))
 
     @property
+    def double(self) -> bool:
+        """Whether N are the lanes of two vectors side by side."""
+        return bool(self.p.get("double"))
+
+    @property
     def strip(self) -> str:
         """C type of packed strips."""
         return (F16 if self.halves else F32).c

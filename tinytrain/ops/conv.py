@@ -134,7 +134,7 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(simd.packs("correlate", (F16, F16), exact=False) for simd in HALVES),
+        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs, simd.packs_two)),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -198,8 +198,11 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
         *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
-        *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct", exact=False) for simd in HALVES),
-        *(simd.packs("correlate", (F16, F16), exact=False) for simd in HALVES),
+        *(
+            reads("correlate", (F16, F16), macro="conv2d_grad_x_direct", exact=False)
+            for simd in HALVES for reads in (simd.direct, simd.direct_two)
+        ),
+        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs, simd.packs_two)),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),

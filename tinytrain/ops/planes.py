@@ -97,41 +97,41 @@ class Layout:
 
 
 def outer_halves() -> Iterator[Kernel]:
-    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy."""
+    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy; two at once where they fit."""
     return (
         Kernel(
-            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned), partial(_tiles, simd, turned),
-            partial(_bytes, turned), spare=True, work=partial(_work, simd), exact=False,
+            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned, two), partial(_tiles, simd, turned, two),
+            partial(_bytes, simd, turned, two), spare=True, work=_work, exact=False,
         )
-        for simd in HALVES for turned in (True, False)
+        for simd in HALVES for turned in (True, False) for two in (False, True)
     )
 
 
-def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _fits(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
-    layout = Layout.of(g)
+    layout, along = Layout.of(g), (g.K if turned else g.C) // g.group
     if (BLOCK - 1) * (layout.x if turned else layout.dy) >= _FARTHEST:
         return no("its maps are too large to be turned")
-    return simd.filled_by((g.K if turned else g.C) // g.group)
+    return simd.pairs(along) if two else simd.filled_by(along)
 
 
-def _tiles(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
-    return {"N": simd.lanes, "P": simd.tile, "packed": True, "words": simd.words, "halves": True, "turned": turned}
+def _tiles(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
+    return {**(simd.double_tiles if two else simd.tiles)(op, *types), "turned": turned}
 
 
-def _bytes(turned: bool, op: HasGeometry, *types: TensorType) -> int:
-    """A vector of each element of one map, and a block of runs of the other."""
+def _bytes(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> int:
+    """A vector of each element of one map, or two, and a block of runs of the other."""
     g = op.geometry(*types).lined_up
     layout = Layout.of(g)
     vectors, runs, across = (layout.dy, layout.x, g.C) if turned else (layout.x, layout.dy, g.K)
-    return 2 * (BLOCK * vectors + min(layout.block, across // g.group) * runs)
+    return 2 * (simd.lanes * (1 + two) * vectors + min(layout.block, across // g.group) * runs)
 
 
-def _work(simd: Simd, params: Mapping[str, int], op: HasGeometry, *types: TensorType) -> dict[str, float]:
+def _work(params: Mapping[str, int], op: HasGeometry, *types: TensorType) -> dict[str, float]:
     g = op.geometry(*types).lined_up
     layout = Layout.of(g)
     across, along = (n // g.group for n in ((g.C, g.K) if params["turned"] else (g.K, g.C)))
-    vectors = g.group * -(-along // simd.lanes)
+    vectors = g.group * -(-along // params["N"])
     taps = len(layout.taps)
     return {
         "mac": taps * vectors * across * layout.steps, "tile": taps * vectors * -(-across // params["P"]),

@@ -43,22 +43,38 @@ class Simd:
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
     halves: bool = False                                  # it multiplies halves, in packed strips too
+    double: int = 0                                       # of so many operands it has a tile for two vectors side by side
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
-        return Kernel(
-            template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, work=self.sweeps,
-            tries=self.tries, **more,
-        )
+        return Kernel(template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, **self._swept, **more)
+
+    def packs_two(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """The same of strips of two vectors."""
+        params, scratch = self.double_tiles, self.two_strips_bytes
+        return Kernel(template, dtypes, self.isa, None, self.fills_two, params, scratch, spare=True, **self._swept, **more)
+
+    @property
+    def _swept(self) -> dict[str, Any]:
+        return {"work": self.sweeps, "tries": self.tries}
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """One that reads vectors from the weight as it stands."""
         return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
 
+    def direct_two(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """The same, two vectors at once."""
+        accepts, params = self.reads_two, self.double_tiles
+        return Kernel(template, dtypes, self.isa, accepts=accepts, params=params, work=self.reads_on, tries=self.tries, **more)
+
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
         own = {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
         return {**own, "halves": True} if self.halves else own
+
+    def double_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
+        """The same where two vectors side by side are a strip: N are the lanes of both."""
+        return {**self.tiles(op, *types), "N": 2 * self.lanes, "P": self.double, "double": True}
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """The same where strips are packed."""
@@ -73,13 +89,28 @@ class Simd:
         """Scratch for a strip of the weight."""
         return op.correlation(*types).strip_bytes(self.lanes) // (2 if self.halves else 1)
 
+    def two_strips_bytes(self, op: Correlates, *types: TensorType) -> int:
+        return 2 * self.strip_bytes(op, *types)
+
+    def fills_two(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether results are pairs of vectors."""
+        return self.pairs(op.correlation(*types).outer)
+
+    def pairs(self, results: int) -> bool | Declined:
+        """Whether that many neighbours are."""
+        return results % (2 * self.lanes) == 0 or no(f"{results} results are no pairs of vectors")
+
+    def reads_two(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether pairs of vectors are read from the weight as it stands."""
+        return self.reads(op, *types) and self.fills_two(op, *types)
+
     def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What a kernel does that packs strips of the weight."""
-        return op.correlation(*types).work(self.lanes, params["P"], packed=True)
+        return op.correlation(*types).work(params["N"], params["P"], packed=True)
 
     def reads_on(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What one does that reads vectors from the weight as it stands."""
-        return op.correlation(*types).work(self.lanes, params["P"], packed=False)
+        return op.correlation(*types).work(params["N"], params["P"], packed=False)
 
     def outer(self, params: Mapping[str, int], across: int, along: int, g: Geometry) -> dict[str, float]:
         """What one does for a gradient of the weight: in tiles of `across` scalars, each times vectors that run along `along` others."""
@@ -129,9 +160,9 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
-# units that multiply halves, for operands that all are
+# units that multiply halves, for operands that all are. Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
 HALVES = (
-    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, halves=True),  # Helium: two sums of halves, each with a pair of fp32 ones
+    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, halves=True, double=3),
 )
 
 
