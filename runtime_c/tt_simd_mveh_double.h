@@ -137,10 +137,45 @@
                        : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", TT_MVE_VECTORS); \
     }
 
+/* One chain of `outer`: `count` steps of each of some rows. Neighbours a are at any place. */
+#define TT_D_SCALAR(p, none) "ldrh " TT_D_FIRST##p ", [%[a], #2 * " #p "]\n\t"
+#define TT_D_CHAIN(P) \
+    __attribute__((always_inline)) static inline void tt_chain_double_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w, int32_t count, int32_t rows) \
+    { \
+        const int32_t a_row = w->a_row, b_row = w->b_row; \
+        __asm volatile(TT_P##P(TT_D_CLEAR, ) \
+                       "1:\n\tldr r0, %[count]\n\tdls lr, r0\n" \
+                       "2:\n\t" TT_D_AT_B TT_P##P(TT_D_SCALAR, ) "add %[b], %[b], %[b_step], lsl #1\n\t" \
+                       "add %[a], %[a], %[a_step], lsl #1\n\t" TT_P##P(TT_D_FMA, ) \
+                       "le lr, 2b\n\t" \
+                       "ldr r0, %[a_row]\n\t" \
+                       "ldr r2, %[b_row]\n\t" \
+                       "add %[a], %[a], r0, lsl #1\n\t" \
+                       "add %[b], %[b], r2, lsl #1\n\t" \
+                       "ldr r0, %[rows]\n\t" \
+                       "subs r0, r0, #1\n\t" \
+                       "str r0, %[rows]\n\t" \
+                       "bne 1b\n\t" TT_D_FOLD(P) \
+                       : [a] "+r"(a), [b] "+r"(b), [rows] "+m"(rows) \
+                       : [count] "m"(count), [acc] "m"(acc), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), \
+                         [a_row] "m"(a_row), [b_row] "m"(b_row) \
+                       : "cc", "memory", "r0", "r2", "r4", "r6", "lr", TT_MVE_VECTORS); \
+    }
+#define TT_D_CALL(of_chain) of_chain(acc, from_a, from_b, w, count, rows);
+#define TT_D_OUTER(P) \
+    TT_D_CHAIN(P) \
+    TT_SHARED void tt_double_outer_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    { \
+        __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, ) : : [acc] "m"(acc) : "memory", "r6", "q0"); \
+        TT_EACH_CHAIN_H(TT_D_CALL, tt_chain_double_mveh_##P) \
+        __asm volatile("ldr r6, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, ) : : [acc] "m"(acc) : "memory", "r6", "q0", "q1"); \
+    }
+
 #define TT_DOUBLE_H(P) \
+    TT_D_OUTER(P) \
     TT_D_RUNS(tt_packed_double_mveh, P, TT_D_PACKED, "sub %[b], %[b], #128\n\t") \
     TT_D_RUNS(tt_apart_double_mveh, P, TT_D_APART, ) \
-    TT_SHARED void tt_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    TT_SHARED void tt_double_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         if (w->b_step == 16) { \
             tt_packed_double_mveh_##P(acc, a, b, w); \
@@ -157,17 +192,21 @@
 #define TT_MADD_D(p, none) \
     l##p = tt_h_madd_mveh(l##p, low, a##p[at]); \
     h##p = tt_h_madd_mveh(h##p, high, a##p[at]);
-#define TT_STORE_D(p, none) \
+#define TT_STORE_D(p, N) \
     tt_store_mveh(acc + (p) * 16, cl##p); \
     tt_store_mveh(acc + (p) * 16 + 8, ch##p);
 #define TT_LOADED_D(from) const tt_h_mveh low = tt_h_load_mveh(from), high = tt_h_load_mveh((from) + 8);
 
 #define TT_DOUBLE_H(P) \
-    TT_SHARED void tt_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    TT_SHARED void tt_double_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         TT_EACH_RUN_H(P, TT_SUMS_D, TT_ZERO_D, TT_MADD_D, TT_FOLD_D, TT_LOADED_D) \
         TT_P##P(TT_STORE_D, ) \
-    }
+    } \
+    TT_ACROSS_H(tt_double_outer_halves, P, TT_SUMS_D, TT_ZERO_D, TT_MADD_ACROSS_D, TT_FOLD_D, TT_STORE_D)
+#define TT_MADD_ACROSS_D(p, none) \
+    l##p = tt_h_madd_mveh(l##p, tt_h_load_mveh(from_b), from_a[p]); \
+    h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(from_b + 8), from_a[p]);
 #endif
 
 TT_DOUBLE_H(1)

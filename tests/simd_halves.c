@@ -107,12 +107,15 @@ int main(void)
             RUN(DIRECT, tt_direct_halves_mveh_1, a + start_a, b, &along);
             RUN(DIRECT, tt_direct_halves_mveh_2, a + start_a, b, &along);
             const tt_walk two = { along.a_next, 0, 3, 5, apart + 8, 16, 8, rows, cols, steps };
-            RUN(DOUBLE, tt_double_halves_mveh_1, a + start_a, b, &two);
-            RUN(DOUBLE, tt_double_halves_mveh_2, a + start_a, b, &two);
-            RUN(DOUBLE, tt_double_halves_mveh_3, a + start_a, b, &two);
+            RUN(DOUBLE, tt_double_direct_halves_mveh_1, a + start_a, b, &two);
+            RUN(DOUBLE, tt_double_direct_halves_mveh_2, a + start_a, b, &two);
+            RUN(DOUBLE, tt_double_direct_halves_mveh_3, a + start_a, b, &two);
             const tt_walk across = { 500, 16, 0, 7, apart + 8, 0, 8, rows, 1, steps };
             RUN(OUTER, tt_outer_halves_mveh_1, a, b, &across);
             RUN(OUTER, tt_outer_halves_mveh_2, a, b, &across);
+            RUN(OUTER, tt_double_outer_halves_mveh_1, a + start_a, b, &across);
+            RUN(OUTER, tt_double_outer_halves_mveh_2, a + start_a, b, &across);
+            RUN(OUTER, tt_double_outer_halves_mveh_3, a + start_a, b, &across);
             RUN(WIDE, tt_wide_halves_mveh_1, a, b, &across);
             RUN(WIDE, tt_wide_halves_mveh_2, a, b, &across);
             RUN(DEPTH, tt_depth_halves_mveh_1, a, b, &across);

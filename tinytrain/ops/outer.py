@@ -17,15 +17,15 @@ PAIR = 2                                                  # vectors of a depthwi
 
 def outer(words: bool) -> Iterator[Kernel]:
     """Of a convolution: vectors along the channels of x or, turned, along those of dy; for units with words or without."""
-    fit = [(simd, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in SIMD if simd.words == words]
-    fit += [(simd, (F16, F16)) for simd in HALVES if simd.words == words]
-    return (_outer(simd, turned, dtypes) for simd, dtypes in fit for turned in (True, False))
+    fit = [(simd, False, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in SIMD if simd.words == words]
+    fit += [(simd, two, (F16, F16)) for simd in HALVES if simd.words == words for two in (False, True)]
+    return (_outer(simd, turned, two, dtypes) for simd, two, dtypes in fit for turned in (True, False))
 
 
-def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
+def _outer(simd: Simd, turned: bool, two: bool, dtypes: tuple[DType, ...]) -> Kernel:
     stored = S8 in dtypes
     return Kernel(
-        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_tiles, simd, turned),
+        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned, two), params=partial(_tiles, simd, turned, two),
         scratch=partial(_map_bytes, simd, turned) if stored else None, half=() if turned else FIRST_HALF, spare=stored,
         work=partial(_work, simd), tries=simd.tries, exact=not simd.halves,
     )
@@ -41,17 +41,19 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
     )
 
 
-def _fills(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _fills(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    return simd.filled_by((g.K if turned else g.C) // g.group)
+    along = (g.K if turned else g.C) // g.group
+    return simd.pairs(along) if two else simd.filled_by(along)
 
 
 def _fills_depth(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     return simd.filled_by(op.geometry(*types).C)
 
 
-def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
-    return {**simd.tiles(op, *types), "turned": turned, **({"fixed": True} if simd.fixed else {})}
+def _tiles(simd: Simd, turned: bool, two: bool, op: Op, *types: TensorType) -> dict[str, int]:
+    tiles = (simd.double_tiles if two else simd.tiles)(op, *types)
+    return {**tiles, "turned": turned, **({"fixed": True} if simd.fixed else {})}
 
 
 def _map_bytes(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> int:
