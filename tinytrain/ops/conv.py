@@ -134,7 +134,7 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs, simd.packs_two)),
+        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs_little, simd.packs, simd.packs_two)),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),

@@ -23,6 +23,7 @@ class Correlates(HasPieces, Protocol):
 
 
 _TILES = 8
+_LITTLE = 1024                                            # bytes of scratch that are worth a quick kernel
 FLOATS = ((F32,), (F16, F16))                             # operands of kernels that have tiles for either, or for a mix by `half`
 
 
@@ -48,6 +49,10 @@ class Simd:
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
         return Kernel(template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, **self._swept, **more)
+
+    def packs_little(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """The same where it costs RAM, but little."""
+        return Kernel(template, dtypes, self.isa, None, self.is_little, self.packed_tiles, self.strip_bytes, **self._swept, **more)
 
     def packs_two(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """The same of strips of two vectors."""
@@ -88,6 +93,11 @@ class Simd:
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
         """Scratch for a strip of the weight."""
         return op.correlation(*types).strip_bytes(self.lanes) // (2 if self.halves else 1)
+
+    def is_little(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether a strip is, and the kernel that needs none is a portable one."""
+        strip_bytes = self.strip_bytes(op, *types)
+        return strip_bytes <= _LITTLE or no(f"a strip of {strip_bytes} bytes is more than {_LITTLE}")
 
     def two_strips_bytes(self, op: Correlates, *types: TensorType) -> int:
         return 2 * self.strip_bytes(op, *types)
