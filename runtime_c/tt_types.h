@@ -16,7 +16,8 @@ typedef enum {
     TT_ERROR_COMMAND = 5,   /* link: unknown command, or one this firmware was not compiled for */
     TT_ERROR_LENGTH = 6,    /* link: payload of the wrong length */
     TT_ERROR_STACK = 7,     /* the guard below the stack was overwritten */
-    TT_ERROR_FAULT = 8      /* the processor took a fault */
+    TT_ERROR_FAULT = 8,     /* the processor took a fault */
+    TT_ERROR_OVERFLOW = 9   /* gradients overflow in one step after another, at any loss scale: no weight was changed by them */
 } tt_status;
 
 /* Element types, by the tags of the compiler's DType. */

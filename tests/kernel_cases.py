@@ -81,11 +81,13 @@ class Case:
             if kind.dtype.is_float:
                 scale, shift = map(np.float32, self.example.reals)
                 steps = ((bits >> 29) - 4) * 0.25 if self.coarse else ((bits >> 8) - 0x800000) * 2.0**-23
-                values = steps.astype(np.float32) * scale + shift
+                with np.errstate(over="ignore"):
+                    values = steps.astype(np.float32) * scale + shift
             else:
                 low, high = self.example.bounds(i)
                 values = low + bits % (high - low)
-            made.append(values.astype(kind.dtype.np).reshape(kind.shape))
+            with np.errstate(over="ignore"):
+                made.append(values.astype(kind.dtype.np).reshape(kind.shape))
         return made
 
     def want(self) -> tuple[Array, ...]:

@@ -65,7 +65,8 @@ class NumpyDevice:
             if command is Command.INFER:
                 return Status.OK, model.infer(sample).tobytes()
             if command is Command.TRAIN:
-                return Status.OK, struct.pack("<fQ", model.train_step(sample, wanted), 0)
+                loss = model.train_step(sample, wanted)
+                return Status.OVERFLOW if model.overflows else Status.OK, struct.pack("<fQ", loss, 0)
             loss, output = model.evaluate(sample, wanted)
             return Status.OK, struct.pack("<f", loss) + output.tobytes()
         if command is Command.PARAM_INFO:

@@ -228,6 +228,9 @@ def test_gradients_in_fp16(name: str, qas: bool, forward: Graph) -> None:
     """The scale that they have on their way does not reach the weight; what halves round off does."""
     optimiser = OPTIMISERS[name] if qas else naive(OPTIMISERS[name])
     device = Device(forward, Options(optimiser=optimiser, qas=qas, grad="fp16"))
+    before = {v: array.copy() for v, array in device.model.state.items()}
+    device.model.train_step(*sample(STEPS, device))
+    assert {v.name for v, array in device.model.state.items() if (array != before[v]).any()} == {"loss_scale"}, "it was only tried"
     assert_moves(device, rtol=0.02)
 
 
@@ -301,7 +304,7 @@ def test_adam_is_the_same_in_stored_units(size: float, scale: float) -> None:
 def test_a_scale_beyond_fp32_is_refused(scale: float, optimiser: Optimiser, fits: bool) -> None:
     """Its factor would be infinite, in C that does not compile, or zero, and nothing would be trained."""
     g = Builder("net")
-    updater = Updater(g, optimiser, States(0.01))
+    updater = Updater(g, optimiser, States(optimiser))
     weight = g.value("w", TensorType((3, 2), S8, Quant((scale,), 0, None)), Role.PARAM, np.zeros((3, 2), np.int8))
     updater.add_all([(weight, g.input("grad", (3, 2)), 1.0)])
     if fits:

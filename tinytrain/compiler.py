@@ -7,26 +7,27 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinytrain import __version__, passes
+from tinytrain import passes
 from tinytrain.atomic import uninterrupted
+from tinytrain.emit.describe import describe
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.project import Emitter
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import DoesNotFit, ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.frontend.ports import described
-from tinytrain.gradient.objective import Objective, aimed, reached
+from tinytrain.gradient.loss_scale import LossScale
+from tinytrain.gradient.objective import Objective, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import Declined
-from tinytrain.ir.types import Role, Source, Value
+from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import halve_gradients, lower_fp16
@@ -34,6 +35,7 @@ from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
+from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
@@ -61,9 +63,9 @@ class Options:
     `shapes` fixes dynamic inputs; `qas` is for int8 models; `truncate` cuts gradients of recurrent layers at each so many steps, 0 nowhere;
     with `running_statistics` those of batch norms, which are then not folded, follow the samples that train.
 
-    `grad` is how gradients of activations are stored; with fp16 all are multiplied by `loss_scale`, a power of two, on their way; int8
-    trains an int8 model without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients,
-    but for those of the nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
+    `grad` is how gradients of activations are stored; with fp16 `loss_scale` keeps them in range on their way; int8 trains an int8 model
+    without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients, but for those of the
+    nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
@@ -81,7 +83,7 @@ class Options:
     grad: Gradients = "fp32"
     dtype: Floats = "fp32"
     fp32: tuple[str, ...] = ()
-    loss_scale: float = 2.0**10
+    loss_scale: LossScale = field(default_factory=LossScale)
     int8_input: bool = False
     exact_seconds: float = 3.0
     new_head: NewHead | None = None
@@ -99,7 +101,7 @@ class Options:
 
     @property
     def rule(self) -> Optimiser:
-        """The optimiser, told by what gradients are multiplied on their way."""
+        """The optimiser, told how gradients are scaled on their way."""
         return replace(self.optimiser, loss_scale=self.loss_scale) if "fp16" in (self.grad, self.dtype) else self.optimiser
 
 
@@ -147,9 +149,9 @@ def lowered(program: Program, options: Options) -> Program:
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
         program = lower_integer(program)
-    last: tuple[passes.Pass, ...] = (halve_gradients,) if options.grad == "fp16" else ()
+    last: tuple[passes.Pass, ...] = (halve_gradients, watch_gradients) if options.grad == "fp16" else ()
     if options.dtype == "fp16":
-        last = (partial(lower_fp16, fp32=options.fp32),)
+        last = (partial(lower_fp16, fp32=options.fp32), watch_gradients)
     return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
 
 
@@ -328,57 +330,6 @@ def _put(staging: Path, out: Path) -> None:
 def _fixed_files(compiled: Compiled) -> dict[str, str]:
     program, arena = compiled.program, compiled.plan.arena_bytes
     return project_files(compiled.board, program.name, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
-
-
-def describe(compiled: Compiled) -> dict[str, Any]:
-    """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
-    program, plan, imported = compiled.program, compiled.plan, compiled.imported
-    infer = program.entries["infer"]
-    train = program.entries.get("train")
-    keys = link_keys(program)
-    return {
-        "tinytrain": __version__,
-        "name": program.name,
-        "model": compiled.prepared.path.name,
-        "model_sha256": compiled.prepared.hash.hex(),
-        "board": compiled.board.name,
-        "isa": list(compiled.board.isa),
-        "loss": compiled.options.loss,
-        "loss_options": compiled.options.loss_options,
-        "schemes": [scheme.plain() for scheme in compiled.schemes],
-        "optimiser": asdict(compiled.options.rule),
-        "gradients": compiled.options.grad,
-        "input": described([infer.inputs[0]], imported.inputs),
-        "output": described(infer.outputs, imported.outputs),
-        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
-        "parameters": [
-            {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
-            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
-        ],
-        "memory": {
-            "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
-            "proven_optimal": plan.proven_optimal,
-            "entries": {
-                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order}
-                for key, p in plan.entries.items()
-            },
-        },
-        "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
-        "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
-    }
-
-
-def _source_of(param: Value) -> Source:
-    """Where what is learned goes back to."""
-    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
-    return param.source
-
-
-def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
-    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
-    kinds = [kind for _, kind in value.parts] or [value.type]
-    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
-    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:

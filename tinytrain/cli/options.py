@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Options
+    from tinytrain.gradient.loss_scale import LossScale
     from tinytrain.ops.schedule import Schedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -96,6 +98,11 @@ def model_options(command: Command) -> Command:
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
         click.option("--grad", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
                      help="How gradients of activations are stored; int8 trains an int8 model without any floating point."),
+        click.option("--loss-scale", metavar="auto|N", help="What fp16 gradients are multiplied by on their way: auto, the default, "
+                     "starts at 1024, halves at an overflow and doubles behind many steps without; a power of two stays."),
+        click.option("--loss-scale-steps", type=click.IntRange(1, MOST_UPDATES), show_default="200", help="Steps until auto doubles it."),
+        click.option("--on-overflow", type=click.Choice(["rest", "step"]), show_default="rest",
+                     help="What an overflow of fp16 gradients leaves out: updates behind it, or all, for which gradients are kept in RAM."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         click.option("--optimise", "--optimize", type=click.Choice(["speed", "balanced", "size"]), default="balanced", show_default=True,
                      help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
@@ -160,16 +167,40 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         schedule=schedule_of(given, given["learning_rate"]),
     )
     loss = given["loss"] or "ce"
+    scale = _loss_scale(given)
     return Options(
         board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
         loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
         fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
         truncate=given["truncate"],
-        shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"],
+        shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
         dtype=given["dtype"], fp32=tuple(given["fp32"]),
         further_schemes=tuple(further), optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
+
+
+def _loss_scale(given: Mapping[str, Any]) -> LossScale:
+    """How fp16 gradients are scaled. Raises TinytrainError where that is no scale, or there are no such gradients."""
+    from tinytrain.gradient.loss_scale import LossScale
+    from tinytrain.ops.loss_scale import LARGEST, LEAST
+
+    names = ("loss_scale", "loss_scale_steps", "on_overflow")
+    if "fp16" not in (given["grad"], given["dtype"]) and (other := next((name for name in names if given[name] is not None), None)):
+        message = f"--{other.replace('_', '-')} is for gradients that are stored as fp16; expected --grad fp16 or --dtype fp16."
+        raise TinytrainError(message, hint="Leave it out.")
+    text, steps, on_overflow = (given[name] for name in names)
+    made = LossScale(on_overflow=on_overflow or "rest")
+    if text in (None, "auto"):
+        return replace(made, steps=steps or made.steps)
+    if steps is not None:
+        message = f"--loss-scale-steps has no effect with --loss-scale {text}, which stays as it is; expected --loss-scale auto."
+        raise TinytrainError(message, hint="Leave one of them out.")
+    try:
+        return replace(made, start=float(text), steps=0)
+    except (ValueError, OverflowError):
+        message = f"--loss-scale {text}: expected auto, or a power of two from 2^{LEAST} to 2^{LARGEST}."
+        raise TinytrainError(message, hint="Leave it out: auto starts at 1024.") from None
 
 
 def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tuple[float, ...]]:

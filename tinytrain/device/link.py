@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from tinytrain.errors import DeviceError
+from tinytrain.ops.loss_scale import PATIENCE
 
 VERSION = 2
 RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
@@ -48,6 +49,7 @@ class Status(IntEnum):
     LENGTH = 6
     STACK = 7
     FAULT = 8
+    OVERFLOW = 9
 
 
 _MEANING = {
@@ -192,6 +194,12 @@ class Link:
             self._received += more
 
     def _check(self, status: int, command: Command) -> None:
+        if status == Status.OVERFLOW:
+            raise DeviceError(
+                f"{self.transport.name}: loss or gradients were infinite, or not a number, in {PATIENCE} training steps in a row or more, "
+                "at whatever loss scale; weights stay as they are.",
+                hint="Scale the samples to the range that the model was made for, or train with a lower learning rate (--lr).",
+            )
         if status != Status.OK:
             meaning = _MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
             raise DeviceError(

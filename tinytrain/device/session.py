@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
 from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
+from tinytrain.ir.graph import LOSS_SCALE
 from tinytrain.ir.pack import as_numbers, packed, unpacked
 from tinytrain.ir.types import Array, DType
+from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, SKIPPED
 from tinytrain.target.board import Board
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
 _HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+_RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
 
@@ -77,6 +80,20 @@ class Counters:
     arena_bytes: int
     ctx_bytes: int
     skipped: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What gradients are multiplied by on their way, and what has come of it.
+
+    `good` steps had none that was infinite or not a number since that changed; `overflowed` steps had one since start-up or reset, the
+    last `in_a_row` without a break.
+    """
+
+    loss_scale: float
+    good: int
+    overflowed: int
+    in_a_row: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +220,14 @@ class Session:
     def counters(self) -> Counters:
         ticks, calls, used, reserved, skipped = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
         return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped)
+
+    def scale(self) -> Scale | None:
+        """The loss scale; None where gradients are not scaled."""
+        param = self._params.get(LOSS_SCALE)
+        if param is None or param.dtype != np.int32 or param.bytes != _RECORD.size:
+            return None
+        record = _RECORD.unpack(self._call(Command.READ_PARAM, struct.pack("<I", param.bytes), param.bytes, index=param.index))
+        return Scale(2.0 ** record[EXPONENT], record[GOOD], record[SKIPPED], record[IN_A_ROW])
 
     def reset(self) -> None:
         """Back to the compiled parameters, optimiser state and learning rate, to the first scheme, and to no threshold."""

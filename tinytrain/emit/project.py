@@ -14,8 +14,9 @@ from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
-from tinytrain.ir.graph import LEARNING_RATE, Node, Program, apply_of
-from tinytrain.ir.types import F16, F32, Array, Role, Value
+from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of
+from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
+from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
@@ -88,6 +89,7 @@ class Emitter:
             "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
             "schemes": [self._scheme(train, entries) for train in self.program.trains],
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
+            "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             **self._interface(),
         }
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
@@ -197,6 +199,11 @@ def link_keys(program: Program) -> dict[Value, str]:
             key += "_"
         keys.setdefault(v, key)
     return {v: keys[v] for v in stored}
+
+
+def _overflow(record: CParam) -> dict[str, int]:
+    """Where the number of steps that have overflowed in a row stands, and at which one training fails."""
+    return {"offset": record.offset + IN_A_ROW * S32.np.itemsize, "patience": PATIENCE}
 
 
 def comment(text: str) -> str:

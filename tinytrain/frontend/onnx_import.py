@@ -27,7 +27,7 @@ from tinytrain.frontend.supported import full_name, known_ops, strange_ops
 from tinytrain.frontend.tabulate import tabulated
 from tinytrain.frontend.trainable import QUANTISING, Constants, settle
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import LEARNING_RATE, Graph
+from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Graph
 from tinytrain.ir.types import F32, S32, Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
 from tinytrain.ops.dropout import Advance
@@ -107,7 +107,7 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, runni
         raise (refusals or [error])[0] from None
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
     model.bounds = prepared.bounds
-    for name in (LEARNING_RATE, "target", "loss"):
+    for name in (LEARNING_RATE, LOSS_SCALE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None
     model.truncate = truncate

@@ -11,7 +11,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Value
-from tinytrain.ops.elementwise import Add, Scale
+from tinytrain.ops.elementwise import Add, Mul, Scale
 from tinytrain.ops.objective import Total
 
 
@@ -27,9 +27,9 @@ def gradients(g: Builder, nodes: Sequence[Node], loss: Value, wanted: Mapping[Va
 
 
 def slice_gradients(
-    g: Builder, nodes: Sequence[Node], loss: Value, wanted: Iterable[tuple[Value, Want]], scale: float = 1.0
+    g: Builder, nodes: Sequence[Node], loss: Value, wanted: Iterable[tuple[Value, Want]], scale: Value | None = None
 ) -> dict[tuple[Value, Want], Value]:
-    """The same for any number of slices of one value: each is a gradient of its own. All are `scale` times what they are."""
+    """The same for any number of slices of one value: each is a gradient of its own. All are `scale` (f32[1]) times what they are."""
     slices: dict[Value, list[Want]] = {}
     for value, want in wanted:
         slices.setdefault(value, []).append(want)
@@ -42,8 +42,8 @@ def slice_gradients(
     seeds = _seeds(nodes, loss)
     for node in reversed(nodes):
         grads = tuple(found.get((v, Want())) for v in node.outputs)
-        seed = next((scale * seeds[v] for v in node.outputs if v in seeds), 1.0)
-        if not any(v in seeds for v in node.outputs) and not any(grads):
+        seed = next((seeds[v] for v in node.outputs if v in seeds), None)
+        if seed is None and not any(grads):
             continue
         if not any(v in leads for v in node.inputs):
             continue
@@ -57,8 +57,10 @@ def slice_gradients(
         for asks in zip_longest(*asked):
             for value, want, grad in zip(node.inputs, asks, node.op.vjp(g, node.inputs, node.outputs, grads, asks), strict=True):
                 if want is not None and grad is not None:
-                    if seed != 1.0:
+                    if seed not in (None, 1.0):
                         grad = g.emit(Scale(seed), grad, name=f"scaled_{grad.name}")
+                    if seed is not None and scale is not None:
+                        grad = g.emit(Mul(), grad, scale, name=f"scaled_{grad.name}")
                     before = found.get((value, want))
                     found[value, want] = g.emit(Add(), grad, before, name=f"d_{value.name}") if before else grad
     return found

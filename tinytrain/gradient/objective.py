@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from tinytrain.errors import ModelError
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Loss, registry
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import registry
 from tinytrain.ir.types import TensorType, Value
 from tinytrain.ops.objective import Total
 from tinytrain.ops.quantize import Dequantise, dequantised

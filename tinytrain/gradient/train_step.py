@@ -10,14 +10,16 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import slice_gradients
+from tinytrain.gradient.loss_scale import Scaler, kept
 from tinytrain.gradient.objective import Aim, Aimed, aims_of, with_loss
 from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
 from tinytrain.gradient.update import Optimiser, States, Updater
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Node, Program, apply_of
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
 from tinytrain.ir.types import Value
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.loss_scale import SumsFactor
 from tinytrain.schemes.choose import Trained, choose_all
 from tinytrain.schemes.scheme import Scheme
 
@@ -47,7 +49,7 @@ def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss:
     aims = aims_of(loss, forward)
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, aims)[0].replace(name="evaluate")}
-    states = States(optimiser.learning_rate)
+    states = States(optimiser)
     for number, targets in enumerate(schemes):
         train = f"train_{number}" if number else "train"
         entries[train], sums = _train(train, forward, aims, targets, optimiser, states)
@@ -83,9 +85,11 @@ def _train(
         )
     _, g, loss = with_loss(forward, aims)
     g.name = name
-    updater = Updater(g, optimiser, states)
+    updater, nodes, scaler = Updater(g, optimiser, states), list(g.nodes), None
+    if chosen := optimiser.loss_scale:
+        scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), loss, optimiser.accumulate)
     try:
-        found = slice_gradients(g, list(g.nodes), loss, [(target.read, target.want) for target in targets], optimiser.loss_scale)
+        found = slice_gradients(g, nodes, loss, [(target.read, target.want) for target in targets], scaler.scale if scaler else None)
     except ValueError as error:
         raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
     if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
@@ -94,28 +98,44 @@ def _train(
             hint="Nothing is learned there: take it out of the scheme, or change the model.",
         )
 
-    def summed(value: Value, of: str) -> Value:
+    grads = [found[target.read, target.want] for target in targets]
+    updates = forward.updates
+    if scaler:
+        updater.factor, grads = scaler.unscaled([(target.param.name, grad) for target, grad in zip(targets, grads, strict=True)])
+        updates = {**kept(g, updates, updater.factor), **scaler.updates}
+
+    def summed(value: Value, of: str) -> tuple[Value, Value]:
         g.origin = of
         total = states.take(g, f"sum_{of}", np.zeros(value.shape, np.float32))
-        updater.updates[total] = g.emit(Add(), value, total, name=f"sum_{of}_new")
+        return total, g.emit(Add(), value, total, name=f"sum_{of}_new")
+
+    def followed(value: Value) -> Value:
+        total, new = summed(value, value.name)
+        updater.updates |= kept(g, {total: new}, updater.factor)
         return total
 
     sums = _Sums()
     if optimiser.accumulate > 1:
-        sums.totals = [(target, summed(found[target.read, target.want], target.param.name)) for target in targets]
-        sums.followers = [(node, [v if v.data is not None else summed(v, v.name) for v in node.inputs]) for node in later]
+        for target, grad in zip(targets, grads, strict=True):
+            total, updater.updates[total] = summed(grad, target.param.name)
+            sums.totals.append((target, total))
+        sums.followers = [(node, [v if v.data is not None else followed(v) for v in node.inputs]) for node in later]
     else:
-        updater.add_all([(target.param, found[target.read, target.want], target.rate) for target in targets])
-    return g.graph([loss], {**forward.updates, **updater.updates}), sums
+        updater.add_all([(target.param, grad, target.rate) for target, grad in zip(targets, grads, strict=True)])
+    return g.graph([loss], {**updates, **updater.updates}), sums
 
 
 def _apply(train: Graph, sums: _Sums, optimiser: Optimiser, states: States) -> Graph:
     """The entry that updates each parameter by the sum of its gradients, and what follows the samples, and clears the sums."""
     g = Builder(apply_of(train.name), train.values())
     updater = Updater(g, optimiser, states)
+    if optimiser.loss_scale:
+        updater.factor = g.emit(SumsFactor(optimiser.accumulate), states.known(g, LOSS_SCALE), name="sums_factor")
     updater.add_all([(target.param, total, target.rate) for target, total in sums.totals])
     for node, operands in sums.followers:
         g.origin = node.origin
         once = node.with_op(scale=1 / optimiser.accumulate, clear=True)
-        updater.updates.update(zip(operands, g.emit_all(once.op, *operands), strict=True))
+        made = dict(zip(operands, g.emit_all(once.op, *operands), strict=True))
+        stays = {v: new for v, new in made.items() if v in node.inputs}      # the others are sums, which start again
+        updater.updates |= {**made, **kept(g, stays, updater.factor)}
     return g.graph([], updater.updates)

@@ -11,14 +11,17 @@ from typing import Literal
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.gradient.loss_scale import LossScale, kept
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import LEARNING_RATE
+from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE
+from tinytrain.ir.op import Elementwise
 from tinytrain.ir.types import F16, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad, RmsProp
 from tinytrain.ops.clipping import ClipGradient, NormFactor, SquareSum
 from tinytrain.ops.direction import Direction
 from tinytrain.ops.dropout import Advance
+from tinytrain.ops.guarded import Guarded
 from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_half import SgdHalf
@@ -38,9 +41,8 @@ class Optimiser:
     own. Weight decay goes through momentum and whatever `kind` keeps, with "adamw" it acts beside them; so it does where `int8_momentum`
     keeps the momentum in int8. `clip_value` bounds each element of a mean gradient, `clip_norm` the norm of all of them together; 0 is
     no bound. `rounding` says how integer weights are updated; `bias_factor` multiplies the learning rate of biases, and of γ and β: of
-    whatever has one dimension. `loss_scale`, a power of two, multiplies all gradients on their way and is divided out of the update:
-    where they are stored as fp16, small ones do not underflow. `master`: what fp16 leaves out of a weight is kept beside it, else such
-    weights are rounded at random.
+    whatever has one dimension. With a `loss_scale` gradients that are stored as fp16 do not underflow on their way, and overflow leaves
+    updates out. `master`: what fp16 leaves out of a weight is kept beside it, else such weights are rounded at random.
     """
 
     learning_rate: float = 0.01
@@ -52,7 +54,7 @@ class Optimiser:
     rounding: Rounding = "stochastic"
     bias_factor: float = 1.0
     int8_momentum: bool = False
-    loss_scale: float = 1.0
+    loss_scale: LossScale | None = None
     master: bool = True
     clip_value: float = 0.0
     clip_norm: float = 0.0
@@ -61,7 +63,7 @@ class Optimiser:
     @property
     def mean(self) -> float:
         """What makes the mean gradient of what is summed."""
-        return 1.0 / (self.accumulate * self.loss_scale)
+        return 1.0 / self.accumulate
 
 
 def factor_shape(value: Value) -> tuple[int, ...]:
@@ -79,15 +81,22 @@ def factor_shape(value: Value) -> tuple[int, ...]:
 class States:
     """What is kept between updates, by name: all entry points of a program, and all its schemes, share it."""
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, optimiser: Optimiser) -> None:
         with np.errstate(over="ignore"):                  # found by check_numbers
-            rate = np.array([learning_rate], np.float32)
+            rate = np.array([optimiser.learning_rate], np.float32)
         self._values = {LEARNING_RATE: Value(LEARNING_RATE, TensorType((1,)), Role.STATE, rate)}
+        if optimiser.loss_scale:
+            self._values[LOSS_SCALE] = optimiser.loss_scale.record
+
+    def known(self, g: Builder, name: str) -> Value:
+        """The state of that name, which there is, for the graph that `g` builds."""
+        g.unique(self._values[name].name)                 # no other value of this graph is called so
+        return self._values[name]
 
     def take(self, g: Builder, name: str, data: Array) -> Value:
-        """The state of that name for the graph that `g` builds; made, and then starting from `data`, where there is none yet."""
+        """The same; made, and then starting from `data`, where there is none yet."""
         if name in self._values:
-            g.unique(self._values[name].name)             # no other value of this graph is called so
+            self.known(g, name)
         else:
             self._values[name] = g.const(name, data, Role.STATE)
         assert self._values[name].shape == data.shape, f"{self._values[name]!r} is wanted with shape {data.shape}"
@@ -95,22 +104,24 @@ class States:
 
 
 class Updater:
-    """Emits the updates of one entry point; `updates` collects what replaces what."""
+    """Emits the updates of one entry point; `updates` collects what replaces what. All are left out where `factor` (f32[1]) is 0."""
 
     def __init__(self, g: Builder, optimiser: Optimiser, states: States) -> None:
         self.g = g
         self.optimiser = optimiser
         self.states = states
+        self.factor: Value | None = None
         self.updates: dict[Value, Value] = {}
-        self._lr = states.take(g, LEARNING_RATE, np.zeros(1, np.float32))
+        self._lr = states.known(g, LEARNING_RATE)
         self._factors: dict[Value, Value] = {}
 
     @cached_property
     def step(self) -> Value:
         """The number of this update, from 1 on."""
         count = self._state("update_count", np.zeros(1, np.int32))
-        self.updates[count] = self.g.emit(Advance(), count)
-        return self.updates[count]
+        step = self.g.emit(Advance(), count)
+        self.updates |= kept(self.g, {count: step}, self.factor)
+        return step
 
     @cached_property
     def rate(self) -> Value:
@@ -167,7 +178,7 @@ class Updater:
 
     def _along(self, op: Direction | MomentumQ, grad: Value, given: Sequence[Value]) -> Value:
         """The direction that an op makes of a gradient and its further operands, of which it replaces the first ones."""
-        direction, *new = self.g.emit_all(op, grad, *given, name=f"direction_{self.g.origin}")
+        direction, *new = self._emit_rule(op, grad, *given, name=f"direction_{self.g.origin}")
         kept = given[: len(new) - op.clear]
         self.updates.update(zip([*kept, *([grad] if op.clear else [])], new, strict=True))
         return direction
@@ -176,9 +187,10 @@ class Updater:
         """The direction of a momentum that is kept in int8."""
         q = self._state(f"velocity_{name}", np.zeros(grad.shape, np.int8))
         e = self._state(f"exponent_{name}", np.full(1, FIRST_EXPONENT, np.int32))
-        self.updates[e] = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
+        next_e = self.g.emit(MomentumExponent(), q, e, name=f"exponent_{name}_new")
+        self.updates |= kept(self.g, {e: next_e}, self.factor)
         op = MomentumQ(self.optimiser.momentum, self.optimiser.nesterov, seed=len(self.updates), scale=mean, clear=summed)
-        return self._along(op, grad, [q, e, self.updates[e], self.step])
+        return self._along(op, grad, [q, e, next_e, self.step])
 
     def _factor(self, old: Value) -> list[Value]:
         """What takes the gradient of a stored integer to that of the real weight, where there is one."""
@@ -215,9 +227,15 @@ class Updater:
             elif arg == "r":
                 kind = np.int16 if isinstance(rule, SgdHalf) else np.int8
                 given[arg] = states["r_new"] = self._state(f"residue_{name}", np.zeros(grad.shape, kind))
-        new, *others = self.g.emit_all(rule, *(given[arg] for arg in rule.args), name=f"{name}_new", like=old)
+        new, *others = self._emit_rule(rule, *(given[arg] for arg in rule.args), name=f"{name}_new", like=old)
         self.updates.update(zip((states[result] for result in rule.results[1:]), others, strict=True))
         return new
+
+    def _emit_rule(self, rule: Elementwise, *operands: Value, name: str, like: Value | None = None) -> tuple[Value, ...]:
+        """The rule, guarded where it would not rest by itself; its first result is stored as `like` is."""
+        if self.factor is None or rule.still:
+            return self.g.emit_all(rule, *operands, name=name, like=like)
+        return self.g.emit_all(Guarded(rule), *operands, self.factor, name=name, like=like)
 
     def _like(self, name: str, grad: Value) -> Value:
         return self._state(name, np.zeros(grad.shape, np.float32))

@@ -12,6 +12,7 @@ from tinytrain.ir.op import Declined, Fusable, Op
 from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
+LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -270,6 +270,7 @@ class Elementwise(Op):
 
     kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
+    still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
@@ -314,33 +315,6 @@ class Elementwise(Op):
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return tuple((i, o) for o in range(len(self.results)) for i in range(len(self.args)))
-
-
-@dataclass(frozen=True)
-class Loss(Op):
-    """(output of the model, target) -> (loss of one element, ...). Its vjp starts the walk: d loss / d loss is 1, `grads` is ignored.
-
-    `key` is its name on the command line, `options` are those of its attributes that can be chosen there; `absorbs` are final activations
-    that the loss already contains.
-    """
-
-    key: ClassVar[str] = ""
-    options: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[type[Op], ...]] = ()
-    differentiable: ClassVar[bool] = True
-
-    def target_type(self, output: TensorType) -> TensorType:
-        """Type of the target that goes with an output; raises ValueError where the loss does not fit the output."""
-        raise NotImplementedError(self.name)
-
-    @classmethod
-    def of(cls, **chosen: Any) -> Loss:
-        """The loss with what was chosen of its options."""
-        return cls(**chosen)
-
-    def emit(self, g: Builder, output: Value, target: Value) -> Value:
-        """Emit the loss, and before it what its operands are made by; returns its first output."""
-        return g.emit(self, output, target, name="loss")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ _HINT = "Train the project again."
 class Epoch:
     """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none.
 
-    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing.
+    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing; loss or gradients of `overflowed` were infinite,
+    or not a number. The loss is that of all others.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Epoch:
     steps: int
     seconds: float
     skipped: int = 0
+    overflowed: int = 0
 
 
 @dataclass(frozen=True)

@@ -125,20 +125,31 @@ def train_epoch(
     began = time.monotonic()
     order = np.random.default_rng((seed, number)).permutation(len(samples))
     order = order[: len(order) - len(order) % accumulate]
-    skipped = session.counters().skipped
+    skipped, overflowed = _left_out(session)
     progress.start(f"epoch {number}", len(order))
-    total = 0.0
+    total, counted = 0.0, 0
     for done, i in enumerate(order, start=1):
         if rate is not None and (done - 1) % accumulate == 0:
             session.set_lr(rate(((number - 1) * len(order) + done - 1) // accumulate))
-        total += session.train_step(samples.x[i], samples.y[i]).loss
-        progress.advance(f"loss {total / done:.4f}")
-        if not np.isfinite(total):
+        loss = session.train_step(samples.x[i], samples.y[i]).loss
+        if math.isfinite(loss):
+            total, counted = total + loss, counted + 1
+        progress.advance(f"loss {total / max(counted, 1):.4f}")
+        if not math.isfinite(loss) and overflowed is None:
             message = f"The loss is not finite after {done} samples of epoch {number}; what was learned in this epoch is dropped."
             raise Diverged(message, hint="Train with a lower learning rate (--lr).")
-    accuracy, loss = evaluate(session, held, progress) if held is not None else (None, None)
-    skipped = session.counters().skipped - skipped
-    return Epoch(number, total / max(len(order), 1), accuracy, loss, len(order), time.monotonic() - began, skipped)
+    accuracy, held_loss = evaluate(session, held, progress) if held is not None else (None, None)
+    all_skipped, all_overflowed = _left_out(session)
+    return Epoch(
+        number, total / max(counted, 1), accuracy, held_loss, len(order), time.monotonic() - began, all_skipped - skipped,
+        (all_overflowed or 0) - (overflowed or 0),
+    )
+
+
+def _left_out(session: Session) -> tuple[int, int | None]:
+    """Samples so far whose loss was below the threshold, and such whose loss or gradients overflowed: None where that is not looked at."""
+    scale = session.scale()
+    return session.counters().skipped, scale.overflowed if scale else None
 
 
 def _course(project: Project, plan: Plan, chosen: str | float | None) -> Callable[[int], float] | None:
@@ -291,8 +302,9 @@ def restore(project: Project, session: Session) -> Record | None:
 def epoch_text(epoch: Epoch, epochs: int) -> str:
     """One line for people."""
     accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
-    skipped = f", {epoch.skipped:,} skipped" if epoch.skipped else ""
-    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{skipped}"
+    counts = (("skipped", epoch.skipped), ("overflowed", epoch.overflowed))
+    left_out = "".join(f", {count:,} {what}" for what, count in counts if count)
+    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"
 
 
 def export_learned(project: Project, session: Session) -> Path:

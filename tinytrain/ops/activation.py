@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
 from tinytrain.ops.simd import elementwise
@@ -286,7 +286,7 @@ class PassBits(Op):
     args = ("y",)
     results = ("bits",)
     kernels = (
-        Kernel("activation", dtypes=(F32, U8)),
+        Kernel("activation", dtypes=(F32, U8), half=ALL_HALVES),
         *(Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n)) for isa, n in (("mve", 8), ("rvv", 16))),
     )
 

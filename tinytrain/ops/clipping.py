@@ -32,6 +32,7 @@ class ClipGradient(Direction):
 
     name = "clip_gradient"
     kernels = elementwise()
+    still = True
 
     @property
     def ones(self) -> tuple[str, ...]:

@@ -254,6 +254,13 @@ DepthwiseConv2dGradX.examples += tuple(
         (-1, 2, (7,)),
     )
 )
+# more taps than a byte counts
+_MANY = (17, 16)
+DepthwiseConv2d.examples += (Example(DepthwiseConv2d(), f32((17, 17, 16), (*_MANY, 16))),)
+DepthwiseConv2dGradX.examples += tuple(
+    Example(DepthwiseConv2dGradX(shape=(17, 17, 16)), (*f32((1, 2, 16)), kind), INT8)
+    for kind in (*f32((*_MANY, 16)), int8((*_MANY, 16), axis=2))
+)
 # planes of int8 that stand turned
 _TALL = tuple(
     Example(DepthwiseConv2d(stride, Pad(2, 1, 0, 1), zero_point=3), (int8((13, 6, 5), 3), int8((3, 3, 5), axis=2)), INT8)

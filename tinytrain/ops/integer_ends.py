@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, no
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType
 from tinytrain.ops.fixed import float_bits, log2_q20, multipliers
 

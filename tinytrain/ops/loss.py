@@ -19,7 +19,8 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
-from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Loss, Op, Wanted, f32, no
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.ir.words import literal
 from tinytrain.ops.elementwise import Scale

@@ -16,7 +16,8 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand
-from tinytrain.ir.op import Declined, Example, Kernel, Loss, Op, Wanted, f32, no
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import Declined, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.ops.elementwise import Mul
 from tinytrain.ops.loss import SoftmaxCrossEntropy, SoftmaxCrossEntropyGrad, check_weights, weights_of

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Elementwise, Example, Kernel, Loss, Wanted, f32
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import Elementwise, Example, Kernel, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ir.words import literal
 from tinytrain.ops.activation import Sigmoid, sigmoid

@@ -42,6 +42,10 @@ class Sgd(Elementwise):
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("w_new", *(("v_new",) if self.momentum else ()), *(("g_new",) if self.clear else ()))
 
+    @property
+    def still(self) -> bool:                              # type: ignore[override]
+        return not self.momentum and not self.weight_decay
+
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g, w = types[:2]
         if g.shape != w.shape or types[2].numel != 1:

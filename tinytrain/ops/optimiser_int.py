@@ -85,6 +85,10 @@ class SgdInt(Elementwise):
         return self.rounding in ("stochastic", "residual")
 
     @property
+    def still(self) -> bool:                              # type: ignore[override]
+        return self.rounding in ("stochastic", "nearest") and not self.momentum and not self.weight_decay
+
+    @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
         optional = {"v": self.momentum != 0, "counter": self.draws, "r": self.rounding == "residual", "m": self.rounding == "master"}
         return ("g", "w", "factor", "lr", *(name for name, there in optional.items() if there))

@@ -39,26 +39,29 @@ def halve_gradients(graph: Graph) -> Graph:
 
 def _lowered(graph: Graph, candidates: Iterable[Value], fp32: Collection[str]) -> Graph:
     shown = contents(graph)                               # a view is the memory of another value
-    fixed = {shown[v] for v in (*graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
+    fixed = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
     wide = (v for v in candidates if v.type.dtype is F32 and v.type.numel > 1 and shown[v] not in fixed)
     return restored(graph, {v: halved(v) for v in wide})
 
 
 def _directions(graph: Graph) -> set[Value]:
-    """What the updates follow: their operands, and element by element what those are made of."""
+    """What the updates follow: their operands, and element by element what those are made of on the way back."""
     found = set(graph.updates.values())
-    for node in reversed(graph.nodes):
+    backward = graph.nodes[turning_point(graph) or 0 :]
+    for node in reversed(backward):
         if any(v in found for v in node.outputs):
             arity = node.op.arity if isinstance(node.op, Fusable) else 0
             found.update(node.inputs[arity:] if isinstance(node.op, Elementwise | Fusable) or node.op.view else ())
-    return found
+    return found & {v for node in backward for v in node.outputs}
 
 
 def _taken_once(graph: Graph, fp32: Collection[str]) -> Graph:
     """A sample that is read again on the way back is rounded before anything else, if all that read it take that."""
     turn = turning_point(graph)
+    if turn is None:
+        return graph
     x, shown = graph.inputs[0], contents(graph)
-    again = {shown[v] for node in graph.nodes[turn:] for v in node.inputs} if turn is not None else set()
+    again = {shown[v] for node in graph.nodes[turn:] for v in node.inputs}
     if x not in again or x.type.dtype is not F32 or x in {shown[v] for v in unhalved(graph, fp32)}:
         return graph
     g = Builder(graph.name, graph.values())

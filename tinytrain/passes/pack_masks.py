@@ -10,7 +10,7 @@ import dataclasses
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Node
-from tinytrain.ir.op import Loss
+from tinytrain.ir.loss import Loss
 from tinytrain.ir.types import Value
 from tinytrain.ops.activation import OutputGrad
 

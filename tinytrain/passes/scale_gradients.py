@@ -17,6 +17,7 @@ import numpy as np
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array, Quant, Value
+from tinytrain.ops.guarded import Guarded
 from tinytrain.ops.optimiser_int import SgdInt
 
 FP32 = np.finfo(np.float32)
@@ -31,9 +32,10 @@ def scale_gradients(graph: Graph) -> Graph:
     readers = graph.readers()
     scaled: dict[Value, Value] = {}
     for node in graph.nodes:
-        if not isinstance(node.op, SgdInt):
+        rule = node.op.rule if isinstance(node.op, Guarded) else node.op
+        if not isinstance(rule, SgdInt):
             continue
-        given = dict(zip(node.op.args, node.inputs, strict=True))
+        given = dict(zip(rule.args, node.inputs, strict=False))
         quant, factor = given["w"].type.quant, given["factor"]
         if quant is not None:
             assert factor.data is not None, f"{factor!r} is no constant"

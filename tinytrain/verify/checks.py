@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike
 from tinytrain.gradient.autodiff import gradients
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.op import Example, Loss, Op, Want
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.op import Example, Op, Want
 from tinytrain.ir.types import F16, F32, Array, DType, TensorType, Value
 from tinytrain.verify.reference import run
 

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import Graph, Node, Program, apply_of
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
+from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,11 @@ class ReferenceModel:
             self.count = 0
         return float(loss)
 
+    @property
+    def overflows(self) -> bool:
+        """Whether loss or gradients overflowed in so many steps in a row that training fails."""
+        return any(v.name == LOSS_SCALE and record[IN_A_ROW] >= PATIENCE for v, record in self.state.items())
+
     def set_scheme(self, scheme: int) -> None:
         """What the next steps train; sums that are not yet applied are dropped."""
         self.scheme, self.count = scheme, 0
@@ -157,4 +164,6 @@ class ReferenceModel:
     def _run(self, entry: str, *inputs: Array) -> Result:
         graph = self.program.entries[entry]
         shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
-        return run(graph, shaped, self.state, self.dtype)
+        watched = any(v.name == LOSS_SCALE for v in self.state)             # the graph itself looks for overflow
+        with np.errstate(all="ignore") if watched else nullcontext():
+            return run(graph, shaped, self.state, self.dtype)
