@@ -27,6 +27,12 @@ TT_INTEGERS_MVEH(mul, (a.even, b.even), (a.odd, b.odd), tt_i_mveh a, tt_i_mveh b
 TT_INTEGERS_MVEH(within, (i.even, low, high), (i.odd, low, high), tt_i_mveh i, int32_t low, int32_t high)
 TT_INTEGERS_MVEH(more, (x.even, y.even, a.even, b.even), (x.odd, y.odd, a.odd, b.odd), tt_i_mveh x, tt_i_mveh y, tt_i_mveh a, tt_i_mveh b)
 TT_INTEGERS_MVEH(where, (x.even, y.even, a.even, b.even), (x.odd, y.odd, a.odd, b.odd), tt_v_mveh x, tt_v_mveh y, tt_i_mveh a, tt_i_mveh b)
+TT_INTEGERS_MVEH(moved, (i.even, step.even, bound), (i.odd, step.odd, bound), tt_i_mveh i, tt_i_mveh step, int32_t bound)
+TT_INTEGERS_MVEH(moved_wide, (i.even, step.even, bound), (i.odd, step.odd, bound), tt_i_mveh i, tt_i_mveh step, int32_t bound)
+TT_INTEGERS_MVEH(nearest, (d.even, limit), (d.odd, limit), tt_v_mveh d, float limit)
+TT_INTEGERS_MVEH(stochastic, (d.even, limit, word.even), (d.odd, limit, word.odd), tt_v_mveh d, float limit, tt_i_mveh word)
+TT_INTEGERS_MVEH(quantise, (d.even, scale, zero_point, low, high), (d.odd, scale, zero_point, low, high), tt_v_mveh d, float scale,
+                 int32_t zero_point, int32_t low, int32_t high)
 TT_FLOATS_MVEH(real, (i.even), (i.odd), tt_i_mveh i)
 TT_FLOATS_MVEH(pick, (bits.even, a.even, b.even), (bits.odd, a.odd, b.odd), tt_i_mveh bits, tt_v_mveh a, tt_v_mveh b)
 TT_FLOATS_MVEH(equal, (i.even, number, a.even, b.even), (i.odd, number, a.odd, b.odd), tt_i_mveh i, int32_t number, tt_v_mveh a, tt_v_mveh b)
@@ -64,6 +70,16 @@ static inline tt_i_mveh tt_i_load_s16_mveh(const int16_t *from)
 static inline void tt_i_store_s16_mveh(int16_t *to, tt_i_mveh i)
 {
     vstrhq_s16(to, tt_i_narrowed_mveh(i));
+}
+
+static inline tt_i_mveh tt_i_load_s8_mveh(const int8_t *from)
+{
+    return tt_i_widened_mveh(vldrbq_s16(from));
+}
+
+static inline void tt_i_store_s8_mveh(int8_t *to, tt_i_mveh i)
+{
+    vstrbq_s16(to, tt_i_narrowed_mveh(i));
 }
 
 static inline tt_i_mveh tt_i_load_u8_mveh(const uint8_t *from)
@@ -149,6 +165,7 @@ static inline tt_v_mveh tt_nearest_mveh(tt_v_mveh v)
     }
 TT_LANES_MVEH(load, (const int32_t *from), from[v])
 TT_LANES_MVEH(load_s16, (const int16_t *from), from[v])
+TT_LANES_MVEH(load_s8, (const int8_t *from), from[v])
 TT_LANES_MVEH(load_u8, (const uint8_t *from), from[v])
 TT_LANES_MVEH(bits, (const uint8_t *bits, int32_t i0, int32_t row), row >= 0 ? (bits[(i0 + v) >> 3] >> ((i0 + v) & 7)) & 1 : 0)
 TT_LANES_MVEH(random, (uint32_t seed, uint32_t counter), tt_random(seed, counter + (uint32_t)v))
@@ -162,6 +179,7 @@ TT_LANES_MVEH(random, (uint32_t seed, uint32_t counter), tt_random(seed, counter
     }
 TT_STORE_LANES_MVEH(store, int32_t)
 TT_STORE_LANES_MVEH(store_s16, int16_t)
+TT_STORE_LANES_MVEH(store_s8, int8_t)
 TT_STORE_LANES_MVEH(store_u8, uint8_t)
 
 static inline tt_v_mve tt_master_mve(tt_v_mve half, tt_i_mve rest)

@@ -31,7 +31,8 @@ def test_any_graph_gets_a_plan_that_the_checker_accepts(
     graph: Graph, align: int, scratch_bytes: int, lead: int | None, spare_bytes: int, either: bool
 ) -> None:
     def needs(node: Node) -> Needs:
-        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=(spare_bytes,) if spare_bytes else (), either=either)
+        spare = (spare_bytes,) if spare_bytes else ()
+        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare, either=either)
 
     plan = plan_one(graph, align=align, needs=needs)
     without = plan_one(graph, align=align, needs=lambda node: dataclasses.replace(needs(node), spare=()))

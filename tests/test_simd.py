@@ -25,7 +25,9 @@ def words_header(simd: str, lanes: int) -> str:
     return f'#include "tt_simd_{simd}.h"\n#define SIMD {simd}\n#define LANES {lanes}u\n#define BLOCKS {BLOCKS}u\n'
 
 
-PROGRAMS = [("mve", 4, "mps3-an547", "simd_words.c"), ("mveh", 8, "mps3-an547", "simd_halves.c"), ("rvv", 16, "riscv-virt-rvv", "simd_words.c")]
+PROGRAMS = [
+    ("mve", 4, "mps3-an547", "simd_words.c"), ("mveh", 8, "mps3-an547", "simd_halves.c"), ("rvv", 16, "riscv-virt-rvv", "simd_words.c"),
+]
 
 
 @pytest.mark.parametrize(("simd", "lanes", "name", "program"), PROGRAMS)

@@ -212,7 +212,8 @@ class KernelContext:
         own = 0 if isinstance(self.op, Elementwise) else self.arity
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
-        spoken = kinds <= {F32, F16, S32, S8, U8, *([S16] if self.halves else [])} if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
+        known = {F32, F16, S32, S8, U8, *([S16] if self.halves else [])}
+        spoken = kinds <= known if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def along(self, count: int) -> list[tuple[Words, int, int, int]]:

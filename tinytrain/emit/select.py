@@ -111,7 +111,7 @@ class Kernels:
         found = {listed: None}
         for kernel in reversed(node.op.kernels):
             fits = _has_room(node, kernel, spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel)
-            if fits and _flushes(kernel) == _flushes(listed.kernel):
+            if fits and _rounding(kernel) == _rounding(listed.kernel):
                 found.update(dict.fromkeys(_choices(node, kernel)))
         return list(found)
 
@@ -169,9 +169,10 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 
 
-def _flushes(kernel: Kernel) -> bool:
-    """Whether it takes subnormal numbers for zeros, as vectors of Helium do: a choice must not change what the twin computes."""
-    return kernel.isa == "mve" and any(dtype.is_float for dtype in kernel.dtypes)
+def _rounding(kernel: Kernel) -> tuple[bool, bool]:
+    """Whether it takes subnormal numbers for zeros, as vectors of Helium do, and whether it rounds products: a choice must not change what
+    the twin computes."""
+    return kernel.isa in ("mve", "mveh") and any(dtype.is_float for dtype in kernel.dtypes), kernel.exact
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:

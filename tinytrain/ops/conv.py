@@ -34,8 +34,8 @@ from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
-from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.planes import Layout, outer_halves
+from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.simd import FLOATS, HALVES, SIMD
 from tinytrain.ops.sums import (
     INT8,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps laid out for gradients of a weight: with the padding as zeros, so that what a tap reads of a whole map is one run.
 
-What a tap reads are every `stride`-th element: those of a residue lie side by side in a plane of their own. Rows of dy have zeros behind them
-for the columns that planes have more: a product with one of them adds nothing.
+What a tap reads are every `stride`-th element: those of a residue lie side by side in a plane of their own. Rows of dy have zeros behind
+them for the columns that planes have more: a product with one of them adds nothing.
 """
 
 from __future__ import annotations

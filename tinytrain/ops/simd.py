@@ -95,7 +95,7 @@ class Simd:
         return op.correlation(*types).strip_bytes(self.lanes) // (2 if self.halves else 1)
 
     def is_little(self, op: Correlates, *types: TensorType) -> bool | Declined:
-        """Whether a strip is, and the kernel that needs none is a portable one."""
+        """Whether a strip is, where the kernel that needs none is a portable one."""
         strip_bytes = self.strip_bytes(op, *types)
         return strip_bytes <= _LITTLE or no(f"a strip of {strip_bytes} bytes is more than {_LITTLE}")
 
@@ -170,7 +170,8 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
-# units that multiply halves, for operands that all are. Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
+# Units that multiply halves, for operands that all are. Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in
+# memory.
 HALVES = (
     Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, halves=True, double=3),
 )
