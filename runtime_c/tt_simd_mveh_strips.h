@@ -62,7 +62,7 @@ TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *f
         int32_t i = 0;
 #if TT_MVE_LOOPS
         const uint16x8_t steps = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)lanes);
-        for (; i + 8 <= count; i += 8) {
+        for (; i < (count & ~7); i += 8) {
             vstrhq_scatter_shifted_offset_u16(to + i * lanes, steps, vldrhq_u16(from + i));
         }
 #endif
@@ -90,12 +90,11 @@ TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *f
 
 TT_SHARED void tt_strip_zero_halves(tt_half *to, int32_t count)
 {
-    int32_t i = 0;
-    for (; i + 8 <= count; i += 8) {
-        tt_h_store_mveh(to + i, tt_h_zero_mveh());
+    for (; count >= 8; count -= 8, to += 8) {
+        tt_h_store_mveh(to, tt_h_zero_mveh());
     }
-    for (; i < count; ++i) {
-        to[i] = 0;
+    for (; count > 0; --count) {
+        *to++ = 0;
     }
 }
 
