@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-host bench-mcunet bench-speed bench-models conformance learning sparse lint clean
+.PHONY: help setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is ther
 
 bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
 	@$(PYTHON) benchmarks/speed.py $(ARGS)
+
+bench-fp16: setup ## RAM and instructions of a training step in fp16 beside fp32, board by board (ARGS="--only har")
+	@$(PYTHON) benchmarks/fp16.py $(ARGS)
+
+fp16-ablation: setup ## what loss scaling and sums in fp32 are for: gradients of trained networks without them
+	@$(PYTHON) benchmarks/fp16_ablation.py $(ARGS)
 
 conformance: setup ## ONNX's own test cases against the generated C on the host twin (15 minutes; ARGS="reduce -v" for some)
 	@$(PYTHON) benchmarks/conformance.py $(ARGS)

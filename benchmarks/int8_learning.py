@@ -30,6 +30,7 @@ from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError, TinytrainError
+from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn.training import evaluate, train_decaying
 from tinytrain.report.live import Progress, Quiet, training_bar
@@ -57,6 +58,11 @@ class Method:
 METHODS = (
     Method("fp32", ("none",), int8=False, optimiser={"momentum": 0.9}),
     Method("fp32_adam", ("none",), int8=False, optimiser={"kind": "adam"}),
+    *(Method(name, ("none",), int8=False, options={"dtype": "fp16", **options}, optimiser={"momentum": 0.9, **optimiser}, rate_of="fp32")
+      for name, options, optimiser in (
+          ("fp16", {}, {}), ("fp16_no_master", {}, {"master": False}),
+          ("fp16_scale_1", {"loss_scale": LossScale(1.0, steps=0)}, {}),      # what loss scaling is for
+      )),
     Method("int8_naive", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"momentum": 0.9}),
     Method("int8_naive_same_rate", ("stochastic",), options={"qas": False}, optimiser={"momentum": 0.9}, rate_of="fp32"),
     Method("int8_naive_adam", ("stochastic", "nearest", "residual"), options={"qas": False}, optimiser={"kind": "adam"}),

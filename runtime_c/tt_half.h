@@ -7,6 +7,14 @@
 #include "tt_math.h"
 #include "tt_types.h"
 
+/* The bits of two neighbours, of which the first lies at a multiple of four bytes. */
+static inline uint32_t tt_halves(const tt_half *from)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
+    return word;
+}
+
 #if defined(__ARM_FP) && __ARM_ARCH_PROFILE == 'M' /* all floating-point units of Cortex-M convert halves */
 
 static inline float tt_half_to_float(tt_half half)
@@ -21,6 +29,23 @@ static inline tt_half tt_float_to_half(float number)
     uint32_t half;
     __asm("vcvtb.f16.f32 %1, %1\n\tvmov %0, %1" : "=r"(half), "+t"(number));
     return (tt_half)half;
+}
+
+#elif defined(__riscv_zfh) /* converts all numbers; of what is none it keeps no bit */
+
+static inline float tt_half_to_float(tt_half half)
+{
+    _Float16 number;
+    __builtin_memcpy(&number, &half, sizeof number);
+    return number == number ? (float)number : tt_from_bits((uint32_t)(half & 0x8000u) << 16 | 0x7FC00000u | (uint32_t)(half & 0x03FFu) << 13);
+}
+
+static inline tt_half tt_float_to_half(float number)
+{
+    const _Float16 rounded = (_Float16)number;
+    tt_half half;
+    __builtin_memcpy(&half, &rounded, sizeof half);
+    return number == number ? half : (tt_half)((tt_to_bits(number) >> 16 & 0x8000u) | 0x7E00u | (tt_to_bits(number) >> 13 & 0x01FFu));
 }
 
 #else

@@ -378,6 +378,7 @@ static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
 
 #include "tt_simd_mve_bytes.h"
 #include "tt_simd_mve_integer.h"
+#include "tt_simd_mve_master.h"
 #include "tt_simd_mve_tiles.h"
 
 #endif

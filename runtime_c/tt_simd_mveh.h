@@ -37,13 +37,6 @@ TT_PAIR_MVEH(where, (tt_v_mveh x, tt_v_mveh y, tt_v_mveh a, tt_v_mveh b))
 
 typedef uint16x8_t tt_h_mveh;
 
-/* binutils 2.40 encodes other registers than those that stand in VCVT between vectors of halves and of floats. */
-#define TT_VCVT_MVEH(code, to, from) ".inst.w " code " + (" #to " << 13) + (" #from " << 1)\n\t"
-#define TT_WIDEN_EVEN(to, from) TT_VCVT_MVEH("0xFE3F0E01", to, from)
-#define TT_WIDEN_ODD(to, from) TT_VCVT_MVEH("0xFE3F1E01", to, from)
-#define TT_NARROW_EVEN(to, from) TT_VCVT_MVEH("0xEE3F0E01", to, from)
-#define TT_NARROW_ODD(to, from) TT_VCVT_MVEH("0xEE3F1E01", to, from)
-
 static inline tt_v_mveh tt_load_mveh(const float *from)
 {
     const float32x4x2_t v = vld2q_f32(from);

@@ -164,7 +164,7 @@
 #define TT_D_CALL(of_chain) of_chain(acc, from_a, from_b, w, count, rows);
 #define TT_D_OUTER(P) \
     TT_D_CHAIN(P) \
-    TT_SHARED void tt_double_outer_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    TT_SHARED void tt_outer_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, ) : : [acc] "m"(acc) : "memory", "r6", "q0"); \
         TT_EACH_CHAIN_H(TT_D_CALL, tt_chain_double_mveh_##P) \
@@ -175,7 +175,7 @@
     TT_D_OUTER(P) \
     TT_D_RUNS(tt_packed_double_mveh, P, TT_D_PACKED, "sub %[b], %[b], #128\n\t") \
     TT_D_RUNS(tt_apart_double_mveh, P, TT_D_APART, ) \
-    TT_SHARED void tt_double_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    TT_SHARED void tt_direct_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         if (w->b_step == 16) { \
             tt_packed_double_mveh_##P(acc, a, b, w); \
@@ -198,12 +198,12 @@
 #define TT_LOADED_D(from) const tt_h_mveh low = tt_h_load_mveh(from), high = tt_h_load_mveh((from) + 8);
 
 #define TT_DOUBLE_H(P) \
-    TT_SHARED void tt_double_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
+    TT_SHARED void tt_direct_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
         TT_EACH_RUN_H(P, TT_SUMS_D, TT_ZERO_D, TT_MADD_D, TT_FOLD_D, TT_LOADED_D) \
         TT_P##P(TT_STORE_D, ) \
     } \
-    TT_ACROSS_H(tt_double_outer_halves, P, TT_SUMS_D, TT_ZERO_D, TT_MADD_ACROSS_D, TT_FOLD_D, TT_STORE_D)
+    TT_ACROSS_H(tt_outer_double_halves, P, TT_SUMS_D, TT_ZERO_D, TT_MADD_ACROSS_D, TT_FOLD_D, TT_STORE_D)
 #define TT_MADD_ACROSS_D(p, none) \
     l##p = tt_h_madd_mveh(l##p, tt_h_load_mveh(from_b), from_a[p]); \
     h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(from_b + 8), from_a[p]);

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Integers beside the floats of tt_simd_mveh.h, which includes this: int32 of even and of odd lanes; and weights that are a half and a rest
- * (tt_master.h). */
+ * (tt_master_words.h). */
 #ifndef TT_SIMD_MVEH_INTEGER_H
 #define TT_SIMD_MVEH_INTEGER_H
-
-#include "tt_master.h"
 
 typedef struct {
     tt_i_mve even, odd;
@@ -114,34 +112,33 @@ static inline tt_i_mveh tt_i_random_mveh(uint32_t seed, uint32_t counter)
     return (tt_i_mveh){ tt_i_random_from_mveh(seed, counter), tt_i_random_from_mveh(seed, counter + 1u) };
 }
 
-static inline tt_v_mve tt_unit_mve(tt_v_mve number)
+/* Bits of the lanes of a comparison, of which each has four, at every other place. */
+static inline uint32_t tt_every_other_mveh(mve_pred16_t lanes)
 {
-    const tt_i_mve exponent = vmaxq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(0x7F800000)), vdupq_n_s32(113 << 23));
-    return (tt_v_mve)vsubq_n_s32(exponent, 26 << 23);
+    const uint32_t two = (lanes & 0x1111u) | (lanes & 0x1111u) >> 2;
+    return (two & 0x0505u) | (two & 0x0505u) >> 4;
 }
 
-static inline tt_v_mve tt_in_units_mve(tt_v_mve number, tt_v_mve unit)
+static inline void tt_passes_half_mveh(uint8_t *bits, const tt_half *from, float low, float high)
 {
-    return vmulq_f32(number, (tt_v_mve)vsubq_s32(vdupq_n_s32(254 << 23), (tt_i_mve)unit));
+    const tt_v_mveh v = tt_load_half_mveh(from);
+    const uint32_t even = tt_every_other_mveh((mve_pred16_t)(vcmpgtq_n_f32(v.even, low) & vcmpltq_n_f32(v.even, high)));
+    const uint32_t odd = tt_every_other_mveh((mve_pred16_t)(vcmpgtq_n_f32(v.odd, low) & vcmpltq_n_f32(v.odd, high)));
+    *bits = (uint8_t)((even & 0x55u) | (odd & 0x55u) << 1);
 }
 
-static inline tt_v_mve tt_master_mve(tt_v_mve half, tt_i_mve rest)
+/* Without their signs. */
+static inline uint32_t tt_largest_half_mveh(const tt_half *from, uint32_t count)
 {
-    return vfmaq_f32(half, vcvtq_f32_s32(rest), tt_unit_mve(half));
-}
-
-static inline tt_i_mve tt_i_rest_mve(tt_v_mve master, tt_v_mve half)
-{
-    const tt_i_mve rest = vcvtq_s32_f32(tt_in_units_mve(vsubq_f32(master, half), tt_unit_mve(half)));
-    return vminq_s32(vmaxq_s32(rest, vdupq_n_s32(-32767)), vdupq_n_s32(32767));
-}
-
-static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
-{
-    const tt_v_mve unit = tt_unit_mve(number), units = tt_in_units_mve(number, unit), most = vdupq_n_f32(134217728.0f);
-    const tt_i_mve dithered = vaddq_s32(vcvtq_s32_f32(units), (tt_i_mve)vshrq_n_u32((uint32x4_t)word, 16));
-    const tt_v_mve drawn = vmulq_f32(vcvtq_f32_s32(vshrq_n_s32(dithered, 16)), vmulq_n_f32(unit, 65536.0f));
-    return tt_where_mve(most, vabsq_f32(units), drawn, number);
+    uint16x8_t most = vdupq_n_u16(0);
+    for (; count >= 8u; count -= 8u, from += 8) {
+        most = vmaxq_u16(most, vshlq_n_u16(vldrhq_u16(from), 1));
+    }
+    uint32_t largest = vmaxvq_u16(0, most) >> 1;
+    for (; count > 0u; --count, ++from) {
+        largest = (*from & 0x7FFFu) > largest ? *from & 0x7FFFu : largest;
+    }
+    return largest;
 }
 
 /* The half that is nearest to each. */
@@ -182,29 +179,23 @@ TT_STORE_LANES_MVEH(store_s16, int16_t)
 TT_STORE_LANES_MVEH(store_s8, int8_t)
 TT_STORE_LANES_MVEH(store_u8, uint8_t)
 
-static inline tt_v_mve tt_master_mve(tt_v_mve half, tt_i_mve rest)
+static inline void tt_passes_half_mveh(uint8_t *bits, const tt_half *from, float low, float high)
 {
-    for (int v = 0; v < 4; ++v) {
-        half[v] = tt_master(half[v], rest.at[v]);
+    uint32_t b = 0;
+    for (uint32_t v = 0; v < 8u; ++v) {
+        const float x = tt_half_to_float(from[v]);
+        b |= (uint32_t)(x > low && x < high) << v;
     }
-    return half;
+    *bits = (uint8_t)b;
 }
 
-static inline tt_i_mve tt_i_rest_mve(tt_v_mve master, tt_v_mve half)
+static inline uint32_t tt_largest_half_mveh(const tt_half *from, uint32_t count)
 {
-    tt_i_mve rest;
-    for (int v = 0; v < 4; ++v) {
-        rest.at[v] = tt_rest(master[v], half[v]);
+    uint32_t largest = 0;
+    for (; count > 0u; --count, ++from) {
+        largest = (*from & 0x7FFFu) > largest ? *from & 0x7FFFu : largest;
     }
-    return rest;
-}
-
-static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
-{
-    for (int v = 0; v < 4; ++v) {
-        number[v] = tt_half_stochastic(number[v], (uint32_t)word.at[v]);
-    }
-    return number;
+    return largest;
 }
 
 static inline tt_v_mveh tt_nearest_mveh(tt_v_mveh v)

@@ -56,7 +56,7 @@ TT_SHARED void tt_columns_mveh(tt_half *to, int32_t pitch, int32_t to_row, const
 }
 
 /* As tt_strip_runs, tt_strip_rows and tt_strip_zero of floats. */
-TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
+TT_SHARED void tt_strip_runs_halves_mveh(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count)
 {
     for (int32_t v = 0; v < live; ++v, ++to, from += pitch) {
         int32_t i = 0;
@@ -72,7 +72,7 @@ TT_SHARED void tt_strip_runs_halves(tt_half *to, int32_t lanes, const tt_half *f
     }
 }
 
-TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count, int32_t zero)
+TT_SHARED void tt_strip_rows_halves_mveh(tt_half *to, int32_t lanes, const tt_half *from, int32_t pitch, int32_t live, int32_t count, int32_t zero)
 {
     if (live % 8 == 0) {
         for (int32_t v = 0; v < live; v += 8) {
@@ -88,7 +88,7 @@ TT_SHARED void tt_strip_rows_halves(tt_half *to, int32_t lanes, const tt_half *f
     (void)zero;
 }
 
-TT_SHARED void tt_strip_zero_halves(tt_half *to, int32_t count)
+TT_SHARED void tt_strip_zero_halves_mveh(tt_half *to, int32_t count)
 {
     for (; count >= 8; count -= 8, to += 8) {
         tt_h_store_mveh(to, tt_h_zero_mveh());

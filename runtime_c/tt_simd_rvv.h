@@ -351,17 +351,10 @@ static inline void tt_i_store_s8_rvv(int8_t *to, tt_i_rvv i)
 }
 #endif
 
-static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
-{
-    float values[16];
-    for (int i = 0; i < 16; ++i) {
-        values[i] = tt_half_to_float(from[i]);
-    }
-    return tt_load_rvv(values);
-}
-
 #include "tt_simd_rvv_bytes.h"
+#include "tt_simd_rvv_halves.h"
 #include "tt_simd_rvv_integer.h"
+#include "tt_simd_rvv_master.h"
 
 #define TT_WIDENED_RVV(from) tt_load_s8_rvv(from, 0)
 #define tt_sums_rvv tt_load_rvv

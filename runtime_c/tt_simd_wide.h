@@ -5,6 +5,7 @@
 #define TT_SIMD_WIDE_H
 
 #include "tt_integer_words.h"
+#include "tt_master_words.h"
 #include "tt_tile.h"
 #include <stdint.h>
 
@@ -149,5 +150,8 @@ static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
 #define tt_sums_wide tt_load_wide
 #define TT_WIDENED_WIDE(from) tt_load_s8_wide(from, 0)
 TT_VECTOR_TILES(wide, 16, TT_WIDENED_WIDE)
+TT_SIZES6(TT_HALVES_TILES, wide, 16)
+TT_STORE_HALF(wide, 16)
+TT_MASTER_WORDS(wide, 16)
 
 #endif

@@ -204,17 +204,16 @@ typedef struct {
         tt_##tile##_##simd##_##P(acc, a, strip, w); \
     }
 
-/* X(…, P) for each size up to 4, 5 or 6. */
-#define TT_SIZES4(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+/* X(…, P) for each size up to 3, 4, 5 or 6. */
+#define TT_SIZES3(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3)
+#define TT_SIZES4(X, ...) TT_SIZES3(X, __VA_ARGS__) X(__VA_ARGS__, 4)
 #define TT_SIZES5(X, ...) TT_SIZES4(X, __VA_ARGS__) X(__VA_ARGS__, 5)
 #define TT_SIZES6(X, ...) TT_SIZES5(X, __VA_ARGS__) X(__VA_ARGS__, 6)
 
-/* All tiles of a unit with vectors of N lanes; `load` widens int8 weights as it reads them. */
+/* All tiles of a unit with vectors of N lanes but those of halves alone; `load` widens int8 weights as it reads them. */
 #define TT_VECTOR_TILES(simd, N, load) \
     TT_SIZES6(TT_FLOAT_TILES, simd, N) \
     TT_SIZES6(TT_HALF_TILES, simd, N) \
-    TT_SIZES6(TT_HALVES_TILES, simd, N) \
-    TT_STORE_HALF(simd, N) \
     TT_SIZES6(TT_RUN_TILES, simd, N, direct) \
     TT_MADDS_AT(simd) \
     TT_SIZES6(TT_S8_TILE, simd, N, load) \

@@ -8,7 +8,7 @@ import dataclasses
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ class Case:
     kernel: Kernel
     coarse: bool = False
     shared: Pairs = ()
-    outputs: tuple[TensorType, ...] = field(default=(), compare=False)
+    outputs: tuple[TensorType, ...] = ()
 
     def __str__(self) -> str:
         """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`; `dense/f16/hh/3`: which inputs are stored as fp16."""

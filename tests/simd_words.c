@@ -52,12 +52,42 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 }
 
 #define TRIPLES 64u
-enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
+enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_HALF, HALVES, MASTER, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
+
+/* Sums of every tile of halves, whatever they hold, over two rows of five steps: four in a turn, and one. */
+static uint32_t tiles_of_halves(uint32_t hash, uint32_t seed)
+{
+    static const tt_walk walk = { 4, 3, 1, 2, 2 * LANES, 1, 3, 2, 1, 5 };
+    static tt_half a[8 * 3 * LANES], b[32 * LANES];
+    static float sums[6 * LANES];
+    for (uint32_t i = 0; i < sizeof a / sizeof a[0]; ++i) {
+        a[i] = (tt_half)tt_random(9, seed + i);
+    }
+    for (uint32_t i = 0; i < sizeof b / sizeof b[0]; ++i) {
+        b[i] = (tt_half)tt_random(10, seed + i);
+    }
+#define TILE(name, count) \
+    NAMED(WORD(name), 3)(sums, a, b, &walk); \
+    hash = hashed(hash, sums, sizeof(float) * (count));
+    TILE(direct_halves, 3 * LANES)
+    TILE(outer_halves, 3 * LANES)
+    TILE(wide_halves, 3 * LANES)
+    TILE(depth_halves, 3 * LANES)
+    TILE(depth_outer_halves, 3 * LANES)
+#if LANES == 16
+    TILE(direct_double_halves, 6 * LANES)
+    TILE(outer_double_halves, 6 * LANES)
+    TILE(direct_apart_halves, 3 * LANES)
+    TILE(direct_apart_double_halves, 6 * LANES)
+#endif
+    return hash;
+}
 
 int main(void)
 {
     static float acc[LANES + 1], v[LANES + 1], s[LANES + 1], out[LANES + 1];
-    static tt_half half[LANES];
+    static tt_half half[LANES], rounded[LANES];
+    static int16_t rests[LANES];
     static int8_t bytes[LANES];
     static float several[16];
     static uint8_t passing[2];
@@ -97,6 +127,22 @@ int main(void)
             hash[LOAD_S8] = hashed(hash[LOAD_S8], out, sizeof(float) * LANES);
             WORD(store)(out, WORD(load_half)(half));
             hash[LOAD_HALF] = hashed(hash[LOAD_HALF], out, sizeof(float) * LANES);
+            WORD(store_half)(rounded, WORD(load)(v));
+            hash[STORE_HALF] = hashed(hash[STORE_HALF], rounded, sizeof rounded);
+            WORD(store_half)(rounded, WORD(mul)(WORD(load_half)(half), WORD(splat)(1.0f + 0x1p-11f)));
+            hash[STORE_HALF] = hashed(hash[STORE_HALF], rounded, sizeof rounded);
+            hash[HALVES] = t % TRIPLES ? hash[HALVES] : tiles_of_halves(hash[HALVES], t * 1000u);
+            for (uint32_t i = 0; i < LANES; ++i) {
+                rests[i] = (int16_t)tt_random(11, t * LANES + i);
+            }
+            WORD(store)(out, WORD(master)(WORD(load_half)(half), WORD(i_load_s16)(rests)));
+            hash[MASTER] = hashed(hash[MASTER], out, sizeof(float) * LANES);
+            for (int which = 0; which < 2; ++which) {
+                const NAMED(tt_v, SIMD) master = WORD(load)(which ? v : out);
+                WORD(i_store_s16)(rests, WORD(i_rest)(master, WORD(nearest)(master)));
+                WORD(store_half)(rounded, WORD(half_stochastic)(master, WORD(i_random)(block, t)));
+                hash[MASTER] = hashed(hashed(hash[MASTER], rests, sizeof rests), rounded, sizeof rounded);
+            }
             WORD(store)(out, WORD(zero)());
             WORD(store_n)(out, WORD(load)(v), n);
             hash[STORE_N] = hashed(hash[STORE_N], out, sizeof(float) * (LANES + 1u));

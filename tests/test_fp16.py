@@ -20,6 +20,7 @@ from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import F16, F32, S16, Array, Role
 from tinytrain.ops.loss import SoftmaxCrossEntropy
 from tinytrain.ops.optimiser_half import SgdHalf, split, unit
+from tinytrain.schemes.precision import Rule
 from tinytrain.verify.reference import ReferenceModel
 
 
@@ -31,9 +32,9 @@ def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compiled(model: Path, board: str = "host", fp32: tuple[str, ...] = (), master: bool = True, **optimiser: object) -> Compiled:
-    return compile_model(
-        model, Options(board=board, dtype="fp16", fp32=fp32, optimiser=Optimiser(0.02, master=master, **optimiser))  # type: ignore[arg-type]
-    )
+    rules = tuple(Rule(name, "fp32", "asked for") for name in fp32)
+    chosen = Optimiser(0.02, master=master, **optimiser)  # type: ignore[arg-type]
+    return compile_model(model, Options(board=board, dtype="fp16", precision=rules, optimiser=chosen))
 
 
 def test_all_but_loss_and_directions_is_stored_as_halves(cnn: Path) -> None:

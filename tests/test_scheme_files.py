@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinytrain.errors import DataError, SchemeError
-from tinytrain.schemes import scheme as scheme_module
+from tinytrain.schemes import toml as toml_module
 from tinytrain.schemes.scheme import Scheme, Select, load
 from tinytrain.search.contribution import Candidate, Contribution, Contributions
 
@@ -156,7 +156,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_the_command_line_refuses_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheme_module, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(toml_module, "MOST_BYTES", 1_000)
     model, path = save_model(tmp_path), tmp_path / "s.toml"
     for text in ("rate = 1e39\nweight = true", "weight = 2024-01-01", 'weight = "0:60000000"', "weight = " + "[" * 990, "#" * 2_000):
         path.write_text(f"[layers.fc2]\n{text}\n")

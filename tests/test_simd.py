@@ -27,6 +27,7 @@ def words_header(simd: str, lanes: int) -> str:
 
 PROGRAMS = [
     ("mve", 4, "mps3-an547", "simd_words.c"), ("mveh", 8, "mps3-an547", "simd_halves.c"), ("rvv", 16, "riscv-virt-rvv", "simd_words.c"),
+    ("rvv", 16, "riscv-virt-zvfh", "simd_words.c"),
 ]
 
 

@@ -30,7 +30,7 @@ from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_weights import halve_weights
-from tinytrain.passes.lower_fp16 import halve_gradients, lower_fp16
+from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
@@ -39,9 +39,10 @@ from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import Needs, ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
+from tinytrain.schemes.precision import Floats, Rule, check_names, kept
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
-from tinytrain.target.board import Board, load_board
+from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
 from tinytrain.target.memory import arena_memory, constant_memories
 
@@ -54,7 +55,6 @@ STACK_BYTES = 2048                                        # reserved; what is us
 LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 Gradients = Literal["fp32", "fp16", "int8"]
-Floats = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Options:
     with `running_statistics` those of batch norms, which are then not folded, follow the samples that train.
 
     `grad` is how gradients of activations are stored; with fp16 `loss_scale` keeps them in range on their way; int8 trains an int8 model
-    without any floating point. `dtype` is how all floats are stored that can be: weights, activations and gradients, but for those of the
-    nodes named in `fp32`. The device starts with `scheme` and can switch to any of `further_schemes`.
+    without any floating point. `dtype` is how all floats are stored that can be, weights, activations and gradients, where `precision` does
+    not say otherwise; `half_arithmetic` demands a board that computes with halves.
+    The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
@@ -82,7 +83,8 @@ class Options:
     qas: bool = True
     grad: Gradients = "fp32"
     dtype: Floats = "fp32"
-    fp32: tuple[str, ...] = ()
+    precision: tuple[Rule, ...] = ()
+    half_arithmetic: bool = False
     loss_scale: LossScale = field(default_factory=LossScale)
     int8_input: bool = False
     exact_seconds: float = 3.0
@@ -140,7 +142,10 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
     forward = passes.run(imported.graph, passes.FORWARD)
     if options.int8_input:
         forward = _int8_input(forward, path)
-    return prepared, imported, verify(halve_weights(forward, options.fp32), "halve_weights") if options.dtype == "fp16" else forward
+    if options.dtype == "fp16":
+        check_names(options.precision, imported.graph)
+        forward = verify(halve_weights(forward, kept(options.precision, forward)), "halve_weights")
+    return prepared, imported, forward
 
 
 def lowered(program: Program, options: Options) -> Program:
@@ -149,10 +154,12 @@ def lowered(program: Program, options: Options) -> Program:
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
         program = lower_integer(program)
+    fused = program.map(lambda graph: passes.run(graph, passes.KERNELS))
     last: tuple[passes.Pass, ...] = (halve_gradients, watch_gradients) if options.grad == "fp16" else ()
     if options.dtype == "fp16":
-        last = (partial(lower_fp16, fp32=options.fp32), watch_gradients)
-    return share_constants(program.map(lambda graph: passes.run(graph, (*passes.KERNELS, *last))))
+        stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
+        last = (partial(lower_fp16, fp32=stay), watch_gradients)
+    return share_constants(fused.map(lambda graph: passes.run(graph, last)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +188,8 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
+    if options.half_arithmetic:
+        check_half_arithmetic(board)
     model = understand(path, options)
     program = model.program
     tuning = Tuning.of(board, options.optimise, options.tuned)

@@ -23,6 +23,7 @@ from tinytrain.cli.options import (
     TIMEOUT,
     TRUST,
     Number,
+    calibrated_options,
     compiler_options,
     model_options,
     parse_shapes,
@@ -100,14 +101,25 @@ def main(debug: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
-def compile_command(model: Path, board: str, output: Path, force: bool, build: bool, **given: Any) -> None:
+@click.option("--data", type=click.Path(path_type=Path),
+              help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
+@click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.01",
+              help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
+def compile_command(
+    model: Path, board: str, output: Path, force: bool, build: bool, data: Path | None, tolerance: float | None, **given: Any
+) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
     from tinytrain.device.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.build import find_tools
 
-    compiled = compile_model(model, compiler_options(board, several=True, **given))
+    options = compiler_options(board, several=True, **given)
+    if data is not None:
+        options = calibrated_options(model, data, options, tolerance)
+    elif tolerance is not None:
+        raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
+    compiled = compile_model(model, options)
     if build:
         find_tools(compiled.board)
     write(compiled, output, force=force, then=(lambda folder: Project.open(folder).elf()) if build else None)

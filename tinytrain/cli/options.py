@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tinytrain.compiler import Options
     from tinytrain.gradient.loss_scale import LossScale
     from tinytrain.ops.schedule import Schedule
+    from tinytrain.schemes.precision import Rule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,7 +93,12 @@ def model_options(command: Command) -> Command:
                      help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
         click.option("--master", type=click.Choice(["fp32", "none"]),
                      help="Train fp32 weights behind what is stored, at four more bytes each for int8, two for fp16 (the default there)."),
-        click.option("--fp32", multiple=True, metavar="LAYER", help="With --dtype fp16: what this layer reads and writes stays fp32."),
+        click.option("--fp32", multiple=True, metavar="LAYER",
+                     help="With --dtype fp16: what this layer, or all of a pattern as 'head.*', reads and writes stays fp32."),
+        click.option("--precision", type=click.Path(path_type=Path), metavar="FILE",
+                     help="With --dtype fp16: a TOML file that says which layers stay fp32."),
+        click.option("--half-arithmetic", is_flag=True,
+                     help="With --dtype fp16: refuse a board that stores halves but does not compute with them."),
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
                      help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
@@ -151,8 +157,10 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
     if given["clip_value"] and given["clip_norm"]:
         raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
-    if given["fp32"] and given["dtype"] != "fp16":
-        raise TinytrainError("--fp32 names layers that --dtype fp16 leaves as they are; expected both.", hint="Add --dtype fp16.")
+    for name in ("fp32", "precision", "half_arithmetic"):
+        if given[name] and given["dtype"] != "fp16":
+            message = f"--{name.replace('_', '-')} has no effect with --dtype fp32; expected --dtype fp16."
+            raise TinytrainError(message, hint="Add it, or leave the other one out.")
     if given["dtype"] == "fp16" and given["grad"] != "fp32":
         message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
         raise TinytrainError(message, hint="Leave one of them out.")
@@ -174,10 +182,30 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
         truncate=given["truncate"],
         shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
-        dtype=given["dtype"], fp32=tuple(given["fp32"]),
+        dtype=given["dtype"], precision=_precision(given), half_arithmetic=given["half_arithmetic"],
         further_schemes=tuple(further), optimise=given["optimise"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
+
+
+def _precision(given: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules of the file, which those of --fp32 follow. Raises SchemeError."""
+    from tinytrain.schemes.precision import Rule, load
+
+    rules = load(given["precision"]) if given["precision"] else ()
+    return (*rules, *(Rule(name, "fp32", "asked for by --fp32") for name in given["fp32"]))
+
+
+def calibrated_options(model: Path, data: Path, options: Options, tolerance: float | None) -> Options:
+    """The options with what samples say about fp16. Raises TinytrainError."""
+    from tinytrain.report.live import training_bar
+    from tinytrain.search.precision import TOLERANCE, calibrated
+
+    if options.dtype != "fp16":
+        message = "--data has no effect on `compile` with --dtype fp32; expected --dtype fp16."
+        raise TinytrainError(message, hint="Add it, or leave the other one out.")
+    with training_bar() as bar:
+        return calibrated(model, data, options, TOLERANCE if tolerance is None else tolerance, bar)
 
 
 def _loss_scale(given: Mapping[str, Any]) -> LossScale:

@@ -12,6 +12,8 @@ from tinytrain.emit.project import link_keys
 from tinytrain.frontend.ports import described
 from tinytrain.gradient.objective import aimed
 from tinytrain.ir.types import Role, Source, Value
+from tinytrain.passes.lower_fp16 import never_halved
+from tinytrain.schemes.precision import kept
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
@@ -36,6 +38,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
         "dtype": compiled.options.dtype,
+        "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
         "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
@@ -54,6 +57,15 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
+
+
+def stays_fp32(compiled: Compiled) -> dict[str, str]:
+    """Layer → why it is not stored as fp16, where the model is: what was asked for first."""
+    options, model = compiled.options, compiled.imported.graph
+    if options.dtype != "fp16":
+        return {}
+    asked = kept(options.precision, model)
+    return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
 
 
 def _source_of(param: Value) -> Source:

@@ -14,6 +14,7 @@ from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
+from tinytrain.ops.simd import VOCABULARIES
 from tinytrain.paths import data_dir
 
 if TYPE_CHECKING:
@@ -102,7 +103,13 @@ class KernelContext:
     @property
     def simd(self) -> str:
         """Suffix of the vocabulary that the kernel is written with."""
-        return "one" if self.p.get("V") == 1 else self.call.kernel.isa or "scalar"
+        isa = self.call.kernel.isa
+        return "one" if self.p.get("V") == 1 else VOCABULARIES.get(isa, isa) if isa else "scalar"
+
+    @property
+    def strip(self) -> DType:
+        """How a packed strip of the weight is stored."""
+        return F16 if self.call.kernel.dtypes == (F16, F16) else F32
 
     @property
     def head(self) -> str:
@@ -169,30 +176,6 @@ class KernelContext:
         return self.in_names[steps[0][1][0]] if adds else None
 
     @property
-    def halves(self) -> bool:
-        """Whether strips of packed weights stay halves."""
-        return bool(self.p.get("halves"))
-
-    @property
-    def double(self) -> bool:
-        """Whether N are the lanes of two vectors side by side."""
-        return bool(self.p.get("double"))
-
-    @property
-    def strip(self) -> str:
-        """C type of packed strips."""
-        return (F16 if self.halves else F32).c
-
-    @property
-    def strip_tag(self) -> str:
-        """Tag of that type."""
-        return (F16 if self.halves else F32).tag
-
-    def packed_tag(self, operand: int) -> str:
-        """Of functions that pack an operand."""
-        return "halves" if self.halves else self.ins[operand].dtype.tag
-
-    @property
     def lanes(self) -> Lanes:
         """The words of that vocabulary."""
         return Lanes(self.simd)
@@ -212,8 +195,7 @@ class KernelContext:
         own = 0 if isinstance(self.op, Elementwise) else self.arity
         ops = self.op.then if isinstance(self.op, Fusable) else (self.op,) if isinstance(self.op, Elementwise) else ()
         kinds = {t.dtype for t in (*self.ins[own:], *self.outs)}
-        known = {F32, F16, S32, S8, U8, *([S16] if self.halves else [])}
-        spoken = kinds <= known if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
+        spoken = kinds <= {F32, F16, S32, S16, S8, U8} if self.p.get("words") else self.A == "float" and kinds <= {F32, F16}
         return spoken and all(op.lanes(self.lanes, *op.args) is not None for op in ops)
 
     def along(self, count: int) -> list[tuple[Words, int, int, int]]:

@@ -68,18 +68,6 @@ class Words(Protocol):
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         """(a·ma + b·mb + c) / 2^shift, rounded down."""
 
-    def nearest_half(self, number: str) -> str:
-        """The nearest half, as a float."""
-
-    def master(self, half: str, rest: str) -> str | None:
-        """A weight from its half and its rest (`ops/optimiser_half.py`); None where there are no words for that."""
-
-    def rest(self, master: str, half: str) -> str:
-        """What the half leaves out, as int16."""
-
-    def drawn_half(self, number: str, word: str) -> str | None:
-        """The half below or above, by a random word; None as above."""
-
     def minus(self, integer: str, number: int) -> str:
         """integer − number"""
 
@@ -94,6 +82,18 @@ class Words(Protocol):
 
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
+
+    def nearest_half(self, x: str) -> str:
+        """The nearest half as a float."""
+
+    def master(self, half: str, rest: str) -> str:
+        """The fp32 number that a half and its rest stand for."""
+
+    def rest(self, master: str, half: str) -> str:
+        """What the half leaves out of it, an int16."""
+
+    def drawn_half(self, x: str, word: str) -> str:
+        """One of the two halves around a float, by a random word."""
 
     def narrow(self, integer: str, kind: str) -> str:
         """An integer as an element of this type."""
@@ -156,18 +156,6 @@ class _Plain:
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"({_operand(a)} * {ma} + {_operand(b)} * {mb} + {c}) >> {shift}"
 
-    def nearest_half(self, number: str) -> str:
-        return f"tt_half_to_float(tt_float_to_half({number}))"
-
-    def master(self, half: str, rest: str) -> str | None:
-        return f"tt_master({half}, {rest})"
-
-    def rest(self, master: str, half: str) -> str:
-        return f"(int16_t)tt_rest({master}, {half})"
-
-    def drawn_half(self, number: str, word: str) -> str | None:
-        return f"tt_half_stochastic({number}, {word})"
-
     def minus(self, integer: str, number: int) -> str:
         return f"{integer} {'-' if number > 0 else '+'} {abs(number)}" if number else integer
 
@@ -182,6 +170,18 @@ class _Plain:
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
+
+    def nearest_half(self, x: str) -> str:
+        return f"tt_half_to_float(tt_float_to_half({x}))"
+
+    def master(self, half: str, rest: str) -> str:
+        return f"tt_master({half}, {rest})"
+
+    def rest(self, master: str, half: str) -> str:
+        return f"(int16_t)tt_rest({master}, {half})"
+
+    def drawn_half(self, x: str, word: str) -> str:
+        return f"tt_half_stochastic({x}, {word})"
 
     def narrow(self, integer: str, kind: str) -> str:
         return f"({kind}){_operand(integer)}"
@@ -208,7 +208,6 @@ _WORD = {
     "int32_t": ("i_load", "i_store", "i_all"), "int8_t": ("i_load_s8", "i_store_s8", "i_all"),
     "uint8_t": ("i_load_u8", "i_store_u8", "i_all"), "int16_t": ("i_load_s16", "i_store_s16", "i_all"),
 }
-_MASTERS = {"mveh"}                                       # vocabularies with words for weights that are a half and a rest
 
 
 @dataclass(frozen=True)
@@ -261,18 +260,6 @@ class Lanes:
     def weighted(self, a: str, ma: int, b: str, mb: int, c: int, shift: int) -> str:
         return f"tt_i_weighted_{self.tag}({a}, {ma}, {b}, {mb}, {c}, {shift})"
 
-    def nearest_half(self, number: str) -> str:
-        return f"tt_nearest_{self.tag}({number})"
-
-    def master(self, half: str, rest: str) -> str | None:
-        return f"tt_master_{self.tag}({half}, {rest})" if self.tag in _MASTERS else None
-
-    def rest(self, master: str, half: str) -> str:
-        return f"tt_i_rest_{self.tag}({master}, {half})"
-
-    def drawn_half(self, number: str, word: str) -> str | None:
-        return f"tt_half_stochastic_{self.tag}({number}, {word})" if self.tag in _MASTERS else None
-
     def minus(self, integer: str, number: int) -> str:
         return self.add(integer, self.spread(str(-number), "int32_t"), "int32_t") if number else integer
 
@@ -287,6 +274,18 @@ class Lanes:
 
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
+
+    def nearest_half(self, x: str) -> str:
+        return f"tt_nearest_{self.tag}({x})"
+
+    def master(self, half: str, rest: str) -> str:
+        return f"tt_master_{self.tag}({half}, {rest})"
+
+    def rest(self, master: str, half: str) -> str:
+        return f"tt_i_rest_{self.tag}({master}, {half})"
+
+    def drawn_half(self, x: str, word: str) -> str:
+        return f"tt_half_stochastic_{self.tag}({x}, {word})"
 
     def narrow(self, integer: str, kind: str) -> str:
         return integer

@@ -32,9 +32,9 @@ from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.outer import outer
+from tinytrain.ops.outer import outer, outer_halves
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
-from tinytrain.ops.planes import Layout, outer_halves
+from tinytrain.ops.planes import Layout, in_planes
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.simd import FLOATS, HALVES, SIMD
 from tinytrain.ops.sums import (
@@ -134,7 +134,9 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs_little, simd.packs, simd.packs_two)),
+        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES if simd.apart),
+        *(simd.packs_little("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -198,11 +200,9 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
         *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
-        *(
-            reads("correlate", (F16, F16), macro="conv2d_grad_x_direct", exact=False)
-            for simd in HALVES for reads in (simd.direct, simd.direct_two)
-        ),
-        *(packs("correlate", (F16, F16), exact=False) for simd in HALVES for packs in (simd.packs, simd.packs_two)),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double),
+        *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
@@ -249,7 +249,7 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
     )
     as_integer = sums
@@ -303,6 +303,7 @@ _CASES: tuple[tuple[Conv2d, tuple[int, ...], tuple[int, ...]], ...] = (
     (Conv2d((1, 1), dilation=(4, 1)), (20, 1, 2), (5, 3, 1, 2)),
     (Conv2d((1, 1), Pad(0, 1, 0, 1)), (1, 12, 4), (4, 1, 3, 4)),
     (Conv2d((1, 1), Pad(1, 0, 1, 1), group=2), (3, 4, 24), (18, 3, 3, 12)),
+    (Conv2d((2, 1), Pad(0, 1, 0, 0)), (5, 4, 32), (32, 2, 1, 32)),
 )
 
 # those whose outputs fill words of four int8

@@ -223,8 +223,9 @@ class Correlation:
         """Flat tap of the weight, at each place of the packed order."""
         return tuple(r * self.taps[1] + s for r in self.rows.order for s in self.cols.order)
 
-    def strip_bytes(self, lanes: int) -> int:
-        return 4 * self.taps[0] * self.taps[1] * self.inner * lanes
+    def strip(self, lanes: int) -> int:
+        """Elements of a strip of the weight."""
+        return self.taps[0] * self.taps[1] * self.inner * lanes
 
     def rectangles(self, most: int) -> tuple[Rectangle, ...]:
         """All pixels of the result, in tiles of up to `most`: along the rows or along the columns, whatever makes fewer of them."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from tinytrain.ir.op import FIRST_HALF, Cost, Example, Kernel, Op, f32
-from tinytrain.ir.types import F32, S32, Array, TensorType
+from tinytrain.ir.types import F16, F32, S32, Array, TensorType
 
 # of the record: e, steps without overflow at this scale, steps with one since the start, and of these the last ones without a break
 EXPONENT, GOOD, SKIPPED, IN_A_ROW = range(4)
@@ -61,7 +61,10 @@ class Overflow(Op):
     name = "overflow"
     args = ("x", "before")
     results = ("overflowed",)
-    kernels = (Kernel("loss_scale", (F32, S32), half=FIRST_HALF),)
+    kernels = (
+        Kernel("loss_scale", (F32, S32), half=FIRST_HALF),
+        *(Kernel("loss_scale", (F16, S32), isa, "overflow_vectors") for isa in ("rvv", "mveh")),
+    )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if types[1] != _FLAG:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Example, Kernel, f32
+from tinytrain.ir.op import Example, f32
 from tinytrain.ir.types import F32, S16, S32, Array, TensorType
 from tinytrain.ir.words import Words
 from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.simd import elementwise
 from tinytrain.random import random_u32
 
 _NORMAL = -14                                             # exponent of the least half with a leading one
@@ -57,7 +58,7 @@ class SgdHalf(Sgd):
     name = "sgd_half"
     # with and without v: the last that fits is taken
     kernels = tuple(
-        Kernel("elementwise", (F32, F32, F32, *more), macro="elementwise") for more in ((S16,), (S32,), (F32, S16), (F32, S32))
+        kernel for more in ((S16,), (S32,), (F32, S16), (F32, S32)) for kernel in elementwise(F32, F32, F32, *more)
     )
 
     @property
@@ -108,14 +109,10 @@ class SgdHalf(Sgd):
         return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
-        g, half, *others, kept = operands
-        weight = w.master(half, kept) if self.master else half
-        if weight is None:
-            return None
-        to, *more = self._moved(w, g, weight, *others)
+        g, weight, *others, kept = operands
+        to, *more = self._moved(w, g, w.master(weight, kept) if self.master else weight, *others)
         if not self.master:
-            drawn = w.drawn_half(to, kept)
-            return None if drawn is None else (drawn, *more)
+            return w.drawn_half(to, kept), *more
         new = w.nearest_half(to)
         return (new, *more[: bool(self.momentum)], w.rest(to, new), *more[bool(self.momentum) :])
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from tinytrain.ir.op import FIRST_HALF, Declined, Kernel, Op
+from tinytrain.ir.op import FIRST_HALF, Declined, Kernel, Op, no
 from tinytrain.ir.types import F16, F32, S8, DType, TensorType
 from tinytrain.ops.simd import FLOATS, HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry
@@ -17,17 +17,21 @@ PAIR = 2                                                  # vectors of a depthwi
 
 def outer(words: bool) -> Iterator[Kernel]:
     """Of a convolution: vectors along the channels of x or, turned, along those of dy; for units with words or without."""
-    fit = [(simd, False, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in SIMD if simd.words == words]
-    fit += [(simd, two, (F16, F16)) for simd in HALVES if simd.words == words for two in (False, True)]
-    return (_outer(simd, turned, two, dtypes) for simd, two, dtypes in fit for turned in (True, False))
+    fit = [simd for simd in SIMD if simd.words == words]
+    return (_outer(simd, turned, dtypes) for dtypes in (*FLOATS, (F32, S8)) for simd in fit for turned in (True, False))
 
 
-def _outer(simd: Simd, turned: bool, two: bool, dtypes: tuple[DType, ...]) -> Kernel:
+def outer_halves() -> Iterator[Kernel]:
+    """The same of units that multiply halves, with vectors along the channels of x."""
+    return (_outer(simd, False, (F16, F16)) for simd in HALVES)
+
+
+def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
     stored = S8 in dtypes
     return Kernel(
-        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned, two), params=partial(_tiles, simd, turned, two),
+        "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_tiles, simd, turned),
         scratch=partial(_map_bytes, simd, turned) if stored else None, half=() if turned else FIRST_HALF, spare=stored,
-        work=partial(_work, simd), tries=simd.tries, exact=not simd.halves,
+        work=partial(_work, simd), tries=simd.tries, exact=simd.exact,
     )
 
 
@@ -37,23 +41,24 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
     return Kernel(
         "depthwise_rows", dtypes, simd.isa, accepts=partial(_fills_depth, simd), params=simd.tiles,
         scratch=partial(_pair_bytes, simd) if stored else None, half=FIRST_HALF, spare=stored, work=partial(_depth_work, simd),
-        exact=not simd.halves,
+        exact=simd.exact,
     )
 
 
-def _fills(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _fills(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types)
-    along = (g.K if turned else g.C) // g.group
-    return simd.pairs(along) if two else simd.filled_by(along)
+    across, along = (n // g.group for n in ((g.C, g.K) if turned else (g.K, g.C)))
+    if simd.double and (along % simd.lanes or across == 1):
+        return no(f"{along} channels of x are not whole vectors of {simd.lanes}, or serve one result")
+    return simd.filled_by(along)
 
 
 def _fills_depth(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     return simd.filled_by(op.geometry(*types).C)
 
 
-def _tiles(simd: Simd, turned: bool, two: bool, op: Op, *types: TensorType) -> dict[str, int]:
-    tiles = (simd.double_tiles if two else simd.tiles)(op, *types)
-    return {**tiles, "turned": turned, **({"fixed": True} if simd.fixed else {})}
+def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**simd.tiles(op, *types), "turned": turned, **({"fixed": True} if simd.fixed else {})}
 
 
 def _map_bytes(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
-from tinytrain.ir.op import Declined, Kernel, no
+from tinytrain.ir.op import Declined, Kernel, Op, no
 from tinytrain.ir.types import F16, TensorType
 from tinytrain.ops.geometry import Axis, Geometry
 from tinytrain.ops.simd import HALVES, Simd
@@ -96,35 +96,37 @@ class Layout:
         return found
 
 
-def outer_halves() -> Iterator[Kernel]:
-    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy; two at once where they fit."""
+def in_planes() -> Iterator[Kernel]:
+    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy."""
     return (
         Kernel(
-            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned, two), partial(_tiles, simd, turned, two),
-            partial(_bytes, simd, turned, two), spare=True, work=_work, exact=False,
+            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned), partial(_tiles, simd, turned),
+            partial(_bytes, simd, turned), spare=True, work=_work, exact=simd.exact,
         )
-        for simd in HALVES for turned in (True, False) for two in (False, True)
+        for turned in (True, False) for simd in HALVES if not simd.apart
     )
 
 
-def _fits(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
     layout, along = Layout.of(g), (g.K if turned else g.C) // g.group
     if (BLOCK - 1) * (layout.x if turned else layout.dy) >= _FARTHEST:
         return no("its maps are too large to be turned")
-    return simd.pairs(along) if two else simd.filled_by(along)
+    if simd.double and along % simd.lanes:
+        return no(f"{along} channels are not whole vectors of {simd.lanes}")
+    return simd.filled_by(along)
 
 
-def _tiles(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
-    return {**(simd.double_tiles if two else simd.tiles)(op, *types), "turned": turned}
+def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**simd.tiles(op, *types), "turned": turned}
 
 
-def _bytes(simd: Simd, turned: bool, two: bool, op: HasGeometry, *types: TensorType) -> int:
-    """A vector of each element of one map, or two, and a block of runs of the other."""
+def _bytes(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> int:
+    """A vector of each element of one map, and a block of runs of the other."""
     g = op.geometry(*types).lined_up
     layout = Layout.of(g)
     vectors, runs, across = (layout.dy, layout.x, g.C) if turned else (layout.x, layout.dy, g.K)
-    return 2 * (simd.lanes * (1 + two) * vectors + min(layout.block, across // g.group) * runs)
+    return 2 * (simd.lanes * vectors + min(layout.block, across // g.group) * runs)
 
 
 def _work(params: Mapping[str, int], op: HasGeometry, *types: TensorType) -> dict[str, float]:

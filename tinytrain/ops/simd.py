@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ class Correlates(HasPieces, Protocol):
 
 
 _TILES = 8
-_LITTLE = 1024                                            # bytes of scratch that are worth a quick kernel
+_LITTLE = 1024                                            # bytes of scratch that are worth a kernel that is not portable
 FLOATS = ((F32,), (F16, F16))                             # operands of kernels that have tiles for either, or for a mix by `half`
 
 
@@ -43,43 +44,42 @@ class Simd:
     fixed: bool = False                                   # its tiles `outer` are told the steps of both operands, as constants
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
-    halves: bool = False                                  # it multiplies halves, in packed strips too
-    double: int = 0                                       # of so many operands it has a tile for two vectors side by side
+    double: bool = False                                  # its tiles have twice as many lanes as the vectors of its words
+    apart: bool = False                                   # what lies apart is loaded as quickly as neighbours
+    exact: bool = True                                    # its tiles round no product
+
+    @property
+    def floats(self) -> tuple[tuple[DType, ...], ...]:
+        """Kinds of operands that its kernels multiply floats of."""
+        return FLOATS if self.exact else FLOATS[1:]
+
+    def taken(self, kinds: Iterable[tuple[DType, ...]]) -> tuple[tuple[DType, ...], ...]:
+        """Of kinds of operands those that its words are for: where it multiplies halves, those that begin with a float, which is one."""
+        return tuple(kinds) if self.exact else tuple((F16, *(each[1:] or (F32,))) for each in kinds if each[0] is F32)
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
-        return Kernel(template, dtypes, self.isa, params=self.packed_tiles, scratch=self.strip_bytes, spare=True, **self._swept, **more)
+        scratch = self.strip_halves if F16 in dtypes else self.strip_bytes
+        return Kernel(
+            template, dtypes, self.isa, params=self.packed_tiles, scratch=scratch, spare=True, work=self.sweeps, tries=self.tries,
+            exact=self.exact, **({"accepts": self.fills_evenly, **more} if self.double else more),
+        )
 
     def packs_little(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """The same where it costs RAM, but little."""
-        return Kernel(template, dtypes, self.isa, None, self.is_little, self.packed_tiles, self.strip_bytes, **self._swept, **more)
-
-    def packs_two(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
-        """The same of strips of two vectors."""
-        params, scratch = self.double_tiles, self.two_strips_bytes
-        return Kernel(template, dtypes, self.isa, None, self.fills_two, params, scratch, spare=True, **self._swept, **more)
-
-    @property
-    def _swept(self) -> dict[str, Any]:
-        return {"work": self.sweeps, "tries": self.tries}
+        return dataclasses.replace(self.packs(template, dtypes, **more), accepts=self.is_little, spare=False)
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """One that reads vectors from the weight as it stands."""
-        return Kernel(template, dtypes, self.isa, accepts=self.reads, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
-
-    def direct_two(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
-        """The same, two vectors at once."""
-        accepts, params = self.reads_two, self.double_tiles
-        return Kernel(template, dtypes, self.isa, accepts=accepts, params=params, work=self.reads_on, tries=self.tries, **more)
+        accepts = self.reads_evenly if self.double else self.reads
+        return Kernel(
+            template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, exact=self.exact, **more,
+        )
 
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
-        own = {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
-        return {**own, "halves": True} if self.halves else own
-
-    def double_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
-        """The same where two vectors side by side are a strip: N are the lanes of both."""
-        return {**self.tiles(op, *types), "N": 2 * self.lanes, "P": self.double, "double": True}
+        found = {"N": self.lanes, "P": self.tile, "packed": self.packed > 0, "words": self.words}
+        return {**found, "double": True} if self.double else found
 
     def packed_tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """The same where strips are packed."""
@@ -91,36 +91,25 @@ class Simd:
         return {"P": range(self.tile, 0, -1)}
 
     def strip_bytes(self, op: Correlates, *types: TensorType) -> int:
-        """Scratch for a strip of the weight."""
-        return op.correlation(*types).strip_bytes(self.lanes) // (2 if self.halves else 1)
+        """Scratch for a strip of the weight as floats."""
+        return 4 * op.correlation(*types).strip(self.lanes)
+
+    def strip_halves(self, op: Correlates, *types: TensorType) -> int:
+        """The same as halves."""
+        return 2 * op.correlation(*types).strip(self.lanes)
 
     def is_little(self, op: Correlates, *types: TensorType) -> bool | Declined:
-        """Whether a strip is, where the kernel that needs none is a portable one."""
-        strip_bytes = self.strip_bytes(op, *types)
+        """Whether such a strip is."""
+        strip_bytes = self.strip_halves(op, *types)
         return strip_bytes <= _LITTLE or no(f"a strip of {strip_bytes} bytes is more than {_LITTLE}")
-
-    def two_strips_bytes(self, op: Correlates, *types: TensorType) -> int:
-        return 2 * self.strip_bytes(op, *types)
-
-    def fills_two(self, op: Correlates, *types: TensorType) -> bool | Declined:
-        """Whether results are pairs of vectors."""
-        return self.pairs(op.correlation(*types).outer)
-
-    def pairs(self, results: int) -> bool | Declined:
-        """Whether that many neighbours are."""
-        return results % (2 * self.lanes) == 0 or no(f"{results} results are no pairs of vectors")
-
-    def reads_two(self, op: Correlates, *types: TensorType) -> bool | Declined:
-        """Whether pairs of vectors are read from the weight as it stands."""
-        return self.reads(op, *types) and self.fills_two(op, *types)
 
     def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What a kernel does that packs strips of the weight."""
-        return op.correlation(*types).work(params["N"], params["P"], packed=True)
+        return op.correlation(*types).work(self.lanes, params["P"], packed=True)
 
     def reads_on(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What one does that reads vectors from the weight as it stands."""
-        return op.correlation(*types).work(params["N"], params["P"], packed=False)
+        return op.correlation(*types).work(self.lanes, params["P"], packed=False)
 
     def outer(self, params: Mapping[str, int], across: int, along: int, g: Geometry) -> dict[str, float]:
         """What one does for a gradient of the weight: in tiles of `across` scalars, each times vectors that run along `along` others."""
@@ -133,6 +122,15 @@ class Simd:
             "tap": g.group * len(rows) * len(cols), "tile": tiles * len(rows) * len(cols), "run": tiles * sum(rows) * len(cols),
             "step": tiles * pixels, "mac": pixels * across * vectors, "out": len(rows) * len(cols) * across * vectors,
         }
+
+    def fills_evenly(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether the results of a pixel are whole vectors."""
+        outer = op.correlation(*types).outer
+        return outer % self.lanes == 0 or no(f"{outer} results of a pixel are not whole vectors of {self.lanes}")
+
+    def reads_evenly(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """The same where vectors are read from the weight as it stands."""
+        return self.fills_evenly(op, *types) and self.reads(op, *types)
 
     def fills_channels(self, op: Op, *types: TensorType) -> bool | Declined:
         """Whether the channels of a map are a vector at least."""
@@ -170,28 +168,31 @@ SIMD = (
     Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
-# Units that multiply halves, for operands that all are. Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in
-# memory.
+# Units that multiply halves, for kernels of their own where both operands are such. With Zvfh the vectors are those of rvv: strips of a
+# weight stay halves, and three sums of 1,024 bits take all registers that operands leave.
 HALVES = (
-    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, halves=True, double=3),
+    Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True, apart=True),
+    Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True, apart=True),
+    # Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
+    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, exact=False),
+    Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
+# those with words of their own
+OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
+# instruction set → the vocabulary that its kernels are written with
+VOCABULARIES = {simd.isa: simd.tag for simd in (*SIMD, *HALVES) if simd.isa}
 
 
 def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
         Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
-        for simd in (*SIMD, *HALVES) if simd.words for kinds in (in_halves(dtypes) if simd.halves else dtypes)
+        for simd in (*SIMD, *OF_HALVES) if simd.words for kinds in simd.taken(dtypes)
     )
 
 
-def in_halves(dtypes: Iterable[tuple[DType, ...]]) -> tuple[tuple[DType, ...], ...]:
-    """Of kinds of operands those that begin with a float: as they are where that is a half."""
-    return tuple((F16, *(kinds[1:] or (F32,))) for kinds in dtypes if kinds[0] is F32)
-
-
 def _in_words(simd: Simd, op: Elementwise, *types: TensorType) -> bool | Declined:
-    if op.lanes(Lanes(simd.tag), *op.args) is None:
+    if op.lanes(Lanes("any"), *op.args) is None:
         return no("its formula needs more than there are words for")
     return types[0].numel >= simd.lanes or no(f"{types[0].numel} elements do not fill a vector")
 
@@ -205,5 +206,5 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
     return Kernel("elementwise", kinds, macro="elementwise"), *(
         Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles)
-        for simd in (*fit, *HALVES) for each in (in_halves([kinds]) if simd.halves else (kinds,))
+        for simd in (*fit, *OF_HALVES) for each in simd.taken([kinds])
     )

@@ -12,36 +12,44 @@ from collections.abc import Collection
 
 import numpy as np
 
-from tinytrain.ir.graph import Graph
+from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import F16, F32, Role, Value
 from tinytrain.planner.updates import contents
 
+HALF_MAX = float(np.finfo(np.float16).max)
+
 
 def halve_weights(graph: Graph, fp32: Collection[str] = ()) -> Graph:
-    """Needs nothing; a weight that some kernel cannot read as fp16 stays fp32, and so do those of the nodes of these names."""
+    """Needs nothing; a weight that fp16 has no range for, or some kernel cannot read as such, stays fp32; so do those of these nodes."""
     shown = contents(graph)                               # a view is the memory of another value
-    fixed = {shown[v] for v in (*graph.inputs, *graph.outputs, *unhalved(graph, fp32))}
-    weights = {v for v in graph.stored(Role.CONST) if v.type.dtype is F32 and v.type.numel > 1 and v not in fixed}
+    stay = {shown[v] for v in (*graph.inputs, *graph.outputs, *unhalved(graph, fp32))}
+    weights = {v for v in graph.stored(Role.CONST) if v.type.dtype is F32 and v.type.numel > 1 and v not in stay and not beyond(v)}
     stored = {v: halved(v) for v in graph.values() if shown[v] in weights}
     return restored(graph, stored)
 
 
 def unhalved(graph: Graph, fp32: Collection[str] = ()) -> set[Value]:
     """What some node must read or write as fp32."""
-    found = set[Value]()
-    for node in graph.nodes:
-        if node.op.view:
-            continue
-        halves = node.half_operands if node.origin not in fp32 else None
-        found.update(v for i, v in enumerate(node.inputs) if halves is None or i not in halves)
-        found.update(node.outputs if halves is None else ())
-    return found
+    return {v for node in graph.nodes for v in ((*node.inputs, *node.outputs) if node.origin in fp32 else fixed(node))}
+
+
+def fixed(node: Node) -> tuple[Value, ...]:
+    """What no kernel of a node reads or writes as fp16; a view, which has none, minds neither."""
+    halves = node.half_operands if not node.op.view else frozenset(range(len(node.inputs)))
+    if halves is None:
+        return (*node.inputs, *node.outputs)
+    return tuple(v for i, v in enumerate(node.inputs) if i not in halves)
+
+
+def beyond(v: Value) -> float:
+    """The largest magnitude of a stored value that fp16 has no range for, else 0."""
+    largest = float(np.abs(v.data).max(initial=0.0)) if v.data is not None and v.type.dtype.is_float else 0.0
+    return largest if largest > HALF_MAX else 0.0
 
 
 def halved(v: Value) -> Value:
     """The same value stored as fp16."""
-    with np.errstate(over="ignore"):                      # found by check_numbers
-        data = v.data.astype(np.float16) if v.data is not None else None
+    data = v.data.astype(np.float16) if v.data is not None else None
     return dataclasses.replace(v, type=dataclasses.replace(v.type, dtype=F16), data=data)
 
 

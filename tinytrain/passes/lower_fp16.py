@@ -9,16 +9,17 @@ arXiv 1710.03740, which also scales the loss: `Optimiser.loss_scale`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph
+from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.op import Elementwise, Fusable
 from tinytrain.ir.types import F32, Role, Value
 from tinytrain.ops.elementwise import Scale
-from tinytrain.passes.halve_weights import halved, restored, unhalved
+from tinytrain.passes.halve_weights import beyond, fixed, halved, restored, unhalved
 from tinytrain.passes.pack_masks import turning_point
 from tinytrain.planner.updates import contents
+from tinytrain.schemes.precision import Rule, kept
 
 
 def lower_fp16(graph: Graph, fp32: Collection[str] = ()) -> Graph:
@@ -37,10 +38,35 @@ def halve_gradients(graph: Graph) -> Graph:
     return _lowered(graph, (v for v in graph.values() if v in made and shown[v] in made), ())
 
 
+def absorbed(rules: Sequence[Rule], before: Graph, after: Graph) -> dict[str, str]:
+    """What `kept` gives of the graph before passes fused it, and nodes that took such layers in: of a relu the convolution before it."""
+    found = kept(rules, before)
+    content, makers, readers = contents(after), after.producers(), before.readers()
+    for node in before.nodes:
+        if node.origin in found:
+            v = node.outputs[0]
+            while v not in content and len(readers[v]) == 1:
+                v = readers[v][0].outputs[0]
+            if maker := makers.get(content.get(v, v)):
+                found.setdefault(maker.origin, found[node.origin])
+    return found
+
+
+def never_halved(program: Program) -> dict[str, str]:
+    """Layer → why something of it stays fp32, where that is for want of a kernel or for the range of its weights."""
+    found: dict[str, str] = {}
+    for node in (node for graph in program.entries.values() for node in graph.nodes if node.origin):
+        if large := [v for v in node.inputs if v.role is not Role.STATE and beyond(v)]:
+            found[node.origin] = f"its {large[0].name} reaches {beyond(large[0]):,.0f}"
+        elif any(v.type.dtype is F32 and v.type.numel > 1 and v.role is not Role.STATE for v in fixed(node)):
+            found.setdefault(node.origin, f"{node.op.name} takes no fp16")
+    return found
+
+
 def _lowered(graph: Graph, candidates: Iterable[Value], fp32: Collection[str]) -> Graph:
     shown = contents(graph)                               # a view is the memory of another value
-    fixed = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
-    wide = (v for v in candidates if v.type.dtype is F32 and v.type.numel > 1 and shown[v] not in fixed)
+    stay = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
+    wide = (v for v in candidates if v.type.dtype is F32 and v.type.numel > 1 and shown[v] not in stay)
     return restored(graph, {v: halved(v) for v in wide})
 
 

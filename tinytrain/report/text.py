@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tinytrain.emit.describe import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.ir.op import Elementwise, registry
@@ -53,6 +54,7 @@ def compiled_text(compiled: Compiled) -> str:
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
     lines += [f"note       {note}" for note in compiled.imported.notes]
+    lines += fp32_text(compiled)
     if compiled.imported.float_islands:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
@@ -81,6 +83,14 @@ def _kernels(compiled: Compiled) -> list[str]:
         cycles = "" if total.cycles is None else f", {total.cycles:,} estimated cycles"
         lines.append(f"  {way:<8} {total.code_bytes:,} B of code{step}{cycles}")
     return lines
+
+
+def fp32_text(compiled: Compiled) -> list[str]:
+    """Which layers of a model that is stored as fp16 are not, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in stays_fp32(compiled).items():
+        reasons.setdefault(why, []).append(name)
+    return [f"fp32       {', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
 def frozen_text(frozen: Sequence[Frozen]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
@@ -25,16 +24,15 @@ from typing import Any, Literal
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
-from tinytrain.reading import first_line, plain, read_limited, reading
+from tinytrain.reading import plain, reading
+from tinytrain.schemes.toml import read_toml
 
 PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm or none"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 RATE = "rate"
 SHIFTS = ("bias", "beta")
 LEAST_RATE, MOST_RATE = 1e-6, 1e6                         # between them no learning rate leaves the range of fp32
-MOST_BYTES = 1_000_000                                    # of a scheme file
 MOST_CHANNELS = 1_000_000                                 # that a file names one by one or by ranges
-MOST_DOTS = 100                                           # in a line: the time of TOML's parser grows with their square and more
 EXPECTED = "a scheme file"
 
 _MANY = f"expected at most {MOST_CHANNELS:,} channels in a file"
@@ -184,20 +182,8 @@ def preset(text: str, graph: Graph) -> Scheme:
 
 def load(path: Path) -> Scheme:
     """Read a scheme file. Raises SchemeError where it is missing, no TOML, of the wrong shape, or larger than any model needs."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    content = read_limited(path, MOST_BYTES, EXPECTED, SchemeError)
     with reading(path, EXPECTED, SchemeError, WRITE_ONE):
-        text = content.decode("utf-8-sig")
-        if max(row.count(".") for row in text.split("\n")) > MOST_DOTS:
-            raise SchemeError(f"{path}: a line holds more than {MOST_DOTS} dots; expected names of layers and numbers.", hint=WRITE_ONE)
-        try:
-            data: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise SchemeError(f"{path}: is not valid TOML: {first_line(error)}.", hint=WRITE_ONE) from error
-        return _scheme(path, data)
+        return _scheme(path, read_toml(path, EXPECTED, WRITE_ONE))
 
 
 def _scheme(path: Path, data: Mapping[str, Any]) -> Scheme:

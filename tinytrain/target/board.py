@@ -13,7 +13,7 @@ from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import data_dir
-from tinytrain.target.isa import ISAS
+from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,6 +83,11 @@ class Board:
         return not self.memories
 
     @property
+    def half_arithmetic(self) -> tuple[str, ...]:
+        """Its instruction sets that compute with halves."""
+        return tuple(tag for tag in self.isa if tag in HALF_ARITHMETIC)
+
+    @property
     def ram(self) -> Memory | None:
         """The memory of data and stack; None on the host."""
         return next(iter(self.rams), None)
@@ -114,6 +119,19 @@ def board_names() -> list[str]:
     """Names of all boards, the host first."""
     names = sorted(path.parent.name for path in data_dir("boards").glob("*/board.toml"))
     return sorted(names, key=lambda name: name != "host")
+
+
+def check_half_arithmetic(board: Board) -> None:
+    """Raise BoardError where a core has no instructions that compute with halves."""
+    if board.half_arithmetic:
+        return
+    others = ", ".join(name for name in board_names() if load_board(name).half_arithmetic)
+    has = ", ".join(board.isa) or "integers only"
+    raise BoardError(
+        f"{board.name} ({board.core}) does not compute with halves, which --half-arithmetic demands; it has {has}.",
+        hint="Without the option it stores halves and computes in fp32 (fp16-storage): about half the RAM, but no more speed than fp32.\n"
+        f"Boards that compute with halves: {others}.",
+    )
 
 
 def load_board(name: str, folder: Path | None = None) -> Board:

@@ -25,11 +25,15 @@ ISAS = {
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
+        Isa("zfh", needs=("fpu-sp",)),                    # and of RISC-V
         *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in (*SIMD, *HALVES) if simd.isa),
     )
 }
 
+# those whose instructions compute with halves, where others convert them at most
+HALF_ARITHMETIC = ("fp16", "mveh", "zfh", "zvfh", "xpulp")
+
 
 def headers(tags: Collection[str]) -> list[str]:
     """The vocabularies of these instruction sets, in order of the registry."""
-    return [isa.header for isa in ISAS.values() if isa.tag in tags and isa.header]
+    return list(dict.fromkeys(isa.header for isa in ISAS.values() if isa.tag in tags and isa.header))

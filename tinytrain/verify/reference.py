@@ -58,7 +58,7 @@ def run(
     wanted = graph.kept() | set(keep)
     dying = _last_reads(graph, wanted)
     for node in graph.nodes:
-        for v, array in zip(node.outputs, _evaluate(node, [live[v] for v in node.inputs], dtype), strict=True):
+        for v, array in zip(node.outputs, evaluate(node, [live[v] for v in node.inputs], dtype), strict=True):
             live[v] = array
         for v in dying.get(node, ()):
             del live[v]
@@ -69,7 +69,8 @@ def run(
     )
 
 
-def _evaluate(node: Node, arrays: list[Array], dtype: DTypeLike) -> list[Array]:
+def evaluate(node: Node, arrays: list[Array], dtype: DTypeLike) -> list[Array]:
+    """What a node makes of its operands, as it is stored."""
     if not node.op.view:                                  # fp16 is only stored
         arrays = [a.astype(dtype) if a.dtype == np.float16 else a for a in arrays]
     made = node.op.reference(*arrays)
