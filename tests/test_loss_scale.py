@@ -268,6 +268,25 @@ def test_every_stored_gradient_is_looked_at_before_its_updates(optimiser: Optimi
                 assert update in depends(graph, flag), f"{update!r} is made of {v!r}"
 
 
+@pytest.mark.parametrize("on_overflow", BOTH)
+def test_an_activation_that_overflows_behind_a_finite_loss_changes_nothing(on_overflow: OnOverflow, tmp_path: Path) -> None:
+    """ReLU6 of the infinite is 6; the gradient of the first weight is not."""
+    maker = ModelMaker(1, 1, 5, 5)
+    maker.conv(3, 1)
+    maker.node("Clip", maker.stored(np.float32(0)), maker.stored(np.float32(6)))
+    maker.node("Flatten")
+    maker.dense(4, 27)
+    program = compiled(maker.model(), tmp_path, dtype="fp16", loss_scale=LossScale(on_overflow=on_overflow))
+    device = Library(program, tmp_path).instance()
+    for x, target in samples(program, 3):
+        device.train_step(x, target)
+    before = device.stored()
+    large = np.array(x)
+    large.flat[12] = 1e5
+    assert np.isfinite(device.train_step(large, target))
+    assert changed(before, device.stored()) == {LOSS_SCALE} and device.stored()[LOSS_SCALE][SKIPPED] == 1
+
+
 def depends(graph: Graph, value: object) -> set[object]:
     """All that is made of a value."""
     found = {value}
