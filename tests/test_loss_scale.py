@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from ctypes_model import Instance, Library
+from ctypes_model import STRICT, Instance, Library
 from onnx_models import ModelMaker
 from test_ports import two_headed
 from test_traces import assert_boards_equal_twins
@@ -21,11 +22,13 @@ from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.device.link import Status
 from tinytrain.device.project import Project
 from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.gradient.loss_scale import LossScale, OnOverflow
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import LOSS_SCALE, Graph
-from tinytrain.ir.types import F16, Array, Role
+from tinytrain.ir.types import F16, F32, S32, Array, DType, Role, TensorType
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, LARGEST, PATIENCE, SKIPPED, Overflow
+from tinytrain.paths import data_dir
 from tinytrain.verify.reference import ReferenceModel
 
 BOTH: tuple[OnOverflow, ...] = ("rest", "step")
@@ -73,6 +76,32 @@ def status_of(device: Instance, x: Array, target: Array) -> int:
 def samples(program: Compiled, count: int) -> Iterator[tuple[Array, Array]]:
     golden = golden_vectors(program.program, count)
     return zip(golden.x, golden.target, strict=True)
+
+
+@pytest.mark.parametrize(("kind", "count"), [(F16, 1), (F16, 7), (F16, 8), (F16, 45), (F16, 77), (F32, 3), (F32, 4), (F32, 39)])
+def test_overflow_is_found_in_every_place(kind: DType, count: int, tmp_path: Path) -> None:
+    """Whatever is infinite or not a number, and nothing else."""
+    x, flag = TensorType((count,), kind), TensorType((1,), S32)
+    text = render(KernelCall(Overflow(), (x, flag), (flag,), Overflow.kernels[0]), "look")
+    text += f"void entry(const {kind.c} *x, const int32_t *before, int32_t *found) {{ look(x, before, found); }}\n"
+    (tmp_path / "look.c").write_text(f'#include "tt_half.h"\nvoid entry(const {kind.c} *, const int32_t *, int32_t *);\n{text}')
+    command = ["gcc", *STRICT, "-O1", "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", tmp_path / "look.c", "-o", tmp_path / "look.so"]
+    subprocess.run(command, check=True)
+    library = ctypes.CDLL(str(tmp_path / "look.so"))
+    largest = np.finfo(kind.np).max
+    fine = np.resize(np.array([largest, -largest, 0, -0.0, np.finfo(kind.np).smallest_subnormal, 1], kind.np), count)
+
+    def look(array: Array, before: int = 0) -> int:
+        found, given = np.empty(1, np.int32), np.array([before], np.int32)
+        library.entry(*(ctypes.c_void_p(a.ctypes.data) for a in (array, given, found)))
+        return int(found[0])
+
+    assert look(fine) == 0 and look(fine, before=1) == 1
+    for at in range(count):
+        for bad_one in (np.inf, -np.inf, np.nan, -np.nan):
+            spoilt = fine.copy()
+            spoilt[at] = bad_one
+            assert look(spoilt) == 1, (at, bad_one)
 
 
 @pytest.mark.parametrize("on_overflow", BOTH)
@@ -266,6 +295,25 @@ def test_every_stored_gradient_is_looked_at_before_its_updates(optimiser: Optimi
             if depends(graph, v) & {update}:
                 flag = next(n.outputs[0] for n in graph.nodes if isinstance(n.op, Overflow) and n.inputs[0] is v)
                 assert update in depends(graph, flag), f"{update!r} is made of {v!r}"
+
+
+@pytest.mark.parametrize("on_overflow", BOTH)
+def test_an_activation_that_overflows_behind_a_finite_loss_changes_nothing(on_overflow: OnOverflow, tmp_path: Path) -> None:
+    """ReLU6 of the infinite is 6; the gradient of the first weight is not."""
+    maker = ModelMaker(1, 1, 5, 5)
+    maker.conv(3, 1)
+    maker.node("Clip", maker.stored(np.float32(0)), maker.stored(np.float32(6)))
+    maker.node("Flatten")
+    maker.dense(4, 27)
+    program = compiled(maker.model(), tmp_path, dtype="fp16", loss_scale=LossScale(on_overflow=on_overflow))
+    device = Library(program, tmp_path).instance()
+    for x, target in samples(program, 3):
+        device.train_step(x, target)
+    before = device.stored()
+    large = np.array(x)
+    large.flat[12] = 1e5
+    assert np.isfinite(device.train_step(large, target))
+    assert changed(before, device.stored()) == {LOSS_SCALE} and device.stored()[LOSS_SCALE][SKIPPED] == 1
 
 
 def depends(graph: Graph, value: object) -> set[object]:
