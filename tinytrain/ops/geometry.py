@@ -69,6 +69,25 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Of a row, the elements `first`, first + stride, … (`count` of them); they begin at element `to` of a line of a plane."""
+
+    first: int
+    count: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A map by channels: each has `plane` halves, in lines of `pitch`. A tap t of a window reads a line from at[t] on."""
+
+    plane: int
+    pitch: int
+    phases: tuple[Phase, ...]
+    at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The two axes of a convolution and its channels: C in, K out, in `group` groups."""
 
@@ -91,6 +110,22 @@ class Geometry:
     def turned(self) -> Geometry:
         """Rows and columns change places."""
         return dataclasses.replace(self, rows=self.cols, cols=self.rows)
+
+    @property
+    def planes(self) -> Planes:
+        """Of x, whose elements along a row are apart by the stride: those that a tap reads of all positions are neighbours."""
+        axis = self.cols
+        offsets = [axis.element(0, t) for t in range(axis.taps)]
+        first, last = min(o // axis.stride for o in offsets), max(o // axis.stride for o in offsets)
+        before = -first + first % 2                           # even: pairs of x as they lie in memory are words of a line
+        width = last + axis.positions + before
+        width += width % 2
+        found = sorted({o % axis.stride for o in offsets})
+        phases = tuple(
+            Phase(n, min(-(-(axis.size - n) // axis.stride), width - before), i * width + before) for i, n in enumerate(found)
+        )
+        at = tuple(found.index(o % axis.stride) * width + o // axis.stride + before for o in offsets)
+        return Planes(len(found) * width * self.rows.size, len(found) * width, phases, at)
 
     def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
         """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
