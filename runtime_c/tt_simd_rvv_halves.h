@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What RISC-V vectors do with halves: words and tiles of tt_simd_rvv.h, which includes this. Zvfh multiplies two halves into a float, rounded
- * once: the bits of widening both first, as it is done without. A half that is no number becomes the one NaN. */
+/* What RISC-V vectors do with halves: words and tiles of tt_simd_rvv.h, which includes this. Zvfh multiplies two halves into a float,
+ * rounded once: the bits of widening both first, as it is done without. A half that is no number becomes the one NaN. */
 #ifndef TT_SIMD_RVV_HALVES_H
 #define TT_SIMD_RVV_HALVES_H
 
