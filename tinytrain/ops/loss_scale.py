@@ -61,7 +61,10 @@ class Overflow(Op):
     name = "overflow"
     args = ("x", "before")
     results = ("overflowed",)
-    kernels = (Kernel("loss_scale", (F32, S32), half=FIRST_HALF), Kernel("loss_scale", (F16, S32), "rvv", "overflow_vectors"))
+    kernels = (
+        Kernel("loss_scale", (F32, S32), half=FIRST_HALF), Kernel("loss_scale", (F16, S32), "rvv", "overflow_vectors"),
+        Kernel("loss_scale", (F16, S32), "xpulp", "overflow_pairs"),
+    )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if types[1] != _FLAG:

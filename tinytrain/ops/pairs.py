@@ -32,11 +32,11 @@ def _bytes(g: Geometry, channels: int) -> int:
 
 
 def _few(g: Geometry) -> int:
-    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least; nearly as many each time."""
+    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least."""
     channels, pixels = g.C // g.group, g.rows.size * g.cols.size
     most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
-    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // 2 * 2
-    return -(-channels // -(-channels // max(fit, ROWS)))
+    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // ROWS * ROWS
+    return min(channels, max(fit, ROWS))
 
 
 def _map_tiles(spare: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
