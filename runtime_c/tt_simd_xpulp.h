@@ -140,7 +140,7 @@ static inline void tt_strip_pairs(tt_half *to, const tt_half *from, int32_t pitc
 }
 
 /* How `pairs` walks: as `direct` of tt_tile.h, in bytes where the name says so. A turn of its loop is of 24 pairs, and a run enters its first one
- * `late` pairs late: from that many before its start its turns are counted, and rows lead from the end of one to there in the next.
+ * `late` pairs late: its turns are counted from that many before its start to its last turn, from which rows lead to there in the next one.
  * `more` is below 0 where a run has an odd half, above it where a row has several runs. */
 typedef struct {
     tt_walk walk;
@@ -151,7 +151,8 @@ static inline tt_walk_pairs tt_in_pairs(tt_walk w)
 {
     const int32_t odd = w.steps & 1, pairs = w.steps >> 1, late = 23 - (pairs + 23) % 24;
     const tt_walk_pairs in_pairs = {
-        w, 2 * w.a_next, 4 * (pairs + late), late, 4 * late, 16 * late, 2 * (w.a_row + odd) - 4 * late, 2 * w.b_row - 16 * late,
+        w, 2 * w.a_next, 4 * (pairs + late - 24), late, 4 * late, 16 * late, 2 * (w.a_row + odd) + 4 * (24 - late),
+        2 * w.b_row + 16 * (24 - late),
         odd ? -1 : w.cols - 1,
     };
     return in_pairs;

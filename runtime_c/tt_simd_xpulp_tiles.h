@@ -11,7 +11,7 @@
 
 /* Step i of a turn; and the last of a run that has an odd half. */
 #define TT_PAIR_STEP(P, i) TT_FOUR_B("16*" #i "(a2)") TT_P##P(TT_ALONG, TT_PAIR_ON, "4*" #i) TT_BEFORE##P(TT_PAIR_ON)
-#define TT_ALONE(p, none) "lhu t6, 0(" TT_AT##p ")\n\tfmv.w.x " TT_A##p ", t6\n\t" TT_BEFORE##p(TT_PAIR_ON)
+#define TT_ALONE(p, none) "lhu t6, 4*24(" TT_AT##p ")\n\tfmv.w.x " TT_A##p ", t6\n\t" TT_BEFORE##p(TT_PAIR_ON)
 #define TT_PAIR_TURN(P) \
     TT_PAIR_STEP(P, 0) TT_PAIR_STEP(P, 1) TT_PAIR_STEP(P, 2) TT_PAIR_STEP(P, 3) TT_PAIR_STEP(P, 4) TT_PAIR_STEP(P, 5) TT_PAIR_STEP(P, 6) \
     TT_PAIR_STEP(P, 7) TT_PAIR_STEP(P, 8) TT_PAIR_STEP(P, 9) TT_PAIR_STEP(P, 10) TT_PAIR_STEP(P, 11) TT_PAIR_STEP(P, 12) \
@@ -64,8 +64,9 @@
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
         "4:\n\t" TT_PAIR_TURN(P) \
+        "beq a1, t3, 5f\n\t" \
         "addi a2, a2, 16*24\n\t" TT_P##P(TT_MOVE, "4*24") \
-        "bne a1, t3, 4b\n" \
+        "j 4b\n" \
         "5:\n\t" \
         "bnez s9, 9f\n" \
         "6:\n\t" \
@@ -87,7 +88,7 @@
         "add a2, a2, t3\n\t" \
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
-        "9:\n\tbgez s9, 1f\n\t" TT_FOUR_B("0(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
+        "9:\n\tbgez s9, 1f\n\t" TT_FOUR_B("16*24(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
         "addi a2, a2, 16\n" \
         "1:\n\t" \
         "addi t2, t2, -1\n\t" \
