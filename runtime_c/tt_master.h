@@ -29,7 +29,7 @@ static inline float tt_master(float half, int32_t rest)
 static inline int32_t tt_rest(float master, float half)
 {
     const float rest = tt_in_units(master - half, tt_unit_bits(half));
-    if (__builtin_fabsf(rest) < 32768.0f) {
+    if (__builtin_expect(__builtin_fabsf(rest) < 32768.0f, 1)) {
         return (int32_t)rest;
     }
     return rest > 0.0f ? 32767 : rest < 0.0f ? -32767 : 0;

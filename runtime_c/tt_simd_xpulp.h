@@ -25,24 +25,24 @@
 
 #if defined(__riscv_zfh) && TT_FUSED
 #define TT_XPULP 1
-typedef float tt_pair; /* its bits */
+typedef float tt_pair_xpulp; /* its bits */
 
-static inline float tt_madd_pair(float acc, tt_pair a, tt_pair b)
+static inline float tt_madd_pair(float acc, tt_pair_xpulp a, tt_pair_xpulp b)
 {
     __asm(".insn r 0x33, 0, 0x4b, %0, %1, %2" : "+f"(acc) : "f"(a), "f"(b)); /* vfdotpex.s.h */
     return acc;
 }
 
-static inline tt_pair tt_pair_of(float low, float high)
+static inline tt_pair_xpulp tt_pair_of(float low, float high)
 {
-    tt_pair pair;
+    tt_pair_xpulp pair;
     __asm(".insn r 0x33, 2, 0x58, %0, %1, %2" : "=f"(pair) : "f"(low), "f"(high)); /* vfcpka.h.s */
     return pair;
 }
 
-static inline tt_pair tt_pair_alone(const tt_half *from)
+static inline tt_pair_xpulp tt_pair_alone(const tt_half *from)
 {
-    tt_pair pair;
+    tt_pair_xpulp pair;
     __asm("fmv.w.x %0, %1" : "=f"(pair) : "r"((uint32_t)*from));
     return pair;
 }
@@ -56,36 +56,36 @@ static inline tt_v_xpulp tt_load_half_xpulp(const tt_half *from)
 }
 #else
 #define TT_XPULP 0
-typedef uint32_t tt_pair;
+typedef uint32_t tt_pair_xpulp;
 
 #define tt_load_half_xpulp tt_load_half_rvf
 
-static inline float tt_madd_pair(float acc, tt_pair a, tt_pair b)
+static inline float tt_madd_pair(float acc, tt_pair_xpulp a, tt_pair_xpulp b)
 {
     const float low = TT_MADD(acc, tt_half_to_float((tt_half)a), tt_half_to_float((tt_half)b));
     return TT_MADD(low, tt_half_to_float((tt_half)(a >> 16)), tt_half_to_float((tt_half)(b >> 16)));
 }
 
-static inline tt_pair tt_pair_of(float low, float high)
+static inline tt_pair_xpulp tt_pair_of(float low, float high)
 {
-    return (tt_pair)tt_float_to_half(low) | (tt_pair)tt_float_to_half(high) << 16;
+    return (tt_pair_xpulp)tt_float_to_half(low) | (tt_pair_xpulp)tt_float_to_half(high) << 16;
 }
 
 /* A half and zero. */
-static inline tt_pair tt_pair_alone(const tt_half *from)
+static inline tt_pair_xpulp tt_pair_alone(const tt_half *from)
 {
     return *from;
 }
 #endif
 
-static inline tt_pair tt_pair_load(const tt_half *from)
+static inline tt_pair_xpulp tt_pair_load(const tt_half *from)
 {
-    tt_pair pair;
+    tt_pair_xpulp pair;
     __builtin_memcpy(&pair, from, sizeof pair);
     return pair;
 }
 
-static inline void tt_pair_store(tt_half *to, tt_pair pair)
+static inline void tt_pair_store(tt_half *to, tt_pair_xpulp pair)
 {
     __builtin_memcpy(to, &pair, sizeof pair);
 }
@@ -99,7 +99,7 @@ static inline void tt_store_half_xpulp(tt_half *to, tt_v_xpulp v)
 }
 
 /* Two halves of `from` and two of `next`, put together as two pairs. */
-static inline void tt_zip(tt_half *first, tt_half *second, const tt_half *from, const tt_half *next)
+static inline void tt_zip_halves(tt_half *first, tt_half *second, const tt_half *from, const tt_half *next)
 {
     uint32_t a, b;
     __builtin_memcpy(&a, from, sizeof a);
@@ -116,7 +116,7 @@ static inline void tt_zip_rows(tt_half *to, int32_t lane, int32_t step, const tt
     for (; count > 1; count -= 2, to += step, from += 2 * pitch) {
         int32_t v = 0;
         for (; v + 2 <= live; v += 2) {
-            tt_zip(to + v * lane, to + (v + 1) * lane, from + v, from + pitch + v);
+            tt_zip_halves(to + v * lane, to + (v + 1) * lane, from + v, from + pitch + v);
         }
         if (v < live) {
             to[v * lane] = from[v];
@@ -137,6 +137,25 @@ static inline void tt_strip_pairs(tt_half *to, const tt_half *from, int32_t pitc
             tt_pair_store(to + 2 * v, i + 1 < count ? tt_pair_load(from + v * pitch) : tt_pair_alone(from + v * pitch));
         }
     }
+}
+
+/* How `pairs` walks: as `direct` of tt_tile.h, in bytes where the name says so. A turn of its loop is of 24 pairs, and a run enters its first one
+ * `late` pairs late: its turns are counted from that many before its start to its last turn, from which rows lead to there in the next one.
+ * `more` is below 0 where a run has an odd half, above it where a row has several runs. */
+typedef struct {
+    tt_walk walk;
+    int32_t next_bytes, turns_bytes, late, late_bytes, late_strip_bytes, row_bytes, row_strip_bytes, more;
+} tt_walk_pairs;
+
+static inline tt_walk_pairs tt_in_pairs(tt_walk w)
+{
+    const int32_t odd = w.steps & 1, pairs = w.steps >> 1, late = 23 - (pairs + 23) % 24;
+    const tt_walk_pairs in_pairs = {
+        w, 2 * w.a_next, 4 * (pairs + late - 24), late, 4 * late, 16 * late, 2 * (w.a_row + odd) + 4 * (24 - late),
+        2 * w.b_row + 16 * (24 - late),
+        odd ? -1 : w.cols - 1,
+    };
+    return in_pairs;
 }
 
 /* The sums of up to six rows of four: they stay in registers. */
@@ -165,9 +184,10 @@ static inline void tt_row_of_pairs_xpulp(float *sums, const tt_half *a, const tt
     }
 }
 
-#define TT_TILE_XPULP(name, P, rows, place) \
-    TT_SHARED tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const tt_walk *w) \
+#define TT_TILE_XPULP(name, P, type, walks, rows, place) \
+    TT_SHARED tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const type *how) \
     { \
+        const tt_walk *const w = walks; \
         tt_tile_xpulp tile; \
         for (int32_t p = 0; p < (rows); ++p) { \
             float sums[4] = { 0.0f, 0.0f, 0.0f, 0.0f }; \
@@ -176,12 +196,12 @@ static inline void tt_row_of_pairs_xpulp(float *sums, const tt_half *a, const tt
         } \
         return tile; \
     }
-/* at[p][lane] = Σ a[p] · strip[lane], over rows of runs of pairs, as `direct` of tt_tile.h walks over them; the strip is read as it stands. */
-#define TT_PAIRS_C(none, P) TT_TILE_XPULP(tt_pairs, P, P, p * w->a_next)
+/* at[p][lane] = Σ a[p] · strip[lane], over rows of runs of at least one pair; the strip is read as it stands. */
+#define TT_PAIRS_C(none, P) TT_TILE_XPULP(tt_pairs, P, tt_walk_pairs, &how->walk, P, p * w->a_next)
 TT_SIZES6(TT_PAIRS_C, )
 /* Sums of P planes `a_next` apart, each with three neighbouring taps: at[3p + tap][lane] = Σ a[p][tap] · strip[lane], of up to 16 whole pairs. */
-TT_TILE_XPULP(tt_window, 1, 3, p)
-TT_TILE_XPULP(tt_window, 2, 6, p / 3 * w->a_next + p % 3)
+TT_TILE_XPULP(tt_window, 1, tt_walk, how, 3, p)
+TT_TILE_XPULP(tt_window, 2, tt_walk, how, 6, p / 3 * w->a_next + p % 3)
 #endif
 
 #endif

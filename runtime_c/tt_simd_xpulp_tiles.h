@@ -11,7 +11,7 @@
 
 /* Step i of a turn; and the last of a run that has an odd half. */
 #define TT_PAIR_STEP(P, i) TT_FOUR_B("16*" #i "(a2)") TT_P##P(TT_ALONG, TT_PAIR_ON, "4*" #i) TT_BEFORE##P(TT_PAIR_ON)
-#define TT_ALONE(p, none) "lhu t6, 0(" TT_AT##p ")\n\tfmv.w.x " TT_A##p ", t6\n\t" TT_BEFORE##p(TT_PAIR_ON)
+#define TT_ALONE(p, none) "lhu t6, 4*24(" TT_AT##p ")\n\tfmv.w.x " TT_A##p ", t6\n\t" TT_BEFORE##p(TT_PAIR_ON)
 #define TT_PAIR_TURN(P) \
     TT_PAIR_STEP(P, 0) TT_PAIR_STEP(P, 1) TT_PAIR_STEP(P, 2) TT_PAIR_STEP(P, 3) TT_PAIR_STEP(P, 4) TT_PAIR_STEP(P, 5) TT_PAIR_STEP(P, 6) \
     TT_PAIR_STEP(P, 7) TT_PAIR_STEP(P, 8) TT_PAIR_STEP(P, 9) TT_PAIR_STEP(P, 10) TT_PAIR_STEP(P, 11) TT_PAIR_STEP(P, 12) \
@@ -28,11 +28,11 @@
 #define TT_NAMED(p, r0, r1, r2, r3) register float c##p##0 __asm(r0), c##p##1 __asm(r1), c##p##2 __asm(r2), c##p##3 __asm(r3);
 #define TT_MADE(p, r0, r1, r2, r3) "=f"(c##p##0), "=f"(c##p##1), "=f"(c##p##2), "=f"(c##p##3),
 #define TT_GIVEN(p, r0, r1, r2, r3) tile.at[p] = (tt_v_xpulp){ c##p##0, c##p##1, c##p##2, c##p##3 };
-#define TT_CALL_XPULP(name, P, rows) \
-    static inline __attribute__((always_inline)) tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const tt_walk *w) \
+#define TT_CALL_XPULP(name, P, rows, type) \
+    static inline __attribute__((always_inline)) tt_tile_xpulp name##_xpulp_##P(const tt_half *a, const tt_half *b, const type *w) \
     { \
         register const tt_half *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
-        register const tt_walk *a3 __asm("a3") = w; \
+        register const type *a3 __asm("a3") = w; \
         tt_tile_xpulp tile; \
         TT_REGISTERS##rows(TT_NAMED) \
         __asm volatile("call %[tile]" : TT_REGISTERS##rows(TT_MADE) "+r"(a1), "+r"(a2) : "r"(a3), [tile] "i"(name##_routine_##P) \
@@ -42,46 +42,31 @@
         return tile; \
     }
 
-/* A turn is of 24 pairs, and a run enters its first one t3 pairs late (t4). t5: bytes of a in all its turns. s9 is below 0 where a half is left,
- * above it where a row has several runs. s10 and s11 lead from the end of a row to the next one's start. */
+/* t4: where a run enters its first turn; a3 points to a tt_walk_pairs. */
 #define TT_PAIRS_XPULP(none, P) \
     TT_ROUTINE(tt_pairs_routine_##P, \
-        TT_HALVES("t6", TT_A_NEXT) TT_P##P(TT_NEXT, "t6") \
-        "lw t1, " TT_ROWS "\n\t" \
-        "lw t2, " TT_COLS "\n\t" \
-        "lw t5, " TT_STEPS "\n\t" TT_P##P(TT_CLEAR, ) \
+        "lw t6, 40(a3)\n\t" TT_P##P(TT_NEXT, "t6") \
+        "lw t1, " TT_ROWS "\n\t" TT_P##P(TT_CLEAR, ) \
         "blez t1, 8f\n\t" \
-        "andi s9, t5, 1\n\t" \
-        "srli t5, t5, 1\n\t" \
-        "lla t4, 5f\n\t" \
-        "li t3, 0\n\t" \
-        "beqz t5, 1f\n\t" \
-        "li t6, 24\n\t" \
-        "addi t3, t5, 23\n\t" \
-        "remu t3, t3, t6\n\t" \
-        "sub t3, t6, t3\n\t" \
-        "addi t3, t3, -1\n\t" \
-        "add t5, t5, t3\n\t" \
-        "slli t5, t5, 2\n\t" \
+        "lw t2, " TT_COLS "\n\t" \
+        "lw t5, 44(a3)\n\t" \
+        "lw t3, 48(a3)\n\t" \
         "lla t4, 4f\n\t" \
         "li t6, 4*(4+5*" #P ")\n\t" \
         "mul t6, t6, t3\n\t" \
-        "add t4, t4, t6\n" \
-        "1:\n\tslli t6, t3, 4\n\t" TT_HALVES("s11", TT_B_ROW) \
-        "sub s11, s11, t6\n\t" \
-        "sub a2, a2, t6\n\t" \
-        "slli t3, t3, 2\n\t" TT_HALVES("s10", TT_A_ROW) \
-        "add s10, s10, s9\n\t" \
-        "add s10, s10, s9\n\t" \
-        "sub s10, s10, t3\n\t" TT_P##P(TT_BACK, "t3") \
-        "neg s9, s9\n\t" \
-        "addi t6, t2, -1\n\t" \
-        "or s9, s9, t6\n\t" \
+        "add t4, t4, t6\n\t" \
+        "lw t3, 52(a3)\n\t" \
+        "lw t6, 56(a3)\n\t" \
+        "lw s10, 60(a3)\n\t" \
+        "lw s11, 64(a3)\n\t" \
+        "lw s9, 68(a3)\n\t" \
+        "sub a2, a2, t6\n\t" TT_P##P(TT_BACK, "t3") \
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
         "4:\n\t" TT_PAIR_TURN(P) \
+        "beq a1, t3, 5f\n\t" \
         "addi a2, a2, 16*24\n\t" TT_P##P(TT_MOVE, "4*24") \
-        "bne a1, t3, 4b\n" \
+        "j 4b\n" \
         "5:\n\t" \
         "bnez s9, 9f\n" \
         "6:\n\t" \
@@ -103,7 +88,7 @@
         "add a2, a2, t3\n\t" \
         "add t3, a1, t5\n\t" \
         "jr t4\n" \
-        "9:\n\tbgez s9, 1f\n\t" TT_FOUR_B("0(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
+        "9:\n\tbgez s9, 1f\n\t" TT_FOUR_B("16*24(a2)") TT_P##P(TT_ALONE, ) TT_BEFORE##P(TT_PAIR_ON) \
         "addi a2, a2, 16\n" \
         "1:\n\t" \
         "addi t2, t2, -1\n\t" \
@@ -111,7 +96,7 @@
         "lw t2, " TT_COLS "\n\t" \
         "j 6b\n" \
         "8:\n\t") \
-    TT_CALL_XPULP(tt_pairs, P, P)
+    TT_CALL_XPULP(tt_pairs, P, P, tt_walk_pairs)
 TT_SIZES6(TT_PAIRS_XPULP, )
 
 /* Step i of `window`, of the plane at `at`: what the third tap has read is what the first one reads of the next step. */
@@ -157,7 +142,7 @@ TT_SIZES6(TT_PAIRS_XPULP, )
         "add a5, a5, a7\n\t" TT_ONLY##P("flw f29, 0(a6)\n\tsub a4, a6, s10\n\tadd a6, a6, a7\n\t") \
         "jr t4\n" \
         "8:\n\t") \
-    TT_CALL_XPULP(tt_window, P, rows)
+    TT_CALL_XPULP(tt_window, P, rows, tt_walk)
 TT_WINDOW_XPULP(1, 3)
 TT_WINDOW_XPULP(2, 6)
 

@@ -284,8 +284,12 @@ TT_STRIPS(s8, int8_t, TT_CENTRED)
 
 TT_SHARED void tt_strip_zero(float *to, int32_t count)
 {
-    for (int32_t i = 0; i < count; ++i) {
-        to[i] = 0.0f;
+    int32_t i = 0;
+    for (; i + 8 <= count; i += 8, to += 8) {
+        to[0] = to[1] = to[2] = to[3] = to[4] = to[5] = to[6] = to[7] = 0.0f;
+    }
+    for (; i < count; ++i) {
+        *to++ = 0.0f;
     }
 }
 

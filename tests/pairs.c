@@ -90,9 +90,9 @@ int main(void)
             b[i] = half(2u * block + 1u, i, block & 1u);
             packed[i] = 0;
         }
-        const int32_t steps = (int32_t)(tt_random(999, block) % 60u) + (block < 4u), rows = block == 7u ? 0 : 1 + (int32_t)(block % 3u);
+        const int32_t steps = 2 + (int32_t)(tt_random(999, block) % 59u), rows = block == 7u ? 0 : 1 + (int32_t)(block % 3u);
         const int32_t cols = steps < 20 ? 1 + (int32_t)(block % 2u) : 1;
-        const tt_walk walk = { 7, 0, 3, 5 - (int32_t)(block % 8u), 0, 8, 16 - 8 * (int32_t)(block % 3u), rows, cols, steps };
+        const tt_walk_pairs walk = tt_in_pairs((tt_walk){ 7, 0, 3, 5 - (int32_t)(block % 8u), 0, 8, 16 - 8 * (int32_t)(block % 3u), rows, cols, steps });
         TT_SIZES6(TILE, )
         const tt_walk whole = { 11, 0, 0, 2 - (int32_t)(block % 5u), 0, 0, 0, rows, 1, 2 + 2 * (steps % 16) };
         hash = tiled(hash, tt_window_xpulp_1(a + block % 2u, b, &whole), 3);

@@ -79,12 +79,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Planes:
-    """A map by channels: each has `plane` halves, in lines of `pitch`. A tap t of a window reads a line from at[t] on."""
+    """A map by channels: each has `plane` halves, in lines of `pitch`. A tap t of a window reads a line from at[t] on.
+
+    `windows`: there are three taps whose lines overlap, and whole pairs of positions, as a tile for all three wants them.
+    """
 
     plane: int
     pitch: int
     phases: tuple[Phase, ...]
     at: tuple[int, ...]
+    windows: bool
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ class Geometry:
             Phase(n, min(-(-(axis.size - n) // axis.stride), width - before), i * width + before) for i, n in enumerate(found)
         )
         at = tuple(found.index(o % axis.stride) * width + o // axis.stride + before for o in offsets)
-        return Planes(len(found) * width * self.rows.size, len(found) * width, phases, at)
+        windows = axis.taps == 3 and axis.stride == axis.dilation == 1 and axis.positions % 2 == 0 and axis.positions <= 32
+        return Planes(len(found) * width * self.rows.size, len(found) * width, phases, at, windows)
 
     def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
         """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""

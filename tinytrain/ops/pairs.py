@@ -32,11 +32,14 @@ def _bytes(g: Geometry, channels: int) -> int:
 
 
 def _few(g: Geometry) -> int:
-    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least; nearly as many each time."""
+    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least."""
     channels, pixels = g.C // g.group, g.rows.size * g.cols.size
     most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
-    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // 2 * 2
-    return -(-channels // -(-channels // max(fit, ROWS)))
+    fit = max(ROWS, (most - _bytes(g, 0)) // (2 * g.planes.plane) // ROWS * ROWS)
+    if not g.planes.windows:
+        return min(channels, fit)
+    nearly = -(-channels // -(-channels // fit))
+    return min(channels, nearly + nearly % 2)
 
 
 def _map_tiles(spare: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
@@ -84,7 +87,8 @@ def along_pixels() -> tuple[Kernel, ...]:
     """Of its gradient for w, in parts of x or of all of it at once."""
     return tuple(
         Kernel(
-            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare, tries=TRIES
+            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare,
+            tries=TRIES,
         )
         for spare in (False, True)
     )
