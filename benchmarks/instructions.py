@@ -107,7 +107,7 @@ def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
     assert len(counts) == calls == len(nodes), f"{len(counts)} counts of {calls} calls, {len(nodes)} nodes"
     rows = [
         {"origin": node.origin, "instructions": max(0, taken[0] - nothing[0]), "cycles": max(0, taken[1] - nothing[1]),
-         "works": [asdict(work) for work in works(node, kernels.select(node, spare=node in train.spare).choice)]}
+         "works": [asdict(work) for work in works(node, kernels.select(node, spare=train.room(node)).choice)]}
         for node, taken in zip(nodes, counts, strict=True)
     ]
     return {"calls": rows, "code_bytes": flash_bytes - data_bytes(compiled.program), "code": code(compiled.plan, kernels)}

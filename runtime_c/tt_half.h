@@ -7,12 +7,15 @@
 #include "tt_math.h"
 #include "tt_types.h"
 
-/* The bits of two neighbours, of which the first lies at a multiple of four bytes. */
-static inline uint32_t tt_halves(const tt_half *from)
+/* Four words side by side: vectors where there are some. */
+typedef uint32_t tt_words __attribute__((vector_size(16), aligned(4)));
+
+/* The bits of neighbours, of which the first lies at a multiple of four bytes. */
+static inline tt_words tt_words_at(const void *from)
 {
-    uint32_t word;
-    __builtin_memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
-    return word;
+    tt_words words;
+    __builtin_memcpy(&words, __builtin_assume_aligned(from, 4), sizeof words);
+    return words;
 }
 
 #if defined(__ARM_FP) && __ARM_ARCH_PROFILE == 'M' /* all floating-point units of Cortex-M convert halves */

@@ -5,7 +5,6 @@
 #define TT_SIMD_MVE_H
 
 #include "tt_dsp.h"
-#include "tt_master_words.h"
 #include "tt_requantise.h"
 #include "tt_tile.h"
 #include <stdint.h>
@@ -379,8 +378,7 @@ static inline void tt_i_store_s8_mve(int8_t *to, tt_i_mve i)
 
 #include "tt_simd_mve_bytes.h"
 #include "tt_simd_mve_integer.h"
+#include "tt_simd_mve_master.h"
 #include "tt_simd_mve_tiles.h"
-
-TT_MASTER_WORDS(mve, 4)
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cortex-M with 32 single-precision registers: up to five times four sums stay in s0..s19 for a whole tile, and one VLDM brings the operands
- * of two steps. In C, a compiler loads each operand by itself. Elsewhere, and of fp16, the portable tiles stand for these. */
+ * of two steps. In C, a compiler loads each operand by itself. Elsewhere the portable tiles stand for these. */
 #ifndef TT_SIMD_VFP_H
 #define TT_SIMD_VFP_H
 
@@ -71,7 +71,7 @@ static inline void tt_store_vfp(float *to, tt_v_vfp v)
 #define TT_CALL(macro, ...) macro(__VA_ARGS__)
 
 #define TT_STEP1(p, none) "vldmia %[a" #p "]!, {s28}\n\t" TT_ROW(p, "s28", "s20", "s21", "s22", "s23")
-#define TT_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
+#define TT_GO_ON(p, by) "add %[a" #p "], %[a" #p "], %[t], lsl #" by "\n\t"
 #define TT_OPERAND(p, none) [a##p] "+r"(a##p),
 #define TT_ONE(P, load) load##_1 TT_P##P(TT_STEP1, )
 #define TT_TWO(P, load) load##_2 TT_P##P(TT_STEPS2, ) TT_BEFORE(P)
@@ -126,9 +126,11 @@ static const float tt_zeros[20] = { 0 };
 #define TT_EIGHT(P, load) TT_TWO(P, load) TT_TWO(P, load) TT_TWO(P, load) TT_TWO(P, load)
 #define TT_FOUR(P, load) TT_TWO(P, load) TT_TWO(P, load)
 #define TT_RUNS_VFP(name, P, last, load, turn, many) \
-    TT_SHARED void name##_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+    TT_RUNS_OF(name, P, last, float, "2", float, "2", TT_ONE(P, load), TT_TWO(P, load), turn, many(P, load))
+#define TT_RUNS_OF(name, P, last, type_a, by_a, type_b, by_b, one, two, turn, many) \
+    TT_SHARED void name##_vfp_##P(float *acc, const type_a *a, const type_b *b, const tt_walk *w) \
     { \
-        TT_P##P(TT_POINT_A, float) \
+        TT_P##P(TT_POINT_A, type_a) \
         int32_t n, cols, rows = w->rows; \
         uint32_t t = (uint32_t)tt_zeros; \
         __asm volatile("vldmia %[t], {s0-" last "}\n\t" \
@@ -138,26 +140,26 @@ static const float tt_zeros[20] = { 0 };
                        "2:\n\tldr %[n], [%[w], %[at_steps]]\n\t" \
                        "subs %[n], %[n], #" turn "\n\t" \
                        "blt 4f\n" \
-                       "3:\n\t" many(P, load) \
+                       "3:\n\t" many \
                        "subs %[n], %[n], #" turn "\n\t" \
                        "bge 3b\n" \
                        "4:\n\tadds %[n], %[n], #" turn " - 2\n\t" \
                        "blt 5f\n" \
-                       "4:\n\t" TT_TWO(P, load) \
+                       "4:\n\t" two \
                        "subs %[n], %[n], #2\n\t" \
                        "bge 4b\n" \
                        "5:\n\tlsls %[t], %[n], #31\n\t" /* negative: one step is left */ \
                        "bpl 6f\n\t" \
-                       TT_ONE(P, load) \
+                       one \
                        "6:\n\tsubs %[cols], %[cols], #1\n\t" \
                        "beq 7f\n\t" \
                        "ldr %[t], [%[w], %[at_a_col]]\n\t" \
                        "ldr %[n], [%[w], %[at_b_col]]\n\t" \
-                       "add %[b], %[b], %[n], lsl #2\n\t" TT_P##P(TT_GO_ON, ) \
+                       "add %[b], %[b], %[n], lsl #" by_b "\n\t" TT_P##P(TT_GO_ON, by_a) \
                        "b 2b\n" \
                        "7:\n\tldr %[t], [%[w], %[at_a_row]]\n\t" \
                        "ldr %[n], [%[w], %[at_b_row]]\n\t" \
-                       "add %[b], %[b], %[n], lsl #2\n\t" TT_P##P(TT_GO_ON, ) \
+                       "add %[b], %[b], %[n], lsl #" by_b "\n\t" TT_P##P(TT_GO_ON, by_a) \
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
@@ -188,8 +190,9 @@ static const float tt_zeros[20] = { 0 };
 #define TT_IN_FOURS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tlsrs %[n], %[n], #1\n\tbcc 2f\n\t" step step "2:\n\tbeq 4f\n3:\n\t" step step step step
 
 /* A step leaves b `read` elements further. */
-#define TT_ACROSS_VFP(name, P, last, read, turns) \
-    TT_SHARED void name##_vfp_##P(float *acc, const float *a, const float *b, const tt_walk *w) \
+#define TT_ACROSS_VFP(name, P, last, read, turns) TT_ACROSS_OF(name, P, last, float, "2", read, turns)
+#define TT_ACROSS_OF(name, P, last, type, by, read, turns) \
+    TT_SHARED void name##_vfp_##P(float *acc, const type *a, const type *b, const tt_walk *w) \
     { \
         const int32_t a_step = w->a_step, b_step = w->b_step - (read); \
         int32_t t, n, rows = w->steps > 0 ? w->rows : 0; \
@@ -202,8 +205,8 @@ static const float tt_zeros[20] = { 0 };
                        "bne 3b\n" \
                        "4:\n\tldr %[t], [%[w], %[at_a_row]]\n\t" \
                        "ldr %[n], [%[w], %[at_b_row]]\n\t" \
-                       "add %[a], %[a], %[t], lsl #2\n\t" \
-                       "add %[b], %[b], %[n], lsl #2\n\t" \
+                       "add %[a], %[a], %[t], lsl #" by "\n\t" \
+                       "add %[b], %[b], %[n], lsl #" by "\n\t" \
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
@@ -232,7 +235,7 @@ static const float tt_zeros[20] = { 0 };
                        "bne 2b\n\t" \
                        "ldr %[t], [%[w], %[at_a_row]]\n\t" \
                        "ldr %[n], [%[w], %[at_b_row]]\n\t" \
-                       "add %[b], %[b], %[n], lsl #2\n\t" TT_P##P(TT_GO_ON, ) \
+                       "add %[b], %[b], %[n], lsl #2\n\t" TT_P##P(TT_GO_ON, "2") \
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
@@ -330,16 +333,17 @@ TT_RUNS_VFP(tt_broadcast, 4, TT_LAST4, TT_PACKED, "8", TT_EIGHT)
 TT_RUNS_VFP(tt_broadcast, 5, TT_LAST5, TT_PACKED, "8", TT_LARGEST)
 TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, 0, TT_IN_TWOS(TT_PAIR_1))
 TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, 0, TT_IN_TWOS(TT_PAIR_2))
+#include "tt_simd_vfp_halves.h"
 #else
 #define tt_load_vfp tt_load_scalar
 #define tt_sums_vfp tt_load_scalar
 #define tt_store_vfp tt_store_scalar
 TT_SIZES5(TT_FLOAT_TILES, vfp, 4)
 TT_SIZES5(TT_PACKED_TILE, vfp)
-#endif
-
 TT_SIZES5(TT_HALF_TILES, vfp, 4)
 TT_SIZES5(TT_HALVES_TILES, vfp, 4)
+#endif
+
 TT_STORE_HALF(vfp, 4)
 
 #endif

@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import kernel_cases
+import numpy as np
 import pytest
 from compilers import installed
 from kernel_cases import WARNINGS, Case, all_cases, cases_header, families, grouped, write_program
@@ -18,7 +19,7 @@ from kernel_runs import board_results, compile_c, host_results
 
 from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.ir.op import Elementwise, registry
-from tinytrain.ir.types import S8
+from tinytrain.ir.types import S8, Array
 from tinytrain.ops.simd import HALVES, SIMD
 from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
@@ -71,7 +72,8 @@ ALIKE = grouped(CASES, lambda case: "/".join([case.op.name, *([case.kernel.isa] 
 def test_kernel_equals_reference(name: str, host_c: Callable[..., str]) -> None:
     """Generated C under ASan and UBSan equals op.reference: exactly for integers, by TOLERANCE for floats, fused or not.
 
-    All kernels of an op sum in one order: whatever the lanes, they give the bits of the plain one, rounded as often.
+    All kernels of an op sum in one order: whatever the lanes, they give the bits of the plain one, rounded as often. Those that round
+    products to halves do not: each result is within some last bits of a half of the largest one.
     """
     wrong = []
     for case in ALIKE[name]:
@@ -84,11 +86,23 @@ def test_kernel_equals_reference(name: str, host_c: Callable[..., str]) -> None:
 
 def check(case: Case, host_c: Callable[..., str]) -> None:
     want, fused = case.want(), case.kernel.isa in FUSED
+    if not case.kernel.exact:
+        got = host_c(case, fused)
+        assert not got.startswith("error"), f"{case}: {got}"
+        assert_near(case.decode(bytes.fromhex(got)), want, str(case))
+        return
     for got in (host_c(case, fused), host_c(case.plain, fused=True)):
         assert not got.startswith("error"), f"{case}: {got}"
         assert_matches(case.decode(bytes.fromhex(got)), want, [t.dtype for t in case.outputs], str(case), case.scale(want))
     plain = host_c(case.plain, fused)
     assert host_c(case, fused) == plain, f"{case}: {_bits_differ(case, host_c(case, fused), plain)}"
+
+
+def assert_near(got: Sequence[Array], want: Sequence[Array], name: str) -> None:
+    """Each output within 4·2^-11 of its largest element: these are few results, some of them much smaller than what they are sums of."""
+    for output, (a, b) in enumerate(zip(got, want, strict=True)):
+        largest, gap = (float(np.abs(n).max(initial=0)) for n in (b.astype(np.float64), a.astype(np.float64) - b.astype(np.float64)))
+        assert a.shape == b.shape and gap <= 4 * 2**-11 * max(1.0, largest), f"{name}, output {output}: {gap:.3g} from one of {largest:.3g}"
 
 
 def emulated() -> list[Board]:

@@ -31,10 +31,11 @@ def test_any_graph_gets_a_plan_that_the_checker_accepts(
     graph: Graph, align: int, scratch_bytes: int, lead: int | None, spare_bytes: int, either: bool
 ) -> None:
     def needs(node: Node) -> Needs:
-        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare_bytes, either=either)
+        spare = (spare_bytes,) if spare_bytes else ()
+        return Needs(scratch_bytes) if len(node.inputs) == 2 else Needs(lead=lead, spare=spare, either=either)
 
     plan = plan_one(graph, align=align, needs=needs)
-    without = plan_one(graph, align=align, needs=lambda node: dataclasses.replace(needs(node), spare=0))
+    without = plan_one(graph, align=align, needs=lambda node: dataclasses.replace(needs(node), spare=()))
     assert plan.arena_bytes == without.arena_bytes, "what is spare costs nothing"
     places = [(plan.offsets.get(n.inputs[0]), plan.offsets[n.outputs[0]], n) for n in plan.spare if (0, 0) not in n.op.inplace]
     over = [n for x, y, n in places if x is not None and y <= x < y + n.outputs[0].type.nbytes]

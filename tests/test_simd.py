@@ -14,30 +14,41 @@ from kernel_runs import compile_c, until_dot
 
 from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
-from tinytrain.target.board import load_board
+from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import build, project_files
 
 BLOCKS = 100                                              # of 64 vectors each
 
 
 def words_header(simd: str, lanes: int) -> str:
+    """What tells the program the vocabulary."""
     return f'#include "tt_simd_{simd}.h"\n#define SIMD {simd}\n#define LANES {lanes}u\n#define BLOCKS {BLOCKS}u\n'
 
 
-@pytest.mark.parametrize(
-    ("simd", "lanes", "name"), [("mve", 4, "mps3-an547"), ("rvv", 16, "riscv-virt-rvv"), ("rvv", 16, "riscv-virt-zvfh")]
-)
-def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, tmp_path: Path) -> None:
-    board = load_board(name)
+def words_elf(simd: str, lanes: int, board: Board, folder: Path, program: str = "simd_words.c") -> Path:
+    """The firmware of words.c, and words.h beside it."""
     need_tools(board)
     files = project_files(board, "words", stack_bytes=4096)
-    files |= {"main.c": (HERE / "simd_words.c").read_text(), "words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
+    files |= {"main.c": (HERE / program).read_text(), "words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
     for file, text in files.items():
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(text)
-    got = until_dot(qemu_command(build(tmp_path, board), board)).splitlines()
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(text)
+    return build(folder, board)
+
+
+PROGRAMS = [
+    ("mve", 4, "mps3-an547", "simd_words.c"), ("mveh", 8, "mps3-an547", "simd_halves.c"), ("rvv", 16, "riscv-virt-rvv", "simd_words.c"),
+    ("rvv", 16, "riscv-virt-zvfh", "simd_words.c"),
+]
+
+
+@pytest.mark.parametrize(("simd", "lanes", "name", "program"), PROGRAMS)
+def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, program: str, tmp_path: Path) -> None:
+    board = load_board(name)
+    source = HERE / program
+    got = until_dot(qemu_command(words_elf(simd, lanes, board, tmp_path, program), board)).splitlines()
     includes = [f"-I{tmp_path}", f"-I{data_dir('runtime_c')}"]
-    compile_c(["gcc", *WARNINGS, "-O1", "-DWORDS_HOST", *includes, str(HERE / "simd_words.c"), "-o", str(tmp_path / "words"), "-lm"])
+    compile_c(["gcc", *WARNINGS, "-O1", "-DWORDS_HOST", *includes, str(source), "-o", str(tmp_path / "words"), "-lm"])
     want = subprocess.run([tmp_path / "words"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert len(want) == BLOCKS + 1
     wrong = [f"block {i}: {a} on the board, {b} in C" for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b]
@@ -45,12 +56,12 @@ def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, t
     assert got == want
 
 
-@pytest.mark.parametrize(("simd", "lanes"), [("mve", 4), ("rvv", 16)])
-def test_clang_finds_nothing_to_warn_about(simd: str, lanes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("simd", "lanes", "name", "program"), PROGRAMS)
+def test_clang_finds_nothing_to_warn_about(simd: str, lanes: int, name: str, program: str, tmp_path: Path) -> None:
     if (clang := installed("clang")) is None:
         pytest.skip("needs clang")
     (tmp_path / "words.h").write_text(words_header(simd, lanes))
-    source = str(HERE / "simd_words.c")
+    source = str(HERE / program)
     compile_c([clang, *WARNINGS, "-O1", "-fsyntax-only", "-DWORDS_HOST", f"-I{tmp_path}", f"-I{data_dir('runtime_c')}", source])
 
 

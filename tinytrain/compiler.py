@@ -216,11 +216,14 @@ def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
     def needs(node: Node) -> Needs:
         if node.op.view:
             return Needs()
-        kernel, quick = (kernels.select(node, spare=spare).kernel for spare in (False, True))
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-        scratch, spare = (k.scratch_bytes(node.op, inputs) for k in (kernel, quick))
-        lead, quick_lead = (k.lead(node.op, inputs, outputs) for k in (kernel, quick))
-        return Needs(scratch, lead, spare if quick.spare else 0, lead == quick_lead)
+        kernel, spare, alike = kernels.select(node).kernel, list[int](), True
+        lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
+        while kernel.spare:                               # those that take less, one after another
+            spare.append(kernel.scratch_bytes(node.op, inputs))
+            alike = alike and kernel.lead(node.op, inputs, outputs) == lead
+            kernel = kernels.select(node, spare=spare[-1] - 1).kernel
+        return Needs(kernel.scratch_bytes(node.op, inputs), lead, tuple(spare), alike)
     return needs
 
 

@@ -143,7 +143,7 @@ class Emitter:
         return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
 
     def _call(self, plan: Plan, node: Node) -> str:
-        choice = self.chosen.select(node, spare=node in plan.spare).choice
+        choice = self.chosen.select(node, spare=plan.room(node)).choice
         pairs = [(i, o) for i in range(len(node.inputs)) for o in range(len(node.outputs))]
         shared = [(i, o) for i, o in pairs if plan.offsets.get(node.inputs[i]) == plan.offsets[node.outputs[o]]]
         call, kernel = KernelCall.of(node, choice).sharing(shared), choice.kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.graph import Node
@@ -88,8 +88,8 @@ class Kernels:
     most_bytes: Mapping[str, int] = field(default_factory=dict)
     smallest: bool = False
 
-    def select(self, node: Node, *, spare: bool = True) -> Selection:
-        """Raises ModelError where no kernel suits. `spare` False: none that wants scratch only where it costs no RAM."""
+    def select(self, node: Node, *, spare: int | Literal[True] = True) -> Selection:
+        """Raises ModelError where no kernel suits. `spare` bytes are there for scratch that costs no RAM; True: as many as it takes."""
         listed = select(node, self.isa, spare=spare)
         if not self.counts:
             return listed
@@ -105,13 +105,13 @@ class Kernels:
         choice, count = decided([found for found in counted if found[1].code_bytes <= most], listed.choice)
         return Selection(choice, listed.refused, count)
 
-    def choices(self, node: Node, *, spare: bool = True) -> list[Choice]:
+    def choices(self, node: Node, *, spare: int | Literal[True] = True) -> list[Choice]:
         """All that could be taken, the listed one first: none of them asks more of the arena than that does."""
-        listed, frugal = (select(node, self.isa, spare=wanted).choice for wanted in (spare, False))
+        listed, frugal = (select(node, self.isa, spare=wanted).choice for wanted in (spare, 0))
         found = {listed: None}
         for kernel in reversed(node.op.kernels):
-            fits = (spare or not kernel.spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel)
-            if fits and _flushes(kernel) == _flushes(listed.kernel):
+            fits = _has_room(node, kernel, spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel)
+            if fits and _rounding(kernel) == _rounding(listed.kernel):
                 found.update(dict.fromkeys(_choices(node, kernel)))
         return list(found)
 
@@ -122,14 +122,14 @@ def call_text(node: Node) -> str:
     return f"{op_text(node.op)}: {ins} -> {outs}"
 
 
-def select(node: Node, isa: Collection[str], *, spare: bool = True) -> Selection:
+def select(node: Node, isa: Collection[str], *, spare: int | Literal[True] = True) -> Selection:
     """The last kernel of the op's list that the board's ISA and the node's types allow. Raises ModelError where none is.
 
-    `spare` False: none that wants scratch only where it costs no RAM.
+    `spare` bytes are there for scratch that costs no RAM; True: as many as a kernel takes.
     """
     kernels = node.op.kernels
     no_room = no("there is no memory to spare for its scratch")
-    verdicts = [(kernel, no_room if kernel.spare and not spare else _suits(node, kernel, isa)) for kernel in kernels]
+    verdicts = [(kernel, _suits(node, kernel, isa) if _has_room(node, kernel, spare) else no_room) for kernel in kernels]
     taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
     refused = tuple(
         (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")
@@ -156,6 +156,11 @@ def _arity(node: Node) -> int:
     return node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
 
 
+def _has_room(node: Node, kernel: Kernel, spare: int | Literal[True]) -> bool:
+    """Whether what is to spare is enough for its scratch, if it takes no other."""
+    return not kernel.spare or spare is True or (spare > 0 and kernel.scratch_bytes(node.op, [v.type for v in node.inputs]) <= spare)
+
+
 def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     """Whether it needs no more of the arena than this one, which the planner counts with; what is spare costs nothing."""
     inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
@@ -164,9 +169,10 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
     return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 
 
-def _flushes(kernel: Kernel) -> bool:
-    """Whether it takes subnormal numbers for zeros, as vectors of Helium do: a choice must not change what the twin computes."""
-    return kernel.isa == "mve" and any(dtype.is_float for dtype in kernel.dtypes)
+def _rounding(kernel: Kernel) -> tuple[bool, bool]:
+    """Whether it takes subnormal numbers for zeros, as vectors of Helium do, and whether it rounds products: a choice must not change what
+    the twin computes."""
+    return kernel.isa in ("mve", "mveh") and any(dtype.is_float for dtype in kernel.dtypes), kernel.exact
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:

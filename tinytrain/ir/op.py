@@ -96,7 +96,9 @@ class Kernel:
     `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
     estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
     `half` says of each input, as `dtypes` does, whether it may lie in memory as fp16 where that says fp32 (`k.load`): if any may, then
-    operands of the epilogue and outputs too (`k.store`). Where `dtypes` says F16, it must.
+    operands of the epilogue and outputs too (`k.store`). Where `dtypes` says F16, it must;
+    `exact` False: products are rounded to halves on the way, so that its results differ from those of other kernels in more than the order
+    of a sum.
     """
 
     template: str
@@ -111,6 +113,7 @@ class Kernel:
     spare: bool = False
     work: Callable[..., dict[str, float]] = _plain_work
     tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
+    exact: bool = True
 
     def scratch_bytes(self, op: Op, types: Sequence[TensorType]) -> int:
         """Scratch for a call with these inputs."""
@@ -269,6 +272,7 @@ class Elementwise(Op):
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
     still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays
+    whole: ClassVar[frozenset[str]] = frozenset()         # results that are integers in `lanes`
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import ALL_HALVES, Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
-from tinytrain.ir.types import F32, S8, S32, U8, Array, TensorType, Value
+from tinytrain.ir.types import F16, F32, S8, S32, U8, Array, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
 from tinytrain.ops.simd import elementwise
 
@@ -291,6 +291,7 @@ class PassBits(Op):
             Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n), half=half)
             for isa, n, half in (("mve", 8, ()), ("rvv", 16, ALL_HALVES))
         ),
+        Kernel("activation", (F16, U8), "mveh", "pass_floats", _from_below, partial(compared, 8)),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

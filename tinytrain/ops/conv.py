@@ -35,6 +35,7 @@ from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer, outer_halves
 from tinytrain.ops.pairs import along_channels, along_patches, along_pixels
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
+from tinytrain.ops.planes import Layout, in_planes
 from tinytrain.ops.quantize import Requantise
 from tinytrain.ops.simd import FLOATS, HALVES, SIMD
 from tinytrain.ops.sums import (
@@ -134,7 +135,8 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES),
+        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES if simd.apart),
+        *(simd.packs_little("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
         *(simd.packs("correlate", (F16, F16)) for simd in HALVES),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
@@ -200,8 +202,9 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
         *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
-        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.double),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double),
         *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
@@ -249,7 +252,7 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
         *along_pixels(),
     )
@@ -261,6 +264,9 @@ class Conv2dGradW(_Conv):
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
         return self.against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
+
+    def layout(self, *types: TensorType) -> Layout:
+        return Layout.of(self.geometry(*types).lined_up)
 
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up)

@@ -26,7 +26,7 @@ from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.pieces import Cut, ReadsPieces, in_pieces, sides, undivided
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import FLOATS, HALVES, SIMD, Simd
+from tinytrain.ops.simd import FLOATS, HALVES, OF_HALVES, SIMD, Simd
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -87,7 +87,7 @@ class Dense(_Dense):
         Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}, half=ALL_HALVES),
         Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
         *(Kernel("dense_tiles", kinds, simd.isa, accepts=undivided, params=simd.tiles) for simd in SIMD if simd.dots for kinds in FLOATS),
-        *(Kernel("dense_tiles", (F16, F16), s.isa, "dense_apart", undivided, s.tiles) for s in HALVES if not s.double),
+        *(Kernel("dense_tiles", (F16, F16), s.isa, "dense_apart", undivided, s.tiles) for s in HALVES if s.apart and not s.double),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes),
@@ -132,8 +132,8 @@ class DenseGradX(_Dense):
     kernels = (
         *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *(
-            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_reads, s), params=s.tiles, tries=s.tries, half=FIRST_HALF)
-            for s in SIMD if s.isa for kinds in FLOATS
+            Kernel("dense_tiles", kinds, s.isa, None, partial(_reads, s), s.tiles, half=FIRST_HALF, tries=s.tries, exact=s.exact)
+            for s in (*SIMD, *OF_HALVES) if s.isa for kinds in s.floats
         ),
     )
     as_integer = sums
@@ -169,8 +169,8 @@ class DenseGradW(Fusable):
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
         *(
-            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF)
-            for s in SIMD if s.isa for kinds in FLOATS
+            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF, exact=s.exact)
+            for s in (*SIMD, *OF_HALVES) if s.isa for kinds in s.floats
         ),
     )
     as_integer = sums

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Protocol
 
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Declined, Kernel, Op, no
-from tinytrain.ir.types import F32, S8, DType, TensorType
+from tinytrain.ir.types import F16, F32, S8, DType, TensorType
 from tinytrain.ops import lanes
 from tinytrain.ops.conv_tiles import split
 from tinytrain.ops.correlate import Correlation, apart
 from tinytrain.ops.outer import depth_outer
 from tinytrain.ops.pieces import ReadsPieces, undivided
-from tinytrain.ops.simd import FLOATS, SIMD, Simd
+from tinytrain.ops.simd import FLOATS, OF_HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry, fits_plane, line_bytes, line_tiles, plane_bytes, plane_tiles, takes_lines
 
 _PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
@@ -65,6 +65,7 @@ def weight_gradients() -> Iterator[Kernel]:
         for simd in SIMD:
             yield depth_outer(simd, dtypes)
             yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half=FIRST_HALF)
+    yield from (depth_outer(simd, (F16, F16)) for simd in OF_HALVES)
     yield Kernel("depthwise_outer_dsp", _BYTES, "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes)
 
 
@@ -125,6 +126,7 @@ def _in_place(half: tuple[bool, ...] = ()) -> Iterator[Kernel]:
         for kinds in FLOATS:
             yield simd.direct("depthwise_rows", kinds, half=half)
             yield from _maps_in_registers(simd, kinds, half)
+    yield from (simd.direct("depthwise_rows", (F16, F16)) for simd in OF_HALVES)
 
 
 def one_channel(*kinds: tuple[DType, ...]) -> Iterator[Kernel]:

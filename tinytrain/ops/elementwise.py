@@ -24,7 +24,7 @@ from tinytrain.ops.integer_arith import ProductInteger
 from tinytrain.ops.integer_rules import moves, sums
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.simd import SIMD, Simd, elementwise
+from tinytrain.ops.simd import OF_HALVES, SIMD, Simd, elementwise
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | 
 def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
     """Kernels for matrices: of a row and all rows."""
     return tuple(
-        Kernel("broadcast", (dtype,), simd.isa, macro, partial(_rows_fill, simd), simd.tiles, half=ALL_HALVES)
-        for simd in SIMD if simd.words for dtype in dtypes
+        Kernel("broadcast", kinds, simd.isa, macro, partial(_rows_fill, simd), simd.tiles, half=ALL_HALVES)
+        for simd in (*SIMD, *OF_HALVES) if simd.words for kinds in simd.taken((dtype,) for dtype in dtypes)
     )
 
 

@@ -62,7 +62,8 @@ class Overflow(Op):
     args = ("x", "before")
     results = ("overflowed",)
     kernels = (
-        Kernel("loss_scale", (F32, S32), half=FIRST_HALF), Kernel("loss_scale", (F16, S32), "rvv", "overflow_vectors"),
+        Kernel("loss_scale", (F32, S32), half=FIRST_HALF),
+        *(Kernel("loss_scale", (F16, S32), isa, "overflow_vectors") for isa in ("rvv", "mveh")),
         Kernel("loss_scale", (F16, S32), "xpulp", "overflow_pairs"),
     )
 

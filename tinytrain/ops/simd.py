@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ class Correlates(HasPieces, Protocol):
 
 
 _TILES = 8
+_LITTLE = 1024                                            # bytes of scratch that are worth a kernel that is not portable
 FLOATS = ((F32,), (F16, F16))                             # operands of kernels that have tiles for either, or for a mix by `half`
 
 
@@ -43,19 +45,36 @@ class Simd:
     dots: bool = False                                    # it has a tile for rows of a weight that are read once
     words: bool = False                                   # its vectors are one register or more each, and it has words for integers
     double: bool = False                                  # its tiles have twice as many lanes as the vectors of its words
+    apart: bool = False                                   # what lies apart is loaded as quickly as neighbours
+    exact: bool = True                                    # its tiles round no product
+
+    @property
+    def floats(self) -> tuple[tuple[DType, ...], ...]:
+        """Kinds of operands that its kernels multiply floats of."""
+        return FLOATS if self.exact else FLOATS[1:]
+
+    def taken(self, kinds: Iterable[tuple[DType, ...]]) -> tuple[tuple[DType, ...], ...]:
+        """Of kinds of operands those that its words are for: where it multiplies halves, those that begin with a float, which is one."""
+        return tuple(kinds) if self.exact else tuple((F16, *(each[1:] or (F32,))) for each in kinds if each[0] is F32)
 
     def packs(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """A kernel that packs strips of the weight, where that costs no RAM."""
         scratch = self.strip_halves if F16 in dtypes else self.strip_bytes
         return Kernel(
             template, dtypes, self.isa, params=self.packed_tiles, scratch=scratch, spare=True, work=self.sweeps, tries=self.tries,
-            **({"accepts": self.fills_evenly, **more} if self.double else more),
+            exact=self.exact, **({"accepts": self.fills_evenly, **more} if self.double else more),
         )
+
+    def packs_little(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
+        """The same where it costs RAM, but little."""
+        return dataclasses.replace(self.packs(template, dtypes, **more), accepts=self.is_little, spare=False)
 
     def direct(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
         """One that reads vectors from the weight as it stands."""
         accepts = self.reads_evenly if self.double else self.reads
-        return Kernel(template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, **more)
+        return Kernel(
+            template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, exact=self.exact, **more,
+        )
 
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
         """Parameters of a kernel: N lanes, P vectors, whether the weight is packed for tiles that are made for that, and the words."""
@@ -78,6 +97,11 @@ class Simd:
     def strip_halves(self, op: Correlates, *types: TensorType) -> int:
         """The same as halves."""
         return 2 * op.correlation(*types).strip(self.lanes)
+
+    def is_little(self, op: Correlates, *types: TensorType) -> bool | Declined:
+        """Whether such a strip is."""
+        strip_bytes = self.strip_halves(op, *types)
+        return strip_bytes <= _LITTLE or no(f"a strip of {strip_bytes} bytes is more than {_LITTLE}")
 
     def sweeps(self, params: Mapping[str, int], op: Correlates, *types: TensorType) -> dict[str, float]:
         """What a kernel does that packs strips of the weight."""
@@ -147,9 +171,14 @@ SIMD = (
 # Units that multiply halves, for kernels of their own where both operands are such. With Zvfh the vectors are those of rvv: strips of a
 # weight stay halves, and three sums of 1,024 bits take all registers that operands leave.
 HALVES = (
-    Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True),
-    Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True),
+    Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True, apart=True),
+    Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True, apart=True),
+    # Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
+    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, exact=False),
+    Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
+# those with words of their own
+OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
 # instruction set → the vocabulary that its kernels are written with
 VOCABULARIES = {simd.isa: simd.tag for simd in (*SIMD, *HALVES) if simd.isa}
 
@@ -158,7 +187,7 @@ def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = No
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
         Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
-        for simd in SIMD if simd.words for kinds in dtypes
+        for simd in (*SIMD, *OF_HALVES) if simd.words for kinds in simd.taken(dtypes)
     )
 
 
@@ -176,5 +205,6 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     kinds = dtypes or (F32,)
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
     return Kernel("elementwise", kinds, macro="elementwise"), *(
-        Kernel("elementwise", kinds, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles) for simd in fit
+        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles)
+        for simd in (*fit, *OF_HALVES) for each in simd.taken([kinds])
     )

@@ -165,19 +165,20 @@ def _lies_over(node: Node, offsets: dict[Value, int]) -> bool:
 def _spare(
     draft: _Draft, offsets: dict[Value, int], needs: Callable[[Node], Needs], align: int, arena_bytes: int
 ) -> dict[Node, tuple[int, int]]:
-    """For each node that could use some bytes: where the arena has as many that are free while it runs, the smallest such place."""
+    """For each node that could use some bytes: where the arena has as many that are free while it runs, the smallest such place; of several
+    counts of them the first that has one."""
     found = {}
     for position, node in enumerate(draft.graph.nodes):
-        wanted = 0 if node.op.view else needs(node).spare
+        wanted = () if node.op.view else needs(node).spare
         if not wanted or (not needs(node).either and _lies_over(node, offsets)):
             continue
         both = zip(draft.life.buffers, draft.placement.offsets, strict=True)
         taken = sorted((at, at + b.size) for b, at in both if b.start <= position < b.end)
         ends = [-(-end // align) * align for end in accumulate((end for _, end in taken), max, initial=0)]
-        gaps = zip(ends, (*(at for at, _ in taken), arena_bytes), strict=True)
-        room = min(((end - at, at) for at, end in gaps if end - at >= wanted), default=None)
-        if room is not None:
-            found[node] = (room[1], wanted)
+        gaps = [(end - at, at) for at, end in zip(ends, (*(at for at, _ in taken), arena_bytes), strict=True)]
+        places = ((min((gap for gap in gaps if gap[0] >= size), default=None), size) for size in wanted)
+        if (place := next(((gap[1], size) for gap, size in places if gap is not None), None)) is not None:
+            found[node] = place
     return found
 
 

@@ -16,13 +16,13 @@ class Needs:
     """What the kernel of a node asks for: bytes of `scratch` while it runs, and where output 0 may lie over input 0.
 
     `lead` 0: it may begin where input 0 begins; n > 0: it must begin at least n bytes before, for it is written faster than input 0 is
-    read; None: they are apart. Input 0 is lost either way. `spare` bytes would make it quicker, where they cost nothing; `either`: output
-    0 may then lie over input 0 as it does otherwise.
+    read; None: they are apart. Input 0 is lost either way. The first of `spare` bytes that there is room for would make it quicker, where
+    they cost nothing; `either`: output 0 may then lie over input 0 as it does otherwise.
     """
 
     scratch: int = 0
     lead: int | None = None
-    spare: int = 0
+    spare: tuple[int, ...] = ()
     either: bool = False
 
 
@@ -111,6 +111,10 @@ class Plan:
     proven_optimal: bool
     peak: Peak
     order: str
+
+    def room(self, node: Node) -> int:
+        """Bytes that a node was given of what is to spare."""
+        return self.spare[node][1] if node in self.spare else 0
 
     def root(self, value: Value) -> Value:
         """The value whose storage this one uses."""

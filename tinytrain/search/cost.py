@@ -111,7 +111,7 @@ class Costs:
         """By one call, in an entry as it is planned: counted, or an estimate."""
         if self._table is None or node.op.view:
             return Taken(0, 0)
-        return self._table.taken(node, kernels.select(node, spare=entry is None or node in entry.spare))
+        return self._table.taken(node, kernels.select(node, spare=entry.room(node) if entry else True))
 
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words of tt_master_words.h on Helium: words of tt_simd_mve.h, which includes this. */
+#ifndef TT_SIMD_MVE_MASTER_H
+#define TT_SIMD_MVE_MASTER_H
+
+#include "tt_master_words.h"
+
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE >= 3
+
+/* binutils 2.40 encodes other registers than those that stand in VCVT between vectors of halves and of floats. */
+#define TT_VCVT_MVE(code, to, from) ".inst.w " code " + (" #to " << 13) + (" #from " << 1)\n\t"
+#define TT_WIDEN_EVEN(to, from) TT_VCVT_MVE("0xFE3F0E01", to, from)
+#define TT_WIDEN_ODD(to, from) TT_VCVT_MVE("0xFE3F1E01", to, from)
+#define TT_NARROW_EVEN(to, from) TT_VCVT_MVE("0xEE3F0E01", to, from)
+#define TT_NARROW_ODD(to, from) TT_VCVT_MVE("0xEE3F1E01", to, from)
+
+static inline tt_i_mve tt_i_load_s16_mve(const int16_t *from)
+{
+    return vldrhq_s32(from);
+}
+
+static inline void tt_i_store_s16_mve(int16_t *to, tt_i_mve i)
+{
+    vstrhq_s32(to, i);
+}
+
+static inline tt_v_mve tt_nearest_mve(tt_v_mve number)
+{
+    register tt_v_mve v __asm("q6") = number;
+    __asm(TT_NARROW_EVEN(6, 6) TT_WIDEN_EVEN(6, 6) : "+w"(v));
+    return v;
+}
+
+static inline tt_v_mve tt_unit_mve(tt_v_mve number)
+{
+    const tt_i_mve exponent = vmaxq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(0x7F800000)), vdupq_n_s32(113 << 23));
+    return (tt_v_mve)vsubq_n_s32(exponent, 26 << 23);
+}
+
+static inline tt_v_mve tt_in_units_mve(tt_v_mve number, tt_v_mve unit)
+{
+    return vmulq_f32(number, (tt_v_mve)vsubq_s32(vdupq_n_s32(254 << 23), (tt_i_mve)unit));
+}
+
+static inline tt_v_mve tt_master_mve(tt_v_mve half, tt_i_mve rest)
+{
+    return vfmaq_f32(half, vcvtq_f32_s32(rest), tt_unit_mve(half));
+}
+
+static inline tt_i_mve tt_i_rest_mve(tt_v_mve master, tt_v_mve half)
+{
+    const tt_i_mve rest = vcvtq_s32_f32(tt_in_units_mve(vsubq_f32(master, half), tt_unit_mve(half)));
+    return vminq_s32(vmaxq_s32(rest, vdupq_n_s32(-32767)), vdupq_n_s32(32767));
+}
+
+static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
+{
+    const tt_v_mve unit = tt_unit_mve(number), units = tt_in_units_mve(number, unit), most = vdupq_n_f32(134217728.0f);
+    const tt_i_mve dithered = vaddq_s32(vcvtq_s32_f32(units), (tt_i_mve)vshrq_n_u32((uint32x4_t)word, 16));
+    const tt_v_mve drawn = vmulq_f32(vcvtq_f32_s32(vshrq_n_s32(dithered, 16)), vmulq_n_f32(unit, 65536.0f));
+    return tt_where_mve(most, vabsq_f32(units), drawn, number);
+}
+#else
+TT_MASTER_WORDS(mve, 4)
+#endif
+
+#endif
