@@ -35,7 +35,8 @@ def _few(g: Geometry) -> int:
     """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least."""
     channels, pixels = g.C // g.group, g.rows.size * g.cols.size
     most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
-    fit = max(ROWS, (most - _bytes(g, 0)) // (2 * g.planes.plane) // ROWS * ROWS)
+    unit = 2 if g.planes.windows else ROWS                # channels of a tile
+    fit = max(unit, (most - _bytes(g, 0)) // (2 * g.planes.plane) // unit * unit)
     if not g.planes.windows:
         return min(channels, fit)
     nearly = -(-channels // -(-channels // fit))
