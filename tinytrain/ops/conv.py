@@ -135,9 +135,12 @@ class Conv2d(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES if simd.apart),
+        *(
+            kernel for simd in HALVES if simd.apart
+            for kernel in (simd.direct("correlate", (F16, F16), macro="conv2d_apart"), simd.packs("correlate", (F16, F16)))
+        ),
         *(simd.packs_little("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
-        *(simd.packs("correlate", (F16, F16)) for simd in HALVES),
+        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -200,8 +203,13 @@ class Conv2dGradX(_Conv, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
-        *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
+        *(
+            kernel for simd in SIMD                       # a smaller strip of shorter vectors is no better than to read these as they stand
+            for kernel in (
+                *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for kinds in FLOATS),
+                simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES),
+            )
+        ),
         *(simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double),
         *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES),
         *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
