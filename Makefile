@@ -8,7 +8,7 @@ ARGS ?=
 .PHONY: help setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning sparse lint clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the virtual environment and install missing compilers and emulators
 	@sh scripts/setup.sh

@@ -37,6 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "fp16.json"
 COMMAND = "make bench-fp16"
 STEPS = 2                                                 # the first one only tries the loss scale
 RAM_BOARD = "mps2-an500"
+MOST_RAM = 1 << 20                                        # more than any workload here takes
 PAPER = 0.39                                              # multiply-accumulates a cycle and core, arXiv 2305.19167: 3.11 on eight cores
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -87,8 +88,9 @@ def resnet8() -> tuple[onnx.ModelProto, Array, int]:
 
 @cache
 def with_fpu() -> list[str]:
-    """The emulated boards that compute with floats."""
-    return [name for name in board_names() if (board := load_board(name)).machine and "fpu-sp" in board.isa]
+    """The emulated boards that compute with floats and have room for the network."""
+    boards = (load_board(name) for name in board_names())
+    return [b.name for b in boards if b.machine and "fpu-sp" in b.isa and sum(m.bytes for m in b.rams) >= MOST_RAM]
 
 
 WORKLOADS = (
@@ -166,7 +168,7 @@ def asked(limit: Limit) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def keys() -> Iterator[tuple[Workload, Key]]:
+def planned() -> Iterator[tuple[Workload, Key]]:
     for workload in WORKLOADS:
         for board in workload.boards():
             yield from ((workload, (workload.name, board, form)) for form in FORMS)
@@ -178,12 +180,12 @@ def keys() -> Iterator[tuple[Workload, Key]]:
 def main(only: tuple[str, ...], keep: bool) -> None:
     """Measure rows, print them, and write them to benchmarks/results/fp16.json."""
     kept = {(row["workload"], row["board"], row["form"]): row for row in (json.loads(RESULTS.read_text()) if RESULTS.is_file() else [])}
-    chosen = [(workload, key) for workload, key in keys() if all(word in " ".join(key) for word in only)]
+    chosen = [(workload, key) for workload, key in planned() if all(word in " ".join(key) for word in only)]
     for i, (workload, key) in enumerate(chosen, 1):
         if not (keep and "instructions" in kept.get(key, {})):
             print(f"[{i}/{len(chosen)}] {' '.join(key)} ...", end="\r", file=sys.stderr, flush=True)
             kept[key] = attempted(workload, *key[1:])
-            write_text(RESULTS, json.dumps([kept[at] for _, at in keys() if at in kept], indent=2) + "\n")
+            write_text(RESULTS, json.dumps([kept[at] for _, at in planned() if at in kept], indent=2) + "\n")
         print(text(kept[key], kept.get((*key[:2], "fp32"))), flush=True)
     print(f"\nThe paper (arXiv 2305.19167) has {PAPER} MAC a cycle and core; here are MAC an instruction, which takes a cycle or more.")
     print(os.path.relpath(RESULTS))

@@ -12,7 +12,7 @@
 #define PLIC_CLAIM PLIC_REGISTER(0x200004) /* reading claims, writing back completes */
 
 void tt_entry(void);
-void tt_trap(void);
+void tt_fatal_trap(void);
 
 /* mstatus.FS and .VS are set to dirty: with them off, the first float or vector instruction would trap. */
 __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
@@ -30,13 +30,20 @@ __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
                    "j tt_start");
 }
 
-__attribute__((naked, used, aligned(4))) void tt_trap(void)
+__attribute__((naked, used, aligned(4))) void tt_fatal_trap(void)
 {
     __asm volatile("la sp, tt_stack_top\n\t"
                    "csrr a0, mepc\n\t"
                    "csrr a1, mcause\n\t"
                    "csrr a2, mtval\n\t"
                    "j tt_fault");
+}
+
+/* An emulated board may first do what its processor has instructions for, and take that off the count (traps_xpulp.c). */
+__attribute__((weak, alias("tt_fatal_trap"))) void tt_trap(void);
+__attribute__((weak)) uint64_t tt_emulating(void)
+{
+    return 0;
 }
 
 void tt_port_start(void)
@@ -73,14 +80,16 @@ static uint64_t retired(void)
     return ((uint64_t)high << 32) | low;
 }
 
-static uint64_t start;
+static uint64_t start, start_emulating;
 
 void tt_port_count_start(void)
 {
+    start_emulating = tt_emulating();
     start = retired();
 }
 
 uint64_t tt_port_count_stop(void)
 {
-    return retired() - start;
+    const uint64_t end = retired();
+    return end - start - (tt_emulating() - start_emulating);
 }

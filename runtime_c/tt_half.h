@@ -7,12 +7,15 @@
 #include "tt_math.h"
 #include "tt_types.h"
 
-/* The bits of two neighbours, of which the first lies at a multiple of four bytes. */
-static inline uint32_t tt_halves(const tt_half *from)
+/* Four words side by side: vectors where there are some. */
+typedef uint32_t tt_words __attribute__((vector_size(16), aligned(4)));
+
+/* The bits of neighbours, of which the first lies at a multiple of four bytes. */
+static inline tt_words tt_words_at(const void *from)
 {
-    uint32_t word;
-    __builtin_memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
-    return word;
+    tt_words words;
+    __builtin_memcpy(&words, __builtin_assume_aligned(from, 4), sizeof words);
+    return words;
 }
 
 #if defined(__ARM_FP) && __ARM_ARCH_PROFILE == 'M' /* all floating-point units of Cortex-M convert halves */
@@ -31,13 +34,13 @@ static inline tt_half tt_float_to_half(float number)
     return (tt_half)half;
 }
 
-#elif defined(__riscv_zfh) /* converts all numbers; of what is none it keeps no bit */
+#elif defined(__riscv_zfh) /* what is not a number becomes the one that all arithmetic of RISC-V gives */
 
 static inline float tt_half_to_float(tt_half half)
 {
     _Float16 number;
     __builtin_memcpy(&number, &half, sizeof number);
-    return number == number ? (float)number : tt_from_bits((uint32_t)(half & 0x8000u) << 16 | 0x7FC00000u | (uint32_t)(half & 0x03FFu) << 13);
+    return (float)number;
 }
 
 static inline tt_half tt_float_to_half(float number)
@@ -45,7 +48,7 @@ static inline tt_half tt_float_to_half(float number)
     const _Float16 rounded = (_Float16)number;
     tt_half half;
     __builtin_memcpy(&half, &rounded, sizeof half);
-    return number == number ? half : (tt_half)((tt_to_bits(number) >> 16 & 0x8000u) | 0x7E00u | (tt_to_bits(number) >> 13 & 0x01FFu));
+    return half;
 }
 
 #else

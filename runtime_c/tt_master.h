@@ -4,7 +4,7 @@
 #ifndef TT_MASTER_H
 #define TT_MASTER_H
 
-#include "tt_half.h"
+#include "tt_tile.h"
 #include <stdint.h>
 
 /* 2^-16 of the distance from a half to the next; halves below 2^-14 are as far apart as those of 2^-14. */
@@ -22,14 +22,17 @@ static inline float tt_in_units(float number, uint32_t unit_bits)
 
 static inline float tt_master(float half, int32_t rest)
 {
-    return half + (float)rest * tt_from_bits(tt_unit_bits(half));
+    return TT_MADD(half, (float)rest, tt_from_bits(tt_unit_bits(half))); /* the product is exact */
 }
 
 /* What rounding to a half has left out; nothing behind the largest half, and of what is not a number. */
 static inline int32_t tt_rest(float master, float half)
 {
     const float rest = tt_in_units(master - half, tt_unit_bits(half));
-    return rest > 32767.0f ? 32767 : rest < -32767.0f ? -32767 : rest == rest ? (int32_t)rest : 0;
+    if (__builtin_fabsf(rest) < 32768.0f) {
+        return (int32_t)rest;
+    }
+    return rest > 0.0f ? 32767 : rest < 0.0f ? -32767 : 0;
 }
 
 /* The half below or above, by 16 random bits: in the mean the number itself. */

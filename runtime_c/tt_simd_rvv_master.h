@@ -35,7 +35,8 @@ static inline tt_v_rvv tt_in_units_rvv(tt_v_rvv number, tt_u_rvv unit_bits)
 
 static inline tt_v_rvv tt_master_rvv(tt_v_rvv half, tt_i_rvv rest)
 {
-    return tt_madd_lanes_rvv(half, tt_real_rvv(rest), __riscv_vreinterpret_v_u32m4_f32m4(tt_u_unit_bits_rvv(half))); /* the product is exact */
+    const tt_v_rvv unit = __riscv_vreinterpret_v_u32m4_f32m4(tt_u_unit_bits_rvv(half));
+    return tt_madd_lanes_rvv(half, tt_real_rvv(rest), unit); /* the product is exact */
 }
 
 /* Without its fraction, and within ±limit; 0 for what is not a number. */

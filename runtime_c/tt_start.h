@@ -13,4 +13,7 @@ void tt_start(void);
 
 int main(void);
 
+/* Retired instructions since start-up that stood for one of the processor's own: 0 where nothing emulates any. */
+uint64_t tt_emulating(void);
+
 #endif

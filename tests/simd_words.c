@@ -54,11 +54,11 @@ static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
 #define TRIPLES 64u
 enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_HALF, HALVES, MASTER, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
 
-/* Sums of every tile of halves, whatever they hold, over two rows of five steps: four in a turn, and one. */
+/* Sums of every tile of halves, whatever they hold, over two rows of nine steps: four or eight in a turn, and one. */
 static uint32_t tiles_of_halves(uint32_t hash, uint32_t seed)
 {
-    static const tt_walk walk = { 4, 3, 1, 2, 2 * LANES, 1, 3, 2, 1, 5 };
-    static tt_half a[8 * 3 * LANES], b[32 * LANES];
+    static const tt_walk walk = { 4, 3, 1, 2, 2 * LANES, 1, 3, 2, 1, 9 };
+    static tt_half a[8 * 3 * LANES], b[44 * LANES];
     static float sums[6 * LANES];
     for (uint32_t i = 0; i < sizeof a / sizeof a[0]; ++i) {
         a[i] = (tt_half)tt_random(9, seed + i);

@@ -99,3 +99,52 @@ def test_instructions_one_by_one_are_those_of_the_counter(name: str, tmp_path: P
     assert sum(first.kinds.values()) == sum(n for n, _ in first.functions.values()) == first.instructions
     assert first.cycles == pytest.approx(sum(cycles for _, cycles in first.functions.values()), abs=1)
     assert not {"tt_port_count_start", "tt_port_get", "tt_systick_handler"} & set(first.functions)
+
+
+def test_fp16_rows_are_there_and_keep_their_ram() -> None:
+    fp16 = load("fp16")
+    rows = {(row["workload"], row["board"], row["form"]): row for row in json.loads(fp16.RESULTS.read_text())}
+    assert list(rows) == [key for _, key in fp16.planned()], "run make bench-fp16 ARGS=--keep and commit its result"
+    for key, limit in fp16.LIMITS.items():
+        if limit.ram is not None:
+            assert not fp16.short(rows[key], rows[(*key[:2], "fp32")], limit), key
+
+
+def test_docs_have_the_figures_of_fp16() -> None:
+    page = (BENCHMARKS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    fp16 = load("fp16")
+    for row in json.loads(fp16.RESULTS.read_text()):
+        ram, step = f"{row['ram_bytes']:,} B", f"{row['instructions'] / 1e6:,.1f} M |"
+        if row["workload"] != "resnet8":
+            assert ram in page, f"{row['workload']} {row['form']}: {ram}"
+        elif row["form"] != "fp16-no-master":
+            line = next(line for line in page.splitlines() if line.startswith(f"| `{row['board']}` |"))
+            assert step in line, f"{row['board']} {row['form']}: {step}"
+    for row in json.loads(load("fp16_ablation").RESULTS.read_text()):
+        cells = [f"{part:.1%}" for part in row["flushed"].values()] + [f"{off:.2%}" for off in row["error_fp32_sums"].values()]
+        assert any(all(cell in line for cell in cells) for line in page.splitlines()), (row["task"], cells)
+
+
+def test_ram_of_a_step_without_masters_is_half(tmp_path: Path) -> None:
+    """Counted anew, all of it, as every figure of benchmarks/results/fp16.json is."""
+    fp16 = load("fp16")
+    need_tools(fp16.RAM_BOARD)
+    rows = {row["form"]: row for row in json.loads(fp16.RESULTS.read_text()) if row["workload"] == "har"}
+    har = next(workload for workload in fp16.WORKLOADS if workload.name == "har")
+    now = fp16.measure(har, fp16.RAM_BOARD, "fp16-no-master", tmp_path)
+    assert now.ram_bytes <= 0.55 * rows["fp32"]["ram_bytes"]
+    assert now.ram_bytes <= rows["fp16-no-master"]["ram_bytes"] * (1 + MOST_GROWTH), "run make bench-fp16 and commit its result"
+    assert abs(now.loss - rows["fp32"]["loss"]) <= 1e-3 * rows["fp32"]["loss"]
+
+
+def test_sums_in_fp16_are_rounded_each_time() -> None:
+    """The ablation's arrays: 2048 + 1 is 2048 in fp16, however many ones there are."""
+    ablation = load("fp16_ablation")
+    row = np.ones((1, 1000), np.float32)
+    row[0, 0] = 2048
+    half, ones = row.view(ablation.HalfSums), np.ones((1000, 1), np.float32)
+    assert (half @ ones).item() == 2048 and (row @ ones).item() == 3047
+    assert half.sum() == 2048 and half.sum(axis=1, keepdims=True).shape == (1, 1)
+    total = np.full((1, 1), 2048, np.float32)
+    total += np.ones((1, 1), np.float32).view(ablation.HalfSums)
+    assert total.item() == 2048

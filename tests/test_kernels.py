@@ -25,8 +25,8 @@ from tinytrain.paths import data_dir
 from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.verify.checks import assert_matches
 
-# kernels for an instruction set have a form in C for the host: of vocabularies those of true vectors, and int8 of others
-ISAS = ("dsp", *dict.fromkeys(simd.isa for simd in (*SIMD, *HALVES) if simd.isa and simd.words))
+# kernels for an instruction set have a form in C for the host: of vocabularies those of true vectors and of pairs, and int8 of others
+ISAS = ("dsp", "xpulp", *dict.fromkeys(simd.isa for simd in (*SIMD, *HALVES) if simd.isa and simd.words))
 INT8 = tuple(
     case for simd in SIMD if simd.isa and not simd.words
     for case in all_cases(frozenset({simd.isa})) if case.kernel.isa and case.kernel.dtypes == (S8, S8)

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import ctypes
-import json
+import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from cli_runs import save_data, save_model, sentence, succeed
-from ctypes_model import Instance, Library
-from numpy_device import made, on_numpy
+from ctypes_model import STRICT, Instance, Library
 from onnx_models import ModelMaker
+from test_ports import two_headed
 from test_traces import assert_boards_equal_twins
 
 from tinytrain import zoo
@@ -24,14 +22,14 @@ from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.device.link import Status
 from tinytrain.device.project import Project
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.errors import DeviceError
+from tinytrain.emit.kernels import KernelCall, render
 from tinytrain.gradient.loss_scale import LossScale, OnOverflow
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import LOSS_SCALE, Graph
-from tinytrain.ir.types import F16, Array, Role
+from tinytrain.ir.types import F16, F32, S32, Array, DType, Role, TensorType
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, LARGEST, PATIENCE, SKIPPED, Overflow
-from tinytrain.schemes.scheme import Scheme, Select
-from tinytrain.verify.reference import ReferenceModel, run
+from tinytrain.paths import data_dir
+from tinytrain.verify.reference import ReferenceModel
 
 BOTH: tuple[OnOverflow, ...] = ("rest", "step")
 TOO_LARGE = np.float32(1e6)                               # as a target its loss is finite, and its gradients are none that fp16 can hold
@@ -78,6 +76,32 @@ def status_of(device: Instance, x: Array, target: Array) -> int:
 def samples(program: Compiled, count: int) -> Iterator[tuple[Array, Array]]:
     golden = golden_vectors(program.program, count)
     return zip(golden.x, golden.target, strict=True)
+
+
+@pytest.mark.parametrize(("kind", "count"), [(F16, 1), (F16, 7), (F16, 8), (F16, 45), (F16, 77), (F32, 3), (F32, 4), (F32, 39)])
+def test_overflow_is_found_in_every_place(kind: DType, count: int, tmp_path: Path) -> None:
+    """Whatever is infinite or not a number, and nothing else."""
+    x, flag = TensorType((count,), kind), TensorType((1,), S32)
+    text = render(KernelCall(Overflow(), (x, flag), (flag,), Overflow.kernels[0]), "look")
+    text += f"void entry(const {kind.c} *x, const int32_t *before, int32_t *found) {{ look(x, before, found); }}\n"
+    (tmp_path / "look.c").write_text(f'#include "tt_half.h"\nvoid entry(const {kind.c} *, const int32_t *, int32_t *);\n{text}')
+    command = ["gcc", *STRICT, "-O1", "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", tmp_path / "look.c", "-o", tmp_path / "look.so"]
+    subprocess.run(command, check=True)
+    library = ctypes.CDLL(str(tmp_path / "look.so"))
+    largest = np.finfo(kind.np).max
+    fine = np.resize(np.array([largest, -largest, 0, -0.0, np.finfo(kind.np).smallest_subnormal, 1], kind.np), count)
+
+    def look(array: Array, before: int = 0) -> int:
+        found, given = np.empty(1, np.int32), np.array([before], np.int32)
+        library.entry(*(ctypes.c_void_p(a.ctypes.data) for a in (array, given, found)))
+        return int(found[0])
+
+    assert look(fine) == 0 and look(fine, before=1) == 1
+    for at in range(count):
+        for bad_one in (np.inf, -np.inf, np.nan, -np.nan):
+            spoilt = fine.copy()
+            spoilt[at] = bad_one
+            assert look(spoilt) == 1, (at, bad_one)
 
 
 @pytest.mark.parametrize("on_overflow", BOTH)
@@ -273,6 +297,25 @@ def test_every_stored_gradient_is_looked_at_before_its_updates(optimiser: Optimi
                 assert update in depends(graph, flag), f"{update!r} is made of {v!r}"
 
 
+@pytest.mark.parametrize("on_overflow", BOTH)
+def test_an_activation_that_overflows_behind_a_finite_loss_changes_nothing(on_overflow: OnOverflow, tmp_path: Path) -> None:
+    """ReLU6 of the infinite is 6; the gradient of the first weight is not."""
+    maker = ModelMaker(1, 1, 5, 5)
+    maker.conv(3, 1)
+    maker.node("Clip", maker.stored(np.float32(0)), maker.stored(np.float32(6)))
+    maker.node("Flatten")
+    maker.dense(4, 27)
+    program = compiled(maker.model(), tmp_path, dtype="fp16", loss_scale=LossScale(on_overflow=on_overflow))
+    device = Library(program, tmp_path).instance()
+    for x, target in samples(program, 3):
+        device.train_step(x, target)
+    before = device.stored()
+    large = np.array(x)
+    large.flat[12] = 1e5
+    assert np.isfinite(device.train_step(large, target))
+    assert changed(before, device.stored()) == {LOSS_SCALE} and device.stored()[LOSS_SCALE][SKIPPED] == 1
+
+
 def depends(graph: Graph, value: object) -> set[object]:
     """All that is made of a value."""
     found = {value}
@@ -294,93 +337,28 @@ def test_without_fp16_nothing_is_scaled(tmp_path: Path) -> None:
     assert LOSS_SCALE not in {v.name for v in program.stored(Role.STATE)}
 
 
-FAINT = np.float32(2e-4)
+def test_each_of_several_losses_is_scaled(tmp_path: Path) -> None:
+    """By its own weight, and by the scale: without halves all bits are those without a scale."""
+    made_of = {}
+    for scale in (None, LossScale(2.0**13)):
+        optimiser = Optimiser(0.01, accumulate=2, loss_scale=scale)
+        options = Options(loss="label=ce,box=mse:0.5", optimiser=optimiser, exact_seconds=0.0)
+        program = compile_model(two_headed(tmp_path / "two.onnx"), options)
+        model = ReferenceModel(program.program)
+        for x, target in samples(program, 4):
+            model.train_step(x, target)
+        made_of[scale] = by_name(model)
+    first, second = made_of.values()
+    assert changed(first, {name: second[name] for name in first}) == set() and second.keys() - first.keys() == {LOSS_SCALE}
 
 
-def faint_task(folder: Path, scale: LossScale) -> Compiled:
-    """Outputs and targets of 2e-4: their gradients are too small for fp16. Behind the convolutions nothing is trained."""
-    model = zoo.model("cnn")
-    model.graph.node[-1].output[0] = "z"
-    model.graph.node.append(onnx.helper.make_node("Mul", ["z", "faint"], ["y"], name="faint"))
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(1, FAINT, np.float32), "faint"))
-    scheme = Scheme({name: {"weight": Select(), "bias": Select()} for name in ("conv1", "conv2")})
-    return compiled(model, folder, loss="mse", scheme=scheme, loss_scale=scale, optimiser=Optimiser(0.03 / float(FAINT) ** 2))
-
-
-def faint_samples(count: int) -> tuple[Array, Array]:
-    rng = np.random.default_rng(4)
-    templates = rng.standard_normal((10, 8, 8, 1))
-    labels = rng.integers(0, 10, count)
-    x = templates[labels] + 0.3 * rng.standard_normal((count, 8, 8, 1))
-    return x.astype(np.float32), (FAINT * np.eye(10)[labels]).astype(np.float32)
-
-
-def flushed(program: Compiled, x: Array, target: Array) -> float:
-    """Part of the stored gradients that are 0, of those that are not in fp32."""
-    graph = program.program.entries["train"]
-    exact = graph.replace(nodes=tuple(
-        replace(node, **{side: tuple(wide.setdefault(v, replace(v, type=v.type.computed)) for v in getattr(node, side))
-                         for side in ("inputs", "outputs")}) for node in graph.nodes
-    )) if (wide := {v: v for v in graph.values() if v.type.dtype is not F16}) else graph
-    maps = [v for v in graph.values() if v.type.dtype is F16]
-    found, want = run(graph, [x, target], keep=maps).values, run(exact, [x, target], keep=[wide[v] for v in maps]).values
-    zero = sum(((found[v] == 0) & (want[wide[v]] != 0)).sum() for v in maps)
-    return float(zero / sum((want[wide[v]] != 0).sum() for v in maps))
-
-
-def test_a_task_that_fails_at_scale_1_is_learned_with_auto(tmp_path: Path) -> None:
-    x, target = faint_samples(400)
-    losses = {}
-    for name, scale in (("one", LossScale(1.0, 0)), ("auto", LossScale())):
-        (tmp_path / name).mkdir()
-        program = faint_task(tmp_path / name, scale)
-        lost = flushed(program, x[0], target[0])
-        assert lost > 0.9 if name == "one" else lost < 0.1, (name, lost)
-        device = Library(program, tmp_path / name).instance()
-        history = [device.train_step(*pair) for _ in range(3) for pair in zip(x, target, strict=True)]
-        losses[name] = float(np.mean(history[:100]) / FAINT**2), float(np.mean(history[-100:]) / FAINT**2)
-    assert losses["one"][1] > 0.9 * losses["one"][0], losses
-    assert losses["auto"][1] < 0.3 * losses["auto"][0], losses
-
-
-def test_train_counts_overflow_and_says_where_it_stops(tmp_path: Path) -> None:
-    model, data, out = save_model(tmp_path, "cnn"), save_data(tmp_path / "data.npz", shape=(1, 8, 8)), tmp_path / "out"
-    succeed("compile", model, "-o", out, "--grad", "fp16", "--loss-scale", "auto", "--loss-scale-steps", 4)
-    text = succeed("train", out, "--data", data, "--epochs", 2)
-    assert "overflowed" in text and "skipped" not in text
-    learned = dict(np.load(out / "learned.npz"))
-    assert learned[f"state/{LOSS_SCALE}"][SKIPPED] > 0 and learned[f"state/{LOSS_SCALE}"][EXPONENT] > 10
-    resumed = succeed("train", out, "--data", data, "--epochs", 3, "--resume")
-    assert "epoch 3/3" in resumed
-
-
-def test_a_device_that_gives_up_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On the host twin's place a NumPy device; every gradient overflows."""
-    onnx.save(zoo.model("cnn"), tmp_path / "cnn.onnx")
-    program = made(tmp_path / "cnn.onnx", tmp_path / "out", grad="fp16", loss="mse")
-    on_numpy(monkeypatch, program)
+def test_all_schemes_share_the_record(tmp_path: Path) -> None:
+    program = compiled(zoo.model("cnn"), tmp_path, loss="mse", scheme="full", further_schemes=("last:2",))
+    device, model = Library(program, tmp_path).instance(), ReferenceModel(program.program)
     x, target = next(samples(program, 1))
-    with Project.open(tmp_path / "out").session() as session:
-        for _ in range(PATIENCE - 1):
-            session.train_step(x, target + np.float32(1e15))
-        with pytest.raises(DeviceError, match="infinite, or not a number, in 20 training steps in a row or more, at whatever loss"):
-            session.train_step(x, target + np.float32(1e15))
-
-
-@pytest.mark.parametrize(("options", "message"), [
-    (("--loss-scale", 3), "--loss-scale 3: expected auto, or a power of two from 2^-20 to 2^20."),
-    (("--loss-scale", "nan"), "--loss-scale nan: expected auto, or a power of two from 2^-20 to 2^20."),
-    (("--loss-scale", 2**21), "--loss-scale 2097152: expected auto, or a power of two from 2^-20 to 2^20."),
-    (("--loss-scale", 64, "--loss-scale-steps", 9), "--loss-scale-steps has no effect with --loss-scale 64, which stays as it is"),
-    (("--grad", "fp32", "--on-overflow", "step"), "--on-overflow is for gradients that are stored as fp16; expected --grad fp16"),
-])
-def test_options_that_do_not_fit(options: tuple[object, ...], message: str, tmp_path: Path) -> None:
-    model = save_model(tmp_path)
-    assert message in sentence("compile", model, "-o", tmp_path / "out", "--no-build", "--grad", "fp16", *options)
-
-
-def test_a_scale_of_the_command_line(tmp_path: Path) -> None:
-    model = save_model(tmp_path)
-    succeed("compile", model, "-o", tmp_path / "out", "--no-build", "--grad", "fp16", "--loss-scale", 2**-20, "--on-overflow", "step")
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["optimiser"]["loss_scale"] == {"start": 2**-20, "steps": 0, "on_overflow": "step"}
+    for step in range(PATIENCE):
+        assert device.library.call("set_scheme", ctypes.byref(device.context), ctypes.c_uint32(step % 2)) == Status.OK
+        model.set_scheme(step % 2)
+        assert status_of(device, x, target + np.float32(1e15)) == (Status.OVERFLOW if step + 1 == PATIENCE else Status.OK)
+        model.train_step(x, target + np.float32(1e15))
+    assert device.stored()[LOSS_SCALE].tolist() == record(model) == [10 - PATIENCE, 0, PATIENCE, PATIENCE]

@@ -204,6 +204,25 @@ def test_gradients_that_underflow_are_found_on_the_way_back(tmp_path: Path) -> N
     assert "second" in found and found["second"].startswith("fp16 takes its d_")
 
 
+def test_a_gradient_that_is_nothing_but_rounding_is_no_reason(tmp_path: Path) -> None:
+    """A bias of the keys moves all scores of a query alike, which softmax takes away: fp32 finds no more of its gradient, which is 0."""
+    rng = np.random.default_rng(0)
+    shapes = {"wq": (8, 8), "wk": (8, 8), "bk": (8,), "w": (3, 32), "b": (3,)}
+    path = save_text(tmp_path / "attention.onnx", """attention (float[1, 4, 8] x) => (float[1, 3] y) {
+        q = MatMul (x, wq)
+        c = MatMul (x, wk)
+        k = Add (c, bk)
+        t = Transpose <perm = [0, 2, 1]> (k)
+        s = MatMul (q, t)
+        p = Softmax <axis = -1> (s)
+        a = MatMul (p, x)
+        f = Flatten (a)
+        y = Gemm <transB = 1> (f, w, b)
+    }""", **{name: (0.5 * rng.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()})
+    np.savez(tmp_path / "samples.npz", x=rng.normal(size=(6, 4, 8)).astype(np.float32), y=np.arange(6) % 3)
+    assert calibrated(path, tmp_path / "samples.npz", Options(dtype="fp16"), TOLERANCE, Quiet()).precision == ()
+
+
 def test_a_weight_that_fp16_has_no_range_for_stays_fp32(tmp_path: Path) -> None:
     weight = weights()["last_w"]
     weight[1, 5] = 70_000

@@ -14,7 +14,7 @@ from kernel_runs import compile_c, until_dot
 
 from tinytrain.device.qemu import qemu_command
 from tinytrain.paths import data_dir
-from tinytrain.target.board import load_board
+from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import build, project_files
 
 BLOCKS = 100                                              # of 64 vectors each
@@ -23,6 +23,17 @@ BLOCKS = 100                                              # of 64 vectors each
 def words_header(simd: str, lanes: int) -> str:
     """What tells the program the vocabulary."""
     return f'#include "tt_simd_{simd}.h"\n#define SIMD {simd}\n#define LANES {lanes}u\n#define BLOCKS {BLOCKS}u\n'
+
+
+def words_elf(simd: str, lanes: int, board: Board, folder: Path, program: str = "simd_words.c") -> Path:
+    """The firmware of words.c, and words.h beside it."""
+    need_tools(board)
+    files = project_files(board, "words", stack_bytes=4096)
+    files |= {"main.c": (HERE / program).read_text(), "words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
+    for file, text in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(text)
+    return build(folder, board)
 
 
 PROGRAMS = [
@@ -34,14 +45,8 @@ PROGRAMS = [
 @pytest.mark.parametrize(("simd", "lanes", "name", "program"), PROGRAMS)
 def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, program: str, tmp_path: Path) -> None:
     board = load_board(name)
-    need_tools(board)
     source = HERE / program
-    files = project_files(board, "words", stack_bytes=4096)
-    files |= {"main.c": source.read_text(), "words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
-    for file, text in files.items():
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(text)
-    got = until_dot(qemu_command(build(tmp_path, board), board)).splitlines()
+    got = until_dot(qemu_command(words_elf(simd, lanes, board, tmp_path, program), board)).splitlines()
     includes = [f"-I{tmp_path}", f"-I{data_dir('runtime_c')}"]
     compile_c(["gcc", *WARNINGS, "-O1", "-DWORDS_HOST", *includes, str(source), "-o", str(tmp_path / "words"), "-lm"])
     want = subprocess.run([tmp_path / "words"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()

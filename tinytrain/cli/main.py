@@ -103,7 +103,7 @@ def main(debug: bool) -> None:
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
 @click.option("--data", type=click.Path(path_type=Path),
               help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
-@click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.01",
+@click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, build: bool, data: Path | None, tolerance: float | None, **given: Any

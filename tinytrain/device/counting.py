@@ -18,7 +18,7 @@ from tinytrain.target.listing import Instruction, listing
 from tinytrain.target.timing import Ran, load_core
 
 _START, _STOP = "tt_port_count_start", "tt_port_count_stop"
-_METER = (_START, "tt_systick_handler")                   # run between the two places, but are no part of what is measured
+_METER = (_START, "tt_systick_handler", "tt_trap", "tt_emulate")  # run between the two places, but are no part of what is measured
 _SECONDS = 60
 
 

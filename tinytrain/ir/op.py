@@ -272,6 +272,7 @@ class Elementwise(Op):
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
     still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays
+    whole: ClassVar[frozenset[str]] = frozenset()         # results that are integers in `lanes`
     adds: ClassVar[bool] = False                          # output = operand 0 + operand 1: a sum of integers may start from operand 1
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:

@@ -41,8 +41,8 @@ class Words(Protocol):
     def madd(self, acc: str, a: str, b: str) -> str:
         """acc + a·b"""
 
-    def where(self, x: str, y: str, a: str, b: str) -> str:
-        """a where x > y, else b: also where one of them is no number."""
+    def where(self, x: str, y: str, a: str, b: str, kind: str = "float") -> str:
+        """a where x > y, else b: also where one of them is no number; a and b are floats or, as `kind` says, int32."""
 
     def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
         """Statements: where x > most, both read as `kind`, `most` becomes x; `also` (variable, what it becomes there) are int32."""
@@ -129,7 +129,7 @@ class _Plain:
     def madd(self, acc: str, a: str, b: str) -> str:
         return f"TT_MADD({acc}, {a}, {b})"
 
-    def where(self, x: str, y: str, a: str, b: str) -> str:
+    def where(self, x: str, y: str, a: str, b: str, kind: str = "float") -> str:
         return f"{_operand(x)} > {_operand(y)} ? {_operand(a)} : {_operand(b)}"
 
     def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
@@ -231,8 +231,8 @@ class Lanes:
     def madd(self, acc: str, a: str, b: str) -> str:
         return f"tt_madd_lanes_{self.tag}({acc}, {a}, {b})"
 
-    def where(self, x: str, y: str, a: str, b: str) -> str:
-        return f"tt_where_{self.tag}({x}, {y}, {a}, {b})"
+    def where(self, x: str, y: str, a: str, b: str, kind: str = "float") -> str:
+        return f"tt_{'' if kind == 'float' else 'i_'}where_{self.tag}({x}, {y}, {a}, {b})"
 
     def raised(self, most: str, x: str, kind: str, *also: tuple[str, str]) -> str:
         chosen, also_chosen = ("where", "i_where") if kind == "float" else ("i_more", "i_more")

@@ -33,6 +33,7 @@ from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer, outer_halves
+from tinytrain.ops.pairs import along_channels, along_patches, along_pixels
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
 from tinytrain.ops.planes import back_halves, forward_halves, in_planes
 from tinytrain.ops.quantize import Requantise
@@ -141,6 +142,7 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
+        along_channels(), along_patches(),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -202,6 +204,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
+        along_channels(),
     )
     as_integer = sums
 
@@ -245,6 +248,7 @@ class Conv2dGradW(_Conv):
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
+        *along_pixels(),
     )
     as_integer = sums
 

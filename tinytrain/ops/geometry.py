@@ -73,7 +73,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Planes:
+class PaddedAxis:
     """One axis of a map with its padding, every `stride`-th element in a plane of its own: `count` elements a plane, the first of them
     number `first` of its residue; there is one for each of `residues`.
     """
@@ -84,7 +84,7 @@ class Planes:
     count: int
 
     @classmethod
-    def of(cls, axis: Axis) -> Planes:
+    def of(cls, axis: Axis) -> PaddedAxis:
         places = [divmod(axis.element(0, tap), axis.stride) for tap in range(axis.taps)]
         first, last = min(at for at, _ in places), max(at for at, _ in places) + axis.positions
         return cls(axis, tuple(sorted({residue for _, residue in places})), first, last - first)
@@ -102,16 +102,16 @@ class Planes:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PaddedMaps:
     """Both maps of a geometry: `steps` of a sum, and how many elements a channel of x and of dy takes."""
 
-    rows: Planes
-    cols: Planes
+    rows: PaddedAxis
+    cols: PaddedAxis
     steps: int
 
     @classmethod
-    def of(cls, g: Geometry) -> Layout:
-        rows, cols = Planes.of(g.rows), Planes.of(g.cols)
+    def of(cls, g: Geometry) -> PaddedMaps:
+        rows, cols = PaddedAxis.of(g.rows), PaddedAxis.of(g.cols)
         live = (g.rows.positions - 1) * cols.count + g.cols.positions
         whole = _LONG if live >= _LONG_SUM else _CHAIN
         return cls(rows, cols, -(-live // whole) * whole)
@@ -146,6 +146,25 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Of a row, the elements `first`, first + stride, … (`count` of them); they begin at element `to` of a line of a plane."""
+
+    first: int
+    count: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A map by channels: each has `plane` halves, in lines of `pitch`. A tap t of a window reads a line from at[t] on."""
+
+    plane: int
+    pitch: int
+    phases: tuple[Phase, ...]
+    at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The two axes of a convolution and its channels: C in, K out, in `group` groups."""
 
@@ -169,6 +188,22 @@ class Geometry:
         """Rows and columns change places."""
         return dataclasses.replace(self, rows=self.cols, cols=self.rows)
 
+    @property
+    def planes(self) -> Planes:
+        """Of x, whose elements along a row are apart by the stride: those that a tap reads of all positions are neighbours."""
+        axis = self.cols
+        offsets = [axis.element(0, t) for t in range(axis.taps)]
+        first, last = min(o // axis.stride for o in offsets), max(o // axis.stride for o in offsets)
+        before = -first + first % 2                           # even: pairs of x as they lie in memory are words of a line
+        width = last + axis.positions + before
+        width += width % 2
+        found = sorted({o % axis.stride for o in offsets})
+        phases = tuple(
+            Phase(n, min(-(-(axis.size - n) // axis.stride), width - before), i * width + before) for i, n in enumerate(found)
+        )
+        at = tuple(found.index(o % axis.stride) * width + o // axis.stride + before for o in offsets)
+        return Planes(len(found) * width * self.rows.size, len(found) * width, phases, at)
+
     def patches(self, padded: Array) -> Iterator[tuple[int, int, Array]]:
         """Tap r, s and the view of the padded map that it reads: (positions, positions, C)."""
         h, w = self.rows, self.cols
@@ -180,9 +215,9 @@ class Geometry:
                 ]
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PaddedMaps:
         """How both maps are laid out for gradients of the weight."""
-        return Layout.of(self)
+        return PaddedMaps.of(self)
 
     @property
     def lined_up(self) -> Geometry:

@@ -105,7 +105,7 @@ class Guarded(Elementwise):
     rule: Elementwise
 
     name = "guarded"
-    kernels = (*elementwise(), *(Kernel("elementwise", kinds, macro="elementwise") for kinds in _KINDS))
+    kernels = (*elementwise(), *(kernel for kinds in _KINDS for kernel in elementwise(*kinds)))
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -138,8 +138,9 @@ class Guarded(Elementwise):
 
     def _chosen(self, w: Words, made: Sequence[str], operands: Sequence[str]) -> tuple[str, ...]:
         zero = w.number(0.0)
-        old = (self._old(o) for o in range(len(made)))
-        return tuple(w.where(operands[-1], zero, new, zero if i is None else operands[i]) for new, i in zip(made, old, strict=True))
+        old = (zero if i is None else operands[i] for i in map(self._old, range(len(made))))
+        kinds = ("int32_t" if name in self.rule.whole else "float" for name in self.results)
+        return tuple(w.where(operands[-1], zero, new, kept, kind) for new, kept, kind in zip(made, old, kinds, strict=True))
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         made = self.rule.lanes(w, *operands[:-1])

@@ -56,6 +56,7 @@ class SgdHalf(Sgd):
     seed: int = 0
 
     name = "sgd_half"
+    whole = frozenset({"r_new"})
     # with and without v: the last that fits is taken
     kernels = tuple(
         kernel for more in ((S16,), (S32,), (F32, S16), (F32, S32)) for kernel in elementwise(F32, F32, F32, *more)

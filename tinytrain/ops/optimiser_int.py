@@ -73,6 +73,7 @@ class SgdInt(Elementwise):
     within: tuple[int, ...] = ()
 
     name = "sgd_int"
+    whole = frozenset({"w_new"})
     # with and without v, counter and r: the last that fits is taken
     kernels = tuple(
         kernel for w in (S8, S32) for more in ((F32, F32, S32, S8), (F32, S32, S8), (F32, F32, S32), (F32, S32), ())

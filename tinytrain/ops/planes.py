@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels of convolutions of halves. For the gradient of a weight maps are laid out with the padding as zeros, so that what a tap reads of
-a whole map is one run (`Layout`).
+a whole map is one run (`PaddedMaps`).
 
 What a tap reads are every `stride`-th element: those of a residue lie side by side in a plane of their own. Rows of dy have zeros behind
 them for the columns that planes have more: a product with one of them adds nothing.

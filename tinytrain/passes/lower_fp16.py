@@ -55,10 +55,11 @@ def absorbed(rules: Sequence[Rule], before: Graph, after: Graph) -> dict[str, st
 def never_halved(program: Program) -> dict[str, str]:
     """Layer → why something of it stays fp32, where that is for want of a kernel or for the range of its weights."""
     found: dict[str, str] = {}
-    for node in (node for graph in program.entries.values() for node in graph.nodes if node.origin):
-        if large := [v for v in node.inputs if v.role is not Role.STATE and beyond(v)]:
+    for node in program.entries["infer"].nodes:
+        if large := [v for v in node.inputs if beyond(v)]:
             found[node.origin] = f"its {large[0].name} reaches {beyond(large[0]):,.0f}"
-        elif any(v.type.dtype is F32 and v.type.numel > 1 and v.role is not Role.STATE for v in fixed(node)):
+    for node in (node for graph in program.entries.values() for node in graph.nodes if node.origin):
+        if any(v.type.dtype is F32 and v.type.numel > 1 and v.role is not Role.STATE for v in fixed(node)):
             found.setdefault(node.origin, f"{node.op.name} takes no fp16")
     return found
 

@@ -26,6 +26,7 @@ ISAS = {
         Isa("fpu-dp", needs=("fpu-sp",)),
         Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
         Isa("zfh", needs=("fpu-sp",)),                    # and of RISC-V
+        Isa("xpulp", "tt_simd_xpulp.h", ("rvf",)),        # pairs of halves of PULP's SmallFloat extension
         *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in (*SIMD, *HALVES) if simd.isa),
     )
 }

@@ -14,6 +14,7 @@ from tinytrain.errors import ToolError
 from tinytrain.target.board import Board
 
 SECONDS = 120
+UNKNOWN = ".4byte"                                        # an instruction that the disassembler of RISC-V does not know
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _COMMENT = re.compile(r"\s*(@|;|# ).*")
 _PLACE = re.compile(r" <[^>]*>")
@@ -89,7 +90,7 @@ def parsed(text: str) -> list[Instruction]:
     for line in text.splitlines():
         if head := _FUNCTION.match(line):
             function = head[2]
-        elif len(parts := line.split("\t", 3)) > 2 and not parts[2].startswith("."):
+        elif len(parts := line.split("\t", 3)) > 2 and (parts[2] == UNKNOWN or not parts[2].startswith(".")):
             name, operands = re.sub(r"\.[nw]$", "", parts[2]), _COMMENT.sub("", "".join(parts[3:]))
             letters, count = conditional
             if count and not name.startswith(("it", "vpst", "vpt")):

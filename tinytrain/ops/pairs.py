@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of convolutions in pairs of halves along their sums (ISA tag `xpulp`), and the scratch that they take."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tinytrain.ir.op import Declined, Kernel, no
+from tinytrain.ir.types import F16, TensorType
+from tinytrain.ops.geometry import Geometry
+from tinytrain.ops.pieces import undivided
+from tinytrain.ops.simd import Correlates
+from tinytrain.ops.words import SCRATCH_BYTES, HasGeometry
+
+LANES, ROWS = 4, 6                                        # of a tile: 24 sums stay in 32 registers
+TRIES = {"P": range(ROWS, 0, -1)}
+
+
+def _tiles(op: object, *types: TensorType) -> dict[str, int]:
+    return {"N": LANES, "P": ROWS}
+
+
+def _strip_bytes(op: Correlates, *types: TensorType) -> int:
+    """A strip of the weight: of each tap a pair for every two channels."""
+    c = op.correlation(*types)
+    return 2 * c.taps[0] * c.taps[1] * (c.inner + c.inner % 2) * LANES
+
+
+def _bytes(g: Geometry, channels: int) -> int:
+    """The planes of so many channels of x, and a strip of dy."""
+    return 2 * g.planes.plane * channels + 2 * g.rows.positions * (g.cols.positions + g.cols.positions % 2) * LANES
+
+
+def _few(g: Geometry) -> int:
+    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least; nearly as many each time."""
+    channels, pixels = g.C // g.group, g.rows.size * g.cols.size
+    most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
+    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // 2 * 2
+    return -(-channels // -(-channels // max(fit, ROWS)))
+
+
+def _map_tiles(spare: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
+    """CT channels of x stand in planes at once, all of a group where memory is to spare."""
+    g = op.geometry(*types).lined_up
+    return {"N": LANES, "P": ROWS, "CT": g.C // g.group if spare else _few(g)}
+
+
+def _map_bytes(spare: bool, op: HasGeometry, *types: TensorType) -> int:
+    return _bytes(op.geometry(*types).lined_up, _map_tiles(spare, op, *types)["CT"])
+
+
+def _sums(op: Correlates, *types: TensorType) -> bool | Declined:
+    if not (alone := undivided(op)):
+        return alone
+    return op.correlation(*types).inner > 1 or no("its sums have one channel, which makes no pairs")
+
+
+def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
+    return op.geometry(*types).lined_up.cols.positions > 1 or no("its sums run over one column, which makes no pairs")
+
+
+def _patch_bytes(op: Correlates, *types: TensorType) -> int:
+    """The patches of a tile of pixels, and all strips of the weight."""
+    c = op.correlation(*types)
+    return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * (ROWS + -(-c.outer // LANES) * LANES)
+
+
+def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
+    if not (alone := undivided(op)):
+        return alone
+    c = op.correlation(*types)
+    if c.group > 1 or not c.taps[0] * c.taps[1] * c.inner % 2 or c.taps[0] * c.taps[1] == 1:
+        return no("its channels make pairs, or it reads one pixel")
+    size = _patch_bytes(op, *types)
+    return size <= SCRATCH_BYTES or no(f"its weight as strips takes {size} bytes, {SCRATCH_BYTES} is the most")
+
+
+def along_channels() -> Kernel:
+    """Of a convolution or its gradient for x."""
+    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
+
+
+def along_pixels() -> tuple[Kernel, ...]:
+    """Of its gradient for w, in parts of x or of all of it at once."""
+    return tuple(
+        Kernel(
+            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare, tries=TRIES
+        )
+        for spare in (False, True)
+    )
+
+
+def along_patches() -> Kernel:
+    """Of a convolution of maps with an odd number of channels, through a window that is odd too."""
+    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES)
