@@ -133,8 +133,7 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
-        *one_channel((F32,)),
-        *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
+        *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -203,8 +202,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
-        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
-        along_channels(),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True), along_channels(),
     )
     as_integer = sums
 
@@ -247,8 +245,7 @@ class Conv2dGradW(_Conv):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
-        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
-        *along_pixels(),
+        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes), *along_pixels(),
     )
     as_integer = sums
 
