@@ -134,14 +134,13 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
-        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES), along_channels(), along_patches(),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
-        along_channels(), along_patches(),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:

@@ -84,7 +84,8 @@ def along_pixels() -> tuple[Kernel, ...]:
     """Of its gradient for w, in parts of x or of all of it at once."""
     return tuple(
         Kernel(
-            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare, tries=TRIES
+            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare,
+            tries=TRIES,
         )
         for spare in (False, True)
     )
