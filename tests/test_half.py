@@ -90,7 +90,7 @@ def stored(numbers: Array) -> Array:
 
 
 def expected(one: bool = False) -> list[str]:
-    """What the program prints. A NaN is quiet once it is converted, and keeps what it can of its payload, as by Arm's instructions; by those
+    """What the program prints. A NaN is quiet once converted, and keeps what it can of its payload, as by Arm's instructions; by those
     of RISC-V it is always `one`."""
     halfs = np.arange(65536, dtype=np.uint16)
     bits = halfs.view(np.float16).astype(np.float32).view(np.uint32)
