@@ -72,8 +72,9 @@ def test_c_learns_as_the_reference(cnn: Path, master: bool, kept: dict[str, obje
 
 @pytest.mark.parametrize("master", [True, False])
 def test_boards_equal_the_host_twin_bit_for_bit(cnn: Path, master: bool, tmp_path: Path) -> None:
-    # halves by integers, by instructions for them, and in vectors
-    boards = ["mps2-an385", "mps2-an500", "riscv-virt", "riscv-virt-zvfh"] + (["riscv-virt-rvv", "riscv-virt-zfh"] if master else [])
+    # halves by integers, by instructions for them, in vectors, and in pairs
+    boards = ["mps2-an385", "mps2-an500", "riscv-virt", "riscv-virt-zvfh", "pulp-virt"]
+    boards += ["riscv-virt-rvv", "riscv-virt-zfh"] if master else []
     golden = golden_vectors(compiled(cnn).program, 5)
     assert_boards_equal_twins(boards, lambda board: compiled(cnn, board, master=master, momentum=0.9), golden, tmp_path)
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from tinytrain.ir.op import Declined, Kernel, no
 from tinytrain.ir.types import F16, TensorType
 from tinytrain.ops.geometry import Geometry
@@ -31,26 +29,17 @@ def _bytes(g: Geometry, channels: int) -> int:
     return 2 * g.planes.plane * channels + 2 * g.rows.positions * (g.cols.positions + g.cols.positions % 2) * LANES
 
 
-def _few(g: Geometry) -> int:
-    """Channels whose planes and strip take no more than the smaller map does, but a tile of them at least."""
-    channels, pixels = g.C // g.group, g.rows.size * g.cols.size
-    most = 2 * min(pixels * g.C, g.rows.positions * g.cols.positions * g.K)
-    unit = 2 if g.planes.windows else ROWS                # channels of a tile
-    fit = max(unit, (most - _bytes(g, 0)) // (2 * g.planes.plane) // unit * unit)
-    if not g.planes.windows:
-        return min(channels, fit)
-    nearly = -(-channels // -(-channels // fit))
-    return min(channels, nearly + nearly % 2)
-
-
-def _map_tiles(spare: bool, op: HasGeometry, *types: TensorType) -> dict[str, int]:
-    """CT channels of x stand in planes at once, all of a group where memory is to spare."""
+def _map_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
+    """CT channels of x stand in planes at once: a tile of them at least, and else what takes half as much again as the smaller map."""
     g = op.geometry(*types).lined_up
-    return {"N": LANES, "P": ROWS, "CT": g.C // g.group if spare else _few(g)}
+    channels, unit = g.C // g.group, 2 if g.planes.windows else ROWS
+    most = 3 * min(g.rows.size * g.cols.size * g.C, g.rows.positions * g.cols.positions * g.K)
+    fit = (most - _bytes(g, 0)) // (2 * g.planes.plane) // unit * unit
+    return {"N": LANES, "P": ROWS, "CT": min(channels, max(unit, fit))}
 
 
-def _map_bytes(spare: bool, op: HasGeometry, *types: TensorType) -> int:
-    return _bytes(op.geometry(*types).lined_up, _map_tiles(spare, op, *types)["CT"])
+def _map_bytes(op: HasGeometry, *types: TensorType) -> int:
+    return _bytes(op.geometry(*types).lined_up, _map_tiles(op, *types)["CT"])
 
 
 def _sums(op: Correlates, *types: TensorType) -> bool | Declined:
@@ -84,15 +73,9 @@ def along_channels() -> Kernel:
     return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
 
 
-def along_pixels() -> tuple[Kernel, ...]:
-    """Of its gradient for w, in parts of x or of all of it at once."""
-    return tuple(
-        Kernel(
-            "pairs", (F16, F16), "xpulp", None, _pairs_pixels, partial(_map_tiles, spare), partial(_map_bytes, spare), spare=spare,
-            tries=TRIES,
-        )
-        for spare in (False, True)
-    )
+def along_pixels() -> Kernel:
+    """Of its gradient for w."""
+    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES)
 
 
 def along_patches() -> Kernel:
