@@ -26,8 +26,7 @@ import tasks
 from measuring import Record, built, count, record
 
 from tinytrain.atomic import write_text
-from tinytrain.compiler import Options
-from tinytrain.emit.describe import describe
+from tinytrain.compiler import Options, describe
 from tinytrain.errors import DoesNotFit, TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array

@@ -21,9 +21,8 @@ import onnx
 from measuring import Record, built, count, record
 from onnx import helper, numpy_helper
 
-from tinytrain.compiler import Compiled, Options
+from tinytrain.compiler import Compiled, Options, describe
 from tinytrain.device.project import Project
-from tinytrain.emit.describe import describe
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
 

@@ -26,9 +26,8 @@ import onnx
 from measuring import Record, built, count, record
 
 from tinytrain.atomic import write_text
-from tinytrain.compiler import Compiled, Options
+from tinytrain.compiler import Compiled, Options, describe
 from tinytrain.device.project import Project
-from tinytrain.emit.describe import describe
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.quantise import lockstep

@@ -13,9 +13,10 @@ typedef struct {
     uint32_t stack[126];
 } trap;
 
-static trap trapped __attribute__((aligned(16)));
+/* It lies with the code, which the emulator lets be written: RAM is the firmware's own. */
+static trap trapped __attribute__((aligned(16), section(".rodata.emulation")));
 
-static uint64_t total;
+static uint64_t total __attribute__((section(".rodata.emulation")));
 
 void tt_trap(void);
 void tt_fatal_trap(void);

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-/* Chains in q0..q5, two for each operand; their sums are in memory, even lanes before odd ones until the end. q6 and q7 hold b. */
+/* Chains in q0..q5, two for each operand, of which two long ones are added before they are folded; their sums are in memory, even lanes before odd ones until the end. q6 and q7 hold b. */
 #define TT_D_LOW0 "q0"
 #define TT_D_LOW1 "q2"
 #define TT_D_LOW2 "q4"
@@ -58,6 +58,12 @@
     load##0 TT_P##P(TT_D_ONE, "4") TT_P##P(TT_D_FMA, ) load##2 TT_P##P(TT_D_ONE, "-2") TT_P##P(TT_D_FMA, ) \
     load##1 TT_P##P(TT_D_ONE, "4") TT_P##P(TT_D_FMA, ) load##3 TT_P##P(TT_D_ONE, "2") TT_P##P(TT_D_FMA, )
 
+#define TT_D_SIXTEEN(P, load) TT_D_FOUR(P, load, TT_D_MUL) TT_D_FOUR(P, load, TT_D_FMA) TT_D_FOUR(P, load, TT_D_FMA) TT_D_FOUR(P, load, TT_D_FMA)
+#define TT_D_KEEP(p, none) "vstrh.16 " TT_D_LOW##p ", [r6, #32 * " #p "]\n\tvstrh.16 " TT_D_HIGH##p ", [r6, #32 * " #p " + 16]\n\t"
+#define TT_D_JOIN(p, none) \
+    "vldrh.u16 q6, [r6, #32 * " #p "]\n\tvldrh.u16 q7, [r6, #32 * " #p " + 16]\n\t" \
+    "vadd.f16 " TT_D_LOW##p ", " TT_D_LOW##p ", q6\n\tvadd.f16 " TT_D_HIGH##p ", " TT_D_HIGH##p ", q7\n\t"
+
 #define TT_D_PLACES1 "mov r0, %[a0]\n\t"
 #define TT_D_PLACES2 "orr r0, %[a0], %[a1]\n\t"
 #define TT_D_PLACES3 "orr r0, %[a0], %[a1]\n\torr r0, r0, %[a2]\n\t"
@@ -68,12 +74,15 @@
     "ldr r0, %[chain]\n\t" \
     "cmp r0, #16\n\t" \
     "bne 11f\n\t" \
-    "subs %[left], %[left], #16\n\t" \
-    "blt 4f\n" \
-    "3:\n\t" TT_D_FOUR(P, load, TT_D_MUL) TT_D_FOUR(P, load, TT_D_FMA) TT_D_FOUR(P, load, TT_D_FMA) TT_D_FOUR(P, load, TT_D_FMA) \
+    "subs %[left], %[left], #32\n\t" \
+    "blt 3f\n" \
+    "2:\n\t" TT_D_SIXTEEN(P, load) "ldr r6, %[kept]\n\t" TT_P##P(TT_D_KEEP, ) TT_D_SIXTEEN(P, load) "ldr r6, %[kept]\n\t" TT_P##P(TT_D_JOIN, ) \
     TT_D_FOLD(P) \
-    "subs %[left], %[left], #16\n\t" \
-    "bge 3b\n" \
+    "subs %[left], %[left], #32\n\t" \
+    "bge 2b\n" \
+    "3:\n\tadds %[left], %[left], #16\n\t" \
+    "blt 4f\n\t" TT_D_SIXTEEN(P, load) TT_D_FOLD(P) \
+    "sub %[left], %[left], #16\n" \
     "4:\n\tadds %[left], %[left], #16\n" \
     "11:\n\tsubs %[left], %[left], #4\n\t" \
     "blt 6f\n" \
@@ -82,15 +91,31 @@
     "bge 5b\n" \
     "6:\n\tadds %[left], %[left], #4\n" \
     "13:\n\tldr r1, %[chain]\n\t" \
-    "cmp %[left], r1\n\t" \
+    "mov r5, #1\n\t" /* chains to be joined */ \
+    "cmp r1, #16\n\t" \
+    "bne 17f\n\t" \
+    "cmp %[left], #32\n\t" \
+    "it ge\n\t" \
+    "movge r5, #2\n" \
+    "17:\n\tcmp %[left], r1\n\t" \
     "it lt\n\t" \
     "movlt r1, #4\n\t" \
     "cmp %[left], r1\n\t" \
     "blt 15f\n\t" \
-    "sub %[left], %[left], r1\n\t" TT_P##P(TT_D_CLEAR, ) \
+    "mov r3, r5\n" \
+    "18:\n\tsub %[left], %[left], r1\n\t" TT_P##P(TT_D_CLEAR, ) \
     "14:\n\t" TT_D_ODD_FOUR(P, load) \
     "subs r1, r1, #4\n\t" \
-    "bne 14b\n\t" TT_D_FOLD(P) \
+    "bne 14b\n\t" \
+    "subs r3, r3, #1\n\t" \
+    "beq 19f\n\t" \
+    "ldr r6, %[kept]\n\t" TT_P##P(TT_D_KEEP, ) \
+    "mov r1, #16\n\t" \
+    "b 18b\n" \
+    "19:\n\tcmp r5, #2\n\t" \
+    "bne 20f\n\t" \
+    "ldr r6, %[kept]\n\t" TT_P##P(TT_D_JOIN, ) \
+    "20:\n\t" TT_D_FOLD(P) \
     "b 13b\n" \
     "15:\n\tcmp %[left], #0\n\t" \
     "beq 7f\n\t" TT_P##P(TT_D_CLEAR, ) \
@@ -108,6 +133,7 @@
         TT_P##P(TT_POINT_A, tt_half) \
         const int32_t chain = tt_chain_mveh(w->rows * w->cols * w->steps); \
         int32_t cols, rows = w->rows, left; \
+        tt_half room[16 * P], *const kept = room; \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, ) \
                        "ldr lr, [%[w], %[at_b_step]]\n\t" before \
                        "ldr r0, %[rows]\n\t" \
@@ -115,7 +141,7 @@
                        "ble 9f\n" \
                        "1:\n\tldr r0, [%[w], %[at_cols]]\n\t" \
                        "str r0, %[cols]\n" \
-                       "2:\n\t" TT_D_RUN(P, load) \
+                       "10:\n\t" TT_D_RUN(P, load) \
                        "7:\n\tldr r3, %[cols]\n\t" \
                        "subs r3, r3, #1\n\t" \
                        "beq 8f\n\t" \
@@ -123,7 +149,7 @@
                        "ldr r0, [%[w], %[at_a_col]]\n\t" \
                        "ldr r1, [%[w], %[at_b_col]]\n\t" \
                        "add %[b], %[b], r1, lsl #1\n\t" TT_P##P(TT_D_GO_ON, ) \
-                       "b 2b\n" \
+                       "b 10b\n" \
                        "8:\n\tldr r0, [%[w], %[at_a_row]]\n\t" \
                        "ldr r1, [%[w], %[at_b_row]]\n\t" \
                        "add %[b], %[b], r1, lsl #1\n\t" TT_P##P(TT_D_GO_ON, ) \
@@ -133,7 +159,7 @@
                        "bne 1b\n" \
                        "9:\n\tldr r6, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, ) \
                        : TT_P##P(TT_H_OPERAND, ) [b] "+r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [left] "=&r"(left) \
-                       : [w] "r"(w), [acc] "m"(acc), [chain] "m"(chain), [at_b_step] "J"(offsetof(tt_walk, b_step)), TT_MVE_WALK_AT \
+                       : [w] "r"(w), [acc] "m"(acc), [chain] "m"(chain), [kept] "m"(kept), [at_b_step] "J"(offsetof(tt_walk, b_step)), TT_MVE_WALK_AT \
                        : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", TT_MVE_VECTORS); \
     }
 
@@ -184,6 +210,7 @@
         } \
     }
 #else
+#define TT_ONE_H 0x3C00 /* as a half */
 #define TT_SUMS_D(p, none) tt_v_mveh cl##p = tt_zero_mveh(), ch##p = tt_zero_mveh();
 #define TT_ZERO_D(p, none) tt_h_mveh l##p = tt_h_zero_mveh(), h##p = tt_h_zero_mveh();
 #define TT_FOLD_D(p, none) \
@@ -192,6 +219,16 @@
 #define TT_MADD_D(p, none) \
     l##p = tt_h_madd_mveh(l##p, low, a##p[at]); \
     h##p = tt_h_madd_mveh(h##p, high, a##p[at]);
+#define TT_CHAINS_D(p, none) \
+    TT_ZERO_D(p, ) \
+    tt_h_mveh jl##p = tt_h_zero_mveh(), jh##p = tt_h_zero_mveh();
+#define TT_JOIN_D(p, none) \
+    jl##p = tt_h_madd_mveh(jl##p, l##p, TT_ONE_H); \
+    jh##p = tt_h_madd_mveh(jh##p, h##p, TT_ONE_H); \
+    l##p = h##p = tt_h_zero_mveh();
+#define TT_FOLD_JOINED_D(p, none) \
+    cl##p = tt_folded_mveh(cl##p, jl##p); \
+    ch##p = tt_folded_mveh(ch##p, jh##p);
 #define TT_STORE_D(p, N) \
     tt_store_mveh(acc + (p) * 16, cl##p); \
     tt_store_mveh(acc + (p) * 16 + 8, ch##p);
@@ -200,7 +237,7 @@
 #define TT_DOUBLE_H(P) \
     TT_SHARED void tt_direct_double_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
-        TT_EACH_RUN_H(P, TT_SUMS_D, TT_ZERO_D, TT_MADD_D, TT_FOLD_D, TT_LOADED_D) \
+        TT_EACH_RUN_H(P, 2, TT_SUMS_D, TT_CHAINS_D, TT_MADD_D, TT_JOIN_D, TT_FOLD_JOINED_D, TT_LOADED_D) \
         TT_P##P(TT_STORE_D, ) \
     } \
     TT_ACROSS_H(tt_outer_double_halves, P, TT_SUMS_D, TT_ZERO_D, TT_MADD_ACROSS_D, TT_FOLD_D, TT_STORE_D)

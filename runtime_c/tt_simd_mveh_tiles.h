@@ -40,8 +40,9 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
 #define TT_KEEP_H(p, N) TT_STORE_C(p, mveh, N)
 #define TT_LOADED_H(from) const tt_h_mveh v = tt_h_load_mveh(from);
 
-/* Runs of P operands along the sum: `loaded` reads b, of which `madd` adds a product to each chain, and `fold` adds chains to sums. */
-#define TT_EACH_RUN_H(P, sums, zero, madd, fold, loaded) \
+/* Runs of P operands along the sum: `loaded` reads b, of which `madd` adds a product to each chain. `join` adds chains, long ones up to `most` at
+ * once, to what `fold` adds to sums. */
+#define TT_EACH_RUN_H(P, most, sums, zero, madd, join, fold, loaded) \
     const int32_t chain = tt_chain_mveh(w->rows * w->cols * w->steps); \
     TT_P##P(sums, ) \
     for (int32_t row = w->rows; row > 0; --row) { \
@@ -50,15 +51,18 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
             for (int32_t left = w->steps; left > 0;) { \
                 const int32_t count = tt_next_chain_mveh(left, chain); \
                 TT_P##P(zero, ) \
-                for (int32_t i = 0; i < count; ++i) { \
-                    const int32_t at = tt_step_mveh(i, count); \
-                    loaded(b + at * w->b_step) \
-                    TT_P##P(madd, ) \
+                for (int32_t chains = count == TT_LONG_CHAIN && left >= most * count ? most : 1; chains > 0; --chains) { \
+                    for (int32_t i = 0; i < count; ++i) { \
+                        const int32_t at = tt_step_mveh(i, count); \
+                        loaded(b + at * w->b_step) \
+                        TT_P##P(madd, ) \
+                    } \
+                    TT_P##P(join, ) \
+                    TT_P##P(TT_GO_ON_H, count) \
+                    b += count * w->b_step; \
+                    left -= count; \
                 } \
                 TT_P##P(fold, ) \
-                TT_P##P(TT_GO_ON_H, count) \
-                b += count * w->b_step; \
-                left -= count; \
             } \
             if (--col == 0) { \
                 break; \
@@ -70,10 +74,11 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
         b += w->b_row; \
     }
 
+#define TT_NOT_JOINED_H(p, none)
 #define TT_DIRECT_H(P) \
     TT_SHARED void tt_direct_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w) \
     { \
-        TT_EACH_RUN_H(P, TT_SUMS_H, TT_ZERO_H, TT_MADD_RUN_H, TT_FOLD_H, TT_LOADED_H) \
+        TT_EACH_RUN_H(P, 1, TT_SUMS_H, TT_ZERO_H, TT_MADD_RUN_H, TT_NOT_JOINED_H, TT_FOLD_H, TT_LOADED_H) \
         TT_P##P(TT_STORE_C, mveh, 8) \
     }
 

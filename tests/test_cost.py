@@ -16,8 +16,9 @@ import pytest
 from cli_runs import sentence, succeed
 
 from tinytrain import zoo
-from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
+from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.project import Project
+from tinytrain.emit.fit import STACK_BYTES
 from tinytrain.emit.select import Count, Kernels
 from tinytrain.emit.tuned import Entry, Table, Tuning, calls_of, made_of, processor
 from tinytrain.ir.op import f32

@@ -90,8 +90,8 @@ def stored(numbers: Array) -> Array:
 
 
 def expected(one: bool = False) -> list[str]:
-    """What the program prints. A NaN is quiet once it is converted, and keeps what it can of its payload, as Arm's instructions do it; with
-    those of RISC-V there is `one`."""
+    """What the program prints. A NaN is quiet once converted, and keeps what it can of its payload, as by Arm's instructions; by those
+    of RISC-V it is always `one`."""
     halfs = np.arange(65536, dtype=np.uint16)
     bits = halfs.view(np.float16).astype(np.float32).view(np.uint32)
     bits |= np.where(np.isnan(bits.view(np.float32)), np.uint32(0x400000), np.uint32(0))

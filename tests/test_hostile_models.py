@@ -17,10 +17,9 @@ from frontend_models import f32, i64, infer, load, model_of, node, oracles
 from onnx import TensorProto
 from quant_models import Qdq, assert_layers_agree, one_conv
 
-from tinytrain.compiler import Options, compile_model
+from tinytrain.compiler import Options, compile_model, describe
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.emit.describe import describe
 from tinytrain.errors import DataError, ModelError, TinytrainError, printable
 from tinytrain.frontend.prepare import prepare
 from tinytrain.learn.training import load as load_samples

@@ -13,9 +13,8 @@ import pytest
 from cli_runs import save_text, sentence, succeed
 from onnx import numpy_helper
 
-from tinytrain.compiler import Compiled, Options, compile_model
+from tinytrain.compiler import Compiled, Options, compile_model, describe
 from tinytrain.device.manifest import Manifest, Port
-from tinytrain.emit.describe import describe
 from tinytrain.errors import ModelError
 from tinytrain.frontend.export import changed_forms, export
 from tinytrain.frontend.new_head import NewHead

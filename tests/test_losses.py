@@ -14,10 +14,9 @@ from onnx_models import ModelMaker
 from quant_models import int8_dense
 
 from tinytrain import zoo
-from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.compiler import Compiled, Options, compile_model, describe, write
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.emit.describe import describe
 from tinytrain.errors import ModelError, OutputError
 from tinytrain.gradient.objective import losses
 from tinytrain.gradient.update import Optimiser

@@ -13,8 +13,9 @@ from cli_runs import save_model, save_text
 from fake_firmware import need_tools
 
 from tinytrain import compiler
-from tinytrain.compiler import STACK_BYTES, Compiled, Options, buffer_bytes, compile_model, constants_elsewhere, write
+from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, constants_elsewhere
 from tinytrain.errors import DoesNotFit
 from tinytrain.target.board import Board, Memory, board_names, load_board
 from tinytrain.target.memory import arena_memory, constant_memories

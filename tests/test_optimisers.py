@@ -18,11 +18,10 @@ from quant_models import int8_dense
 from test_ops_reference import node_tests
 
 from tinytrain import zoo
-from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.compiler import Compiled, Options, compile_model, describe, write
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
-from tinytrain.emit.describe import describe
 from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.types import Array

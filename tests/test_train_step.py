@@ -15,7 +15,8 @@ from onnx_models import ModelMaker
 from random_graphs import random_graph
 
 from tinytrain import passes
-from tinytrain.compiler import Options, compile_model, needs_of
+from tinytrain.compiler import Options, compile_model
+from tinytrain.emit.fit import needs_of
 from tinytrain.emit.project import Emitter
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import ModelError

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from cli_runs import run, save_text, sentence, succeed
 
-from tinytrain.compiler import Options, compile_model, load_forward
-from tinytrain.emit.describe import describe
+from tinytrain.compiler import Options, compile_model, describe, load_forward
 from tinytrain.errors import SchemeError
 from tinytrain.frontend.trainable import Constants, Frozen
 from tinytrain.gradient.update import Optimiser

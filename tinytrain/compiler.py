@@ -7,36 +7,36 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinytrain import passes
+from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
-from tinytrain.emit.describe import describe
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.emit.project import Emitter
-from tinytrain.emit.select import Kernels
+from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.tuned import Optimise, Tuning
-from tinytrain.errors import DoesNotFit, ModelError, OutputError
+from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.new_head import NewHead
+from tinytrain.frontend.ports import described
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.objective import Objective, reached
+from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.op import Declined
-from tinytrain.ir.types import Role, Value
+from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.passes.halve_weights import halve_weights
-from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16
+from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.passes.watch_gradients import watch_gradients
-from tinytrain.planner import Needs, ProgramPlan, plan_program
+from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, kept
@@ -44,15 +44,12 @@ from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
-from tinytrain.target.memory import arena_memory, constant_memories
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
     from tinytrain.frontend.prepare import Prepared
     from tinytrain.frontend.trainable import Frozen
 
-STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
-LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 Gradients = Literal["fp32", "fp16", "int8"]
 
@@ -210,69 +207,6 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
     return verify(taken, after="stored_input")
 
 
-def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
-    """What the kernel chosen for a node asks of the planner."""
-    @cache
-    def needs(node: Node) -> Needs:
-        if node.op.view:
-            return Needs()
-        inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-        kernel, spare, alike = kernels.select(node).kernel, list[int](), True
-        lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
-        while kernel.spare:                               # those that take less, one after another
-            spare.append(kernel.scratch_bytes(node.op, inputs))
-            alike = alike and kernel.lead(node.op, inputs, outputs) == lead
-            kernel = kernels.select(node, spare=spare[-1] - 1).kernel
-        return Needs(kernel.scratch_bytes(node.op, inputs), lead, tuple(spare), alike)
-    return needs
-
-
-def target_bytes(program: Program) -> int:
-    """RAM of a sample's target, which the caller holds; the sample itself has a place in the arena."""
-    return max(sum(v.type.nbytes for v in graph.inputs[1:]) for graph in program.entries.values())
-
-
-def buffer_bytes(program: Program) -> int:
-    """RAM that a firmware takes beside arena and stack, at most."""
-    return target_bytes(program) + sum(v.type.nbytes for v in program.entries["infer"].outputs) + LINK_BYTES
-
-
-def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
-    """Constants and first values that lie in another flash than the code, with its name. Raises DoesNotFit, before any C compiler runs."""
-    if board.is_host:
-        return {}
-    stored = program.stored(Role.CONST, Role.PARAM)
-    memories = constant_memories(board, [v.type.nbytes for v in stored])
-    if memories is None:
-        there = ", ".join(f"{m.bytes:,} bytes of {m.name}" for m in board.flashes)
-        raise DoesNotFit(
-            f"{program.name} has {sum(v.type.nbytes for v in stored):,} bytes of weights, {board.name} has {there} for them and the code.",
-            hint="Use a smaller model, or choose a board with more memory (tinytrain boards).",
-        )
-    return {v: m.name for v, m in zip(stored, memories, strict=True) if m is not board.rom}
-
-
-def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
-    """Raise DoesNotFit, before any C compiler runs, where the arena fits no RAM, or buffers and stack not the first."""
-    if board.is_host:
-        return
-    buffers = buffer_bytes(program)
-    arena = arena_memory(board, plan.arena_bytes, buffers + STACK_BYTES)
-    if plan.arena_bytes + (buffers + STACK_BYTES if arena is board.ram else 0) <= arena.bytes:
-        return
-    need = plan.arena_bytes + buffers + STACK_BYTES
-    name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
-    node = worst.peak.node
-    largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
-    raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {STACK_BYTES:,}), "
-        f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
-        f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
-        f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
-        hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
-    )
-
-
 def write(
     compiled: Compiled, out: Path, *, force: bool = False, then: Callable[[Path], object] | None = None
 ) -> dict[str, Any]:
@@ -339,6 +273,68 @@ def _put(staging: Path, out: Path) -> None:
 def _fixed_files(compiled: Compiled) -> dict[str, str]:
     program, arena = compiled.program, compiled.plan.arena_bytes
     return project_files(compiled.board, program.name, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
+
+
+def describe(compiled: Compiled) -> dict[str, Any]:
+    """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
+    program, plan, imported = compiled.program, compiled.plan, compiled.imported
+    infer = program.entries["infer"]
+    train = program.entries.get("train")
+    keys = link_keys(program)
+    return {
+        "tinytrain": __version__,
+        "name": program.name,
+        "model": compiled.prepared.path.name,
+        "model_sha256": compiled.prepared.hash.hex(),
+        "board": compiled.board.name,
+        "isa": list(compiled.board.isa),
+        "loss": compiled.options.loss,
+        "loss_options": compiled.options.loss_options,
+        "schemes": [scheme.plain() for scheme in compiled.schemes],
+        "optimiser": asdict(compiled.options.rule),
+        "gradients": compiled.options.grad,
+        "dtype": compiled.options.dtype,
+        "fp32": stays_fp32(compiled),
+        "input": described([infer.inputs[0]], imported.inputs),
+        "output": described(infer.outputs, imported.outputs),
+        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
+        "parameters": [
+            {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
+            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
+        ],
+        "memory": {
+            "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
+            "proven_optimal": plan.proven_optimal,
+            "entries": {
+                key: {"arena_bytes": p.arena_bytes, "lower_bound_bytes": p.lower_bound_bytes, "order": p.order}
+                for key, p in plan.entries.items()
+            },
+        },
+        "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
+        "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
+    }
+
+
+def stays_fp32(compiled: Compiled) -> dict[str, str]:
+    """Layer → why it is not stored as fp16, where the model is: what was asked for first."""
+    options, model = compiled.options, compiled.imported.graph
+    if options.dtype != "fp16":
+        return {}
+    asked = kept(options.precision, model)
+    return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
+
+
+def _source_of(param: Value) -> Source:
+    """Where what is learned goes back to."""
+    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
+    return param.source
+
+
+def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
+    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
+    kinds = [kind for _, kind in value.parts] or [value.type]
+    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
+    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:

@@ -124,7 +124,7 @@ class Manifest:
 
     @classmethod
     def of(cls, described: Any, path: Path) -> Manifest:
-        """What the compiler says of itself (`emit.describe`), or a file that should have come from there. Raises OutputError."""
+        """What the compiler says of itself (`compiler.describe`), or a file that should have come from there. Raises OutputError."""
         if not isinstance(described, dict) or (missing := [key for key in _NEEDED if key not in described]):
             lacks = f"lacks {', '.join(missing)}" if isinstance(described, dict) else "is no JSON object"
             raise OutputError(f"{path} {lacks}; expected {EXPECTED}.", hint=_HINT)

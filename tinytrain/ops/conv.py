@@ -20,7 +20,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Example, Kernel, Tie, Wanted, f32
-from tinytrain.ir.types import F16, F32, S8, Array, TensorType, Value
+from tinytrain.ir.types import F32, S8, Array, TensorType, Value
 from tinytrain.ops import lanes
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
@@ -35,9 +35,9 @@ from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer, outer_halves
 from tinytrain.ops.pairs import along_channels, along_patches, along_pixels
 from tinytrain.ops.pieces import Cut, Piece, ReadsPieces, in_pieces, sides
-from tinytrain.ops.planes import Layout, in_planes
+from tinytrain.ops.planes import back_floats, back_halves, forward_halves, in_planes
 from tinytrain.ops.quantize import Requantise
-from tinytrain.ops.simd import FLOATS, HALVES, SIMD
+from tinytrain.ops.simd import SIMD
 from tinytrain.ops.sums import (
     INT8,
     REQUANTISED,
@@ -133,19 +133,14 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
-        *one_channel((F32,)),
-        *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words),
-        *(simd.direct("correlate", (F16, F16), macro="conv2d_apart") for simd in HALVES if simd.apart),
-        *(simd.packs_little("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
-        *(simd.packs("correlate", (F16, F16)) for simd in HALVES),
-        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES),
+        *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
+        Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES), along_channels(), along_patches(),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
         Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
-        along_channels(), along_patches(),
     )
 
     def geometry(self, *types: TensorType) -> Geometry:
@@ -200,17 +195,12 @@ class Conv2dGradX(_Conv, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *(simd.direct("correlate", kinds, macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD for kinds in FLOATS),
-        *(simd.packs("correlate", (F32,), accepts=simd.sweeps_enough, half=ALL_HALVES) for simd in SIMD),
-        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double),
-        *(simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES),
-        *(simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart),
+        *back_floats(), *back_halves(),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
         Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
-        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True),
-        along_channels(),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True), along_channels(),
     )
     as_integer = sums
 
@@ -253,8 +243,7 @@ class Conv2dGradW(_Conv):
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
         *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
-        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
-        along_pixels(),
+        Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes), along_pixels(),
     )
     as_integer = sums
 
@@ -264,9 +253,6 @@ class Conv2dGradW(_Conv):
     def geometry(self, *types: TensorType) -> Geometry:
         dy, x = types[:2]
         return self.against(dy, self.of(x.shape, self._weight(dy.shape, x.shape)))
-
-    def layout(self, *types: TensorType) -> Layout:
-        return Layout.of(self.geometry(*types).lined_up)
 
     def correlation(self, *types: TensorType) -> Correlation:
         return results_of(self.geometry(*types).lined_up)

@@ -13,6 +13,10 @@ from tinytrain.ir.types import Array
 
 Pair = tuple[int, int]
 
+_CHAIN, _LONG = 4, 16                                     # steps of a sum that are done at once, of a short and of a long one
+_LONG_SUM = 64
+_BLOCK, _LARGE = 8, 1024                                  # channels that are turned at once, or half as many of so many steps
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -66,6 +70,79 @@ class Axis:
         """Taps that reach the same element are `step[0]` apart, their positions `−step[1]`."""
         common = int(np.gcd(self.stride, self.dilation))
         return self.stride // common, self.dilation // common
+
+
+@dataclass(frozen=True)
+class PaddedAxis:
+    """One axis of a map with its padding, every `stride`-th element in a plane of its own: `count` elements a plane, the first of them
+    number `first` of its residue; there is one for each of `residues`.
+    """
+
+    axis: Axis
+    residues: tuple[int, ...]
+    first: int
+    count: int
+
+    @classmethod
+    def of(cls, axis: Axis) -> PaddedAxis:
+        places = [divmod(axis.element(0, tap), axis.stride) for tap in range(axis.taps)]
+        first, last = min(at for at, _ in places), max(at for at, _ in places) + axis.positions
+        return cls(axis, tuple(sorted({residue for _, residue in places})), first, last - first)
+
+    def place(self, tap: int) -> tuple[int, int]:
+        """(plane, element in it) that the tap of position 0 reads; that of the next position is the next element."""
+        at, residue = divmod(self.axis.element(0, tap), self.axis.stride)
+        return self.residues.index(residue), at - self.first
+
+    def live(self, residue: int) -> tuple[int, int, int]:
+        """Of a plane: the first element that is no padding, how many there are, and which element of the map the first one is."""
+        found = [i for i in range(self.count) if 0 <= (i + self.first) * self.axis.stride + residue < self.axis.size]
+        start = found[0] if found else 0
+        return start, len(found), (start + self.first) * self.axis.stride + residue if found else 0
+
+
+@dataclass(frozen=True)
+class PaddedMaps:
+    """Both maps of a geometry: `steps` of a sum, and how many elements a channel of x and of dy takes."""
+
+    rows: PaddedAxis
+    cols: PaddedAxis
+    steps: int
+
+    @classmethod
+    def of(cls, g: Geometry) -> PaddedMaps:
+        rows, cols = PaddedAxis.of(g.rows), PaddedAxis.of(g.cols)
+        live = (g.rows.positions - 1) * cols.count + g.cols.positions
+        whole = _LONG if live >= _LONG_SUM else _CHAIN
+        return cls(rows, cols, -(-live // whole) * whole)
+
+    @property
+    def plane(self) -> int:
+        return self.rows.count * self.cols.count
+
+    @property
+    def x(self) -> int:
+        """All planes; the last tap goes on behind them, and two runs are an even number apart."""
+        planes = len(self.rows.residues) * len(self.cols.residues) * self.plane
+        return -(-(planes + _LONG) // 2) * 2
+
+    @property
+    def dy(self) -> int:
+        return self.steps
+
+    @property
+    def block(self) -> int:
+        return _BLOCK if self.steps < _LARGE else _BLOCK // 2
+
+    @property
+    def taps(self) -> list[int]:
+        """Where each tap of x begins, row by row."""
+        found = []
+        for r in range(self.rows.axis.taps):
+            for s in range(self.cols.axis.taps):
+                (down, row), (across, col) = self.rows.place(r), self.cols.place(s)
+                found.append((down * len(self.cols.residues) + across) * self.plane + row * self.cols.count + col)
+        return found
 
 
 @dataclass(frozen=True)
@@ -141,6 +218,11 @@ class Geometry:
                 yield r, s, padded[
                     i : i + (h.positions - 1) * h.stride + 1 : h.stride, j : j + (w.positions - 1) * w.stride + 1 : w.stride
                 ]
+
+    @property
+    def layout(self) -> PaddedMaps:
+        """How both maps are laid out for gradients of the weight."""
+        return PaddedMaps.of(self)
 
     @property
     def lined_up(self) -> Geometry:

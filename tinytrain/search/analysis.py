@@ -18,12 +18,11 @@ import numpy as np
 
 from tinytrain import __version__
 from tinytrain.atomic import write_bytes
-from tinytrain.compiler import Compiled, Options, compile_model, load_forward, write
+from tinytrain.compiler import Compiled, Options, compile_model, describe, load_forward, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
-from tinytrain.emit.describe import describe
 from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.jobs import Jobs

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinytrain.compiler import STACK_BYTES, Options, load_forward, lowered, needs_of, target_bytes
+from tinytrain.compiler import Options, load_forward, lowered
+from tinytrain.emit.fit import STACK_BYTES, needs_of, target_bytes
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Tuning
 from tinytrain.gradient.train_step import build_program

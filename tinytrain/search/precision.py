@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.compiler import Options, compile_model, understand
+from tinytrain.compiler import Options, compile_model, describe, understand
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.emit.describe import describe
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import F16, Array, Role, Value
 from tinytrain.learn.training import load

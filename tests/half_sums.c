@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tiles of halves, each with sums of `count` products, for a test that knows the right ones: runs of a, and strips of b. */
+#define TT_FUSED 1
+#include "tt_simd_mveh.h"
+
+void direct(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+{
+    const tt_walk walk = { count, 0, 0, 0, 8, 0, 0, 1, 1, count };
+    tt_direct_halves_mveh_2(acc, a, b, &walk);
+}
+
+void direct_double(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+{
+    const tt_walk walk = { count, 0, 0, 0, 16, 0, 0, 1, 1, count };
+    tt_direct_double_halves_mveh_3(acc, a, b, &walk);
+}
+
+/* Steps of a are three neighbours. */
+void outer_double(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+{
+    const tt_walk walk = { 0, 3, 0, 0, 16, 0, 0, 1, 1, count };
+    tt_outer_double_halves_mveh_3(acc, a, b, &walk);
+}

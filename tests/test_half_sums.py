@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums of products of halves on Helium, in their form in C, whose bits are those of the board: as good as the halves they are made of."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from kernel_cases import HERE, WARNINGS
+from kernel_runs import compile_c
+
+from tinytrain.ir.types import Array
+from tinytrain.paths import data_dir
+
+BOUND = 2 * 2.0**-11                                      # of the largest magnitude
+TILES = 40                                                # of each length
+LENGTHS = (1, 3, 9, 16, 27, 64, 100, 144, 576, 1024, 4096)
+KINDS = {"either sign": (-1.0, 1.0), "one sign": (0.0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    library = tmp_path_factory.mktemp("sums") / "half_sums.so"
+    includes = f"-I{data_dir('runtime_c')}"
+    compile_c(["gcc", *WARNINGS, "-O2", "-shared", "-fPIC", includes, str(HERE / "half_sums.c"), "-o", str(library), "-lm"])
+    return ctypes.CDLL(str(library))
+
+
+def drawn(generator: np.random.Generator, kind: str, *shape: int) -> Array:
+    return np.asarray(generator.uniform(*KINDS[kind], shape).astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("tile", "across", "along"), [("direct", 2, 8), ("direct_double", 3, 16), ("outer_double", 3, 16)])
+def test_sums_are_near_those_in_float64(sums: ctypes.CDLL, tile: str, across: int, along: int, kind: str) -> None:
+    generator = np.random.default_rng(11)
+    for count in LENGTHS:
+        gap = largest = 0.0
+        for _ in range(TILES):
+            a, b = drawn(generator, kind, across, count), drawn(generator, kind, count, along)
+            got, want = np.zeros((across, along), np.float32), a.astype(np.float64) @ b.astype(np.float64)
+            passed = np.ascontiguousarray(a.T) if tile == "outer_double" else a
+            getattr(sums, tile)(*(ctypes.c_void_p(array.ctypes.data) for array in (got, passed, b)), count)
+            gap, largest = max(gap, float(np.abs(got - want).max())), max(largest, float(np.abs(want).max()))
+        assert gap <= BOUND * largest, f"{count} products: {gap / largest * 2**11:.2f} · 2^-11 of the largest sum"
+
+
+def test_sums_in_halves_alone_are_not() -> None:
+    """Without fp32 sums between the chains, the same products miss the bound by far."""
+    generator = np.random.default_rng(11)
+    a, b = drawn(generator, "one sign", 64, 1024), drawn(generator, "one sign", 64, 1024)
+    total = np.zeros(64, np.float16)
+    for step in range(1024):
+        total = (total.astype(np.float64) + a[:, step].astype(np.float64) * b[:, step].astype(np.float64)).astype(np.float16)
+    want = (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
+    assert np.abs(total - want).max() > 4 * BOUND * np.abs(want).max()

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a program fits a board, and what kernels ask of the planner: known before any C compiler runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from tinytrain.emit.select import Kernels
+from tinytrain.errors import DoesNotFit
+from tinytrain.ir.graph import Node, Program
+from tinytrain.ir.types import Role, Value
+from tinytrain.planner import Needs, ProgramPlan
+from tinytrain.target.board import Board
+from tinytrain.target.memory import arena_memory, constant_memories
+
+STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
+LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
+
+
+def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
+    """What the kernel chosen for a node asks of the planner."""
+    @cache
+    def needs(node: Node) -> Needs:
+        if node.op.view:
+            return Needs()
+        inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
+        kernel, spare, alike = kernels.select(node).kernel, list[int](), True
+        lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
+        while kernel.spare:                               # those that take less, one after another
+            spare.append(kernel.scratch_bytes(node.op, inputs))
+            alike = alike and kernel.lead(node.op, inputs, outputs) == lead
+            kernel = kernels.select(node, spare=spare[-1] - 1).kernel
+        return Needs(kernel.scratch_bytes(node.op, inputs), lead, tuple(spare), alike)
+    return needs
+
+
+def target_bytes(program: Program) -> int:
+    """RAM of a sample's target, which the caller holds; the sample itself has a place in the arena."""
+    return max(sum(v.type.nbytes for v in graph.inputs[1:]) for graph in program.entries.values())
+
+
+def buffer_bytes(program: Program) -> int:
+    """RAM that a firmware takes beside arena and stack, at most."""
+    return target_bytes(program) + sum(v.type.nbytes for v in program.entries["infer"].outputs) + LINK_BYTES
+
+
+def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
+    """Constants and first values that lie in another flash than the code, with its name. Raises DoesNotFit, before any C compiler runs."""
+    if board.is_host:
+        return {}
+    stored = program.stored(Role.CONST, Role.PARAM)
+    memories = constant_memories(board, [v.type.nbytes for v in stored])
+    if memories is None:
+        there = ", ".join(f"{m.bytes:,} bytes of {m.name}" for m in board.flashes)
+        raise DoesNotFit(
+            f"{program.name} has {sum(v.type.nbytes for v in stored):,} bytes of weights, {board.name} has {there} for them and the code.",
+            hint="Use a smaller model, or choose a board with more memory (tinytrain boards).",
+        )
+    return {v: m.name for v, m in zip(stored, memories, strict=True) if m is not board.rom}
+
+
+def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
+    """Raise DoesNotFit, before any C compiler runs, where the arena fits no RAM, or buffers and stack not the first."""
+    if board.is_host:
+        return
+    buffers = buffer_bytes(program)
+    arena = arena_memory(board, plan.arena_bytes, buffers + STACK_BYTES)
+    if plan.arena_bytes + (buffers + STACK_BYTES if arena is board.ram else 0) <= arena.bytes:
+        return
+    need = plan.arena_bytes + buffers + STACK_BYTES
+    name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
+    node = worst.peak.node
+    largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
+    raise DoesNotFit(
+        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {STACK_BYTES:,}), "
+        f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
+        f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
+        f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
+        hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
+    )
