@@ -111,12 +111,10 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     found = sizes(elf)
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
-    board = load_board(name)
-    emulates = any(source.startswith("traps_") for source in board.sources)    # registers and a stack of its own
-    if not board.is_host:
+    if not load_board(name).is_host:
         assert found.flash_bytes < 6000
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
-        assert found.bss_bytes < (1400 if emulates else 600)
+        assert found.bss_bytes < 600
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES
 
 
