@@ -23,6 +23,7 @@ from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.op import Fusable, Op
 from tinytrain.ir.types import DType, Role
 from tinytrain.planner import ProgramPlan
+from tinytrain.target.timing import load_core
 
 TABLE = Path(__file__).with_name("instructions.json")
 SORTS = ("base", "float", "float update", "integer", "integer update")
@@ -135,6 +136,11 @@ class Table:
 
 @cache
 def load_table(core: str) -> Table | None:
-    """The table of a core as boards name it; None where nothing was counted on it (as on the host)."""
+    """The table of a core as boards name it, or of the one that it is like; None where nothing was counted on it (as on the host)."""
     cores = json.loads(TABLE.read_text(encoding="utf-8"))["cores"]
-    return Table(cores[core]) if core in cores else None
+    while core not in cores:
+        known = load_core(core)
+        if known is None or not known.like:
+            return None
+        core = known.like
+    return Table(cores[core])

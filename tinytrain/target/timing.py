@@ -72,6 +72,7 @@ class Core:
     issue: int
     rows: tuple[Row, ...]
     units: dict[str, int] = field(default_factory=dict, hash=False)
+    like: str = ""                                        # the core whose rows stand behind its own
 
     def row(self, instruction: Instruction) -> Row:
         return _row(self, instruction.name, instruction.bytes)
@@ -176,7 +177,7 @@ def load_core(name: str, folder: Path | None = None) -> Core | None:
         units = {**base.units, **units}
     if not isinstance(data.get("issue"), int) or not rows or rows[-1].names != ".*":
         raise BoardError(f"{path} has no `issue`, or no last [[timing]] with names = \".*\".", hint=_HINT)
-    return Core(name, str(data.get("title", name)), str(data.get("source", "")), data["issue"], tuple(rows), units)
+    return Core(name, str(data.get("title", name)), str(data.get("source", "")), data["issue"], tuple(rows), units, str(like or ""))
 
 
 def _parsed(values: Any, path: Path) -> Row:
