@@ -86,11 +86,15 @@ def _kernels(compiled: Compiled) -> list[str]:
 
 
 def fp32_text(compiled: Compiled) -> list[str]:
-    """Which layers of a model that is stored as fp16 are not, a line for each reason."""
+    """Which layers of a model that is stored as fp16 are not, a line for each reason; and where that costs instructions."""
     reasons: dict[str, list[str]] = {}
     for name, why in stays_fp32(compiled).items():
         reasons.setdefault(why, []).append(name)
-    return [f"fp32       {', '.join(names)}: {why}" for why, names in reasons.items()]
+    lines = [f"fp32       {', '.join(names)}: {why}" for why, names in reasons.items()]
+    board = compiled.board
+    if compiled.options.dtype == "fp16" and not board.half_arithmetic and not board.is_host:
+        lines.append(f"halves     are only stored: {board.name} converts each that it reads, and takes more instructions than in fp32")
+    return lines
 
 
 def frozen_text(frozen: Sequence[Frozen]) -> str:

@@ -129,7 +129,7 @@ def check_half_arithmetic(board: Board) -> None:
     has = ", ".join(board.isa) or "integers only"
     raise BoardError(
         f"{board.name} ({board.core}) does not compute with halves, which --half-arithmetic demands; it has {has}.",
-        hint="Without the option it stores halves and computes in fp32 (fp16-storage): about half the RAM, but no more speed than fp32.\n"
+        hint="Without the option it stores halves and computes in fp32 (fp16-storage): half the RAM, for more instructions than fp32.\n"
         f"Boards that compute with halves: {others}.",
     )
 
