@@ -6,17 +6,7 @@
 #include "tt_simd_xpulp.h"
 #include "tt_random.h"
 
-#ifdef PAIRS_HOST
-#include <stdio.h>
-static void start(void) { }
-static void put(int byte) { putchar(byte); }
-static void finish(void) { }
-#else
-#include "tt_port.h"
-static void start(void) { tt_port_start(); }
-static void put(int byte) { tt_port_put((uint8_t)byte); }
-static void finish(void) { tt_port_flush(); for (;;) { } }
-#endif
+#include "board_or_host.h"
 
 #define BLOCKS 40u
 #define MAP 1024
@@ -29,7 +19,7 @@ static void show(uint32_t word)
     put('\n');
 }
 
-#ifndef PAIRS_HOST
+#ifndef ON_HOST
 static __attribute__((noinline)) uint32_t counted(uint32_t times)
 {
     float sum = 0.0f;
@@ -80,7 +70,7 @@ static uint32_t tiled(uint32_t hash, tt_tile_xpulp tile, int32_t rows)
 int main(void)
 {
     start();
-#ifndef PAIRS_HOST
+#ifndef ON_HOST
     show(counted(2000) - counted(1000));
 #endif
     for (uint32_t block = 0; block < BLOCKS; ++block) {

@@ -7,17 +7,7 @@
 #include "tt_simd_mveh.h"
 #include "words.h"
 
-#ifdef WORDS_HOST
-#include <stdio.h>
-static void start(void) { }
-static void put(int byte) { putchar(byte); }
-static void finish(void) { }
-#else
-#include "tt_port.h"
-static void start(void) { tt_port_start(); }
-static void put(int byte) { tt_port_put((uint8_t)byte); }
-static void finish(void) { tt_port_flush(); for (;;) { } }
-#endif
+#include "board_or_host.h"
 
 static const tt_half specials[] = {
     0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x83FF, 0x0400, 0x8400, 0x0401, 0x3C00, 0xBC00, 0x3BFF, 0x3C01, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00,

@@ -7,17 +7,7 @@
 
 #include "words.h"
 
-#ifdef WORDS_HOST
-#include <stdio.h>
-static void start(void) { }
-static void put(int byte) { putchar(byte); }
-static void finish(void) { }
-#else
-#include "tt_port.h"
-static void start(void) { tt_port_start(); }
-static void put(int byte) { tt_port_put((uint8_t)byte); }
-static void finish(void) { tt_port_flush(); for (;;) { } }
-#endif
+#include "board_or_host.h"
 
 #define JOINED(a, b) a##_##b
 #define NAMED(a, b) JOINED(a, b)

@@ -24,7 +24,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     board, folder = load_board("pulp-virt"), tmp_path_factory.mktemp("pairs")
     need_tools(board)
     files = project_files(board, "pairs", stack_bytes=STACK_BYTES)
-    files |= {"main.c": (HERE / "pairs.c").read_text(), "pairs.c": "typedef int unused;\n"}
+    files |= {name: (HERE / file).read_text() for name, file in (("main.c", "pairs.c"), ("board_or_host.h", "board_or_host.h"))}
+    files["pairs.c"] = "typedef int unused;\n"
     for file, text in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text)
@@ -39,7 +40,7 @@ def test_what_is_emulated_counts_as_one_instruction(printed: list[str]) -> None:
 def test_pairs_on_the_board_equal_those_in_c(name: str, printed: list[str], tmp_path: Path) -> None:
     if (compiler := installed(name)) is None:
         pytest.skip(f"needs {name}")
-    program, flags = tmp_path / "pairs", ["-O1", *SANITIZERS, "-DPAIRS_HOST", f"-I{data_dir('runtime_c')}"]
+    program, flags = tmp_path / "pairs", ["-O1", *SANITIZERS, "-DON_HOST", f"-I{data_dir('runtime_c')}"]
     compile_c([compiler, *WARNINGS, *flags, str(HERE / "pairs.c"), "-o", str(program), "-lm"])
     want = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert len(want) > 40 and printed[1:] == want

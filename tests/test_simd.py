@@ -29,7 +29,8 @@ def words_elf(simd: str, lanes: int, board: Board, folder: Path, program: str = 
     """The firmware of words.c, and words.h beside it."""
     need_tools(board)
     files = project_files(board, "words", stack_bytes=4096)
-    files |= {"main.c": (HERE / program).read_text(), "words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
+    files |= {name: (HERE / file).read_text() for name, file in (("main.c", program), ("board_or_host.h", "board_or_host.h"))}
+    files |= {"words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
     for file, text in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text)
@@ -48,7 +49,7 @@ def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, p
     source = HERE / program
     got = until_dot(qemu_command(words_elf(simd, lanes, board, tmp_path, program), board)).splitlines()
     includes = [f"-I{tmp_path}", f"-I{data_dir('runtime_c')}"]
-    compile_c(["gcc", *WARNINGS, "-O1", "-DWORDS_HOST", *includes, str(source), "-o", str(tmp_path / "words"), "-lm"])
+    compile_c(["gcc", *WARNINGS, "-O1", "-DON_HOST", *includes, str(source), "-o", str(tmp_path / "words"), "-lm"])
     want = subprocess.run([tmp_path / "words"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert len(want) == BLOCKS + 1
     wrong = [f"block {i}: {a} on the board, {b} in C" for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b]
@@ -62,7 +63,7 @@ def test_clang_finds_nothing_to_warn_about(simd: str, lanes: int, name: str, pro
         pytest.skip("needs clang")
     (tmp_path / "words.h").write_text(words_header(simd, lanes))
     source = str(HERE / program)
-    compile_c([clang, *WARNINGS, "-O1", "-fsyntax-only", "-DWORDS_HOST", f"-I{tmp_path}", f"-I{data_dir('runtime_c')}", source])
+    compile_c([clang, *WARNINGS, "-O1", "-fsyntax-only", "-DON_HOST", f"-I{tmp_path}", f"-I{data_dir('runtime_c')}", source])
 
 
 @pytest.mark.parametrize("path", sorted(data_dir("runtime_c").glob("tt_simd_rvv*.h")), ids=lambda path: path.name)

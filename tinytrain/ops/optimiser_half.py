@@ -79,15 +79,11 @@ class SgdHalf(Sgd):
             raise ValueError(f"{self.args[-1]} {kept}: {expected} is expected")
         return tuple(expected if name == "r_new" else made[0] for name in self.results)
 
-    def _plain(self) -> Sgd:
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Sgd)}
-        return Sgd(**shared)
-
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         grad, w, *others, kept = arrays
         if self.master:
             w = w + kept.astype(w.dtype) * unit(w)
-        to, *more = self._plain().reference(grad, w, *others)
+        to, *more = super().reference(grad, w, *others)
         if self.master:
             new, rest = split(to)
             return (new, *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
