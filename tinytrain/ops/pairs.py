@@ -55,14 +55,15 @@ def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
 def _patch_bytes(op: Correlates, *types: TensorType) -> int:
     """The patches of a tile of pixels, and all strips of the weight."""
     c = op.correlation(*types)
-    return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * (ROWS + -(-c.outer // LANES) * LANES)
+    count = c.taps[0] * c.taps[1] * c.inner
+    return 2 * (count + count % 2) * (ROWS + -(-c.outer // LANES) * LANES)
 
 
 def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
     if not (alone := undivided(op)):
         return alone
     c = op.correlation(*types)
-    if c.group > 1 or not c.taps[0] * c.taps[1] * c.inner % 2 or c.taps[0] * c.taps[1] == 1:
+    if c.group > 1 or not c.inner % 2 or c.taps[0] * c.taps[1] == 1:
         return no("its channels make pairs, or it reads one pixel")
     size = _patch_bytes(op, *types)
     return size <= SCRATCH_BYTES or no(f"its weight as strips takes {size} bytes, {SCRATCH_BYTES} is the most")
@@ -79,5 +80,5 @@ def along_pixels() -> Kernel:
 
 
 def along_patches() -> Kernel:
-    """Of a convolution of maps with an odd number of channels, through a window that is odd too."""
+    """Of a convolution of maps with an odd number of channels."""
     return Kernel("pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES)
