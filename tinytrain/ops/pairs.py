@@ -69,6 +69,23 @@ def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
     return size <= SCRATCH_BYTES or no(f"its weight as strips takes {size} bytes, {SCRATCH_BYTES} is the most")
 
 
+def _turned_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """A plane of what each tap reads of each channel, and a strip of dy."""
+    g = op.geometry(*types).lined_up
+    count = g.rows.positions * g.cols.positions
+    return 2 * (count + count % 2) * (g.rows.taps * g.cols.taps * g.C + LANES)
+
+
+def _turns(op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.group > 1 or 3 * g.C > ROWS or g.planes.windows or g.rows.taps * g.cols.taps == 1:
+        return no("its channels, or three taps of them, fill tiles")
+    if g.rows.positions * g.cols.positions == 1:
+        return no("its sums have one pixel, which makes no pairs")
+    size = _turned_bytes(op, *types)
+    return size <= SCRATCH_BYTES or no(f"its patches take {size} bytes, {SCRATCH_BYTES} is the most")
+
+
 def along_channels() -> Kernel:
     """Of a convolution or its gradient for x."""
     return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
@@ -77,6 +94,11 @@ def along_channels() -> Kernel:
 def along_pixels() -> Kernel:
     """Of its gradient for w."""
     return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES)
+
+
+def across_patches() -> Kernel:
+    """The same of a map of so few channels that taps fill a tile better."""
+    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_grad_w_patches", _turns, _tiles, _turned_bytes, tries=TRIES)
 
 
 def along_patches() -> Kernel:
