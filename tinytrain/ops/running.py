@@ -73,6 +73,10 @@ class Follow(Elementwise):
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("mean_new", "var_new", *(("d_new", "q_new") if self.clear else ()))
 
+    @property
+    def wide(self) -> frozenset[int]:                     # type: ignore[override]
+        return frozenset((*range(len(self.args)), *(~o for o in range(len(self.results)))))
+
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         mean, var, d, q = arrays
         real = mean.dtype.type

@@ -15,6 +15,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.types import F32, Role, Value
 from tinytrain.ops.elementwise import Scale
+from tinytrain.ops.loss_scale import LossScaleFactor
 from tinytrain.passes.halve_weights import beyond, fixed, halved, restored, unhalved
 from tinytrain.passes.pack_masks import turning_point
 from tinytrain.planner.updates import contents
@@ -65,7 +66,7 @@ def never_halved(program: Program) -> dict[str, str]:
 
 def _lowered(graph: Graph, candidates: Iterable[Value], fp32: Collection[str]) -> Graph:
     shown = contents(graph)                               # a view is the memory of another value
-    stay = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
+    stay = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *_unscaled(graph), *unhalved(graph, fp32))}
     wide = (v for v in candidates if v.type.dtype is F32 and v.type.numel > 1 and shown[v] not in stay)
     return restored(graph, {v: halved(v) for v in wide})
 
@@ -86,6 +87,12 @@ def _directions(graph: Graph) -> set[Value]:
         if not node.op.view and any(v.type.dtype.is_float and v.type.numel > 1 for v in node.outputs):
             flowing.update(shown[v] for v in node.inputs if v not in followed)
     return found & made
+
+
+def _unscaled(graph: Graph) -> set[Value]:
+    """What the gradients of a loss are before they are multiplied by its scale: small numbers of them would vanish."""
+    scales = {v for node in graph.nodes if isinstance(node.op, LossScaleFactor) for v in node.outputs}
+    return {v for node in graph.nodes if scales & {*node.inputs} for v in node.inputs}
 
 
 def _taken_once(graph: Graph, fp32: Collection[str]) -> Graph:
