@@ -142,7 +142,7 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     seen: Counter[object] = Counter()
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
-            node, op = node_of(example), example.op
+            node, op, known = node_of(example), example.op, set[Kernel]()
             for each, stored in [(example, node), *((halved(example, n), n) for n in stored_as_halves(node, number))]:
                 outputs = tuple(v.type for v in stored.outputs)
                 own = [select(stored, isa, spare=spare).kernel for spare in (False, True)] if isa else []
@@ -151,7 +151,10 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
                     seen[alike] += 1
                     # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
                     over = sharings(op, each.inputs, outputs, kernel) if seen[alike] <= 3 or not isinstance(op, Elementwise) else []
-                    variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)] if stored is node else [(False, ())]
+                    # what lies over what is the same for halves, but in kernels that take no floats
+                    places = [(False, pairs) for pairs in over if stored is node or kernel not in known]
+                    variants = [(False, ()), *([(True, ())] if stored is node else []), *places]
+                    known |= {kernel} if stored is node else set()
                     cases += [Case(op, number, each, kernel, coarse, shared, outputs) for coarse, shared in variants]
     return tuple(cases)
 
