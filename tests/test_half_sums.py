@@ -32,7 +32,7 @@ def drawn(generator: np.random.Generator, kind: str, *shape: int) -> Array:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("tile", "across", "along"), [("direct", 2, 8), ("direct_double", 3, 16), ("outer_double", 3, 16)])
+@pytest.mark.parametrize(("tile", "across", "along"), [("direct", 3, 8), ("direct_double", 3, 16), ("outer_double", 3, 16)])
 def test_sums_are_near_those_in_float64(sums: ctypes.CDLL, tile: str, across: int, along: int, kind: str) -> None:
     generator = np.random.default_rng(11)
     for count in LENGTHS:
@@ -41,7 +41,7 @@ def test_sums_are_near_those_in_float64(sums: ctypes.CDLL, tile: str, across: in
             a, b = drawn(generator, kind, across, count), drawn(generator, kind, count, along)
             got, want = np.zeros((across, along), np.float32), a.astype(np.float64) @ b.astype(np.float64)
             passed = np.ascontiguousarray(a.T) if tile == "outer_double" else a
-            getattr(sums, tile)(*(ctypes.c_void_p(array.ctypes.data) for array in (got, passed, b)), count)
+            getattr(sums, tile)(*(ctypes.c_void_p(array.ctypes.data) for array in (got, passed, b)), count, TILES * got.size)
             gap, largest = max(gap, float(np.abs(got - want).max())), max(largest, float(np.abs(want).max()))
         assert gap <= BOUND * largest, f"{count} products: {gap / largest * 2**11:.2f} · 2^-11 of the largest sum"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels of convolutions of halves. For the gradient of a weight maps are laid out with the padding as zeros, so that what a tap reads of
-a whole map is one run (`PaddedMaps`).
+a whole map is one run (`PaddedMaps`). Where positions are as far apart as elements, and as many in a row, that of x is one as it stands:
+then only dy is laid out, for each column of taps with zeros in place of what would meet the padding beside a row.
 
 What a tap reads are every `stride`-th element: those of a residue lie side by side in a plane of their own. Rows of dy have zeros behind
 them for the columns that planes have more: a product with one of them adds nothing.
@@ -14,6 +15,7 @@ from math import prod
 
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Declined, Kernel, Op, no
 from tinytrain.ir.types import F16, F32, TensorType
+from tinytrain.ops.geometry import BLOCK
 from tinytrain.ops.simd import FLOATS, HALVES, OF_HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry
 
@@ -53,6 +55,30 @@ def in_planes() -> Iterator[Kernel]:
         )
         for turned in (True, False) for simd in HALVES if not simd.apart
     )
+
+
+def in_place() -> Iterator[Kernel]:
+    """The same with vectors of x as it stands."""
+    return (
+        Kernel(
+            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_lies_in_line, simd), partial(_tiles, simd, False),
+            _run_bytes, spare=True, work=_work, exact=simd.exact,
+        )
+        for simd in HALVES if not simd.apart
+    )
+
+
+def _lies_in_line(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if (g.rows.stride, g.cols.stride, g.cols.positions) != (1, 1, g.cols.size) or g.rows.barren or g.cols.barren:
+        return no("its positions are no elements in line")
+    return _fits(simd, False, op, *types)
+
+
+def _run_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """A block of runs of dy."""
+    g = op.geometry(*types).lined_up
+    return 2 * min(BLOCK, g.K // g.group) * g.run
 
 
 def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
