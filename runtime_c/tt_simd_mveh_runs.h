@@ -8,11 +8,16 @@
 #define TT_D_HIGHER1(...)
 #define TT_D_HIGHER2(...) __VA_ARGS__
 
+/* How a sum is divided: short runs are chains of eight, of which those of neighbouring runs are joined too, up to `most`. */
+#define TT_H_GROUPS \
+    const int32_t some = tt_group_mveh(w->rows * w->cols * w->steps, results), chain = tt_chain_mveh(some); \
+    const int32_t group = some / chain * chain, most = w->steps <= TT_SHORT_RUN && some >= 16 ? some / 8 : 1;
+
 #if TT_MVE_LOOPS
 
 #include <stddef.h>
 
-/* Chains in q0..q5, two for each operand; their sums are in memory, even lanes before odd ones until the end. q6 and q7 hold b. */
+/* Chains in q0..q5, two for each operand; their sums are in memory, even lanes before odd ones. q6 and q7 hold b. */
 #define TT_D_LOW0 "q0"
 #define TT_D_LOW1 "q2"
 #define TT_D_LOW2 "q4"
@@ -53,8 +58,6 @@
 #define TT_D_FOLD(p, V) TT_D_FOLD##p(V)
 #define TT_D_NO_SUM(p, V) TT_D_NONE TT_D_HIGHER##V(TT_D_NONE)
 #define TT_D_NONE "vstrw.32 q0, [r6], #16\n\tvstrw.32 q0, [r6], #16\n\t"
-#define TT_D_IN_ORDER(p, V) TT_D_ORDERED TT_D_HIGHER##V(TT_D_ORDERED)
-#define TT_D_ORDERED "vldrw.u32 q0, [r6]\n\tvldrw.u32 q1, [r6, #16]\n\tvst20.32 {q0, q1}, [r6]\n\tvst21.32 {q0, q1}, [r6]!\n\t"
 
 /* Steps of b, in the order 0, 2, 1, 3 of four, and one alone. Packed, they are right behind each other, and b points four steps before what is
  * read next; else they are b_step apart. */
@@ -97,7 +100,7 @@
 #define TT_D_PLACES3 "orr r1, %[a0], %[a1]\n\torr r1, r1, %[a2]\n\t"
 #define TT_D_RUN(P, V, load) \
     "ldr %[left], [%[w], %[at_steps]]\n\t" \
-    "ldr r0, %[chain]\n\t" TT_D_PLACES##P \
+    "ldr r0, %[whole]\n\t" TT_D_PLACES##P \
     "lsls r1, r1, #30\n\t" \
     "bmi 5f\n\t" \
     "cmp r0, #8\n\t" \
@@ -130,15 +133,18 @@
     "6:\n\tstr r1, %[piece]\n\t" \
     "sub r1, %[left], r0\n\t" \
     "str r1, %[later]\n\t" \
-    "mov %[left], r0\n\t" \
-    "mov r0, #0\n" \
-    "7:\n\tstr r0, %[joined]\n\t" \
-    "ldr r6, %[piece]\n\t" \
+    "mov %[left], r0\n" \
+    "7:\n\tldr r6, %[piece]\n\t" \
     "cmp %[left], r6\n\t" \
     "it lt\n\t" \
     "movlt r6, %[left]\n\t" \
-    "sub %[left], %[left], r6\n\t" \
-    "subs r6, r6, #4\n\t" \
+    "sub %[left], %[left], r6\n\t" TT_D_PLACES##P \
+    "lsls r1, r1, #30\n\t" \
+    "bmi 16f\n\t" \
+    "cmp r6, #8\n\t" \
+    "bne 16f\n\t" TT_D_EIGHT(P, V, load) \
+    "b 12f\n" \
+    "16:\n\tsubs r6, r6, #4\n\t" \
     "blt 9f\n\t" TT_D_FOUR(P, V, load, TT_D_ANYWHERE, TT_D_MUL) \
     "8:\n\tsubs r6, r6, #4\n\t" \
     "blt 10f\n\t" TT_D_FOUR(P, V, load, TT_D_ANYWHERE, TT_D_FMA) \
@@ -152,11 +158,20 @@
     "12:\n\tldr r1, %[joined]\n\t" \
     "ldr r0, %[kept]\n\t" \
     "cbz r1, 14f\n\t" TT_P##P(TT_D_JOIN, V) \
-    "14:\n\tcmp %[left], #0\n\t" \
-    "beq 15f\n\t" TT_P##P(TT_D_KEEP, V) \
-    "b 7b\n" \
+    "14:\n\tadd r1, r1, #1\n\t" \
+    "cmp %[left], #0\n\t" \
+    "bne 17f\n\t" \
+    "ldr r2, %[most]\n\t" \
+    "cmp r1, r2\n\t" \
+    "bge 15f\n" \
+    "17:\n\tstr r1, %[joined]\n\t" TT_P##P(TT_D_KEEP, V) \
+    "cmp %[left], #0\n\t" \
+    "bne 7b\n\t" \
+    "b 18f\n" \
     "15:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) \
-    "ldr %[left], %[later]\n\t" \
+    "mov r1, #0\n\t" \
+    "str r1, %[joined]\n" \
+    "18:\n\tldr %[left], %[later]\n\t" \
     "b 5b\n" \
     "13:\n\t"
 
@@ -165,37 +180,42 @@
     static inline void name##_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w, int32_t results) \
     { \
         TT_P##P(TT_POINT_A, tt_half) \
-        const int32_t most = tt_group_mveh(w->rows * w->cols * w->steps, results), chain = tt_chain_mveh(most); \
-        const int32_t joins = most / chain, group = joins * chain; \
+        TT_H_GROUPS \
+        const int32_t joins = group / chain, whole = most > 1 ? 0 : chain; \
         int32_t cols, rows = w->rows, later, piece, joined, left; \
         tt_half room[8 * (V) * (P)], *const kept = room; \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, V) \
+                       "mov r0, #0\n\t" \
+                       "str r0, %[joined]\n\t" \
                        "ldr lr, [%[w], %[at_b_step]]\n\t" before(V) \
                        "ldr r0, %[rows]\n\t" \
                        "cmp r0, #0\n\t" \
-                       "ble 19f\n" \
+                       "ble 23f\n" \
                        "1:\n\tldr r0, [%[w], %[at_cols]]\n\t" \
                        "str r0, %[cols]\n" \
-                       "16:\n\t" TT_D_RUN(P, V, load) \
+                       "21:\n\t" TT_D_RUN(P, V, load) \
                        "ldr r3, %[cols]\n\t" \
                        "subs r3, r3, #1\n\t" \
-                       "beq 17f\n\t" \
+                       "beq 22f\n\t" \
                        "str r3, %[cols]\n\t" \
                        "ldr r0, [%[w], %[at_a_col]]\n\t" \
                        "ldr r1, [%[w], %[at_b_col]]\n\t" \
                        "add %[b], %[b], r1, lsl #1\n\t" TT_P##P(TT_D_GO_ON, V) \
-                       "b 16b\n" \
-                       "17:\n\tldr r0, [%[w], %[at_a_row]]\n\t" \
+                       "b 21b\n" \
+                       "22:\n\tldr r0, [%[w], %[at_a_row]]\n\t" \
                        "ldr r1, [%[w], %[at_b_row]]\n\t" \
                        "add %[b], %[b], r1, lsl #1\n\t" TT_P##P(TT_D_GO_ON, V) \
                        "ldr r3, %[rows]\n\t" \
                        "subs r3, r3, #1\n\t" \
                        "str r3, %[rows]\n\t" \
                        "bne 1b\n" \
-                       "19:\n\tldr r6, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, V) \
+                       "ldr r1, %[joined]\n\t" \
+                       "cmp r1, #0\n\t" \
+                       "beq 23f\n\t" \
+                       "ldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) "23:\n\t" \
                        : TT_P##P(TT_D_OPERAND, V) [b] "+r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [later] "=m"(later), \
                          [piece] "=m"(piece), [joined] "=m"(joined), [left] "=&r"(left) \
-                       : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [kept] "m"(kept), \
+                       : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [whole] "m"(whole), [most] "m"(most), [kept] "m"(kept), \
                          [at_b_step] "J"(offsetof(tt_walk, b_step)), TT_MVE_WALK_AT \
                        : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", TT_MVE_VECTORS); \
     }
@@ -253,7 +273,6 @@
         tt_half kept[16 * (P)]; \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, 2) : : [acc] "m"(acc) : "memory", "r6", "q0"); \
         TT_EACH_CHAIN_H(TT_D_CALL, tt_chain_double_mveh_##P) \
-        __asm volatile("ldr r6, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, 2) : : [acc] "m"(acc) : "memory", "r6", "q0", "q1"); \
     }
 #else
 
@@ -268,17 +287,20 @@
     TT_D_HIGHER##V(jh##p = tt_h_add_mveh(jh##p, h##p);)
 #define TT_FOLD_D(p, V) \
     low##p = tt_folded_mveh(low##p, jl##p); \
-    TT_D_HIGHER##V(high##p = tt_folded_mveh(high##p, jh##p);)
+    jl##p = tt_h_zero_mveh(); \
+    TT_D_HIGHER##V(high##p = tt_folded_mveh(high##p, jh##p); jh##p = tt_h_zero_mveh();)
 #define TT_STORE_D(p, V) \
-    tt_store_mveh(acc + (p) * 8 * V, low##p); \
-    TT_D_HIGHER##V(tt_store_mveh(acc + (p) * 16 + 8, high##p);)
+    tt_keep_mveh(acc + (p) * 8 * V, low##p); \
+    TT_D_HIGHER##V(tt_keep_mveh(acc + (p) * 16 + 8, high##p);)
 #define TT_GO_ON_D(p, count) a##p += count;
 
 #define TT_DIRECT_H(name, P, V) \
     TT_SHARED void name##_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w, int32_t results) \
     { \
-        const int32_t most = tt_group_mveh(w->rows * w->cols * w->steps, results), chain = tt_chain_mveh(most), group = most / chain * chain; \
+        TT_H_GROUPS \
+        int32_t joined = 0; \
         TT_P##P(TT_SUMS_D, V) \
+        TT_P##P(TT_NOTHING_D, V) \
         for (int32_t row = w->rows; row > 0; --row) { \
             for (int32_t col = w->cols;;) { \
                 TT_P##P(TT_POINT_A, tt_half) \
@@ -286,7 +308,6 @@
                     int32_t left = later >= group ? group : later >= 8 ? later & ~7 : later; \
                     const int32_t piece = later >= group ? chain : 8; \
                     later -= left; \
-                    TT_P##P(TT_NOTHING_D, V) \
                     while (left > 0) { \
                         const int32_t count = left < piece ? left : piece; \
                         TT_P##P(TT_ZERO_D, V) \
@@ -298,8 +319,12 @@
                         TT_P##P(TT_GO_ON_D, count) \
                         b += count * w->b_step; \
                         left -= count; \
+                        ++joined; \
                     } \
-                    TT_P##P(TT_FOLD_D, V) \
+                    if (joined >= most) { \
+                        TT_P##P(TT_FOLD_D, V) \
+                        joined = 0; \
+                    } \
                 } \
                 if (--col == 0) { \
                     break; \
@@ -310,6 +335,7 @@
             a += w->steps + w->a_row; \
             b += w->b_row; \
         } \
+        TT_P##P(TT_FOLD_D, V) \
         TT_P##P(TT_STORE_D, V) \
     }
 
@@ -319,9 +345,7 @@
     l##p = tt_h_madd_mveh(l##p, tt_h_load_mveh(from_b), from_a[p]); \
     h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(from_b + 8), from_a[p]);
 #define TT_JOIN_O(p, none) TT_JOIN_D(p, 2)
-#define TT_FOLD_O(p, none) \
-    TT_FOLD_D(p, 2) \
-    jl##p = jh##p = tt_h_zero_mveh();
+#define TT_FOLD_O(p, none) TT_FOLD_D(p, 2)
 #define TT_STORE_O(p, none) TT_STORE_D(p, 2)
 #define TT_OUTER_DOUBLE_H(P) TT_ACROSS_H(tt_outer_double_halves, P, TT_SUMS_O, TT_ZERO_O, TT_MADD_O, TT_JOIN_O, TT_FOLD_O, TT_STORE_O)
 #endif

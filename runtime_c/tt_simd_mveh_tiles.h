@@ -8,15 +8,38 @@
 #ifndef TT_SIMD_MVEH_TILES_H
 #define TT_SIMD_MVEH_TILES_H
 
-#define tt_sums_mveh tt_load_mveh
+/* What a tile has left: of each eight sums those of even lanes, then those of odd ones. */
+static inline void tt_keep_mveh(float *to, tt_v_mveh v)
+{
+    tt_store_mve(to, v.even);
+    tt_store_mve(to + 4, v.odd);
+}
 
-enum { TT_CHAIN = 4, TT_LONG_CHAIN = 12, TT_SOME_RESULTS = 256, TT_MANY_RESULTS = 2048 };
+static inline tt_v_mveh tt_sums_mveh(const float *from)
+{
+    return (tt_v_mveh){ tt_load_mve(from), tt_load_mve(from + 4) };
+}
+
+/* The same for those who read them one by one. */
+static inline void tt_in_order_mveh(float *sums, int32_t count)
+{
+    for (int32_t i = 0; i < count; i += 8) {
+        tt_store_mveh(sums + i, tt_sums_mveh(sums + i));
+    }
+}
+
+enum { TT_CHAIN = 4, TT_LONG_CHAIN = 12, TT_SHORT_RUN = 16, TT_FEW_RESULTS = 64, TT_SOME_RESULTS = 256, TT_MANY_RESULTS = 2048 };
 
 /* Products of a group, of a sum of so many. */
 static inline int32_t tt_group_mveh(int32_t terms, int32_t results)
 {
-    const int32_t some = terms < 27 || results < TT_SOME_RESULTS ? TT_CHAIN : terms < 64 ? 8 : TT_LONG_CHAIN;
-    return terms < 64 || results < TT_MANY_RESULTS ? some : terms < 144 ? 16 : terms < 288 ? 24 : 48;
+    if (results < TT_SOME_RESULTS) {
+        return terms < 27 || results < TT_FEW_RESULTS ? TT_CHAIN / 2 : TT_CHAIN;
+    }
+    if (results < TT_MANY_RESULTS) {
+        return terms < 64 ? TT_CHAIN : 8;
+    }
+    return terms < 27 ? TT_CHAIN : terms < 64 ? 8 : terms < 144 ? 16 : terms < 288 ? 2 * TT_LONG_CHAIN : 4 * TT_LONG_CHAIN;
 }
 
 /* Products of a chain, as many as a group has at most. */
@@ -45,7 +68,7 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
 #define TT_FOLD_JOINED_H(p, none) \
     c##p = tt_folded_mveh(c##p, j##p); \
     j##p = tt_h_zero_mveh();
-#define TT_KEEP_H(p, N) TT_STORE_C(p, mveh, N)
+#define TT_KEEP_H(p, N) tt_keep_mveh(acc + (p) * (N), c##p);
 
 /* Across a sum: a chain is as many rows as have not too many products, or an even part of one. */
 static inline int32_t tt_rows_mveh(int32_t left, int32_t steps, int32_t chain)
@@ -98,7 +121,8 @@ static inline int32_t tt_rows_mveh(int32_t left, int32_t steps, int32_t chain)
 #define TT_DEPTH_H(P) \
     TT_SHARED void tt_depth_halves_mveh_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w, int32_t results) \
     { \
-        const int32_t chain = results < TT_SOME_RESULTS ? TT_CHAIN : 6, most = w->steps > 0 && w->steps < chain ? chain / w->steps : 1; \
+        const int32_t chain = results < TT_SOME_RESULTS ? tt_group_mveh(0, results) : 6; \
+        const int32_t most = w->steps > 0 && w->steps < chain ? chain / w->steps : 1; \
         TT_P##P(TT_ZERO_C, mveh) \
         for (int32_t left = w->rows; left > 0;) { \
             TT_P##P(TT_ZERO_H, ) \
@@ -113,7 +137,7 @@ static inline int32_t tt_rows_mveh(int32_t left, int32_t steps, int32_t chain)
             } \
             TT_P##P(TT_FOLD_H, ) \
         } \
-        TT_P##P(TT_STORE_C, mveh, 8) \
+        TT_P##P(TT_KEEP_H, 8) \
     }
 
 #define TT_HALVES_MVEH(P) \

@@ -91,8 +91,8 @@ int main(void)
         fill(block);
         for (uint32_t t = 0; t < 8u; ++t) {
             const uint32_t bits = tt_random(block, t);
-            const int32_t steps = (int32_t)(bits >> 8 & 63u), rows = (int32_t)(bits & 3u), cols = 1 + (int32_t)(bits >> 2 & 1u);
-            const int32_t results = bits & 64u ? 16 : bits & 128u ? 300 : 5000;
+            const int32_t steps = (int32_t)(bits >> 8 & 63u), rows = (int32_t)(bits & 3u) * (steps <= 16 ? 3 : 1), cols = 1 + (int32_t)(bits >> 2 & 1u);
+            const int32_t results = bits & 64u ? 5000 : bits & 128u ? 300 : 60 + (int32_t)(bits >> 14 & 7u);
             const int32_t apart = bits & 8u ? 8 : 13, start_a = (int32_t)(bits >> 4 & 1u);
             const tt_walk along = { 450 + (int32_t)(bits >> 5 & 1u), 0, 3, 5, apart, apart, 8, rows, cols, steps };
             RUN(DIRECT, tt_direct_halves_mveh_1, a + start_a, b, &along);

@@ -225,6 +225,11 @@ class Geometry:
         return PaddedMaps.of(self)
 
     @property
+    def in_line(self) -> bool:
+        """Two neighbouring positions, at the end of a row too, are as far apart as two neighbouring elements."""
+        return self.rows.stride == self.cols.stride == 1 and self.cols.positions == self.cols.size
+
+    @property
     def run(self) -> int:
         """Halves that a channel of dy takes as one run; it may begin at an odd place, and the next one begins at an even one."""
         return (self.rows.positions * self.cols.positions + 2) // 2 * 2

@@ -20,6 +20,7 @@ from tinytrain.ops.simd import FLOATS, HALVES, OF_HALVES, SIMD, Simd
 from tinytrain.ops.words import HasGeometry
 
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
+_LITTLE = 2048                                            # bytes of scratch that are worth a kernel of halves
 
 
 def forward_halves() -> Iterator[Kernel]:
@@ -57,28 +58,51 @@ def in_planes() -> Iterator[Kernel]:
     )
 
 
-def in_place() -> Iterator[Kernel]:
-    """The same with vectors of x as it stands."""
+def in_rows() -> Iterator[Kernel]:
+    """The same with vectors of x as it stands, row by row of positions; and of dy but a tile, which costs RAM, but little."""
     return (
         Kernel(
-            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_lies_in_line, simd), partial(_tiles, simd, False),
-            _run_bytes, spare=True, work=_work, exact=simd.exact,
+            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_little_runs, simd), partial(_in_place, simd, simd.tile),
+            partial(_run_bytes, simd.tile), work=_work, exact=simd.exact,
         )
         for simd in HALVES if not simd.apart
     )
 
 
+def in_line() -> Iterator[Kernel]:
+    """The same where a row of x follows the one before it as those of positions do."""
+    return (
+        Kernel(
+            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_lies_in_line, simd), partial(_in_place, simd, BLOCK),
+            partial(_run_bytes, BLOCK), spare=True, work=_work, exact=simd.exact,
+        )
+        for simd in HALVES if not simd.apart
+    )
+
+
+def _little_runs(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.rows.barren or g.cols.barren:
+        return no("a tap, or a position, reads padding only")
+    run_bytes = _run_bytes(simd.tile, op, *types)
+    return _fits(simd, False, op, *types) and (run_bytes <= _LITTLE or no(f"runs of {run_bytes} bytes are more than {_LITTLE}"))
+
+
 def _lies_in_line(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
-    if (g.rows.stride, g.cols.stride, g.cols.positions) != (1, 1, g.cols.size) or g.rows.barren or g.cols.barren:
+    if not g.in_line or g.rows.barren or g.cols.barren:
         return no("its positions are no elements in line")
     return _fits(simd, False, op, *types)
 
 
-def _run_bytes(op: HasGeometry, *types: TensorType) -> int:
-    """A block of runs of dy."""
+def _in_place(simd: Simd, block: int, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**_tiles(simd, False, op, *types), "block": block}
+
+
+def _run_bytes(block: int, op: HasGeometry, *types: TensorType) -> int:
+    """Runs of so many channels of dy."""
     g = op.geometry(*types).lined_up
-    return 2 * min(BLOCK, g.K // g.group) * g.run
+    return 2 * min(block, g.K // g.group) * g.run
 
 
 def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
