@@ -9,7 +9,7 @@ them for the columns that planes have more: a product with one of them adds noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
 
@@ -48,35 +48,26 @@ def back_halves() -> Iterator[Kernel]:
 
 
 def in_planes() -> Iterator[Kernel]:
-    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy."""
-    return (
-        Kernel(
-            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned), partial(_tiles, simd, turned),
-            partial(_bytes, simd, turned), spare=True, work=_work, exact=simd.exact,
-        )
-        for turned in (True, False) for simd in HALVES if not simd.apart
-    )
+    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy.
+
+    First those with vectors of x as it stands, row by row of positions, and of dy but a tile, which costs RAM, but little; then those of maps
+    with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do.
+    """
+    units = [simd for simd in HALVES if not simd.apart]
+    for simd in units:
+        yield _weight(simd, _little_runs, partial(_in_place, simd.tile), partial(_run_bytes, simd.tile), "conv2d_grad_w_in_place", spare=False)
+    for turned in (True, False):
+        for simd in units:
+            yield _weight(simd, partial(_fits, turned), partial(_tiles, turned), partial(_bytes, simd, turned))
+    for simd in units:
+        yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), "conv2d_grad_w_in_place")
 
 
-def in_rows() -> Iterator[Kernel]:
-    """The same with vectors of x as it stands, row by row of positions; and of dy but a tile, which costs RAM, but little."""
-    return (
-        Kernel(
-            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_little_runs, simd), partial(_in_place, simd, simd.tile),
-            partial(_run_bytes, simd.tile), work=_work, exact=simd.exact,
-        )
-        for simd in HALVES if not simd.apart
-    )
-
-
-def in_line() -> Iterator[Kernel]:
-    """The same where a row of x follows the one before it as those of positions do."""
-    return (
-        Kernel(
-            "correlate_halves", (F16, F16), simd.isa, "conv2d_grad_w_in_place", partial(_lies_in_line, simd), partial(_in_place, simd, BLOCK),
-            partial(_run_bytes, BLOCK), spare=True, work=_work, exact=simd.exact,
-        )
-        for simd in HALVES if not simd.apart
+def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callable[..., dict[str, int]], scratch: Callable[..., int],
+            macro: str | None = None, spare: bool = True) -> Kernel:
+    return Kernel(
+        "correlate_halves", (F16, F16), simd.isa, macro, partial(accepts, simd), partial(params, simd), scratch, spare=spare, work=_work,
+        exact=simd.exact,
     )
 
 
@@ -85,18 +76,18 @@ def _little_runs(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Decl
     if g.rows.barren or g.cols.barren:
         return no("a tap, or a position, reads padding only")
     run_bytes = _run_bytes(simd.tile, op, *types)
-    return _fits(simd, False, op, *types) and (run_bytes <= _LITTLE or no(f"runs of {run_bytes} bytes are more than {_LITTLE}"))
+    return _fits(False, simd, op, *types) and (run_bytes <= _LITTLE or no(f"runs of {run_bytes} bytes are more than {_LITTLE}"))
 
 
 def _lies_in_line(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
     if not g.in_line or g.rows.barren or g.cols.barren:
         return no("its positions are no elements in line")
-    return _fits(simd, False, op, *types)
+    return _fits(False, simd, op, *types)
 
 
-def _in_place(simd: Simd, block: int, op: Op, *types: TensorType) -> dict[str, int]:
-    return {**_tiles(simd, False, op, *types), "block": block}
+def _in_place(block: int, simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**_tiles(False, simd, op, *types), "block": block}
 
 
 def _run_bytes(block: int, op: HasGeometry, *types: TensorType) -> int:
@@ -105,7 +96,7 @@ def _run_bytes(block: int, op: HasGeometry, *types: TensorType) -> int:
     return 2 * min(block, g.K // g.group) * g.run
 
 
-def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _fits(turned: bool, simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
     layout, along = g.layout, (g.K if turned else g.C) // g.group
     if (layout.block - 1) * (layout.x if turned else layout.dy) >= _FARTHEST:
@@ -115,7 +106,7 @@ def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool
     return simd.filled_by(along)
 
 
-def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
+def _tiles(turned: bool, simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
     return {**simd.tiles(op, *types), "turned": turned}
 
 
