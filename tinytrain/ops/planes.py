@@ -50,17 +50,17 @@ def back_halves() -> Iterator[Kernel]:
 def in_planes() -> Iterator[Kernel]:
     """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy.
 
-    First those with vectors of x as it stands, row by row of positions, and of dy but a tile, which costs RAM, but little; then those of maps
-    with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do.
+    First those with vectors of x as it stands, row by row of positions, and of dy but a tile, which costs RAM, but little; then those of
+    maps with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do.
     """
-    units = [simd for simd in HALVES if not simd.apart]
+    units, macro = [simd for simd in HALVES if not simd.apart], "conv2d_grad_w_in_place"
     for simd in units:
-        yield _weight(simd, _little_runs, partial(_in_place, simd.tile), partial(_run_bytes, simd.tile), "conv2d_grad_w_in_place", spare=False)
+        yield _weight(simd, _little_runs, partial(_in_place, simd.tile), partial(_run_bytes, simd.tile), macro, spare=False)
     for turned in (True, False):
         for simd in units:
             yield _weight(simd, partial(_fits, turned), partial(_tiles, turned), partial(_bytes, simd, turned))
     for simd in units:
-        yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), "conv2d_grad_w_in_place")
+        yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), macro)
 
 
 def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callable[..., dict[str, int]], scratch: Callable[..., int],
