@@ -104,7 +104,7 @@
     "lsls r1, r1, #30\n\t" \
     "bmi 5f\n\t" \
     "cmp r0, #8\n\t" \
-    "blt 5f\n\t" \
+    "blt 19f\n\t" \
     "beq 4f\n" \
     "2:\n\tldr r0, %[group]\n\t" \
     "subs %[left], %[left], r0\n\t" \
@@ -114,12 +114,32 @@
     "3:\n\tadds %[left], %[left], r0\n" \
     "4:\n\tlsrs r6, %[left], #3\n\t" \
     "beq 5f\n\t" \
-    "ldr r0, %[chain]\n\t" \
-    "cmp r0, #8\n\t" \
-    "it eq\n\t" \
-    "moveq r6, #1\n\t" \
+    "ldr r0, %[eights]\n\t" \
+    "cmp r6, r0\n\t" \
+    "it gt\n\t" \
+    "movgt r6, r0\n\t" \
     "sub %[left], %[left], r6, lsl #3\n\t" TT_D_GROUP(P, V, load, TT_D_EIGHT) \
     "b 4b\n" \
+    "19:\n\tlsls r1, %[left], #29\n\t" \
+    "bne 5f\n\t" \
+    "cmp r0, #0\n\t" \
+    "bne 5f\n\t" \
+    "ldr r6, %[joined]\n" /* a short run of whole eights */ \
+    "24:\n\t" TT_D_EIGHT(P, V, load) \
+    "ldr r0, %[kept]\n\t" \
+    "cmp r6, #0\n\t" \
+    "beq 25f\n\t" TT_P##P(TT_D_JOIN, V) \
+    "25:\n\tadd r6, r6, #1\n\t" \
+    "subs %[left], %[left], #8\n\t" \
+    "ble 26f\n\t" TT_P##P(TT_D_KEEP, V) \
+    "b 24b\n" \
+    "26:\n\tldr r1, %[most]\n\t" \
+    "cmp r6, r1\n\t" \
+    "bge 27f\n\t" TT_P##P(TT_D_KEEP, V) \
+    "b 28f\n" \
+    "27:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) \
+    "mov r6, #0\n" \
+    "28:\n\tstr r6, %[joined]\n" \
     "5:\n\tcmp %[left], #0\n\t" \
     "ble 13f\n\t" \
     "ldr r1, %[chain]\n\t" \
@@ -181,13 +201,13 @@
     { \
         TT_P##P(TT_POINT_A, tt_half) \
         TT_H_GROUPS \
-        const int32_t joins = group / chain, whole = most > 1 ? 0 : chain; \
+        const int32_t joins = group / chain, eights = group / 8, whole = most > 1 ? 0 : chain; \
         int32_t cols, rows = w->rows, later, piece, joined, left; \
         tt_half room[8 * (V) * (P)], *const kept = room; \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, V) \
                        "mov r0, #0\n\t" \
                        "str r0, %[joined]\n\t" \
-                       "ldr lr, [%[w], %[at_b_step]]\n\t" before(V) \
+                       "ldr lr, [%[w], %[at_b_col] - 4]\n\t" /* b_step, as there are no more than 30 operands */ before(V) \
                        "ldr r0, %[rows]\n\t" \
                        "cmp r0, #0\n\t" \
                        "ble 23f\n" \
@@ -215,8 +235,8 @@
                        "ldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) "23:\n\t" \
                        : TT_P##P(TT_D_OPERAND, V) [b] "+r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [later] "=m"(later), \
                          [piece] "=m"(piece), [joined] "=m"(joined), [left] "=&r"(left) \
-                       : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [whole] "m"(whole), [most] "m"(most), [kept] "m"(kept), \
-                         [at_b_step] "J"(offsetof(tt_walk, b_step)), TT_MVE_WALK_AT \
+                       : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [whole] "m"(whole), [most] "m"(most), [eights] "m"(eights), [kept] "m"(kept), \
+                         TT_MVE_WALK_AT \
                        : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", TT_MVE_VECTORS); \
     }
 

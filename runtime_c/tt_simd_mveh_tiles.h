@@ -42,10 +42,10 @@ static inline int32_t tt_group_mveh(int32_t terms, int32_t results)
     return terms < 27 ? TT_CHAIN : terms < 64 ? 8 : terms < 144 ? 16 : terms < 288 ? 2 * TT_LONG_CHAIN : 4 * TT_LONG_CHAIN;
 }
 
-/* Products of a chain, as many as a group has at most. */
+/* Products of a chain, of which a group has one or more. */
 static inline int32_t tt_chain_mveh(int32_t group)
 {
-    return group < TT_LONG_CHAIN ? group : TT_LONG_CHAIN;
+    return group % TT_LONG_CHAIN == 0 ? TT_LONG_CHAIN : group < 8 ? group : 8;
 }
 
 /* Which step of a chain is its product number i: of whole fours the middle ones change places, as LSRL brings two at once. */
