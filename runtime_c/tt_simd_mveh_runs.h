@@ -17,7 +17,7 @@
 
 #include <stddef.h>
 
-/* Chains in q0..q5, two for each operand; their sums are in memory, even lanes before odd ones. q6 and q7 hold b. */
+/* Chains in q0..q5, two for each operand; their sums are in memory, even lanes before odd ones until the end. q6 and q7 hold b. */
 #define TT_D_LOW0 "q0"
 #define TT_D_LOW1 "q2"
 #define TT_D_LOW2 "q4"
@@ -57,6 +57,8 @@
 #define TT_D_FOLD2(V) TT_D_FOLD_OF(4, "64 * " #V) TT_D_HIGHER##V(TT_D_FOLD_OF(5, "160"))
 #define TT_D_FOLD(p, V) TT_D_FOLD##p(V)
 #define TT_D_NO_SUM(p, V) TT_D_NONE TT_D_HIGHER##V(TT_D_NONE)
+#define TT_D_IN_ORDER(p, V) TT_D_ORDERED TT_D_HIGHER##V(TT_D_ORDERED)
+#define TT_D_ORDERED "vldrw.u32 q0, [r0]\n\tvldrw.u32 q1, [r0, #16]\n\tvst20.32 {q0, q1}, [r0]\n\tvst21.32 {q0, q1}, [r0]!\n\t"
 #define TT_D_NONE "vstrw.32 q0, [r6], #16\n\tvstrw.32 q0, [r6], #16\n\t"
 
 /* Steps of b, in the order 0, 2, 1, 3 of four, and one alone. Packed, they are right behind each other, and b points four steps before what is
@@ -232,7 +234,7 @@
                        "ldr r1, %[joined]\n\t" \
                        "cmp r1, #0\n\t" \
                        "beq 23f\n\t" \
-                       "ldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) "23:\n\t" \
+                       "ldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) "23:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, V) \
                        : TT_P##P(TT_D_OPERAND, V) [b] "+r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [later] "=m"(later), \
                          [piece] "=m"(piece), [joined] "=m"(joined), [left] "=&r"(left) \
                        : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [whole] "m"(whole), [most] "m"(most), [eights] "m"(eights), [kept] "m"(kept), \
@@ -293,6 +295,7 @@
         tt_half kept[16 * (P)]; \
         __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_D_NO_SUM, 2) : : [acc] "m"(acc) : "memory", "r6", "q0"); \
         TT_EACH_CHAIN_H(TT_D_CALL, tt_chain_double_mveh_##P) \
+        __asm volatile("ldr r0, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, 2) : : [acc] "m"(acc) : "memory", "r0", "q0", "q1"); \
     }
 #else
 
@@ -310,8 +313,8 @@
     jl##p = tt_h_zero_mveh(); \
     TT_D_HIGHER##V(high##p = tt_folded_mveh(high##p, jh##p); jh##p = tt_h_zero_mveh();)
 #define TT_STORE_D(p, V) \
-    tt_keep_mveh(acc + (p) * 8 * V, low##p); \
-    TT_D_HIGHER##V(tt_keep_mveh(acc + (p) * 16 + 8, high##p);)
+    tt_store_mveh(acc + (p) * 8 * V, low##p); \
+    TT_D_HIGHER##V(tt_store_mveh(acc + (p) * 16 + 8, high##p);)
 #define TT_GO_ON_D(p, count) a##p += count;
 
 #define TT_DIRECT_H(name, P, V) \

@@ -8,25 +8,7 @@
 #ifndef TT_SIMD_MVEH_TILES_H
 #define TT_SIMD_MVEH_TILES_H
 
-/* What a tile has left: of each eight sums those of even lanes, then those of odd ones. */
-static inline void tt_keep_mveh(float *to, tt_v_mveh v)
-{
-    tt_store_mve(to, v.even);
-    tt_store_mve(to + 4, v.odd);
-}
-
-static inline tt_v_mveh tt_sums_mveh(const float *from)
-{
-    return (tt_v_mveh){ tt_load_mve(from), tt_load_mve(from + 4) };
-}
-
-/* The same for those who read them one by one. */
-static inline void tt_in_order_mveh(float *sums, int32_t count)
-{
-    for (int32_t i = 0; i < count; i += 8) {
-        tt_store_mveh(sums + i, tt_sums_mveh(sums + i));
-    }
-}
+#define tt_sums_mveh tt_load_mveh
 
 enum { TT_CHAIN = 4, TT_LONG_CHAIN = 12, TT_SHORT_RUN = 16, TT_FEW_RESULTS = 64, TT_SOME_RESULTS = 256, TT_MANY_RESULTS = 2048 };
 
@@ -68,7 +50,7 @@ static inline int32_t tt_step_mveh(int32_t i, int32_t count)
 #define TT_FOLD_JOINED_H(p, none) \
     c##p = tt_folded_mveh(c##p, j##p); \
     j##p = tt_h_zero_mveh();
-#define TT_KEEP_H(p, N) tt_keep_mveh(acc + (p) * (N), c##p);
+#define TT_KEEP_H(p, N) TT_STORE_C(p, mveh, N)
 
 /* Across a sum: a chain is as many rows as have not too many products, or an even part of one. */
 static inline int32_t tt_rows_mveh(int32_t left, int32_t steps, int32_t chain)

@@ -7,14 +7,12 @@ void direct(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32
 {
     const tt_walk walk = { count, 0, 0, 0, 8, 0, 0, 1, 1, count };
     tt_direct_halves_mveh_3(acc, a, b, &walk, results);
-    tt_in_order_mveh(acc, 24);
 }
 
 void direct_double(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t results)
 {
     const tt_walk walk = { count, 0, 0, 0, 16, 0, 0, 1, 1, count };
     tt_direct_double_halves_mveh_3(acc, a, b, &walk, results);
-    tt_in_order_mveh(acc, 48);
 }
 
 /* Steps of a are three neighbours. */
@@ -22,5 +20,4 @@ void outer_double(float *acc, const tt_half *a, const tt_half *b, int32_t count,
 {
     const tt_walk walk = { 0, 3, 0, 0, 16, 0, 0, 1, 1, count };
     tt_outer_double_halves_mveh_3(acc, a, b, &walk, results);
-    tt_in_order_mveh(acc, 48);
 }
