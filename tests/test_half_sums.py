@@ -14,9 +14,9 @@ from tinytrain.ir.types import Array
 from tinytrain.paths import data_dir
 
 BOUND = 2 * 2.0**-11                                      # of the largest magnitude
-SEEDS = 12
+SEEDS = 8
 LENGTHS = (1, 3, 9, 16, 27, 32, 64, 100, 144, 288, 576, 1024, 4096)
-TILES = {"direct": (3, 8), "direct_double": (3, 16), "outer_double": (3, 16)}
+TILES = {"direct": (3, 8), "direct_double": (3, 16), "rows_of_eight": (3, 16), "outer_double": (3, 16)}
 KINDS = ("either sign", "one sign", "rectified", "normal")
 
 
