@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -264,8 +264,8 @@ class KernelContext:
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
             texts = op.expr(*operands) if w is PLAIN else op.lanes(w, *operands)
-            named = zip(outs, (first, *made), texts or (), strict=True)
-            lines += [f"const {w.type(t.dtype.c)} {name} = {text};" for t, name, text in named]
+            for t, name, text in zip(outs, (first, *made), _each_once(w, texts or (), (first, *made)), strict=True):
+                lines.append(f"const {w.type(t.dtype.c)} {name} = {text};")
             flowing, others = outs[0], [*made, *others]
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
         lines += [w.write(f"{pointer}[{i}]", name, kind.dtype.c) for pointer, kind, name in results]
@@ -286,6 +286,14 @@ class KernelContext:
     def by_row(self) -> bool:
         """Whether some operand is per row: neighbours may then lie in two of them."""
         return any(t.numel > 1 and is_row_operand(t, self.outs[0]) for t in self.ins)
+
+
+def _each_once(w: Words, texts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """Texts that name earlier ones in place of having them again: of calls in assembly a compiler sees no two that are the same."""
+    for n, text in enumerate(texts):
+        for earlier, name in zip(texts[:n], names, strict=False):
+            text = text.replace(earlier, name) if w is not PLAIN and "(" in earlier else text
+        yield text
 
 
 @cache

@@ -173,8 +173,8 @@ SIMD = (
 HALVES = (
     Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True, apart=True),
     Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True, apart=True),
-    # Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
-    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, exact=False),
+    # Helium: three operands and a vector, or two: six sums of halves and two operands in 8 registers, fp32 sums in memory
+    Simd("mveh", "mveh", 8, 3, ("mve", "fp16"), words=True, exact=False),
     Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
 # those with words of their own
