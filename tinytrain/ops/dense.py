@@ -169,7 +169,7 @@ class DenseGradW(Fusable):
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
         *(
-            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF, exact=s.exact)
+            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF, exact=s.exact, shared=True)
             for s in (*SIMD, *OF_HALVES) if s.isa for kinds in s.floats
         ),
     )

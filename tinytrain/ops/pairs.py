@@ -58,6 +58,11 @@ def _patch_bytes(op: Correlates, *types: TensorType) -> int:
     return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * (ROWS + -(-c.outer // LANES) * LANES)
 
 
+def _own_patch_bytes(op: Correlates, *types: TensorType) -> int:
+    c = op.correlation(*types)
+    return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * ROWS
+
+
 def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
     if not (alone := undivided(op)):
         return alone
@@ -70,14 +75,16 @@ def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
 
 def along_channels() -> Kernel:
     """Of a convolution or its gradient for x."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
+    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES, shared=True)
 
 
 def along_pixels() -> Kernel:
     """Of its gradient for w."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES)
+    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES, shared=True)
 
 
 def along_patches() -> Kernel:
     """Of a convolution of maps with an odd number of channels, through a window that is odd too."""
-    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES)
+    return Kernel(
+        "pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES, shared=True, own=_own_patch_bytes,
+    )

@@ -275,7 +275,7 @@ class GlobalAveragePool(Fusable):
     name = "global_average_pool"
     differentiable = True
     kernels = (
-        Kernel("broadcast", half=ALL_HALVES), Kernel("broadcast", (S8, S32)),
+        Kernel("broadcast", half=ALL_HALVES, shared=True), Kernel("broadcast", (S8, S32), shared=True),
         *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
     )
 

@@ -204,7 +204,7 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     """
     kinds = dtypes or (F32,)
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
-    return Kernel("elementwise", kinds, macro="elementwise"), *(
-        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles)
+    return Kernel("elementwise", kinds, macro="elementwise", shared=True), *(
+        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles, shared=True)
         for simd in (*fit, *OF_HALVES) for each in simd.taken([kinds])
     )
