@@ -52,7 +52,9 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
+    kernels = (
+        Kernel("pool", half=ALL_HALVES, shared=True), Kernel("pool", (S8,), shared=True), *by_channel("pool", (F32,), (S8,), shared=True),
+    )
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -158,7 +160,10 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
+    kernels = (
+        Kernel("pool", half=ALL_HALVES, shared=True), Kernel("pool", (S8, S32), shared=True),
+        *by_channel("pool", (F32,), (S8, S32), shared=True),
+    )
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
