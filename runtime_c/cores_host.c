@@ -20,6 +20,7 @@ static void *serve(void *core)
         given.work(given.arguments, (int32_t)(intptr_t)core);
         tt_port_barrier();
     }
+    return core; /* never: gcc asks for it */
 }
 
 static void start(void)

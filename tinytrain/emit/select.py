@@ -80,8 +80,8 @@ class Selection:
 class Kernels:
     """How a kernel is found for each node on a board with these extensions.
 
-    `cores` of it share the work of a kernel. `counts` are those that decide; `most_bytes` bounds the code of a call's choice, and `smallest`
-    takes the smallest code of all.
+    `cores` of it share the work of a kernel. `counts` are those that decide; `most_bytes` bounds the code of a call's choice, and
+    `smallest` takes the smallest code of all.
     """
 
     isa: Collection[str]
