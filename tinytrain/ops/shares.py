@@ -6,8 +6,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 
 from tinytrain.ops.correlate import Correlation, Rectangle
+
+_MANY = 32                                                # tiles of a core: however they are dealt, they come out even
 
 
 def tile_work(results: int, steps: int) -> int:
@@ -26,10 +29,16 @@ def tile_size(count: int, most: int, times: int, cores: int) -> int:
 
 @cache
 def shares(c: Correlation, most: int, cores: int) -> tuple[tuple[Rectangle, ...], ...]:
-    """The rectangles of each core: all pixels in tiles of up to `most`."""
+    """The rectangles of each core: all pixels in tiles of up to `most`, or in smaller ones where these are dealt more evenly."""
     if cores == 1:
         return (c.rectangles(most),)
-    found = (_dealt(c.rectangles(size), c.inner, cores) for size in range(most, 0, -1))
+    sizes = range(most, 0, -1) if sum(r.lines * r.tiles for r in c.rectangles(most)) < _MANY * cores else (most,)
+    inside = max(r.rows * r.cols for r in c.rectangles(most))
+    found = (
+        # those that sum over the most taps, and those at the edges
+        _dealt(tuple((a if a.rows * a.cols == inside else b) for a, b in zip(*map(c.rectangles, pair), strict=True)), c.inner, cores)
+        for pair in product(sizes, repeat=2)
+    )
     return min(found, key=lambda made: made[0])[1]
 
 
