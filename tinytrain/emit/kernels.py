@@ -129,6 +129,11 @@ class KernelContext:
         return [*found, ("unsigned char *", "restrict ", "scratch")] if self.call.kernel.scratch else found
 
     @property
+    def more(self) -> int:
+        """Bytes of scratch that several cores take besides."""
+        return self.call.scratch_bytes - replace(self.call, cores=1).scratch_bytes
+
+    @property
     def barrier(self) -> str:
         """What all cores have done before this, each of them may rely on behind it."""
         return "tt_port_barrier();" if self.call.cores > 1 else ""
@@ -153,7 +158,7 @@ class KernelContext:
 
     def tile_size(self, count: int, most: int, times: int) -> int:
         """`most`, or of several cores what leaves none of them with much more to do, if `count` things are cut into tiles so often."""
-        return most if self.call.cores == 1 else tile_size(count, most, times, self.call.cores)
+        return most if self.call.cores == 1 else tile_size(count, most, times, self.call.cores)[0]
 
     @property
     def head(self) -> str:

@@ -11,6 +11,7 @@ from itertools import product
 from tinytrain.ops.correlate import Correlation, Rectangle
 
 _MANY = 32                                                # tiles of a core: however they are dealt, they come out even
+_NEARLY = 1.03
 
 
 def tile_work(results: int, steps: int) -> int:
@@ -18,13 +19,27 @@ def tile_work(results: int, steps: int) -> int:
     return 40 + results * 15 + steps * (4 + 5 * results)
 
 
-def tile_size(count: int, most: int, times: int, cores: int) -> int:
-    """Of tiles that `count` things are cut into `times` times: the size, up to `most`, with which the slowest core has least to do."""
+def tile_size(count: int, most: int, times: int, cores: int) -> tuple[int, int]:
+    """Of tiles that `count` things are cut into `times` times: the size, up to `most`, with which the slowest core has least to do, and
+    about how much that is."""
     def slowest(size: int) -> int:
         tiles = -(-count // size)
         return -(-times * tiles // cores) * tile_work(-(-count // tiles), 32)
 
-    return min(range(most, 0, -1), key=slowest)
+    return min(((size, slowest(size)) for size in range(most, 0, -1)), key=lambda made: made[1])
+
+
+@cache
+def strips_at_once(strips: int, taps: int, blocks: tuple[int, ...], most: int, cores: int) -> int:
+    """How many strips to pack before cores share what is done with them, a divisor of `strips`: as few as are nearly best.
+
+    With each strip every block of channels is done for each of `taps`, in tiles of up to `most`.
+    """
+    def slowest(at_once: int) -> int:
+        return strips // at_once * sum(tile_size(block, most, at_once * taps, cores)[1] for block in blocks)
+
+    found = [at_once for at_once in range(1, min(strips, cores) + 1) if strips % at_once == 0]
+    return next(at_once for at_once in found if slowest(at_once) <= _NEARLY * min(map(slowest, found)))
 
 
 @cache
