@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import tasks
 from measuring import Record, built, count, record
+from models import MODELS
 
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, describe
@@ -102,11 +103,15 @@ WORKLOADS = (
     Workload("resnet8-mlperf", lambda: stored("mlperf_ic_resnet8_bn.onnx", seeded((32, 32, 3), 255)), lambda: [RAM_BOARD]),
     Workload("dscnn-mlperf", lambda: stored("mlperf_kws_dscnn_bn.onnx", seeded((49, 10, 1))), lambda: [RAM_BOARD]),
     Workload("har", lambda: (tasks.har_model(), seeded((26, 1, 3)), 1), lambda: [RAM_BOARD]),
+    # those of `make bench-models` that are made of attention and recurrence
+    Workload("cct2", lambda: (MODELS["cct2"](), seeded((32, 32, 3)), 1), lambda: [RAM_BOARD]),
+    Workload("lstm", lambda: (MODELS["lstm"](), seeded((49, 10)), 1), lambda: [RAM_BOARD]),
+    Workload("gru", lambda: (MODELS["gru"](), seeded((49, 10)), 1), lambda: [RAM_BOARD]),
     Workload("resnet8", resnet8, with_fpu),               # that of `make bench-speed`
 )
 LIMITS = {
     ("resnet8-mlperf", RAM_BOARD, "fp16"): Limit(ram=0.77), ("dscnn-mlperf", RAM_BOARD, "fp16"): Limit(ram=0.63),
-    **{(name, RAM_BOARD, "fp16-no-master"): Limit(ram=0.55) for name in ("resnet8-mlperf", "dscnn-mlperf", "har")},
+    **{(name, RAM_BOARD, "fp16-no-master"): Limit(ram=0.55) for name in ("resnet8-mlperf", "dscnn-mlperf", "har", "cct2", "lstm", "gru")},
     ("resnet8", "riscv-virt-zvfh", "fp16"): Limit(instructions=8_000_000, fewer=1.7),
     ("resnet8", "mps3-an547", "fp16"): Limit(instructions=12_000_000, fewer=1.7),
     ("resnet8", "pulp-virt", "fp16"): Limit(fewer=1.8),

@@ -13,8 +13,7 @@
 /* One by one: binutils 2.40 encodes other registers than those that stand in VCVTB of vectors. */
 static inline tt_v_mve tt_load_half_mve(const tt_half *from)
 {
-    const float values[4] = { tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
-    return tt_load_mve(values);
+    return (tt_v_mve){ tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
 }
 
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(__OPTIMIZE__)

@@ -47,6 +47,13 @@ static inline tt_pair_xpulp tt_pair_alone(const tt_half *from)
     return pair;
 }
 
+static inline tt_pair_xpulp tt_pair_above(const tt_half *from)
+{
+    tt_pair_xpulp pair;
+    __asm("fmv.w.x %0, %1" : "=f"(pair) : "r"((uint32_t)*from << 16));
+    return pair;
+}
+
 static inline tt_v_xpulp tt_load_half_xpulp(const tt_half *from)
 {
     _Float16 h[4];
@@ -75,6 +82,12 @@ static inline tt_pair_xpulp tt_pair_of(float low, float high)
 static inline tt_pair_xpulp tt_pair_alone(const tt_half *from)
 {
     return *from;
+}
+
+/* Zero and a half. */
+static inline tt_pair_xpulp tt_pair_above(const tt_half *from)
+{
+    return (tt_pair_xpulp)*from << 16;
 }
 #endif
 

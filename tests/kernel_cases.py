@@ -73,7 +73,7 @@ class Case:
     @property
     def plain(self) -> Case:
         """The same by the portable kernel without scratch, and with nothing in place: it gives the same bits."""
-        return dataclasses.replace(self, kernel=portable(self.example, spare=False), shared=())
+        return dataclasses.replace(self, kernel=portable(self.example, self.outputs, spare=False), shared=())
 
     def arrays(self) -> list[Array]:
         """The inputs, bit for bit as `make_input` in C makes them."""
@@ -131,8 +131,10 @@ def node_of(example: Example) -> Node:
 
 
 @cache
-def portable(example: Example, *, spare: bool) -> Kernel:
-    return select(node_of(example), (), spare=spare).kernel
+def portable(example: Example, outputs: tuple[TensorType, ...], *, spare: bool) -> Kernel:
+    node = node_of(example)
+    stored = tuple(dataclasses.replace(v, type=kind) for v, kind in zip(node.outputs, outputs, strict=True))
+    return select(dataclasses.replace(node, outputs=stored), (), spare=spare).kernel
 
 
 @cache
@@ -142,31 +144,37 @@ def all_cases(isa: frozenset[str] = frozenset()) -> tuple[Case, ...]:
     seen: Counter[object] = Counter()
     for op_class in registry().values():
         for number, example in enumerate(op_class.examples if not op_class.view else ()):
-            node, op = node_of(example), example.op
+            node, op, known = node_of(example), example.op, set[Kernel]()
             for each, stored in [(example, node), *((halved(example, n), n) for n in stored_as_halves(node, number))]:
                 outputs = tuple(v.type for v in stored.outputs)
                 own = [select(stored, isa, spare=spare).kernel for spare in (False, True)] if isa else []
-                for kernel in dict.fromkeys([*(portable(each, spare=spare) for spare in (False, True)), *own]):
+                for kernel in dict.fromkeys([*(portable(each, outputs, spare=spare) for spare in (False, True)), *own]):
                     alike = (op.name, kernel, tuple(t.dtype for t in (*each.inputs, *outputs)))
                     seen[alike] += 1
                     # one loop computes all elementwise ops, whatever lies where: three examples of each are enough
                     over = sharings(op, each.inputs, outputs, kernel) if seen[alike] <= 3 or not isinstance(op, Elementwise) else []
-                    variants = [(False, ()), (True, ()), *((False, pairs) for pairs in over)] if stored is node else [(False, ())]
+                    # what lies over what is the same for halves, but in kernels that take no floats
+                    places = [(False, pairs) for pairs in over if stored is node or kernel not in known]
+                    variants = [(False, ()), *([(True, ())] if stored is node else []), *places]
+                    known |= {kernel} if stored is node else set()
                     cases += [Case(op, number, each, kernel, coarse, shared, outputs) for coarse, shared in variants]
     return tuple(cases)
 
 
 def stored_as_halves(node: Node, number: int) -> list[Node]:
-    """The node with all in fp16 that may be, and where operands may differ with only the first one so. Of kernels for halves alone each
-    example, of others some: they only read and write what is otherwise the same."""
-    halves = node.half_operands
-    if halves is None or (number % 4 and not any(F16 in kernel.dtypes for kernel in node.op.kernels)):
+    """The node with all in fp16 that may be, and where operands may differ with only the first one so, or every other. Of kernels for
+    halves alone each example, of others some: they only read and write what is otherwise the same."""
+    halves, kernels = node.half_operands, node.op.kernels
+    alone = any(F16 in kernel.dtypes for kernel in kernels)
+    apart = not alone and len({kernel.half for kernel in kernels if kernel.isa is None and kernel.dtypes == (F32,)}) > 1
+    if halves is None or (number % 4 and not alone and not apart):
         return []
     sets = [halves, *([frozenset({0})] if 0 in halves and number % 4 == 0 else [])]
+    sets += [frozenset(i for i in halves if i % 2 == odd) for odd in (0, 1)] if apart else []
     made = []
     for positions in dict.fromkeys(sets):
         inputs = tuple(dataclasses.replace(v, type=half(v.type)) if i in positions else v for i, v in enumerate(node.inputs))
-        outputs = tuple(dataclasses.replace(v, type=half(v.type)) for v in node.outputs)
+        outputs = tuple(v if v in node.wide else dataclasses.replace(v, type=half(v.type)) for v in node.outputs)
         if any(v.type.dtype is F16 for v in (*inputs, *outputs)):
             made.append(dataclasses.replace(node, inputs=inputs, outputs=outputs))
     return made

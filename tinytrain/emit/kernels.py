@@ -211,9 +211,17 @@ class KernelContext:
         """Statement that adds a product to a sum, rounded as the board does it."""
         return f"{acc} = TT_MADD({acc}, {a}, (float){b});" if self.A == "float" else f"{acc} += {a} * {b};"
 
-    def load(self, element: str, operand: int = 0) -> str:
-        """An element of an operand, in the type that is computed with."""
-        return PLAIN.read(element, self.ins[operand].dtype.c)
+    def kind(self, name: str) -> str:
+        """C type of the elements of an operand or a result."""
+        return dict(zip((*self.in_names, *self.out_names), (*self.ins, *self.outs), strict=True))[name].dtype.c
+
+    def load(self, element: str, operand: int | str = 0) -> str:
+        """An element of an operand, by its index or name, in the type that is computed with."""
+        return PLAIN.read(element, self.kind(operand) if isinstance(operand, str) else self.ins[operand].dtype.c)
+
+    def write(self, name: str, i: str, value: str) -> str:
+        """Statement that stores an element of the result of that name, where no epilogue follows."""
+        return PLAIN.write(f"{name}[{i}]", value, self.kind(name))
 
     @property
     def bias(self) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinytrain.ir.op import Declined, Fusable, Op
+from tinytrain.ir.op import Declined, Elementwise, Fusable, Op
 from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
@@ -29,18 +29,33 @@ class Node:
         return tuple(v.type.computed for v in self.inputs)
 
     @property
+    def along(self) -> tuple[Value, ...]:
+        """Operands that are read element by element: of an elementwise op, or of an epilogue."""
+        if isinstance(self.op, Fusable):
+            return self.inputs[self.op.arity :]
+        return self.inputs if isinstance(self.op, Elementwise) else ()
+
+    @property
+    def wide(self) -> frozenset[Value]:
+        """What is never stored as fp16, whatever kernels could read and write (`Op.wide`)."""
+        found = [self.inputs[i] if i >= 0 else self.outputs[~i] for i in self.op.wide]
+        chain = self.op.epilogue() if isinstance(self.op, Fusable) else ()
+        return frozenset((*found, *(self.inputs[i] for op, more in chain for at, i in enumerate(more, start=1) if at in op.wide)))
+
+    @property
     def half_operands(self) -> frozenset[int] | None:
         """The inputs of which any may be stored as fp16 in place of fp32 for some portable kernel; None: no output may either."""
         arity = self.op.arity if isinstance(self.op, Fusable) else len(self.inputs)
         own = self.kinds[:arity]
         chain = self.op.epilogue() if isinstance(self.op, Fusable) else ()
         steps = [i for op, more in chain for at, i in enumerate(more, start=1) if self.kinds[i].dtype is F32 and at not in op.tables]
+        wide = self.wide
         found: list[frozenset[int]] = []
         for kernel in self.op.kernels:
             fits = kernel.isa is None and not kernel.spare and all(kernel.reads(self.op, i, kind.dtype) for i, kind in enumerate(own))
             if fits and kernel.writes_half(self.op) and kernel.accepts(self.op, *own):
                 mine = (i for i, kind in enumerate(own) if kind.dtype is F32 and kernel.takes_half(self.op, i))
-                found.append(frozenset((*mine, *steps)))
+                found.append(frozenset(i for i in (*mine, *steps) if self.inputs[i] not in wide))
         return max(found, key=len, default=None)
 
     def with_op(self, **changes: object) -> Node:

@@ -20,6 +20,7 @@ from tinytrain.ops.words import HasGeometry, fits_plane, line_bytes, line_tiles,
 _PIXEL_TRIES = {"PW": (1, 2, 4), "CT": (2, 4, 8)}
 _WEIGHT_TRIES = {"CT": (2, 4, 8)}
 _REGISTERS = 26                                           # of 32: some hold an element and products
+_PAIR_REGISTERS = 28                                      # what is read stays a pair
 _FLOATS, _STORED, _BYTES = (F32,), (F32, S8), (S8, S8)
 
 
@@ -66,6 +67,7 @@ def weight_gradients() -> Iterator[Kernel]:
             yield depth_outer(simd, dtypes)
             yield from _in_registers("depthwise_channel", _takes_one_channel, simd, dtypes, half=FIRST_HALF)
     yield from (depth_outer(simd, (F16, F16)) for simd in OF_HALVES)
+    yield Kernel("depthwise_channel", (F16, F16), "xpulp", "depthwise_conv2d_grad_w_pairs", _takes_two_channels)
     yield Kernel("depthwise_outer_dsp", _BYTES, "dsp", accepts=takes_lines, params=line_tiles, scratch=line_bytes)
 
 
@@ -162,6 +164,16 @@ def _takes_one_channel(op: Depthwise, *types: TensorType) -> bool | Declined:
     if not (held := _holds(op, columns + taps, f"{taps} taps and {columns} columns")):
         return held
     return c.rows.stretches is not None or no("rows with the same live taps lie apart")
+
+
+def _takes_two_channels(op: Depthwise, *types: TensorType) -> bool | Declined:
+    """The gradients of their taps, and a row of what they are made of."""
+    c = op.correlation(*types)
+    if c.outer == 1:
+        return no("it has one channel, which makes no pairs")
+    if 2 * (len(c.cols.lines) + len(c.order)) > _PAIR_REGISTERS:
+        return no(f"{len(c.order)} taps and {len(c.cols.lines)} columns of two channels are more than {_PAIR_REGISTERS} registers")
+    return _takes_one_channel(op, *types)
 
 
 def _rolls(op: Depthwise, *types: TensorType) -> bool | Declined:

@@ -18,7 +18,7 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
-from tinytrain.ir.types import F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
+from tinytrain.ir.types import F16, F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
 from tinytrain.ir.words import Words
 from tinytrain.ops.integer_arith import ProductInteger
 from tinytrain.ops.integer_rules import moves, sums
@@ -187,10 +187,15 @@ class Scale(Elementwise):
         return (dataclasses.replace(x, mantissa=made).times(-self.factor),)
 
 
-def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | Declined:
+def _has_rows(op: Broadcast | SumTo, *types: TensorType) -> bool | Declined:
     axes = op.axes(types[0])
-    over_rows = len(axes) == 2 and axes[0][2] == 0
-    return simd.filled_by(axes[1][0]) if over_rows else no("what it repeats, or sums, are not the rows of a matrix")
+    return (len(axes) == 2 and axes[0][2] == 0) or no("what it repeats, or sums, are not the rows of a matrix")
+
+
+def _rows_fill(simd: Simd, op: Broadcast | SumTo, *types: TensorType) -> bool | Declined:
+    if not (rows := _has_rows(op, *types)):
+        return rows
+    return simd.filled_by(op.axes(types[0])[1][0])
 
 
 def _over_rows(macro: str, *dtypes: DType) -> tuple[Kernel, ...]:
@@ -278,7 +283,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
-        *_over_rows("sum_rows", F32, S8),
+        *_over_rows("sum_rows", F32, S8), Kernel("broadcast", (F16,), "xpulp", "sum_pairs", accepts=_has_rows),
     )
     as_integer = sums
 

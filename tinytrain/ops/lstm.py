@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Example, Kernel, Op
+from tinytrain.ir.op import ALL_HALVES, Example, Kernel, Op
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Activation, Relu, Sigmoid, Tanh
 from tinytrain.ops.recurrent import FORWARD, Named, Recurrent, RecurrentGrad, Sizes
@@ -79,7 +79,7 @@ class PeepholeGrad(Op):
     name = "peephole_grad"
     args = ("dx", "cells", "c0")
     results = ("dp",)
-    kernels = (Kernel("recurrent_grad"),)
+    kernels = (Kernel("recurrent_grad", half=ALL_HALVES),)
 
     def sizes(self, types: tuple[TensorType, ...]) -> Sizes:
         """Raises ValueError where the operands do not fit each other."""

@@ -28,6 +28,7 @@ class BatchNorm(Elementwise):
 
     name = "batch_norm"
     args = ("x", "gamma", "beta", "mean", "inv_std")
+    wide = frozenset((3, 4))
     parameters = {1: "gamma", 2: "beta"}
     differentiable = True
 
@@ -67,6 +68,7 @@ class BatchNormGradX(Elementwise):
 
     name = "batch_norm_grad_x"
     args = ("dy", "gamma", "inv_std")
+    wide = frozenset((2,))
     results = ("dx",)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -92,6 +94,7 @@ class BatchNormGradGamma(Fusable):
 
     name = "batch_norm_grad_gamma"
     args = ("dy", "x", "mean", "inv_std")
+    wide = frozenset((2, 3))
     results = ("dgamma",)
     kernels = (Kernel("norm", half=(True, True, False)),)
 

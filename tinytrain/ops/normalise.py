@@ -18,7 +18,7 @@ from functools import reduce
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.elementwise import Add, Broadcast, Mul, Scale, broadcastable, mapping
 
@@ -38,12 +38,16 @@ class Normalise(Op):
     statistics: bool = True
 
     name = "normalise"
-    kernels = (Kernel("normalise"),)
+    kernels = (Kernel("normalise", half=ALL_HALVES),)
     differentiable = True
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("y", *(("mean",) if self.centred else ()), "r") if self.statistics else ("y",)
+
+    @property
+    def wide(self) -> frozenset[int]:                     # type: ignore[override]
+        return frozenset(~o for o in range(1, len(self.results)))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         broadcastable(self.shape, types[0].shape)
@@ -103,8 +107,9 @@ class NormaliseGrad(Op):
 
     name = "normalise_grad"
     args = ("dy", "y", "r")
+    wide = frozenset((2,))
     results = ("dx",)
-    kernels = (Kernel("normalise"),)
+    kernels = (Kernel("normalise", half=ALL_HALVES),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, y, r = types

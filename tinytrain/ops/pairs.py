@@ -65,23 +65,42 @@ def _pairs_pixels(op: HasGeometry, *types: TensorType) -> bool | Declined:
 def _patch_bytes(op: Correlates, *types: TensorType) -> int:
     """The patches of a tile of pixels, and all strips of the weight."""
     c = op.correlation(*types)
-    return 2 * (c.taps[0] * c.taps[1] * c.inner + 1) * (ROWS + -(-c.outer // LANES) * LANES)
+    count = c.taps[0] * c.taps[1] * c.inner
+    return 2 * (count + count % 2) * (ROWS + -(-c.outer // LANES) * LANES)
 
 
 def _more_patches(cores: int, op: Correlates, *types: TensorType) -> int:
     """Each core has patches of its own."""
     c = op.correlation(*types)
-    return 2 * (cores - 1) * (c.taps[0] * c.taps[1] * c.inner + 1) * ROWS
+    count = c.taps[0] * c.taps[1] * c.inner
+    return 2 * (cores - 1) * (count + count % 2) * ROWS
 
 
 def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
     if not (alone := undivided(op)):
         return alone
     c = op.correlation(*types)
-    if c.group > 1 or not c.taps[0] * c.taps[1] * c.inner % 2 or c.taps[0] * c.taps[1] == 1:
+    if c.group > 1 or not c.inner % 2 or c.taps[0] * c.taps[1] == 1:
         return no("its channels make pairs, or it reads one pixel")
     size = _patch_bytes(op, *types)
     return size <= SCRATCH_BYTES or no(f"its weight as strips takes {size} bytes, {SCRATCH_BYTES} is the most")
+
+
+def _turned_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """A plane of what each tap reads of each channel, and a strip of dy."""
+    g = op.geometry(*types).lined_up
+    count = g.rows.positions * g.cols.positions
+    return 2 * (count + count % 2) * (g.rows.taps * g.cols.taps * g.C + LANES)
+
+
+def _turns(op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.group > 1 or 3 * g.C > ROWS or g.planes.windows or g.rows.taps * g.cols.taps == 1:
+        return no("its channels, or three taps of them, fill tiles")
+    if g.rows.positions * g.cols.positions == 1:
+        return no("its sums have one pixel, which makes no pairs")
+    size = _turned_bytes(op, *types)
+    return size <= SCRATCH_BYTES or no(f"its patches take {size} bytes, {SCRATCH_BYTES} is the most")
 
 
 def along_channels() -> Kernel:
@@ -94,8 +113,13 @@ def along_pixels() -> Kernel:
     return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES, shared=True, more=_more_strips)
 
 
+def across_patches() -> Kernel:
+    """The same of a map of so few channels that taps fill a tile better."""
+    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_grad_w_patches", _turns, _tiles, _turned_bytes, tries=TRIES)
+
+
 def along_patches() -> Kernel:
-    """Of a convolution of maps with an odd number of channels, through a window that is odd too."""
+    """Of a convolution of maps with an odd number of channels."""
     return Kernel(
         "pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES, shared=True, more=_more_patches,
     )

@@ -25,7 +25,7 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
-from tinytrain.ir.types import F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
+from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
 from tinytrain.ops.activation import ReluGrad
 from tinytrain.ops.elementwise import Add, Broadcast, Scale
 from tinytrain.ops.integer_rules import sums
@@ -282,6 +282,7 @@ class GlobalAveragePool(Fusable):
     kernels = (
         Kernel("broadcast", half=ALL_HALVES, shared=True), Kernel("broadcast", (S8, S32), shared=True),
         *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
+        Kernel("broadcast", (F16,), "xpulp", "global_average_pairs", shared=True),
     )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

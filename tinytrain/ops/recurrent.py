@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Fusable, Kernel, Op, Wanted, no
+from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Fusable, Kernel, Op, Wanted, no
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.activation import Activation, Tanh
 from tinytrain.ops.simd import SIMD, Simd
@@ -56,8 +56,8 @@ class Rows:
     right: str = "y"
 
 
-def _dots(isa: str | None, op: Op, *types: TensorType) -> dict[str, int]:
-    return {"dots": isa is not None}
+def _ways(isa: str | None, apart: bool, op: Op, *types: TensorType) -> dict[str, int]:
+    return {"dots": isa is not None, "apart": apart}
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,12 @@ class Recurrent(Op):
     truncate: int = 0
     makes: tuple[str, ...] = ()
 
-    kernels = tuple(
-        Kernel("recurrent", isa=isa, params=partial(_dots, isa), scratch=lambda op, *types: 4 * op.scratch_floats(types))
-        for isa in (None, *(simd.isa for simd in SIMD if simd.dots))
+    kernels = (
+        Kernel("recurrent", params=partial(_ways, None, True), scratch=lambda op, *types: 4 * op.step_floats(types), half=ALL_HALVES),
+        *(
+            Kernel("recurrent", isa=isa, params=partial(_ways, isa, False), scratch=lambda op, *types: 4 * op.scratch_floats(types))
+            for isa in (None, *(simd.isa for simd in SIMD if simd.dots))
+        ),
     )
     differentiable = True
     gates: ClassVar[int] = 1
@@ -142,6 +145,11 @@ class Recurrent(Op):
             return 0 if "y" in self.results else sizes.N
         return sizes.N * ("gates" not in self.results) + sizes.H * ("cells" not in self.results)
 
+    def step_floats(self, types: Sequence[TensorType]) -> int:
+        """All of a step, where it stands apart from the results."""
+        sizes = self.sizes(types)
+        return sizes.N + sizes.H * (1 + bool(self.kept))
+
     def backwards(self, d: int) -> bool:
         """Whether direction d walks from the last step to the first."""
         return self.direction == REVERSE or d == 1
@@ -205,10 +213,15 @@ class Recurrent(Op):
         return Cost(macs=sizes.T * sizes.B * sizes.D * sizes.N * sizes.H)
 
 
-def _vectors(simd: Simd, sums: int) -> dict[str, Any]:
+def _one_by_one(sums: int, apart: bool) -> dict[str, Any]:
+    """Units one after the other, `sums` of them at once; a step stands `apart` from the results, or in them."""
+    return {"params": lambda op, *types: {"U": sums, "apart": apart}}
+
+
+def _vectors(simd: Simd, sums: int, apart: bool) -> dict[str, Any]:
     """Units stand side by side, up to `sums` vectors of them at once."""
     def params(op: Op, *types: TensorType) -> dict[str, int]:
-        return {**simd.tiles(op, *types), "U": sums}
+        return {**simd.tiles(op, *types), "U": sums, "apart": apart}
 
     def accepts(op: RecurrentGrad | RecurrentGradR, *types: TensorType) -> bool | Declined:
         return simd.filled_by(op.sizes(types).H)
@@ -228,9 +241,15 @@ class RecurrentGrad(Op):
     makes: tuple[str, ...] = ()
 
     name = "recurrent_grad"
-    kernels = tuple(
-        Kernel("recurrent_grad", scratch=lambda op, *types: 4 * op.scratch_floats(types), **more)
-        for more in ({"params": lambda op, *types: {"U": 8}}, *(_vectors(simd, 4) for simd in _VECTORS))
+    kernels = (
+        *(
+            Kernel("recurrent_grad", scratch=lambda op, *types: 4 * op.step_floats(types), half=ALL_HALVES, **more)
+            for more in (_one_by_one(8, True), *(_vectors(simd, 4, True) for simd in _VECTORS))
+        ),
+        *(
+            Kernel("recurrent_grad", scratch=lambda op, *types: 4 * op.scratch_floats(types), **more)
+            for more in (_one_by_one(8, False), *(_vectors(simd, 4, False) for simd in _VECTORS))
+        ),
     )
 
     @property
@@ -265,6 +284,11 @@ class RecurrentGrad(Op):
         """States' gradients on their way, where they are no results, and those of what R makes of anything but h_{t−1}."""
         flowing = sum(f"d{state}0" not in self.results for state in self.of.states)
         return self.sizes(types).H * (flowing + any(rows.right != "y" for rows in self.of.rows()))
+
+    def step_floats(self, types: Sequence[TensorType]) -> int:
+        """All of a step, where it stands apart from the results."""
+        sizes = self.sizes(types)
+        return sizes.N + sizes.H * (len(self.of.states) + len(self.of.lefts) - 1 + any(rows.right != "y" for rows in self.of.rows()))
 
     def without(self, outputs: frozenset[int]) -> Op | Declined:
         makes = tuple(name for i, name in enumerate(self.results) if i not in outputs)
@@ -308,7 +332,8 @@ class RecurrentGradR(Fusable):
     name = "recurrent_grad_r"
     results = ("dr",)
     kernels = tuple(
-        Kernel("recurrent_grad", **more) for more in ({"params": lambda op, *types: {"U": 4}}, *(_vectors(simd, 1) for simd in _VECTORS))
+        Kernel("recurrent_grad", half=ALL_HALVES, **more)
+        for more in (_one_by_one(4, False), *(_vectors(simd, 1, False) for simd in _VECTORS))
     )
 
     @property

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.op import Cost, Declined, Example, Kernel, Op, Wanted, f32, no
+from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Cost, Declined, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F32, S8, S32, Array, Quant, TensorType, Value
 from tinytrain.ops.elementwise import broadcastable, mapping
 from tinytrain.ops.shape import Reshape
@@ -42,7 +42,7 @@ class Reduce(Op):
 
     shape: tuple[int, ...] = ()
 
-    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("reduce"),)
+    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("reduce", half=ALL_HALVES),)
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -66,7 +66,7 @@ class ReduceGrad(Op):
     """Base of gradients that are like x; y and dy are of the reduced shape."""
 
     results = ("dx",)
-    kernels = (Kernel("reduce"),)
+    kernels = (Kernel("reduce", half=ALL_HALVES),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         broadcastable(types[0].shape, types[1].shape)
@@ -88,7 +88,7 @@ class ExtremeTo(Reduce):
     index: bool = True
     largest: ClassVar[bool] = True
 
-    kernels = (Kernel("reduce"), Kernel("reduce", (S8,)))
+    kernels = (Kernel("reduce", half=ALL_HALVES), Kernel("reduce", (S8,)))
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -230,7 +230,7 @@ class ArgExtreme(Along):
 
     name = "arg_extreme"
     results = ("index",)
-    kernels = (Kernel("reduce", (F32, S32)), Kernel("reduce", (S8, S32)))
+    kernels = (Kernel("reduce", (F32, S32), half=FIRST_HALF), Kernel("reduce", (S8, S32)))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(self.resized(types[0].shape, 1), S32),)
@@ -254,7 +254,7 @@ class Hardmax(Op):
     """x (..., N) -> 1 at the first that is largest along the last axis, else 0. ONNX Hardmax."""
 
     name = "hardmax"
-    kernels = (Kernel("reduce"),)
+    kernels = (Kernel("reduce", half=ALL_HALVES),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (types[0],)
@@ -273,7 +273,7 @@ class TopK(Along):
 
     name = "top_k"
     results = ("y", "index")
-    kernels = (Kernel("reduce", (F32, F32, S32)),)
+    kernels = (Kernel("reduce", (F32, F32, S32), half=FIRST_HALF),)
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -308,7 +308,8 @@ class PutAlong(Along):
     name = "put_along"
     args = ("dy", "index")
     results = ("dx",)
-    kernels = (Kernel("reduce", (F32, S32, F32)),)
+    wide = frozenset((~0,))                               # it is added to
+    kernels = (Kernel("reduce", (F32, S32, F32), half=FIRST_HALF),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         dy, index = types

@@ -30,7 +30,7 @@ class Rnn(Recurrent):
 
 
 # T, B, D, H; odd, of one, and with units that fill vectors and some left over
-SHAPES = ((1, 1, 1, 1), (5, 1, 1, 3), (3, 2, 2, 5), (4, 1, 1, 37))
+SHAPES = ((1, 1, 1, 1), (5, 2, 1, 3), (3, 2, 2, 5), (4, 1, 1, 37))
 
 
 def _operands(op: Recurrent, steps: int, sequences: int, directions: int, units: int) -> tuple[TensorType, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Cost, Elementwise, Example, Kernel, Op, Tie, f32
+from tinytrain.ir.op import FIRST_HALF, Cost, Elementwise, Example, Kernel, Op, Tie, f32
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.ir.words import Words, literal
 from tinytrain.ops.simd import elementwise
@@ -30,7 +30,8 @@ class Drift(Op):
     name = "drift"
     args = ("x", "mean")
     results = ("d", "q")
-    kernels = (Kernel("running"),)
+    wide = frozenset((1, ~0, ~1))
+    kernels = (Kernel("running", half=FIRST_HALF),)
     training_only = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -72,6 +73,10 @@ class Follow(Elementwise):
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
         return ("mean_new", "var_new", *(("d_new", "q_new") if self.clear else ()))
 
+    @property
+    def wide(self) -> frozenset[int]:                     # type: ignore[override]
+        return frozenset((*range(len(self.args)), *(~o for o in range(len(self.results)))))
+
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         mean, var, d, q = arrays
         real = mean.dtype.type
@@ -98,6 +103,7 @@ class InverseDeviation(Elementwise):
     name = "inverse_deviation"
     args = ("var",)
     results = ("r",)
+    wide = frozenset((0, ~0))
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (1 / np.sqrt(arrays[0] + arrays[0].dtype.type(self.epsilon)),)

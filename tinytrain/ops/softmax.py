@@ -14,7 +14,7 @@ import numpy as np
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.integer import IntegerForms, Operand
-from tinytrain.ir.op import Declined, Example, Kernel, Op, Wanted, f32
+from tinytrain.ir.op import ALL_HALVES, Declined, Example, Kernel, Op, Wanted, f32
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.integer_ends import IntegerSoftmax
 
@@ -31,7 +31,7 @@ class Softmax(Op):
     """x (..., N) -> probabilities along the last axis. ONNX Softmax."""
 
     name = "softmax"
-    kernels = (Kernel("softmax"),)
+    kernels = (Kernel("softmax", half=ALL_HALVES),)
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -68,7 +68,7 @@ class RowGrad(Op):
 
     args = ("dy", "y")
     results = ("dx",)
-    kernels = (Kernel("softmax"),)
+    kernels = (Kernel("softmax", half=ALL_HALVES),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if types[0].shape != types[1].shape:
@@ -96,7 +96,7 @@ class LogSoftmax(Op):
     """x (..., N) -> log probabilities along the last axis. ONNX LogSoftmax."""
 
     name = "log_softmax"
-    kernels = (Kernel("softmax"),)
+    kernels = (Kernel("softmax", half=ALL_HALVES),)
     differentiable = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

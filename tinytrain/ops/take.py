@@ -32,11 +32,11 @@ def _fills(simd: Simd, op: Take | Scatter, *types: TensorType) -> bool | Decline
     return simd.filled_by(op.inner(types[0]))
 
 
-def _kernels(template: str, half: bool, *dtypes: DType) -> tuple[Kernel, ...]:
+def _kernels(*dtypes: DType) -> tuple[Kernel, ...]:
     kinds = tuple((dtype, index, F32) for dtype in dtypes for index in (S16, S32))
     return (
-        *(Kernel(template, each, half=FIRST_HALF if half and each[0] is F32 else ()) for each in kinds),
-        *(Kernel(template, each, simd.isa, None, partial(_fills, simd), simd.tiles) for simd in SIMD if simd.words for each in kinds),
+        *(Kernel("take", each, half=FIRST_HALF if each[0] is F32 else ()) for each in kinds),
+        *(Kernel("take", each, simd.isa, None, partial(_fills, simd), simd.tiles) for simd in SIMD if simd.words for each in kinds),
     )
 
 
@@ -80,7 +80,7 @@ class Take(_Along, Fusable):
     name = "take"
     differentiable = True
     parameters = {0: "table"}
-    kernels = _kernels("take", True, F32, S8, S32)
+    kernels = _kernels(F32, S8, S32)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, index = _checked(self, *types), types[1]
@@ -127,7 +127,8 @@ class Scatter(_Along):
 
     name = "scatter"
     differentiable = True
-    kernels = _kernels("take", False, F32, S8)
+    wide = frozenset((~0,))                               # it is added to
+    kernels = _kernels(F32, S8)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, index = _checked(self, *types), types[1]

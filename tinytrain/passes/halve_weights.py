@@ -29,16 +29,20 @@ def halve_weights(graph: Graph, fp32: Collection[str] = ()) -> Graph:
 
 
 def unhalved(graph: Graph, fp32: Collection[str] = ()) -> set[Value]:
-    """What some node must read or write as fp32."""
-    return {v for node in graph.nodes for v in ((*node.inputs, *node.outputs) if node.origin in fp32 else fixed(node))}
+    """What some node must read or write as fp32; that of masks, element by element of numbers that fp16 has no range for, is such too."""
+    found: set[Value] = set()
+    for node in graph.nodes:
+        found.update((*node.inputs, *node.outputs) if node.origin in fp32 else fixed(node))
+        found.update(node.outputs if any(beyond(v) for v in node.along) else ())
+    return found
 
 
 def fixed(node: Node) -> tuple[Value, ...]:
-    """What no kernel of a node reads or writes as fp16; a view, which has none, minds neither."""
+    """What no kernel of a node reads or writes as fp16, or nobody should; a view, which has no kernel, minds neither."""
     halves = node.half_operands if not node.op.view else frozenset(range(len(node.inputs)))
     if halves is None:
         return (*node.inputs, *node.outputs)
-    return tuple(v for i, v in enumerate(node.inputs) if i not in halves)
+    return (*(v for i, v in enumerate(node.inputs) if i not in halves), *(v for v in node.outputs if v in node.wide))
 
 
 def beyond(v: Value) -> float:

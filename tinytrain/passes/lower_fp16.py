@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Program
-from tinytrain.ir.op import Elementwise, Fusable
 from tinytrain.ir.types import F32, Role, Value
 from tinytrain.ops.elementwise import Scale
+from tinytrain.ops.loss_scale import LossScaleFactor
 from tinytrain.passes.halve_weights import beyond, fixed, halved, restored, unhalved
 from tinytrain.passes.pack_masks import turning_point
 from tinytrain.planner.updates import contents
@@ -59,27 +59,40 @@ def never_halved(program: Program) -> dict[str, str]:
         if large := [v for v in node.inputs if beyond(v)]:
             found[node.origin] = f"its {large[0].name} reaches {beyond(large[0]):,.0f}"
     for node in (node for graph in program.entries.values() for node in graph.nodes if node.origin):
-        if any(v.type.dtype is F32 and v.type.numel > 1 and v.role is not Role.STATE for v in fixed(node)):
+        if any(v.type.dtype is F32 and v.type.numel > 1 and v.role is not Role.STATE and v not in node.wide for v in fixed(node)):
             found.setdefault(node.origin, f"{node.op.name} takes no fp16")
     return found
 
 
 def _lowered(graph: Graph, candidates: Iterable[Value], fp32: Collection[str]) -> Graph:
     shown = contents(graph)                               # a view is the memory of another value
-    stay = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *unhalved(graph, fp32))}
+    stay = {shown[v] for v in (*graph.inputs, *graph.kept(), *_directions(graph), *_unscaled(graph), *unhalved(graph, fp32))}
     wide = (v for v in candidates if v.type.dtype is F32 and v.type.numel > 1 and shown[v] not in stay)
     return restored(graph, {v: halved(v) for v in wide})
 
 
 def _directions(graph: Graph) -> set[Value]:
-    """What the updates follow: their operands, and element by element what those are made of on the way back."""
-    found = set(graph.updates.values())
-    backward = graph.nodes[turning_point(graph) or 0 :]
+    """What the updates follow: their operands, and element by element what those are made of on the way back; but not the summands of what
+    other gradients are made of too: that of a position embedding is the gradient of all that it was added to."""
+    backward, shown = graph.nodes[turning_point(graph) or 0 :], contents(graph)
+    made = {v for node in backward for v in node.outputs}
+    found, flowing = set(graph.updates.values()), set[Value]()
     for node in reversed(backward):
+        followed: tuple[Value, ...] = ()
         if any(v in found for v in node.outputs):
-            arity = node.op.arity if isinstance(node.op, Fusable) else 0
-            found.update(node.inputs[arity:] if isinstance(node.op, Elementwise | Fusable) or node.op.view else ())
-    return found & {v for node in backward for v in node.outputs}
+            followed = node.inputs if node.op.view else node.along
+            if sum(v in made and v.type.numel > 1 for v in followed) > 1 and any(shown[v] in flowing for v in node.outputs):
+                followed = ()
+        found.update(followed)
+        if not node.op.view and any(v.type.dtype.is_float and v.type.numel > 1 for v in node.outputs):
+            flowing.update(shown[v] for v in node.inputs if v not in followed)
+    return found & made
+
+
+def _unscaled(graph: Graph) -> set[Value]:
+    """What the gradients of a loss are before they are multiplied by its scale: small numbers of them would vanish."""
+    scales = {v for node in graph.nodes if isinstance(node.op, LossScaleFactor) for v in node.outputs}
+    return {v for node in graph.nodes if scales & {*node.inputs} for v in node.inputs}
 
 
 def _taken_once(graph: Graph, fp32: Collection[str]) -> Graph:
