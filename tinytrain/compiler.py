@@ -63,12 +63,14 @@ class Options:
     `grad` is how gradients of activations are stored; with fp16 `loss_scale` keeps them in range on their way; int8 trains an int8 model
     without any floating point. `dtype` is how all floats are stored that can be, weights, activations and gradients, where `precision` does
     not say otherwise; `half_arithmetic` demands a board that computes with halves.
+    `cores` of the board share the work of each kernel that can be split.
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
 
     board: str = "host"
+    cores: int = 1
     loss: str | None = "ce"
     scheme: str | Scheme = "full"
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -184,7 +186,7 @@ def understand(path: Path, options: Options) -> Understood:
 
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
-    board = load_board(options.board)
+    board = load_board(options.board).with_cores(options.cores)
     if options.half_arithmetic:
         check_half_arithmetic(board)
     model = understand(path, options)
@@ -271,10 +273,9 @@ def _put(staging: Path, out: Path) -> None:
 
 
 def _c_files(compiled: Compiled) -> dict[str, str]:
-    program, arena = compiled.program, compiled.plan.arena_bytes
-    return project_files(
-        compiled.board, program.name, compiled.files, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program),
-    )
+    program, board, stack = compiled.program, compiled.board, STACK_BYTES * compiled.board.cores
+    room = compiled.plan.arena_bytes, buffer_bytes(program)
+    return project_files(board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1])
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:
@@ -289,6 +290,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "model": compiled.prepared.path.name,
         "model_sha256": compiled.prepared.hash.hex(),
         "board": compiled.board.name,
+        **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,
         "loss_options": compiled.options.loss_options,

@@ -69,7 +69,7 @@ class Emitter:
     ) -> None:
         self.program = program
         self.plan = plan
-        self.chosen = chosen or Kernels(board.isa)
+        self.chosen = chosen or Kernels(board.isa, cores=board.cores)
         self.fused = board.fused
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
@@ -95,6 +95,7 @@ class Emitter:
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
         context["kernels"] = kernels
         context["fused"] = self.fused
+        context["cores"] = self.chosen.cores
         context["headers"] = headers({call.kernel.isa for call in self.symbols if call.kernel.isa})
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
         templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
@@ -146,7 +147,7 @@ class Emitter:
         choice = self.chosen.select(node, spare=plan.room(node)).choice
         pairs = [(i, o) for i in range(len(node.inputs)) for o in range(len(node.outputs))]
         shared = [(i, o) for i, o in pairs if plan.offsets.get(node.inputs[i]) == plan.offsets[node.outputs[o]]]
-        call, kernel = KernelCall.of(node, choice).sharing(shared), choice.kernel
+        call, kernel = KernelCall.of(node, choice, self.chosen.cores).sharing(shared), choice.kernel
         symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
         args = [self._at(plan, v) for v in (*(node.inputs[i] for i in call.passed), *node.outputs)]
         if kernel.spare:
