@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
+from tinytrain.target.packages import package_files
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -216,10 +218,11 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
 
 
 def write(
-    compiled: Compiled, out: Path, *, force: bool = False, then: Callable[[Path], object] | None = None
+    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None
 ) -> dict[str, Any]:
     """Write the self-contained project, sealed as this user's, and return its manifest. The folder appears whole or not at all.
 
+    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too.
     `then` is given the folder before it appears; what it raises takes the folder away. Raises OutputError where `out` exists; `force`
     replaces it only if it is a folder that this function made, and only when all else is done.
     """
@@ -233,7 +236,7 @@ def write(
         message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
         raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
     try:
-        manifest = _fill(compiled, staging)
+        manifest = _fill(compiled, staging, packages)
         if then is not None:
             then(staging)
         staging.chmod(0o755)
@@ -247,9 +250,13 @@ def write(
     return manifest
 
 
-def _fill(compiled: Compiled, folder: Path) -> dict[str, Any]:
+def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
     texts = {**_c_files(compiled), "README.md": compiled.readme}
+    sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
+    purpose = "trains and infers" if compiled.program.trains else "infers"
+    for kind in packages:
+        texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

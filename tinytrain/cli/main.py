@@ -33,6 +33,7 @@ from tinytrain.cli.options import (
 )
 from tinytrain.errors import TinytrainError
 from tinytrain.reading import first_line
+from tinytrain.target.packages import package_kinds
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
@@ -109,9 +110,11 @@ def main(debug: bool) -> None:
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 @click.option("--classes", metavar="A,B,...", callback=lambda _ctx, _param, text: tuple(text.split(",")) if text else (),
               help="Names of the classes, for programs; those in the model's metadata `classes` without it.")
+@click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
+              help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None,
-    classes: tuple[str, ...], **given: Any,
+    classes: tuple[str, ...], packages: tuple[str, ...], **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
@@ -127,7 +130,7 @@ def compile_command(
     compiled = compile_model(model, options)
     if build:
         find_tools(compiled.board)
-    write(compiled, output, force=force, then=(lambda folder: Project.open(folder).elf()) if build else None)
+    write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
     click.echo(compiled_text(compiled))
     click.echo(f"project    {output}")
     if build:
