@@ -60,11 +60,16 @@ static inline float tt_half_to_float(tt_half half)
 {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t bits = (uint32_t)(half & 0x7FFFu) << 13;
-    if (bits - 0x00800000u < 0x0F000000u) {
-        bits += TT_REBIAS;
-    } else if (bits >= 0x0F800000u) {
+    if (bits >= 0x0F800000u) {
         bits += 2u * TT_REBIAS; /* infinite, or not a number: then quiet */
         bits |= bits > 0x7F800000u ? 0x00400000u : 0u;
+        return tt_from_bits(sign | bits);
+    }
+#ifdef __riscv_flen /* as a float it is 2^112 times too small, subnormal or not, and its unit keeps subnormal numbers */
+    return tt_from_bits(sign | bits) * 0x1p112f;
+#else
+    if (bits >= 0x00800000u) {
+        bits += TT_REBIAS;
     } else if (bits != 0u) {
         uint32_t exponent = TT_REBIAS; /* subnormal: as a float it has a leading one */
         for (; bits < 0x00800000u; bits <<= 1) {
@@ -73,6 +78,7 @@ static inline float tt_half_to_float(tt_half half)
         bits += exponent;
     }
     return tt_from_bits(sign | bits);
+#endif
 }
 
 /* The nearest half, a tie goes to the even one: from ±65520 on that is infinite. What is not a number stays so. */

@@ -254,7 +254,6 @@ typedef struct {
         } \
     }
 TT_STRIP_RUNS(f32, float, TT_PLAIN)
-TT_STRIP_RUNS(f16, tt_half, tt_half_to_float)
 
 #define TT_STRIPS(tag, type, value) \
     TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count, int32_t zero) \
@@ -279,7 +278,6 @@ TT_STRIP_RUNS(f16, tt_half, tt_half_to_float)
 
 #define TT_CENTRED(x) (float)((x) - zero)
 TT_STRIPS(f32, float, TT_PLAIN)
-TT_STRIPS(f16, tt_half, tt_half_to_float)
 TT_STRIPS(s8, int8_t, TT_CENTRED)
 
 TT_SHARED void tt_strip_zero(float *to, int32_t count)
@@ -292,5 +290,7 @@ TT_SHARED void tt_strip_zero(float *to, int32_t count)
         *to++ = 0.0f;
     }
 }
+
+#include "tt_widen.h"
 
 #endif
