@@ -50,6 +50,7 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.widened import weights_widened
 from tinytrain.ops.windowed import Pad, Windowed
 from tinytrain.ops.words import (
     lane_bytes,
@@ -242,7 +243,8 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True),
+        *weights_widened(), *outer_halves(), *in_planes(),
         Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes), along_pixels(),
     )
     as_integer = sums

@@ -177,6 +177,8 @@ HALVES = (
     Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, exact=False),
     Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
+# units that make halves floats before they sum them: Helium has tiles for halves wherever it has some for floats
+WIDENING = tuple(simd for simd in SIMD if simd.isa not in (None, "mve"))
 # those with words of their own
 OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
 # instruction set → the vocabulary that its kernels are written with
