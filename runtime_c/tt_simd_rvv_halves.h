@@ -87,6 +87,30 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
 }
 #endif
 
+/* The same of halves that are `pitch` apart. */
+#if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
+static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
+{
+    return tt_widened_m4(__riscv_vlse16_v_u16m2(from, 2 * pitch, 16), 16);
+}
+#else
+static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
+{
+    tt_half together[16];
+    for (int i = 0; i < 16; ++i, from += pitch) {
+        together[i] = *from;
+    }
+    return tt_load_half_rvv(together);
+}
+#endif
+
+/* Of floats, and of weights that are halves as they stand: see tt_tile.h. */
+#define TT_LOAD_APART(b) tt_load_apart_rvv(b, w->a_step)
+#define TT_WEIGHTS_RVV(none, P) \
+    TT_WEIGHTS_TILE(rvv, 16, P) \
+    TT_DIRECT(rvv, 16, P, _apart_weights, float, TT_PLAIN, tt_half, TT_LOAD_APART)
+TT_SIZES6(TT_WEIGHTS_RVV, )
+
 #ifdef __riscv_zvfh
 
 /* Strips that stay halves, of up to 32 lanes: see tt_tile.h. */
@@ -285,18 +309,8 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
     }
 }
 
-static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
-{
-    tt_half together[16];
-    for (int i = 0; i < 16; ++i, from += pitch) {
-        together[i] = *from;
-    }
-    return tt_load_half_rvv(together);
-}
-
-#define TT_LOAD_APART(b) tt_load_apart_rvv(b, w->a_step)
 #define TT_APART_RVV(none, P) TT_DIRECT(rvv, 16, P, _apart_halves, tt_half, tt_half_to_float, tt_half, TT_LOAD_APART)
-TT_SIZES6(TT_HALVES_TILES, rvv, 16)
+TT_SIZES6(TT_OF_HALVES_TILES, rvv, 16)
 TT_SIZES6(TT_APART_RVV, )
 
 #define TT_DOUBLE_RVV(tile, pitch, P) \

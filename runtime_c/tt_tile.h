@@ -52,7 +52,7 @@ typedef struct {
 
 /* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
  * step right behind the other: `broadcast`. `tag` is "" where both are stored as float, _half where a is as fp16, and _halves where both are;
- * `load` reads b. */
+ * _weights where b alone is; `load` reads b. */
 #define TT_TILES(simd, N, P, tag, type, value, type_b, load) \
     TT_DIRECT(simd, N, P, tag, type, value, type_b, load) \
     TT_ACROSS(tt_outer##tag, simd, N, P, type, type_b, TT_MADD_ACROSS, simd, value, load) \
@@ -135,10 +135,12 @@ typedef struct {
     TT_ACROSS_FROM(TT_RESUME_C, tt_outer_on, simd, N, P, float, float, TT_MADD_ACROSS, simd, TT_PLAIN, tt_load_##simd) \
     TT_TILES(simd, N, P, , float, TT_PLAIN, float, tt_load_##simd) \
     TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd, float, tt_load_##simd)
+#define TT_WEIGHTS_TILE(simd, N, P) TT_DIRECT(simd, N, P, _weights, float, TT_PLAIN, tt_half, tt_load_half_##simd)
 #define TT_HALF_TILES(simd, N, P) \
     TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float, float, tt_load_##simd) \
     TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd, float, tt_load_##simd)
-#define TT_HALVES_TILES(simd, N, P) \
+#define TT_HALVES_TILES(simd, N, P) TT_WEIGHTS_TILE(simd, N, P) TT_OF_HALVES_TILES(simd, N, P)
+#define TT_OF_HALVES_TILES(simd, N, P) \
     TT_DOT(simd, P, _halves, tt_half, tt_half_to_float) \
     TT_TILES(simd, N, P, _halves, tt_half, tt_half_to_float, tt_half, tt_load_half_##simd) \
     TT_DEPTH_TILES(simd, N, P, _halves, tt_half, tt_load_half_##simd, tt_half, tt_load_half_##simd)

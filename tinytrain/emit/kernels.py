@@ -120,6 +120,11 @@ class KernelContext:
         return F16 if self.call.kernel.dtypes == (F16, F16) and not self.widened else F32
 
     @property
+    def b(self) -> DType:
+        """How tiles read the weight: packed, or as it stands."""
+        return self.strip if self.call.kernel.scratch and not self.p.get("stands") else self.ins[1].dtype
+
+    @property
     def head(self) -> str:
         """Comment, signature, opening brace, and single-element operands read once."""
         ins = ", ".join(str(t) for t in self.ins)
