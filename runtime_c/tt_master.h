@@ -1,11 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights that are stored as fp16 and trained as fp32: half + rest · unit, where a unit is 2^-16 of the distance between halves there.
- * With |rest| at most half of that distance, all 24 bits of a normal float have room; near zero it is a multiple of 2^-40. */
+/* Weights that are stored as fp16 and trained as fp32: a half, and how many floats further its master lies. They are counted after both were
+ * moved away from zero by 2^-16: from there a half has at most 2^14 floats to where the next half begins, so that 16 bits hold all numbers of
+ * them, and small halves need no way of their own. What is moved is rounded: a master is within 2^-24 · (|number| + 2^-16) of the number, and
+ * from 2^8 to 2^9, where a float is moved by half of the distance to the next, within twice as much. */
 #ifndef TT_MASTER_H
 #define TT_MASTER_H
 
 #include "tt_tile.h"
 #include <stdint.h>
+
+/* ±2^-16, with the sign of the number. */
+static inline float tt_away(float number)
+{
+    return __builtin_copysignf(0x1p-16f, number);
+}
+
+/* The half nearest to the master of a number: of the number itself it could be another one, and a step without a gradient would change it. */
+static inline tt_half tt_master_half(float number)
+{
+    return tt_float_to_half((number + tt_away(number)) - tt_away(number));
+}
+
+static inline float tt_master(float half, int32_t rest)
+{
+    return tt_from_bits(tt_to_bits(half + tt_away(half)) + (uint32_t)rest) - tt_away(half);
+}
+
+/* Behind the largest half it has no meaning: the half is infinite. */
+static inline int16_t tt_rest(float number, float half)
+{
+    return (int16_t)(tt_to_bits(number + tt_away(number)) - tt_to_bits(half + tt_away(number)));
+}
 
 /* 2^-16 of the distance from a half to the next; halves below 2^-14 are as far apart as those of 2^-14. */
 static inline uint32_t tt_unit_bits(float number)
@@ -18,21 +43,6 @@ static inline uint32_t tt_unit_bits(float number)
 static inline float tt_in_units(float number, uint32_t unit_bits)
 {
     return number * tt_from_bits((UINT32_C(254) << 23) - unit_bits);
-}
-
-static inline float tt_master(float half, int32_t rest)
-{
-    return TT_MADD(half, (float)rest, tt_from_bits(tt_unit_bits(half))); /* the product is exact */
-}
-
-/* What rounding to a half has left out; nothing behind the largest half, and of what is not a number. */
-static inline int32_t tt_rest(float master, float half)
-{
-    const float rest = tt_in_units(master - half, tt_unit_bits(half));
-    if (__builtin_expect(__builtin_fabsf(rest) < 32768.0f, 1)) {
-        return (int32_t)rest;
-    }
-    return rest > 0.0f ? 32767 : rest < 0.0f ? -32767 : 0;
 }
 
 /* The half below or above, by 16 random bits: in the mean the number itself. */

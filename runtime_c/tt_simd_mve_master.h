@@ -31,6 +31,21 @@ static inline tt_v_mve tt_nearest_mve(tt_v_mve number)
     return v;
 }
 
+static inline tt_v_mve tt_away_mve(tt_v_mve number)
+{
+    return (tt_v_mve)vorrq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(INT32_MIN)), vdupq_n_s32(111 << 23));
+}
+
+static inline tt_v_mve tt_further_mve(tt_v_mve number, tt_i_mve by)
+{
+    return (tt_v_mve)vaddq_s32((tt_i_mve)number, by);
+}
+
+static inline tt_i_mve tt_i_between_mve(tt_v_mve from, tt_v_mve to)
+{
+    return vsubq_s32((tt_i_mve)to, (tt_i_mve)from);
+}
+
 static inline tt_v_mve tt_unit_mve(tt_v_mve number)
 {
     const tt_i_mve exponent = vmaxq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(0x7F800000)), vdupq_n_s32(113 << 23));
@@ -42,17 +57,6 @@ static inline tt_v_mve tt_in_units_mve(tt_v_mve number, tt_v_mve unit)
     return vmulq_f32(number, (tt_v_mve)vsubq_s32(vdupq_n_s32(254 << 23), (tt_i_mve)unit));
 }
 
-static inline tt_v_mve tt_master_mve(tt_v_mve half, tt_i_mve rest)
-{
-    return vfmaq_f32(half, vcvtq_f32_s32(rest), tt_unit_mve(half));
-}
-
-static inline tt_i_mve tt_i_rest_mve(tt_v_mve master, tt_v_mve half)
-{
-    const tt_i_mve rest = vcvtq_s32_f32(tt_in_units_mve(vsubq_f32(master, half), tt_unit_mve(half)));
-    return vminq_s32(vmaxq_s32(rest, vdupq_n_s32(-32767)), vdupq_n_s32(32767));
-}
-
 static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
 {
     const tt_v_mve unit = tt_unit_mve(number), units = tt_in_units_mve(number, unit), most = vdupq_n_f32(134217728.0f);
@@ -61,7 +65,8 @@ static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
     return tt_where_mve(most, vabsq_f32(units), drawn, number);
 }
 #else
-TT_MASTER_WORDS(mve, 4)
+TT_MASTER_LANES(mve, 4)
 #endif
+TT_MASTER_WORDS(mve)
 
 #endif

@@ -206,8 +206,10 @@ static inline tt_v_mveh tt_nearest_mveh(tt_v_mveh v)
 }
 #endif
 
-TT_FLOATS_MVEH(master, (half.even, rest.even), (half.odd, rest.odd), tt_v_mveh half, tt_i_mveh rest)
+TT_FLOATS_MVEH(away, (number.even), (number.odd), tt_v_mveh number)
+TT_FLOATS_MVEH(further, (number.even, by.even), (number.odd, by.odd), tt_v_mveh number, tt_i_mveh by)
+TT_INTEGERS_MVEH(between, (from.even, to.even), (from.odd, to.odd), tt_v_mveh from, tt_v_mveh to)
 TT_FLOATS_MVEH(half_stochastic, (number.even, word.even), (number.odd, word.odd), tt_v_mveh number, tt_i_mveh word)
-TT_INTEGERS_MVEH(rest, (master.even, half.even), (master.odd, half.odd), tt_v_mveh master, tt_v_mveh half)
+TT_MASTER_WORDS(mveh)
 
 #endif

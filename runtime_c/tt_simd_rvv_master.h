@@ -22,6 +22,21 @@ static inline tt_v_rvv tt_nearest_rvv(tt_v_rvv number)
     return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vfncvt_f_f_w_f16m2(number, 16), 16);
 }
 
+static inline tt_v_rvv tt_away_rvv(tt_v_rvv number)
+{
+    return __riscv_vfsgnj_vv_f32m4(tt_splat_rvv(0x1p-16f), number, 16);
+}
+
+static inline tt_v_rvv tt_further_rvv(tt_v_rvv number, tt_i_rvv by)
+{
+    return __riscv_vreinterpret_v_i32m4_f32m4(tt_i_add_rvv(__riscv_vreinterpret_v_f32m4_i32m4(number), by));
+}
+
+static inline tt_i_rvv tt_i_between_rvv(tt_v_rvv from, tt_v_rvv to)
+{
+    return __riscv_vsub_vv_i32m4(__riscv_vreinterpret_v_f32m4_i32m4(to), __riscv_vreinterpret_v_f32m4_i32m4(from), 16);
+}
+
 static inline tt_u_rvv tt_u_unit_bits_rvv(tt_v_rvv number)
 {
     const tt_u_rvv exponent = __riscv_vand_vx_u32m4(__riscv_vreinterpret_v_f32m4_u32m4(number), UINT32_C(0x7F800000), 16);
@@ -33,21 +48,10 @@ static inline tt_v_rvv tt_in_units_rvv(tt_v_rvv number, tt_u_rvv unit_bits)
     return tt_mul_rvv(number, __riscv_vreinterpret_v_u32m4_f32m4(__riscv_vrsub_vx_u32m4(unit_bits, UINT32_C(254) << 23, 16)));
 }
 
-static inline tt_v_rvv tt_master_rvv(tt_v_rvv half, tt_i_rvv rest)
-{
-    const tt_v_rvv unit = __riscv_vreinterpret_v_u32m4_f32m4(tt_u_unit_bits_rvv(half));
-    return tt_madd_lanes_rvv(half, tt_real_rvv(rest), unit); /* the product is exact */
-}
-
 /* Without its fraction, and within ±limit; 0 for what is not a number. */
 static inline tt_i_rvv tt_i_whole_rvv(tt_v_rvv d, float limit)
 {
     return tt_i_signed_rvv(tt_i_floor_rvv(tt_step_size_rvv(d, limit)), d);
-}
-
-static inline tt_i_rvv tt_i_rest_rvv(tt_v_rvv master, tt_v_rvv half)
-{
-    return tt_i_whole_rvv(tt_in_units_rvv(tt_sub_rvv(master, half), tt_u_unit_bits_rvv(half)), 32767.0f);
 }
 
 static inline tt_v_rvv tt_half_stochastic_rvv(tt_v_rvv number, tt_i_rvv word)
@@ -63,7 +67,8 @@ static inline tt_v_rvv tt_half_stochastic_rvv(tt_v_rvv number, tt_i_rvv word)
 }
 
 #else
-TT_MASTER_WORDS(rvv, 16)
+TT_MASTER_LANES(rvv, 16)
 #endif
+TT_MASTER_WORDS(rvv)
 
 #endif

@@ -152,6 +152,7 @@ static inline void tt_i_store_s8_wide(int8_t *to, tt_i_wide i)
 TT_VECTOR_TILES(wide, 16, TT_WIDENED_WIDE)
 TT_SIZES6(TT_HALVES_TILES, wide, 16)
 TT_STORE_HALF(wide, 16)
-TT_MASTER_WORDS(wide, 16)
+TT_MASTER_LANES(wide, 16)
+TT_MASTER_WORDS(wide)
 
 #endif

@@ -129,7 +129,7 @@ int main(void)
             hash[MASTER] = hashed(hash[MASTER], out, sizeof(float) * LANES);
             for (int which = 0; which < 2; ++which) {
                 const NAMED(tt_v, SIMD) master = WORD(load)(which ? v : out);
-                WORD(i_store_s16)(rests, WORD(i_rest)(master, WORD(nearest)(master)));
+                WORD(i_store_s16)(rests, WORD(i_rest)(master, WORD(master_half)(master)));
                 WORD(store_half)(rounded, WORD(half_stochastic)(master, WORD(i_random)(block, t)));
                 hash[MASTER] = hashed(hashed(hash[MASTER], rests, sizeof rests), rounded, sizeof rounded);
             }

@@ -19,7 +19,7 @@ from tinytrain.emit.golden import golden_vectors
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import F16, F32, S16, Array, Role
 from tinytrain.ops.loss import SoftmaxCrossEntropy
-from tinytrain.ops.optimiser_half import SgdHalf, split, unit
+from tinytrain.ops.optimiser_half import SgdHalf, join, split
 from tinytrain.schemes.precision import Rule
 from tinytrain.verify.reference import ReferenceModel
 
@@ -85,22 +85,37 @@ def floats(count: int, low: int, high: int) -> Array:
     return np.asarray(np.ldexp(rng.uniform(1, 2, count) * rng.choice([-1, 1], count), rng.integers(low, high, count)), np.float32)
 
 
-def test_half_and_rest_are_the_fp32_master() -> None:
-    """All 24 bits where halves are normal, and a multiple of 2^-40 below."""
-    master = np.concatenate([floats(20_000, -14, 15), np.float32([0, -0.0, 65504, 2**-14, 1 - 2**-24, 2 + 2**-22])])
-    half, rest = split(master)
-    np.testing.assert_array_equal(half + rest.astype(np.float32) * unit(half), master)
+def numbers() -> Array:
+    """In each binade, around powers of two and around the middles between halves, of either sign; and special ones."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    edges = np.concatenate([np.ldexp(np.float32(1), np.arange(-40, 16)), (halves[:-1] + halves[1:]) / 2, np.float32([65520])])
+    near = np.concatenate([edges.view(np.int32) + step for step in range(-2, 3)]).view(np.float32)
+    every = np.concatenate([floats(40_000, -40, 16), near, -near, np.float32([0, -0.0, 65504])])
+    return every[np.abs(every) < 65520]
+
+
+def test_a_master_is_a_float() -> None:
+    """All its bits but the last of a few, and near zero to 2^-40."""
+    number = numbers()
+    half, rest = split(number)
+    error, size = np.abs(join(half, rest).astype(np.float64) - number), np.abs(number).astype(np.float64)
+    moved_by_half_a_unit = (size >= 2**8) & (size < 2**9)
+    assert (error <= 2.0**-24 * (size + 2.0**-16) * np.where(moved_by_half_a_unit, 2, 1)).all()
+    assert np.abs(rest.astype(int)).max() <= 2**14
+    small = np.ldexp(np.arange(-(2**17), 2**17), -39).astype(np.float32)
+    np.testing.assert_array_equal(join(*split(small)), small)
+    common = floats(100_000, -6, 8)
+    assert (join(*split(common)) != common).mean() < 2e-4
+
+
+def test_a_half_is_the_nearest_to_its_master_and_stays_so() -> None:
+    """A weight whose gradient is 0 keeps every bit of its half and its rest: a step that is left out changes nothing."""
+    half, rest = split(np.append(numbers(), np.float32([np.inf, -np.inf])))
+    master = join(half, rest)
     np.testing.assert_array_equal(half, master.astype(np.float16).astype(np.float32))
-    small = floats(20_000, -40, -14)
-    half, rest = split(small)
-    assert np.abs(half + rest.astype(np.float32) * unit(half) - small).max() <= 2.0**-40
-
-
-def test_a_tie_keeps_its_rest_but_for_a_unit() -> None:
-    """Half of the distance between halves is 2^15 units, one more than 16 bits hold."""
-    tie = np.float32([1 + 2**-11])
-    half, rest = split(tie)
-    assert abs(half + np.float32(rest[0]) * unit(half) - tie)[0] <= unit(half)[0]
+    again, still = split(master)
+    np.testing.assert_array_equal(again, half)
+    np.testing.assert_array_equal(still, rest)
 
 
 def steps_of(op: SgdHalf, weight: float, gradient: float, count: int) -> float:

@@ -83,14 +83,14 @@ class Words(Protocol):
     def within(self, integer: str, low: int, high: int) -> str:
         """The integer within the bounds of an int8."""
 
-    def nearest_half(self, x: str) -> str:
-        """The nearest half as a float."""
+    def master_half(self, x: str) -> str:
+        """The half of a float's master, as a float."""
 
     def master(self, half: str, rest: str) -> str:
         """The fp32 number that a half and its rest stand for."""
 
-    def rest(self, master: str, half: str) -> str:
-        """What the half leaves out of it, an int16."""
+    def rest(self, x: str, half: str) -> str:
+        """What this half leaves out of the master of x, an int16."""
 
     def drawn_half(self, x: str, word: str) -> str:
         """One of the two halves around a float, by a random word."""
@@ -171,14 +171,14 @@ class _Plain:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
 
-    def nearest_half(self, x: str) -> str:
-        return f"tt_half_to_float(tt_float_to_half({x}))"
+    def master_half(self, x: str) -> str:
+        return f"tt_half_to_float(tt_master_half({x}))"
 
     def master(self, half: str, rest: str) -> str:
         return f"tt_master({half}, {rest})"
 
-    def rest(self, master: str, half: str) -> str:
-        return f"(int16_t)tt_rest({master}, {half})"
+    def rest(self, x: str, half: str) -> str:
+        return f"tt_rest({x}, {half})"
 
     def drawn_half(self, x: str, word: str) -> str:
         return f"tt_half_stochastic({x}, {word})"
@@ -275,14 +275,14 @@ class Lanes:
     def within(self, integer: str, low: int, high: int) -> str:
         return f"tt_i_within_{self.tag}({integer}, {low}, {high})"
 
-    def nearest_half(self, x: str) -> str:
-        return f"tt_nearest_{self.tag}({x})"
+    def master_half(self, x: str) -> str:
+        return f"tt_master_half_{self.tag}({x})"
 
     def master(self, half: str, rest: str) -> str:
         return f"tt_master_{self.tag}({half}, {rest})"
 
-    def rest(self, master: str, half: str) -> str:
-        return f"tt_i_rest_{self.tag}({master}, {half})"
+    def rest(self, x: str, half: str) -> str:
+        return f"tt_i_rest_{self.tag}({x}, {half})"
 
     def drawn_half(self, x: str, word: str) -> str:
         return f"tt_half_stochastic_{self.tag}({x}, {word})"

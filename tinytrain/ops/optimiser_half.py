@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """sgd_half: what sgd does to a weight that is stored as fp16.
 
-With a master the weight is w + r·u(w), an fp32 number: w is its nearest half, which all kernels read, and r, 16 bits in the optimiser's
-state, what that leaves out; u(w) is 2^-16 of the distance between halves there ("Mixed Precision Training", arXiv 1710.03740, keeps w
-twice in place of that). Without, w' is one of the two halves around the new weight, drawn so that the mean is right: updates that are far
-smaller than the distance between halves add up ("Deep Learning with Limited Numerical Precision", arXiv 1502.02551).
+With a master the weight is an fp32 number: w is its nearest half, which all kernels read, and r, 16 bits in the optimiser's state, how many
+floats it lies behind that ("Mixed Precision Training", arXiv 1710.03740, keeps w twice in place of that). Both are moved away from zero by
+2^-16 before they are counted: there 16 bits hold all numbers of floats between halves. Without, w' is one of the two halves around the new
+weight, drawn so that the mean is right: updates that are far smaller than the distance between halves add up ("Deep Learning with Limited
+Numerical Precision", arXiv 1502.02551).
 """
 
 from __future__ import annotations
@@ -23,6 +24,23 @@ from tinytrain.ops.simd import elementwise
 from tinytrain.random import random_u32
 
 _NORMAL = -14                                             # exponent of the least half with a leading one
+_AWAY = np.float32(2.0**-16)
+
+
+def join(half: Array, rest: Array) -> Array:
+    """The fp32 numbers that halves (in any type) and rests stand for."""
+    half = half.astype(np.float32)
+    away = np.copysign(_AWAY, half)
+    return np.asarray(((half + away).view(np.int32) + rest).view(np.float32) - away)
+
+
+def split(number: Array) -> tuple[Array, Array]:
+    """(half as fp32, rest as int16) of the master of a number: of what fp32 leaves of it that is moved away from zero and back."""
+    number = number.astype(np.float32)
+    away = np.copysign(_AWAY, number)
+    with np.errstate(over="ignore"):
+        half = ((number + away) - away).astype(np.float16).astype(np.float32)
+    return half, ((number + away).view(np.int32) - (half + away).view(np.int32)).astype(np.int16)
 
 
 def unit(number: Array) -> Array:
@@ -30,19 +48,6 @@ def unit(number: Array) -> Array:
     finite = np.where(np.isfinite(number), number, 0)
     exponent = np.where(finite == 0, _NORMAL, np.maximum(np.frexp(finite)[1] - 1, _NORMAL))
     return np.asarray(np.ldexp(number.dtype.type(1), exponent - 26))
-
-
-def split(master: Array) -> tuple[Array, Array]:
-    """(half as a float, rest as int16) of fp32 numbers."""
-    half = _half(master)
-    with np.errstate(invalid="ignore"):
-        rest = np.trunc((master - half) / unit(half))
-        return half, np.where(np.isnan(rest), 0, np.clip(rest, -32767, 32767)).astype(np.int16)
-
-
-def _half(number: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(number.astype(np.float16).astype(number.dtype))
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,11 @@ class SgdHalf(Sgd):
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         grad, w, *others, kept = arrays
         if self.master:
-            w = w + kept.astype(w.dtype) * unit(w)
+            w = join(w, kept).astype(w.dtype)
         to, *more = super().reference(grad, w, *others)
         if self.master:
             new, rest = split(to)
-            return (new, *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
+            return (new.astype(to.dtype), *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
         at = (int(kept[0]) * w.size + np.arange(w.size, dtype=np.int64)) & 0xFFFFFFFF
         return self._drawn(to, random_u32(self.seed, at).reshape(w.shape)), *more
 
@@ -110,7 +115,7 @@ class SgdHalf(Sgd):
         to, *more = self._moved(w, g, w.master(weight, kept) if self.master else weight, *others)
         if not self.master:
             return w.drawn_half(to, kept), *more
-        new = w.nearest_half(to)
+        new = w.master_half(to)
         return (new, *more[: bool(self.momentum)], w.rest(to, new), *more[bool(self.momentum) :])
 
     def _moved(self, w: Words, g: str, weight: str, lr: str, *v: str) -> tuple[str, ...]:
