@@ -41,9 +41,9 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
     return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vreinterpret_v_u16m2_f16m2(__riscv_vle16_v_u16m2(from, 16)), 16);
 }
 
-static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
+static inline vuint16m2_t tt_halves_of_rvv(tt_v_rvv v)
 {
-    __riscv_vse16_v_u16m2(to, __riscv_vreinterpret_v_f16m2_u16m2(__riscv_vfncvt_f_f_w_f16m2(v, 16)), 16);
+    return __riscv_vreinterpret_v_f16m2_u16m2(__riscv_vfncvt_f_f_w_f16m2(v, 16));
 }
 #elif defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
 static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
@@ -51,7 +51,7 @@ static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
     return tt_widened_m4(__riscv_vle16_v_u16m2(from, 16), 16);
 }
 
-static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
+static inline vuint16m2_t tt_halves_of_rvv(tt_v_rvv v)
 {
     const vuint32m4_t bits = __riscv_vreinterpret_v_f32m4_u32m4(v);
     const vuint32m4_t sign = __riscv_vand_vx_u32m4(__riscv_vsrl_vx_u32m4(bits, 16, 16), 0x8000, 16);
@@ -64,7 +64,7 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
     half = __riscv_vmerge_vvm_u32m4(half, units, __riscv_vmsltu_vx_u32m4_b8(size, 0x38800000, 16), 16);
     half = __riscv_vor_vv_u32m4(half, sign, 16);
     half = __riscv_vmerge_vxm_u32m4(half, 0x7E00, __riscv_vmfne_vv_f32m4_b8(v, v, 16), 16);
-    __riscv_vse16_v_u16m2(to, __riscv_vncvt_x_x_w_u16m2(half, 16), 16);
+    return __riscv_vncvt_x_x_w_u16m2(half, 16);
 }
 #else
 static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
@@ -87,8 +87,13 @@ static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
 }
 #endif
 
-/* The same of halves that are `pitch` apart. */
 #if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
+static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
+{
+    __riscv_vse16_v_u16m2(to, tt_halves_of_rvv(v), 16);
+}
+
+/* Sixteen that are `pitch` apart. */
 static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
 {
     return tt_widened_m4(__riscv_vlse16_v_u16m2(from, 2 * pitch, 16), 16);

@@ -76,45 +76,19 @@ TT_SHARED void tt_widen(float *to, const tt_half *from, int32_t count)
         *to++ = tt_half_to_float(*from++);
     }
 }
-#elif defined(__riscv_flen) && !defined(__riscv_zfh)
-static inline float tt_of_upper(uint32_t word)
-{
-    return tt_from_bits((uint32_t)((int32_t)word >> 3) & 0x8FFFE000u) * 0x1p112f;
-}
-
-/* Two of a word at once, as in tt_half_to_float: an exponent of ones carries into the bit of the sign. */
-TT_SHARED void tt_widen(float *to, const tt_half *from, int32_t count)
-{
-    for (; count > 0 && (count < 4 || ((uintptr_t)from & 3u)); --count) {
-        *to++ = tt_half_to_float(*from++);
-    }
-    for (; count >= 4; count -= 4, from += 4, to += 4) {
-        uint32_t words[2];
-        __builtin_memcpy(words, __builtin_assume_aligned(from, 4), sizeof words);
-        const uint32_t a = words[0], b = words[1];
-        to[0] = tt_of_upper(a << 16);
-        to[1] = tt_of_upper(a);
-        to[2] = tt_of_upper(b << 16);
-        to[3] = tt_of_upper(b);
-        if ((((a & 0x7C007C00u) + 0x04000400u) | ((b & 0x7C007C00u) + 0x04000400u)) & 0x80008000u) {
-            for (int32_t i = 0; i < 4; ++i) {
-                to[i] = tt_half_to_float(from[i]);
-            }
-        }
-    }
-    for (; count > 0; --count) {
-        *to++ = tt_half_to_float(*from++);
-    }
-}
 #else
-TT_SHARED void tt_widen(float *to, const tt_half *from, int32_t count)
+static inline void tt_widen(float *to, const tt_half *from, int32_t count)
 {
     for (; count >= 4; count -= 4, from += 4, to += 4) {
+#ifdef TT_FOUR_HALVES
+        tt_four_halves(to, from);
+#else
         const float a = tt_half_to_float(from[0]), b = tt_half_to_float(from[1]), c = tt_half_to_float(from[2]), d = tt_half_to_float(from[3]);
         to[0] = a;
         to[1] = b;
         to[2] = c;
         to[3] = d;
+#endif
     }
     for (; count > 0; --count) {
         *to++ = tt_half_to_float(*from++);

@@ -19,6 +19,8 @@ from tinytrain.ops.simd import WIDENING, Correlates, Simd
 from tinytrain.ops.words import HasGeometry
 
 _BANDS = (16, 12, 8, 6, 4, 3, 2, 1)
+# Unit → what makes halves floats in an instruction or two: without that it is worth some RAM not to do it again and again.
+_CONVERTS = {"rvf": ("zfh", "rvv")}
 
 
 def results_widened() -> Iterator[Kernel]:
@@ -39,9 +41,9 @@ def input_gradients_widened() -> Iterator[Kernel]:
 def _banded(simd: Simd, macro: str | None = None, packed: bool = True) -> Iterator[Kernel]:
     for bands in _BANDS:
         way = _Bands(simd, bands, packed)
-        work = simd.sweeps if packed else simd.reads_on
         yield Kernel(
-            "correlate", (F16, F16), simd.isa, macro, way.fits, way.params, way.scratch, spare=True, work=work, tries=simd.tries,
+            "correlate", (F16, F16), simd.isa, macro, way.fits, way.params, way.scratch, spare=True,
+            work=simd.sweeps if packed else simd.reads_on, tries=simd.tries, pays_without=_CONVERTS.get(simd.tag, ()),
         )
 
 
@@ -51,7 +53,8 @@ def weights_widened() -> Iterator[Kernel]:
         for vectors, bands, together in _blocks(simd):
             way = _Blocks(simd, turned, vectors, bands, together)
             yield Kernel(
-                "correlate_widened", (F16, F16), simd.isa, accepts=way.fits, params=way.params, scratch=way.scratch, spare=True, work=way.work,
+                "correlate_widened", (F16, F16), simd.isa, None, way.fits, way.params, way.scratch, spare=True, work=way.work,
+                pays_without=_CONVERTS.get(simd.tag, ()),
             )
 
 

@@ -62,6 +62,19 @@ def plan_program(
     0 leaves it out. The same program gives the same plan.
     """
     needs = cache(needs)
+    plan = _planned(program, align, needs, exact_seconds)
+    wanting = {
+        node for entry in plan.entries.values() for node in entry.graph.nodes
+        if not node.op.view and needs(node).worth and node not in entry.spare
+    }
+
+    def given(node: Node) -> Needs:
+        return dataclasses.replace(needs(node), scratch=needs(node).worth) if node in wanting else needs(node)
+
+    return _planned(program, align, cache(given), exact_seconds) if wanting else plan
+
+
+def _planned(program: Program, align: int, needs: Callable[[Node], Needs], exact_seconds: float) -> ProgramPlan:
     fixed, fixed_bytes = _stack(program.stored(Role.PARAM, Role.STATE), align)
     drafts: dict[str, _Draft] = {}
     for name, graph in program.entries.items():
