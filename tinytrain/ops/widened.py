@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels of convolutions from halves by tiles of floats: what a kernel reads again and again is made floats once, in scratch that costs no RAM.
+"""Kernels of convolutions from halves by tiles of floats: what a kernel reads again and again is made floats once, in scratch.
 
-Of a convolution and its gradient for x that are the map or a band of its rows, and a strip of the weight. Of the gradient of a weight it is a block of channels of the map that vectors run along, and a tile of channels of the other; in bands, sums wait
-in scratch. Kernels differ in how much they widen at once: the last that there is room for is the quickest.
+Of a convolution and its gradient for x that are the map or a band of its rows, and a strip of the weight. Of the gradient of a weight it is
+a block of channels of the map that vectors run along, and a tile of channels of the other; where that goes in bands, sums wait in scratch.
+Kernels differ in how much they widen at once: the last that there is room for is the quickest.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class _Blocks:
         wide, narrow = (dy, x) if self.turned else (x, dy)
         return {
             **self.simd.tiles(op, *types), "turned": self.turned, "fixed": self.simd.fixed, "block": block, "bands": self.bands,
-            "together": self.together, "lanes": -(-block // self.simd.lanes) * self.simd.lanes, "wide": wide * block, "narrow": narrow * self.simd.tile,
+            "together": self.together, "lanes": -(-block // self.simd.lanes) * self.simd.lanes, "wide": wide * block,
+            "narrow": narrow * self.simd.tile,
         }
 
     def scratch(self, op: HasGeometry, *types: TensorType) -> int:
