@@ -34,6 +34,13 @@ static inline tt_half tt_float_to_half(float number)
     return (tt_half)half;
 }
 
+#define TT_NEAREST_HALF
+static inline float tt_nearest_half(float number)
+{
+    __asm("vcvtb.f16.f32 %0, %0\n\tvcvtb.f32.f16 %0, %0" : "+t"(number));
+    return number;
+}
+
 #elif defined(__riscv_zfh) /* what is not a number becomes the one that all arithmetic of RISC-V gives */
 
 static inline float tt_half_to_float(tt_half half)
@@ -136,6 +143,13 @@ static inline tt_half tt_float_to_half(float number)
     return (tt_half)(sign | half);
 }
 
+#endif
+
+#ifndef TT_NEAREST_HALF
+static inline float tt_nearest_half(float number)
+{
+    return tt_half_to_float(tt_float_to_half(number));
+}
 #endif
 
 #endif

@@ -66,7 +66,7 @@
         } \
     } \
     TT_EACH_REAL(simd, N, away, tt_away(x[v])) \
-    TT_EACH_REAL(simd, N, nearest, tt_half_to_float(tt_float_to_half(x[v]))) \
+    TT_EACH_REAL(simd, N, nearest, tt_nearest_half(x[v])) \
     TT_EACH_REAL_BY(simd, N, further, tt_from_bits(tt_to_bits(x[v]) + (uint32_t)i[v])) \
     TT_EACH_REAL_BY(simd, N, half_stochastic, tt_half_stochastic(x[v], (uint32_t)i[v])) \
     static inline tt_i_##simd tt_i_between_##simd(tt_v_##simd from, tt_v_##simd to) \
