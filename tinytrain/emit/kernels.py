@@ -102,7 +102,7 @@ class KernelContext:
         self.A = _ACCUMULATOR[call.ins[0].dtype]
         own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
         self.p: dict[str, int] = dict(own)
-        self.widened = not self.p.keys().isdisjoint(("bands", "block"))                 # halves are made floats before anything is summed
+        self.widened = "bands" in self.p                  # halves are made floats before anything is summed
         self.T = F32.c if self.widened else call.ins[0].dtype.c
         self.extra = [f"e{i}" for i in range(len(call.ins) - self.arity)]
         self.in_names = [*call.op.args[: self.arity], *self.extra]
