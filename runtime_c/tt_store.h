@@ -13,6 +13,10 @@
 #include "tt_flash.h"
 #include "tt_types.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define TT_STORE_FORMAT UINT32_C(1)
 #define TT_STORE_MAGIC UINT32_C(0x53577474) /* "ttWS" */
 
@@ -73,5 +77,9 @@ tt_status tt_store_save(
 
 /* From now on nothing is stored, at one stroke too; then what was stored is erased. Statuses as of a save. */
 tt_status tt_store_forget(const tt_stored *what, const tt_flash *flash, tt_store_report *report);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

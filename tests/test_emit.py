@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from compilers import SANITIZERS, sanitizing
-from ctypes_model import STRICT, WARNINGS, Library, assert_learns_as_reference
+from ctypes_model import STORE, STRICT, WARNINGS, Library, assert_learns_as_reference
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import ModelMaker
 
@@ -285,7 +285,7 @@ def test_one_sanitized_program_with_two_models(tmp_path: Path) -> None:
         for name, text in program.files.items():
             (tmp_path / name).write_text(text)
     (tmp_path / "main.c").write_text(SIDE_BY_SIDE)
-    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", "main.c", "cnn.c", "mlp.c", "-o", "program", cwd=tmp_path)
+    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", "main.c", "cnn.c", "mlp.c", *STORE, "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
 
 
