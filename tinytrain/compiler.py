@@ -241,7 +241,7 @@ def write(
 
 def _fill(compiled: Compiled, folder: Path) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
-    texts = {**_fixed_files(compiled), **compiled.files}
+    texts = _c_files(compiled)
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -270,9 +270,11 @@ def _put(staging: Path, out: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _fixed_files(compiled: Compiled) -> dict[str, str]:
+def _c_files(compiled: Compiled) -> dict[str, str]:
     program, arena = compiled.program, compiled.plan.arena_bytes
-    return project_files(compiled.board, program.name, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
+    return project_files(
+        compiled.board, program.name, compiled.files, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program),
+    )
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:
