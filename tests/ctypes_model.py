@@ -34,7 +34,8 @@ def built(models: Sequence[Compiled], folder: Path, *flags: str, compiler: str =
             (folder / file).write_text(text, encoding="utf-8")
         sources.append(str(folder / f"{compiled.program.name}.c"))
     target = Path(tempfile.mkdtemp(dir=folder)) / f"{models[0].program.name}.so"      # the loader knows files by their names
-    command = [compiler, *STRICT, *(flags or ("-O1",)), "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", *sources, *STORE, "-o", str(target)]
+    flags = (*STRICT, *(flags or ("-O1",)), "-shared", "-fPIC", f"-I{data_dir('runtime_c')}")
+    command = [compiler, *flags, *sources, *STORE, "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
     return ctypes.CDLL(str(target))

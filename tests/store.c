@@ -232,6 +232,7 @@ int main(int count, char **arguments)
     const geometry all[] = {
         {64, 4, 4, 0},    {64, 9, 4, TT_STORE_OPTIMISER}, {64, 10, 8, TT_STORE_OPTIMISER}, {64, 9, 16, 0},
         {128, 6, 32, 0},  {192, 5, 4, TT_STORE_OPTIMISER}, {256, 2, 4, 0},                  {1024, 2, 8, TT_STORE_OPTIMISER},
+        {512, 4, 256, 0},
     };
     unsigned long cases = 0;
     for (uint32_t i = 0; i < sizeof all / sizeof *all; ++i) {

@@ -285,7 +285,8 @@ def test_one_sanitized_program_with_two_models(tmp_path: Path) -> None:
         for name, text in program.files.items():
             (tmp_path / name).write_text(text)
     (tmp_path / "main.c").write_text(SIDE_BY_SIDE)
-    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", "main.c", "cnn.c", "mlp.c", *STORE, "-o", "program", cwd=tmp_path)
+    sources = ("main.c", "cnn.c", "mlp.c", *STORE)
+    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", *sources, "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
 
 

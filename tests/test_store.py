@@ -35,7 +35,7 @@ def told(store: Path, *arguments: str, seconds: int = 60) -> str:
 
 
 def test_every_operation_of_a_save_is_cut(store: Path) -> None:
-    """Erasures and words, each in six states that a cut may leave it in, on flash of eight geometries."""
+    """Erasures and words, each in six states that a cut may leave it in, on flash of nine geometries."""
     assert int(told(store, "cuts", "0").split()[1]) > 15_000
 
 
@@ -56,7 +56,8 @@ def test_code_of_the_store_is_small(tmp_path: Path) -> None:
     total = 0
     for name in ("tt_store", "tt_crc"):
         made = tmp_path / f"{name}.o"
-        compile_c(["arm-none-eabi-gcc", *WARNINGS, "-Os", "-ffreestanding", *board.flags, "-c", str(RUNTIME / f"{name}.c"), "-o", str(made)])
+        flags = (*WARNINGS, "-Os", "-ffreestanding", *board.flags)
+        compile_c(["arm-none-eabi-gcc", *flags, "-c", str(RUNTIME / f"{name}.c"), "-o", str(made)])
         sizes = subprocess.run(["arm-none-eabi-size", made], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()
         assert sizes[1] == sizes[2] == "0", "the store has variables of its own"
         total += int(sizes[0])

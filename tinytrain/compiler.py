@@ -44,6 +44,7 @@ from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
+from tinytrain.target.flash_store import check_store
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -66,6 +67,7 @@ class Options:
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     """
 
     board: str = "host"
@@ -92,6 +94,7 @@ class Options:
     tuned: Path | None = None
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    store: int = 0
 
     @property
     def objective(self) -> Objective | None:
@@ -194,6 +197,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
+    if options.store:
+        check_store(board.store, sum(v.type.nbytes for v in program.stored(Role.PARAM, Role.STATE)), program.name, board.name)
     files = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels).files()
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, files, model.frozen
@@ -274,6 +279,7 @@ def _c_files(compiled: Compiled) -> dict[str, str]:
     program, arena = compiled.program, compiled.plan.arena_bytes
     return project_files(
         compiled.board, program.name, compiled.files, stack_bytes=STACK_BYTES, arena_bytes=arena, buffer_bytes=buffer_bytes(program),
+        store_every=compiled.options.store,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,11 @@ def main(debug: bool) -> None:
               help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
 @click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
+@click.option("--store", type=click.IntRange(1), metavar="N",
+              help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, build: bool, data: Path | None, tolerance: float | None, **given: Any
+    model: Path, board: str, output: Path, force: bool, build: bool, data: Path | None, tolerance: float | None, store: int | None,
+    **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
@@ -114,7 +118,7 @@ def compile_command(
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.build import find_tools
 
-    options = compiler_options(board, several=True, **given)
+    options = replace(compiler_options(board, several=True, **given), store=store or 0)
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import data_dir
+from tinytrain.target.flash_store import MOST_WORD_BYTES, FlashStore
 from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 
 if sys.version_info >= (3, 11):
@@ -58,6 +59,7 @@ class Board:
     `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
     the board of this computer whose floats have the same bits.
     `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
+    `store` is where learned weights may be kept, None where the board does not say.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Board:
     sources: tuple[str, ...]
     defines: Mapping[str, int] = field(hash=False)
     flash: Mapping[str, Any] = field(hash=False)
+    store: FlashStore | None = None
 
     @property
     def is_host(self) -> bool:
@@ -173,6 +176,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         sources=data.texts("sources"),
         defines={key: data.table("defines").number(key) for key in data.table("defines").values},
         flash=data.table("flash").values,
+        store=_store(data.table("flash_store")),
     )
     _check(board, path)
     return board
@@ -255,6 +259,25 @@ def _memory(name: str, values: Any, path: Path) -> Memory:
             hint=_HINT,
         )
     return memory
+
+
+def _store(table: _Table) -> FlashStore | None:
+    if not table.values:
+        return None
+    store = FlashStore(
+        table.text("driver"), table.number("base"), table.number("page_bytes"), table.number("pages"), table.number("word_bytes"),
+        table.texts("emulator"), table.number("emulator_bytes", 0),
+    )
+    if not (data_dir("runtime_c") / f"{store.driver}.h").is_file():
+        raise BoardError(f"{table.path}: {table.where}driver is {store.driver!r}, expected a flash_*.h of runtime_c.", hint=_HINT)
+    word, page = store.word_bytes, store.page_bytes
+    if not 4 <= word <= MOST_WORD_BYTES or word & (word - 1) or page <= 0 or page % 64 or page % word or store.pages <= 0 or store.base < 0:
+        raise BoardError(
+            f"{table.path}: [flash_store] has {store.pages} pages of {page} bytes, programmed {word} bytes at once; expected pages of a "
+            f"multiple of 64 bytes, and a power of two from 4 to {MOST_WORD_BYTES} at once.",
+            hint=_HINT,
+        )
+    return store
 
 
 def _check_isa(isa: Sequence[str], path: Path) -> None:
