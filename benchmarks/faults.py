@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power cuts: QEMU's `riscv-virt` trains and saves after each sample, with its flash in a file, and is killed at random moments.
+"""Power cuts: QEMU's `riscv-virt` trains and saves after every third sample, with its flash in a file, and is killed at random moments.
 
-Each start must find the weights and the optimiser's state of the last sample that was answered, or of the one behind it, bit for bit
-as on a twin that nobody kills; then it goes on from there. Run it with `make faults`. Writes benchmarks/results/faults.json, and fails
+Each start must find the weights and the optimiser's state of the last save that was answered, or of the one that was being made, bit for
+bit as on a twin that nobody kills; then it goes on from there. Run it with `make faults`. Writes benchmarks/results/faults.json, and fails
 when anything is lost.
 """
 
@@ -37,14 +37,15 @@ from tinytrain.ir.types import Array
 RESULTS = Path(__file__).parent / "results" / "faults.json"
 BOARD = "riscv-virt"
 KILLS = 300
+EVERY = 3                                                 # samples a save
 LONGEST_SECONDS = 1.2                                     # from power on to power off: a start, and some steps with their saves
 LABEL = np.dtype(np.int32)
 
 
 @dataclass
 class Counts:
-    """Starts after a kill, by what they found: the sample that was being saved when the power went, or the one before; of these, how many
-    saw a save that was torn; kills before the device said hello; and what must not be: weights that are neither.
+    """Starts after a kill, by what they found: the save that was being made when the power went, or the one before; how many of these
+    saw one that was torn; kills before the device said hello; and what must not be: weights that are neither.
     """
 
     kills: int = 0
@@ -88,7 +89,7 @@ def loaded(session: Session, answered: int) -> store.Kept | None:
     try:
         return store.load(session)
     except DeviceError as error:
-        if answered or "refused load" not in str(error):
+        if answered >= EVERY or "refused load" not in str(error):
             raise
         return None
 
@@ -105,15 +106,18 @@ def life(project: Project, flash: Path, seconds: float, answered: int, twin: Twi
         with Session(transport, project.board, target_dtype=LABEL) as session:
             kept = loaded(session, answered)
             steps = kept.steps if kept else 0
-            whole = steps in (answered, answered + 1) and digest(session) == twin.after(steps)
+            saved = answered - answered % EVERY
+            being_saved = saved + EVERY if answered + 1 == saved + EVERY else saved
+            whole = steps in (saved, being_saved) and digest(session) == twin.after(steps)
             found = True
-            counts.new += whole and steps > answered
-            counts.old += whole and steps == answered
+            counts.new += whole and steps > saved
+            counts.old += whole and steps == saved
+            answered = steps
             counts.lost += not whole
             counts.torn += kept.torn if kept else 0
             while True:
-                session.train_step(*sample(steps, session))
-                answered = steps = steps + 1
+                session.train_step(*sample(answered, session))
+                answered += 1
                 counts.samples += 1
     except DeviceError as error:
         if "has ended by itself" not in str(error):
@@ -136,7 +140,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx.save(zoo.model("mlp"), folder / "mlp.onnx")
-        options = Options(board=BOARD, scheme="last:1", optimiser=Optimiser(0.01, momentum=0.9), store=1)
+        options = Options(board=BOARD, scheme="last:1", optimiser=Optimiser(0.01, momentum=0.9), store=EVERY)
         _, project = built(folder / "mlp.onnx", options, folder / "device")
         _, still = built(folder / "mlp.onnx", replace(options, board=project.board.twin, store=0), folder / "twin")
         with still.session() as session:
@@ -148,7 +152,7 @@ def main() -> int:
     result = {"board": BOARD, "model": "mlp, last:1, momentum", "seed": given.seed, **asdict(counts), "command": "make faults"}
     write_text(RESULTS, json.dumps(result, indent=2) + "\n")
     print(f"\n{counts.kills} kills while starting, training and saving {counts.samples} samples; {counts.starts} starts looked at")
-    for name, number in (("the sample before", counts.old), ("the sample being saved", counts.new), ("neither: lost", counts.lost)):
+    for name, number in (("the save before", counts.old), ("the save being made", counts.new), ("neither: lost", counts.lost)):
         print(f"  {name:<24} {number:5d}")
     print(f"  {'beside a torn save':<24} {counts.torn:5d}\n\n{os.path.relpath(RESULTS)}")
     return 1 if counts.lost else 0

@@ -6,8 +6,6 @@
 
 #include "tt_flash.h"
 
-int flash_cfi_erase(const tt_flash *flash, uint32_t page);
-int flash_cfi_program(const tt_flash *flash, uint32_t at, const void *word);
-int flash_cfi_read(const tt_flash *flash, uint32_t at, void *to, uint32_t bytes);
+TT_FLASH_DRIVER(flash_cfi);
 
 #endif

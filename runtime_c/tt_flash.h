@@ -22,6 +22,12 @@ typedef struct tt_flash {
     void *driver;        /* the driver's own */
 } tt_flash;
 
+/* Declares the three functions of a driver. */
+#define TT_FLASH_DRIVER(name)                                             \
+    int name##_erase(const tt_flash *flash, uint32_t page);               \
+    int name##_program(const tt_flash *flash, uint32_t at, const void *word); \
+    int name##_read(const tt_flash *flash, uint32_t at, void *to, uint32_t bytes)
+
 /* What `read` does where flash is mapped into memory. */
 static inline int tt_flash_copy(uint32_t at, void *to, uint32_t bytes)
 {

@@ -145,8 +145,8 @@ COMPILERS = {
     "arm-m3": ["arm-none-eabi-gcc", "-mcpu=cortex-m3", "-mthumb", "-ffreestanding"],
     "riscv": ["clang-19", "--target=riscv32-unknown-elf", "-march=rv32imafc", "-mabi=ilp32f", "-ffreestanding"],
 }
-# what a C compiler calls on its own: copies and soft float of libgcc / compiler-rt
-FROM_THE_COMPILER = ("__aeabi_", "mem", "__")
+# what a C compiler calls on its own: copies and soft float of libgcc / compiler-rt; and the store, which is in the library beside the model
+FROM_THE_COMPILER = ("__aeabi_", "mem", "__", "tt_store_")
 
 
 @pytest.mark.parametrize("target", COMPILERS)

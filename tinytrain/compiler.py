@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, constants_elsewhere, needs_of
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.tuned import Optimise, Tuning
@@ -44,7 +44,6 @@ from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
-from tinytrain.target.flash_store import check_store
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -188,6 +187,8 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board)
+    if options.store:
+        board = board.keeping()
     if options.half_arithmetic:
         check_half_arithmetic(board)
     model = understand(path, options)
@@ -198,7 +199,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
     if options.store:
-        check_store(board.store, sum(v.type.nbytes for v in program.stored(Role.PARAM, Role.STATE)), program.name, board.name)
+        check_kept(program, board)
     files = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels).files()
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, files, model.frozen

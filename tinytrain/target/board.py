@@ -7,7 +7,7 @@ import difflib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,16 @@ class Board:
     def rom(self) -> Memory | None:
         """The memory of code; None on the host."""
         return next(iter(self.flashes), None)
+
+    def keeping(self) -> Board:
+        """The board with its store: no code or constant lies in the pages that are for learned weights. Raises BoardError without any."""
+        if (store := self.store) is None:
+            raise BoardError(
+                f"Board {self.name} does not say where learned weights are kept; --store needs [flash_store] in its file.",
+                hint="Add one (docs/store.md), choose another board, or leave out --store and call NAME_save yourself.",
+            )
+        cut = (replace(m, bytes=store.base - m.origin) if m.origin < store.base < m.origin + m.bytes else m for m in self.memories)
+        return replace(self, memories=tuple(cut))
 
     def instructions(self, ticks: int) -> int:
         """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).

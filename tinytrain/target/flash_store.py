@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a board keeps learned weights: a driver of runtime_c and pages of a flash, and whether records of a model fit there."""
+"""Where a board keeps learned weights: a driver of runtime_c, and pages of a flash."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-
-from tinytrain.errors import BoardError, DoesNotFit
 
 HEAD_BYTES = 56                                           # of runtime_c/tt_store.h
 MOST_WORD_BYTES = 256                                     # TT_FLASH_WORD_MAX of runtime_c/tt_flash.h
@@ -41,21 +39,3 @@ class FlashStore:
                 new.truncate(self.emulator_bytes)
         named = {"{file}": str(file.resolve()).replace(",", ",,"), "{elf}": str(elf.resolve()).replace(",", ",,")}
         return [reduce(lambda text, name: text.replace(name, named[name]), named, argument) for argument in self.emulator]
-
-
-def check_store(store: FlashStore | None, body_bytes: int, model: str, board: str) -> None:
-    """Raise DoesNotFit where the pages do not hold two records: the new one, and the one that counts until it is whole. BoardError
-    where the board has no pages for them.
-    """
-    if store is None:
-        raise BoardError(
-            f"Board {board} does not say where learned weights are kept; --store needs its [flash_store].",
-            hint="Add one to its file (docs/store.md), choose another board, or leave out --store and call NAME_save yourself.",
-        )
-    need = store.record_pages(body_bytes)
-    if 2 * need > store.pages:
-        raise DoesNotFit(
-            f"{model} keeps {body_bytes:,} bytes of weights and optimiser state in two records of {need:,} pages "
-            f"of {store.page_bytes:,} bytes; {board} has {store.pages} pages for them.",
-            hint="Train less of the model (--scheme last:1), give [flash_store] of the board more pages, or leave out --store.",
-        )
