@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Internal flash of STM32F4 (RM0090 §3) and STM32F7 (RM0385 §3): one controller, four small sectors, one of four times their size, and the
- * rest of eight times. The core stalls while its only bank is erased or programmed, an interrupt too: up to 2 s for 128 KB. */
+/* Internal flash of STM32F4 (RM0090 §3) and STM32F7 (RM0385 §3): one controller, four small sectors, one of four times their size, and
+ * the rest of eight times. The core stalls while its only bank is erased or programmed, an interrupt too: up to 2 s for 128 KB. */
 #ifndef FLASH_STM32_H
 #define FLASH_STM32_H
 

@@ -115,7 +115,7 @@ static int is_own(const tt_stored *what, const tt_store_head *head)
 /* Looks at each page for a record that begins there; `page` of `newest` is only meant where its sequence is not 0. */
 static tt_status scan(const tt_stored *what, const tt_flash *flash, tt_record *newest, tt_store_report *report)
 {
-    uint32_t torn = 0; /* highest sequence of what is not whole; where an old record was overwritten in part, it is below that of the newest */
+    uint32_t torn = 0; /* highest sequence of what is not whole; what was forgotten and is half erased has a lower one than the newest */
     newest->head.sequence = 0;
     report->foreign = 0;
     report->newer = 0;
@@ -232,81 +232,85 @@ static int erase(const tt_flash *flash, uint32_t page, uint32_t pages)
 }
 
 /* The commit word is programmed only when what it stands for reads back as it should. */
-static int write_record(const tt_stored *what, const tt_flash *flash, const unsigned char *arena, const tt_record *record)
+static int write_record(
+    const tt_stored *what, const tt_flash *flash, const unsigned char *arena, uint32_t page, const tt_store_head *head)
 {
-    writer w = {flash, record->page, 0, 0, TT_CRC_START, {0}};
+    writer w = {flash, page, 0, 0, TT_CRC_START, {0}};
     uint32_t crc;
-    if (erase(flash, record->page, pages_of(flash, record->head.bytes)) != 0 ||
-        put(&w, &record->head, (uint32_t)sizeof record->head) != 0 || end_word(&w) != 0) {
+    if (erase(flash, page, pages_of(flash, head->bytes)) != 0 || put(&w, head, (uint32_t)sizeof *head) != 0 || end_word(&w) != 0) {
         return 1;
     }
     w.at = body_at(flash);
     const tt_param *p = what->params;
-    for (uint32_t left = record->head.bytes; left > 0; ++p) {
+    for (uint32_t left = head->bytes; left > 0; ++p) {
         if (put(&w, arena + p->offset, p->bytes) != 0) {
             return 1;
         }
         left -= p->bytes;
     }
     const uint32_t written = ~w.crc;
-    if (end_word(&w) != 0 || checked(flash, record->page, &record->head, &crc) != 0 || crc != written) {
+    if (end_word(&w) != 0 || checked(flash, page, head, &crc) != 0 || crc != written) {
         return 1;
     }
     w.at = commit_at(flash);
     return put(&w, &written, (uint32_t)sizeof written) != 0 || end_word(&w) != 0;
 }
 
+/* Gives `head` what all records have, and writes it with its body at `page`, behind the newest record. */
 static tt_status add(
-    const tt_stored *what, const tt_flash *flash, const unsigned char *arena, tt_store_head head, tt_record *record, tt_store_report *report)
+    const tt_stored *what, const tt_flash *flash, const unsigned char *arena, tt_store_head *head, uint32_t *page, tt_store_report *report)
 {
-    tt_status status = scan(what, flash, record, report);
+    tt_record newest;
+    const tt_status status = scan(what, flash, &newest, report);
     if (status != TT_OK) {
         return status;
     }
-    const uint32_t need = pages_of(flash, head.bytes), sequence = record->head.sequence;
-    const uint32_t taken = sequence == 0 ? 0u : pages_of(flash, record->head.bytes);
+    const uint32_t need = pages_of(flash, head->bytes), taken = report->sequence == 0 ? 0u : pages_of(flash, newest.head.bytes);
     if (need > flash->pages / 2u || need + taken > flash->pages) {
         return TT_ERROR_STORE_SPACE;
     }
-    record->page = sequence == 0 ? 0u : ring(flash, record->page + taken);
-    record->head = head;
-    record->head.sequence = sequence + 1u;
-    if (write_record(what, flash, arena, record) != 0) {
+    *page = report->sequence == 0 ? 0u : ring(flash, newest.page + taken);
+    head->magic = TT_STORE_MAGIC;
+    head->version = TT_STORE_FORMAT;
+    head->sequence = report->sequence + 1u;
+    head->layout[0] = what->layout[0];
+    head->layout[1] = what->layout[1];
+    for (uint32_t i = 0; i < sizeof head->hash; ++i) {
+        head->hash[i] = what->hash[i];
+    }
+    if (write_record(what, flash, arena, *page, head) != 0) {
         return TT_ERROR_FLASH;
     }
-    report->sequence = record->head.sequence;
+    report->sequence = head->sequence;
     report->torn = 0;
     return TT_OK;
-}
-
-static tt_store_head head_of(const tt_stored *what, uint32_t bytes, uint32_t flags)
-{
-    tt_store_head head = {
-        TT_STORE_MAGIC, TT_STORE_FORMAT, bytes, 0, flags, {0}, {what->layout[0], what->layout[1]}, {0, 0, 0}};
-    for (uint32_t i = 0; i < sizeof head.hash; ++i) {
-        head.hash[i] = what->hash[i];
-    }
-    return head;
 }
 
 tt_status tt_store_save(
     const tt_stored *what, const tt_flash *flash, const unsigned char *arena, const tt_progress *progress, uint32_t flags,
     tt_store_report *report)
 {
-    tt_record record;
-    tt_store_head head = head_of(what, bytes_of(what, flags), flags & TT_STORE_OPTIMISER);
+    uint32_t page;
+    tt_store_head head;
+    head.flags = flags & TT_STORE_OPTIMISER;
+    head.bytes = bytes_of(what, flags);
     head.progress = *progress;
-    return add(what, flash, arena, head, &record, report);
+    return add(what, flash, arena, &head, &page, report);
 }
 
 tt_status tt_store_forget(const tt_stored *what, const tt_flash *flash, tt_store_report *report)
 {
-    tt_record record;
-    const tt_status status = add(what, flash, 0, head_of(what, 0, 0), &record, report);
+    static const tt_progress none = {0, 0, 0};
+    uint32_t page;
+    tt_store_head head;
+    head.flags = 0;
+    head.bytes = 0;
+    head.progress = none;
+    const tt_status status = add(what, flash, 0, &head, &page, report);
     if (status != TT_OK) {
         return status;
     }
     report->foreign = 0;
     const uint32_t own = pages_of(flash, 0);
-    return erase(flash, ring(flash, record.page + own), flash->pages - own) != 0 ? TT_ERROR_FLASH : TT_OK;
+    return erase(flash, ring(flash, page + own), flash->pages - own) != 0 ? TT_ERROR_FLASH : TT_OK;
 }

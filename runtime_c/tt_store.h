@@ -69,8 +69,9 @@ tt_status tt_store_find(const tt_stored *what, const tt_flash *flash, tt_record 
 /* A found record into the arena. TT_ERROR_FLASH: reading failed, part of the arena is then changed. */
 tt_status tt_store_read(const tt_stored *what, const tt_flash *flash, const tt_record *found, unsigned char *arena);
 
-/* A new record with what is in the arena. Refused with TT_ERROR_STORE_NEWER where that would be lost; TT_ERROR_STORE_SPACE: the pages do not
- * hold two records; TT_ERROR_FLASH: not written, or it does not read as it was written. The record before counts until this one does. */
+/* A new record with what is in the arena. TT_ERROR_STORE_NEWER: there are records of a later format, which are kept; TT_ERROR_STORE_SPACE:
+ * the pages do not hold two records; TT_ERROR_FLASH: not written, or it does not read as it was written. The record before counts until
+ * this one does. */
 tt_status tt_store_save(
     const tt_stored *what, const tt_flash *flash, const unsigned char *arena, const tt_progress *progress, uint32_t flags,
     tt_store_report *report);
