@@ -383,7 +383,8 @@ Conv2dGradW.examples = (
 )
 # channels that fill the longest vectors, and not evenly; one alone
 _LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)),
-         (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)))
+         (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)), (Conv2d(pad=_ONE), (6, 10, 16), (9, 3, 3, 16)),
+         (Conv2d((2, 2), _ONE), (16, 16, 16), (5, 3, 3, 16)), (Conv2d((1, 1), _ONE, group=2), (5, 7, 32), (18, 3, 3, 16)))
 Conv2d.examples += tuple(Example(op, f32(x, w)) for op, x, w in _LONG)
 Conv2dGradX.examples += tuple(
     Example(Conv2dGradX(*op.window, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)

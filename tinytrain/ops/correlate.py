@@ -8,7 +8,7 @@ rectangle of pixels. The gradient of x is the same sum with the window turned ro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, product
@@ -258,14 +258,13 @@ class Correlation:
         taps = self.taps[0] * self.taps[1]
         return {"strip": strips, "packed": strips * taps * self.inner * packed, **found}
 
-    def narrow(self, most: int) -> str:
+    def narrow(self, rectangles: Sequence[Rectangle]) -> str:
         """The C type that holds every number of the rectangles."""
-        numbers = [*self.order, *(n for r in self.rectangles(most) for n in dataclasses.astuple(r))]
+        numbers = [*self.order, *(n for r in rectangles for n in dataclasses.astuple(r))]
         return "int16_t" if max(map(abs, numbers)) < 2**15 else "int32_t"
 
-    def sizes(self, most: int) -> list[int]:
+    def sizes(self, found: Sequence[Rectangle]) -> list[int]:
         """Sizes of tiles that occur."""
-        found = self.rectangles(most)
         return sorted({r.size for r in found if r.larger < r.tiles} | {r.size + 1 for r in found if r.larger})
 
 

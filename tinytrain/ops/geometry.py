@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 
 _CHAIN, _LONG = 4, 16                                     # steps of a sum that are done at once, of a short and of a long one
 _LONG_SUM = 64
-_BLOCK, _LARGE = 8, 1024                                  # channels that are turned at once, or half as many of so many steps
+BLOCK, _LARGE = 8, 1024                                   # channels that are turned at once, or half as many of so many steps
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class PaddedMaps:
 
     @property
     def block(self) -> int:
-        return _BLOCK if self.steps < _LARGE else _BLOCK // 2
+        return BLOCK if self.steps < _LARGE else BLOCK // 2
 
     @property
     def taps(self) -> list[int]:
@@ -223,6 +223,16 @@ class Geometry:
     def layout(self) -> PaddedMaps:
         """How both maps are laid out for gradients of the weight."""
         return PaddedMaps.of(self)
+
+    @property
+    def in_line(self) -> bool:
+        """Two neighbouring positions, at the end of a row too, are as far apart as two neighbouring elements."""
+        return self.rows.stride == self.cols.stride == 1 and self.cols.positions == self.cols.size
+
+    @property
+    def run(self) -> int:
+        """Halves that a channel of dy takes as one run; it may begin at an odd place, and the next one begins at an even one."""
+        return (self.rows.positions * self.cols.positions + 2) // 2 * 2
 
     @property
     def lined_up(self) -> Geometry:
