@@ -49,9 +49,9 @@ bench-models: setup ## eleven networks on two emulated boards, trained and compa
 bench-host: setup ## a training step of the host twin against PyTorch, where that is installed, on one thread of this computer
 	@$(PYTHON) benchmarks/host.py $(ARGS)
 
-faults: setup ## cut the power of an emulated board 300 times while it trains and saves: nothing may be lost (10 minutes)
+faults: setup ## cut the power of an emulated board 300 times while it trains and saves: nothing may be lost (15 minutes)
 	@$(PYTHON) benchmarks/faults.py $(ARGS)
-	@$(PYTHON) -m pytest -q -m "long or not long" tests/test_store.py
+	@$(PYTHON) -m pytest -q -m "long or not long" tests/test_store.py tests/test_save_load.py tests/test_store_device.py
 
 sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)

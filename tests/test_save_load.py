@@ -90,6 +90,27 @@ def test_training_goes_on_with_the_same_bits(momentum: Library) -> None:
     assert_same(at_once, trained(resumed, range(7, 12)))
 
 
+@pytest.mark.long
+def test_a_hundred_thousand_steps_with_five_losses_of_power(momentum: Library) -> None:
+    """The end is the same bits as without: at each loss all that has trained since the last save is gone, and trained again."""
+    golden = golden_vectors(momentum.compiled.program, 50)
+    flash, at_once, device, steps, lost = Flash(), momentum.instance(), momentum.instance(), 0, [7_001, 23_456, 50_000, 50_001, 99_999]
+    for i in range(100_000):
+        at_once.train_step(golden.x[i % 50], golden.target[i % 50])
+    while steps < 100_000:
+        device.train_step(golden.x[steps % 50], golden.target[steps % 50])
+        steps += 1
+        assert call(device, "autosave", flash, OPTIMISER, 1000) == OK
+        if lost and steps == lost[0]:
+            del lost[0]
+            device = momentum.instance()
+            assert call(device, "load", flash) == OK
+            steps = device.context.steps
+            assert steps % 1000 == 0
+    assert device.context.steps == 100_000
+    assert_same(at_once, device)
+
+
 def test_weights_alone_start_the_optimiser_anew(momentum: Library) -> None:
     flash, saved, fresh = Flash(), trained(momentum.instance(), range(7)), momentum.instance()
     assert call(saved, "save", flash, 0) == OK

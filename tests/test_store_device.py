@@ -124,6 +124,26 @@ def test_a_board_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
         assert_same(compiled, session.get_params())
 
 
+@pytest.mark.long
+def test_ten_thousand_steps_on_a_board_that_is_killed_five_times(model: Path, tmp_path: Path) -> None:
+    """The end is the same bits as on a twin that nobody kills."""
+    need_tools(load_board("riscv-virt"))
+    options = Options(board="riscv-virt", scheme="last:1", optimiser=Optimiser(0.01, momentum=0.9), store=500)
+    write(compile_model(model, options), tmp_path / "out")
+    write(compile_model(model, replace(options, board="host-fused", store=0)), tmp_path / "twin")
+    project, done = Project.open(tmp_path / "out"), 0
+    for until in (700, 2_499, 2_500, 6_001, 8_888, 10_000):
+        with started(project, tmp_path / "flash.img") as session:
+            done = store.load(session).steps if done else 0
+            for i in range(done, until):
+                session.train_step(*sample(i % 100))
+            done, end = until, session.get_params()
+    with Project.open(tmp_path / "twin").session() as twin:
+        for i in range(10_000):
+            twin.train_step(*sample(i % 100))
+        assert_same(twin.get_params(), end)
+
+
 def test_firmware_without_a_store_says_so(model: Path, tmp_path: Path) -> None:
     write(compile_model(model, Options()), tmp_path / "out")
     with Project.open(tmp_path / "out").session() as session, pytest.raises(DeviceError, match="not compiled for that command"):
