@@ -1,25 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_frame.h"
 
+#include "tt_crc.h"
 #include "tt_port.h"
 
-#define CRC_START UINT32_C(0xFFFFFFFF)
-#define CRC_RESIDUE UINT32_C(0xDEBB20E3) /* register after data and its own CRC */
 #define BLOCK_BYTES 254
-
-static uint32_t crc_byte(uint32_t crc, uint8_t byte)
-{
-    /* Four bits at a time: 64 bytes of table instead of 1,024. */
-    static const uint32_t table[16] = {
-        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
-        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
-        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
-        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C),
-    };
-    crc ^= byte;
-    crc = (crc >> 4) ^ table[crc & 15u];
-    return (crc >> 4) ^ table[crc & 15u];
-}
 
 uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
 {
@@ -32,48 +17,66 @@ uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
     return 0;
 }
 
-int32_t tt_frame_read(const tt_piece *pieces)
+/* One frame is read at a time. */
+static struct {
+    tt_frame frame;
+    const tt_piece *rest;
+    uint32_t left; /* bytes of the current block still to come */
+    uint8_t started, zero, dropped;
+} in;
+
+static void decoded(uint8_t byte, const tt_piece *(*rest)(const uint8_t *first))
 {
-    uint32_t crc = CRC_START;
-    uint32_t count = 0; /* decoded bytes, also those that found no room */
-    uint32_t left = 0;  /* bytes of the current block still to come */
-    int started = 0, zero = 0, overlong = 0;
-    for (;;) {
-        const int got = tt_port_get();
-        if (got < 0) {
-            return TT_FRAME_CLOSED;
-        }
-        uint8_t byte = (uint8_t)got;
-        if (byte == 0) {
-            if (!started) {
-                continue; /* between frames */
-            }
-            break;
-        }
-        if (left == 0) { /* start of a block: the previous one, unless full, stood for a zero behind it */
-            left = byte - 1u;
-            if (!(started && zero)) {
-                started = 1;
-                zero = byte != 255;
-                continue;
-            }
-            zero = byte != 255;
-            byte = 0;
-        } else {
-            --left;
-        }
-        uint8_t *const to = tt_frame_at(pieces, count);
-        if (to) {
-            *to = byte;
-        }
-        overlong |= !to;
-        ++count;
-        crc = crc_byte(crc, byte);
+    const uint32_t count = in.frame.bytes++;
+    in.frame.residue = tt_crc_byte(in.frame.residue, byte);
+    if (count < TT_FRAME_SHORT_BYTES) {
+        in.frame.first[count] = byte;
+        return;
     }
-    if (left != 0 || overlong || count < TT_FRAME_CRC_BYTES || crc != CRC_RESIDUE) {
-        return TT_FRAME_BAD;
+    if (count == TT_FRAME_SHORT_BYTES) {
+        in.rest = rest(in.frame.first);
     }
-    return (int32_t)(count - TT_FRAME_CRC_BYTES);
+    uint8_t *const to = in.rest ? tt_frame_at(in.rest, count - TT_FRAME_HEAD_BYTES) : 0;
+    if (to) {
+        *to = byte;
+    } else {
+        in.dropped = 1;
+    }
+}
+
+const tt_frame *tt_frame_take(uint8_t byte, const tt_piece *(*rest)(const uint8_t *first))
+{
+    if (byte == 0) {
+        const int whole = in.started && !in.dropped && in.left == 0 && in.frame.bytes >= TT_FRAME_HEAD_BYTES + TT_FRAME_CRC_BYTES;
+        in.started = in.zero = in.dropped = 0;
+        in.left = 0;
+        return whole ? &in.frame : 0;
+    }
+    if (!in.started) {
+        in.started = 1;
+        in.frame.bytes = 0;
+        in.frame.residue = TT_CRC_START;
+    }
+    if (in.dropped) {
+        return 0;
+    }
+    if (in.left > 0) {
+        --in.left;
+        decoded(byte, rest);
+        return 0;
+    }
+    if (in.zero) { /* start of a block: the previous one, unless full, stood for a zero behind it */
+        decoded(0, rest);
+    }
+    in.left = byte - 1u;
+    in.zero = byte != 255;
+    return 0;
+}
+
+uint32_t tt_frame_residue(uint32_t token)
+{
+    /* With the CRC xor token in the last four bytes, those are to the register what the token's own are to a fresh one. */
+    return tt_crc(TT_CRC_START, &token, sizeof token);
 }
 
 /* One frame is written at a time. */
@@ -106,7 +109,7 @@ static void encode(uint8_t byte)
 
 void tt_frame_begin(void)
 {
-    out.crc = CRC_START;
+    out.crc = TT_CRC_START;
     out.used = 0;
     tt_port_put(0); /* ends whatever the other side may have half received */
 }
@@ -115,14 +118,14 @@ void tt_frame_put(const void *data, uint32_t bytes)
 {
     const uint8_t *from = data;
     for (uint32_t i = 0; i < bytes; ++i) {
-        out.crc = crc_byte(out.crc, from[i]);
+        out.crc = tt_crc_byte(out.crc, from[i]);
         encode(from[i]);
     }
 }
 
-void tt_frame_end(void)
+void tt_frame_end(uint32_t token)
 {
-    const uint32_t crc = ~out.crc;
+    const uint32_t crc = ~out.crc ^ token;
     for (uint32_t shift = 0; shift < 32; shift += 8) {
         encode((uint8_t)(crc >> shift));
     }

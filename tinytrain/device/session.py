@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+_HELLO, _STEP, _COUNTERS = struct.Struct("<12I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
+_READ_BYTES = 1 << 16                                     # of a parameter at once
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
 
 
@@ -115,7 +116,7 @@ class Session:
     def __init__(
         self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
         target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None, counter: Counter | None = None,
-        pieces: Pieces | None = None,
+        pieces: Pieces | None = None, link: Link | None = None,
     ) -> None:
         self.board = board
         self.counts_instructions = icount and board.timer_hz > 0
@@ -123,7 +124,7 @@ class Session:
         self.input_quant = input_quant
         self.counter = counter
         self.pieces = pieces or Pieces()
-        self.link = Link(transport, timeout)
+        self.link = link or Link(transport, timeout)
         try:
             self.info = self.hello()
             if self.info.board != board.name:
@@ -153,10 +154,10 @@ class Session:
         return self.counter.read()
 
     def hello(self) -> Hello:
-        answer = self.link.call(Command.HELLO)
+        answer = self.link.hello()
         if len(answer) < _HELLO.size:
             raise DeviceError(f"{self.link.transport.name} does not speak this protocol.", hint="Is the right firmware on the board?")
-        version, *numbers, model_hash = _HELLO.unpack_from(answer)
+        version, _, _, *numbers, model_hash = _HELLO.unpack_from(answer)
         if version != VERSION:
             raise DeviceError(
                 f"{self.link.transport.name} speaks version {version} of the link protocol, expected {VERSION}.",
@@ -186,10 +187,15 @@ class Session:
 
     def get_params(self) -> dict[str, Array]:
         """Name → flat array, of everything that training changes."""
-        return {
-            name: np.frombuffer(self._call(Command.READ_PARAM, struct.pack("<I", p.bytes), p.bytes, index=p.index), p.dtype).copy()
-            for name, p in self._params.items()
-        }
+        return {name: np.frombuffer(self._read(p), p.dtype).copy() for name, p in self._params.items()}
+
+    def _read(self, param: _Param) -> bytes:
+        """In pieces that can be asked for again when one is damaged."""
+        pieces = []
+        for start in range(0, param.bytes, _READ_BYTES):
+            length = min(param.bytes - start, _READ_BYTES)
+            pieces.append(self._call(Command.READ_PARAM, struct.pack("<I", length), length, index=param.index, offset=start))
+        return b"".join(pieces)
 
     @property
     def elements(self) -> dict[str, int]:
@@ -236,9 +242,9 @@ class Session:
     def _instructions(self, ticks: int) -> int | None:
         return self.board.instructions(ticks) if self.counts_instructions else None
 
-    def _call(self, command: Command, payload: bytes, length: int, *, index: int = 0) -> bytes:
+    def _call(self, command: Command, payload: bytes, length: int, *, index: int = 0, offset: int = 0) -> bytes:
         """The answer, which must have that many bytes."""
-        answer = self.link.call(command, payload, index=index)
+        answer = self.link.call(command, payload, index=index, offset=offset)
         if len(answer) != length:
             raise self._nonsense(f"answered {command.name.lower()} with {len(answer):,} bytes, expected {length:,}")
         return answer

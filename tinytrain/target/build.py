@@ -19,7 +19,7 @@ from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory
 
 BUILD_SECONDS = 600
-SHARED = ("tt_frame.c", "tt_link.c")                      # of runtime_c, in every firmware
+SHARED = ("tt_crc.c", "tt_frame.c", "tt_link.c", "tt_symbols.c")                      # of runtime_c, in every firmware
 _SHOWN_LINES = 20                                         # of a failed compiler's output
 _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
