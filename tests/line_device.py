@@ -26,7 +26,8 @@ def build_device(project: Path) -> Path:
     """The project as a library of this process, at a new path each time: its state is in it."""
     library = project / "device.so"
     compiler = next(filter(None, map(shutil.which, ("gcc", "clang", "clang-19"))))
-    subprocess.run([compiler, "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC", *sources(project), "-o", str(library)], check=True)
+    flags = ["-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, *sources(project), "-o", str(library)], check=True)
     return library
 
 

@@ -72,7 +72,8 @@ class NumpyDevice:
         infer, train = program.entries["infer"], program.entries["train"]
         (x, y), target = (infer.inputs[0].type, infer.outputs[0].type), train.inputs[1].type
         if command is Command.HELLO:
-            numbers = (VERSION, self.nonce, TOKEN, x.nbytes, target.nbytes, y.nbytes, self.compiled.plan.arena_bytes, 64, len(self.stored), 1, 4096, 1)
+            arena = self.compiled.plan.arena_bytes
+            numbers = (VERSION, self.nonce, TOKEN, x.nbytes, target.nbytes, y.nbytes, arena, 64, len(self.stored), 1, 4096, 1)
             return Status.OK, struct.pack("<12I32s", *numbers, hash_) + f"{program.name}\0{self.compiled.board.name}\0".encode()
         if command in (Command.INFER, Command.TRAIN, Command.EVALUATE):
             self.calls += 1

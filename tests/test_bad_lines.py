@@ -24,8 +24,8 @@ from tinytrain.target.board import load_board
 X, TARGET = np.array([0.15, -0.025, 0, 0.3], np.float32), np.array([0.5, 1, 0], np.float32)
 SAMPLE = X.tobytes() + TARGET.tobytes()
 LINES = {
-    "clean": Damage(), "lost 0.1 %": Damage(0.001), "flipped 1 %": Damage(0, 0.01), "lost 3 %": Damage(0.03), "half and half": Damage(0.15, 0.15),
-    "lost 30 %": Damage(0.3), "flipped 30 %": Damage(0, 0.3),
+    "clean": Damage(), "lost 0.1 %": Damage(0.001), "flipped 1 %": Damage(0, 0.01), "lost 3 %": Damage(0.03),
+    "half and half": Damage(0.15, 0.15), "lost 30 %": Damage(0.3), "flipped 30 %": Damage(0, 0.3),
 }
 LINE_RATE = 0.8                                           # of what a line can carry, at least, is payload where it is clean
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link protocol, host side: one request at a time, executed once however bad the line is, a deadline for everything. See docs/link.md."""
+"""The link protocol, host side: one request at a time, executed once, a deadline for everything. See docs/link.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinytrain.ops.loss_scale import PATIENCE
 
 VERSION = 3
 MOST_FRAME_BYTES = 1 << 30                                # of one answer, whatever the device says of itself
-MOST_PIECES_BYTES = 1 << 18                               # of a message that can go in pieces: they say in 16 bits which word is their first
+MOST_PIECES_BYTES = 1 << 18                               # of a message that can go in pieces, which say their first word in 16 bits
 _FIRST_FRAME_BYTES = 1 << 16                              # of an answer before anything is known about the device
 _READ = 0x8000                                            # in a number: the rest of an answer is asked for, or comes
 _HELLO_NUMBER, _MOST_NUMBER = 0, 0x7FFF
@@ -90,13 +90,13 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """How requests and answers travel: up to `bytes` of one in a packet, and what is written at once for it.
+    """How requests and answers travel: up to `most` bytes of one in a packet, and what is written at once for it.
 
     After `patience` failures in a row the next form is tried, which costs that much more. `most_wait`: seconds between two packets.
     """
 
     name: str
-    bytes: int
+    most: int
     packed: Callable[[bytes, int], bytes]
     patience: int
     most_wait: float
@@ -162,10 +162,10 @@ class _Call:
     def packet(self, form: Form) -> bytes:
         answer = self.answer or b""
         if self.asking or self.sent >= len(self.message):
-            return _HEAD.pack(self.number | _READ, len(answer) // 4 & 0xFFFF) + struct.pack("<I", form.bytes)
-        start = 0 if form.bytes >= len(self.message) else self.sent
-        self.pieces |= form.bytes < len(self.message)
-        return _HEAD.pack(self.number, start // 4 & 0xFFFF) + self.message[start : start + form.bytes]
+            return _HEAD.pack(self.number | _READ, len(answer) // 4 & 0xFFFF) + struct.pack("<I", form.most)
+        start = 0 if form.most >= len(self.message) else self.sent
+        self.pieces |= form.most < len(self.message)
+        return _HEAD.pack(self.number, start // 4 & 0xFFFF) + self.message[start : start + form.most]
 
     def take(self, body: bytes) -> bool:
         """Whether the packet says something that was not known; late repetitions, of which there may be several, do not."""

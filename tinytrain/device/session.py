@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO, _STEP, _COUNTERS = struct.Struct("<12I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+HELLO, COUNTERS = struct.Struct("<12I32s"), struct.Struct("<Q4I")
+_STEP = struct.Struct("<fQ")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _READ_BYTES = 1 << 16                                     # of a parameter at once
@@ -155,15 +156,15 @@ class Session:
 
     def hello(self) -> Hello:
         answer = self.link.hello()
-        if len(answer) < _HELLO.size:
+        if len(answer) < HELLO.size:
             raise DeviceError(f"{self.link.transport.name} does not speak this protocol.", hint="Is the right firmware on the board?")
-        version, _, _, *numbers, model_hash = _HELLO.unpack_from(answer)
+        version, _, _, *numbers, model_hash = HELLO.unpack_from(answer)
         if version != VERSION:
             raise DeviceError(
                 f"{self.link.transport.name} speaks version {version} of the link protocol, expected {VERSION}.",
                 hint="Compile the project again with this version of tinytrain.",
             )
-        texts = [text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2]]
+        texts = hello_names(answer)
         inputs, target, output, arena, ctx, params, trains, payload, schemes = numbers
         longest = max(output, arena)
         if len(texts) < 2 or output % 4 or params > _MOST_PARAMS or not payload or longest > MOST_FRAME_BYTES:
@@ -224,7 +225,7 @@ class Session:
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
 
     def counters(self) -> Counters:
-        ticks, calls, used, reserved, skipped = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
+        ticks, calls, used, reserved, skipped = COUNTERS.unpack(self._call(Command.COUNTERS, b"", COUNTERS.size))
         return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped)
 
     def scale(self) -> Scale | None:
@@ -320,6 +321,11 @@ class Session:
         return x_bytes + bytes(-len(x_bytes) % 4) + data
 
 
+def hello_names(answer: bytes) -> list[str]:
+    """[model, board] behind the numbers of a hello, as far as they are there."""
+    return [text.decode(errors="replace") for text in answer[HELLO.size :].split(b"\0")[:2]]
+
+
 @dataclass(frozen=True)
 class Pieces:
     """(number of elements, their type) of what a sample, a target and an output are made of; () for floats alone, or a single label."""
@@ -360,6 +366,14 @@ def start(
 
         counter = Counter(elf, board)
     transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount, more=counter.arguments if counter else ())
+    return connect(transport, board, manifest, icount=icount, counter=counter, timeout=timeout)
+
+
+def connect(
+    transport: Transport, board: Board, manifest: Manifest | None, *, icount: bool = False, counter: Counter | None = None,
+    timeout: float = 60.0,
+) -> Session:
+    """Say hello to the firmware behind a transport. Raises DeviceError, also where it is of another model than the manifest."""
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
     dtype = target.np if target else None
     session = Session(
@@ -368,8 +382,8 @@ def start(
     )
     if manifest and session.info.model_hash.hex() != manifest.model_sha256:
         session.close()
-        message = f"The firmware {elf} was made from another model than the manifest of its project says."
-        raise DeviceError(message, hint="Compile the model again.")
+        message = f"The firmware on {transport.name} was made from another model than the manifest of its project says."
+        raise DeviceError(message, hint="Compile the model again, and flash it.")
     return session
 
 
