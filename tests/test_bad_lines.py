@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_firmware import need_tools, write_fake
+from fuzz_link import clang, fuzz
 from line_device import Damage, Device, Line, build_device
 
 from tinytrain import zoo
@@ -189,3 +190,10 @@ def test_bad_frames_change_nothing(count: int, fake: Callable[[], Device]) -> No
             line.device.give(b"\0" + cobs_encode(body) + b"\0")
     line.device.give(b"\0")
     assert link.call(Command.READ_PARAM, read) == before
+
+
+@pytest.mark.skipif(clang() is None, reason="needs clang's libFuzzer")
+def test_short_fuzzing(tmp_path: Path) -> None:
+    """`make fuzz-link` does this for ten minutes."""
+    done = fuzz(tmp_path, "-runs=20000")
+    assert done.returncode == 0, done.stderr[-3000:]
