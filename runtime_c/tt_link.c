@@ -116,6 +116,12 @@ static void say_payload(const tt_model *m, const tt_request *r, tt_status status
         say_u32(tt_stack_used());
         say_u32(tt_stack_bytes());
         say_u32(*m->skipped);
+#if TT_CORES > 1
+        for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
+            const uint64_t count = tt_port_core_count(core);
+            say(&count, sizeof count);
+        }
+#endif
         return;
     default:
         return;

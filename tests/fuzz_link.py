@@ -50,8 +50,8 @@ def fuzz(folder: Path, *limits: str) -> subprocess.CompletedProcess[str]:
     fuzzer = build_fuzzer(folder)
     corpus = folder / "corpus"
     corpus.mkdir()
-    command = [str(fuzzer), "-seed=1", "-timeout=10", "-max_len=1024", f"-artifact_prefix={folder}/", *limits, str(corpus), str(folder / "seeds")]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ["-seed=1", "-timeout=10", "-max_len=1024", f"-artifact_prefix={folder}/", *limits]
+    return subprocess.run([str(fuzzer), *options, str(corpus), str(folder / "seeds")], capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

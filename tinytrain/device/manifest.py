@@ -22,6 +22,7 @@ from tinytrain.seal import digest
 
 MOST_BYTES = 16 << 20                                     # of a manifest.json
 MOST_ELEMENTS = 1 << 28                                   # of one tensor
+MOST_CORES = 1 << 10
 MOST_CHARACTERS = 500                                     # of a name
 EXPECTED = "the manifest of a compiled project"
 _NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
@@ -79,7 +80,8 @@ class Manifest:
     """What was compiled. `target` is None for inference only, `targets` are those of several losses; `chosen` stands for all that decides
     what a state of training means; `scheduled`: the device changes its learning rate by itself.
 
-    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference.
+    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference. `cores` share
+    the work of a call.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Manifest:
     chosen: str
     files: Mapping[str, str]
     macs: int
+    cores: int = 1
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -148,6 +151,7 @@ class Manifest:
             parameters=tuple(_parameter(item) for item in top.items("parameters")),
             chosen=digest(json.dumps([described.get(key) for key in keys]).encode()),
             files=_files(top) if "files" in described else {},
+            cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
         )
 

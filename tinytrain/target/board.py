@@ -7,7 +7,7 @@ import difflib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,22 @@ class Toolchain:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What a firmware for several cores takes besides; `counting` are arguments of an emulator that counts their instructions."""
+
+    sources: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    counting: tuple[str, ...] = ()
+    defines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Board:
     """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
 
     `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
     the board of this computer whose floats have the same bits.
+    `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
     """
 
@@ -77,6 +88,24 @@ class Board:
     sources: tuple[str, ...]
     defines: Mapping[str, int] = field(hash=False)
     flash: Mapping[str, Any] = field(hash=False)
+    most_cores: int = 1
+    sharing: Sharing = field(default_factory=Sharing, hash=False)
+    cores: int = 1
+
+    def with_cores(self, cores: int) -> Board:
+        """The same with so many cores at work. Raises BoardError where it has fewer."""
+        if cores == self.cores:
+            return self
+        if cores > self.most_cores:
+            has = f"{self.most_cores} cores" if self.most_cores > 1 else "one core"
+            others = ", ".join(name for name in board_names() if load_board(name).most_cores >= cores)
+            hint = f"Boards that have as many: {others}." if others else "No board has as many."
+            raise BoardError(f"{self.name} has {has} for a step; --cores asks for {cores}.", hint=hint)
+        return replace(
+            self, cores=cores, sources=(*self.sources, *self.sharing.sources), flags=(*self.flags, *self.sharing.flags),
+            defines={**self.defines, **self.sharing.defines, "TT_CORES": cores},
+            machine=(*self.machine, "-smp", str(cores)) if self.machine else (),
+        )
 
     @property
     def is_host(self) -> bool:
@@ -152,7 +181,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         if not soc_path.is_file():
             raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
         data = _Table(_merged(read_toml(soc_path), data.values), path)
-    emulator = data.table("emulator")
+    emulator, sharing = data.table("emulator"), data.table("sharing")
     fused = data.truth("fused")
     toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
     board = Board(
@@ -171,8 +200,10 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         serial=emulator.text("serial", ""),
         real=data.truth("real"),
         sources=data.texts("sources"),
-        defines={key: data.table("defines").number(key) for key in data.table("defines").values},
+        defines=data.table("defines").numbers(),
         flash=data.table("flash").values,
+        most_cores=sharing.number("cores", 1),
+        sharing=Sharing(sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").numbers()),
     )
     _check(board, path)
     return board
@@ -210,6 +241,9 @@ class _Table:
         if not all(isinstance(item, str) for item in items):
             raise BoardError(f"{self.path}: {self.where}{key} is {items!r}, expected a list of strings.", hint=_HINT)
         return tuple(items)
+
+    def numbers(self) -> dict[str, int]:
+        return {key: self.number(key) for key in self.values}
 
     def table(self, key: str) -> _Table:
         return _Table(self.values.get(key, {}), self.path, self.where + key)
@@ -277,7 +311,7 @@ def _check(board: Board, path: Path) -> None:
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
     if not (path.parent.parent / board.twin / "board.toml").is_file():
         raise BoardError(f"{path}: twin = {board.twin!r}, but there is no such board.", hint="Leave it out, or name another one.")
-    missing = [source for source in board.sources if not (data_dir("runtime_c") / source).is_file()]
+    missing = [source for source in (*board.sources, *board.sharing.sources) if not (data_dir("runtime_c") / source).is_file()]
     if missing or not board.sources:
         raise BoardError(
             f"{path}: sources = {list(board.sources)}, expected files of runtime_c.",
