@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning faults sparse lint clean
+.PHONY: help setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ faults: setup ## cut the power of an emulated board 300 times while it trains an
 
 sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)
+
+fuzz-link: setup ## feed the link bytes that no host would send, under sanitizers (10 minutes; ARGS="--seconds 60")
+	@$(PYTHON) tests/fuzz_link.py $(ARGS)
 
 lint: setup ## ruff and mypy alone
 	@$(PYTHON) -m ruff check

@@ -17,48 +17,66 @@ uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
     return 0;
 }
 
-int32_t tt_frame_read(const tt_piece *pieces)
+/* One frame is read at a time. */
+static struct {
+    tt_frame frame;
+    const tt_piece *rest;
+    uint32_t left; /* bytes of the current block still to come */
+    uint8_t started, zero, dropped;
+} in;
+
+static void decoded(uint8_t byte, const tt_piece *(*rest)(const uint8_t *first))
 {
-    uint32_t crc = TT_CRC_START;
-    uint32_t count = 0; /* decoded bytes, also those that found no room */
-    uint32_t left = 0;  /* bytes of the current block still to come */
-    int started = 0, zero = 0, overlong = 0;
-    for (;;) {
-        const int got = tt_port_get();
-        if (got < 0) {
-            return TT_FRAME_CLOSED;
-        }
-        uint8_t byte = (uint8_t)got;
-        if (byte == 0) {
-            if (!started) {
-                continue; /* between frames */
-            }
-            break;
-        }
-        if (left == 0) { /* start of a block: the previous one, unless full, stood for a zero behind it */
-            left = byte - 1u;
-            if (!(started && zero)) {
-                started = 1;
-                zero = byte != 255;
-                continue;
-            }
-            zero = byte != 255;
-            byte = 0;
-        } else {
-            --left;
-        }
-        uint8_t *const to = tt_frame_at(pieces, count);
-        if (to) {
-            *to = byte;
-        }
-        overlong |= !to;
-        ++count;
-        crc = tt_crc_byte(crc, byte);
+    const uint32_t count = in.frame.bytes++;
+    in.frame.residue = tt_crc_byte(in.frame.residue, byte);
+    if (count < TT_FRAME_SHORT_BYTES) {
+        in.frame.first[count] = byte;
+        return;
     }
-    if (left != 0 || overlong || count < TT_FRAME_CRC_BYTES || crc != TT_CRC_RESIDUE) {
-        return TT_FRAME_BAD;
+    if (count == TT_FRAME_SHORT_BYTES) {
+        in.rest = rest(in.frame.first);
     }
-    return (int32_t)(count - TT_FRAME_CRC_BYTES);
+    uint8_t *const to = in.rest ? tt_frame_at(in.rest, count - TT_FRAME_HEAD_BYTES) : 0;
+    if (to) {
+        *to = byte;
+    } else {
+        in.dropped = 1;
+    }
+}
+
+const tt_frame *tt_frame_take(uint8_t byte, const tt_piece *(*rest)(const uint8_t *first))
+{
+    if (byte == 0) {
+        const int whole = in.started && !in.dropped && in.left == 0 && in.frame.bytes >= TT_FRAME_HEAD_BYTES + TT_FRAME_CRC_BYTES;
+        in.started = in.zero = in.dropped = 0;
+        in.left = 0;
+        return whole ? &in.frame : 0;
+    }
+    if (!in.started) {
+        in.started = 1;
+        in.frame.bytes = 0;
+        in.frame.residue = TT_CRC_START;
+    }
+    if (in.dropped) {
+        return 0;
+    }
+    if (in.left > 0) {
+        --in.left;
+        decoded(byte, rest);
+        return 0;
+    }
+    if (in.zero) { /* start of a block: the previous one, unless full, stood for a zero behind it */
+        decoded(0, rest);
+    }
+    in.left = byte - 1u;
+    in.zero = byte != 255;
+    return 0;
+}
+
+uint32_t tt_frame_residue(uint32_t token)
+{
+    /* With the CRC xor token in the last four bytes, those are to the register what the token's own are to a fresh one. */
+    return tt_crc(TT_CRC_START, &token, sizeof token);
 }
 
 /* One frame is written at a time. */
@@ -105,9 +123,9 @@ void tt_frame_put(const void *data, uint32_t bytes)
     }
 }
 
-void tt_frame_end(void)
+void tt_frame_end(uint32_t token)
 {
-    const uint32_t crc = ~out.crc;
+    const uint32_t crc = ~out.crc ^ token;
     for (uint32_t shift = 0; shift < 32; shift += 8) {
         encode((uint8_t)(crc >> shift));
     }

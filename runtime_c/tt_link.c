@@ -1,54 +1,136 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_link.h"
 
+#include "tt_crc.h"
 #include "tt_frame.h"
 #include "tt_port.h"
+#include "tt_symbols.h"
 
-/* What outlives a request. */
+#define READ 0x8000u /* in a number: the rest of an answer is asked for, or comes */
+#define MOST_NUMBER 0x7FFFu
+#define WHOLE UINT32_MAX
+#define HELLO_NUMBER 0 /* of the one request that comes, and is answered, without a token */
+
+/* What outlives a packet. */
 static struct {
+    const tt_model *model;
     uint64_t ticks; /* of the last call of the model */
     uint32_t calls;
     float loss;
-    uint8_t trained; /* seq of the last train request: one that is sent again is answered again, not executed again */
-    uint8_t status;  /* its outcome */
+    uint32_t nonce, token, residue; /* of the session; no token: there is none yet */
+    uint32_t sessions;
+    tt_request request; /* the last one that was executed: its answer is made again from what it left, never by executing it again */
+    uint32_t value;     /* its first four bytes of payload */
+    uint16_t done;      /* its number */
+    uint16_t filling;   /* number of the request that arrives */
+    uint32_t have;      /* bytes of that */
+    uint8_t status;
 } state;
 
-static void put_u32(uint32_t value)
+/* The part of an answer that is sent: bytes `at` to `end` of the `total` that it turns out to have; into a packet of symbols, or a frame. */
+static struct {
+    uint32_t at, end, total;
+    uint8_t *symbols;
+} window;
+
+static void say(const void *data, uint32_t bytes)
 {
-    tt_frame_put(&value, sizeof value);
+    const uint32_t from = window.at > window.total ? window.at - window.total : 0u;
+    const uint32_t left = window.end > window.total ? window.end - window.total : 0u;
+    const uint32_t to = left < bytes ? left : bytes;
+    const uint8_t *const start = data;
+    for (uint32_t i = from; window.symbols && i < to; ++i) {
+        window.symbols[window.total + i - window.at] = start[i];
+    }
+    if (!window.symbols && from < to) {
+        tt_frame_put(start + from, to - from);
+    }
+    window.total += bytes;
 }
 
-static void put_text(const char *text)
+static void say_u32(uint32_t value)
+{
+    say(&value, sizeof value);
+}
+
+static void say_text(const char *text)
 {
     uint32_t bytes = 1;
     while (text[bytes - 1] != '\0') {
         ++bytes;
     }
-    tt_frame_put(text, bytes);
+    say(text, bytes);
 }
 
-static void answer(uint8_t seq, tt_status status)
+static void say_hello(const tt_model *m)
 {
-    const uint8_t head[4] = {seq, (uint8_t)status, 0, 0};
-    tt_frame_begin();
-    tt_frame_put(head, sizeof head);
+    say_u32(TT_LINK_VERSION);
+    say_u32(state.nonce);
+    say_u32(state.token);
+    say_u32(m->input_bytes);
+    say_u32(m->target_bytes);
+    say_u32(m->output_bytes);
+    say_u32(m->arena_bytes);
+    say_u32(m->ctx_bytes);
+    say_u32(m->param_count);
+    say_u32(m->train_step != 0);
+    say_u32(m->payload_bytes);
+    say_u32(m->schemes);
+    say(m->hash, 32);
+    say_text(m->name);
+    say_text(m->board);
 }
 
-static void hello(const tt_model *m)
+static void say_payload(const tt_model *m, const tt_request *r, tt_status status)
 {
-    put_u32(TT_LINK_VERSION);
-    put_u32(m->input_bytes);
-    put_u32(m->target_bytes);
-    put_u32(m->output_bytes);
-    put_u32(m->arena_bytes);
-    put_u32(m->ctx_bytes);
-    put_u32(m->param_count);
-    put_u32(m->train_step != 0);
-    put_u32(m->payload_bytes);
-    put_u32(m->schemes);
-    tt_frame_put(m->hash, 32);
-    put_text(m->name);
-    put_text(m->board);
+    if (r->command == TT_TRAIN) { /* overflow is an answer, too */
+        say(&state.loss, sizeof state.loss);
+        say(&state.ticks, sizeof state.ticks);
+        return;
+    }
+    if (m->keep && r->command >= TT_SAVE && r->command <= TT_FACTORY_RESET) { /* so is what was found in flash */
+        say_u32(*m->steps);
+        say(m->kept, sizeof *m->kept);
+        return;
+    }
+    if (status != TT_OK) {
+        return;
+    }
+    switch (r->command) {
+    case TT_HELLO:
+        say_hello(m);
+        return;
+    case TT_EVALUATE:
+        say(&state.loss, sizeof state.loss);
+        say(m->output, m->output_bytes);
+        return;
+    case TT_INFER:
+        say(m->output, m->output_bytes);
+        return;
+    case TT_PARAM_INFO:
+        say_u32(m->params()[r->index].bytes);
+        say_u32((uint32_t)m->params()[r->index].tag);
+        say_text(m->params()[r->index].name);
+        return;
+    case TT_READ_PARAM:
+        say(m->arena + m->params()[r->index].offset + r->offset, state.value);
+        return;
+    case TT_COUNTERS:
+        say(&state.ticks, sizeof state.ticks);
+        say_u32(state.calls);
+        say_u32(tt_stack_used());
+        say_u32(tt_stack_bytes());
+        say_u32(*m->skipped);
+#if TT_CORES > 1
+        for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
+            const uint64_t count = tt_port_core_count(core);
+            say(&count, sizeof count);
+        }
+#endif
+        return;
+    default:
+        return;
+    }
 }
 
 static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
@@ -69,14 +151,14 @@ static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
     return tt_stack_intact() ? status : TT_ERROR_STACK;
 }
 
-static tt_status write_param(const tt_model *m, const tt_request *r, uint32_t bytes)
+static tt_status write_param(const tt_model *m, const tt_request *r)
 {
     const tt_param *p = &m->params()[r->index];
-    if (r->offset > p->bytes || bytes > p->bytes - r->offset) {
+    if (r->offset > p->bytes || r->bytes > p->bytes - r->offset) {
         return TT_ERROR_ARGUMENT;
     }
     unsigned char *to = m->arena + p->offset + r->offset;
-    for (uint32_t i = 0; i < bytes; ++i) {
+    for (uint32_t i = 0; i < r->bytes; ++i) {
         to[i] = *tt_frame_at(m->pieces, (uint32_t)sizeof *r + i);
     }
     return TT_OK;
@@ -97,125 +179,272 @@ static tt_status set(const tt_model *m, uint8_t command, uint32_t bytes)
     return TT_OK;
 }
 
-static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
+static tt_status read_param(const tt_model *m, const tt_request *r)
 {
-    const uint32_t length = bytes == sizeof(uint32_t) ? *(const uint32_t *)(const void *)m->input : 0u;
-    tt_status status = TT_OK;
-    if (r->command != TT_TRAIN) {
-        state.trained = 0; /* numbers come round again: only the request before this one can be a repetition */
+    const tt_param *p = &m->params()[r->index];
+    if (r->bytes != sizeof state.value) {
+        return TT_ERROR_LENGTH;
+    }
+    return r->offset > p->bytes || state.value > p->bytes - r->offset ? TT_ERROR_ARGUMENT : TT_OK;
+}
+
+static tt_status keep(const tt_model *m, const tt_request *r)
+{
+    if (!m->keep) {
+        return TT_ERROR_COMMAND;
+    }
+    return r->bytes == sizeof state.value ? m->keep(r->command, state.value) : TT_ERROR_LENGTH;
+}
+
+static tt_status execute(const tt_model *m, const tt_request *r)
+{
+    if (r->bytes > m->payload_bytes) {
+        return TT_ERROR_LENGTH;
     }
     if (r->command >= TT_PARAM_INFO && r->command <= TT_WRITE_PARAM && r->index >= m->param_count) {
-        answer(r->seq, TT_ERROR_ARGUMENT);
-        return;
+        return TT_ERROR_ARGUMENT;
     }
     switch (r->command) {
-    case TT_HELLO:
-        answer(r->seq, TT_OK);
-        hello(m);
-        return;
     case TT_INFER:
     case TT_EVALUATE:
-        status = run(m, r->command, bytes);
-        answer(r->seq, status);
-        if (status == TT_OK) {
-            if (r->command == TT_EVALUATE) {
-                tt_frame_put(&state.loss, sizeof state.loss);
-            }
-            tt_frame_put(m->output, m->output_bytes);
-        }
-        return;
     case TT_TRAIN:
-        if (r->seq != state.trained) {
-            state.status = (uint8_t)run(m, r->command, bytes);
-            state.trained = r->seq;
-        }
-        answer(r->seq, (tt_status)state.status);
-        tt_frame_put(&state.loss, sizeof state.loss);
-        tt_frame_put(&state.ticks, sizeof state.ticks);
-        return;
-    case TT_PARAM_INFO:
-        answer(r->seq, TT_OK);
-        put_u32(m->params()[r->index].bytes);
-        put_u32((uint32_t)m->params()[r->index].tag);
-        put_text(m->params()[r->index].name);
-        return;
-    case TT_READ_PARAM: {
-        const tt_param *p = &m->params()[r->index];
-        if (bytes != sizeof length) {
-            status = TT_ERROR_LENGTH;
-        } else if (r->offset > p->bytes || length > p->bytes - r->offset) {
-            status = TT_ERROR_ARGUMENT;
-        }
-        answer(r->seq, status);
-        if (status == TT_OK) {
-            tt_frame_put(m->arena + p->offset + r->offset, length);
-        }
-        return;
-    }
+        return run(m, r->command, r->bytes);
+    case TT_READ_PARAM:
+        return read_param(m, r);
     case TT_WRITE_PARAM:
-        answer(r->seq, write_param(m, r, bytes));
-        return;
+        return write_param(m, r);
     case TT_SET_LR:
     case TT_SET_SCHEME:
     case TT_SET_SKIP_BELOW:
-        answer(r->seq, set(m, r->command, bytes));
-        return;
+        return set(m, r->command, r->bytes);
     case TT_SAVE:
     case TT_LOAD:
     case TT_FACTORY_RESET:
-        if (!m->keep || bytes != sizeof length) {
-            answer(r->seq, m->keep ? TT_ERROR_LENGTH : TT_ERROR_COMMAND);
+        return keep(m, r);
+    case TT_RESET:
+        return m->init();
+    case TT_HELLO:
+    case TT_PARAM_INFO:
+    case TT_COUNTERS:
+        return TT_OK;
+    default:
+        return TT_ERROR_COMMAND;
+    }
+}
+
+static uint32_t message_bytes(const tt_request *r)
+{
+    return (uint32_t)sizeof *r + ((r->bytes + 3u) & ~3u);
+}
+
+/* From now on only packets with this session's token count: no stray bytes, no late ones, none of a host that came before. */
+static void open_session(uint32_t nonce)
+{
+    if (state.token == 0 || nonce != state.nonce) {
+        state.nonce = nonce;
+        state.token = nonce ^ (++state.sessions * UINT32_C(0x9E3779B1));
+        state.token += state.token == 0;
+        state.residue = tt_frame_residue(state.token);
+        state.done = 0;
+    }
+}
+
+static uint16_t next_number(void)
+{
+    return state.done == MOST_NUMBER ? (uint16_t)1 : (uint16_t)(state.done + 1u);
+}
+
+/* `bytes` of the request `number` from word `at` on. Returns 1 when it is there as a whole. */
+static int take(const tt_model *m, uint16_t number, uint16_t at, const uint8_t *data, uint32_t bytes)
+{
+    if (number != state.filling || at == 0) {
+        state.filling = number;
+        state.have = 0;
+    }
+    if (at == (uint16_t)(state.have / 4u) && bytes % 4u == 0) {
+        for (uint32_t i = 0; i < bytes; ++i) {
+            uint8_t *const to = tt_frame_at(m->pieces, state.have);
+            if (to) {
+                *to = data[i];
+                ++state.have;
+            }
+        }
+    }
+    const tt_request *r = m->request;
+    return state.have >= sizeof *r && (r->bytes > m->payload_bytes || state.have >= message_bytes(r));
+}
+
+static void finish(const tt_model *m, uint16_t number)
+{
+    const uint32_t value = *(const uint32_t *)(const void *)m->input;
+    state.have = 0;
+    if (number == HELLO_NUMBER) {
+        if (m->request->command == TT_HELLO && m->request->bytes == sizeof value) {
+            open_session(value);
+        }
+        return;
+    }
+    state.request = *m->request;
+    state.value = value;
+    state.status = (uint8_t)execute(m, &state.request);
+    state.done = number;
+}
+
+static void begin(uint16_t number, uint16_t at, uint8_t *symbols)
+{
+    const uint16_t head[2] = {number, at};
+    window.symbols = symbols;
+    if (!symbols) {
+        tt_frame_begin();
+        tt_frame_put(head, sizeof head);
+        return;
+    }
+    for (uint32_t i = 0; i < TT_SYMBOLS_BYTES; ++i) {
+        symbols[i] = i < sizeof head ? ((const uint8_t *)head)[i] : 0;
+    }
+    window.symbols = symbols + sizeof head;
+}
+
+static void end(uint32_t token, uint8_t *symbols)
+{
+    if (!symbols) {
+        tt_frame_end(token);
+        return;
+    }
+    const uint32_t crc = ~tt_crc(TT_CRC_START, symbols, TT_SYMBOLS_BYTES - TT_FRAME_CRC_BYTES) ^ token;
+    for (uint32_t i = 0; i < TT_FRAME_CRC_BYTES; ++i) {
+        symbols[TT_SYMBOLS_BYTES - TT_FRAME_CRC_BYTES + i] = (uint8_t)(crc >> 8 * i);
+    }
+    tt_symbols_send(symbols);
+    tt_port_flush();
+}
+
+/* `most` bytes of the answer to the request `number` from word `at` on. */
+static void answer(const tt_model *m, uint16_t number, uint16_t at, uint32_t most, uint8_t *symbols)
+{
+    static const tt_request hello = {TT_HELLO, 0, 0, 0, 0};
+    const tt_request *const r = number == HELLO_NUMBER ? &hello : &state.request;
+    const uint8_t head[4] = {number == HELLO_NUMBER ? (uint8_t)TT_OK : state.status, 0, 0, 0};
+    const uint32_t from = 4u * at;
+    window.at = window.end = window.total = 0;
+    say_payload(m, r, (tt_status)head[0]); /* the window is empty: its bytes are counted only */
+    const uint32_t bytes = window.total;
+    begin((uint16_t)(number | READ), at, symbols);
+    window.at = from;
+    window.end = most < WHOLE - from ? from + most : WHOLE;
+    window.total = 0;
+    say(head, sizeof head);
+    say_u32(bytes);
+    say_payload(m, r, (tt_status)head[0]);
+    end(number == HELLO_NUMBER ? 0 : state.token, symbols);
+}
+
+/* How much of the request has come; `have` counts words, as `at` does. */
+static void acknowledge(uint16_t number, uint8_t *symbols)
+{
+    begin(number, number == state.filling ? (uint16_t)(state.have / 4u) : (uint16_t)0, symbols);
+    end(number == HELLO_NUMBER ? 0 : state.token, symbols);
+}
+
+static int is_ours(uint32_t residue, uint16_t number)
+{
+    return number == HELLO_NUMBER ? residue == TT_CRC_RESIDUE : state.token != 0 && residue == state.residue;
+}
+
+static uint16_t u16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] | (uint32_t)at[1] << 8);
+}
+
+static uint32_t u32(const uint8_t *at)
+{
+    return u16(at) | (uint32_t)u16(at + 2) << 16;
+}
+
+/* A good packet: its head, `bytes` behind it, of which a frame that was `placed` has already moved all. */
+static void packet(const tt_model *m, const uint8_t *body, uint32_t bytes, int placed, uint32_t residue, uint8_t *symbols)
+{
+    const uint16_t head = u16(body), at = u16(body + 2);
+    const uint16_t number = head & MOST_NUMBER;
+    const uint8_t *const data = body + TT_FRAME_HEAD_BYTES;
+    if (!is_ours(residue, number)) {
+        return;
+    }
+    const int done = number == HELLO_NUMBER ? (head & READ) != 0 : number == state.done;
+    if (head & READ) {
+        const uint32_t most = bytes < 4 ? 0u : u32(data);
+        done ? answer(m, number, at, symbols && most > 4 ? 4u : most, symbols) : acknowledge(number, symbols);
+        return;
+    }
+    if (!done) {
+        if (number != HELLO_NUMBER && number != next_number()) {
             return;
         }
-        answer(r->seq, m->keep(r->command, length));
-        put_u32(*m->steps);
-        tt_frame_put(m->kept, sizeof *m->kept);
-        return;
-    case TT_COUNTERS:
-        answer(r->seq, TT_OK);
-        tt_frame_put(&state.ticks, sizeof state.ticks);
-        put_u32(state.calls);
-        put_u32(tt_stack_used());
-        put_u32(tt_stack_bytes());
-        put_u32(*m->skipped);
-#if TT_CORES > 1
-        for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
-            const uint64_t count = tt_port_core_count(core);
-            tt_frame_put(&count, sizeof count);
+        if (placed) {
+            state.have = bytes;
         }
-#endif
-        return;
-    case TT_RESET:
-        answer(r->seq, m->init());
-        return;
-    default:
-        answer(r->seq, TT_ERROR_COMMAND);
+        if (!(placed ? bytes == message_bytes(m->request) : take(m, number, at, data, bytes))) {
+            acknowledge(number, symbols);
+            return;
+        }
+        finish(m, number);
+    }
+    const int whole = at == 0 && bytes == message_bytes(number == HELLO_NUMBER ? m->request : &state.request);
+    answer(m, number, 0, whole ? WHOLE : bytes, symbols);
+}
+
+/* A frame that is no short one is the whole of the next request, or nothing: it goes straight to where the model reads it. */
+static const tt_piece *place(const uint8_t *first)
+{
+    const tt_model *const m = state.model;
+    if (state.token == 0 || u32(first) != next_number()) {
+        return 0;
+    }
+    state.filling = next_number();
+    state.have = 0;
+    for (uint32_t i = TT_FRAME_HEAD_BYTES; i < TT_FRAME_SHORT_BYTES; ++i) {
+        uint8_t *const to = tt_frame_at(m->pieces, i - TT_FRAME_HEAD_BYTES);
+        if (to) {
+            *to = first[i];
+        }
+    }
+    return m->pieces;
+}
+
+void tt_link_take(const tt_model *model, uint8_t byte)
+{
+    state.model = model;
+    const tt_frame *const frame = tt_frame_take(byte, place);
+    if (frame) {
+        const uint32_t bytes = frame->bytes - TT_FRAME_HEAD_BYTES - TT_FRAME_CRC_BYTES;
+        packet(model, frame->first, bytes, frame->bytes > TT_FRAME_SHORT_BYTES, frame->residue, 0);
+    }
+    uint8_t symbols[TT_SYMBOLS_BYTES];
+    if (tt_symbols_take(byte, symbols)) {
+        const uint32_t residue = tt_crc(TT_CRC_START, symbols, sizeof symbols);
+        if (is_ours(residue, u16(symbols) & MOST_NUMBER)) {
+            tt_symbols_settle();
+            uint8_t sent[TT_SYMBOLS_BYTES];
+            packet(model, symbols, 4, 0, residue, sent);
+        }
     }
 }
 
 void tt_link_serve(const tt_model *model)
 {
-    for (;;) {
-        const int32_t bytes = tt_frame_read(model->pieces);
-        if (bytes == TT_FRAME_CLOSED) {
-            return;
-        }
-        if (bytes < (int32_t)sizeof(tt_request)) {
-            answer(0, TT_ERROR_FRAME);
-        } else {
-            reply(model, model->request, (uint32_t)bytes - (uint32_t)sizeof(tt_request));
-        }
-        tt_frame_end();
+    for (int byte = tt_port_get(); byte >= 0; byte = tt_port_get()) {
+        tt_link_take(model, (uint8_t)byte);
     }
 }
 
 void tt_fault(uint32_t pc, uint32_t cause, uint32_t address)
 {
-    answer(0, TT_ERROR_FAULT);
-    put_u32(pc);
-    put_u32(cause);
-    put_u32(address);
-    tt_frame_end();
+    const uint16_t head[2] = {READ | HELLO_NUMBER, 0};
+    const uint32_t said[5] = {TT_ERROR_FAULT, 3 * sizeof pc, pc, cause, address};
+    tt_frame_begin();
+    tt_frame_put(head, sizeof head);
+    tt_frame_put(said, sizeof said);
+    tt_frame_end(0);
     for (;;) {
     }
 }

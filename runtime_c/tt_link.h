@@ -7,7 +7,7 @@
 #include "tt_store.h"
 #include "tt_types.h"
 
-#define TT_LINK_VERSION 2
+#define TT_LINK_VERSION 3
 
 /* Commands; only append. */
 enum {
@@ -28,12 +28,13 @@ enum {
     TT_FACTORY_RESET = 15
 };
 
-/* Header of a request; the fields of a response are its first four bytes. Little-endian, as all targets are. */
+/* Head of a request; its payload follows, filled up to a multiple of four bytes. Little-endian, as all targets are. */
 typedef struct {
-    uint8_t seq;     /* 1..255, repeated in the response; 0 in what the device says unasked */
-    uint8_t command; /* in a response: the tt_status */
+    uint8_t command;
+    uint8_t zero;
     uint16_t index;  /* of a parameter */
     uint32_t offset; /* bytes from the start of that parameter */
+    uint32_t bytes;  /* of the payload */
 } tt_request;
 
 /* What main.c tells about its model. Functions that it was not compiled with are null. */
@@ -56,7 +57,7 @@ typedef struct {
     tt_request *request;
     unsigned char *input;   /* a sample; between two calls of the model, its place in the arena is free for any payload */
     unsigned char *target;
-    const tt_piece *pieces; /* how these three follow each other in a request: the target comes at the next multiple of 4 behind x */
+    const tt_piece *pieces; /* how these three follow each other in a request, its CRC behind: the target comes at the next multiple of 4 behind x */
     tt_status (*init)(void);
     tt_status (*infer)(const void *x, void *y);
     tt_status (*evaluate)(const void *x, const void *target, float *loss, void *y);
@@ -68,6 +69,9 @@ typedef struct {
     const uint32_t *steps;                               /* training samples, with those before what was loaded */
     const tt_store_report *kept;
 } tt_model;
+
+/* Takes one byte that has come, and answers where it ends a request: for a main loop that does other things, too. */
+void tt_link_take(const tt_model *model, uint8_t byte);
 
 /* Answers requests until the other side has gone; on a board, for ever. */
 void tt_link_serve(const tt_model *model);

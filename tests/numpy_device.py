@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.device.link import VERSION, Command, Status, pack_frame, unpack_frame
+from tinytrain.device.link import VERSION, Command, Status
+from tinytrain.device.packets import pack_frame, unpack_frame
 from tinytrain.device.project import Project
 from tinytrain.device.session import Pieces, Session
 from tinytrain.emit.project import link_keys
@@ -20,10 +21,11 @@ from tinytrain.ir.types import DType, Role
 from tinytrain.verify.reference import ReferenceModel
 
 TAGS = list(DType)
+TOKEN, READ = 7, 0x8000
 
 
 class NumpyDevice:
-    """A transport. `damage` changes the body of each answer before it is framed; what it makes begin with a zero is sent as it is."""
+    """A transport. `damage` changes each answer (status, three zeros, payload) before it is framed; what begins with 0xff goes as it is."""
 
     name = "the NumPy device"
 
@@ -33,16 +35,30 @@ class NumpyDevice:
         self.keys = link_keys(compiled.program)
         self.stored = compiled.program.stored(Role.PARAM, Role.STATE)
         self.answers, self.calls = bytearray(), 0
+        self.nonce, self.number, self.last = 0, 0, b""
 
     def write(self, data: bytes, deadline: float) -> None:
         for encoded in filter(None, data.split(b"\0")):
-            body = unpack_frame(encoded)
+            body = next(filter(None, (unpack_frame(encoded, token) for token in (0, TOKEN))), None)
             assert body is not None, "the host sends whole frames"
-            seq, command, index, offset = struct.unpack_from("<BBHI", body)
-            status, payload = self._answer(Command(command), index, offset, body[8:])
-            answer = struct.pack("<BBH", seq, status, 0) + payload
-            made = answer if self.damage is None else self.damage(Command(command), answer)
-            self.answers += made if made[:1] == b"\0" else pack_frame(made)
+            number, at = struct.unpack_from("<HH", body)
+            token = TOKEN if number & ~READ else 0
+            if not number & READ and len(body) >= 16 and (number != self.number or not number):
+                command, _, index, offset, count = struct.unpack_from("<BBHII", body, 4)
+                payload = body[16 : 16 + count]
+                if command == Command.HELLO:
+                    self.nonce = int.from_bytes(payload, "little")
+                self._execute(number, Command(command), index, offset, payload)
+            if self.last[:1] == b"\xff":
+                self.answers += self.last[1:]
+            elif number & ~READ == self.number:
+                self.answers += pack_frame(struct.pack("<HH", number | READ, at) + self.last[4 * at :], token)
+
+    def _execute(self, number: int, command: Command, index: int, offset: int, payload: bytes) -> None:
+        status, payload = self._answer(command, index, offset, payload)
+        answer = struct.pack("<BBH", status, 0, 0) + payload
+        made = answer if self.damage is None else self.damage(command, answer)
+        self.number, self.last = number, made if made[:1] == b"\xff" else made[:4] + struct.pack("<I", len(made[4:])) + made[4:]
 
     def read(self, deadline: float) -> bytes:
         data, self.answers = bytes(self.answers), bytearray()
@@ -56,8 +72,9 @@ class NumpyDevice:
         infer, train = program.entries["infer"], program.entries["train"]
         (x, y), target = (infer.inputs[0].type, infer.outputs[0].type), train.inputs[1].type
         if command is Command.HELLO:
-            numbers = (VERSION, x.nbytes, target.nbytes, y.nbytes, self.compiled.plan.arena_bytes, 64, len(self.stored), 1, 4096, 1)
-            return Status.OK, struct.pack("<10I32s", *numbers, hash_) + f"{program.name}\0{self.compiled.board.name}\0".encode()
+            arena = self.compiled.plan.arena_bytes
+            numbers = (VERSION, self.nonce, TOKEN, x.nbytes, target.nbytes, y.nbytes, arena, 64, len(self.stored), 1, 4096, 1)
+            return Status.OK, struct.pack("<12I32s", *numbers, hash_) + f"{program.name}\0{self.compiled.board.name}\0".encode()
         if command in (Command.INFER, Command.TRAIN, Command.EVALUATE):
             self.calls += 1
             sample = np.frombuffer(payload[: x.nbytes], x.dtype.np).reshape(x.shape)
@@ -73,7 +90,7 @@ class NumpyDevice:
             v = self.stored[index]
             return Status.OK, struct.pack("<II", v.type.nbytes, TAGS.index(v.type.dtype)) + f"{self.keys[v]}\0".encode()
         if command is Command.READ_PARAM:
-            return Status.OK, model.state[self.stored[index]].tobytes()
+            return Status.OK, model.state[self.stored[index]].tobytes()[offset : offset + int.from_bytes(payload, "little")]
         if command is Command.WRITE_PARAM:
             v = self.stored[index]
             data = bytearray(model.state[v].tobytes())

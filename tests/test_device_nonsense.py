@@ -15,7 +15,8 @@ from cli_runs import run, save_data, save_model, sentence, succeed, tree
 from numpy_device import NumpyDevice, made, on_numpy
 
 from tinytrain.compiler import Compiled
-from tinytrain.device.link import Command, Link, pack_frame
+from tinytrain.device.link import Command, Link
+from tinytrain.device.packets import pack_frame
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, DeviceError
@@ -53,15 +54,15 @@ def mutated(rng: random.Random, when: int) -> Damage:
             case 2:
                 return head + rng.randbytes(len(payload))
             case 3:
-                return bytes([head[0], rng.randrange(256), *head[2:]]) + payload
+                return bytes([rng.randrange(255), *head[1:]]) + payload
             case 4:
-                return b"\0" + rng.randbytes(rng.randrange(1, 50)) + b"\0"
+                return b"\xff\0" + rng.randbytes(rng.randrange(1, 50)) + b"\0"
             case 5:
-                return b"\0"                              # silence
+                return b"\xff"                            # silence
             case 6:
                 return head + struct.pack("<f", rng.choice([np.nan, np.inf, -np.inf, 1e38])) + payload[4:]
             case _:
-                return rng.randbytes(rng.randrange(1, 4))
+                return b"\xff" + pack_frame(rng.randbytes(rng.randrange(1, 4)))
     return damage
 
 
@@ -88,10 +89,10 @@ def test_mutated_answers(count: int, trained: tuple[Compiled, Path], monkeypatch
 
 
 LIES: dict[str, tuple[Command, Callable[[bytes], bytes], str]] = {
-    "no names": (Command.HELLO, lambda p: p[:72], "said hello with 7 parameters"),
-    "no room": (Command.HELLO, lambda p: p[:32] + bytes(4) + p[36:], "payload 0"),
-    "many": (Command.HELLO, lambda p: p[:24] + b"\xff" * 4 + p[28:], "said hello with 4,294,967,295 parameters"),
-    "vast": (Command.HELLO, lambda p: p[:16] + b"\xff" * 4 + p[20:], "arena 4,294,967,295"),
+    "no names": (Command.HELLO, lambda p: p[:80], "said hello with 7 parameters"),
+    "no room": (Command.HELLO, lambda p: p[:40] + bytes(4) + p[44:], "payload 0"),
+    "many": (Command.HELLO, lambda p: p[:32] + b"\xff" * 4 + p[36:], "said hello with 4,294,967,295 parameters"),
+    "vast": (Command.HELLO, lambda p: p[:24] + b"\xff" * 4 + p[28:], "arena 4,294,967,295"),
     "type": (Command.PARAM_INFO, lambda p: p[:4] + b"\xff" * 4 + p[8:], "describes parameter 0 as 'fc1_weight' of type 4294967295"),
     "size": (Command.PARAM_INFO, lambda p: b"\xff" * 4 + p[4:], "with 4,294,967,295 bytes"),
     "twice": (Command.PARAM_INFO, lambda p: p[:8] + b"w\0", "describes parameter 1 as 'w'"),
@@ -133,12 +134,12 @@ class Endless:
         pass
 
 
-STREAMS = {"zeros": b"\0" * 65536, "noise": b"\x55" * 65536, "late": pack_frame(b"\xfe\0\0\0") * 1000, "damaged": b"\0\x02x" * 1000}
+STREAMS = {"zeros": b"\0" * 65536, "noise": b"\x55" * 65536, "late": pack_frame(b"\xfe\x80\0\0") * 1000, "damaged": b"\0\x02x" * 1000}
 
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_stream_without_end(kind: str) -> None:
-    with pytest.raises(DeviceError, match=r"did not answer hello within 0\.3 s|bytes without an end; expected|frames around one hello"):
+    with pytest.raises(DeviceError, match=r"did not answer hello within 0\.3 s"):
         Session(Endless(STREAMS[kind]), load_board("host"), timeout=0.3)
     with pytest.raises(DeviceError):
         Link(Endless(STREAMS[kind]), timeout=0.3).call(Command.INFER)

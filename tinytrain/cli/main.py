@@ -17,8 +17,10 @@ import click
 
 from tinytrain import __version__
 from tinytrain.cli.options import (
+    BAUD,
     BOARD,
     MODEL,
+    PORT,
     PROJECT,
     SHAPES,
     TIMEOUT,
@@ -38,7 +40,7 @@ from tinytrain.target.packages import package_kinds
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme",
-    "tune": "tinytrain.cli.tune",
+    "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -154,9 +156,13 @@ def compile_command(
 @click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
+@PORT
+@BAUD
 @TIMEOUT
 @TRUST
-def train(project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, **plan: Any) -> None:
+def train(
+    project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, port: str | None, baud: int, **plan: Any
+) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import Plan, train_project
@@ -166,7 +172,8 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
     schedule = schedule_of(plan, lr)
     with training_bar() as bar:
-        train_project(Project.open(project, trust=trust), data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
+        opened = Project.open(project, trust=trust, port=port, baud=baud)
+        train_project(opened, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
 
 
 @main.command()
@@ -175,16 +182,18 @@ def train(project: Path, data: Path, validation: Path | None, lr: float | None, 
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@PORT
+@BAUD
 @TIMEOUT
 @TRUST
-def infer(project: Path, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float, trust: bool) -> None:
+def infer(project: Path, data: Path, trust: bool, port: str | None, baud: int, **how: Any) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
     from tinytrain.device.project import Project
     from tinytrain.learn.training import infer_project
     from tinytrain.report.live import training_bar
 
     with training_bar() as bar:
-        infer_project(Project.open(project, trust=trust), data, bar, learned=learned, limit=limit, output=output, timeout=timeout)
+        infer_project(Project.open(project, trust=trust, port=port, baud=baud), data, bar, **how)
 
 
 @main.command()

@@ -296,6 +296,10 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
 TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
                        help="Seconds to wait for one answer of the device.")
+PORT = click.option("--port", metavar="PORT", help="Serial port of the real board that runs PROJECT: /dev/ttyACM0, COM3, "
+                    "socket://HOST:PORT, or auto for the only one on USB; without it an emulator, or this computer.")
+BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
+                    help="Rate of --port, bits a second.")
 TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
 BOARD = click.option("--board", default="host", show_default=True, help="A board by name; see `tinytrain boards`.")
 

@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link protocol, host side: COBS frames with CRC-32, one request at a time, a deadline for everything. See docs/link.md."""
+"""The link protocol, host side: one request at a time, executed once, a deadline for everything. See docs/link.md."""
 
 from __future__ import annotations
 
+import os
 import struct
 import time
-import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from tinytrain.device.packets import SYMBOLS_BODY, Receiver, pack_frame, pack_symbols
 from tinytrain.errors import DeviceError
 from tinytrain.ops.loss_scale import PATIENCE
 
-VERSION = 2
-RESENDS = 3                                               # of a request whose frame, or whose answer, arrived damaged
-KNOCK_SECONDS = 0.25                                       # hello is repeated: a board that still starts may drop what comes early
+VERSION = 3
 MOST_FRAME_BYTES = 1 << 30                                # of one answer, whatever the device says of itself
+MOST_PIECES_BYTES = 1 << 18                               # of a message that can go in pieces, which say their first word in 16 bits
 _FIRST_FRAME_BYTES = 1 << 16                              # of an answer before anything is known about the device
-_BLOCK = 254                                              # longest run without a zero that one COBS code byte covers
+_READ = 0x8000                                            # in a number: the rest of an answer is asked for, or comes
+_HELLO_NUMBER, _MOST_NUMBER = 0, 0x7FFF
+_HEAD, _REQUEST, _ANSWER = struct.Struct("<HH"), struct.Struct("<BBHII"), struct.Struct("<BBHI")
+_NONCE_WORD = 3                                           # of the answer to hello
+_OLDER = b"\0\5\0\0"                                     # how versions 1 and 2 refuse what they do not know
+_FIRST_WAIT, _LEAST_WAIT = 0.25, 0.05     # seconds of silence before something is sent again
+_SLOWER = 4.0                                             # than usual, before an answer is missed
+_WHO_AFTER = 6                                            # silences, before the device is asked whom it talks to
+_STREAK, _MOST_STREAK = 8, 4096
 
 
 class Command(IntEnum):
@@ -93,120 +103,242 @@ class Transport(Protocol):
         """End the connection and what it started."""
 
 
-def cobs_encode(data: bytes) -> bytes:
-    """Consistent overhead byte stuffing: the same bytes without any zero, one more byte in 254 (Cheshire and Baker, 1999)."""
-    out = bytearray()
-    for run in data.split(b"\0"):
-        start = 0
-        while len(run) - start >= _BLOCK:
-            out.append(255)
-            out += run[start : start + _BLOCK]
-            start += _BLOCK
-        out.append(len(run) - start + 1)
-        out += run[start:]
-    return bytes(out)
+@dataclass(frozen=True)
+class Form:
+    """How requests and answers travel: up to `most` bytes of one in a packet, and what is written at once for it.
+
+    After `patience` failures in a row the next form is tried, which costs that much more. `most_wait`: seconds between two packets.
+    """
+
+    name: str
+    most: int
+    packed: Callable[[bytes, int], bytes]
+    patience: int
+    most_wait: float
 
 
-def cobs_decode(data: bytes) -> bytes | None:
-    """Inverse of `cobs_encode`; None where a block is cut short."""
-    out: list[bytes] = []
-    at, end = 0, len(data)
-    while at < end:
-        code = data[at]
-        if code == 0 or at + code > end:
+# From the form for clean lines to that for the worst: whole messages, and pieces of them.
+FORMS = (
+    Form("whole", 0xFFFFFFFF, pack_frame, 2, 5.0), Form("64 bytes", 64, pack_frame, 3, 0.5), Form("16 bytes", 16, pack_frame, 10, 0.5),
+    Form("symbols", SYMBOLS_BODY - _HEAD.size, pack_symbols, 1, 0.5),
+)
+
+
+class Course:
+    """Which of FORMS to use: down when packets fail, up again after a streak, each time a longer one where that was in vain."""
+
+    def __init__(self) -> None:
+        self.level = 0
+        self._fails, self._streak, self._needed, self._trying = 0, 0, _STREAK, False
+
+    def failed(self) -> None:
+        self._streak = 0
+        self._fails += 1
+        if self._trying or self._fails >= FORMS[self.level].patience:
+            if self._trying:
+                self._needed = min(2 * self._needed, _MOST_STREAK)
+            self.level = min(self.level + 1, len(FORMS) - 1)
+            self._fails, self._trying = 0, False
+
+    def succeeded(self) -> None:
+        self._fails, self._trying = 0, False
+        self._streak += 1
+        if self._streak >= self._needed:
+            if self.level == 0:
+                self._needed = _STREAK
+            self._trying = self.level > 0
+            self.level, self._streak = max(self.level - 1, 0), 0
+
+
+@dataclass
+class Counts:
+    """Of one connection. `forms` counts packets by the name of their form."""
+
+    requests: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    silences: int = 0
+    forms: dict[str, int] | None = None
+
+
+@dataclass
+class _Call:
+    """A request on its way: `sent` bytes of the message are with the device; once it is `asking`, the answer comes."""
+
+    command: Command
+    number: int
+    message: bytes
+    sent: int = 0
+    asking: bool = False
+    answer: bytearray | None = None
+    pieces: bool = False                                  # a part of the message went apart
+    behind: int | None = None                             # what the device said last that it has, where that was less than `sent`
+
+    def packet(self, form: Form) -> bytes:
+        answer = self.answer or b""
+        if self.asking or self.sent >= len(self.message):
+            return _HEAD.pack(self.number | _READ, len(answer) // 4 & 0xFFFF) + struct.pack("<I", form.most)
+        start = 0 if form.most >= len(self.message) else self.sent
+        self.pieces |= form.most < len(self.message)
+        return _HEAD.pack(self.number, start // 4 & 0xFFFF) + self.message[start : start + form.most]
+
+    def take(self, body: bytes) -> bool:
+        """Whether the packet says something that was not known; late repetitions, of which there may be several, do not."""
+        number, at = _HEAD.unpack_from(body)
+        if number == self.number and self.answer is None:
+            if not self.asking and 4 * at <= self.sent:
+                self.behind = 4 * at
+                return False
+            self.sent, self.asking, self.behind = min(4 * at, len(self.message)), False, None
+            return True
+        held = self.answer or bytearray()
+        if number != self.number | _READ or 4 * at != len(held) or len(body) == _HEAD.size:
+            return False
+        self.asking, self.answer = True, held + body[_HEAD.size :]
+        return True
+
+    def missed(self) -> None:
+        """Nothing new was heard. Whether a whole request was lost, or its answer, only the device knows."""
+        if self.behind is not None:
+            self.sent, self.behind = self.behind, None
+        self.asking |= not self.pieces and self.number != _HELLO_NUMBER
+
+    def result(self) -> tuple[int, bytes] | None:
+        """(status, payload) once all of it is there."""
+        if self.answer is None or len(self.answer) < _ANSWER.size:
             return None
-        out.append(data[at + 1 : at + code])
-        at += code
-        if code != 255 and at < end:
-            out.append(b"\0")
-    return b"".join(out)
-
-
-def pack_frame(body: bytes) -> bytes:
-    """Body with its CRC, encoded, between two zero bytes: the first ends whatever the device may have half received."""
-    return b"\0" + cobs_encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
-
-
-def unpack_frame(encoded: bytes) -> bytes | None:
-    """Body of what stood between two zero bytes; None where it is damaged."""
-    frame = cobs_decode(encoded)
-    if frame is None or len(frame) < 4 or zlib.crc32(frame[:-4]) != int.from_bytes(frame[-4:], "little"):
-        return None
-    return frame[:-4]
+        status, _, _, bytes_ = _ANSWER.unpack_from(self.answer)
+        end = _ANSWER.size + bytes_
+        return (status, bytes(self.answer[_ANSWER.size : end])) if len(self.answer) >= end else None
 
 
 class Link:
-    """Request and response over a transport. `timeout` is the longest wait for one response, seconds; `longest` is its most bytes."""
+    """Request and response over a transport. `timeout` is the longest wait without any progress, seconds; `longest` an answer's most bytes.
 
-    def __init__(self, transport: Transport, timeout: float = 60.0) -> None:
+    `clock` is that of the transport's deadlines; `nonce` tells this host's session from any other.
+    """
+
+    def __init__(
+        self, transport: Transport, timeout: float = 60.0, *, clock: Callable[[], float] = time.monotonic, nonce: int | None = None
+    ) -> None:
         self.transport = transport
         self.timeout = timeout
-        self.longest = _FIRST_FRAME_BYTES
-        self._seq = 0
-        self._received = bytearray()
+        self.clock = clock
+        self.course = Course()
+        self.counts = Counts(forms={form.name: 0 for form in FORMS})
+        self._nonce = int.from_bytes(os.urandom(4), "little") if nonce is None else nonce
+        self._token, self._number = 0, 0
+        self._usual: dict[Command, float] = {}            # seconds that an answer takes
+        self._receiver = Receiver(_FIRST_FRAME_BYTES)
+
+    @property
+    def longest(self) -> int:
+        return self._receiver.longest
+
+    @longest.setter
+    def longest(self, count: int) -> None:
+        self._receiver.longest = count
+
+    def hello(self) -> bytes:
+        """Open a session: from then on the device listens to this host only. Returns what it says of itself. Raises DeviceError."""
+        while True:
+            answer = self._exchange(_Call(Command.HELLO, _HELLO_NUMBER, _message(Command.HELLO, struct.pack("<I", self._nonce))))
+            version, nonce, token = struct.unpack_from("<III", answer.ljust(12, b"\0"))
+            if version != VERSION or nonce == self._nonce:
+                self._token = token
+                return answer
 
     def call(self, command: Command, payload: bytes = b"", *, index: int = 0, offset: int = 0) -> bytes:
-        """Payload of the response. Raises DeviceError: no answer in time, a fault, an error status.
-
-        A frame that arrives damaged on either side is sent again under the same number; the device does not train twice on it.
-        """
-        self._seq = self._seq % 255 + 1
-        request = pack_frame(struct.pack("<BBHI", self._seq, command, index, offset) + payload)
-        deadline = time.monotonic() + self.timeout
-        self.transport.write(request, deadline)
-        damaged = 0
-        while True:
-            wait = min(deadline, time.monotonic() + KNOCK_SECONDS) if command is Command.HELLO else deadline
-            encoded = self._next_frame(wait)
-            if encoded is None and wait < deadline:
-                self.transport.write(request, deadline)
-                continue
-            if encoded is None:
-                raise DeviceError(
-                    f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
-                    hint="Give it longer with --timeout, or reset the board.",
-                )
-            frame = unpack_frame(encoded)
-            if frame is not None and len(frame) >= 4:
-                seq, status = frame[0], frame[1]
-                if seq == self._seq:
-                    self._check(status, command)
-                    return frame[4:]
-                if seq == 0 and status == Status.FAULT:
-                    raise self._fault(frame[4:])
-                if seq != 0:
-                    continue                              # a late answer to an earlier request
-            damaged += 1
-            if damaged > RESENDS:
-                raise DeviceError(
-                    f"{self.transport.name}: {damaged} damaged frames around one {command.name.lower()} request, expected a clean line.",
-                    hint="Check baud rate, cable and what else writes to this port.",
-                )
-            self.transport.write(request, deadline)
+        """Payload of the response. Raises DeviceError: no answer in time, a fault, an error status, a device that has forgotten us."""
+        self._number = self._number % _MOST_NUMBER + 1
+        return self._exchange(_Call(command, self._number, _message(command, payload, index, offset)))
 
     def close(self) -> None:
         self.transport.close()
 
-    def _next_frame(self, deadline: float) -> bytes | None:
-        """The next non-empty run of bytes that a zero ends; None at the deadline, which a device that never falls silent meets too."""
-        searched = 0
-        while True:
-            end = self._received.find(0, searched)
-            if end > 0:
-                frame = bytes(self._received[:end])
-                del self._received[: end + 1]
-                return frame
-            if end == 0:
-                self._received = self._received.lstrip(b"\0")
+    def _exchange(self, call: _Call) -> bytes:
+        self.counts.requests += 1
+        began = since = self.clock()
+        silences = quiet = 0
+        while (result := call.result()) is None:
+            form = FORMS[self.course.level if len(call.message) <= MOST_PIECES_BYTES else 0]
+            self._send(form, call.packet(form))
+            usual = self._usual.get(call.command, _FIRST_WAIT / _SLOWER)
+            wait = min(max(_SLOWER * usual, _LEAST_WAIT) * 2 ** min(quiet, 10), form.most_wait)
+            before = self.counts.received_bytes
+            if self._hear(call, wait, since + self.timeout):
+                silences, quiet, since = 0, 0, self.clock()
+                self.course.succeeded()
                 continue
-            if len(self._received) > self.longest * (_BLOCK + 1) // _BLOCK:
-                message = f"{self.transport.name} sent {len(self._received):,} bytes without an end; expected one within {self.longest:,}."
-                raise DeviceError(message, hint="Is the right firmware on the board?")
-            searched = len(self._received)
-            more = self.transport.read(deadline) if time.monotonic() < deadline else b""
-            if not more:
-                return None
-            self._received += more
+            call.missed()
+            silences += 1
+            quiet = quiet + 1 if self.counts.received_bytes == before else 0      # what answers damaged is not slow
+            self.counts.silences += 1
+            self.course.failed()
+            if self.clock() >= since + self.timeout:
+                self._give_up(call.command)
+            if call.command is not Command.HELLO and silences % _WHO_AFTER == 0:
+                self._who()
+        if not call.pieces:
+            self.course.level = 0                         # it went as a whole, however late its answer was
+        if not silences:
+            self._usual[call.command] = max(self.clock() - began, 0.75 * self._usual.get(call.command, 0.0))
+        self._check(result[0], call.command)
+        return result[1]
+
+    def _send(self, form: Form, body: bytes, *, token: int | None = None) -> None:
+        hello = _HEAD.unpack_from(body)[0] & ~_READ == _HELLO_NUMBER
+        data = form.packed(body, 0 if hello else self._token)
+        self._receiver.symbols |= form is FORMS[-1]
+        assert self.counts.forms is not None
+        self.counts.forms[form.name] += 1
+        self.counts.sent_bytes += len(data)
+        self.transport.write(data, self.clock() + self.timeout)
+
+    def _hear(self, call: _Call, wait: float, deadline: float) -> bool:
+        """Whether the device says something new about this call, before it is silent for `wait` seconds, and before the deadline."""
+        end = self.clock() + wait
+        last = min(end + max(FORMS[0].most_wait, self.timeout / 4), deadline)    # a line that is never silent says nothing either
+        news = False
+        while not news and self.clock() < min(end, last):
+            data = self.transport.read(min(end, last))
+            self.counts.received_bytes += len(data)
+            end = max(end, self.clock() + wait) if data else end
+            for token, body in self._receiver.take(data, (0, self._token) if self._token else (0,)):
+                number = _HEAD.unpack_from(body)[0]
+                if token == 0 and number == _HELLO_NUMBER | _READ and body[_HEAD.size : _HEAD.size + 1] == bytes([Status.FAULT]):
+                    raise self._fault(body[_HEAD.size + _ANSWER.size :])
+                if token == 0 and body == _OLDER:
+                    raise self._older()
+                if (token == 0) == (call.number == _HELLO_NUMBER):
+                    news |= call.take(body)
+        return news
+
+    def _give_up(self, command: Command) -> None:
+        raise DeviceError(
+            f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
+            hint="Give it longer with --timeout, or reset the board.",
+        )
+
+    def _who(self) -> None:
+        """Raise DeviceError where the device has been reset, or another host has opened a session with it."""
+        call = _Call(Command.HELLO, _HELLO_NUMBER, b"", asking=True, answer=bytearray(4 * _NONCE_WORD))
+        form = FORMS[max(self.course.level, 1)]
+        self._send(form, call.packet(form))
+        news = self._hear(call, _FIRST_WAIT, self.clock() + self.timeout)
+        said = bytes(call.answer or b"")[4 * _NONCE_WORD :][:4]
+        if news and len(said) == 4 and (nonce := int.from_bytes(said, "little")) != self._nonce:
+            if nonce == 0:
+                message = f"{self.transport.name} was reset; what it had learned is lost."
+                raise DeviceError(message, hint="Go on after the last finished epoch with --resume.")
+            message = f"{self.transport.name} talks to another program now, which has greeted it later."
+            raise DeviceError(message, hint="End that program, and start again.")
+
+    def _older(self) -> DeviceError:
+        return DeviceError(
+            f"{self.transport.name} speaks an older version of the link protocol, expected {VERSION}.",
+            hint="Compile the project again with this version of tinytrain.",
+        )
 
     def _check(self, status: int, command: Command) -> None:
         if status == Status.OVERFLOW:
@@ -227,3 +359,8 @@ class Link:
             f"The firmware on {self.transport.name} stopped with a fault at pc 0x{pc:08x} (cause 0x{cause:08x}, address 0x{address:08x}).",
             hint="Look the address up with addr2line; too small a stack is the usual reason.",
         )
+
+
+def _message(command: Command, payload: bytes, index: int = 0, offset: int = 0) -> bytes:
+    """A request as the device holds it, filled up to a multiple of four bytes."""
+    return _REQUEST.pack(command, 0, index, offset, len(payload)) + payload + bytes(-len(payload) % 4)

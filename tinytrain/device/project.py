@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_FILE_BYTES = (1 << 31) - 1                           # protobuf has the same limit
 MOST_SEAL_BYTES = 1 << 10
+BAUD = 115_200                                            # of the boards' UARTs
 BUILT = (".c", ".h", ".S", ".ld")                         # what a firmware is built from
 _AGAIN = "or compile the model again."
 
@@ -37,18 +38,21 @@ class Project:
     """A folder that `tinytrain compile` made. Its own commands are never run: the firmware is built from `BUILT` files by ours.
 
     `trusted`: its owner vouches for it. Otherwise every file must be as this user's tinytrain wrote it (docs/trust.md).
+    `port`: the real board that runs it, at `baud` bits a second; without one it runs on this computer.
     """
 
     folder: Path
     manifest: Manifest
     trusted: bool = False
+    port: str | None = None
+    baud: int = BAUD
 
     @classmethod
-    def open(cls, folder: Path, *, trust: bool = False) -> Project:
+    def open(cls, folder: Path, *, trust: bool = False, port: str | None = None, baud: int = BAUD) -> Project:
         """Raises OutputError where the folder is none of ours, or differs from what `tinytrain compile` wrote; not so with `trust`."""
         path = folder / "manifest.json"
         data = Manifest.read_bytes(path)
-        project = cls(folder, Manifest.parse(data, path), trust)
+        project = cls(folder, Manifest.parse(data, path), trust, port, baud)
         if not trust:
             project._check_seal(data)
             for name in project.manifest.files:
@@ -128,9 +132,16 @@ class Project:
         return sizes(self.elf(), self.board.memories)
 
     def session(self, *, icount: bool = False, counts: bool = False, timeout: float = 60.0) -> Session:
-        """Start the device (host twin or emulator) and greet it. `icount` makes its counter count instructions, `counts` also by kind."""
-        from tinytrain.device.session import start
+        """Start the device (host twin or emulator), or open the port of the real one, and greet it.
 
+        `icount` makes an emulator's counter count instructions, `counts` also by kind.
+        """
+        from tinytrain.device.session import connect, start
+
+        if self.port is not None:
+            from tinytrain.device.serial import SerialTransport
+
+            return connect(SerialTransport(self.port, self.baud), self.board, self.manifest, timeout=timeout)
         return start(self.elf(), self.board, self.manifest, icount=icount, counts=counts, timeout=timeout)
 
     def _check_seal(self, manifest: bytes) -> None:

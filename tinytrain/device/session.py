@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+HELLO, COUNTERS = struct.Struct("<12I32s"), struct.Struct("<Q4I")
+_STEP = struct.Struct("<fQ")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
+_READ_BYTES = 1 << 16                                     # of a parameter at once
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
 
 
@@ -117,7 +119,7 @@ class Session:
     def __init__(
         self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
         target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None, counter: Counter | None = None,
-        pieces: Pieces | None = None,
+        pieces: Pieces | None = None, link: Link | None = None,
     ) -> None:
         self.board = board
         self.counts_instructions = icount and board.timer_hz > 0
@@ -125,7 +127,7 @@ class Session:
         self.input_quant = input_quant
         self.counter = counter
         self.pieces = pieces or Pieces()
-        self.link = Link(transport, timeout)
+        self.link = link or Link(transport, timeout)
         try:
             self.info = self.hello()
             if self.info.board != board.name:
@@ -155,16 +157,16 @@ class Session:
         return self.counter.read()
 
     def hello(self) -> Hello:
-        answer = self.link.call(Command.HELLO)
-        if len(answer) < _HELLO.size:
+        answer = self.link.hello()
+        if len(answer) < HELLO.size:
             raise DeviceError(f"{self.link.transport.name} does not speak this protocol.", hint="Is the right firmware on the board?")
-        version, *numbers, model_hash = _HELLO.unpack_from(answer)
+        version, _, _, *numbers, model_hash = HELLO.unpack_from(answer)
         if version != VERSION:
             raise DeviceError(
                 f"{self.link.transport.name} speaks version {version} of the link protocol, expected {VERSION}.",
                 hint="Compile the project again with this version of tinytrain.",
             )
-        texts = [text.decode(errors="replace") for text in answer[_HELLO.size :].split(b"\0")[:2]]
+        texts = hello_names(answer)
         inputs, target, output, arena, ctx, params, trains, payload, schemes = numbers
         longest = max(output, arena)
         if len(texts) < 2 or output % 4 or params > _MOST_PARAMS or not payload or longest > MOST_FRAME_BYTES:
@@ -188,10 +190,15 @@ class Session:
 
     def get_params(self) -> dict[str, Array]:
         """Name → flat array, of everything that training changes."""
-        return {
-            name: np.frombuffer(self._call(Command.READ_PARAM, struct.pack("<I", p.bytes), p.bytes, index=p.index), p.dtype).copy()
-            for name, p in self._params.items()
-        }
+        return {name: np.frombuffer(self._read(p), p.dtype).copy() for name, p in self._params.items()}
+
+    def _read(self, param: _Param) -> bytes:
+        """In pieces that can be asked for again when one is damaged."""
+        pieces = []
+        for start in range(0, param.bytes, _READ_BYTES):
+            length = min(param.bytes - start, _READ_BYTES)
+            pieces.append(self._call(Command.READ_PARAM, struct.pack("<I", length), length, index=param.index, offset=start))
+        return b"".join(pieces)
 
     @property
     def elements(self) -> dict[str, int]:
@@ -221,11 +228,11 @@ class Session:
 
     def counters(self) -> Counters:
         cores = struct.Struct(f"<{self.board.cores if self.board.cores > 1 else 0}Q")
-        data = self._call(Command.COUNTERS, b"", _COUNTERS.size + cores.size)
-        ticks, calls, used, reserved, skipped = _COUNTERS.unpack_from(data)
+        data = self._call(Command.COUNTERS, b"", COUNTERS.size + cores.size)
+        ticks, calls, used, reserved, skipped = COUNTERS.unpack_from(data)
         return Counters(
             self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped,
-            cores.unpack_from(data, _COUNTERS.size),
+            cores.unpack_from(data, COUNTERS.size),
         )
 
     def scale(self) -> Scale | None:
@@ -243,9 +250,9 @@ class Session:
     def _instructions(self, ticks: int) -> int | None:
         return self.board.instructions(ticks) if self.counts_instructions else None
 
-    def _call(self, command: Command, payload: bytes, length: int, *, index: int = 0) -> bytes:
+    def _call(self, command: Command, payload: bytes, length: int, *, index: int = 0, offset: int = 0) -> bytes:
         """The answer, which must have that many bytes."""
-        answer = self.link.call(command, payload, index=index)
+        answer = self.link.call(command, payload, index=index, offset=offset)
         if len(answer) != length:
             raise self._nonsense(f"answered {command.name.lower()} with {len(answer):,} bytes, expected {length:,}")
         return answer
@@ -321,6 +328,11 @@ class Session:
         return x_bytes + bytes(-len(x_bytes) % 4) + data
 
 
+def hello_names(answer: bytes) -> list[str]:
+    """[model, board] behind the numbers of a hello, as far as they are there."""
+    return [text.decode(errors="replace") for text in answer[HELLO.size :].split(b"\0")[:2]]
+
+
 @dataclass(frozen=True)
 class Pieces:
     """(number of elements, their type) of what a sample, a target and an output are made of; () for floats alone, or a single label."""
@@ -361,6 +373,14 @@ def start(
 
         counter = Counter(elf, board)
     transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount, more=counter.arguments if counter else ())
+    return connect(transport, board, manifest, icount=icount, counter=counter, timeout=timeout)
+
+
+def connect(
+    transport: Transport, board: Board, manifest: Manifest | None, *, icount: bool = False, counter: Counter | None = None,
+    timeout: float = 60.0,
+) -> Session:
+    """Say hello to the firmware behind a transport. Raises DeviceError, also where it is of another model than the manifest."""
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
     dtype = target.np if target else None
     session = Session(
@@ -369,8 +389,8 @@ def start(
     )
     if manifest and session.info.model_hash.hex() != manifest.model_sha256:
         session.close()
-        message = f"The firmware {elf} was made from another model than the manifest of its project says."
-        raise DeviceError(message, hint="Compile the model again.")
+        message = f"The firmware on {transport.name} was made from another model than the manifest of its project says."
+        raise DeviceError(message, hint="Compile the model again, and flash it.")
     return session
 
 

@@ -77,6 +77,7 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     with project.session(timeout=plan.timeout) as session:
+        session.reset()                                   # a real board keeps what it learned from one run to the next
         record = _resume(project, session) if plan.resume else None
         if record is not None:
             if plan.learning_rate is None:

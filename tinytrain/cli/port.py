@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain ports` and `tinytrain monitor`."""
+
+from __future__ import annotations
+
+import click
+
+from tinytrain.cli.options import BAUD, Number
+
+
+@click.command()
+def ports() -> None:
+    """List the serial ports of this computer."""
+    from tinytrain.device.serial import ports as found
+
+    for device, description in found():
+        click.echo(f"{device:<20} {description}".rstrip())
+
+
+@click.command()
+@click.argument("port")
+@BAUD
+@click.option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
+@click.option("--hello/--listen", default=True, show_default=True,
+              help="Greet the device first, which ends the session of any other host, or send nothing at all.")
+def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
+    """Show what comes from the board on PORT: its hello and counters, then text and frames as they arrive."""
+    from tinytrain.device.monitor import watch
+    from tinytrain.device.serial import SerialTransport
+
+    watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)

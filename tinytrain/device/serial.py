@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A transport to a real board: a serial port, or what pyserial reaches by a URL, as socket://HOST:PORT."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import Any
+
+from tinytrain.errors import DeviceError, ToolError
+
+AUTO = "auto"
+_CHUNK = 1 << 16
+_REOPEN_SECONDS = 10.0                                    # a board that is reset takes its USB port with it for a while
+_REOPEN_EVERY = 0.1
+
+
+def _pyserial() -> Any:
+    try:
+        import serial
+        import serial.tools.list_ports
+    except ImportError:
+        raise ToolError("Serial ports need pyserial, which is not installed.", hint='Install it: pip install "tinytrain[flash]".') from None
+    return serial
+
+
+def ports() -> list[tuple[str, str]]:
+    """(device, what it says of itself) of each serial port of this computer. Raises ToolError without pyserial."""
+    found = _pyserial().tools.list_ports.comports()
+    return sorted((port.device, port.description if port.description not in (None, "n/a") else "") for port in found)
+
+
+def the_port() -> str:
+    """The one serial port that belongs to something that is plugged in. Raises DeviceError where there is none, or more than one."""
+    found = [port.device for port in _pyserial().tools.list_ports.comports() if port.vid is not None]
+    if len(found) != 1:
+        has = f"has {len(found)} serial ports on USB ({', '.join(sorted(found))})" if found else "has no serial port on USB"
+        raise DeviceError(f"This computer {has}; expected one.", hint="Name it: --port /dev/ttyACM0. `tinytrain ports` lists all.")
+    return str(found[0])
+
+
+class SerialTransport:
+    """An open port, of which this process is the only user. One that vanishes is opened again when it comes back."""
+
+    def __init__(self, port: str, baud: int) -> None:
+        self._serial = _pyserial()
+        self.port = the_port() if port == AUTO else port
+        self.name = f"the board on {self.port}"
+        self._baud = baud
+        self._line: Any = self._open()
+
+    def write(self, data: bytes, deadline: float) -> None:
+        while True:
+            try:
+                self._line.write_timeout = max(0.01, deadline - time.monotonic())
+                self._line.write(data)
+                self._line.flush()                        # silence is counted from when the last byte has left
+                return
+            except self._serial.SerialTimeoutException:
+                raise DeviceError(f"{self.name} does not take any more bytes.", hint="Give it longer with --timeout.") from None
+            except (self._serial.SerialException, OSError):
+                self._reopen()
+
+    def read(self, deadline: float) -> bytes:
+        try:
+            self._line.timeout = max(0.0, deadline - time.monotonic())
+            first = self._line.read(1)
+            self._line.timeout = 0
+            return bytes(first + self._line.read(_CHUNK)) if first else b""
+        except (self._serial.SerialException, OSError):
+            self._reopen()
+            return b""
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _open(self) -> Any:
+        try:
+            return self._serial.serial_for_url(self.port, self._baud, timeout=0, exclusive=True)
+        except ValueError as error:
+            raise DeviceError(f"{self.port} is no serial port: {error}.", hint="`tinytrain ports` lists what there is.") from None
+        except (self._serial.SerialException, OSError) as error:
+            raise _refusal(self.port, error) from None
+
+    def _reopen(self) -> None:
+        self._line.close()
+        end = time.monotonic() + _REOPEN_SECONDS
+        while True:
+            time.sleep(_REOPEN_EVERY)
+            try:
+                self._line = self._open()
+                return
+            except DeviceError:
+                if time.monotonic() >= end:
+                    message = f"{self.port} has vanished, and did not come back within {_REOPEN_SECONDS:g} s."
+                    raise DeviceError(message, hint="Plug the board in again, and go on with --resume.") from None
+
+
+def _refusal(port: str, error: Exception) -> DeviceError:
+    """Why a port does not open, as far as it is known."""
+    number = getattr(error, "errno", None)
+    if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in str(error):
+        return DeviceError(f"{port} is in use by another program.", hint="End it: a port has one user at a time.")
+    if number == errno.EACCES:
+        return DeviceError(f"{port} may not be opened by you.", hint="Add yourself to the group that owns it, often dialout.")
+    if number == errno.ENOENT:
+        return DeviceError(f"There is no port {port}.", hint="`tinytrain ports` lists what there is.")
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return DeviceError(f"{port} does not open: {reason}.", hint="`tinytrain ports` lists what there is.")
