@@ -71,8 +71,8 @@ def twin(network: networks.Network, folder: Path) -> Step:
     onnx.save(network.model, folder / "model.onnx")
     compiled, project = built(folder / "model.onnx", Options(board="host"), folder / "project")
     toolchain, library = project.board.toolchain, folder / "model.so"
-    flags = ["-std=c99", *toolchain.flags, "-ffp-contract=off", "-iquote", "runtime", "-shared", "-fPIC"]
-    command = [find_compiler(project.board), *flags, "model.c", *toolchain.libraries, "-o", str(library)]
+    flags = ["-std=c99", *toolchain.flags, "-ffp-contract=off", "-shared", "-fPIC"]
+    command = [find_compiler(project.board), *flags, "lib/model.c", *toolchain.libraries, "-o", str(library)]
     subprocess.run(command, cwd=project.folder, check=True)
     model = ctypes.CDLL(str(library))
     memory = np.zeros(compiled.plan.arena_bytes + ARENA_ALIGN, np.uint8)

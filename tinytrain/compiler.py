@@ -19,6 +19,7 @@ from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
+from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
 from tinytrain.gradient.loss_scale import LossScale
@@ -66,6 +67,7 @@ class Options:
     `cores` of the board share the work of each kernel that can be split.
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
+    `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     """
 
@@ -94,6 +96,7 @@ class Options:
     tuned: Path | None = None
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective | None:
@@ -110,7 +113,7 @@ class Options:
 class Compiled:
     """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
 
-    `frozen` are the constants that no scheme trains.
+    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains.
     """
 
     prepared: Prepared
@@ -122,6 +125,7 @@ class Compiled:
     options: Options
     tuning: Tuning
     files: dict[str, str]
+    readme: str
     frozen: tuple[Frozen, ...] = ()
 
 
@@ -196,9 +200,11 @@ def compile_model(path: Path, options: Options) -> Compiled:
     plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
-    files = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels).files()
+    names = class_names(options.classes, model.prepared, program.entries["infer"])
+    emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
-        model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, files, model.frozen
+        model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
+        emitter.readme(board, STACK_BYTES * board.cores), model.frozen,
     )
 
 
@@ -243,7 +249,7 @@ def write(
 
 def _fill(compiled: Compiled, folder: Path) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
-    texts = {**_fixed_files(compiled), **compiled.files}
+    texts = {**_c_files(compiled), "README.md": compiled.readme}
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -272,10 +278,10 @@ def _put(staging: Path, out: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _fixed_files(compiled: Compiled) -> dict[str, str]:
-    program, board, arena = compiled.program, compiled.board, compiled.plan.arena_bytes
-    stack = STACK_BYTES * board.cores
-    return project_files(board, program.name, stack_bytes=stack, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
+def _c_files(compiled: Compiled) -> dict[str, str]:
+    program, board, stack = compiled.program, compiled.board, STACK_BYTES * compiled.board.cores
+    room = compiled.plan.arena_bytes, buffer_bytes(program)
+    return project_files(board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1])
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:
