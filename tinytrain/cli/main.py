@@ -36,8 +36,8 @@ from tinytrain.reading import first_line
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
-    "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "scheme": "tinytrain.cli.scheme",
-    "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
+    "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
+    "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
