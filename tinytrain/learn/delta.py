@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training changed, as few bytes: the difference to the compiled weights, lossless or in the form of FedZip (arXiv 2102.01593).
 
-Lossless: the bits of each weight XOR those that were compiled in. Otherwise the differences: the largest of each tensor (`topk`), as
-numbers of a code book that k-means made of them (`kmeans`), or both; then a bit for each weight says whether it changed. All of it is
-entropy coded. A file is `MAGIC`, 16 bytes that stand for the model and its trained tensors, and a zlib stream, which begins with the form.
+Lossless: the bits of each weight, taken as integers, less those that were compiled in. Otherwise the differences: the largest of each
+tensor (`topk`), as numbers of a code book that k-means made of them (`kmeans`), or both; then a bit for each weight says whether it
+changed. A file is `MAGIC`, 16 bytes that stand for the model and its trained tensors, and a zlib stream, which begins with the form.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def encode(learned: Mapping[str, Array], compiled: Mapping[str, Array], model: s
     for name, array in learned.items():
         new, old = _wide(array), _wide(compiled[name])
         if compression is None:
-            body += _planes(new.view(np.uint32) ^ old.view(np.uint32))
+            body += _planes(_folded(new.view(np.uint32) - old.view(np.uint32)))
         else:
             body += _lossy(new.astype(np.float64) - old, compression)
     return _HEAD.pack(MAGIC, _key(compiled, model)) + zlib.compress(bytes(body), 9)
@@ -94,7 +94,7 @@ def decode(data: bytes, compiled: Mapping[str, Array], model: str, path: Path) -
     for name, array in compiled.items():
         old = _wide(array)
         if form == _LOSSLESS:
-            new = (_from_planes(body.take(4 * old.size)) ^ old.view(np.uint32)).view(old.dtype)
+            new = (old.view(np.uint32) + _unfolded(_from_planes(body.take(4 * old.size)))).view(old.dtype)
         else:
             new = _moved(old, body.difference(old.size, form), array.dtype)
         found[name] = new.reshape(array.shape)
@@ -111,6 +111,15 @@ def _key(compiled: Mapping[str, Array], model: str) -> bytes:
 def _wide(array: Array) -> Array:
     """Flat, as the type of four bytes that holds it."""
     return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int32).reshape(-1)
+
+
+def _folded(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """0, -1, 1, -2, … as 0, 1, 2, 3, …: small differences of either sign have their upper bytes zero."""
+    return (words << np.uint32(1)) ^ (np.uint32(0) - (words >> np.uint32(31)))
+
+
+def _unfolded(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return (words >> np.uint32(1)) ^ (np.uint32(0) - (words & np.uint32(1)))
 
 
 def _planes(words: NDArray[np.uint32]) -> bytes:
