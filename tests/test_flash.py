@@ -60,7 +60,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(shelf: Path, program: str, answer: str, code: int = 0) -> None:
-    (shelf / program).write_text(f"#!/bin/sh\necho '{answer}'\nexit {code}\n")
+    (shelf / program).write_text(f"#!/bin/sh\nprintf '{answer}\\n'\nexit {code}\n")
     (shelf / program).chmod(0o755)
 
 
@@ -98,9 +98,15 @@ def test_gdb_flashes_an_empty_board_which_then_trains(name: str, tmp_path: Path)
 
 
 def test_a_board_that_holds_something_else_is_told(out: Path, shelf: Path) -> None:
-    put(shelf, "gdb-multiarch", "Section .text, range 0x8000000 -- 0x8000010: MIS-MATCHED!")
+    put(shelf, "gdb-multiarch", "Start address 0x8000000, load size 16\nSection .text, range 0x8000000 -- 0x8000010: MIS-MATCHED!")
     told = sentence("flash", out, "--via", "gdb:localhost:3333")
     assert "gdb did not find in board netduinoplus2 what was written: it is not mlp.elf." in told
+
+
+@pytest.mark.parametrize("answer", ["", "Section .text, range 0x0 -- 0x8: matched.", "Start address 0x0, load size 8"])
+def test_gdb_proves_nothing_unless_it_has_loaded_and_compared(answer: str, firmware: Firmware) -> None:
+    with pytest.raises(DeviceError, match="did not find in board"):
+        Gdb().verified(firmware, answer)
 
 
 def test_a_tool_that_fails_is_quoted(out: Path, shelf: Path) -> None:
@@ -120,6 +126,7 @@ def test_a_missing_tool_is_named_with_how_to_get_it(out: Path, monkeypatch: pyte
     said = succeed("flash", out, "--dry-run")
     assert "command    pyocd flash --no-wait --target stm32f405rg" in said
     assert "dry run    nothing was run; pyocd is not installed" in said
+    assert not (out / "build" / "mlp.bin").exists()
 
 
 def test_what_is_asked_for_and_is_not_there() -> None:

@@ -26,7 +26,7 @@ def flash_project(project: Project, via: str | None, say: Callable[[str], None],
     flasher, where = choose(project.board, via, installed=not dry_run)
     firmware = Firmware(project.elf().resolve(), project.board)
     files, commands = flasher.prepare(firmware, where)
-    for path, data in files.items():
+    for path, data in () if dry_run else files.items():
         write_bytes(path, data)
     output = ""
     for command in commands:

@@ -12,6 +12,7 @@ from tinytrain.target.board import Board
 
 _ADDRESS = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")   # gdb itself would take a "| command" there
 _READ_BACK = re.compile(r"^Section (\S+), range .*: (matched|MIS-MATCHED)", re.MULTILINE)
+_LOADED = re.compile(r"^Start address .*, load size \d+", re.MULTILINE)     # without a server gdb compares the file with itself
 # Servers differ in what resets a chip; each says that it does not know the other one. Detaching lets the processor go on.
 _START = ("monitor system_reset", "monitor reset", "detach")
 
@@ -36,6 +37,6 @@ class Gdb(Flasher):
 
     def verified(self, firmware: Firmware, output: str) -> str:
         found = _READ_BACK.findall(output)
-        if not found or any(result != "matched" for _, result in found):
+        if not _LOADED.search(output) or not found or any(result != "matched" for _, result in found):
             raise unverified(firmware, self.name)
         return f"read back by gdb: {', '.join(section for section, _ in found)}"
