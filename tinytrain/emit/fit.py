@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from tinytrain.emit.select import Kernels
-from tinytrain.errors import DoesNotFit
+from tinytrain.errors import DoesNotFit, SchemeError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Needs, ProgramPlan
@@ -15,6 +15,7 @@ from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory, constant_memories
 
 STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
+_PART = 4                                                 # of the maps of a node: so much scratch is little
 LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 
@@ -27,11 +28,15 @@ def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
         kernel, spare, alike = kernels.select(node).kernel, list[int](), True
         lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
+        most = sum(v.type.nbytes for v in (*node.inputs, *node.outputs) if v.role is Role.TEMP) // _PART
+        worth = 0
         while kernel.spare:                               # those that take less, one after another
             spare.append(kernel.scratch_bytes(node.op, inputs, kernels.cores))
+            if kernel.pays_without and not set(kernel.pays_without).intersection(kernels.isa) and spare[-1] <= most:
+                worth = spare[-1]
             alike = alike and kernel.lead(node.op, inputs, outputs) == lead
             kernel = kernels.select(node, spare=spare[-1] - 1).kernel
-        return Needs(kernel.scratch_bytes(node.op, inputs, kernels.cores), lead, tuple(spare), alike)
+        return Needs(kernel.scratch_bytes(node.op, inputs, kernels.cores), lead, tuple(spare), alike, worth)
     return needs
 
 
@@ -79,3 +84,22 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
         hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
     )
+
+
+def check_kept(program: Program, board: Board) -> None:
+    """Raise SchemeError where nothing is learned, DoesNotFit where the pages of the board's store do not hold two records: the new one,
+    and the one that counts until it is whole.
+    """
+    store = board.store
+    assert store is not None, board.name
+    if "train" not in program.entries:
+        message = f"{program.name} trains nothing, so there is nothing for --store to keep."
+        raise SchemeError(message, hint="Leave it out, or choose a --loss.")
+    kept_bytes = sum(v.type.nbytes for v in program.stored(Role.PARAM, Role.STATE))
+    need = store.record_pages(kept_bytes)
+    if 2 * need > store.pages:
+        raise DoesNotFit(
+            f"{program.name} keeps {kept_bytes:,} bytes of weights and optimiser state in two records of {need:,} pages "
+            f"of {store.page_bytes:,} bytes; {board.name} has {store.pages} pages for them.",
+            hint="Train less of the model (--scheme last:1), give [flash_store] of the board more pages, or leave out --store.",
+        )

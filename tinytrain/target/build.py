@@ -19,6 +19,7 @@ from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory
 
 BUILD_SECONDS = 600
+LIBRARY_FLAGS = ("-ffp-contract=off", "-fno-math-errno")  # sums of products are rounded where the C says so; roots are one instruction
 LINK = "tt_link.c"                                        # of runtime_c, in every firmware: ports report faults by it
 _SHOWN_LINES = 20                                         # of a failed compiler's output
 _RECIPES = {"Makefile": "Makefile.j2", "CMakeLists.txt": "CMakeLists.txt.j2", "lib/CMakeLists.txt": "lib/CMakeLists.txt.j2"}
@@ -28,21 +29,23 @@ _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
 def project_files(
     board: Board, name: str, model: Mapping[str, str], *, stack_bytes: int, arena_bytes: int = 0, buffer_bytes: int = 0, main: str = "",
+    store_every: int = 0,
 ) -> dict[str, str]:
     """Relative path → text of a whole project. `model`: `<name>.c` and what is beside it; `main`: another program's.
 
+    The firmware keeps what it learns in flash after each `store_every` samples, 0: never.
     `stack_bytes` is reserved for the stack; with `arena_bytes` and `buffer_bytes` it decides which memory of the board the arena lies in.
     """
-    values = _values(board, name) | {"stack_bytes": stack_bytes}
-    app = {"main.c": main or _rendered("main.c.j2", values)}
+    values = _values(board, name) | {"stack_bytes": stack_bytes, "store": board.store if store_every else None, "every": store_every}
+    app = {"main.c": main or rendered("main.c.j2", values)}
     if not board.is_host:
         arena = arena_memory(board, arena_bytes, stack_bytes + buffer_bytes)
         entry = "tt_entry" if "port_riscv.c" in board.sources else "tt_reset_handler"
-        app["link.ld"] = _rendered("link.ld.j2", values | {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry})
+        app["link.ld"] = rendered("link.ld.j2", values | {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry})
     lib = {**runtime_files(model.values()), **model}
     app |= runtime_files(app.values(), (LINK, *board.sources), lib)
     values |= {"sources": _sources(lib), "app_sources": _sources(app)}
-    built = {file: _rendered(template, values) for file, template in _RECIPES.items()}
+    built = {file: rendered(template, values) for file, template in _RECIPES.items()}
     return {**{f"lib/{file}": text for file, text in lib.items()}, **{f"app/{file}": text for file, text in app.items()}, **built}
 
 
@@ -70,11 +73,12 @@ def _values(board: Board, name: str) -> dict[str, Any]:
     prefix, dash, base = compiler.rpartition("-") if compiler.endswith("-gcc") else ("", "", compiler)
     return {
         "board": board, "name": name, "NAME": name.upper(), "prefix": prefix + dash, "compiler": base,
-        "tool": "llvm-" if "clang" in base else "$(CROSS)",
+        "library_flags": LIBRARY_FLAGS, "tool": "llvm-" if "clang" in base else "$(CROSS)",
     }
 
 
-def _rendered(template: str, values: Mapping[str, Any]) -> str:
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """Text of a template of codegen/."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -130,7 +134,7 @@ def build_apart(files: Mapping[str, bytes], name: str, board: Board, *, jobs: in
     try:
         with tempfile.TemporaryDirectory(prefix="tinytrain-") as temporary:
             folder = Path(temporary)
-            for path, data in {**files, "Makefile": _rendered("Makefile.j2", _values(board, name)).encode()}.items():
+            for path, data in {**files, "Makefile": rendered("Makefile.j2", _values(board, name)).encode()}.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
             hint = "Compile the model again with this tinytrain; with --no-build, `make` in the folder shows everything."
