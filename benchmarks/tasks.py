@@ -23,7 +23,8 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import evaluate, export_learned, train_decaying
+from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.weights import export_learned
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet

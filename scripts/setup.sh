@@ -66,6 +66,7 @@ runs_c || missing "gcc libc6-dev" "board host: the twin that runs generated C on
 have arm-none-eabi-gcc || missing gcc-arm-none-eabi "compiler for Cortex-M boards"
 have qemu-system-arm || missing qemu-system-arm "emulator of Cortex-M boards"
 have qemu-system-riscv32 || missing qemu-system-misc "emulator of RISC-V boards"
+have gdb-multiarch || missing gdb-multiarch "flashing by a GDB server, QEMU's own among them"
 have ccache || missing ccache "tests compile what many builds have alike only once"
 have riscv64-unknown-elf-objdump || missing binutils-riscv64-unknown-elf "disassembler of RISC-V boards, for estimated cycles"
 if clang_is_new; then

@@ -17,7 +17,7 @@ from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import SchemeError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
-from tinytrain.learn.training import parameters
+from tinytrain.learn.weights import parameters
 from tinytrain.schemes.scheme import Scheme, Select
 
 WHOLE = Select()

@@ -25,7 +25,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import evaluate, export_learned, train_epoch
+from tinytrain.learn.training import evaluate, train_epoch
+from tinytrain.learn.weights import export_learned
 from tinytrain.report.live import Progress, training_bar
 from tinytrain.target.board import load_board
 

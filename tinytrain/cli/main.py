@@ -39,8 +39,9 @@ from tinytrain.target.packages import package_kinds
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
-    "contribution": "tinytrain.cli.contribution", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme",
-    "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
+    "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
+    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."

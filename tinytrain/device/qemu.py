@@ -14,10 +14,10 @@ from tinytrain.target.board import Board
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
 
 
-def qemu_command(elf: Path, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> list[str]:
+def qemu_command(elf: Path | None, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> list[str]:
     """`icount`: every instruction takes 1 ns of virtual time, so that the board's counter gives exact, repeatable instruction counts.
 
-    `more` are further arguments of QEMU.
+    `more` are further arguments of QEMU. Without `elf` the board is empty.
     """
     return [
         *board.machine,
@@ -26,11 +26,11 @@ def qemu_command(elf: Path, board: Board, *, icount: bool = False, more: Sequenc
         *(("-icount", "shift=0") if icount else ()),
         *(board.sharing.counting if icount and board.cores > 1 else ()),
         *more,
-        *("-kernel", str(elf.resolve())),
+        *(("-kernel", str(elf.resolve())) if elf else ()),
     ]
 
 
-def start_qemu(elf: Path, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> ProcessTransport:
+def start_qemu(elf: Path | None, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> ProcessTransport:
     """Start the firmware. Raises ToolError where the board has no emulator, or QEMU is not installed."""
     if not board.machine:
         message = f"Board {board.name} has no emulator; expected one that this computer can run."

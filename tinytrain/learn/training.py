@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import math
-import reprlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +21,10 @@ from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.export import check_export
-from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
+from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, npz, samples_digest
+from tinytrain.learn.weights import parameters, restore, save
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
-from tinytrain.reading import reading
 from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -271,35 +269,6 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
     return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
 
 
-def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
-    _check_parameters(project, session)
-    read = session.get_params()
-    before = project.initializers
-    learned: dict[str, Array] = {}
-    for p in project.manifest.parameters:
-        with _laying_out(project):
-            learned[p.name] = p.source.to_onnx(read.pop(p.key), learned.get(p.name, before[p.name]))
-    return learned, read
-
-
-def restore(project: Project, session: Session) -> Record | None:
-    """Write `learned.npz` into the device; returns how it came to be. Raises DataError where it is missing or of another model."""
-    _check_parameters(project, session)
-    path = project.folder / LEARNED
-    keys = {p.key for p in project.manifest.parameters}
-    shapes = {p.name: p.source.onnx_shape for p in project.manifest.parameters}
-    state = read_state(path, shapes, {name: count for name, count in session.elements.items() if name not in keys})
-    if state.record is not None and state.record.model_sha256 != project.manifest.model_sha256:
-        raise DataError(f"{path} was learned by another model than that of {project.folder}.", hint="Train this project, without --resume.")
-    written = {}
-    for p in project.manifest.parameters:
-        with _laying_out(project):
-            written[p.key] = p.source.to_ir(state.learned[p.name], p.shape)
-    session.set_params({**written, **state.optimiser})
-    return state.record
-
-
 def epoch_text(epoch: Epoch, epochs: int) -> str:
     """One line for people."""
     accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
@@ -308,28 +277,10 @@ def epoch_text(epoch: Epoch, epochs: int) -> str:
     return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"
 
 
-def export_learned(project: Project, session: Session) -> Path:
-    """Write what the device has learned as `learned.npz` and `learned.onnx`; returns the latter."""
-    return _save(project, *parameters(project, session))
-
-
-def _save(project: Project, learned: dict[str, Array], state: dict[str, Array], record: Record | None = None) -> Path:
-    """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume."""
-    from tinytrain.frontend.export import export
-
-    for name, array in {**learned, **state}.items():
-        if not np.isfinite(array).all():
-            raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
-    model = export(project.model, learned, str(project.folder))
-    write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
-    write_bytes(project.folder / "learned.onnx", model.SerializeToString())
-    return project.folder / "learned.onnx"
-
-
 def _checkpoint(project: Project, session: Session, record: Record) -> None:
     learned, state = parameters(project, session)
     with uninterrupted():
-        _save(project, learned, state, record)
+        save(project, learned, state, record)
         write_text(project.folder / HISTORY, record.to_json())
 
 
@@ -372,20 +323,6 @@ def _check_same(project: Project, record: Record, settings: Settings) -> None:
 
 def _said(value: str | int | float | None) -> str:
     return "none" if value is None else f"{value}"
-
-
-def _check_parameters(project: Project, session: Session) -> None:
-    """The device and the manifest must speak of the same parameters."""
-    for p in project.manifest.parameters:
-        found, expected = session.elements.get(p.key, 0), math.prod(p.shape)
-        if found != expected:
-            message = f"The device has {found:,} elements of {reprlib.repr(p.key)}; expected {expected:,} as in {project.folder}."
-            raise DeviceError(message, hint="Compile the model again.")
-
-
-def _laying_out(project: Project) -> AbstractContextManager[None]:
-    """Around a change of layout that the manifest describes."""
-    return reading(project.folder / "manifest.json", "layouts that fit the parameters", OutputError, hint="Compile the model again.")
 
 
 def _shaped(output: Array, shape: tuple[int, ...]) -> Array:

@@ -73,7 +73,8 @@ TOOLS = (
     LLD,
     Tool("qemu-system-riscv32", ("qemu-system-riscv32",), "emulated RISC-V boards", "apt-get install qemu-system-misc", minimum=(7, 2)),
     Tool("cmake", ("cmake",), "building generated projects with CMake instead of make", "apt-get install cmake", minimum=(3, 16)),
-    Tool("openocd", ("openocd",), "flashing real boards with OpenOCD", "apt-get install openocd"),
+    Tool("gdb-multiarch", ("gdb-multiarch",), "flashing by a GDB server", "apt-get install gdb-multiarch", minimum=(8,)),
+    Tool("openocd", ("openocd",), "flashing boards with a debug probe", "apt-get install openocd"),
 )
 PACKAGES = (
     Package("ortools", "solver", "exact memory placement; a heuristic stands in without it"),

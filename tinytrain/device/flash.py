@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a project's firmware into its board, by whatever tool is there for it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+
+from tinytrain.atomic import write_bytes
+from tinytrain.device.flashers import choose
+from tinytrain.device.flashers.tool import Firmware
+from tinytrain.device.project import Project
+from tinytrain.errors import DeviceError, ToolError
+from tinytrain.reading import plain
+
+SECONDS = 300                                             # of one command: a megabyte at 115,200 baud takes a minute and a half
+_SHOWN_LINES = 8                                          # the last ones of a tool that failed
+
+
+def flash_project(project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool = False) -> None:
+    """Build the firmware if need be, say each command, run it, and say how it was verified; with `dry_run` only say them.
+
+    Raises ToolError without a tool, DeviceError where it fails or finds something else in the board than it wrote.
+    """
+    flasher, where = choose(project.board, via, installed=not dry_run)
+    firmware = Firmware(project.elf().resolve(), project.board)
+    files, commands = flasher.prepare(firmware, where)
+    for path, data in () if dry_run else files.items():
+        write_bytes(path, data)
+    output = ""
+    for command in commands:
+        say(f"command    {shlex.join(command)}")
+        if not dry_run:
+            output += _run(command, firmware)
+    if dry_run:
+        said = "" if flasher.program() else f"; {flasher.programs[0]} is not installed ({flasher.get})"
+        say(f"dry run    nothing was run{said}")
+    else:
+        say(f"verified   {flasher.verified(firmware, output)}")
+
+
+def _run(command: Sequence[str], firmware: Firmware) -> str:
+    """Everything that the command prints. Raises DeviceError where it fails."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            timeout=SECONDS, check=False,
+        )
+    except subprocess.TimeoutExpired:
+        message = f"{command[0]} did not end within {SECONDS} s; board {firmware.board.name} may hold half a firmware."
+        raise DeviceError(message, hint="Check the cable, and flash again.") from None
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror}.", hint="See `tinytrain doctor`.") from None
+    if done.returncode:
+        lines = [plain(line) for line in done.stdout.splitlines() if line.strip()]
+        raise DeviceError(
+            f"{command[0]} could not flash board {firmware.board.name} (exit code {done.returncode}):", details=lines[-_SHOWN_LINES:],
+            hint="Is the board connected and powered, and free for this user?",
+        )
+    return done.stdout

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UF2: boot loaders that show themselves as a USB drive. [flash] uf2 = { family = 0xE48B_FF56, board_id = "RPI-RP2" }.
+
+The drive's INFO_UF2.TXT has a line `Board-ID: …`; what starts otherwise than the board's `board_id` is another chip's drive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinytrain.device.flashers.tool import Commands, Firmware, Flasher, entry
+from tinytrain.errors import DeviceError
+from tinytrain.reading import read_limited
+from tinytrain.target.image import segments, uf2
+
+INFO = "INFO_UF2.TXT"
+MOUNTS = (Path("/media"), Path("/run/media"), Path("/Volumes"))
+_DEPTH = 2                                                # drives lie in a folder of their user there, or in none
+_MOST_INFO_BYTES = 1 << 12
+
+
+class Uf2(Flasher):
+    name = "uf2"
+    programs = ("cp",)
+    get = "cp comes with the system"
+    where = "the folder in which the drive is mounted, where it should not look for it"
+
+    def prepare(self, firmware: Firmware, where: str) -> tuple[dict[Path, bytes], Commands]:
+        table, board = self.data(firmware.board, dict, "a table with family and board_id"), firmware.board
+        family = entry(table, "family", int, "a family ID of UF2", board)
+        wanted = entry(table, "board_id", str, "how the drive's Board-ID begins", board)
+        drive = _checked(Path(where), wanted) if where else _found(wanted)
+        file = firmware.elf.with_suffix(".uf2")
+        return {file: uf2(segments(firmware.elf), family)}, (["cp", str(file), f"{drive}/"], ["sync"])
+
+
+def _found(wanted: str) -> Path:
+    """The one mounted drive of that board."""
+    drives = {drive: _board_id(drive) for drive in _drives()}
+    fitting = [drive for drive, name in drives.items() if name is not None and name.startswith(wanted)]
+    if len(fitting) != 1:
+        seen = "; ".join(f"{drive} is {name or 'none'}" for drive, name in drives.items()) or "no drive with INFO_UF2.TXT is mounted"
+        raise DeviceError(
+            f"Expected one boot drive whose Board-ID begins with {wanted}, found {len(fitting)}: {seen}.",
+            hint="Start the board's boot loader (on a Pico hold BOOTSEL while plugging in) and mount its drive, or give --via uf2:FOLDER.",
+        )
+    return fitting[0]
+
+
+def _checked(drive: Path, wanted: str) -> Path:
+    """The drive that was named. Raises DeviceError where it is none, or that of another chip."""
+    found = _board_id(drive)
+    if found is None or not found.startswith(wanted):
+        what = "no INFO_UF2.TXT with a Board-ID" if found is None else f"Board-ID {found}"
+        raise DeviceError(f"{drive} has {what}; expected one that begins with {wanted}.", hint="Is it the drive of this board?")
+    return drive
+
+
+def _drives() -> Iterator[Path]:
+    for mount in MOUNTS:
+        for depth in range(1, _DEPTH + 1):
+            yield from (info.parent for info in sorted(mount.glob("*/" * depth + INFO)))
+
+
+def _board_id(drive: Path) -> str | None:
+    path = drive / INFO
+    if not path.is_file():
+        return None
+    text = read_limited(path, _MOST_INFO_BYTES, "what a boot loader says of itself", DeviceError).decode("ascii", "replace")
+    line = re.search(r"^Board-ID:\s*(\S+)", text, re.MULTILINE)
+    return line[1] if line else None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights between a device and the files of its project: learned.npz and learned.onnx."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytrain.atomic import write_bytes
+from tinytrain.device.project import Project
+from tinytrain.errors import DataError, DeviceError, OutputError
+from tinytrain.ir.types import Array
+from tinytrain.learn.state import LEARNED, Record, State, read_state
+from tinytrain.reading import reading
+
+if TYPE_CHECKING:
+    from tinytrain.device.session import Session
+
+
+def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
+    _check_parameters(project, session)
+    read = session.get_params()
+    before = project.initializers
+    learned: dict[str, Array] = {}
+    for p in project.manifest.parameters:
+        with _laying_out(project):
+            learned[p.name] = p.source.to_onnx(read.pop(p.key), learned.get(p.name, before[p.name]))
+    return learned, read
+
+
+def restore(project: Project, session: Session, path: Path | None = None) -> Record | None:
+    """Write `learned.npz`, or `path`, into the device; returns how it came to be. Raises DataError: missing, or of another model."""
+    _check_parameters(project, session)
+    path = path or project.folder / LEARNED
+    keys = {p.key for p in project.manifest.parameters}
+    shapes = {p.name: p.source.onnx_shape for p in project.manifest.parameters}
+    state = read_state(path, shapes, {name: count for name, count in session.elements.items() if name not in keys})
+    if state.record is not None and state.record.model_sha256 != project.manifest.model_sha256:
+        raise DataError(f"{path} was learned by another model than that of {project.folder}.", hint="Train this project, without --resume.")
+    session.set_params({**on_device(project, state.learned), **state.optimiser})
+    return state.record
+
+
+def on_device(project: Project, learned: Mapping[str, Array]) -> dict[str, Array]:
+    """Parameters by ONNX initializer name as the device has them, by its names."""
+    with _laying_out(project):
+        return {p.key: p.source.to_ir(learned[p.name], p.shape) for p in project.manifest.parameters}
+
+
+def export_learned(project: Project, session: Session) -> Path:
+    """Write what the device has learned as `learned.npz` and `learned.onnx`; returns the latter."""
+    return save(project, *parameters(project, session))
+
+
+def save(project: Project, learned: dict[str, Array], state: dict[str, Array], record: Record | None = None) -> Path:
+    """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume."""
+    from tinytrain.frontend.export import export
+
+    for name, array in {**learned, **state}.items():
+        if not np.isfinite(array).all():
+            raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
+    model = export(project.model, learned, str(project.folder))
+    write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
+    write_bytes(project.folder / "learned.onnx", model.SerializeToString())
+    return project.folder / "learned.onnx"
+
+
+def _check_parameters(project: Project, session: Session) -> None:
+    """The device and the manifest must speak of the same parameters."""
+    for p in project.manifest.parameters:
+        found, expected = session.elements.get(p.key, 0), math.prod(p.shape)
+        if found != expected:
+            message = f"The device has {found:,} elements of {reprlib.repr(p.key)}; expected {expected:,} as in {project.folder}."
+            raise DeviceError(message, hint="Compile the model again.")
+
+
+def _laying_out(project: Project) -> AbstractContextManager[None]:
+    """Around a change of layout that the manifest describes."""
+    return reading(project.folder / "manifest.json", "layouts that fit the parameters", OutputError, hint="Compile the model again.")
