@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, constants_elsewhere, needs_of
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.tuned import Optimise, Tuning
@@ -71,6 +71,7 @@ class Options:
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     """
 
     board: str = "host"
@@ -99,6 +100,7 @@ class Options:
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    store: int = 0
 
     @property
     def objective(self) -> Objective | None:
@@ -193,6 +195,8 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board).with_cores(options.cores)
+    if options.store:
+        board = board.keeping()
     if options.half_arithmetic:
         check_half_arithmetic(board)
     model = understand(path, options)
@@ -202,6 +206,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
+    if options.store:
+        check_kept(program, board)
     names = class_names(options.classes, model.prepared, program.entries["infer"])
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
@@ -288,7 +294,10 @@ def _put(staging: Path, out: Path) -> None:
 def _c_files(compiled: Compiled) -> dict[str, str]:
     program, board, stack = compiled.program, compiled.board, STACK_BYTES * compiled.board.cores
     room = compiled.plan.arena_bytes, buffer_bytes(program)
-    return project_files(board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1])
+    every = compiled.options.store
+    return project_files(
+        board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1], store_every=every
+    )
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,10 +86,12 @@ class Emitter:
         name = self.program.name
         entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
         params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
+        weights, state = (tuple(p for v, p in params.items() if v.role is role) for role in (Role.PARAM, Role.STATE))
         context: dict[str, Any] = {
             **self._about(), "hash": list(self.model_hash),
             "accumulate": self.program.accumulate, "entries": entries,
-            "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
+            "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
+            "sums": [params[v] for v in self.program.sums()],
             "schemes": [self._scheme(train, entries) for train in self.program.trains],
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
@@ -113,8 +116,10 @@ class Emitter:
         name, (x, target, y) = self.program.name, (self.records[key] for key in ("x", "target", "y"))
         kinds = (("input", x, True), ("output", y, False), ("target", target, True))
         data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
+        weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
-            "name": name, "NAME": name.upper(), "align": ARENA_ALIGN, "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
+            "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,
             "quantised": [one for one in data if one.quantised and one.given], "class_names": [string(text) for text in self.class_names],
             "classes": len(self.class_names) or (target.parts[0].classes if target and len(target.parts) == 1 else 0),
@@ -198,6 +203,12 @@ class Emitter:
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
         return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data), self.elsewhere.get(v, ""))
+
+
+def layout(params: Sequence[CParam]) -> str:
+    """C of a hash by which firmware knows whether tensors that it finds stored are its own: names, types, sizes and order."""
+    text = "".join(f"{p.key} {p.tag} {p.bytes}\n" for p in params)
+    return f"UINT32_C(0x{zlib.crc32(text.encode()):08X})"
 
 
 def link_keys(program: Program) -> dict[Value, str]:

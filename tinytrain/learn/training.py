@@ -31,7 +31,6 @@ from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
-
 HISTORY = "history.json"                                  # the record of learned.npz, for people to read
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     with project.session(timeout=plan.timeout) as session:
-        session.reset()                                   # a real board keeps what it learned from one run to the next
+        if project.port is not None:
+            session.reset()                               # a real board has kept what it learned before
         record = _resume(project, session) if plan.resume else None
         if record is not None:
             if plan.learning_rate is None:

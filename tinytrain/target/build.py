@@ -29,12 +29,14 @@ _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
 def project_files(
     board: Board, name: str, model: Mapping[str, str], *, stack_bytes: int, arena_bytes: int = 0, buffer_bytes: int = 0, main: str = "",
+    store_every: int = 0,
 ) -> dict[str, str]:
     """Relative path → text of a whole project. `model`: `<name>.c` and what is beside it; `main`: another program's.
 
+    The firmware keeps what it learns in flash after each `store_every` samples, 0: never.
     `stack_bytes` is reserved for the stack; with `arena_bytes` and `buffer_bytes` it decides which memory of the board the arena lies in.
     """
-    values = _values(board, name) | {"stack_bytes": stack_bytes}
+    values = _values(board, name) | {"stack_bytes": stack_bytes, "store": board.store if store_every else None, "every": store_every}
     app = {"main.c": main or rendered("main.c.j2", values)}
     if not board.is_host:
         arena = arena_memory(board, arena_bytes, stack_bytes + buffer_bytes)
