@@ -23,7 +23,7 @@ from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.export import check_export
-from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, npz, read_state, samples_digest
+from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, State, epoch_text, npz, read_state, samples_digest
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.reading import reading
@@ -31,6 +31,7 @@ from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
+
 HISTORY = "history.json"                                  # the record of learned.npz, for people to read
 
 @dataclass(frozen=True)
@@ -298,14 +299,6 @@ def restore(project: Project, session: Session) -> Record | None:
             written[p.key] = p.source.to_ir(state.learned[p.name], p.shape)
     session.set_params({**written, **state.optimiser})
     return state.record
-
-
-def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """One line for people."""
-    accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
-    counts = (("skipped", epoch.skipped), ("overflowed", epoch.overflowed))
-    left_out = "".join(f", {count:,} {what}" for what, count in counts if count)
-    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"
 
 
 def export_learned(project: Project, session: Session) -> Path:
