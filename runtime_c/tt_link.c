@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_link.h"
 
+#include "tt_commands.h"
 #include "tt_crc.h"
 #include "tt_frame.h"
 #include "tt_port.h"
@@ -14,13 +15,9 @@
 /* What outlives a packet. */
 static struct {
     const tt_model *model;
-    uint64_t ticks; /* of the last call of the model */
-    uint32_t calls;
-    float loss;
     uint32_t nonce, token, residue; /* of the session; no token: there is none yet */
     uint32_t sessions;
     tt_request request; /* the last one that was executed: its answer is made again from what it left, never by executing it again */
-    uint32_t value;     /* its first four bytes of payload */
     uint16_t done;      /* its number */
     uint16_t filling;   /* number of the request that arrives */
     uint32_t have;      /* bytes of that */
@@ -53,15 +50,6 @@ static void say_u32(uint32_t value)
     say(&value, sizeof value);
 }
 
-static void say_text(const char *text)
-{
-    uint32_t bytes = 1;
-    while (text[bytes - 1] != '\0') {
-        ++bytes;
-    }
-    say(text, bytes);
-}
-
 static void say_hello(const tt_model *m)
 {
     say_u32(TT_LINK_VERSION);
@@ -77,158 +65,16 @@ static void say_hello(const tt_model *m)
     say_u32(m->payload_bytes);
     say_u32(m->schemes);
     say(m->hash, 32);
-    say_text(m->name);
-    say_text(m->board);
+    tt_say_text(say, m->name);
+    tt_say_text(say, m->board);
 }
 
 static void say_payload(const tt_model *m, const tt_request *r, tt_status status)
 {
-    if (r->command == TT_TRAIN) { /* overflow is an answer, too */
-        say(&state.loss, sizeof state.loss);
-        say(&state.ticks, sizeof state.ticks);
-        return;
-    }
-    if (m->keep && r->command >= TT_SAVE && r->command <= TT_FACTORY_RESET) { /* so is what was found in flash */
-        say_u32(*m->steps);
-        say(m->kept, sizeof *m->kept);
-        return;
-    }
-    if (status != TT_OK) {
-        return;
-    }
-    switch (r->command) {
-    case TT_HELLO:
+    if (r->command == TT_HELLO) {
         say_hello(m);
-        return;
-    case TT_EVALUATE:
-        say(&state.loss, sizeof state.loss);
-        say(m->output, m->output_bytes);
-        return;
-    case TT_INFER:
-        say(m->output, m->output_bytes);
-        return;
-    case TT_PARAM_INFO:
-        say_u32(m->params()[r->index].bytes);
-        say_u32((uint32_t)m->params()[r->index].tag);
-        say_text(m->params()[r->index].name);
-        return;
-    case TT_READ_PARAM:
-        say(m->arena + m->params()[r->index].offset + r->offset, state.value);
-        return;
-    case TT_COUNTERS:
-        say(&state.ticks, sizeof state.ticks);
-        say_u32(state.calls);
-        say_u32(tt_stack_used());
-        say_u32(tt_stack_bytes());
-        say_u32(*m->skipped);
-#if TT_CORES > 1
-        for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
-            const uint64_t count = tt_port_core_count(core);
-            say(&count, sizeof count);
-        }
-#endif
-        return;
-    default:
-        return;
-    }
-}
-
-static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
-{
-    const uint32_t want = command == TT_INFER ? m->input_bytes : ((m->input_bytes + 3u) & ~3u) + m->target_bytes;
-    if ((command == TT_TRAIN && !m->train_step) || (command == TT_EVALUATE && !m->evaluate)) {
-        return TT_ERROR_COMMAND;
-    }
-    if (bytes != want) {
-        return TT_ERROR_LENGTH;
-    }
-    tt_port_count_start();
-    const tt_status status = command == TT_INFER   ? m->infer(m->input, m->output)
-                             : command == TT_TRAIN ? m->train_step(m->input, m->target, &state.loss)
-                                                   : m->evaluate(m->input, m->target, &state.loss, m->output);
-    state.ticks = tt_port_count_stop();
-    ++state.calls;
-    return tt_stack_intact() ? status : TT_ERROR_STACK;
-}
-
-static tt_status write_param(const tt_model *m, const tt_request *r)
-{
-    const tt_param *p = &m->params()[r->index];
-    if (r->offset > p->bytes || r->bytes > p->bytes - r->offset) {
-        return TT_ERROR_ARGUMENT;
-    }
-    unsigned char *to = m->arena + p->offset + r->offset;
-    for (uint32_t i = 0; i < r->bytes; ++i) {
-        to[i] = *tt_frame_at(m->pieces, (uint32_t)sizeof *r + i);
-    }
-    return TT_OK;
-}
-
-static tt_status set(const tt_model *m, uint8_t command, uint32_t bytes)
-{
-    if (!m->train_step) {
-        return TT_ERROR_COMMAND;
-    }
-    if (bytes != 4) {
-        return TT_ERROR_LENGTH;
-    }
-    if (command == TT_SET_SCHEME) {
-        return m->set_scheme(*(const uint32_t *)(const void *)m->input);
-    }
-    (command == TT_SET_LR ? m->set_lr : m->set_skip_below)(*(const float *)(const void *)m->input);
-    return TT_OK;
-}
-
-static tt_status read_param(const tt_model *m, const tt_request *r)
-{
-    const tt_param *p = &m->params()[r->index];
-    if (r->bytes != sizeof state.value) {
-        return TT_ERROR_LENGTH;
-    }
-    return r->offset > p->bytes || state.value > p->bytes - r->offset ? TT_ERROR_ARGUMENT : TT_OK;
-}
-
-static tt_status keep(const tt_model *m, const tt_request *r)
-{
-    if (!m->keep) {
-        return TT_ERROR_COMMAND;
-    }
-    return r->bytes == sizeof state.value ? m->keep(r->command, state.value) : TT_ERROR_LENGTH;
-}
-
-static tt_status execute(const tt_model *m, const tt_request *r)
-{
-    if (r->bytes > m->payload_bytes) {
-        return TT_ERROR_LENGTH;
-    }
-    if (r->command >= TT_PARAM_INFO && r->command <= TT_WRITE_PARAM && r->index >= m->param_count) {
-        return TT_ERROR_ARGUMENT;
-    }
-    switch (r->command) {
-    case TT_INFER:
-    case TT_EVALUATE:
-    case TT_TRAIN:
-        return run(m, r->command, r->bytes);
-    case TT_READ_PARAM:
-        return read_param(m, r);
-    case TT_WRITE_PARAM:
-        return write_param(m, r);
-    case TT_SET_LR:
-    case TT_SET_SCHEME:
-    case TT_SET_SKIP_BELOW:
-        return set(m, r->command, r->bytes);
-    case TT_SAVE:
-    case TT_LOAD:
-    case TT_FACTORY_RESET:
-        return keep(m, r);
-    case TT_RESET:
-        return m->init();
-    case TT_HELLO:
-    case TT_PARAM_INFO:
-    case TT_COUNTERS:
-        return TT_OK;
-    default:
-        return TT_ERROR_COMMAND;
+    } else {
+        tt_tell(m, r, status, say);
     }
 }
 
@@ -285,8 +131,7 @@ static void finish(const tt_model *m, uint16_t number)
         return;
     }
     state.request = *m->request;
-    state.value = value;
-    state.status = (uint8_t)execute(m, &state.request);
+    state.status = (uint8_t)tt_execute(m, &state.request);
     state.done = number;
 }
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from tinytrain.device.hello import HELLO, hello_names
 from tinytrain.device.link import Command, Link, Transport
 from tinytrain.device.packets import cobs_decode
-from tinytrain.device.session import COUNTERS, HELLO, hello_names
+from tinytrain.device.session import COUNTERS
 
 _LOOK_SECONDS = 0.2
 _SHOWN_BYTES = 32                                         # of a frame

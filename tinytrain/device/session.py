@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinytrain.device.hello import HELLO, Hello, hello_names
 from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
 from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
@@ -28,35 +29,12 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-HELLO, COUNTERS = struct.Struct("<12I32s"), struct.Struct("<Q4I")
+COUNTERS = struct.Struct("<Q4I")
 _STEP = struct.Struct("<fQ")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _READ_BYTES = 1 << 16                                     # of a parameter at once
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What the firmware says about itself. Sizes in bytes."""
-
-    model: str
-    board: str
-    model_hash: bytes
-    input_bytes: int
-    target_bytes: int
-    output_bytes: int
-    arena_bytes: int
-    ctx_bytes: int
-    param_count: int
-    trains: bool
-    payload_bytes: int
-    schemes: int
-
-    @property
-    def ram_bytes(self) -> int:
-        """Arena, in which the sample lies too, context and target: all RAM of the model but for its output and the stack."""
-        return self.arena_bytes + self.ctx_bytes + self.target_bytes
 
 
 @dataclass(frozen=True)
@@ -326,11 +304,6 @@ class Session:
             )
         x_bytes = self._input(x)
         return x_bytes + bytes(-len(x_bytes) % 4) + data
-
-
-def hello_names(answer: bytes) -> list[str]:
-    """[model, board] behind the numbers of a hello, as far as they are there."""
-    return [text.decode(errors="replace") for text in answer[HELLO.size :].split(b"\0")[:2]]
 
 
 @dataclass(frozen=True)

@@ -152,3 +152,11 @@ def samples_digest(samples: Dataset) -> str:
         for row in () if part is None else part:
             found.update(np.ascontiguousarray(row).tobytes())
     return found.hexdigest()
+
+
+def epoch_text(epoch: Epoch, epochs: int) -> str:
+    """One line for people."""
+    accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
+    counts = (("skipped", epoch.skipped), ("overflowed", epoch.overflowed))
+    left_out = "".join(f", {count:,} {what}" for what, count in counts if count)
+    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"

@@ -21,7 +21,7 @@ from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.export import check_export
-from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, npz, samples_digest
+from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, epoch_text, npz, samples_digest
 from tinytrain.learn.weights import parameters, restore, save
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
@@ -75,7 +75,8 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     with project.session(timeout=plan.timeout) as session:
-        session.reset()                                   # a real board keeps what it learned from one run to the next
+        if project.port is not None:
+            session.reset()                               # a real board has kept what it learned before
         record = _resume(project, session) if plan.resume else None
         if record is not None:
             if plan.learning_rate is None:
@@ -269,12 +270,6 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
     return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
 
 
-def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """One line for people."""
-    accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
-    counts = (("skipped", epoch.skipped), ("overflowed", epoch.overflowed))
-    left_out = "".join(f", {count:,} {what}" for what, count in counts if count)
-    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"
 
 
 def _checkpoint(project: Project, session: Session, record: Record) -> None:
