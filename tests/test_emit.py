@@ -126,8 +126,8 @@ def test_any_name_of_the_model(stem: str, tmp_path: Path) -> None:
 
 
 def test_names_of_models_stay_readable() -> None:
-    assert [c_name(stem) for stem in ("cnn", "my-model v2", "2x", "", "MAIN", "TT_Types")] == [
-        "cnn", "my_model_v2", "v2x", "v", "model_MAIN", "model_TT_Types",
+    assert [c_name(stem) for stem in ("cnn", "my-model v2", "2x", "", "MAIN", "TT_Types", "math")] == [
+        "cnn", "my_model_v2", "v2x", "v", "model_MAIN", "model_TT_Types", "model_math",
     ]
 
 
