@@ -173,8 +173,8 @@ def test_model_in_a_program_in_cpp(tmp_path: Path) -> None:
         "|| cnn_params()[0].bytes == 0 || cnn_model_hash[0] != " + str(program.prepared.hash[0]) + "; }\n"
     )
     runtime = f"-I{data_dir('runtime_c')}"
-    run("gcc", *STRICT, runtime, "-c", "cnn.c", cwd=tmp_path)
-    run("g++", "-std=c++11", *WARNINGS, runtime, "main.cpp", "cnn.o", "-o", "program", cwd=tmp_path)
+    run("gcc", *STRICT, runtime, "-c", "cnn.c", *STORE, cwd=tmp_path)
+    run("g++", "-std=c++11", *WARNINGS, runtime, "main.cpp", "cnn.o", "tt_store.o", "tt_crc.o", "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
 
 
