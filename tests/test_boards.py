@@ -10,10 +10,14 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from compilers import installed
 from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
+from tinytrain import zoo
+from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device.project import Project
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
 from tinytrain.ir.op import registry
 from tinytrain.ops.curve import erf
@@ -76,8 +80,11 @@ def test_unknown_board_names_the_nearest() -> None:
         ('"fpu-sp", "vfp"]', '"mve"]', "isa has 'mve' without 'fpu-sp', which kernels for mve need"),
         ("bytes = 131_072", "bytes = -1", "memory.ram has origin 536870912, bytes -1, kind 'ram'; expected a size above 0"),
         ("bytes = 131_072", "size = 1", "memory.ram.bytes is missing, expected an integer"),
+        ("bytes = 131_072", "bytes = 131_072, orgin = 3", r"memory.ram.orgin is not a key of a board\.\nDid you mean origin\?"),
+        ("real = true", "reel = true", r"reel is not a key of a board\.\nDid you mean real\?"),
+        ("real = true", "watts = 3", r"watts is not a key of a board\.\nKnown keys are clock_hz, core, defines, "),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
-        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no"),
+        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no .*\\nDid you mean stm32f4"),
         ('soc = "stm32f4"', "", "toolchain is missing, expected a string"),
         ("[memory]\n", "[memory\n", "is not valid TOML"),
         ("ram = {", "other = { kind = 'flash',", r"\[memory\] has no ram region|memory.other"),
@@ -95,7 +102,55 @@ def test_an_invalid_board(tmp_path: Path, old: str, new: str, message: str) -> N
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BoardError, match=message) as caught:
         load_board("netduinoplus2", boards)
-    assert str(path) in str(caught.value) or "stm32f5" in message
+    assert str(path) in str(caught.value)
+
+
+def own_board(folder: Path, file: str, **edits: str) -> Path:
+    """An edited netduinoplus2 outside of boards/."""
+    text = (data_dir("boards") / "netduinoplus2" / "board.toml").read_text(encoding="utf-8")
+    for old, new in edits.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_board_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the path of its file or folder, and by name from TINYTRAIN_BOARDS or the user's folder."""
+    own_board(tmp_path, "my-board.toml", Netduino="Mine")
+    own_board(tmp_path / "named", "shelf/board.toml", Netduino="Mine")
+    monkeypatch.chdir(tmp_path)
+    assert load_board("./my-board.toml").name == load_board("my-board.toml").name == "my-board"
+    assert load_board("named/shelf").name == load_board("named/shelf/board.toml").name == "shelf"
+    with pytest.raises(BoardError, match="There is no board 'shelf'"):
+        load_board("shelf")
+    monkeypatch.setenv("TINYTRAIN_BOARDS", str(tmp_path / "named"))
+    assert load_board("shelf").title.startswith("Mine")
+    assert not load_board("shelf").is_ours and load_board("host").is_ours
+    assert "shelf" in board_names()
+    monkeypatch.delenv("TINYTRAIN_BOARDS")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    own_board(tmp_path / "config" / "tinytrain" / "boards", "drawer/board.toml")
+    assert load_board("drawer").name == "drawer"
+    own_board(tmp_path, "one board.toml")
+    with pytest.raises(BoardError, match="a board cannot be called 'one board'"):
+        load_board("./one board.toml")
+
+
+def test_a_board_of_ones_own_has_c_of_its_own(tmp_path: Path) -> None:
+    """Compiled by its path, opened again by the path that the manifest has; a source beside the board's file is a part of the firmware."""
+    sources = 'sources = ["tt_start.c", "tt_memory.c", "port_cortex_m.c", "uart_stm32.c", "board.c"]\nreal = true'
+    path = own_board(tmp_path, "mine/board.toml", **{"real = true": sources})
+    (path.parent / "board.c").write_text("#include <stdint.h>\nextern const uint32_t mine;\nconst uint32_t mine = 7;\n", encoding="utf-8")
+    need_tools(load_board(str(path.parent)))
+    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    write(compile_model(tmp_path / "mlp.onnx", Options(board=str(path.parent))), tmp_path / "out")
+    project = Project.open(tmp_path / "out")
+    assert project.board.file == path and project.manifest.board == "mine"
+    assert project.elf().is_file()
+    assert any("board.c" in name for name in project.manifest.files)
 
 
 def test_kernels_name_known_instruction_sets() -> None:

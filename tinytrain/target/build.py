@@ -39,8 +39,8 @@ def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int
         files["link.ld"] = "link.ld.j2"
     texts = {path: _rendered(template, values) for path, template in files.items()}
     headers = sorted(path.name for path in runtime.glob("*.h") if not (board.is_host and path.name in ("uart.h", "tt_start.h")))
-    for file in (*headers, *SHARED, *board.sources):
-        texts[f"runtime/{file}"] = (runtime / file).read_text(encoding="utf-8")
+    texts |= {f"runtime/{file}": (runtime / file).read_text(encoding="utf-8") for file in (*headers, *SHARED)}
+    texts |= {f"runtime/{source}": board.source_text(source) for source in board.sources}
     return texts
 
 
