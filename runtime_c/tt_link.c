@@ -167,6 +167,7 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         put_u32(tt_stack_used());
         put_u32(tt_stack_bytes());
         put_u32(*m->skipped);
+        put_u32(tt_port_clock_hz());
         return;
     case TT_RESET:
         answer(r->seq, m->init());

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q5I")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
@@ -69,7 +69,8 @@ class Step:
 class Counters:
     """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
 
-    `skipped` counts training samples since start-up or reset whose loss was below the threshold.
+    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is
+    the rate that the processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
     """
 
     instructions: int | None
@@ -80,6 +81,7 @@ class Counters:
     arena_bytes: int
     ctx_bytes: int
     skipped: int
+    clock_hz: int
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,8 @@ class Session:
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
 
     def counters(self) -> Counters:
-        ticks, calls, used, reserved, skipped = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
-        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped)
+        ticks, calls, used, reserved, skipped, clock = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
+        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped, clock)
 
     def scale(self) -> Scale | None:
         """The loss scale; None where gradients are not scaled."""

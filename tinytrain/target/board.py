@@ -17,6 +17,7 @@ from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import config_dir, data_dir
+from tinytrain.target.clocks import clock_defines, uart_defines
 from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
@@ -182,6 +183,12 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         data.text("soc")
     emulator = data.table("emulator")
     fused = data.truth("fused")
+    buses = data.table("buses")
+    clocks = clock_defines(data.table("clock"), buses)
+    clock_hz = data.number("clock_hz", clocks.get("TT_CLOCK_HZ", 0))
+    if clock_hz and not clocks:
+        clocks = {"TT_CLOCK_HZ": clock_hz}
+    uart = uart_defines(data.table("uart"), data.table("uarts"), data.table("ports"), buses, clock_hz)
     toolchain = _toolchain(data.text("toolchain"), path, folders)
     board = Board(
         name=name,
@@ -194,12 +201,12 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
         machine=emulator.texts("command"),
-        clock_hz=data.number("clock_hz", 0),
+        clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
         serial=emulator.text("serial", ""),
         real=data.truth("real"),
         sources=data.texts("sources"),
-        defines=data.table("defines").all_numbers(),
+        defines=data.table("defines").all_numbers() | clocks | uart,
         flash=data.table("flash").all_values(),
         file=path,
         places=(*places, data_dir("runtime_c")),

@@ -63,6 +63,14 @@ class Table:
             raise BoardError(f"{self.path}: {self.where}{key} is {items!r}, expected a list of integers.", hint=HINT)
         return tuple(items)
 
+    def pair(self, key: str) -> tuple[int, int]:
+        """(least, most); (0, 0) where there is none."""
+        items = self.numbers(key)
+        if len(items) not in (0, 2):
+            raise BoardError(f"{self.path}: {self.where}{key} is {[*items]}, expected [least, most].", hint=HINT)
+        least, most = items or (0, 0)
+        return least, most
+
     def table(self, key: str) -> Table:
         """The table of that key, an empty one where there is none."""
         inner = self._asked.get(key) or Table(self.values.get(key, {}), self.path, self.where + key)
