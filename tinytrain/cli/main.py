@@ -230,7 +230,7 @@ def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
 def model_command(name: str, output: Path, seed: int) -> None:
-    """Write a small untrained model to try things on: mlp (64-32-16-10) or cnn (8x8 images, 10 classes)."""
+    """Write a small untrained model to try things on: mlp (64-32-16-10), cnn (8x8 images, 10 classes) or gesture (3x32, 4 classes)."""
     from tinytrain import zoo
     from tinytrain.atomic import write_bytes
 

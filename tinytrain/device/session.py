@@ -342,20 +342,19 @@ def _as_given(numbers: Array, pieces: tuple[tuple[int, DType], ...]) -> Array:
 def start(
     elf: Path, board: Board, manifest: Manifest | None = None, *, icount: bool = False, counts: bool = False, timeout: float = 60.0
 ) -> Session:
-    """Run a firmware on its board (host twin or QEMU) and say hello. `icount` counts instructions on an emulator, and makes it slower;
+    """Run a firmware on its board (host twin or emulator) and say hello. `icount` counts instructions on an emulator, and makes it slower;
     with `counts` the session has a `profile` of them, too.
 
     Raises ToolError (no emulator), DeviceError, also where the firmware is of another model than the manifest.
     """
-    from tinytrain.device.hosttwin import start_twin
-    from tinytrain.device.qemu import start_qemu
+    from tinytrain.device.emulators import start_device
 
     counter = None
     if counts:
         from tinytrain.device.counting import Counter
 
         counter = Counter(elf, board)
-    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount, more=counter.arguments if counter else ())
+    transport = start_device(elf, board, icount=icount, more=counter.arguments if counter else ())
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
     dtype = target.np if target else None
     session = Session(

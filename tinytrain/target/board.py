@@ -22,6 +22,7 @@ from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
+EMULATORS = ("qemu", "rp2040js")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
 
@@ -54,7 +55,8 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Board:
-    """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
+    """A target. `emulator` is its kind, `machine` its command, empty where there is none; `timer_hz` the rate of its tick counter, 0
+    without one.
 
     `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
     the board of this computer whose floats have the same bits.
@@ -71,6 +73,7 @@ class Board:
     toolchain: Toolchain
     flags: tuple[str, ...]
     memories: tuple[Memory, ...]
+    emulator: str
     machine: tuple[str, ...]
     clock_hz: int
     timer_hz: int
@@ -183,13 +186,13 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         data.text("soc")
     emulator = data.table("emulator")
     fused = data.truth("fused")
+    toolchain = _toolchain(data.text("toolchain"), path, folders)
     buses = data.table("buses")
     clocks = clock_defines(data.table("clock"), buses)
     clock_hz = data.number("clock_hz", clocks.get("TT_CLOCK_HZ", 0))
     if clock_hz and not clocks:
         clocks = {"TT_CLOCK_HZ": clock_hz}
     uart = uart_defines(data.table("uart"), data.table("uarts"), data.table("ports"), buses, clock_hz)
-    toolchain = _toolchain(data.text("toolchain"), path, folders)
     board = Board(
         name=name,
         title=data.text("title"),
@@ -200,6 +203,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
+        emulator=emulator.text("kind", "qemu"),
         machine=emulator.texts("command"),
         clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
@@ -291,6 +295,9 @@ def _check(board: Board, folders: Sequence[Path]) -> None:
             f"{path}: sources = {list(board.sources)}, expected C files {where}.",
             hint=f"There is no {', '.join(missing)}." if missing else "Name at least a port_*.c.",
         )
+    if board.emulator not in EMULATORS:
+        message = f"{path}: emulator.kind is {board.emulator!r}, expected one of {', '.join(EMULATORS)}."
+        raise BoardError(message, hint="Leave it out for QEMU.")
     spans = sorted((m.origin, m.origin + m.bytes, m.name) for m in board.memories)
     for (_, end, first), (start, _, second) in itertools.pairwise(spans):
         if start < end:
