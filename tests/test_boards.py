@@ -29,6 +29,7 @@ from tinytrain.target.board import Board, board_names, load_board
 from tinytrain.target.build import build, find_compiler
 from tinytrain.target.isa import ISAS, headers
 from tinytrain.target.memory import arena_memory
+from tinytrain.target.new_board import write_new_board
 from tinytrain.target.size import sizes
 from tinytrain.target.uf2 import uf2
 
@@ -39,6 +40,7 @@ def test_the_boards() -> None:
     assert NAMES[0] == "host"
     assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2"}
     assert set(NAMES) >= {"stm32vldiscovery", "microbit", "lm3s6965evb", "hifive1", "mps2-an505", "raspberry-pi-pico"}
+    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nrf52840-dk"}
     assert set(NAMES) >= {"riscv-virt", "riscv-virt-rvv", "riscv-virt-zfh", "riscv-virt-zvfh", "pulp-virt"}
 
 
@@ -47,8 +49,9 @@ def test_each_board_is_valid(name: str) -> None:
     board = load_board(name)
     assert board.name == name
     assert board.title
-    assert board.is_host == (board.ram is None) == (board.machine == ())
-    if not board.is_host:
+    assert board.is_host == (board.ram is None)
+    assert board.clock_hz == board.defines.get("TT_CLOCK_HZ", 0)
+    if board.machine:
         assert board.timer_hz > 0
         assert board.instructions(board.timer_hz) == 1_000_000_000
 
@@ -95,7 +98,7 @@ def test_unknown_board_names_the_nearest() -> None:
         ("real = true", "reel = true", r"reel is not a key of a board\.\nDid you mean real\?"),
         ("real = true", "_ = 3", r"_ is not a key of a board\.\nKnown keys are buses, clock, clock_hz, core, "),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
-        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no .*\\nDid you mean stm32f4"),
+        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no .*\\nDid you mean .*stm32f4"),
         ('soc = "stm32f4"', "", "toolchain is missing, expected a string"),
         ("[memory]\n", "[memory\n", "is not valid TOML"),
         ("ram = {", "other = { kind = 'flash',", r"\[memory\] has no ram region|memory.other"),
@@ -371,3 +374,18 @@ def test_random_numbers_look_random() -> None:
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.01
     assert abs(np.corrcoef(u, random_unit(8, np.arange(100_000)))[0, 1]) < 0.01
     assert len(np.unique(random_u32(7, np.arange(100_000)))) == 100_000
+
+
+@pytest.mark.parametrize("soc", sorted({path.parent.name for path in data_dir("boards").glob("soc/*/soc.toml")}))
+def test_a_new_board_is_valid(soc: str, tmp_path: Path) -> None:
+    path = write_new_board("mine", soc, tmp_path)
+    board = load_board(str(path))
+    assert board.name == "mine" and not board.machine
+    assert board.memories and board.clock_hz
+    with pytest.raises(BoardError, match=r"board\.toml is there already"):
+        write_new_board("mine", soc, tmp_path)
+
+
+def test_a_new_board_of_an_unknown_chip(tmp_path: Path) -> None:
+    with pytest.raises(BoardError, match="There is no chip 'z80'; known ones are fe310, lm3s, "):
+        write_new_board("mine", "z80", tmp_path)

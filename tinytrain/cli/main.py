@@ -246,6 +246,18 @@ def boards() -> None:
     click.echo(boards_text())
 
 
+@main.command("new-board")
+@click.argument("name")
+@click.option("--soc", required=True, help="Its chip: a folder of boards/soc, as stm32f4.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for it; here without.")
+def new_board(name: str, soc: str, output: Path) -> None:
+    """Write NAME/board.toml, a commented start for a board of your own."""
+    from tinytrain.target.new_board import write_new_board
+
+    path = write_new_board(name, soc, output)
+    click.echo(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...")
+
+
 @main.command()
 def ops() -> None:
     """List the ops, their element types and the instruction sets they have kernels for."""
