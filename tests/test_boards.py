@@ -40,7 +40,7 @@ def test_the_boards() -> None:
     assert NAMES[0] == "host"
     assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2"}
     assert set(NAMES) >= {"stm32vldiscovery", "microbit", "lm3s6965evb", "hifive1", "mps2-an505", "raspberry-pi-pico"}
-    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nrf52840-dk"}
+    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nucleo-h743zi", "nrf52840-dk", "raspberry-pi-pico2"}
     assert set(NAMES) >= {"riscv-virt", "riscv-virt-rvv", "riscv-virt-zfh", "riscv-virt-zvfh", "pulp-virt"}
 
 
@@ -207,6 +207,16 @@ def test_boot_stage_2_is_its_source_and_has_the_crc_that_the_rom_wants(tmp_path:
     assert struct.unpack_from("<I", blocks[1], 32)[0] == 0x2000_0000 + STACK_BYTES
     with pytest.raises(ToolError, match="Board netduinoplus2 takes no UF2 file"):
         uf2(elf, load_board("netduinoplus2"))
+
+
+def test_image_of_an_rp2350_has_the_block_that_its_rom_looks_for(tmp_path: Path) -> None:
+    board = load_board("raspberry-pi-pico2")
+    image = uf2(build_fake(tmp_path, board.name) / "build" / "fake.elf", board)
+    first = image[32:288]
+    assert struct.unpack_from("<I", first)[0] == 0x2000_0000 + STACK_BYTES
+    block = first.index(struct.pack("<I", 0xFFFFDED3))
+    assert struct.unpack_from("<5I", first, block) == (0xFFFFDED3, 0x10210142, 0x1FF, 0, 0xAB123579)
+    assert struct.unpack_from("<I", image, 28)[0] == 0xE48BFF59
 
 
 @pytest.mark.parametrize("name", ["host", "netduinoplus2", "riscv-virt"])
