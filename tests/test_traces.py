@@ -167,7 +167,7 @@ def test_trained_model_in_the_emulator_equals_the_reference(name: str, board: st
 def test_a_gesture_network_trains_in_8_kb_of_ram(tmp_path: Path) -> None:
     """Arena, buffers, data and stack, all that the chip has; and it learns: `tinytrain compile --board stm32vldiscovery` prints the sum."""
     need("stm32vldiscovery")
-    write(compiled(model_file("gesture", tmp_path), "stm32vldiscovery", Optimiser(0.02, momentum=0.9)), tmp_path / "project")
+    write(compiled(model_file("gesture", tmp_path), "stm32vldiscovery", Optimiser(0.05)), tmp_path / "project")
     project = Project.open(tmp_path / "project")
     assert project.sizes().ram_bytes <= 8192
     time = np.arange(32) / 32
