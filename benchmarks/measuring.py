@@ -36,7 +36,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Counted:
-    """What the device did: the costliest of some steps (the first and the last one's losses among `losses`), one inference before them."""
+    """What the device did: the costliest of some steps (the first and the last one's losses among `losses`), one inference before them.
+
+    `shared` are the instructions of each of several cores in what they shared of the last step; there are no estimated cycles of those.
+    """
 
     instructions: int
     estimated_cycles: int | None
@@ -45,6 +48,7 @@ class Counted:
     ram_bytes: int
     arena_bytes: int
     stack_bytes: int
+    shared: tuple[int, ...] = ()
 
 
 def built(model: Path, options: Options, folder: Path) -> tuple[Compiled, Project]:
@@ -54,15 +58,16 @@ def built(model: Path, options: Options, folder: Path) -> tuple[Compiled, Projec
 
 
 def count(project: Project, sample: Array, label: int, steps: int) -> Counted:
-    with project.session(icount=True, counts=True, timeout=300) as session:
+    alone = project.board.cores == 1
+    with project.session(icount=True, counts=alone, timeout=300) as session:
         session.infer(sample)
         forward = session.counters().instructions or 0
-        made = [(session.train_step(sample, np.int32(label)), session.profile().cycles if i == 0 else None) for i in range(steps)]
+        made = [(session.train_step(sample, np.int32(label)), session.profile().cycles if alone and i == 0 else None) for i in range(steps)]
         counters = session.counters()
         ram = session.info.ram_bytes + counters.stack_bytes
     return Counted(
         max(step.instructions or 0 for step, _ in made), made[0][1], forward, tuple(step.loss for step, _ in made),
-        ram, counters.arena_bytes, counters.stack_bytes,
+        ram, counters.arena_bytes, counters.stack_bytes, counters.shared,
     )
 
 

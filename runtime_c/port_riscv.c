@@ -14,7 +14,8 @@
 void tt_entry(void);
 void tt_fatal_trap(void);
 
-/* mstatus.FS and .VS are set to dirty: with them off, the first float or vector instruction would trap. */
+/* mstatus.FS and .VS are set to dirty: with them off, the first float or vector instruction would trap. Each core takes its part of the
+ * stack; all but the first sleep until that has started, and use no stack before. */
 __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
 {
     __asm volatile(".option push\n\t"
@@ -29,7 +30,35 @@ __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
                    "csrs mstatus, t0\n\t"
                    "csrw fcsr, zero\n\t"
 #endif
-                   "j tt_start");
+#if TT_EMULATES || TT_CORES > 1
+                   "csrr a0, mhartid\n\t"
+#endif
+#if TT_CORES > 1
+                   "la t0, tt_stack_bottom\n\t"
+                   "sub t0, sp, t0\n\t"
+                   "li t1, %[cores]\n\t"
+                   "divu t0, t0, t1\n\t"
+                   "mul t0, t0, a0\n\t"
+                   "sub sp, sp, t0\n\t"
+                   "beqz a0, 2f\n\t"
+                   "csrsi mie, 8\n" /* software interrupts */
+                   "1:\n\t"
+                   "wfi\n\t"
+                   "csrr t0, mip\n\t"
+                   "andi t0, t0, 8\n\t"
+                   "beqz t0, 1b\n\t"
+                   "2:\n\t"
+#endif
+#if TT_EMULATES
+                   "call tt_emulator_start\n\t"
+#endif
+#if TT_CORES > 1
+                   "csrr a0, mhartid\n\t"
+                   "beqz a0, 3f\n\t"
+                   "j tt_core_serve\n"
+                   "3:\n\t"
+#endif
+                   "j tt_start" ::[cores] "i"(TT_CORES));
 }
 
 __attribute__((naked, used, aligned(4))) void tt_fatal_trap(void)
@@ -58,6 +87,9 @@ void tt_port_start(void)
     PLIC_ENABLE = UINT32_C(1) << TT_UART_IRQ % 32;
     PLIC_THRESHOLD = 0;
     __asm volatile("csrs mie, %0" ::"r"(1u << 11)); /* external interrupts */
+#if TT_CORES > 1
+    tt_core_serve(0);
+#endif
 }
 
 uint32_t tt_port_clock_hz(void)
@@ -94,6 +126,9 @@ static uint64_t start, start_emulating;
 
 void tt_port_count_start(void)
 {
+#if TT_CORES > 1
+    tt_cores_count_start();
+#endif
     start_emulating = tt_emulating();
     start = retired();
 }
@@ -101,5 +136,8 @@ void tt_port_count_start(void)
 uint64_t tt_port_count_stop(void)
 {
     const uint64_t end = retired();
+#if TT_CORES > 1
+    start += tt_beside();
+#endif
     return end - start - (tt_emulating() - start_emulating);
 }

@@ -4,23 +4,29 @@
  *
  * Rounding is to nearest even, as the firmware leaves it; flags of exceptions are not kept, and what is not a number is the one of RISC-V. */
 #include "tt_half.h"
+#include "tt_port.h"
 #include "tt_start.h"
 #include <stddef.h>
 
-/* What was in registers at the trap, what minstret was, and how much the last trap took. Only one is under way: nothing here traps. */
+/* What was in registers at the trap, what minstret was, how much the last trap took and all before it. Only one is under way on a core:
+ * nothing here traps. */
 typedef struct {
     uint32_t f[32], x[32], begun, took;
-    uint32_t stack[126];
+    uint64_t total;
+    uint32_t stack[124];
 } trap;
 
-/* It lies with the code, which the emulator lets be written: RAM is the firmware's own. */
-static trap trapped __attribute__((aligned(16), section(".rodata.emulation")));
-
-static uint64_t total __attribute__((section(".rodata.emulation")));
+/* One for each core, which mscratch points to. They lie with the code, which the emulator lets be written: RAM is the firmware's own. */
+static trap trapped[TT_CORES] __attribute__((aligned(16), section(".rodata.emulation")));
 
 void tt_trap(void);
 void tt_fatal_trap(void);
-__attribute__((flatten)) int tt_emulate(uint32_t instruction);
+__attribute__((flatten)) int tt_emulate(uint32_t instruction, trap *at);
+
+void tt_emulator_start(uint32_t core)
+{
+    __asm volatile("csrw mscratch, %0" ::"r"(&trapped[core]));
+}
 
 #define TO_BITS(number) ((number) != (number) ? UINT32_C(0x7FC00000) : tt_to_bits(number))
 
@@ -56,12 +62,12 @@ static float larger(float a, float b)
 #define TIMES(x, y) ((x) * (y))
 
 /* Does the instruction; returns whether it is one of those. */
-int tt_emulate(uint32_t instruction)
+int tt_emulate(uint32_t instruction, trap *at)
 {
-    const uint32_t a = trapped.f[instruction >> 15 & 31u], b = trapped.f[instruction >> 20 & 31u];
-    uint32_t *const to = &trapped.f[instruction >> 7 & 31u];
-    total += trapped.took;
-    trapped.took = 0;
+    const uint32_t a = at->f[instruction >> 15 & 31u], b = at->f[instruction >> 20 & 31u];
+    uint32_t *const to = &at->f[instruction >> 7 & 31u];
+    at->total += at->took;
+    at->took = 0;
     switch (instruction & 0xFE00707Fu) {
     case 0x96000033u: { /* vfdotpex.s.h: a sum in single precision, the lower product first */
         const float sum = __builtin_fmaf(element(a, 0), element(b, 0), tt_from_bits(*to));
@@ -90,11 +96,13 @@ int tt_emulate(uint32_t instruction)
 
 uint64_t tt_emulating(void)
 {
-    return total + trapped.took;
+    const trap *at;
+    __asm volatile("csrr %0, mscratch" : "=r"(at));
+    return at->total + at->took;
 }
 
 /* Retired before minstret is read, and from where it is read again on. */
-#define UNSEEN 13
+#define UNSEEN 11
 
 #define FLOATS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) \
     X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31)
@@ -108,29 +116,31 @@ __attribute__((naked, used, aligned(4))) void tt_trap(void)
 {
     __asm volatile(".option push\n\t"
                    ".option norelax\n\t"
-                   "csrw mscratch, t0\n\t"
-                   "lla t0, %[trapped]\n\t" SAVE_X(6)
+                   "csrrw t0, mscratch, t0\n\t" SAVE_X(6)
                    "csrr t1, minstret\n\t"
                    "sw t1, %[begun](t0)\n\t" SAVE_X(2) SAVE_X(7) CALLERS(SAVE_X) FLOATS(SAVE_F)
+                   "csrr t1, mscratch\n\t"
+                   "csrw mscratch, t0\n\t"
+                   "sw t1, %[x]+4*5(t0)\n\t"
                    "addi sp, t0, %[top]\n\t"
                    "csrr t1, mcause\n\t"
                    "li t2, 2\n\t" /* an illegal instruction */
                    "bne t1, t2, tt_fatal_trap\n\t"
                    "csrr a0, mtval\n\t"
+                   "mv a1, t0\n\t"
                    "call tt_emulate\n\t"
                    "beqz a0, tt_fatal_trap\n\t"
                    "csrr t1, mepc\n\t"
                    "addi t1, t1, 4\n\t"
                    "csrw mepc, t1\n\t"
-                   "lla t0, %[trapped]\n\t" FLOATS(LOAD_F) CALLERS(LOAD_X) LOAD_X(2)
+                   "csrr t0, mscratch\n\t" FLOATS(LOAD_F) CALLERS(LOAD_X) LOAD_X(2)
                    "csrr t1, minstret\n\t"
                    "lw t2, %[begun](t0)\n\t"
                    "sub t1, t1, t2\n\t"
                    "addi t1, t1, %[unseen]\n\t"
-                   "sw t1, %[took](t0)\n\t" LOAD_X(7) LOAD_X(6)
-                   "csrr t0, mscratch\n\t"
+                   "sw t1, %[took](t0)\n\t" LOAD_X(7) LOAD_X(6) LOAD_X(5)
                    "mret\n\t"
                    ".option pop"
-                   :: [trapped] "i"(&trapped), [x] "i"(offsetof(trap, x)), [begun] "i"(offsetof(trap, begun)), [took] "i"(offsetof(trap, took)),
+                   :: [x] "i"(offsetof(trap, x)), [begun] "i"(offsetof(trap, begun)), [took] "i"(offsetof(trap, took)),
                       [top] "i"(sizeof(trap)), [unseen] "i"(UNSEEN));
 }

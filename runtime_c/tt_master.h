@@ -16,9 +16,9 @@ static inline float tt_away(float number)
 }
 
 /* The half nearest to the master of a number: of the number itself it could be another one, and a step without a gradient would change it. */
-static inline tt_half tt_master_half(float number)
+static inline float tt_master_half(float number)
 {
-    return tt_float_to_half((number + tt_away(number)) - tt_away(number));
+    return tt_nearest_half((number + tt_away(number)) - tt_away(number));
 }
 
 static inline float tt_master(float half, int32_t rest)
@@ -32,29 +32,22 @@ static inline int16_t tt_rest(float number, float half)
     return (int16_t)(tt_to_bits(number + tt_away(number)) - tt_to_bits(half + tt_away(number)));
 }
 
-/* 2^-16 of the distance from a half to the next; halves below 2^-14 are as far apart as those of 2^-14. */
-static inline uint32_t tt_unit_bits(float number)
+/* What is added to a number, so that a half has 13 bits less than a float: ±2^-14 to those below that, whose halves are as far apart as there. */
+static inline float tt_lift(float number)
 {
-    const uint32_t exponent = tt_to_bits(number) & UINT32_C(0x7F800000), least = UINT32_C(113) << 23;
-    return (exponent < least ? least : exponent) - (UINT32_C(26) << 23);
+    return __builtin_fabsf(number) < 0x1p-14f ? __builtin_copysignf(0x1p-14f, number) : 0.0f;
 }
 
-/* number / unit: exact, for both are floats and the unit is a power of two. */
-static inline float tt_in_units(float number, uint32_t unit_bits)
+/* Without its last 13 bits, after as many random ones were added. */
+static inline float tt_drawn(float lifted, uint32_t word)
 {
-    return number * tt_from_bits((UINT32_C(254) << 23) - unit_bits);
+    return tt_from_bits((tt_to_bits(lifted) + (word >> 19)) & ~UINT32_C(0x1FFF));
 }
 
-/* The half below or above, by 16 random bits: in the mean the number itself. */
+/* The half below or above: in the mean the number itself. */
 static inline float tt_half_stochastic(float number, uint32_t word)
 {
-    const uint32_t unit_bits = tt_unit_bits(number);
-    const float units = tt_in_units(number, unit_bits);
-    if (!(units > -134217728.0f && units < 134217728.0f)) {
-        return number; /* infinite, or not a number */
-    }
-    const int32_t dithered = (int32_t)units + (int32_t)(word >> 16);
-    return (float)(dithered >> 16) * tt_from_bits(unit_bits + (UINT32_C(16) << 23));
+    return tt_drawn(number + tt_lift(number), word) - tt_lift(number);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tt_master.h says, of the weights in a vector: in the words for floats, and in away, nearest, further and between, which a header gives
- * in instructions or has made here for N lanes in C; as int16 that are int32 in vectors, and rounding at random. */
+/* What tt_master.h says, of the weights in a vector: in the words for floats, and in away, nearest, further, between, lift and drawn, which a
+ * header gives in instructions or has made here for N lanes in C; as int16 that are int32 in vectors. */
 #ifndef TT_MASTER_WORDS_H
 #define TT_MASTER_WORDS_H
 
@@ -22,6 +22,11 @@
     { \
         const tt_v_##simd away = tt_away_##simd(number); \
         return tt_i_between_##simd(tt_add_##simd(half, away), tt_add_##simd(number, away)); \
+    } \
+    static inline tt_v_##simd tt_half_stochastic_##simd(tt_v_##simd number, tt_i_##simd word) \
+    { \
+        const tt_v_##simd lift = tt_lift_##simd(number); \
+        return tt_sub_##simd(tt_drawn_##simd(tt_add_##simd(number, lift), word), lift); \
     }
 
 /* A vector of floats, and of integers beside it, lane by lane: x[v] and i[v] are theirs. */
@@ -66,9 +71,10 @@
         } \
     } \
     TT_EACH_REAL(simd, N, away, tt_away(x[v])) \
-    TT_EACH_REAL(simd, N, nearest, tt_half_to_float(tt_float_to_half(x[v]))) \
+    TT_EACH_REAL(simd, N, nearest, tt_nearest_half(x[v])) \
     TT_EACH_REAL_BY(simd, N, further, tt_from_bits(tt_to_bits(x[v]) + (uint32_t)i[v])) \
-    TT_EACH_REAL_BY(simd, N, half_stochastic, tt_half_stochastic(x[v], (uint32_t)i[v])) \
+    TT_EACH_REAL(simd, N, lift, tt_lift(x[v])) \
+    TT_EACH_REAL_BY(simd, N, drawn, tt_drawn(x[v], (uint32_t)i[v])) \
     static inline tt_i_##simd tt_i_between_##simd(tt_v_##simd from, tt_v_##simd to) \
     { \
         float x[N], y[N]; \

@@ -57,12 +57,16 @@ static inline tt_v_mve tt_in_units_mve(tt_v_mve number, tt_v_mve unit)
     return vmulq_f32(number, (tt_v_mve)vsubq_s32(vdupq_n_s32(254 << 23), (tt_i_mve)unit));
 }
 
-static inline tt_v_mve tt_half_stochastic_mve(tt_v_mve number, tt_i_mve word)
+static inline tt_v_mve tt_lift_mve(tt_v_mve number)
 {
-    const tt_v_mve unit = tt_unit_mve(number), units = tt_in_units_mve(number, unit), most = vdupq_n_f32(134217728.0f);
-    const tt_i_mve dithered = vaddq_s32(vcvtq_s32_f32(units), (tt_i_mve)vshrq_n_u32((uint32x4_t)word, 16));
-    const tt_v_mve drawn = vmulq_f32(vcvtq_f32_s32(vshrq_n_s32(dithered, 16)), vmulq_n_f32(unit, 65536.0f));
-    return tt_where_mve(most, vabsq_f32(units), drawn, number);
+    const tt_v_mve lift = (tt_v_mve)vorrq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(INT32_MIN)), vdupq_n_s32(113 << 23));
+    return tt_where_mve(vdupq_n_f32(0x1p-14f), vabsq_f32(number), lift, tt_zero_mve());
+}
+
+static inline tt_v_mve tt_drawn_mve(tt_v_mve lifted, tt_i_mve word)
+{
+    const tt_i_mve sum = vaddq_s32((tt_i_mve)lifted, (tt_i_mve)vshrq_n_u32((uint32x4_t)word, 19));
+    return (tt_v_mve)vandq_s32(sum, vdupq_n_s32(~0x1FFF));
 }
 #else
 TT_MASTER_LANES(mve, 4)

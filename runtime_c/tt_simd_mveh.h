@@ -92,6 +92,12 @@ static inline tt_h_mveh tt_h_madd_lanes_mveh(tt_h_mveh acc, tt_h_mveh a, tt_h_mv
     __asm("vfma.f16 %q0, %q1, %q2" : "+w"(acc) : "w"(a), "w"(b));
     return acc;
 }
+
+static inline tt_h_mveh tt_h_add_mveh(tt_h_mveh a, tt_h_mveh b)
+{
+    __asm("vadd.f16 %q0, %q0, %q1" : "+w"(a) : "w"(b));
+    return a;
+}
 #else
 
 /* Halves as the floats that they are. */
@@ -168,6 +174,11 @@ static inline tt_h_mveh tt_h_madd_lanes_mveh(tt_h_mveh acc, tt_h_mveh a, tt_h_mv
 static inline tt_h_mveh tt_h_madd_mveh(tt_h_mveh acc, tt_h_mveh v, tt_half s)
 {
     return tt_h_madd_lanes_mveh(acc, v, tt_splat_mveh(tt_half_to_float(s)));
+}
+
+static inline tt_h_mveh tt_h_add_mveh(tt_h_mveh a, tt_h_mveh b)
+{
+    return tt_h_madd_lanes_mveh(a, b, tt_splat_mveh(1.0f));
 }
 #endif
 

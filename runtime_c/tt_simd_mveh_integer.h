@@ -209,7 +209,8 @@ static inline tt_v_mveh tt_nearest_mveh(tt_v_mveh v)
 TT_FLOATS_MVEH(away, (number.even), (number.odd), tt_v_mveh number)
 TT_FLOATS_MVEH(further, (number.even, by.even), (number.odd, by.odd), tt_v_mveh number, tt_i_mveh by)
 TT_INTEGERS_MVEH(between, (from.even, to.even), (from.odd, to.odd), tt_v_mveh from, tt_v_mveh to)
-TT_FLOATS_MVEH(half_stochastic, (number.even, word.even), (number.odd, word.odd), tt_v_mveh number, tt_i_mveh word)
+TT_FLOATS_MVEH(lift, (number.even), (number.odd), tt_v_mveh number)
+TT_FLOATS_MVEH(drawn, (lifted.even, word.even), (lifted.odd, word.odd), tt_v_mveh lifted, tt_i_mveh word)
 TT_MASTER_WORDS(mveh)
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words of tt_master_words.h in the instructions of Zvfh: words of tt_simd_rvv.h, which includes this. */
+/* The words of tt_master_words.h in instructions: words of tt_simd_rvv.h, which includes this. */
 #ifndef TT_SIMD_RVV_MASTER_H
 #define TT_SIMD_RVV_MASTER_H
 
 #include "tt_master_words.h"
 
-#ifdef __riscv_zvfh
+#if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
 
 static inline tt_i_rvv tt_i_load_s16_rvv(const int16_t *from)
 {
@@ -19,7 +19,7 @@ static inline void tt_i_store_s16_rvv(int16_t *to, tt_i_rvv i)
 
 static inline tt_v_rvv tt_nearest_rvv(tt_v_rvv number)
 {
-    return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vfncvt_f_f_w_f16m2(number, 16), 16);
+    return tt_widened_m4(tt_halves_of_rvv(number), 16);
 }
 
 static inline tt_v_rvv tt_away_rvv(tt_v_rvv number)
@@ -37,33 +37,17 @@ static inline tt_i_rvv tt_i_between_rvv(tt_v_rvv from, tt_v_rvv to)
     return __riscv_vsub_vv_i32m4(__riscv_vreinterpret_v_f32m4_i32m4(to), __riscv_vreinterpret_v_f32m4_i32m4(from), 16);
 }
 
-static inline tt_u_rvv tt_u_unit_bits_rvv(tt_v_rvv number)
+static inline tt_v_rvv tt_lift_rvv(tt_v_rvv number)
 {
-    const tt_u_rvv exponent = __riscv_vand_vx_u32m4(__riscv_vreinterpret_v_f32m4_u32m4(number), UINT32_C(0x7F800000), 16);
-    return __riscv_vsub_vx_u32m4(__riscv_vmaxu_vx_u32m4(exponent, UINT32_C(113) << 23, 16), UINT32_C(26) << 23, 16);
+    const vbool8_t small = __riscv_vmflt_vf_f32m4_b8(__riscv_vfabs_v_f32m4(number, 16), 0x1p-14f, 16);
+    return __riscv_vmerge_vvm_f32m4(tt_zero_rvv(), __riscv_vfsgnj_vv_f32m4(tt_splat_rvv(0x1p-14f), number, 16), small, 16);
 }
 
-static inline tt_v_rvv tt_in_units_rvv(tt_v_rvv number, tt_u_rvv unit_bits)
+static inline tt_v_rvv tt_drawn_rvv(tt_v_rvv lifted, tt_i_rvv word)
 {
-    return tt_mul_rvv(number, __riscv_vreinterpret_v_u32m4_f32m4(__riscv_vrsub_vx_u32m4(unit_bits, UINT32_C(254) << 23, 16)));
-}
-
-/* Without its fraction, and within ±limit; 0 for what is not a number. */
-static inline tt_i_rvv tt_i_whole_rvv(tt_v_rvv d, float limit)
-{
-    return tt_i_signed_rvv(tt_i_floor_rvv(tt_step_size_rvv(d, limit)), d);
-}
-
-static inline tt_v_rvv tt_half_stochastic_rvv(tt_v_rvv number, tt_i_rvv word)
-{
-    const tt_u_rvv unit_bits = tt_u_unit_bits_rvv(number);
-    const tt_v_rvv units = tt_in_units_rvv(number, unit_bits);
-    const vuint32m4_t random = __riscv_vsrl_vx_u32m4(__riscv_vreinterpret_v_i32m4_u32m4(word), 16, 16);
-    const tt_i_rvv dithered = tt_i_add_rvv(tt_i_whole_rvv(units, 134217728.0f), __riscv_vreinterpret_v_u32m4_i32m4(random));
-    const tt_v_rvv spacing = __riscv_vreinterpret_v_u32m4_f32m4(__riscv_vadd_vx_u32m4(unit_bits, UINT32_C(16) << 23, 16));
-    const tt_v_rvv drawn = tt_mul_rvv(tt_real_rvv(__riscv_vsra_vx_i32m4(dithered, 16, 16)), spacing);
-    const vbool8_t inside = __riscv_vmflt_vf_f32m4_b8(__riscv_vfabs_v_f32m4(units, 16), 134217728.0f, 16);
-    return __riscv_vmerge_vvm_f32m4(number, drawn, inside, 16);
+    const tt_u_rvv random = __riscv_vsrl_vx_u32m4(__riscv_vreinterpret_v_i32m4_u32m4(word), 19, 16);
+    const tt_u_rvv sum = __riscv_vadd_vv_u32m4(__riscv_vreinterpret_v_f32m4_u32m4(lifted), random, 16);
+    return __riscv_vreinterpret_v_u32m4_f32m4(__riscv_vand_vx_u32m4(sum, ~UINT32_C(0x1FFF), 16));
 }
 
 #else

@@ -27,21 +27,30 @@ uint32_t tt_stack_bytes(void)
     return (uint32_t)((uintptr_t)tt_stack_top - (uintptr_t)tt_stack_bottom);
 }
 
+/* Each core has an equal part of the stack, core 0 the highest one. */
+#define EACH ((uint32_t)(tt_stack_top - tt_stack_bottom) / TT_CORES)
+
 uint32_t tt_stack_used(void)
 {
-    const volatile uint32_t *p = tt_stack_bottom;
-    while (p < tt_stack_top && *p == TT_STACK_PAINT) {
-        ++p;
+    uint32_t words = 0;
+    for (uint32_t core = 0; core < TT_CORES; ++core) {
+        const volatile uint32_t *p = tt_stack_bottom + core * EACH, *const top = p + EACH;
+        while (p < top && *p == TT_STACK_PAINT) {
+            ++p;
+        }
+        words += (uint32_t)(top - p);
     }
-    return (uint32_t)((uintptr_t)tt_stack_top - (uintptr_t)p);
+    return words * (uint32_t)sizeof *tt_stack_bottom;
 }
 
 int tt_stack_intact(void)
 {
-    const volatile uint32_t *p = tt_stack_bottom;
-    for (uint32_t i = 0; i < TT_STACK_GUARD_BYTES / sizeof *p; ++i) {
-        if (p[i] != TT_STACK_PAINT) {
-            return 0;
+    for (uint32_t core = 0; core < TT_CORES; ++core) {
+        const volatile uint32_t *p = tt_stack_bottom + core * EACH;
+        for (uint32_t i = 0; i < TT_STACK_GUARD_BYTES / sizeof *p; ++i) {
+            if (p[i] != TT_STACK_PAINT) {
+                return 0;
+            }
         }
     }
     return 1;

@@ -13,7 +13,13 @@ void tt_start(void);
 
 int main(void);
 
-/* Retired instructions since start-up that stood for one of the processor's own: 0 where nothing emulates any. */
+/* Retired instructions of this core since start-up that stood for one of the processor's own: 0 where nothing emulates any. */
 uint64_t tt_emulating(void);
+void tt_emulator_start(uint32_t core);
+
+/* Of several cores: what the counter has counted, since its start, beside the slowest core of each part that they share. */
+void tt_cores_count_start(void);
+uint64_t tt_beside(void);
+void tt_core_serve(uint32_t core); /* of core 0: wakes the others, which stay in it */
 
 #endif

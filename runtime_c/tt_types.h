@@ -17,7 +17,13 @@ typedef enum {
     TT_ERROR_LENGTH = 6,    /* link: payload of the wrong length */
     TT_ERROR_STACK = 7,     /* the guard below the stack was overwritten */
     TT_ERROR_FAULT = 8,     /* the processor took a fault */
-    TT_ERROR_OVERFLOW = 9   /* gradients overflow in one step after another, at any loss scale: no weight was changed by them */
+    TT_ERROR_OVERFLOW = 9,  /* gradients overflow in one step after another, at any loss scale: no weight was changed by them */
+    TT_ERROR_STORE_EMPTY = 16,   /* nothing of this model is stored */
+    TT_ERROR_STORE_TORN = 17,    /* nothing whole is stored */
+    TT_ERROR_STORE_FOREIGN = 18, /* what is stored belongs to another model, or to another scheme */
+    TT_ERROR_STORE_NEWER = 19,   /* what is stored has a later format than this firmware knows: it is left as it is */
+    TT_ERROR_STORE_SPACE = 20,   /* the flash does not hold two records */
+    TT_ERROR_FLASH = 21          /* the flash does not do what it is told, or does not read as it was written */
 } tt_status;
 
 /* Element types, by the tags of the compiler's DType. */

@@ -3,21 +3,29 @@
 #define TT_FUSED 1
 #include "tt_simd_mveh.h"
 
-void direct(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+void direct(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t results)
 {
     const tt_walk walk = { count, 0, 0, 0, 8, 0, 0, 1, 1, count };
-    tt_direct_halves_mveh_2(acc, a, b, &walk);
+    tt_direct_halves_mveh_3(acc, a, b, &walk, results);
 }
 
-void direct_double(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+void direct_double(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t results)
 {
     const tt_walk walk = { count, 0, 0, 0, 16, 0, 0, 1, 1, count };
-    tt_direct_double_halves_mveh_3(acc, a, b, &walk);
+    tt_direct_double_halves_mveh_3(acc, a, b, &walk, results);
+}
+
+/* As short runs, if they can be, of a whole map. */
+void rows_of_eight(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t results)
+{
+    const int32_t steps = count % 8 == 0 ? 8 : count;
+    const tt_walk walk = { count, 0, 0, 0, 16, 0, 0, count / steps, 1, steps };
+    tt_direct_double_halves_mveh_3(acc, a, b, &walk, results);
 }
 
 /* Steps of a are three neighbours. */
-void outer_double(float *acc, const tt_half *a, const tt_half *b, int32_t count)
+void outer_double(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t results)
 {
     const tt_walk walk = { 0, 3, 0, 0, 16, 0, 0, 1, 1, count };
-    tt_outer_double_halves_mveh_3(acc, a, b, &walk);
+    tt_outer_double_halves_mveh_3(acc, a, b, &walk, results);
 }

@@ -43,6 +43,7 @@ class Case:
     coarse: bool = False
     shared: Pairs = ()
     outputs: tuple[TensorType, ...] = ()
+    cores: int = 1
 
     def __str__(self) -> str:
         """`conv2d/f32/dsp/2/coarse`; `sgd/f32/0/in1=out0`; `dense/f16/hh/3`: which inputs are stored as fp16."""
@@ -52,6 +53,7 @@ class Case:
             parts.append("".join("h" if t.dtype is F16 else "f" for t in self.example.inputs))
         parts += [*(["spare"] if self.kernel.spare else []), str(self.number)]
         parts += ["coarse"] if self.coarse else []
+        parts += [f"{self.cores}cores"] if self.cores > 1 else []
         return "/".join([*parts, *(f"in{i}=out{o}" for i, o in self.shared)])
 
     @property
@@ -60,7 +62,7 @@ class Case:
 
     @property
     def call(self) -> KernelCall:
-        return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel).sharing(self.shared)
+        return KernelCall(self.op, self.example.inputs, self.outputs, self.kernel, cores=self.cores).sharing(self.shared)
 
     @property
     def lead(self) -> int:
@@ -207,6 +209,7 @@ def cases_header(cases: Sequence[Case], fused: bool = False) -> str:
     wrappers: dict[KernelCall, str] = {}
     text = [f"#define TT_FUSED {int(fused)}"]
     text += [f'#include "{header}"' for header in headers({case.kernel.isa for case in cases if case.kernel.isa})]
+    text += ['#include "tt_port.h"'] if any(case.cores > 1 for case in cases) else []
     parts = ("curve", "half", "integer", "master", "math", "power", "random", "requantise", "simd_scalar", "trig", "types", "update")
     text += [f'#include "tt_{part}.h"' for part in parts]
     tensors: list[str] = []

@@ -59,7 +59,7 @@ static void fill(uint32_t seed)
 
 #define RUN(kind, tile, ...) \
     do { \
-        tile(acc, __VA_ARGS__); \
+        tile(acc, __VA_ARGS__, results); \
         hash[kind] = hashed(hash[kind], acc, sizeof acc); \
     } while (0)
 
@@ -91,11 +91,13 @@ int main(void)
         fill(block);
         for (uint32_t t = 0; t < 8u; ++t) {
             const uint32_t bits = tt_random(block, t);
-            const int32_t steps = (int32_t)(bits >> 8 & 63u), rows = (int32_t)(bits & 3u), cols = 1 + (int32_t)(bits >> 2 & 1u);
+            const int32_t steps = (int32_t)(bits >> 8 & 63u), rows = (int32_t)(bits & 3u) * (steps <= 16 ? 3 : 1), cols = 1 + (int32_t)(bits >> 2 & 1u);
+            const int32_t results = bits & 64u ? 5000 : bits & 128u ? 300 : 60 + (int32_t)(bits >> 14 & 7u);
             const int32_t apart = bits & 8u ? 8 : 13, start_a = (int32_t)(bits >> 4 & 1u);
             const tt_walk along = { 450 + (int32_t)(bits >> 5 & 1u), 0, 3, 5, apart, apart, 8, rows, cols, steps };
             RUN(DIRECT, tt_direct_halves_mveh_1, a + start_a, b, &along);
             RUN(DIRECT, tt_direct_halves_mveh_2, a + start_a, b, &along);
+            RUN(DIRECT, tt_direct_halves_mveh_3, a + start_a, b, &along);
             const tt_walk two = { along.a_next, 0, 3, 5, apart + 8, 16, 8, rows, cols, steps };
             RUN(DOUBLE, tt_direct_double_halves_mveh_1, a + start_a, b, &two);
             RUN(DOUBLE, tt_direct_double_halves_mveh_2, a + start_a, b, &two);
@@ -103,6 +105,7 @@ int main(void)
             const tt_walk across = { 500, 16, 0, 7, apart + 8, 0, 8, rows, 1, steps };
             RUN(OUTER, tt_outer_halves_mveh_1, a, b, &across);
             RUN(OUTER, tt_outer_halves_mveh_2, a, b, &across);
+            RUN(OUTER, tt_outer_halves_mveh_3, a, b, &across);
             RUN(OUTER, tt_outer_double_halves_mveh_1, a + start_a, b, &across);
             RUN(OUTER, tt_outer_double_halves_mveh_2, a + start_a, b, &across);
             RUN(OUTER, tt_outer_double_halves_mveh_3, a + start_a, b, &across);

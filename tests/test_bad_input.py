@@ -204,6 +204,8 @@ def test_board(built: Path) -> None:
     assert "There is no board 'arduino'; known boards are host, host-fused, host-mve, mps2-an385," in text
     assert "Did you mean netduinoplus2?" in text
     assert "See `tinytrain boards`." in refused(built, "compile", built / "mlp.onnx", "--board", "zzz", "-o", built / "never")
+    text = refused(built, "compile", built / "mlp.onnx", "--board", "pulp-virt", "--cores", "9", "-o", built / "never")
+    assert "pulp-virt has 8 cores for a step; --cores asks for 9." in text
 
 
 def dense(path: Path, inputs: int, hidden: int) -> Path:

@@ -135,6 +135,8 @@ def test_updates_far_below_a_half_add_up(master: bool, within: float) -> None:
     step = 2.0**-10 / 100
     assert np.float16(1) - np.float16(step) == 1
     assert abs(steps_of(SgdHalf(master=master, seed=5), 1.5, step, 500) - (1.5 - 500 * step)) < within
+    small = 2.0**-32
+    assert abs(steps_of(SgdHalf(master=master, seed=5), 2.0**-15, small, 500) - (2.0**-15 - 500 * small)) < 2.0**-27
 
 
 def test_what_is_no_number_is_not_hidden() -> None:

@@ -22,6 +22,7 @@ from tinytrain.seal import digest
 
 MOST_BYTES = 16 << 20                                     # of a manifest.json
 MOST_ELEMENTS = 1 << 28                                   # of one tensor
+MOST_CORES = 1 << 10
 MOST_CHARACTERS = 500                                     # of a name
 EXPECTED = "the manifest of a compiled project"
 _NEEDED = ("name", "board", "model_sha256", "input", "output", "target", "parameters", "optimiser")
@@ -80,7 +81,8 @@ class Manifest:
     what a state of training means; `scheduled`: the device changes its learning rate by itself.
 
     `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
-    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference.
+    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference. `cores` share
+    the work of a call.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Manifest:
     chosen: str
     files: Mapping[str, str]
     macs: int
+    cores: int = 1
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -151,6 +154,7 @@ class Manifest:
             parameters=tuple(_parameter(item) for item in top.items("parameters")),
             chosen=digest(json.dumps([described.get(key) for key in keys]).encode()),
             files=_files(top) if "files" in described else {},
+            cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
         )
 

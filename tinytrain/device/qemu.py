@@ -24,6 +24,7 @@ def qemu_command(elf: Path, board: Board, *, icount: bool = False, more: Sequenc
         *("-display", "none", "-monitor", "none", "-nic", "none"),
         *("-chardev", "stdio,id=link,signal=off", "-serial", "chardev:link"),
         *(("-icount", "shift=0") if icount else ()),
+        *(board.sharing.counting if icount and board.cores > 1 else ()),
         *more,
         *("-kernel", str(elf.resolve())),
     ]

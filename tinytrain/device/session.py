@@ -69,8 +69,9 @@ class Step:
 class Counters:
     """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
 
-    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is
-    the rate that the processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
+    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is the rate that the
+    processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
+    `shared` are the instructions of each of several cores in what they shared of that call: the slowest one's are in `instructions`.
     """
 
     instructions: int | None
@@ -82,6 +83,7 @@ class Counters:
     ctx_bytes: int
     skipped: int
     clock_hz: int
+    shared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,13 @@ class Session:
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
 
     def counters(self) -> Counters:
-        ticks, calls, used, reserved, skipped, clock = _COUNTERS.unpack(self._call(Command.COUNTERS, b"", _COUNTERS.size))
-        return Counters(self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped, clock)
+        cores = struct.Struct(f"<{self.board.cores if self.board.cores > 1 else 0}Q")
+        data = self._call(Command.COUNTERS, b"", _COUNTERS.size + cores.size)
+        ticks, calls, used, reserved, skipped, clock = _COUNTERS.unpack_from(data)
+        return Counters(
+            self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped, clock,
+            cores.unpack_from(data, _COUNTERS.size),
+        )
 
     def scale(self) -> Scale | None:
         """The loss scale; None where gradients are not scaled."""

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from functools import cache
 
 from tinytrain.emit.select import Kernels
-from tinytrain.errors import DoesNotFit
+from tinytrain.errors import DoesNotFit, SchemeError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Needs, ProgramPlan
 from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory, constant_memories
 
-STACK_BYTES = 2048                                        # reserved; what is used is measured on the board
+STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
+_PART = 4                                                 # of the maps of a node: so much scratch is little
 LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 
@@ -27,11 +28,15 @@ def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
         kernel, spare, alike = kernels.select(node).kernel, list[int](), True
         lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
+        most = sum(v.type.nbytes for v in (*node.inputs, *node.outputs) if v.role is Role.TEMP) // _PART
+        worth = 0
         while kernel.spare:                               # those that take less, one after another
-            spare.append(kernel.scratch_bytes(node.op, inputs))
+            spare.append(kernel.scratch_bytes(node.op, inputs, kernels.cores))
+            if kernel.pays_without and not set(kernel.pays_without).intersection(kernels.isa) and spare[-1] <= most:
+                worth = spare[-1]
             alike = alike and kernel.lead(node.op, inputs, outputs) == lead
             kernel = kernels.select(node, spare=spare[-1] - 1).kernel
-        return Needs(kernel.scratch_bytes(node.op, inputs), lead, tuple(spare), alike)
+        return Needs(kernel.scratch_bytes(node.op, inputs, kernels.cores), lead, tuple(spare), alike, worth)
     return needs
 
 
@@ -64,18 +69,37 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     """Raise DoesNotFit, before any C compiler runs, where the arena fits no RAM, or buffers and stack not the first."""
     if board.is_host:
         return
-    buffers = buffer_bytes(program)
-    arena = arena_memory(board, plan.arena_bytes, buffers + STACK_BYTES)
-    if plan.arena_bytes + (buffers + STACK_BYTES if arena is board.ram else 0) <= arena.bytes:
+    buffers, stack = buffer_bytes(program), STACK_BYTES * board.cores
+    arena = arena_memory(board, plan.arena_bytes, buffers + stack)
+    if plan.arena_bytes + (buffers + stack if arena is board.ram else 0) <= arena.bytes:
         return
-    need = plan.arena_bytes + buffers + STACK_BYTES
+    need = plan.arena_bytes + buffers + stack
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {STACK_BYTES:,}), "
+        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {stack:,}), "
         f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
         hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
     )
+
+
+def check_kept(program: Program, board: Board) -> None:
+    """Raise SchemeError where nothing is learned, DoesNotFit where the pages of the board's store do not hold two records: the new one,
+    and the one that counts until it is whole.
+    """
+    store = board.store
+    assert store is not None, board.name
+    if "train" not in program.entries:
+        message = f"{program.name} trains nothing, so there is nothing for --store to keep."
+        raise SchemeError(message, hint="Leave it out, or choose a --loss.")
+    kept_bytes = sum(v.type.nbytes for v in program.stored(Role.PARAM, Role.STATE))
+    need = store.record_pages(kept_bytes)
+    if 2 * need > store.pages:
+        raise DoesNotFit(
+            f"{program.name} keeps {kept_bytes:,} bytes of weights and optimiser state in two records of {need:,} pages "
+            f"of {store.page_bytes:,} bytes; {board.name} has {store.pages} pages for them.",
+            hint="Train less of the model (--scheme last:1), give [flash_store] of the board more pages, or leave out --store.",
+        )

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tinytrain.emit.cores import forked, own, worth_forking
 from tinytrain.emit.select import Choice, Params
 from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
+from tinytrain.ops.correlate import Banded, Correlation, Rectangle
+from tinytrain.ops.shares import shares, tile_size
 from tinytrain.ops.simd import VOCABULARIES
 from tinytrain.paths import data_dir
 
@@ -32,6 +35,7 @@ class KernelCall:
     """One configuration of a kernel: equal configurations share one function. `params` None are those that the kernel itself gives.
 
     `shared` are pairs (input, output) at one address: such an input is not passed, so that compilers know it for the output's pointer.
+    `cores` share its work.
     """
 
     op: Op
@@ -40,10 +44,15 @@ class KernelCall:
     kernel: Kernel
     params: Params | None = None
     shared: tuple[tuple[int, int], ...] = ()
+    cores: int = 1
 
     @classmethod
-    def of(cls, node: Node, choice: Choice) -> KernelCall:
-        return cls(node.op, tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs), choice.kernel, choice.params)
+    def of(cls, node: Node, choice: Choice, cores: int = 1) -> KernelCall:
+        """`cores` of a board; what is soon done takes one."""
+        inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
+        if not worth_forking(choice.kernel, node.op, inputs, outputs):
+            cores = 1
+        return cls(node.op, inputs, outputs, choice.kernel, choice.params, cores=cores)
 
     def sharing(self, pairs: Iterable[tuple[int, int]]) -> KernelCall:
         """The same where these inputs lie just where these outputs do."""
@@ -67,7 +76,7 @@ class KernelCall:
 
     @property
     def scratch_bytes(self) -> int:
-        return self.kernel.scratch_bytes(self.op, self.ins)
+        return self.kernel.scratch_bytes(self.op, self.ins, self.cores)
 
     @property
     def stem(self) -> str:
@@ -89,11 +98,12 @@ class KernelContext:
         self.ins = call.ins
         self.outs = call.outs
         self.arity = call.arity
-        self.T = call.ins[0].dtype.c
         self.C = call.ins[0].computed.dtype.c             # what an element is once it is read
         self.A = _ACCUMULATOR[call.ins[0].dtype]
         own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
         self.p: dict[str, int] = dict(own)
+        self.widened = "bands" in self.p                  # halves are made floats before anything is summed
+        self.T = F32.c if self.widened else call.ins[0].dtype.c
         self.extra = [f"e{i}" for i in range(len(call.ins) - self.arity)]
         self.in_names = [*call.op.args[: self.arity], *self.extra]
         self.out_names = [*call.op.results[:1], *(f"o{i}" for i in range(1, len(call.outs)))]
@@ -107,20 +117,69 @@ class KernelContext:
         return "one" if self.p.get("V") == 1 else VOCABULARIES.get(isa, isa) if isa else "scalar"
 
     @property
+    def correlation(self) -> Correlation:
+        """Of a convolution or its gradient for x."""
+        whole: Correlation = self.op.correlation(*self.ins)  # type: ignore[attr-defined]
+        return Banded.of(whole, self.p["bands"]) if self.widened else whole
+
+    @property
     def strip(self) -> DType:
         """How a packed strip of the weight is stored."""
-        return F16 if self.call.kernel.dtypes == (F16, F16) else F32
+        return F16 if self.call.kernel.dtypes == (F16, F16) and not self.widened else F32
+
+    @property
+    def b(self) -> DType:
+        """How tiles read the weight: packed, or as it stands."""
+        return self.strip if self.call.kernel.scratch and not self.p.get("stands") else self.ins[1].dtype
+
+    @property
+    def parameters(self) -> list[tuple[str, str, str]]:
+        """(type, `restrict ` where nothing else points there, name) of each pointer that the C function takes."""
+        alone = ["" if self.call.overlays else "restrict ", *["restrict "] * max(len(self.ins), len(self.outs))]
+        found = [(f"const {self.ins[i].dtype.c} *", alone[i], self.in_names[i]) for i in self.call.passed]
+        found += [(f"{t.dtype.c} *", alone[o], self.out_names[o]) for o, t in enumerate(self.outs)]
+        return [*found, ("unsigned char *", "restrict ", "scratch")] if self.call.kernel.scratch else found
+
+    @property
+    def more(self) -> int:
+        """Bytes of scratch that several cores take besides."""
+        return self.call.scratch_bytes - replace(self.call, cores=1).scratch_bytes
+
+    @property
+    def barrier(self) -> str:
+        """What all cores have done before this, each of them may rely on behind it."""
+        return "tt_port_barrier();" if self.call.cores > 1 else ""
+
+    @property
+    def first(self) -> str:
+        """What stands before a statement that core 0 alone does."""
+        return "if (core == 0) " if self.call.cores > 1 else ""
+
+    @property
+    def last(self) -> str:
+        """What stands before a statement that the last core alone does."""
+        return f"if (core == {self.call.cores - 1}) " if self.call.cores > 1 else ""
+
+    def own(self, count: int, unit: int = 1, start: int = 0) -> tuple[str, str]:
+        """C of the first and of the one behind the last, of `count` from `start` on, that this core does: as many whole units as others."""
+        return own(count, unit, start, self.call.cores)
+
+    def shares(self, c: Correlation, most: int) -> tuple[tuple[Rectangle, ...], ...]:
+        """The rectangles of pixels that each core sweeps, in tiles of up to `most`."""
+        return shares(c, most, self.call.cores)
+
+    def tile_size(self, count: int, most: int, times: int) -> int:
+        """`most`, or of several cores what leaves none of them with much more to do, if `count` things are cut into tiles so often."""
+        return most if self.call.cores == 1 else tile_size(count, most, times, self.call.cores)[0]
 
     @property
     def head(self) -> str:
         """Comment, signature, opening brace, and single-element operands read once."""
         ins = ", ".join(str(t) for t in self.ins)
         outs = ", ".join(str(t) for t in self.outs)
-        alone = ["" if self.call.overlays else "restrict ", *["restrict "] * max(len(self.ins), len(self.outs))]
-        params = [f"const {self.ins[i].dtype.c} *{alone[i]}{self.in_names[i]}" for i in self.call.passed]
-        params += [f"{t.dtype.c} *{alone[o]}{self.out_names[o]}" for o, t in enumerate(self.outs)]
-        if self.call.kernel.scratch:
-            params.append("unsigned char *restrict scratch")
+        params = ["".join(parameter) for parameter in self.parameters]
+        if self.call.cores > 1:
+            params.append("const int32_t core")
         # a function of its own for each kernel: its registers and stack are its own, and it takes what it takes in a tuner's trial
         lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */"]
         lines += [f"__attribute__((noinline)) static void {self.symbol}({', '.join(params)})", "{"]
@@ -264,8 +323,8 @@ class KernelContext:
             outs = op.infer(*types)
             first, *made = (f"t{number}{'abcdef'[o]}" for o in range(len(outs)))
             texts = op.expr(*operands) if w is PLAIN else op.lanes(w, *operands)
-            named = zip(outs, (first, *made), texts or (), strict=True)
-            lines += [f"const {w.type(t.dtype.c)} {name} = {text};" for t, name, text in named]
+            for t, name, text in zip(outs, (first, *made), _each_once(w, texts or (), (first, *made)), strict=True):
+                lines.append(f"const {w.type(t.dtype.c)} {name} = {text};")
             flowing, others = outs[0], [*made, *others]
         results = zip(self.out_names, self.outs, (first, *others), strict=True)
         lines += [w.write(f"{pointer}[{i}]", name, kind.dtype.c) for pointer, kind, name in results]
@@ -288,6 +347,14 @@ class KernelContext:
         return any(t.numel > 1 and is_row_operand(t, self.outs[0]) for t in self.ins)
 
 
+def _each_once(w: Words, texts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """Texts that name earlier ones in place of having them again: of calls in assembly a compiler sees no two that are the same."""
+    for n, text in enumerate(texts):
+        for earlier, name in zip(texts[:n], names, strict=False):
+            text = text.replace(earlier, name) if w is not PLAIN and "(" in earlier else text
+        yield text
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The one Jinja environment; a name that a template uses and nobody gave is an error."""
@@ -305,8 +372,11 @@ def render(call: KernelCall, symbol: str) -> str:
     """The C function of a kernel call, under the given name."""
     template: Any = environment().get_template(f"kernels/{call.kernel.template}.c.j2")
     macro = getattr(template.module, call.kernel.macro or call.op.name)
-    text: str = macro(KernelContext(call, symbol))
-    return _indent(text.strip() + "\n")
+    if call.cores == 1:
+        text: str = macro(KernelContext(call, symbol))
+        return _indent(text.strip() + "\n")
+    k = KernelContext(call, f"{symbol}_on")
+    return _indent(f"{macro(k).strip()}\n{forked(symbol, k.symbol, [(kind, name) for kind, _, name in k.parameters])}")
 
 
 def _indent(text: str) -> str:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program + plan → the C text of the model: `NAME.h`, `NAME.c`, `NAME_kernels.h`, `NAME_weights.h`. Only this and `kernels` use Jinja."""
+"""Program + plan → the C text of the model: `NAME.c`, `NAME.h`, and with that beginning `_config.h`, `_kernels.h` and `_weights.h`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tinytrain.emit.config import data_of
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
@@ -60,19 +62,21 @@ class CScheme:
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board.
 
-    `elsewhere` names the memory of constants that are not beside the code; `chosen` None: kernels as their ops list them.
+    `elsewhere` names the memory of constants that are not beside the code; `chosen` None: kernels as their ops list them. `class_names`: of
+    the model's output, where they are known.
     """
 
     def __init__(
         self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes, elsewhere: Mapping[Value, str] | None = None,
-        chosen: Kernels | None = None,
+        chosen: Kernels | None = None, class_names: Sequence[str] = (),
     ) -> None:
         self.program = program
         self.plan = plan
-        self.chosen = chosen or Kernels(board.isa)
+        self.chosen = chosen or Kernels(board.isa, cores=board.cores)
         self.fused = board.fused
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
+        self.class_names = class_names
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
         self.records = self._records()
@@ -82,11 +86,12 @@ class Emitter:
         name = self.program.name
         entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
         params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
+        weights, state = (tuple(p for v, p in params.items() if v.role is role) for role in (Role.PARAM, Role.STATE))
         context: dict[str, Any] = {
-            "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
-            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "input_offset": self.plan.input_offset,
+            **self._about(), "hash": list(self.model_hash),
             "accumulate": self.program.accumulate, "entries": entries,
-            "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
+            "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
+            "sums": [params[v] for v in self.program.sums()],
             "schemes": [self._scheme(train, entries) for train in self.program.trains],
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
@@ -95,15 +100,34 @@ class Emitter:
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
         context["kernels"] = kernels
         context["fused"] = self.fused
+        context["cores"] = self.chosen.cores
         context["headers"] = headers({call.kernel.isa for call in self.symbols if call.kernel.isa})
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
-        templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
+        templates = {f"{name}.{kind}": f"model.{kind}" for kind in "hc"}
+        templates |= {f"{name}_{file}": file for file in ("config.h", "kernels.h", "weights.h")}
         return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
 
-    def _interface(self) -> dict[str, Any]:
-        """Types and sizes of the entry points' arguments."""
+    def readme(self, board: Board, stack_bytes: int) -> str:
+        """Text of the project's README.md; `stack_bytes` is what its firmware reserves."""
+        return environment().get_template("README.md.j2").render(self._about(), board=board, stack_bytes=stack_bytes).lstrip("\n")
+
+    def _about(self) -> dict[str, Any]:
+        """Names, sizes, and what goes in and out."""
+        name, (x, target, y) = self.program.name, (self.records[key] for key in ("x", "target", "y"))
+        kinds = (("input", x, True), ("output", y, False), ("target", target, True))
+        data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
+        weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
-            **self.records,
+            "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
+            "input_offset": self.plan.input_offset, **self.records, "data": data,
+            "quantised": [one for one in data if one.quantised and one.given], "class_names": [string(text) for text in self.class_names],
+            "classes": len(self.class_names) or (target.parts[0].classes if target and len(target.parts) == 1 else 0),
+        }
+
+    def _interface(self) -> dict[str, Any]:
+        """How entry points give back what they compute."""
+        return {
             "copies": {key: self._outputs(plan) for key, plan in self.plan.entries.items() if key in ("infer", "evaluate")},
             "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if (evaluate := self.plan.entries.get("evaluate")) else "",
         }
@@ -146,7 +170,7 @@ class Emitter:
         choice = self.chosen.select(node, spare=plan.room(node)).choice
         pairs = [(i, o) for i in range(len(node.inputs)) for o in range(len(node.outputs))]
         shared = [(i, o) for i, o in pairs if plan.offsets.get(node.inputs[i]) == plan.offsets[node.outputs[o]]]
-        call, kernel = KernelCall.of(node, choice).sharing(shared), choice.kernel
+        call, kernel = KernelCall.of(node, choice, self.chosen.cores).sharing(shared), choice.kernel
         symbol = self.symbols.setdefault(call, f"{call.stem}_{len(self.symbols)}")
         args = [self._at(plan, v) for v in (*(node.inputs[i] for i in call.passed), *node.outputs)]
         if kernel.spare:
@@ -179,6 +203,12 @@ class Emitter:
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
         return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data), self.elsewhere.get(v, ""))
+
+
+def layout(params: Sequence[CParam]) -> str:
+    """C of a hash by which firmware knows whether tensors that it finds stored are its own: names, types, sizes and order."""
+    text = "".join(f"{p.key} {p.tag} {p.bytes}\n" for p in params)
+    return f"UINT32_C(0x{zlib.crc32(text.encode()):08X})"
 
 
 def link_keys(program: Program) -> dict[Value, str]:

@@ -80,17 +80,19 @@ class Selection:
 class Kernels:
     """How a kernel is found for each node on a board with these extensions.
 
-    `counts` are those that decide; `most_bytes` bounds the code of a call's choice, and `smallest` takes the smallest code of all.
+    `cores` of it share the work of a kernel. `counts` are those that decide; `most_bytes` bounds the code of a call's choice, and
+    `smallest` takes the smallest code of all.
     """
 
     isa: Collection[str]
     counts: Counts = field(default_factory=dict)
     most_bytes: Mapping[str, int] = field(default_factory=dict)
     smallest: bool = False
+    cores: int = 1
 
     def select(self, node: Node, *, spare: int | Literal[True] = True) -> Selection:
         """Raises ModelError where no kernel suits. `spare` bytes are there for scratch that costs no RAM; True: as many as it takes."""
-        listed = select(node, self.isa, spare=spare)
+        listed = select(node, self.isa, spare=spare, cores=self.cores)
         if not self.counts:
             return listed
         call = call_text(node)
@@ -107,11 +109,11 @@ class Kernels:
 
     def choices(self, node: Node, *, spare: int | Literal[True] = True) -> list[Choice]:
         """All that could be taken, the listed one first: none of them asks more of the arena than that does."""
-        listed, frugal = (select(node, self.isa, spare=wanted).choice for wanted in (spare, 0))
+        listed, frugal = (select(node, self.isa, spare=wanted, cores=self.cores).choice for wanted in (spare, 0))
         found = {listed: None}
         for kernel in reversed(node.op.kernels):
-            fits = _has_room(node, kernel, spare) and _suits(node, kernel, self.isa) and _asks_no_more(node, kernel, frugal.kernel)
-            if fits and _rounding(kernel) == _rounding(listed.kernel):
+            fits = _has_room(node, kernel, spare, self.cores) and _asks_no_more(node, kernel, frugal.kernel, self.cores)
+            if fits and _suits(node, kernel, self.isa) and _rounding(kernel) == _rounding(listed.kernel):
                 found.update(dict.fromkeys(_choices(node, kernel)))
         return list(found)
 
@@ -122,14 +124,14 @@ def call_text(node: Node) -> str:
     return f"{op_text(node.op)}: {ins} -> {outs}"
 
 
-def select(node: Node, isa: Collection[str], *, spare: int | Literal[True] = True) -> Selection:
+def select(node: Node, isa: Collection[str], *, spare: int | Literal[True] = True, cores: int = 1) -> Selection:
     """The last kernel of the op's list that the board's ISA and the node's types allow. Raises ModelError where none is.
 
     `spare` bytes are there for scratch that costs no RAM; True: as many as a kernel takes.
     """
     kernels = node.op.kernels
     no_room = no("there is no memory to spare for its scratch")
-    verdicts = [(kernel, _suits(node, kernel, isa) if _has_room(node, kernel, spare) else no_room) for kernel in kernels]
+    verdicts = [(kernel, _suits(node, kernel, isa) if _has_room(node, kernel, spare, cores) else no_room) for kernel in kernels]
     taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
     refused = tuple(
         (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")
@@ -156,15 +158,15 @@ def _arity(node: Node) -> int:
     return node.op.arity if isinstance(node.op, Fusable) else len(node.inputs)
 
 
-def _has_room(node: Node, kernel: Kernel, spare: int | Literal[True]) -> bool:
+def _has_room(node: Node, kernel: Kernel, spare: int | Literal[True], cores: int) -> bool:
     """Whether what is to spare is enough for its scratch, if it takes no other."""
-    return not kernel.spare or spare is True or (spare > 0 and kernel.scratch_bytes(node.op, [v.type for v in node.inputs]) <= spare)
+    return not kernel.spare or spare is True or 0 < kernel.scratch_bytes(node.op, [v.type for v in node.inputs], cores) <= spare
 
 
-def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel) -> bool:
+def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel, cores: int) -> bool:
     """Whether it needs no more of the arena than this one, which the planner counts with; what is spare costs nothing."""
     inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
-    scratch, most = (k.scratch_bytes(node.op, inputs) for k in (kernel, frugal))
+    scratch, most = (k.scratch_bytes(node.op, inputs, cores) for k in (kernel, frugal))
     lead, given = (k.lead(node.op, inputs, outputs) for k in (kernel, frugal))
     return (kernel.spare or scratch <= most) and (given is None or (lead is not None and lead <= given))
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -165,8 +165,8 @@ class Tuning:
         """How kernels are found for a program."""
         optimise = optimise or self.optimise
         counts = {call: self._counts(call, nodes[0]) for call, nodes in calls_of(program).items()} if self.tables else {}
-        kernels = Kernels(self.board.isa, counts, smallest=optimise == "size")
-        return Kernels(self.board.isa, counts, _affordable(program, kernels)) if counts and optimise == "balanced" else kernels
+        kernels = Kernels(self.board.isa, counts, smallest=optimise == "size", cores=self.board.cores)
+        return replace(kernels, most_bytes=_affordable(program, kernels)) if counts and optimise == "balanced" else kernels
 
     def _counts(self, call: str, node: Node) -> Mapping[str, Count | None]:
         if call not in self._known:
@@ -178,7 +178,7 @@ class Tuning:
 
 def _affordable(program: Program, kernels: Kernels) -> dict[str, int]:
     """Call → most bytes of its code, where what is quickest would cost more than GROWTH of flash allows: dearest savings first to go."""
-    listed = Kernels(kernels.isa)
+    listed = Kernels(kernels.isa, cores=kernels.cores)
     flash = sum(v.type.nbytes for v in program.stored(Role.CONST, Role.PARAM))
     limits: dict[str, int] = {}
     gains: list[tuple[float, int, str]] = []

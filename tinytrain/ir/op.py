@@ -92,11 +92,14 @@ class Kernel:
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
-    `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
+    `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none; on boards that have none of the
+    tags `pays_without`, a little scratch is worth its RAM where none is to spare;
     `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
     estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
     `half` says of each input, as `dtypes` does, whether it may lie in memory as fp16 where that says fp32 (`k.load`): if any may, then
     operands of the epilogue and outputs too (`k.store`). Where `dtypes` says F16, it must;
+    `shared`: its template splits what it computes over the cores of a board (`k.own`), each result as one core alone would compute it, and
+    packs its scratch together; `more(cores, op, *input_types)` are bytes of scratch that several cores take besides;
     `exact` False: products are rounded to halves on the way, so that its results differ from those of other kernels in more than the order
     of a sum.
     """
@@ -114,10 +117,14 @@ class Kernel:
     work: Callable[..., dict[str, float]] = _plain_work
     tries: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
     exact: bool = True
+    shared: bool = False
+    more: Callable[..., int] | None = None
+    pays_without: tuple[str, ...] = ()
 
-    def scratch_bytes(self, op: Op, types: Sequence[TensorType]) -> int:
+    def scratch_bytes(self, op: Op, types: Sequence[TensorType], cores: int = 1) -> int:
         """Scratch for a call with these inputs."""
-        return self.scratch(op, *types) if self.scratch else 0
+        besides = self.more(cores, op, *types) if self.more and cores > 1 else 0
+        return (self.scratch(op, *types) if self.scratch else 0) + besides
 
     def reads(self, op: Op, position: int, stored: DType) -> bool:
         """Whether an input of the op itself may be stored so; an elementwise op reads all as fp16 too (`k.element`)."""
@@ -269,7 +276,7 @@ class Elementwise(Op):
     channel (C: last axis), one per row (K, 1, …: first axis), or a single element.
     """
 
-    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise"),)
+    kernels: ClassVar[tuple[Kernel, ...]] = (Kernel("elementwise", macro="elementwise", shared=True),)
     commutative: ClassVar[bool] = False                   # operands 0 and 1 may change places
     still: ClassVar[bool] = False                         # of an update: a gradient of 0 changes nothing, and gives a direction of 0
     tables: ClassVar[frozenset[int]] = frozenset()        # operands that `load` gives as arrays

@@ -286,7 +286,7 @@ class PassBits(Op):
     args = ("y",)
     results = ("bits",)
     kernels = (
-        Kernel("activation", dtypes=(F32, U8), half=ALL_HALVES),
+        Kernel("activation", dtypes=(F32, U8), half=ALL_HALVES, shared=True),
         *(
             Kernel("activation", (F32, U8), isa, "pass_floats", _from_below, partial(compared, n), half=half)
             for isa, n, half in (("mve", 8, ()), ("rvv", 16, ALL_HALVES))

@@ -84,8 +84,8 @@ class Dense(_Dense):
     differentiable = True
     parameters = {1: "weight"}
     kernels = (
-        Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}, half=ALL_HALVES),
-        Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}),
+        Kernel("dense", params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}, half=ALL_HALVES, shared=True),
+        Kernel("dense", (S8, S8), params=_tiles, tries={"NR": (2, 4, 8), "KU": (2, 4, 8)}, shared=True),
         *(Kernel("dense_tiles", kinds, simd.isa, accepts=undivided, params=simd.tiles) for simd in SIMD if simd.dots for kinds in FLOATS),
         *(Kernel("dense_tiles", (F16, F16), s.isa, "dense_apart", undivided, s.tiles) for s in HALVES if s.apart and not s.double),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes),
@@ -130,7 +130,10 @@ class DenseGradX(_Dense):
     given = "dy"
     results = ("dx",)
     kernels = (
-        *(Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
+        *(
+            Kernel("dense", dtypes, params=_tiles, tries={"KR": (4, 8, 16)}, half=ALL_HALVES, shared=True)
+            for dtypes in ((F32,), (F32, S8), (S8, S8))
+        ),
         *(
             Kernel("dense_tiles", kinds, s.isa, None, partial(_reads, s), s.tiles, half=FIRST_HALF, tries=s.tries, exact=s.exact)
             for s in (*SIMD, *OF_HALVES) if s.isa for kinds in s.floats
@@ -169,7 +172,7 @@ class DenseGradW(Fusable):
             for dtypes in ((F32,), (F32, S8), (S8, S8))
         ),
         *(
-            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF, exact=s.exact)
+            Kernel("dense_tiles", kinds, s.isa, accepts=partial(_fills, s), params=s.tiles, half=FIRST_HALF, exact=s.exact, shared=True)
             for s in (*SIMD, *OF_HALVES) if s.isa for kinds in s.floats
         ),
     )

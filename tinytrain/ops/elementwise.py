@@ -242,7 +242,7 @@ class Broadcast(Fusable):
 
     name = "broadcast"
     differentiable = True
-    kernels = (*(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8, S32)), *_over_rows("broadcast_rows", F32))
+    kernels = (*(Kernel("broadcast", (kind,), half=ALL_HALVES, shared=True) for kind in (F32, S8, S32)), *_over_rows("broadcast_rows", F32))
     as_integer = moves
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

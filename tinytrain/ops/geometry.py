@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ Pair = tuple[int, int]
 
 _CHAIN, _LONG = 4, 16                                     # steps of a sum that are done at once, of a short and of a long one
 _LONG_SUM = 64
-_BLOCK, _LARGE = 8, 1024                                  # channels that are turned at once, or half as many of so many steps
+BLOCK, _LARGE = 8, 1024                                   # channels that are turned at once, or half as many of so many steps
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class PaddedMaps:
 
     @property
     def block(self) -> int:
-        return _BLOCK if self.steps < _LARGE else _BLOCK // 2
+        return BLOCK if self.steps < _LARGE else BLOCK // 2
 
     @property
     def taps(self) -> list[int]:
@@ -187,6 +188,13 @@ class Geometry:
     def mirrored(self) -> Geometry:
         return dataclasses.replace(self, rows=self.rows.mirrored, cols=self.cols.mirrored, C=self.K, K=self.C)
 
+    def bands(self, count: int) -> list[tuple[int, int, int, int]]:
+        """Up to `count` bands of positions: of each the first row and how many, and the same of the elements that they read."""
+        rows = self.rows
+        ends = sorted({rows.positions * n // count for n in range(count + 1)})
+        reads = [(max(0, rows.element(a, 0)), min(rows.size, rows.element(b - 1, rows.taps - 1) + 1)) for a, b in pairwise(ends)]
+        return [(a, b - a, first, max(0, end - first)) for (a, b), (first, end) in zip(pairwise(ends), reads, strict=True)]
+
     @property
     def turned(self) -> Geometry:
         """Rows and columns change places."""
@@ -223,6 +231,16 @@ class Geometry:
     def layout(self) -> PaddedMaps:
         """How both maps are laid out for gradients of the weight."""
         return PaddedMaps.of(self)
+
+    @property
+    def in_line(self) -> bool:
+        """Two neighbouring positions, at the end of a row too, are as far apart as two neighbouring elements."""
+        return self.rows.stride == self.cols.stride == 1 and self.cols.positions == self.cols.size
+
+    @property
+    def run(self) -> int:
+        """Halves that a channel of dy takes as one run; it may begin at an odd place, and the next one begins at an even one."""
+        return (self.rows.positions * self.cols.positions + 2) // 2 * 2
 
     @property
     def lined_up(self) -> Geometry:

@@ -64,7 +64,7 @@ class Overflow(Op):
     kernels = (
         Kernel("loss_scale", (F32, S32), half=FIRST_HALF),
         *(Kernel("loss_scale", (F16, S32), isa, "overflow_vectors") for isa in ("rvv", "mveh")),
-        Kernel("loss_scale", (F16, S32), "xpulp", "overflow_pairs"),
+        Kernel("loss_scale", (F16, S32), "xpulp", "overflow_pairs", shared=True),
     )
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -23,8 +23,7 @@ from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.simd import elementwise
 from tinytrain.random import random_u32
 
-_NORMAL = -14                                             # exponent of the least half with a leading one
-_AWAY = np.float32(2.0**-16)
+_AWAY, _NORMAL = np.float32(2.0**-16), np.float32(2.0**-14)  # the latter is the least half with a leading one
 
 
 def join(half: Array, rest: Array) -> Array:
@@ -41,13 +40,6 @@ def split(number: Array) -> tuple[Array, Array]:
     with np.errstate(over="ignore"):
         half = ((number + away) - away).astype(np.float16).astype(np.float32)
     return half, ((number + away).view(np.int32) - (half + away).view(np.int32)).astype(np.int16)
-
-
-def unit(number: Array) -> Array:
-    """2^-16 of the distance between halves there, in the type of the number; 0 is as near to the next half as those below 2^-14."""
-    finite = np.where(np.isfinite(number), number, 0)
-    exponent = np.where(finite == 0, _NORMAL, np.maximum(np.frexp(finite)[1] - 1, _NORMAL))
-    return np.asarray(np.ldexp(number.dtype.type(1), exponent - 26))
 
 
 @dataclass(frozen=True)
@@ -97,12 +89,11 @@ class SgdHalf(Sgd):
 
     @staticmethod
     def _drawn(to: Array, words: Array) -> Array:
-        """The half below or above, by 16 random bits each."""
-        with np.errstate(invalid="ignore"):
-            units = to / unit(to)
-            inside = np.abs(units) < 2**27
-            whole = np.where(inside, np.trunc(units), 0).astype(np.int64) + (words >> np.uint32(16)).astype(np.int64)
-        return np.where(inside, (whole >> 16).astype(to.dtype) * (to.dtype.type(65536) * unit(to)), to)
+        """The half below or above, by 13 random bits each: as many as a float has more, where what is subnormal as a half is lifted."""
+        number = to.astype(np.float32)
+        lift = np.where(np.abs(number) < _NORMAL, np.copysign(_NORMAL, number), np.float32(0))
+        dithered = (number + lift).view(np.uint32) + (words >> np.uint32(19))
+        return np.asarray(((dithered & np.uint32(0xFFFFE000)).view(np.float32) - lift).astype(to.dtype))
 
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
         if self.args[operand] != "counter":

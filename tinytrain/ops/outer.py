@@ -31,7 +31,7 @@ def _outer(simd: Simd, turned: bool, dtypes: tuple[DType, ...]) -> Kernel:
     return Kernel(
         "correlate", dtypes, simd.isa, accepts=partial(_fills, simd, turned), params=partial(_tiles, simd, turned),
         scratch=partial(_map_bytes, simd, turned) if stored else None, half=() if turned else FIRST_HALF, spare=stored,
-        work=partial(_work, simd), tries=simd.tries, exact=simd.exact,
+        work=partial(_work, simd), tries=simd.tries, exact=simd.exact, shared=True,
     )
 
 
@@ -41,7 +41,7 @@ def depth_outer(simd: Simd, dtypes: tuple[DType, ...]) -> Kernel:
     return Kernel(
         "depthwise_rows", dtypes, simd.isa, accepts=partial(_fills_depth, simd), params=simd.tiles,
         scratch=partial(_pair_bytes, simd) if stored else None, half=FIRST_HALF, spare=stored, work=partial(_depth_work, simd),
-        exact=simd.exact,
+        exact=simd.exact, shared=not stored,
     )
 
 

@@ -7,6 +7,7 @@ from tinytrain.ir.op import Declined, Kernel, no
 from tinytrain.ir.types import F16, TensorType
 from tinytrain.ops.geometry import Geometry
 from tinytrain.ops.pieces import undivided
+from tinytrain.ops.shares import strips_at_once
 from tinytrain.ops.simd import Correlates
 from tinytrain.ops.words import SCRATCH_BYTES, HasGeometry
 
@@ -38,6 +39,15 @@ def _map_tiles(op: HasGeometry, *types: TensorType) -> dict[str, int]:
     return {"N": LANES, "P": ROWS, "CT": min(channels, max(unit, fit))}
 
 
+def _more_strips(cores: int, op: HasGeometry, *types: TensorType) -> int:
+    """They share the work of several strips of dy at once."""
+    g = op.geometry(*types).lined_up
+    channels, block = g.C // g.group, _map_tiles(op, *types)["CT"]
+    blocks = (*[block] * (channels // block), *([channels % block] if channels % block else []))
+    taps, most = (g.rows.taps, 2) if g.planes.windows else (g.rows.taps * g.cols.taps, ROWS)
+    return (strips_at_once(-(-(g.K // g.group) // LANES), taps, blocks, most, cores) - 1) * _bytes(g, 0)
+
+
 def _map_bytes(op: HasGeometry, *types: TensorType) -> int:
     return _bytes(op.geometry(*types).lined_up, _map_tiles(op, *types)["CT"])
 
@@ -57,6 +67,13 @@ def _patch_bytes(op: Correlates, *types: TensorType) -> int:
     c = op.correlation(*types)
     count = c.taps[0] * c.taps[1] * c.inner
     return 2 * (count + count % 2) * (ROWS + -(-c.outer // LANES) * LANES)
+
+
+def _more_patches(cores: int, op: Correlates, *types: TensorType) -> int:
+    """Each core has patches of its own."""
+    c = op.correlation(*types)
+    count = c.taps[0] * c.taps[1] * c.inner
+    return 2 * (cores - 1) * (count + count % 2) * ROWS
 
 
 def _joins(op: Correlates, *types: TensorType) -> bool | Declined:
@@ -88,12 +105,12 @@ def _turns(op: HasGeometry, *types: TensorType) -> bool | Declined:
 
 def along_channels() -> Kernel:
     """Of a convolution or its gradient for x."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES)
+    return Kernel("pairs", (F16, F16), "xpulp", None, _sums, _tiles, _strip_bytes, tries=TRIES, shared=True)
 
 
 def along_pixels() -> Kernel:
     """Of its gradient for w."""
-    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES)
+    return Kernel("pairs", (F16, F16), "xpulp", None, _pairs_pixels, _map_tiles, _map_bytes, tries=TRIES, shared=True, more=_more_strips)
 
 
 def across_patches() -> Kernel:
@@ -103,4 +120,6 @@ def across_patches() -> Kernel:
 
 def along_patches() -> Kernel:
     """Of a convolution of maps with an odd number of channels."""
-    return Kernel("pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES)
+    return Kernel(
+        "pairs", (F16, F16), "xpulp", "conv2d_patches", _joins, _tiles, _patch_bytes, tries=TRIES, shared=True, more=_more_patches,
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels of convolutions of halves. For the gradient of a weight maps are laid out with the padding as zeros, so that what a tap reads of
-a whole map is one run (`PaddedMaps`).
+a whole map is one run (`PaddedMaps`). Where positions are as far apart as elements, and as many in a row, that of x is one as it stands:
+then only dy is laid out, for each column of taps with zeros in place of what would meet the padding beside a row.
 
 What a tap reads are every `stride`-th element: those of a residue lie side by side in a plane of their own. Rows of dy have zeros behind
 them for the columns that planes have more: a product with one of them adds nothing.
@@ -8,20 +9,24 @@ them for the columns that planes have more: a product with one of them adds noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
 
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Declined, Kernel, Op, no
 from tinytrain.ir.types import F16, F32, TensorType
+from tinytrain.ops.geometry import BLOCK
 from tinytrain.ops.simd import FLOATS, HALVES, OF_HALVES, SIMD, Simd
+from tinytrain.ops.widened import input_gradients_widened, results_widened
 from tinytrain.ops.words import HasGeometry
 
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
+_LITTLE = 2048                                            # bytes of scratch that are worth a kernel of halves
 
 
 def forward_halves() -> Iterator[Kernel]:
     """Of a convolution, from halves."""
+    yield from results_widened()
     for simd in HALVES:
         if simd.apart:
             yield simd.direct("correlate", (F16, F16), macro="conv2d_apart")
@@ -39,23 +44,62 @@ def back_floats() -> Iterator[Kernel]:
 
 def back_halves() -> Iterator[Kernel]:
     """The same from halves."""
+    yield from input_gradients_widened()
     yield from (simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double)
     yield from (simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES)
     yield from (simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart)
 
 
 def in_planes() -> Iterator[Kernel]:
-    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy."""
-    return (
-        Kernel(
-            "correlate_halves", (F16, F16), simd.isa, None, partial(_fits, simd, turned), partial(_tiles, simd, turned),
-            partial(_bytes, simd, turned), spare=True, work=_work, exact=simd.exact,
-        )
-        for turned in (True, False) for simd in HALVES if not simd.apart
+    """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy.
+
+    First those with vectors of x as it stands, row by row of positions, and of dy but a tile, which costs RAM, but little; then those of
+    maps with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do.
+    """
+    units, macro = [simd for simd in HALVES if not simd.apart], "conv2d_grad_w_in_place"
+    for simd in units:
+        yield _weight(simd, _little_runs, partial(_in_place, simd.tile), partial(_run_bytes, simd.tile), macro, spare=False)
+    for turned in (True, False):
+        for simd in units:
+            yield _weight(simd, partial(_fits, turned), partial(_tiles, turned), partial(_bytes, simd, turned))
+    for simd in units:
+        yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), macro)
+
+
+def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callable[..., dict[str, int]], scratch: Callable[..., int],
+            macro: str | None = None, spare: bool = True) -> Kernel:
+    return Kernel(
+        "correlate_halves", (F16, F16), simd.isa, macro, partial(accepts, simd), partial(params, simd), scratch, spare=spare, work=_work,
+        exact=simd.exact,
     )
 
 
-def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool | Declined:
+def _little_runs(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if g.rows.barren or g.cols.barren:
+        return no("a tap, or a position, reads padding only")
+    run_bytes = _run_bytes(simd.tile, op, *types)
+    return _fits(False, simd, op, *types) and (run_bytes <= _LITTLE or no(f"runs of {run_bytes} bytes are more than {_LITTLE}"))
+
+
+def _lies_in_line(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if not g.in_line or g.rows.barren or g.cols.barren:
+        return no("its positions are no elements in line")
+    return _fits(False, simd, op, *types)
+
+
+def _in_place(block: int, simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**_tiles(False, simd, op, *types), "block": block}
+
+
+def _run_bytes(block: int, op: HasGeometry, *types: TensorType) -> int:
+    """Runs of so many channels of dy."""
+    g = op.geometry(*types).lined_up
+    return 2 * min(block, g.K // g.group) * g.run
+
+
+def _fits(turned: bool, simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
     g = op.geometry(*types).lined_up
     layout, along = g.layout, (g.K if turned else g.C) // g.group
     if (layout.block - 1) * (layout.x if turned else layout.dy) >= _FARTHEST:
@@ -65,7 +109,7 @@ def _fits(simd: Simd, turned: bool, op: HasGeometry, *types: TensorType) -> bool
     return simd.filled_by(along)
 
 
-def _tiles(simd: Simd, turned: bool, op: Op, *types: TensorType) -> dict[str, int]:
+def _tiles(turned: bool, simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
     return {**simd.tiles(op, *types), "turned": turned}
 
 

@@ -52,7 +52,9 @@ class MaxPool(Pool):
 
     name = "max_pool"
     differentiable = True
-    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8,)), *by_channel("pool", (F32,), (S8,)))
+    kernels = (
+        Kernel("pool", half=ALL_HALVES, shared=True), Kernel("pool", (S8,), shared=True), *by_channel("pool", (F32,), (S8,), shared=True),
+    )
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
@@ -158,7 +160,10 @@ class AveragePool(Pool):
 
     name = "average_pool"
     differentiable = True
-    kernels = (Kernel("pool", half=ALL_HALVES), Kernel("pool", (S8, S32)), *by_channel("pool", (F32,), (S8, S32)))
+    kernels = (
+        Kernel("pool", half=ALL_HALVES, shared=True), Kernel("pool", (S8, S32), shared=True),
+        *by_channel("pool", (F32,), (S8, S32), shared=True),
+    )
 
     def dilations(self) -> tuple[int, int]:
         return self.dilation
@@ -275,9 +280,9 @@ class GlobalAveragePool(Fusable):
     name = "global_average_pool"
     differentiable = True
     kernels = (
-        Kernel("broadcast", half=ALL_HALVES), Kernel("broadcast", (S8, S32)),
+        Kernel("broadcast", half=ALL_HALVES, shared=True), Kernel("broadcast", (S8, S32), shared=True),
         *by_channel("broadcast", (F32,), (S8, S32), macro="global_average_rows"),
-        Kernel("broadcast", (F16,), "xpulp", "global_average_pairs"),
+        Kernel("broadcast", (F16,), "xpulp", "global_average_pairs", shared=True),
     )
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:

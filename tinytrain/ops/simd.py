@@ -62,7 +62,7 @@ class Simd:
         scratch = self.strip_halves if F16 in dtypes else self.strip_bytes
         return Kernel(
             template, dtypes, self.isa, params=self.packed_tiles, scratch=scratch, spare=True, work=self.sweeps, tries=self.tries,
-            exact=self.exact, **({"accepts": self.fills_evenly, **more} if self.double else more),
+            exact=self.exact, shared=True, **({"accepts": self.fills_evenly, **more} if self.double else more),
         )
 
     def packs_little(self, template: str, dtypes: tuple[DType, ...], **more: Any) -> Kernel:
@@ -73,7 +73,8 @@ class Simd:
         """One that reads vectors from the weight as it stands."""
         accepts = self.reads_evenly if self.double else self.reads
         return Kernel(
-            template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, exact=self.exact, **more,
+            template, dtypes, self.isa, accepts=accepts, params=self.tiles, work=self.reads_on, tries=self.tries, exact=self.exact,
+            shared=True, **more,
         )
 
     def tiles(self, op: object, *types: TensorType) -> dict[str, int]:
@@ -165,7 +166,7 @@ SIMD = (
     Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),       # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
-    Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
+    Simd("rvv", "rvv", 16, 6, words=True, apart=True),    # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
 # Units that multiply halves, for kernels of their own where both operands are such. With Zvfh the vectors are those of rvv: strips of a
@@ -173,20 +174,22 @@ SIMD = (
 HALVES = (
     Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True, apart=True),
     Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True, apart=True),
-    # Helium: two sums of halves beside two pairs of fp32 ones; or six, and those in memory
-    Simd("mveh", "mveh", 8, 2, ("mve", "fp16"), words=True, exact=False),
+    # Helium: three operands and a vector, or two: six sums of halves and two operands in 8 registers, fp32 sums in memory
+    Simd("mveh", "mveh", 8, 3, ("mve", "fp16"), words=True, exact=False),
     Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
+# units that make halves floats before they sum them: Helium has tiles for halves wherever it has some for floats
+WIDENING = tuple(simd for simd in SIMD if simd.isa not in (None, "mve"))
 # those with words of their own
 OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
 # instruction set → the vocabulary that its kernels are written with
 VOCABULARIES = {simd.isa: simd.tag for simd in (*SIMD, *HALVES) if simd.isa}
 
 
-def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None) -> tuple[Kernel, ...]:
+def by_channel(template: str, *dtypes: tuple[DType, ...], macro: str | None = None, shared: bool = False) -> tuple[Kernel, ...]:
     """Kernels that go through the channels of maps in vectors, for units that have words for all it takes."""
     return tuple(
-        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES)
+        Kernel(template, kinds, simd.isa, macro, simd.fills_channels, simd.tiles, half=ALL_HALVES, shared=shared)
         for simd in (*SIMD, *OF_HALVES) if simd.words for kinds in simd.taken(dtypes)
     )
 
@@ -204,7 +207,7 @@ def elementwise(*dtypes: DType) -> tuple[Kernel, ...]:
     """
     kinds = dtypes or (F32,)
     fit = [simd for simd in SIMD if simd.words or (simd.isa and set(kinds) == {F32})]
-    return Kernel("elementwise", kinds, macro="elementwise"), *(
-        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles)
+    return Kernel("elementwise", kinds, macro="elementwise", shared=True), *(
+        Kernel("elementwise", each, simd.isa, "in_lanes", partial(_in_words, simd), simd.tiles, shared=True)
         for simd in (*fit, *OF_HALVES) for each in simd.taken([kinds])
     )

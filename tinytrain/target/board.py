@@ -11,13 +11,14 @@ import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import config_dir, data_dir
 from tinytrain.target.clocks import clock_defines, uart_defines
+from tinytrain.target.flash_store import FlashStore, flash_store
 from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
@@ -54,14 +55,26 @@ class Toolchain:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What a firmware for several cores takes besides; `counting` are arguments of an emulator that counts their instructions."""
+
+    sources: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    counting: tuple[str, ...] = ()
+    defines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Board:
     """A target. `emulator` is its kind, `machine` its command, empty where there is none; `timer_hz` the rate of its tick counter, 0
     without one.
 
     `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
     the board of this computer whose floats have the same bits.
+    `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
-    data for flash tools. `real`: a kit with this chip can be bought.
+    data for flash tools. `real`: a kit with this chip can be bought. `store` is where learned weights may be kept, None where the board
+    does not say.
     """
 
     name: str
@@ -84,6 +97,25 @@ class Board:
     places: tuple[Path, ...]
     defines: Mapping[str, int] = field(hash=False)
     flash: Mapping[str, Any] = field(hash=False)
+    store: FlashStore | None = None
+    most_cores: int = 1
+    sharing: Sharing = field(default_factory=Sharing, hash=False)
+    cores: int = 1
+
+    def with_cores(self, cores: int) -> Board:
+        """The same with so many cores at work. Raises BoardError where it has fewer."""
+        if cores == self.cores:
+            return self
+        if cores > self.most_cores:
+            has = f"{self.most_cores} cores" if self.most_cores > 1 else "one core"
+            others = ", ".join(name for name in board_names() if load_board(name).most_cores >= cores)
+            hint = f"Boards that have as many: {others}." if others else "No board has as many."
+            raise BoardError(f"{self.name} has {has} for a step; --cores asks for {cores}.", hint=hint)
+        return replace(
+            self, cores=cores, sources=(*self.sources, *self.sharing.sources), flags=(*self.flags, *self.sharing.flags),
+            defines={**self.defines, **self.sharing.defines, "TT_CORES": cores},
+            machine=(*self.machine, "-smp", str(cores)) if self.machine else (),
+        )
 
     @property
     def is_host(self) -> bool:
@@ -93,12 +125,6 @@ class Board:
     def is_ours(self) -> bool:
         """It comes with tinytrain, and its name says all."""
         return self.file.is_relative_to(data_dir("boards"))
-
-    def source_text(self, source: str) -> str:
-        """The text of one of its `sources`."""
-        path = find_data(source, self.places)
-        assert path is not None, f"{source} in {self.places}"
-        return path.read_text(encoding="utf-8")
 
     @property
     def half_arithmetic(self) -> tuple[str, ...]:
@@ -124,6 +150,16 @@ class Board:
     def rom(self) -> Memory | None:
         """The memory of code; None on the host."""
         return next(iter(self.flashes), None)
+
+    def keeping(self) -> Board:
+        """The board with its store: no code or constant lies in the pages that are for learned weights. Raises BoardError without any."""
+        if (store := self.store) is None:
+            raise BoardError(
+                f"Board {self.name} does not say where learned weights are kept; --store needs [flash_store] in its file.",
+                hint="Add one (docs/store.md), choose another board, or leave out --store and call NAME_save yourself.",
+            )
+        cut = (replace(m, bytes=store.base - m.origin) if m.origin < store.base < m.origin + m.bytes else m for m in self.memories)
+        return replace(self, memories=tuple(cut))
 
     def instructions(self, ticks: int) -> int:
         """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).
@@ -184,7 +220,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         places.append(soc_path.parent)
         data = Table(merged(read_toml(soc_path), data.values), path)
         data.text("soc")
-    emulator = data.table("emulator")
+    emulator, sharing = data.table("emulator"), data.table("sharing")
     fused = data.truth("fused")
     toolchain = _toolchain(data.text("toolchain"), path, folders)
     buses = data.table("buses")
@@ -214,6 +250,11 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         flash=data.table("flash").all_values(),
         file=path,
         places=(*places, data_dir("runtime_c")),
+        store=flash_store(data.table("flash_store")),
+        most_cores=sharing.number("cores", 1),
+        sharing=Sharing(
+            sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
+        ),
     )
     data.refuse_unread()
     _check(board, folders)
@@ -288,7 +329,8 @@ def _check(board: Board, folders: Sequence[Path]) -> None:
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
     if find_data(f"{board.twin}/{BOARD_FILE}", folders) is None:
         raise BoardError(f"{path}: twin = {board.twin!r}, but there is no such board.", hint="Leave it out, or name another one.")
-    missing = [source for source in board.sources if Path(source).name != source or find_data(source, board.places) is None]
+    sources = (*board.sources, *board.sharing.sources)
+    missing = [source for source in sources if Path(source).name != source or find_data(source, board.places) is None]
     if missing or not board.sources:
         where = "beside the board's file, beside its chip's, or in runtime_c"
         raise BoardError(
