@@ -157,6 +157,7 @@ void tt_tell(const tt_model *m, const tt_request *r, tt_status status, tt_say *s
         tell_u32(say, tt_stack_used());
         tell_u32(say, tt_stack_bytes());
         tell_u32(say, *m->skipped);
+        tell_u32(say, tt_port_clock_hz());
 #if TT_CORES > 1
         for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
             const uint64_t count = tt_port_core_count(core);

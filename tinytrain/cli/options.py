@@ -301,7 +301,8 @@ PORT = click.option("--port", metavar="PORT", help="Serial port of the real boar
 BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
                     help="Rate of --port, bits a second.")
 TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
-BOARD = click.option("--board", default="host", show_default=True, help="A board by name; see `tinytrain boards`.")
+BOARD = click.option("--board", default="host", show_default=True,
+                     help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
 def job_options(command: Command) -> Command:
