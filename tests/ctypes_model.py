@@ -57,7 +57,8 @@ class Library:
 
 
 class _Context(ctypes.Structure):
-    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("count", "scheme", "skip_below", "skipped")))
+    _numbers = ("count", "scheme", "skip_below", "skipped", "not_finite")
+    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _numbers))
 
 
 class Instance:

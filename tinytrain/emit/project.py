@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from tinytrain.emit.guards import INFINITE, limit, watched
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
@@ -48,13 +50,24 @@ class CParam:
 
 
 @dataclass(frozen=True)
+class CPiece:
+    """A call, and what is looked at behind it: (address, number of floats) of each."""
+
+    call: str
+    looks: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
 class CScheme:
-    """How one scheme trains: calls up to the loss, where that stands, calls behind it, and calls that apply summed gradients."""
+    """How one scheme trains: calls up to the loss, where that stands, what is looked at there, calls behind it, and calls that apply summed
+    gradients. `limit` are the bits of a float that is as good as infinite."""
 
     forward: list[str]
     loss: str
-    backward: list[str]
+    looks: list[tuple[str, int]]
+    backward: list[CPiece]
     apply: list[str]
+    limit: int
 
 
 class Emitter:
@@ -87,7 +100,10 @@ class Emitter:
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "input_offset": self.plan.input_offset,
             "accumulate": self.program.accumulate, "entries": entries,
             "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
-            "schemes": [self._scheme(train, entries) for train in self.program.trains],
+            "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
+            "guards": "" if self.program.guards == "none" else self.program.guards,
+            "infinite": INFINITE,
+            "sample": self._sample(min((scheme.limit for scheme in schemes), default=INFINITE)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             **self._interface(),
@@ -141,7 +157,31 @@ class Emitter:
         seen = contents(plan.graph)[plan.graph.outputs[0]]
         last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
         known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
-        return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
+        looks: dict[Node | None, list[tuple[str, int]]] = {}
+        for v, node in watched(plan).items() if self._looks else ():
+            behind = node if node in plan.graph.nodes[last + 1 :] else None
+            if v.role is Role.TEMP:
+                looks.setdefault(behind, []).append((self._at(plan, v), v.type.numel))
+        calls = [node for node in plan.graph.nodes if not node.op.view]
+        backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
+        return CScheme(
+            lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
+            limit(plan.graph),
+        )
+
+    @property
+    def _looks(self) -> bool:
+        """Whether maps and loss are looked at here: of what is stored as fp16 the graph itself does."""
+        return self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
+
+    def _sample(self, most: int) -> list[tuple[str, int, int]]:
+        """(address, number, bits of what is too large) of the floats that a caller gives; of targets all numbers are taken."""
+        read = any(v.role is Role.INPUT for train in self.program.trains for v in watched(self.plan.entries[train])) and self._looks
+        given = ((self.records["x"], most if read else INFINITE), (self.records["target"], INFINITE))
+        return [
+            (record.at(part.offset), part.type.numel, bits)
+            for record, bits in given if record and self.program.guards != "none" for part in record.parts if part.type.dtype is F32
+        ]
 
     def _call(self, plan: Plan, node: Node) -> str:
         choice = self.chosen.select(node, spare=plan.room(node)).choice
