@@ -34,6 +34,13 @@ static inline tt_half tt_float_to_half(float number)
     return (tt_half)half;
 }
 
+#define TT_NEAREST_HALF
+static inline float tt_nearest_half(float number)
+{
+    __asm("vcvtb.f16.f32 %0, %0\n\tvcvtb.f32.f16 %0, %0" : "+t"(number));
+    return number;
+}
+
 #elif defined(__riscv_zfh) /* what is not a number becomes the one that all arithmetic of RISC-V gives */
 
 static inline float tt_half_to_float(tt_half half)
@@ -60,11 +67,16 @@ static inline float tt_half_to_float(tt_half half)
 {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t bits = (uint32_t)(half & 0x7FFFu) << 13;
-    if (bits - 0x00800000u < 0x0F000000u) {
-        bits += TT_REBIAS;
-    } else if (bits >= 0x0F800000u) {
+    if (bits >= 0x0F800000u) {
         bits += 2u * TT_REBIAS; /* infinite, or not a number: then quiet */
         bits |= bits > 0x7F800000u ? 0x00400000u : 0u;
+        return tt_from_bits(sign | bits);
+    }
+#ifdef __riscv_flen /* as a float it is 2^112 times too small, subnormal or not, and its unit keeps subnormal numbers */
+    return tt_from_bits(sign | bits) * 0x1p112f;
+#else
+    if (bits >= 0x00800000u) {
+        bits += TT_REBIAS;
     } else if (bits != 0u) {
         uint32_t exponent = TT_REBIAS; /* subnormal: as a float it has a leading one */
         for (; bits < 0x00800000u; bits <<= 1) {
@@ -73,7 +85,45 @@ static inline float tt_half_to_float(tt_half half)
         bits += exponent;
     }
     return tt_from_bits(sign | bits);
+#endif
 }
+
+#ifdef __riscv_flen
+/* Four neighbours, two of a word at once: an exponent of ones carries into the bit of the sign. */
+#define TT_FOUR_HALVES
+static inline float tt_of_upper_half(uint32_t word)
+{
+    return tt_from_bits((uint32_t)((int32_t)word >> 3) & 0x8FFFE000u) * 0x1p112f;
+}
+
+__attribute__((unused, noinline)) static void tt_four_special_halves(float *to, const tt_half *from)
+{
+    for (int i = 0; i < 4; ++i) {
+        to[i] = tt_half_to_float(from[i]);
+    }
+}
+
+static inline __attribute__((always_inline)) void tt_four_halves(float *to, const tt_half *from)
+{
+    uint32_t a, b;
+    if ((uintptr_t)from & 3u) {
+        a = from[0] | (uint32_t)from[1] << 16;
+        b = from[2] | (uint32_t)from[3] << 16;
+    } else {
+        uint32_t words[2];
+        __builtin_memcpy(words, __builtin_assume_aligned(from, 4), sizeof words);
+        a = words[0];
+        b = words[1];
+    }
+    to[0] = tt_of_upper_half(a << 16);
+    to[1] = tt_of_upper_half(a);
+    to[2] = tt_of_upper_half(b << 16);
+    to[3] = tt_of_upper_half(b);
+    if ((((a & 0x7C007C00u) + 0x04000400u) | ((b & 0x7C007C00u) + 0x04000400u)) & 0x80008000u) {
+        tt_four_special_halves(to, from);
+    }
+}
+#endif
 
 /* The nearest half, a tie goes to the even one: from ±65520 on that is infinite. What is not a number stays so. */
 static inline tt_half tt_float_to_half(float number)
@@ -93,6 +143,13 @@ static inline tt_half tt_float_to_half(float number)
     return (tt_half)(sign | half);
 }
 
+#endif
+
+#ifndef TT_NEAREST_HALF
+static inline float tt_nearest_half(float number)
+{
+    return tt_half_to_float(tt_float_to_half(number));
+}
 #endif
 
 #endif

@@ -16,9 +16,9 @@ static inline float tt_away(float number)
 }
 
 /* The half nearest to the master of a number: of the number itself it could be another one, and a step without a gradient would change it. */
-static inline tt_half tt_master_half(float number)
+static inline float tt_master_half(float number)
 {
-    return tt_float_to_half((number + tt_away(number)) - tt_away(number));
+    return tt_nearest_half((number + tt_away(number)) - tt_away(number));
 }
 
 static inline float tt_master(float half, int32_t rest)

@@ -71,7 +71,7 @@
         } \
     } \
     TT_EACH_REAL(simd, N, away, tt_away(x[v])) \
-    TT_EACH_REAL(simd, N, nearest, tt_half_to_float(tt_float_to_half(x[v]))) \
+    TT_EACH_REAL(simd, N, nearest, tt_nearest_half(x[v])) \
     TT_EACH_REAL_BY(simd, N, further, tt_from_bits(tt_to_bits(x[v]) + (uint32_t)i[v])) \
     TT_EACH_REAL(simd, N, lift, tt_lift(x[v])) \
     TT_EACH_REAL_BY(simd, N, drawn, tt_drawn(x[v], (uint32_t)i[v])) \

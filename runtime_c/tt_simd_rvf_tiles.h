@@ -74,6 +74,9 @@
 #define TT_CLEAR(p, none) TT_SUMS##p(TT_CLEAR4, )
 #define TT_CLEAR4(c0, c1, c2, c3, none) \
     "fmv.w.x " c0 ", zero\n\tfmv.w.x " c1 ", zero\n\tfmv.w.x " c2 ", zero\n\tfmv.w.x " c3 ", zero\n\t"
+#define TT_RESUME(p, none) TT_SUMS##p(TT_RESUME4, #p)
+#define TT_RESUME4(c0, c1, c2, c3, p) \
+    "flw " c0 ", 16*" p "(a0)\n\tflw " c1 ", 16*" p "+4(a0)\n\tflw " c2 ", 16*" p "+8(a0)\n\tflw " c3 ", 16*" p "+12(a0)\n\t"
 #define TT_KEEP(p, none) TT_SUMS##p(TT_KEEP4, #p)
 #define TT_KEEP4(c0, c1, c2, c3, p) \
     "fsw " c0 ", 16*" p "(a0)\n\tfsw " c1 ", 16*" p "+4(a0)\n\tfsw " c2 ", 16*" p "+8(a0)\n\tfsw " c3 ", 16*" p "+12(a0)\n\t"
@@ -162,9 +165,9 @@
 #define TT_WIDE(p, from) TT_FOUR_B(from "16*" #p "(a2)") TT_SUMS##p(TT_ON, "f28")
 #define TT_OUTER_STEP(P, of_a, of_b) TT_FOUR_B(of_b "0(a2)") TT_P##P(TT_BESIDE, TT_ON, of_a) TT_BEFORE##P(TT_ON)
 #define TT_WIDE_STEP(P, of_a, of_b) "flw f28, " of_a "0(a1)\n\t" TT_P##P(TT_WIDE, of_b)
-#define TT_ACROSS_RUNS(P, setup, turn, size) \
+#define TT_ACROSS_RUNS(P, begin, setup, turn, size) \
     "lw t1, " TT_ROWS "\n\t" \
-    "lw t5, " TT_STEPS "\n\t" TT_P##P(TT_CLEAR, ) \
+    "lw t5, " TT_STEPS "\n\t" TT_P##P(begin, ) \
     "blez t1, 8f\n\t" \
     "blez t5, 8f\n\t" \
     "neg t3, t5\n\t" \
@@ -184,39 +187,41 @@
     "8:\n\t" TT_P##P(TT_KEEP, )
 
 #define TT_STEP_MOVES(step) step "add a1, a1, a4\n\tadd a2, a2, a5\n\t"
-#define TT_ACROSS_RVF(name, P, step, size) \
+#define TT_ACROSS_RVF(name, P, begin, step, size) \
     TT_ROUTINE_TILE(name, P, \
-        TT_ACROSS_RUNS(P, TT_BYTES("a4", TT_A_STEP) TT_BYTES("a5", TT_B_STEP) "mul t5, t5, a5\n\t", \
+        TT_ACROSS_RUNS(P, begin, TT_BYTES("a4", TT_A_STEP) TT_BYTES("a5", TT_B_STEP) "mul t5, t5, a5\n\t", \
             TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )) TT_STEP_MOVES(step(P, , )), "2+" size))
 
 /* The same for steps that are constants: a turn goes over them by offsets. There is one routine for each pair of them, in its first caller. */
 #define TT_OUTER_AT(P, i) TT_OUTER_STEP(P, #i "*%[a_step]+", #i "*%[b_step]+")
-#define TT_OUTER_BY_RVF(P) \
-    static inline __attribute__((always_inline)) void tt_outer_by_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w, \
-                                                                          int32_t a_step, int32_t b_step) \
+#define TT_OUTER_BY_RVF(on, P, begin) \
+    static inline __attribute__((always_inline)) void tt_outer_by##on##_rvf_##P(float *acc, const float *a, const float *b, const tt_walk *w, \
+                                                                                int32_t a_step, int32_t b_step) \
     { \
         if (a_step >= 128 || b_step >= 128) { /* four are too far for an instruction */ \
-            tt_outer_rvf_##P(acc, a, b, w); \
+            tt_outer##on##_rvf_##P(acc, a, b, w); \
             return; \
         } \
         register float *a0 __asm("a0") = acc; \
         register const float *a1 __asm("a1") = a, *a2 __asm("a2") = b; \
         register const tt_walk *a3 __asm("a3") = w; \
-        __asm volatile(".ifndef tt_outer_" #P "_%[a_step]_%[b_step]\n\t" \
-                       ".pushsection .text.tt_outer_" #P "_%[a_step]_%[b_step],\"ax\",@progbits\n" \
-                       "tt_outer_" #P "_%[a_step]_%[b_step]:\n\t" \
-                       TT_BODY(TT_ACROSS_RUNS(P, "li a4, %[a_step]\n\tmul a4, a4, t3\n\tsub a1, a1, a4\n\tsub a6, a6, a4\n\t" \
+        __asm volatile(".ifndef tt_outer" #on "_" #P "_%[a_step]_%[b_step]\n\t" \
+                       ".pushsection .text.tt_outer" #on "_" #P "_%[a_step]_%[b_step],\"ax\",@progbits\n" \
+                       "tt_outer" #on "_" #P "_%[a_step]_%[b_step]:\n\t" \
+                       TT_BODY(TT_ACROSS_RUNS(P, begin, "li a4, %[a_step]\n\tmul a4, a4, t3\n\tsub a1, a1, a4\n\tsub a6, a6, a4\n\t" \
                            "li a5, %[b_step]\n\tmul a4, a5, t3\n\tsub a2, a2, a4\n\tsub a7, a7, a4\n\tadd t5, t5, t3\n\tmul t5, t5, a5\n\t", \
                            TT_OUTER_AT(P, 0) TT_OUTER_AT(P, 1) TT_OUTER_AT(P, 2) TT_OUTER_AT(P, 3) \
                            "addi a1, a1, 4*%[a_step]\n\taddi a2, a2, 4*%[b_step]\n\t", "4+5*" #P)) \
                        ".popsection\n\t" \
                        ".endif\n\t" \
-                       "call tt_outer_" #P "_%[a_step]_%[b_step]" \
+                       "call tt_outer" #on "_" #P "_%[a_step]_%[b_step]" \
                        : "+r"(a1), "+r"(a2) : "r"(a0), "r"(a3), [a_step] "i"(4 * a_step), [b_step] "i"(4 * b_step) \
                        : "t1", "t2", "t3", TT_CHANGED); \
     }
-#define TT_OUTER_RVF(P) TT_ACROSS_RVF(tt_outer, P, TT_OUTER_STEP, "4+5*" #P) TT_OUTER_BY_RVF(P)
-#define TT_WIDE_RVF(P) TT_ACROSS_RVF(tt_wide, P, TT_WIDE_STEP, "1+8*" #P)
+#define TT_OUTER_RVF(P) \
+    TT_ACROSS_RVF(tt_outer, P, TT_CLEAR, TT_OUTER_STEP, "4+5*" #P) TT_OUTER_BY_RVF(, P, TT_CLEAR) \
+    TT_ACROSS_RVF(tt_outer_on, P, TT_RESUME, TT_OUTER_STEP, "4+5*" #P) TT_OUTER_BY_RVF(_on, P, TT_RESUME)
+#define TT_WIDE_RVF(P) TT_ACROSS_RVF(tt_wide, P, TT_CLEAR, TT_WIDE_STEP, "1+8*" #P)
 
 /* One step of `depth`: P times four a, and four b that they share. */
 #define TT_DEEP(p, none) TT_FOUR("f28", "f29", "f30", "f31", "0(" TT_AT##p ")") TT_SUMS##p(TT_DEEP4, ) TT_MOVE(p, "t5")

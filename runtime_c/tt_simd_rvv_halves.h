@@ -33,6 +33,89 @@ TT_SHARED uint32_t tt_largest_half_rvv(const tt_half *from, uint32_t count)
 }
 #endif
 
+/* Sixteen halves as floats, and such rounded to the nearest ones. Without conversions, what has no place among normal halves is rounded by
+ * adding 0.5: the last bit of that is as much as the least half. */
+#ifdef __riscv_zvfh
+static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
+{
+    return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vreinterpret_v_u16m2_f16m2(__riscv_vle16_v_u16m2(from, 16)), 16);
+}
+
+static inline vuint16m2_t tt_halves_of_rvv(tt_v_rvv v)
+{
+    return __riscv_vreinterpret_v_f16m2_u16m2(__riscv_vfncvt_f_f_w_f16m2(v, 16));
+}
+#elif defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
+static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
+{
+    return tt_widened_m4(__riscv_vle16_v_u16m2(from, 16), 16);
+}
+
+static inline vuint16m2_t tt_halves_of_rvv(tt_v_rvv v)
+{
+    const vuint32m4_t bits = __riscv_vreinterpret_v_f32m4_u32m4(v);
+    const vuint32m4_t sign = __riscv_vand_vx_u32m4(__riscv_vsrl_vx_u32m4(bits, 16, 16), 0x8000, 16);
+    const vuint32m4_t size = __riscv_vminu_vx_u32m4(__riscv_vand_vx_u32m4(bits, 0x7FFFFFFF, 16), 0x47800000, 16);
+    const vuint32m4_t odd = __riscv_vand_vx_u32m4(__riscv_vsrl_vx_u32m4(size, 13, 16), 1, 16);
+    const vuint32m4_t moved = __riscv_vadd_vv_u32m4(__riscv_vsub_vx_u32m4(size, (UINT32_C(112) << 23) - 0x0FFF, 16), odd, 16);
+    const tt_v_rvv least = __riscv_vfadd_vf_f32m4(__riscv_vreinterpret_v_u32m4_f32m4(size), 0.5f, 16);
+    const vuint32m4_t units = __riscv_vsub_vx_u32m4(__riscv_vreinterpret_v_f32m4_u32m4(least), 0x3F000000, 16);
+    vuint32m4_t half = __riscv_vsrl_vx_u32m4(moved, 13, 16);
+    half = __riscv_vmerge_vvm_u32m4(half, units, __riscv_vmsltu_vx_u32m4_b8(size, 0x38800000, 16), 16);
+    half = __riscv_vor_vv_u32m4(half, sign, 16);
+    half = __riscv_vmerge_vxm_u32m4(half, 0x7E00, __riscv_vmfne_vv_f32m4_b8(v, v, 16), 16);
+    return __riscv_vncvt_x_x_w_u16m2(half, 16);
+}
+#else
+static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
+{
+    float values[16];
+    for (int i = 0; i < 16; ++i) {
+        const float value = tt_half_to_float(from[i]);
+        values[i] = value == value ? value : tt_from_bits(UINT32_C(0x7FC00000));
+    }
+    return tt_load_rvv(values);
+}
+
+static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
+{
+    float values[16];
+    tt_store_rvv(values, v);
+    for (int i = 0; i < 16; ++i) {
+        to[i] = values[i] == values[i] ? tt_float_to_half(values[i]) : (tt_half)0x7E00u;
+    }
+}
+#endif
+
+#if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
+static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
+{
+    __riscv_vse16_v_u16m2(to, tt_halves_of_rvv(v), 16);
+}
+
+/* Sixteen that are `pitch` apart. */
+static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
+{
+    return tt_widened_m4(__riscv_vlse16_v_u16m2(from, 2 * pitch, 16), 16);
+}
+#else
+static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
+{
+    tt_half together[16];
+    for (int i = 0; i < 16; ++i, from += pitch) {
+        together[i] = *from;
+    }
+    return tt_load_half_rvv(together);
+}
+#endif
+
+/* Of floats, and of weights that are halves as they stand: see tt_tile.h. */
+#define TT_LOAD_APART(b) tt_load_apart_rvv(b, w->a_step)
+#define TT_WEIGHTS_RVV(none, P) \
+    TT_WEIGHTS_TILE(rvv, 16, P) \
+    TT_DIRECT(rvv, 16, P, _apart_weights, float, TT_PLAIN, tt_half, TT_LOAD_APART)
+TT_SIZES6(TT_WEIGHTS_RVV, )
+
 #ifdef __riscv_zvfh
 
 /* Strips that stay halves, of up to 32 lanes: see tt_tile.h. */
@@ -79,16 +162,6 @@ static inline _Float16 tt_scalar_half(const tt_half *from)
     _Float16 half;
     __builtin_memcpy(&half, from, sizeof half);
     return half;
-}
-
-static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
-{
-    return __riscv_vfwcvt_f_f_v_f32m4(tt_halves_m2_rvv(from), 16);
-}
-
-static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
-{
-    __riscv_vse16_v_u16m2(to, __riscv_vreinterpret_v_f16m2_u16m2(__riscv_vfncvt_f_f_w_f16m2(v, 16)), 16);
 }
 
 /* acc[v] = Σ a[i] · row v of `live` rows of b, each of `count` */
@@ -230,25 +303,6 @@ TT_SHARED void tt_strip_rows_halves_rvv(tt_half *to, int32_t lanes, const tt_hal
     }
 }
 
-static inline tt_v_rvv tt_load_half_rvv(const tt_half *from)
-{
-    float values[16];
-    for (int i = 0; i < 16; ++i) {
-        const float value = tt_half_to_float(from[i]);
-        values[i] = value == value ? value : tt_from_bits(UINT32_C(0x7FC00000));
-    }
-    return tt_load_rvv(values);
-}
-
-static inline void tt_store_half_rvv(tt_half *to, tt_v_rvv v)
-{
-    float values[16];
-    tt_store_rvv(values, v);
-    for (int i = 0; i < 16; ++i) {
-        to[i] = values[i] == values[i] ? tt_float_to_half(values[i]) : (tt_half)0x7E00u;
-    }
-}
-
 TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b, int32_t count, int32_t live)
 {
     for (int32_t v = 0; v < live; ++v, b += count) {
@@ -260,18 +314,8 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
     }
 }
 
-static inline tt_v_rvv tt_load_apart_rvv(const tt_half *from, int32_t pitch)
-{
-    tt_half together[16];
-    for (int i = 0; i < 16; ++i, from += pitch) {
-        together[i] = *from;
-    }
-    return tt_load_half_rvv(together);
-}
-
-#define TT_LOAD_APART(b) tt_load_apart_rvv(b, w->a_step)
 #define TT_APART_RVV(none, P) TT_DIRECT(rvv, 16, P, _apart_halves, tt_half, tt_half_to_float, tt_half, TT_LOAD_APART)
-TT_SIZES6(TT_HALVES_TILES, rvv, 16)
+TT_SIZES6(TT_OF_HALVES_TILES, rvv, 16)
 TT_SIZES6(TT_APART_RVV, )
 
 #define TT_DOUBLE_RVV(tile, pitch, P) \

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words of tt_master_words.h in the instructions of Zvfh: words of tt_simd_rvv.h, which includes this. */
+/* The words of tt_master_words.h in instructions: words of tt_simd_rvv.h, which includes this. */
 #ifndef TT_SIMD_RVV_MASTER_H
 #define TT_SIMD_RVV_MASTER_H
 
 #include "tt_master_words.h"
 
-#ifdef __riscv_zvfh
+#if defined(__riscv_vector) && defined(__riscv_v_min_vlen) && __riscv_v_min_vlen >= 128
 
 static inline tt_i_rvv tt_i_load_s16_rvv(const int16_t *from)
 {
@@ -19,7 +19,7 @@ static inline void tt_i_store_s16_rvv(int16_t *to, tt_i_rvv i)
 
 static inline tt_v_rvv tt_nearest_rvv(tt_v_rvv number)
 {
-    return __riscv_vfwcvt_f_f_v_f32m4(__riscv_vfncvt_f_f_w_f16m2(number, 16), 16);
+    return tt_widened_m4(tt_halves_of_rvv(number), 16);
 }
 
 static inline tt_v_rvv tt_away_rvv(tt_v_rvv number)

@@ -127,8 +127,14 @@ static inline tt_v_scalar tt_mul_scalar(tt_v_scalar a, tt_v_scalar b)
 
 static inline tt_v_scalar tt_load_half_scalar(const tt_half *from)
 {
+#ifdef TT_FOUR_HALVES
+    float f[4];
+    tt_four_halves(f, from);
+    return tt_load_scalar(f);
+#else
     const tt_v_scalar v = { tt_half_to_float(from[0]), tt_half_to_float(from[1]), tt_half_to_float(from[2]), tt_half_to_float(from[3]) };
     return v;
+#endif
 }
 
 /* A sum that is complete here, and not only where it is used. */

@@ -189,14 +189,14 @@ static const float tt_zeros[20] = { 0 };
 #define TT_IN_TWOS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tbeq 4f\n3:\n\t" step step
 #define TT_IN_FOURS(step) "lsrs %[n], %[n], #1\n\tbcc 2f\n\t" step "2:\n\tlsrs %[n], %[n], #1\n\tbcc 2f\n\t" step step "2:\n\tbeq 4f\n3:\n\t" step step step step
 
-/* A step leaves b `read` elements further. */
-#define TT_ACROSS_VFP(name, P, last, read, turns) TT_ACROSS_OF(name, P, last, float, "2", read, turns)
-#define TT_ACROSS_OF(name, P, last, type, by, read, turns) \
+/* From the sums that `begin` points to on. A step leaves b `read` elements further. */
+#define TT_ACROSS_VFP(name, P, last, read, turns) TT_ACROSS_OF(name, P, last, tt_zeros, float, "2", read, turns)
+#define TT_ACROSS_OF(name, P, last, begin, type, by, read, turns) \
     TT_SHARED void name##_vfp_##P(float *acc, const type *a, const type *b, const tt_walk *w) \
     { \
         const int32_t a_step = w->a_step, b_step = w->b_step - (read); \
         int32_t t, n, rows = w->steps > 0 ? w->rows : 0; \
-        __asm volatile("vldmia %[zeros], {s0-" last "}\n\t" \
+        __asm volatile("vldmia %[from], {s0-" last "}\n\t" \
                        "cmp %[rows], #0\n\t" \
                        "ble 9f\n" \
                        "1:\n\tldr %[n], [%[w], %[at_steps]]\n\t" \
@@ -211,7 +211,7 @@ static const float tt_zeros[20] = { 0 };
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
                        : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [t] "=&r"(t), [n] "=&r"(n) \
-                       : [w] "r"(w), [acc] "r"(acc), [zeros] "r"(tt_zeros), [a_step] "r"(a_step), [b_step] "r"(b_step), TT_WALK_AT \
+                       : [w] "r"(w), [acc] "r"(acc), [from] "r"(begin), [a_step] "r"(a_step), [b_step] "r"(b_step), TT_WALK_AT \
                        : "cc", "memory", TT_SINGLES); \
     }
 
@@ -319,6 +319,7 @@ static const float tt_zeros[20] = { 0 };
 #define TT_ALL_VFP(none, P) \
     TT_RUNS_VFP(tt_direct, P, TT_LAST##P, TT_APART, "2", TT_TWO) \
     TT_ACROSS_VFP(tt_outer, P, TT_LAST##P, 0, TT_IN_FOURS(TT_STEP_VFP(P))) \
+    TT_ACROSS_OF(tt_outer_on, P, TT_LAST##P, acc, float, "2", 0, TT_IN_FOURS(TT_STEP_VFP(P))) \
     TT_ACROSS_VFP(tt_wide, P, TT_LAST##P, 4 * P, TT_IN_TWOS(TT_WIDE_STEP(P))) \
     TT_DEPTH_VFP(P, TT_LAST##P)
 TT_SIZES5(TT_ALL_VFP, )

@@ -33,7 +33,9 @@
                TT_HALF_TWO(P, TT_APART)) \
     TT_RUNS_OF(tt_direct_halves, P, TT_LAST##P, tt_half, "1", tt_half, "1", TT_HALF_ONE(P, TT_HALVES), TT_HALF_TWO(P, TT_HALVES), "2", \
                TT_HALF_TWO(P, TT_HALVES)) \
-    TT_ACROSS_OF(tt_outer_halves, P, TT_LAST##P, tt_half, "1", 0, TT_IN_TWOS(TT_HALVES_STEP(P))) \
+    TT_RUNS_OF(tt_direct_weights, P, TT_LAST##P, float, "2", tt_half, "1", TT_ONE(P, TT_HALVES), TT_TWO(P, TT_HALVES), "2", \
+               TT_TWO(P, TT_HALVES)) \
+    TT_ACROSS_OF(tt_outer_halves, P, TT_LAST##P, tt_zeros, tt_half, "1", 0, TT_IN_TWOS(TT_HALVES_STEP(P))) \
     TT_ACROSS(tt_outer_half, vfp, 4, P, tt_half, float, TT_MADD_ACROSS, vfp, tt_half_to_float, tt_load_vfp) \
     TT_ACROSS(tt_wide_half, vfp, 4, P, tt_half, float, TT_MADD_WIDE, vfp, 4, tt_half_to_float, tt_load_vfp) \
     TT_ACROSS(tt_wide_halves, vfp, 4, P, tt_half, tt_half, TT_MADD_WIDE, vfp, 4, tt_half_to_float, tt_load_half_vfp) \

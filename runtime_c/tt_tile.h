@@ -37,7 +37,8 @@ typedef struct {
 #define TT_P5(X, ...) TT_P4(X, __VA_ARGS__) X(4, __VA_ARGS__)
 #define TT_P6(X, ...) TT_P5(X, __VA_ARGS__) X(5, __VA_ARGS__)
 
-#define TT_ZERO_C(p, simd) tt_v_##simd c##p = tt_zero_##simd();
+#define TT_ZERO_C(p, simd, ...) tt_v_##simd c##p = tt_zero_##simd();
+#define TT_RESUME_C(p, simd, N) tt_v_##simd c##p = tt_load_##simd(acc + (p) * (N));
 #define TT_STORE_C(p, simd, N) tt_store_##simd(acc + (p) * (N), c##p);
 #define TT_POINT_A(p, type) const type *a##p = a + (p) * w->a_next;
 #define TT_MADD_RUN(p, simd, value) c##p = tt_madd_##simd(c##p, v, value(a##p[i]));
@@ -51,7 +52,7 @@ typedef struct {
 
 /* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
  * step right behind the other: `broadcast`. `tag` is "" where both are stored as float, _half where a is as fp16, and _halves where both are;
- * `load` reads b. */
+ * _weights where b alone is; `load` reads b. */
 #define TT_TILES(simd, N, P, tag, type, value, type_b, load) \
     TT_DIRECT(simd, N, P, tag, type, value, type_b, load) \
     TT_ACROSS(tt_outer##tag, simd, N, P, type, type_b, TT_MADD_ACROSS, simd, value, load) \
@@ -81,10 +82,11 @@ typedef struct {
         TT_P##P(TT_STORE_C, simd, N) \
     }
 
-#define TT_ACROSS(name, simd, N, P, type, type_b, madd, ...) \
+#define TT_ACROSS(name, ...) TT_ACROSS_FROM(TT_ZERO_C, name, __VA_ARGS__)
+#define TT_ACROSS_FROM(begin, name, simd, N, P, type, type_b, madd, ...) \
     TT_SHARED void name##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
-        TT_P##P(TT_ZERO_C, simd) \
+        TT_P##P(begin, simd, N) \
         for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
             for (int32_t i = w->steps; i > 0; --i, a += w->a_step, b += w->b_step) { \
                 TT_P##P(madd, __VA_ARGS__) \
@@ -127,15 +129,18 @@ typedef struct {
     } \
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, type_b, TT_MADD_PAIR, simd, N, load, load_b)
 
-/* All of them, of a stored as float or as fp16; `direct` where b are int8 weights as they stand, widened as they are read. */
+/* All of them, of a stored as float or as fp16; `outer_on` goes on with the sums that acc has, `direct` where b are int8 weights as they stand, widened as they are read. */
 #define TT_FLOAT_TILES(simd, N, P) \
     TT_DOT(simd, P, , float, TT_PLAIN) \
+    TT_ACROSS_FROM(TT_RESUME_C, tt_outer_on, simd, N, P, float, float, TT_MADD_ACROSS, simd, TT_PLAIN, tt_load_##simd) \
     TT_TILES(simd, N, P, , float, TT_PLAIN, float, tt_load_##simd) \
     TT_DEPTH_TILES(simd, N, P, , float, tt_load_##simd, float, tt_load_##simd)
+#define TT_WEIGHTS_TILE(simd, N, P) TT_DIRECT(simd, N, P, _weights, float, TT_PLAIN, tt_half, tt_load_half_##simd)
 #define TT_HALF_TILES(simd, N, P) \
     TT_TILES(simd, N, P, _half, tt_half, tt_half_to_float, float, tt_load_##simd) \
     TT_DEPTH_TILES(simd, N, P, _half, tt_half, tt_load_half_##simd, float, tt_load_##simd)
-#define TT_HALVES_TILES(simd, N, P) \
+#define TT_HALVES_TILES(simd, N, P) TT_WEIGHTS_TILE(simd, N, P) TT_OF_HALVES_TILES(simd, N, P)
+#define TT_OF_HALVES_TILES(simd, N, P) \
     TT_DOT(simd, P, _halves, tt_half, tt_half_to_float) \
     TT_TILES(simd, N, P, _halves, tt_half, tt_half_to_float, tt_half, tt_load_half_##simd) \
     TT_DEPTH_TILES(simd, N, P, _halves, tt_half, tt_load_half_##simd, tt_half, tt_load_half_##simd)
@@ -167,6 +172,12 @@ typedef struct {
         (void)a_step; \
         (void)b_step; \
         tt_outer_##simd##_##P(acc, a, b, w); \
+    } \
+    static inline void tt_outer_by_on_##simd##_##P(float *acc, const float *a, const float *b, const tt_walk *w, int32_t a_step, int32_t b_step) \
+    { \
+        (void)a_step; \
+        (void)b_step; \
+        tt_outer_on_##simd##_##P(acc, a, b, w); \
     }
 
 /* One vector into up to three sums, each time with another operand. */
@@ -254,7 +265,6 @@ typedef struct {
         } \
     }
 TT_STRIP_RUNS(f32, float, TT_PLAIN)
-TT_STRIP_RUNS(f16, tt_half, tt_half_to_float)
 
 #define TT_STRIPS(tag, type, value) \
     TT_SHARED void tt_strip_rows_##tag(float *to, int32_t lanes, const type *from, int32_t pitch, int32_t live, int32_t count, int32_t zero) \
@@ -279,7 +289,6 @@ TT_STRIP_RUNS(f16, tt_half, tt_half_to_float)
 
 #define TT_CENTRED(x) (float)((x) - zero)
 TT_STRIPS(f32, float, TT_PLAIN)
-TT_STRIPS(f16, tt_half, tt_half_to_float)
 TT_STRIPS(s8, int8_t, TT_CENTRED)
 
 TT_SHARED void tt_strip_zero(float *to, int32_t count)
@@ -292,5 +301,7 @@ TT_SHARED void tt_strip_zero(float *to, int32_t count)
         *to++ = 0.0f;
     }
 }
+
+#include "tt_widen.h"
 
 #endif

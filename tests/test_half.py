@@ -21,9 +21,10 @@ from tinytrain.target.board import load_board
 from tinytrain.target.build import build, project_files
 from tinytrain.verify.reference import cast
 
-# prints a CRC of all 65,536 halfs as floats, and one of what is stored of each half, of the middle to the next, and of both its sides
+# prints a CRC of all 65,536 halfs as floats, one of what is stored of each half, of the middle to the next, and of both its sides, and how
+# many halfs are other floats in runs of any length from anywhere, but for what is not a number
 SOURCE = r"""
-#include "tt_half.h"
+#include "tt_widen.h"
 #ifdef HOST
 #include <stdio.h>
 static void start(void) { }
@@ -56,10 +57,28 @@ static void show(uint32_t word)
     put('\n');
 }
 
+static uint32_t wrong(uint32_t first)
+{
+    static tt_half halfs[100];
+    static float floats[101];
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < 100u; ++i) {
+        halfs[i] = (tt_half)(first + i);
+    }
+    const uint32_t from = first % 3u, count = first / 7u % 97u;
+    floats[count] = 5.0f;
+    tt_widen(floats, halfs + from, (int32_t)count);
+    for (uint32_t i = 0; i < count; ++i) {
+        const float one = tt_half_to_float(halfs[from + i]);
+        found += tt_to_bits(one) != tt_to_bits(floats[i]) && (one == one || floats[i] == floats[i]);
+    }
+    return found + (tt_to_bits(floats[count]) != tt_to_bits(5.0f));
+}
+
 int main(void)
 {
     static volatile uint32_t given; /* nothing is known before it runs */
-    uint32_t read = 0, stored = 0;
+    uint32_t read = 0, stored = 0, other = 0;
     start();
     for (uint32_t half = 0; half < 65536u; ++half) {
         given = half;
@@ -70,8 +89,12 @@ int main(void)
             stored = crc(stored, tt_float_to_half(tt_from_bits(given)), 2);
         }
     }
+    for (uint32_t half = 0; half < 65536u; half += 29u) {
+        other += wrong(half);
+    }
     show(read);
     show(stored);
+    show(other);
     put('.');
     put('\n');
     flush();
@@ -100,7 +123,7 @@ def expected(one: bool = False) -> list[str]:
     quiet = (given >> 16 & 0x8000 | 0x7E00 | given >> 13 & 0x1FF).astype(np.uint16)
     quiet = np.uint16(0x7E00) if one else quiet
     kept = np.where(np.isnan(given.view(np.float32)), quiet, stored(given.view(np.float32)).view(np.uint16))
-    return [f"{zlib.crc32(array.tobytes()):08x}" for array in (bits, kept)]
+    return [*(f"{zlib.crc32(array.tobytes()):08x}" for array in (bits, kept)), "00000000"]
 
 
 def test_conversions_on_the_host(tmp_path: Path) -> None:

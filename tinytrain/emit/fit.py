@@ -15,6 +15,7 @@ from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory, constant_memories
 
 STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
+_PART = 4                                                 # of the maps of a node: so much scratch is little
 LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
 
 
@@ -27,11 +28,15 @@ def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
         inputs, outputs = tuple(v.type for v in node.inputs), tuple(v.type for v in node.outputs)
         kernel, spare, alike = kernels.select(node).kernel, list[int](), True
         lead = kernels.select(node, spare=0).kernel.lead(node.op, inputs, outputs)
+        most = sum(v.type.nbytes for v in (*node.inputs, *node.outputs) if v.role is Role.TEMP) // _PART
+        worth = 0
         while kernel.spare:                               # those that take less, one after another
             spare.append(kernel.scratch_bytes(node.op, inputs, kernels.cores))
+            if kernel.pays_without and not set(kernel.pays_without).intersection(kernels.isa) and spare[-1] <= most:
+                worth = spare[-1]
             alike = alike and kernel.lead(node.op, inputs, outputs) == lead
             kernel = kernels.select(node, spare=spare[-1] - 1).kernel
-        return Needs(kernel.scratch_bytes(node.op, inputs, kernels.cores), lead, tuple(spare), alike)
+        return Needs(kernel.scratch_bytes(node.op, inputs, kernels.cores), lead, tuple(spare), alike, worth)
     return needs
 
 

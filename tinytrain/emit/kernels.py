@@ -15,7 +15,7 @@ from tinytrain.ir.op import Elementwise, Fusable, Kernel, Op, is_row_operand
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, DType, TensorType
 from tinytrain.ir.words import PLAIN, Lanes, Words, literal
-from tinytrain.ops.correlate import Correlation, Rectangle
+from tinytrain.ops.correlate import Banded, Correlation, Rectangle
 from tinytrain.ops.shares import shares, tile_size
 from tinytrain.ops.simd import VOCABULARIES
 from tinytrain.paths import data_dir
@@ -98,11 +98,12 @@ class KernelContext:
         self.ins = call.ins
         self.outs = call.outs
         self.arity = call.arity
-        self.T = call.ins[0].dtype.c
         self.C = call.ins[0].computed.dtype.c             # what an element is once it is read
         self.A = _ACCUMULATOR[call.ins[0].dtype]
         own = call.kernel.params(call.op, *call.ins[: self.arity]) if call.params is None else call.params
         self.p: dict[str, int] = dict(own)
+        self.widened = "bands" in self.p                  # halves are made floats before anything is summed
+        self.T = F32.c if self.widened else call.ins[0].dtype.c
         self.extra = [f"e{i}" for i in range(len(call.ins) - self.arity)]
         self.in_names = [*call.op.args[: self.arity], *self.extra]
         self.out_names = [*call.op.results[:1], *(f"o{i}" for i in range(1, len(call.outs)))]
@@ -116,9 +117,20 @@ class KernelContext:
         return "one" if self.p.get("V") == 1 else VOCABULARIES.get(isa, isa) if isa else "scalar"
 
     @property
+    def correlation(self) -> Correlation:
+        """Of a convolution or its gradient for x."""
+        whole: Correlation = self.op.correlation(*self.ins)  # type: ignore[attr-defined]
+        return Banded.of(whole, self.p["bands"]) if self.widened else whole
+
+    @property
     def strip(self) -> DType:
         """How a packed strip of the weight is stored."""
-        return F16 if self.call.kernel.dtypes == (F16, F16) else F32
+        return F16 if self.call.kernel.dtypes == (F16, F16) and not self.widened else F32
+
+    @property
+    def b(self) -> DType:
+        """How tiles read the weight: packed, or as it stands."""
+        return self.strip if self.call.kernel.scratch and not self.p.get("stands") else self.ins[1].dtype
 
     @property
     def parameters(self) -> list[tuple[str, str, str]]:

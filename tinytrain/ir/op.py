@@ -92,7 +92,8 @@ class Kernel:
     `scratch(op, *input_types)` is the bytes of arena the kernel needs while it runs (passed as the last argument `scratch`);
     `lead(op, inputs, outputs)` (types) is how many bytes, at least, output 0 must begin before input 0 so that it may lie over what of
     input 0 is read already; None where the two must be apart;
-    `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none;
+    `spare`: it is taken only where its scratch costs no RAM: an op has another kernel that needs none; on boards that have none of the
+    tags `pays_without`, a little scratch is worth its RAM where none is to spare;
     `work(params, op, *input_types)`, of the op without its epilogue, is how often it does what takes time, by names of its own: an
     estimate is a sum of these (by default products, what all results of a channel share, and elements out and in);
     `half` says of each input, as `dtypes` does, whether it may lie in memory as fp16 where that says fp32 (`k.load`): if any may, then
@@ -118,6 +119,7 @@ class Kernel:
     exact: bool = True
     shared: bool = False
     more: Callable[..., int] | None = None
+    pays_without: tuple[str, ...] = ()
 
     def scratch_bytes(self, op: Op, types: Sequence[TensorType], cores: int = 1) -> int:
         """Scratch for a call with these inputs."""

@@ -172,7 +172,7 @@ class _Plain:
         return f"(int8_t)tt_clamp({integer}, {low}, {high})"
 
     def master_half(self, x: str) -> str:
-        return f"tt_half_to_float(tt_master_half({x}))"
+        return f"tt_master_half({x})"
 
     def master(self, half: str, rest: str) -> str:
         return f"tt_master({half}, {rest})"

@@ -21,7 +21,7 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S8, Array, TensorType, Value
-from tinytrain.ops import lanes
+from tinytrain.ops import lanes, words
 from tinytrain.ops.activation import Relu, ReluGrad
 from tinytrain.ops.conv_tiles import FORWARD_TRIES, GRAD_W_TRIES, GRAD_X_TRIES, forward_tiles, grad_w_tiles, grad_x_tiles, patch_tiles
 from tinytrain.ops.correlate import Correlation, input_gradients_of, results_of
@@ -50,19 +50,8 @@ from tinytrain.ops.sums import (
     sum_type,
     summed,
 )
+from tinytrain.ops.widened import weights_widened
 from tinytrain.ops.windowed import Pad, Windowed
-from tinytrain.ops.words import (
-    lane_bytes,
-    lane_tiles,
-    outer_bytes,
-    outer_tiles,
-    takes_back_tiles,
-    takes_lanes,
-    takes_outer,
-    takes_tiles,
-    tile_bytes,
-    tile_params,
-)
 
 
 @dataclass(frozen=True)
@@ -138,7 +127,7 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dsp", (S8, S8), "dsp", params=_patch_tiles, scratch=_patch_bytes, lead=_pixel_lead),
-        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_tiles, tile_params, tile_bytes, _pixel_lead, spare=True),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, words.takes_tiles, words.tile_params, words.tile_bytes, _pixel_lead, spare=True),
         Kernel("conv2d_dot", (S8, S8), "mve", params=dot_tiles, scratch=dot_bytes, lead=_pixel_lead),
         Kernel("conv2d_columns", (S8, S8), "rvv", params=column_tiles, scratch=column_bytes, lead=_pixel_lead),
     )
@@ -199,8 +188,9 @@ class Conv2dGradX(_Conv, ReadsPieces):
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
-        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=takes_lanes, params=lane_tiles, scratch=lane_bytes),
-        Kernel("tiles_dsp", (S8, S8), "dsp", None, takes_back_tiles, tile_params, tile_bytes, spare=True), along_channels(),
+        Kernel("lanes_dsp", (S8, S8), "dsp", accepts=words.takes_lanes, params=words.lane_tiles, scratch=words.lane_bytes),
+        Kernel("tiles_dsp", (S8, S8), "dsp", None, words.takes_back_tiles, words.tile_params, words.tile_bytes, spare=True),
+        along_channels(),
     )
     as_integer = sums
 
@@ -242,8 +232,9 @@ class Conv2dGradW(_Conv):
     results = ("dw",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_w_tiles, tries=GRAD_W_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True), *outer_halves(), *in_planes(), along_pixels(),
-        across_patches(), Kernel("outer_dsp", (S8, S8), "dsp", accepts=takes_outer, params=outer_tiles, scratch=outer_bytes),
+        *outer(words=False), *one_channel((F32,), (F32, S8)), *outer(words=True),
+        *weights_widened(), *outer_halves(), *in_planes(), along_pixels(), across_patches(),
+        Kernel("outer_dsp", (S8, S8), "dsp", accepts=words.takes_outer, params=words.outer_tiles, scratch=words.outer_bytes),
     )
     as_integer = sums
 
@@ -382,9 +373,12 @@ Conv2dGradW.examples = (
     ),
 )
 # channels that fill the longest vectors, and not evenly; one alone
-_LONG = ((Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)),
-         (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)), (Conv2d(pad=_ONE), (6, 10, 16), (9, 3, 3, 16)),
-         (Conv2d((2, 2), _ONE), (16, 16, 16), (5, 3, 3, 16)), (Conv2d((1, 1), _ONE, group=2), (5, 7, 32), (18, 3, 3, 16)))
+_LONG = (
+    (Conv2d((2, 1), _ONE), (7, 6, 20), (18, 3, 3, 20)), (Conv2d(), (3, 5, 17), (33, 1, 1, 17)),
+    (Conv2d(pad=_ONE), (6, 10, 16), (9, 3, 3, 16)),
+    (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)), (Conv2d((2, 2), _ONE), (16, 16, 16), (5, 3, 3, 16)),
+    (Conv2d((1, 1), _ONE, group=2), (5, 7, 32), (18, 3, 3, 16)), (Conv2d(pad=_ONE), (17, 2, 34), (35, 3, 1, 34)),
+)
 Conv2d.examples += tuple(Example(op, f32(x, w)) for op, x, w in _LONG)
 Conv2dGradX.examples += tuple(
     Example(Conv2dGradX(*op.window, shape=x), (*f32(op.infer(*f32(x, w))[0].shape), kind), INT8)

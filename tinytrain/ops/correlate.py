@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, product
+from itertools import accumulate, chain, pairwise, product
 
 from tinytrain.ops.geometry import Axis, Geometry
 
@@ -30,6 +30,11 @@ class Run:
     move: int
     tap: int
     taps: int
+
+    def between(self, first: int, end: int) -> Run:
+        """Those of its results that lie there."""
+        before, behind = (min(max(0, -(-(at - self.first) // self.spacing)), self.count) for at in (first, end))
+        return dataclasses.replace(self, first=self.first + before * self.spacing, count=behind - before, at=self.at + before * self.move)
 
 
 @dataclass(frozen=True)
@@ -266,6 +271,49 @@ class Correlation:
     def sizes(self, found: Sequence[Rectangle]) -> list[int]:
         """Sizes of tiles that occur."""
         return sorted({r.size for r in found if r.larger < r.tiles} | {r.size + 1 for r in found if r.larger})
+
+
+@dataclass(frozen=True)
+class Banded(Correlation):
+    """The same in up to `parts` bands of rows. What a band reads of the map is a map of its own, which rectangles count from."""
+
+    parts: int
+
+    @classmethod
+    def of(cls, whole: Correlation, parts: int) -> Banded:
+        return cls(**vars(whole), parts=parts)
+
+    @property
+    def bands(self) -> list[tuple[int, int, Window]]:
+        """The first row of the map that each reads, how many it reads, and its rows."""
+        last = max(run.first + (run.count - 1) * run.spacing for run in self.rows.runs)
+        ends = sorted({(last + 1) * part // self.parts for part in range(self.parts + 1)})
+        return [self._band(first, end) for first, end in pairwise(ends)]
+
+    def _band(self, first: int, end: int) -> tuple[int, int, Window]:
+        runs = [cut for run in self.rows.runs if (cut := run.between(first, end)).count > 0]
+        read = [(run.at, run.at + (run.count - 1) * run.move + (run.taps - 1) * self.rows.hop + 1) for run in runs if run.taps]
+        start, behind = min((at for at, _ in read), default=0), max((behind for _, behind in read), default=0)
+        moved = tuple(dataclasses.replace(run, at=run.at - start if run.taps else 0) for run in runs)
+        return start, behind - start, dataclasses.replace(self.rows, runs=moved)
+
+    @property
+    def held(self) -> int:
+        """Elements of the largest map of a band."""
+        return max(rows for _, rows, _ in self.bands) * self.width * self.inner * self.group
+
+    def by_bands(self, most: int) -> list[tuple[Rectangle, ...]]:
+        """The rectangles of each band."""
+        alone = {f.name: getattr(self, f.name) for f in dataclasses.fields(Correlation)}
+        return [Correlation(**{**alone, "rows": rows}).rectangles(most) for _, _, rows in self.bands]
+
+    def rectangles(self, most: int) -> tuple[Rectangle, ...]:
+        return tuple(chain.from_iterable(self.by_bands(most)))
+
+    def table(self, most: int) -> list[tuple[int, int, int, int]]:
+        """Of each band its first rectangle, the one behind its last, and the first row of the map and how many."""
+        counts = list(accumulate((len(each) for each in self.by_bands(most)), initial=0))
+        return [(a, b, at, rows) for (a, b), (at, rows, _) in zip(pairwise(counts), self.bands, strict=True)]
 
 
 @cache

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -186,6 +187,13 @@ class Geometry:
     @property
     def mirrored(self) -> Geometry:
         return dataclasses.replace(self, rows=self.rows.mirrored, cols=self.cols.mirrored, C=self.K, K=self.C)
+
+    def bands(self, count: int) -> list[tuple[int, int, int, int]]:
+        """Up to `count` bands of positions: of each the first row and how many, and the same of the elements that they read."""
+        rows = self.rows
+        ends = sorted({rows.positions * n // count for n in range(count + 1)})
+        reads = [(max(0, rows.element(a, 0)), min(rows.size, rows.element(b - 1, rows.taps - 1) + 1)) for a, b in pairwise(ends)]
+        return [(a, b - a, first, max(0, end - first)) for (a, b), (first, end) in zip(pairwise(ends), reads, strict=True)]
 
     @property
     def turned(self) -> Geometry:

@@ -17,6 +17,7 @@ from tinytrain.ir.op import ALL_HALVES, FIRST_HALF, Declined, Kernel, Op, no
 from tinytrain.ir.types import F16, F32, TensorType
 from tinytrain.ops.geometry import BLOCK
 from tinytrain.ops.simd import FLOATS, HALVES, OF_HALVES, SIMD, Simd
+from tinytrain.ops.widened import input_gradients_widened, results_widened
 from tinytrain.ops.words import HasGeometry
 
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
@@ -25,6 +26,7 @@ _LITTLE = 2048                                            # bytes of scratch tha
 
 def forward_halves() -> Iterator[Kernel]:
     """Of a convolution, from halves."""
+    yield from results_widened()
     for simd in HALVES:
         if simd.apart:
             yield simd.direct("correlate", (F16, F16), macro="conv2d_apart")
@@ -42,6 +44,7 @@ def back_floats() -> Iterator[Kernel]:
 
 def back_halves() -> Iterator[Kernel]:
     """The same from halves."""
+    yield from input_gradients_widened()
     yield from (simd.packs("correlate", (F16, F16)) for simd in HALVES if simd.apart and not simd.double)
     yield from (simd.direct("correlate", (F16, F16), macro="conv2d_grad_x_direct") for simd in HALVES)
     yield from (simd.packs("correlate", (F16, F16)) for simd in HALVES if not simd.apart)

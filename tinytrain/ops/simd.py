@@ -166,7 +166,7 @@ SIMD = (
     Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),       # RISC-V F: 24 sums in 32 registers
     Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
-    Simd("rvv", "rvv", 16, 6, words=True),                # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
+    Simd("rvv", "rvv", 16, 6, words=True, apart=True),    # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
 # Units that multiply halves, for kernels of their own where both operands are such. With Zvfh the vectors are those of rvv: strips of a
@@ -178,6 +178,8 @@ HALVES = (
     Simd("mveh", "mveh", 8, 3, ("mve", "fp16"), words=True, exact=False),
     Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
 )
+# units that make halves floats before they sum them: Helium has tiles for halves wherever it has some for floats
+WIDENING = tuple(simd for simd in SIMD if simd.isa not in (None, "mve"))
 # those with words of their own
 OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
 # instruction set → the vocabulary that its kernels are written with

@@ -62,6 +62,19 @@ def plan_program(
     0 leaves it out. The same program gives the same plan.
     """
     needs = cache(needs)
+    plan = _planned(program, align, needs, exact_seconds)
+    wanting = {
+        node for entry in plan.entries.values() for node in entry.graph.nodes
+        if not node.op.view and needs(node).worth and node not in entry.spare
+    }
+
+    def given(node: Node) -> Needs:
+        return dataclasses.replace(needs(node), scratch=needs(node).worth) if node in wanting else needs(node)
+
+    return _planned(program, align, cache(given), exact_seconds) if wanting else plan
+
+
+def _planned(program: Program, align: int, needs: Callable[[Node], Needs], exact_seconds: float) -> ProgramPlan:
     fixed, fixed_bytes = _stack(program.stored(Role.PARAM, Role.STATE), align)
     drafts: dict[str, _Draft] = {}
     for name, graph in program.entries.items():
@@ -166,14 +179,14 @@ def _spare(
     draft: _Draft, offsets: dict[Value, int], needs: Callable[[Node], Needs], align: int, arena_bytes: int
 ) -> dict[Node, tuple[int, int]]:
     """For each node that could use some bytes: where the arena has as many that are free while it runs, the smallest such place; of several
-    counts of them the first that has one."""
+    counts of them the first that has one. It may lie where scratch is that would be used without it."""
     found = {}
     for position, node in enumerate(draft.graph.nodes):
         wanted = () if node.op.view else needs(node).spare
         if not wanted or (not needs(node).either and _lies_over(node, offsets)):
             continue
-        both = zip(draft.life.buffers, draft.placement.offsets, strict=True)
-        taken = sorted((at, at + b.size) for b, at in both if b.start <= position < b.end)
+        placed = zip(draft.life.buffers, draft.placement.offsets, draft.life.owners, strict=True)
+        taken = sorted((at, at + b.size) for b, at, owner in placed if b.start <= position < b.end and owner is not node)
         ends = [-(-end // align) * align for end in accumulate((end for _, end in taken), max, initial=0)]
         gaps = [(end - at, at) for at, end in zip(ends, (*(at for at, _ in taken), arena_bytes), strict=True)]
         places = ((min((gap for gap in gaps if gap[0] >= size), default=None), size) for size in wanted)

@@ -165,10 +165,10 @@ def _check_node(plan: Plan, node: Node, where: str) -> None:
     for v in node.outputs:
         assert v in plan.offsets, f"{where} writes {v!r}, which has no place in the arena"
         writes.append((v, plan.offsets[v], v.type.nbytes))
-    if node in plan.scratch_offsets:
-        writes.append((node, plan.scratch_offsets[node], plan.scratch_sizes[node]))
-    if node in plan.spare:
+    if node in plan.spare:                                # in place of its scratch
         writes.append((node, *plan.spare[node]))
+    elif node in plan.scratch_offsets:
+        writes.append((node, plan.scratch_offsets[node], plan.scratch_sizes[node]))
     for k, (one, at, size) in enumerate(writes):
         for other, at2, size2 in writes[:k]:
             assert not _meet(at, size, at2, size2), f"{where} writes {_name(one)} and {_name(other)} to the same bytes"

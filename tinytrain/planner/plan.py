@@ -17,13 +17,15 @@ class Needs:
 
     `lead` 0: it may begin where input 0 begins; n > 0: it must begin at least n bytes before, for it is written faster than input 0 is
     read; None: they are apart. Input 0 is lost either way. The first of `spare` bytes that there is room for would make it quicker, where
-    they cost nothing; `either`: output 0 may then lie over input 0 as it does otherwise.
+    they cost nothing; `either`: output 0 may then lie over input 0 as it does otherwise. Where none of them has room, `worth` bytes of them
+    are worth RAM.
     """
 
     scratch: int = 0
     lead: int | None = None
     spare: tuple[int, ...] = ()
     either: bool = False
+    worth: int = 0
 
 
 @dataclass(frozen=True)
