@@ -18,6 +18,7 @@ from networks import LABEL, resnet8
 
 from tinytrain import zoo
 from tinytrain.compiler import Options
+from tinytrain.errors import DoesNotFit
 from tinytrain.ir.graph import Guards
 
 BOARDS = ("mps2-an386", "mps2-an500")
@@ -40,10 +41,12 @@ def measure(name: str, board: str, guards: Guards, folder: Path) -> tuple[int, i
 def main() -> int:
     for board in sys.argv[1:] or BOARDS:
         for name in MODELS:
-            if name == "resnet8" and board == "mps2-an386":   # its SRAM is too small
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    found = {guards: measure(name, board, guards, Path(folder)) for guards in KINDS}
+            except DoesNotFit as error:
+                print(f"{board:<11} {name:<8} {error.sentences[0]}")
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                found = {guards: measure(name, board, guards, Path(folder)) for guards in KINDS}
             for guards, (instructions, ram, flash) in found.items():
                 more = instructions / found["none"][0] - 1
                 cost = f"{instructions:>12,} instructions {more:+7.2%} {ram:>10,} B RAM {flash:>9,} B flash"

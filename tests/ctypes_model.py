@@ -57,8 +57,9 @@ class Library:
 
 
 class _Context(ctypes.Structure):
-    _numbers = ("count", "scheme", "skip_below", "skipped", "not_finite")
-    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _numbers))
+    _numbers = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "piece")
+    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _numbers), ("loss", ctypes.c_float),
+                *((name, ctypes.c_void_p) for name in ("x", "target")))
 
 
 class Instance:

@@ -51,6 +51,8 @@ class Status(IntEnum):
     FAULT = 8
     OVERFLOW = 9
     NOT_FINITE = 10
+    MORE = 11
+    BUSY = 12
 
 
 _MEANING = {

@@ -69,6 +69,11 @@ class CScheme:
     apply: list[str]
     limit: int
 
+    @property
+    def pieces(self) -> int:
+        """The most calls that one step makes."""
+        return len(self.forward) + len(self.backward) + len(self.apply)
+
 
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board.
