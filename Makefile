@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: bench-guards bench-pieces help setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning sparse lint clean
+.PHONY: help bench-guards bench-pieces setup demo test test-long bench bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning faults sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ bench-models: setup ## eleven networks on two emulated boards, trained and compa
 
 bench-host: setup ## a training step of the host twin against PyTorch, where that is installed, on one thread of this computer
 	@$(PYTHON) benchmarks/host.py $(ARGS)
+
+faults: setup ## cut the power of an emulated board 300 times while it trains and saves: nothing may be lost (10 minutes)
+	@$(PYTHON) benchmarks/faults.py $(ARGS)
+	@$(PYTHON) -m pytest -q -m "long or not long" tests/test_store.py
 
 sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)

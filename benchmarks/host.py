@@ -33,6 +33,7 @@ from tinytrain.target.build import compiler_version, find_compiler
 
 RESULTS = Path(__file__).parent / "results" / "host.json"
 STEPS = 200
+CONTEXT_BYTES = 256                                       # more than a context has
 RATE = 0.01
 Step = Callable[[], float]                                # one training step; its loss
 
@@ -63,21 +64,18 @@ class Row:
     command: str = "make bench-host"
 
 
-class _Context(ctypes.Structure):
-    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("count", "scheme", "skip_below", "skipped")))
-
-
 def twin(network: networks.Network, folder: Path) -> Step:
     onnx.save(network.model, folder / "model.onnx")
     compiled, project = built(folder / "model.onnx", Options(board="host"), folder / "project")
     toolchain, library = project.board.toolchain, folder / "model.so"
-    flags = ["-std=c99", *toolchain.flags, "-ffp-contract=off", "-iquote", "runtime", "-shared", "-fPIC"]
-    command = [find_compiler(project.board), *flags, "model.c", *toolchain.libraries, "-o", str(library)]
+    flags = ["-std=c99", *toolchain.flags, "-ffp-contract=off", "-shared", "-fPIC"]
+    sources = sorted(str(path) for path in (project.folder / "lib").glob("*.c"))
+    command = [find_compiler(project.board), *flags, *sources, *toolchain.libraries, "-o", str(library)]
     subprocess.run(command, cwd=project.folder, check=True)
     model = ctypes.CDLL(str(library))
     memory = np.zeros(compiled.plan.arena_bytes + ARENA_ALIGN, np.uint8)
     arena = memory[-memory.ctypes.data % ARENA_ALIGN :]
-    context, loss = _Context(), ctypes.c_float()
+    context, loss = ctypes.create_string_buffer(CONTEXT_BYTES), ctypes.c_float()
     status = model.model_init(ctypes.byref(context), ctypes.c_void_p(arena.ctypes.data), ctypes.c_size_t(compiled.plan.arena_bytes))
     assert status == 0
     target = ctypes.c_int32(networks.LABEL)

@@ -95,12 +95,12 @@ def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
     name, board = compiled.program.name, compiled.board
     write(compiled, folder)
     flash_bytes = sizes(build(folder, board)).flash_bytes
-    source = folder / f"{name}.c"
+    source = folder / "lib" / f"{name}.c"
     head, tail = source.read_text().split("static tt_status train_0(", 1)
     body, calls = _marked(tail)
-    source.write_text(f'#include "tt_port.h"\nextern void counted(void);\n{head}static tt_status train_0({body}')
+    source.write_text(f'#include "../app/tt_port.h"\nextern void counted(void);\n{head}static tt_status train_0({body}')
     kind = compiled.program.entries["infer"].inputs[0].type.dtype.tag
-    (folder / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), fill=FILL[kind]))
+    (folder / "app" / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), fill=FILL[kind]))
     *taken_by, nothing = counts(build(folder, board), board, calls + 1)
     train, kernels = compiled.plan.entries["train"], compiled.tuning.kernels(compiled.program)
     nodes = [n for n in train.graph.nodes if not n.op.view]

@@ -67,7 +67,7 @@ def pieces(name: str, board: str, folder: Path) -> list[tuple[str, int]]:
     compiled = compile_model(folder / "model.onnx", Options(board=board, exact_seconds=0))
     write(compiled, folder / "project")
     called, kind = compiled.program.name, compiled.program.entries["infer"].inputs[0].type.dtype.tag
-    (folder / "project" / "main.c").write_text(_MAIN.format(name=called, NAME=called.upper(), fill=FILL[kind]))
+    (folder / "project" / "app" / "main.c").write_text(_MAIN.format(name=called, NAME=called.upper(), fill=FILL[kind]))
     origins = ["begin", *(node.origin for node in compiled.plan.entries["train"].graph.nodes if not node.op.view)]
     found = counts(build(folder / "project", load_board(board)), load_board(board), len(origins))
     return [(origin, instructions) for origin, (instructions, _) in zip(origins, found, strict=True)]

@@ -1,25 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_frame.h"
 
+#include "tt_crc.h"
 #include "tt_port.h"
 
-#define CRC_START UINT32_C(0xFFFFFFFF)
-#define CRC_RESIDUE UINT32_C(0xDEBB20E3) /* register after data and its own CRC */
 #define BLOCK_BYTES 254
-
-static uint32_t crc_byte(uint32_t crc, uint8_t byte)
-{
-    /* Four bits at a time: 64 bytes of table instead of 1,024. */
-    static const uint32_t table[16] = {
-        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
-        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
-        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
-        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C),
-    };
-    crc ^= byte;
-    crc = (crc >> 4) ^ table[crc & 15u];
-    return (crc >> 4) ^ table[crc & 15u];
-}
 
 uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
 {
@@ -34,7 +19,7 @@ uint8_t *tt_frame_at(const tt_piece *pieces, uint32_t index)
 
 int32_t tt_frame_read(const tt_piece *pieces)
 {
-    uint32_t crc = CRC_START;
+    uint32_t crc = TT_CRC_START;
     uint32_t count = 0; /* decoded bytes, also those that found no room */
     uint32_t left = 0;  /* bytes of the current block still to come */
     int started = 0, zero = 0, overlong = 0;
@@ -68,9 +53,9 @@ int32_t tt_frame_read(const tt_piece *pieces)
         }
         overlong |= !to;
         ++count;
-        crc = crc_byte(crc, byte);
+        crc = tt_crc_byte(crc, byte);
     }
-    if (left != 0 || overlong || count < TT_FRAME_CRC_BYTES || crc != CRC_RESIDUE) {
+    if (left != 0 || overlong || count < TT_FRAME_CRC_BYTES || crc != TT_CRC_RESIDUE) {
         return TT_FRAME_BAD;
     }
     return (int32_t)(count - TT_FRAME_CRC_BYTES);
@@ -106,7 +91,7 @@ static void encode(uint8_t byte)
 
 void tt_frame_begin(void)
 {
-    out.crc = CRC_START;
+    out.crc = TT_CRC_START;
     out.used = 0;
     tt_port_put(0); /* ends whatever the other side may have half received */
 }
@@ -115,7 +100,7 @@ void tt_frame_put(const void *data, uint32_t bytes)
 {
     const uint8_t *from = data;
     for (uint32_t i = 0; i < bytes; ++i) {
-        out.crc = crc_byte(out.crc, from[i]);
+        out.crc = tt_crc_byte(out.crc, from[i]);
         encode(from[i]);
     }
 }

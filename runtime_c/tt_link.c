@@ -160,6 +160,17 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
     case TT_SET_SKIP_BELOW:
         answer(r->seq, set(m, r->command, bytes));
         return;
+    case TT_SAVE:
+    case TT_LOAD:
+    case TT_FACTORY_RESET:
+        if (!m->keep || bytes != sizeof length) {
+            answer(r->seq, m->keep ? TT_ERROR_LENGTH : TT_ERROR_COMMAND);
+            return;
+        }
+        answer(r->seq, m->keep(r->command, length));
+        put_u32(*m->steps);
+        tt_frame_put(m->kept, sizeof *m->kept);
+        return;
     case TT_COUNTERS:
         answer(r->seq, TT_OK);
         tt_frame_put(&state.ticks, sizeof state.ticks);

@@ -4,6 +4,7 @@
 #define TT_LINK_H
 
 #include "tt_frame.h"
+#include "tt_store.h"
 #include "tt_types.h"
 
 #define TT_LINK_VERSION 2
@@ -21,7 +22,10 @@ enum {
     TT_COUNTERS = 9,
     TT_RESET = 10,
     TT_SET_SCHEME = 11,
-    TT_SET_SKIP_BELOW = 12
+    TT_SET_SKIP_BELOW = 12,
+    TT_SAVE = 13,
+    TT_LOAD = 14,
+    TT_FACTORY_RESET = 15
 };
 
 /* Header of a request; the fields of a response are its first four bytes. Little-endian, as all targets are. */
@@ -60,6 +64,9 @@ typedef struct {
     void (*set_lr)(float lr);
     void (*set_skip_below)(float loss);
     tt_status (*set_scheme)(uint32_t scheme);
+    tt_status (*keep)(uint32_t command, uint32_t flags); /* TT_SAVE, TT_LOAD or TT_FACTORY_RESET */
+    const uint32_t *steps;                               /* training samples, with those before what was loaded */
+    const tt_store_report *kept;
 } tt_model;
 
 /* Answers requests until the other side has gone; on a board, for ever. */

@@ -20,7 +20,13 @@ typedef enum {
     TT_ERROR_OVERFLOW = 9,  /* gradients overflow in one step after another, at any loss scale: no weight was changed by them */
     TT_ERROR_NOT_FINITE = 10, /* sample, loss or a gradient is infinite or not a number: what would be made of it is left out */
     TT_MORE = 11,             /* a step in pieces has some left */
-    TT_ERROR_BUSY = 12        /* a step in pieces is not at its end */
+    TT_ERROR_BUSY = 12,       /* a step in pieces is not at its end */
+    TT_ERROR_STORE_EMPTY = 16,   /* nothing of this model is stored */
+    TT_ERROR_STORE_TORN = 17,    /* nothing whole is stored */
+    TT_ERROR_STORE_FOREIGN = 18, /* what is stored belongs to another model, or to another scheme */
+    TT_ERROR_STORE_NEWER = 19,   /* what is stored has a later format than this firmware knows: it is left as it is */
+    TT_ERROR_STORE_SPACE = 20,   /* the flash does not hold two records */
+    TT_ERROR_FLASH = 21          /* the flash does not do what it is told, or does not read as it was written */
 } tt_status;
 
 /* Element types, by the tags of the compiler's DType. */

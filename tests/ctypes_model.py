@@ -22,6 +22,7 @@ from tinytrain.verify.reference import ReferenceModel
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror")
 STRICT = ("-std=c99", "-ffp-contract=off", *WARNINGS)
+STORE = [str(data_dir("runtime_c") / name) for name in ("tt_store.c", "tt_crc.c")]
 RTOL, ATOL = 1e-4, 1e-5                                   # the latter of the largest element, if that is above 1
 
 
@@ -33,7 +34,8 @@ def built(models: Sequence[Compiled], folder: Path, *flags: str, compiler: str =
             (folder / file).write_text(text, encoding="utf-8")
         sources.append(str(folder / f"{compiled.program.name}.c"))
     target = Path(tempfile.mkdtemp(dir=folder)) / f"{models[0].program.name}.so"      # the loader knows files by their names
-    command = [compiler, *STRICT, *(flags or ("-O1",)), "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", *sources, "-o", str(target)]
+    flags = (*STRICT, *(flags or ("-O1",)), "-shared", "-fPIC", f"-I{data_dir('runtime_c')}")
+    command = [compiler, *flags, *sources, *STORE, "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
     return ctypes.CDLL(str(target))
@@ -56,9 +58,11 @@ class Library:
         return Instance(self)
 
 
+_NUMBERS = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "saved", "sequence", "torn", "foreign", "newer", "piece")
+
+
 class _Context(ctypes.Structure):
-    _numbers = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "piece")
-    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _numbers), ("loss", ctypes.c_float),
+    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _NUMBERS), ("loss", ctypes.c_float),
                 *((name, ctypes.c_void_p) for name in ("x", "target")))
 
 

@@ -25,9 +25,9 @@ def need_tools(board: Board) -> None:
 
 def write_fake(folder: Path, board: Board, *, arena_bytes: int = 80) -> Path:
     """A project with the fake model in place of a generated one."""
-    files = project_files(board, "fake", stack_bytes=STACK_BYTES, arena_bytes=arena_bytes)
-    files |= {path.name: path.read_text(encoding="utf-8") for path in FAKE.iterdir()}
-    files["fake.h"] = files["fake.h"].replace("#define FAKE_ARENA_BYTES 80", f"#define FAKE_ARENA_BYTES {arena_bytes}")
+    model = {path.name: path.read_text(encoding="utf-8") for path in FAKE.iterdir()}
+    model["fake.h"] = model["fake.h"].replace("#define FAKE_ARENA_BYTES 80", f"#define FAKE_ARENA_BYTES {arena_bytes}")
+    files = project_files(board, "fake", model, stack_bytes=STACK_BYTES, arena_bytes=arena_bytes)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

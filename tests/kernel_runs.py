@@ -118,10 +118,8 @@ def _firmware_results(cases: Sequence[Case], board: Board, cache: Path, *, whole
     header = ("#define CASES_HEX\n" if whole else "") + cases_header(cases, board.fused)
 
     def make(folder: Path) -> dict[str, str]:
-        files = project_files(board, "cases", stack_bytes=STACK_BYTES)
-        files["main.c"] = (HERE / "kernel_cases.c").read_text()
-        files["cases.c"] = "typedef int unused; /* the model, of which there is none */\n"
-        files["cases.h"] = header
+        model = {"cases.h": header, "cases.c": "typedef int unused; /* the model, of which there is none */\n"}
+        files = project_files(board, "cases", model, stack_bytes=STACK_BYTES, main=(HERE / "kernel_cases.c").read_text())
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text)

@@ -192,8 +192,8 @@ def test_the_compilers_own_words(tmp_path: Path) -> None:
     board = load_board("host")
     need_tools(board)
     write_fake(tmp_path, board)
-    (tmp_path / "fake.c").write_text("this is not C\n")
-    with pytest.raises(ToolError, match=r"Building .* failed:\nfake\.c:1:[\s\S]*\nRun `make "):
+    (tmp_path / "lib" / "fake.c").write_text("this is not C\n")
+    with pytest.raises(ToolError, match=r"Building .* failed:\nlib/fake\.c:1:[\s\S]*\nRun `make "):
         build(tmp_path, board)
     with pytest.raises(ToolError, match="has no Makefile, expected a folder made by"):
         build(tmp_path / "build", board)

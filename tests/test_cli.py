@@ -59,8 +59,9 @@ def test_compile_for_a_board_without_building(folder: Path) -> None:
     text = succeed("compile", folder / "mlp.onnx", "--board", "netduinoplus2", "--no-build", "-o", out)
     assert "Netduino Plus 2" in text
     assert "firmware" not in text
-    files = {p.name for p in out.iterdir()}
-    assert {"mlp.c", "mlp.h", "main.c", "link.ld", "Makefile", "CMakeLists.txt", "manifest.json", "scheme.toml", "golden.npz"} <= files
+    files = {str(p.relative_to(out)) for p in out.rglob("*")}
+    assert {"lib/mlp.c", "lib/mlp.h", "lib/CMakeLists.txt", "app/main.c", "app/link.ld", "Makefile", "CMakeLists.txt"} <= files
+    assert {"manifest.json", "scheme.toml", "golden.npz"} <= files
     assert "build" not in files
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from compilers import SANITIZERS, sanitizing
-from ctypes_model import STRICT, WARNINGS, Library, assert_learns_as_reference
+from ctypes_model import STORE, STRICT, WARNINGS, Library, assert_learns_as_reference
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import ModelMaker
 
@@ -126,8 +126,8 @@ def test_any_name_of_the_model(stem: str, tmp_path: Path) -> None:
 
 
 def test_names_of_models_stay_readable() -> None:
-    assert [c_name(stem) for stem in ("cnn", "my-model v2", "2x", "", "MAIN", "TT_Types")] == [
-        "cnn", "my_model_v2", "v2x", "v", "model_MAIN", "model_TT_Types",
+    assert [c_name(stem) for stem in ("cnn", "my-model v2", "2x", "", "MAIN", "TT_Types", "math")] == [
+        "cnn", "my_model_v2", "v2x", "v", "model_MAIN", "model_TT_Types", "model_math",
     ]
 
 
@@ -145,8 +145,8 @@ COMPILERS = {
     "arm-m3": ["arm-none-eabi-gcc", "-mcpu=cortex-m3", "-mthumb", "-ffreestanding"],
     "riscv": ["clang-19", "--target=riscv32-unknown-elf", "-march=rv32imafc", "-mabi=ilp32f", "-ffreestanding"],
 }
-# what a C compiler calls on its own: copies and soft float of libgcc / compiler-rt
-FROM_THE_COMPILER = ("__aeabi_", "mem", "__")
+# what a C compiler calls on its own: copies and soft float of libgcc / compiler-rt; and the store, which is in the library beside the model
+FROM_THE_COMPILER = ("__aeabi_", "mem", "__", "tt_store_")
 
 
 @pytest.mark.parametrize("target", COMPILERS)
@@ -285,7 +285,8 @@ def test_one_sanitized_program_with_two_models(tmp_path: Path) -> None:
         for name, text in program.files.items():
             (tmp_path / name).write_text(text)
     (tmp_path / "main.c").write_text(SIDE_BY_SIDE)
-    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", "main.c", "cnn.c", "mlp.c", "-o", "program", cwd=tmp_path)
+    sources = ("main.c", "cnn.c", "mlp.c", *STORE)
+    run(sanitizing(), *STRICT, "-O1", *SANITIZERS, f"-I{data_dir('runtime_c')}", *sources, "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
 
 

@@ -140,7 +140,7 @@ def test_conversions_on_a_board(name: str, tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     board = load_board(name)
-    files = {**project_files(board, "half", stack_bytes=STACK_BYTES), "main.c": SOURCE, "half.c": "typedef int unused;\n"}
+    files = project_files(board, "half", {"half.c": "typedef int unused;\n"}, stack_bytes=STACK_BYTES, main=SOURCE)
     for file, text in files.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)

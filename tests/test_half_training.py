@@ -160,4 +160,4 @@ def test_command_line_takes_fp16(tmp_path: Path) -> None:
     succeed("compile", tmp_path / "cnn.onnx", "--grad", "fp16", "-o", tmp_path / "out", "--no-build")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["gradients"] == "fp16" and manifest["optimiser"]["loss_scale"] == {"start": 1024, "steps": 200, "on_overflow": "rest"}
-    assert "tt_half_to_float" in (tmp_path / "out" / "cnn_kernels.h").read_text()
+    assert "tt_half_to_float" in (tmp_path / "out" / "lib" / "cnn_kernels.h").read_text()

@@ -183,7 +183,7 @@ def test_names_in_a_report_and_in_c(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     text = succeed("compile", tmp_path / "m.onnx", "--loss", "mse", "--no-build", "-o", tmp_path / "out")
     assert all(line.isprintable() for line in text.splitlines())
-    code = (tmp_path / "out" / "m.c").read_text()
+    code = (tmp_path / "out" / "lib" / "m.c").read_text()
     assert "\x1b" not in code and "\n#error" not in code
 
 

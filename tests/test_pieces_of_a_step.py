@@ -97,5 +97,5 @@ def test_what_is_not_finite_ends_a_step_in_pieces(tmp_path: Path) -> None:
     huge = np.full_like(target, 3e38)                     # its square is infinite
     assert call(device, "train_begin", _pointer(x), _pointer(huge)) is Status.OK
     assert call(device, "train_continue", ctypes.c_uint32(0), _pointer(loss)) is Status.NOT_FINITE and np.isnan(loss[0])
-    assert (device.context.steps, device.context.not_finite, device.context.piece) == (0, 1, 0)
+    assert (device.context.steps, device.context.not_finite, device.context.piece) == (1, 1, 0)
     device.train_step(x, target)

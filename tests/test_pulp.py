@@ -23,9 +23,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the board prints."""
     board, folder = load_board("pulp-virt"), tmp_path_factory.mktemp("pairs")
     need_tools(board)
-    files = project_files(board, "pairs", stack_bytes=STACK_BYTES)
-    files |= {name: (HERE / file).read_text() for name, file in (("main.c", "pairs.c"), ("board_or_host.h", "board_or_host.h"))}
-    files["pairs.c"] = "typedef int unused;\n"
+    model = {"pairs.c": "typedef int unused;\n", "board_or_host.h": (HERE / "board_or_host.h").read_text()}
+    files = project_files(board, "pairs", model, stack_bytes=STACK_BYTES, main=(HERE / "pairs.c").read_text())
     for file, text in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text)

@@ -269,7 +269,7 @@ def test_bptt_reaches_the_device(tmp_path: Path) -> None:
     assert [cell.truncate for cell in cells] == [2]
     for options in ((), ("--bptt", 2)):
         succeed("compile", path, *options, "--no-build", "-o", tmp_path / f"p{len(options)}")
-    cut, whole = ((tmp_path / f"p{n}" / "spotter_kernels.h").read_text() for n in (2, 0))
+    cut, whole = ((tmp_path / f"p{n}" / "lib" / "spotter_kernels.h").read_text() for n in (2, 0))
     assert "truncate=2" in cut and "truncate" not in whole
     assert "'--bptt': -1 is not in the range x>=0" in sentence("compile", path, "--bptt", -1, "-o", tmp_path / "never")
 

@@ -28,9 +28,9 @@ def words_header(simd: str, lanes: int) -> str:
 def words_elf(simd: str, lanes: int, board: Board, folder: Path, program: str = "simd_words.c") -> Path:
     """The firmware of words.c, and words.h beside it."""
     need_tools(board)
-    files = project_files(board, "words", stack_bytes=4096)
-    files |= {name: (HERE / file).read_text() for name, file in (("main.c", program), ("board_or_host.h", "board_or_host.h"))}
-    files |= {"words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
+    model = {"words.c": "typedef int unused;\n", "words.h": words_header(simd, lanes)}
+    model["board_or_host.h"] = (HERE / "board_or_host.h").read_text()
+    files = project_files(board, "words", model, stack_bytes=4096, main=(HERE / program).read_text())
     for file, text in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text)
@@ -48,7 +48,7 @@ def test_words_on_the_board_equal_those_in_c(simd: str, lanes: int, name: str, p
     board = load_board(name)
     source = HERE / program
     got = until_dot(qemu_command(words_elf(simd, lanes, board, tmp_path, program), board)).splitlines()
-    includes = [f"-I{tmp_path}", f"-I{data_dir('runtime_c')}"]
+    includes = [f"-I{tmp_path / 'lib'}", f"-I{data_dir('runtime_c')}"]
     compile_c(["gcc", *WARNINGS, "-O1", "-DON_HOST", *includes, str(source), "-o", str(tmp_path / "words"), "-lm"])
     want = subprocess.run([tmp_path / "words"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert len(want) == BLOCKS + 1

@@ -50,7 +50,7 @@ def test_an_unchanged_project_is_not_built_again(out: Path) -> None:
     assert "accuracy" in succeed(*infer(moved))
 
 
-CHANGED = ["mlp.c", "mlp.h", "main.c", "runtime/tt_link.c", "runtime/tt_types.h", "Makefile", "model.onnx", "scheme.toml", "golden.npz"]
+CHANGED = ["lib/mlp.c", "lib/mlp.h", "app/main.c", "app/tt_link.c", "lib/tt_types.h", "Makefile", "model.onnx", "scheme.toml", "golden.npz"]
 
 
 @pytest.mark.usefixtures("never_built")
@@ -76,8 +76,8 @@ def test_a_changed_manifest_or_a_missing_file(out: Path) -> None:
 
 @pytest.mark.usefixtures("never_built")
 def test_a_missing_file(out: Path) -> None:
-    (out / "main.c").unlink()
-    assert f"{out / 'main.c'}: cannot be read (No such file or directory)" in sentence(*infer(out))
+    (out / "app" / "main.c").unlink()
+    assert f"{out / 'app' / 'main.c'}: cannot be read (No such file or directory)" in sentence(*infer(out))
 
 
 def test_a_project_of_somebody_else(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,17 +106,17 @@ def test_an_elf_that_we_did_not_build_is_built_again(out: Path) -> None:
 
 def test_changed_c_is_used_where_it_is_trusted(out: Path) -> None:
     """Also headers that the compiler did not write; without --trust the original is what runs, or nothing."""
-    (out / "main.c").write_text('#include "own.h"\n' + (out / "main.c").read_text())
-    (out / "own.h").write_text("#error own\n")
-    assert f"{out / 'main.c'} differs" in sentence(*infer(out))
+    (out / "app" / "main.c").write_text('#include "own.h"\n' + (out / "app" / "main.c").read_text())
+    (out / "app" / "own.h").write_text("#error own\n")
+    assert f"{out / 'app' / 'main.c'} differs" in sentence(*infer(out))
     assert "own.h:1:" in sentence(*infer(out, "--trust"))
-    (out / "own.h").write_text("/* nothing */\n")
+    (out / "app" / "own.h").write_text("/* nothing */\n")
     succeed(*infer(out, "--trust"))
 
 
 def test_a_header_beside_the_sources_shadows_none(out: Path) -> None:
-    """`-iquote .` comes before `-iquote runtime`: a file of the same name in the folder itself would be taken."""
-    (out / "tt_link.h").write_text("#error shadow\n")
+    """The folder of a source comes before `-iquote lib`: a file of the same name there would be taken."""
+    (out / "app" / "tt_types.h").write_text("#error shadow\n")
     shutil.rmtree(out / "build")
     succeed(*infer(out))
 

@@ -62,7 +62,7 @@ def test_training(tmp_path: Path) -> None:
     model = convolutions(tmp_path / "convs.onnx")
     compiled = compile_model(model, Options(board=NAME, dtype="fp16", optimiser=Optimiser(0.02)))
     write(compiled, tmp_path / "project")
-    kernels = (tmp_path / "project" / "convs_kernels.h").read_text()
+    kernels = (tmp_path / "project" / "lib" / "convs_kernels.h").read_text()
     for tile in ("tt_direct_halves_rvv", "tt_direct_double_halves_rvv", "tt_outer_double_halves_rvv", "tt_depth_halves_rvv"):
         assert tile in kernels
     first, *others = (trained(compiled, tmp_path / "project", board) for board in boards())

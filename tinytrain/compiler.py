@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, constants_elsewhere, needs_of
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
+from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
 from tinytrain.gradient.loss_scale import LossScale
@@ -44,6 +46,7 @@ from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, check_half_arithmetic, load_board
 from tinytrain.target.build import project_files
+from tinytrain.target.packages import package_files
 
 if TYPE_CHECKING:
     from tinytrain.frontend.onnx_import import Imported
@@ -67,7 +70,9 @@ class Options:
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `guards` are those of `Program`; gradients stored as fp16 have those of `loss_scale`.
+    `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     """
 
     board: str = "host"
@@ -96,6 +101,8 @@ class Options:
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     guards: Guards = "rest"
+    classes: tuple[str, ...] = ()
+    store: int = 0
 
     @property
     def objective(self) -> Objective | None:
@@ -112,7 +119,7 @@ class Options:
 class Compiled:
     """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
 
-    `frozen` are the constants that no scheme trains.
+    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains.
     """
 
     prepared: Prepared
@@ -124,6 +131,7 @@ class Compiled:
     options: Options
     tuning: Tuning
     files: dict[str, str]
+    readme: str
     frozen: tuple[Frozen, ...] = ()
 
 
@@ -190,6 +198,8 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board).with_cores(options.cores)
+    if options.store:
+        board = board.keeping()
     if options.half_arithmetic:
         check_half_arithmetic(board)
     model = understand(path, options)
@@ -199,9 +209,13 @@ def compile_model(path: Path, options: Options) -> Compiled:
     plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
-    files = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels).files()
+    if options.store:
+        check_kept(program, board)
+    names = class_names(options.classes, model.prepared, program.entries["infer"])
+    emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
-        model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, files, model.frozen
+        model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
+        emitter.readme(board, STACK_BYTES * board.cores), model.frozen,
     )
 
 
@@ -213,10 +227,11 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
 
 
 def write(
-    compiled: Compiled, out: Path, *, force: bool = False, then: Callable[[Path], object] | None = None
+    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None
 ) -> dict[str, Any]:
     """Write the self-contained project, sealed as this user's, and return its manifest. The folder appears whole or not at all.
 
+    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too.
     `then` is given the folder before it appears; what it raises takes the folder away. Raises OutputError where `out` exists; `force`
     replaces it only if it is a folder that this function made, and only when all else is done.
     """
@@ -230,7 +245,7 @@ def write(
         message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
         raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
     try:
-        manifest = _fill(compiled, staging)
+        manifest = _fill(compiled, staging, packages)
         if then is not None:
             then(staging)
         staging.chmod(0o755)
@@ -244,9 +259,13 @@ def write(
     return manifest
 
 
-def _fill(compiled: Compiled, folder: Path) -> dict[str, Any]:
+def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
-    texts = {**_fixed_files(compiled), **compiled.files}
+    texts = {**_c_files(compiled), "README.md": compiled.readme}
+    sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
+    purpose = "trains and infers" if compiled.program.trains else "infers"
+    for kind in packages:
+        texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -275,10 +294,13 @@ def _put(staging: Path, out: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _fixed_files(compiled: Compiled) -> dict[str, str]:
-    program, board, arena = compiled.program, compiled.board, compiled.plan.arena_bytes
-    stack = STACK_BYTES * board.cores
-    return project_files(board, program.name, stack_bytes=stack, arena_bytes=arena, buffer_bytes=buffer_bytes(program))
+def _c_files(compiled: Compiled) -> dict[str, str]:
+    program, board, stack = compiled.program, compiled.board, STACK_BYTES * compiled.board.cores
+    room = compiled.plan.arena_bytes, buffer_bytes(program)
+    every = compiled.options.store
+    return project_files(
+        board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1], store_every=every
+    )
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from tinytrain.cli.options import (
 )
 from tinytrain.errors import TinytrainError
 from tinytrain.reading import first_line
+from tinytrain.target.packages import package_kinds
 
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
@@ -107,8 +108,15 @@ def main(debug: bool) -> None:
               help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
 @click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
+@click.option("--store", type=click.IntRange(1), metavar="N",
+              help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
+@click.option("--classes", metavar="A,B,...", callback=lambda _ctx, _param, text: tuple(text.split(",")) if text else (),
+              help="Names of the classes, for programs; those in the model's metadata `classes` without it.")
+@click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
+              help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None, **given: Any
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None,
+    classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
@@ -116,7 +124,7 @@ def compile_command(
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores)
+    options = replace(compiler_options(board, several=True, **given), cores=cores, classes=classes, store=store or 0)
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:
@@ -124,7 +132,7 @@ def compile_command(
     compiled = compile_model(model, options)
     if build:
         find_tools(compiled.board)
-    write(compiled, output, force=force, then=(lambda folder: Project.open(folder).elf()) if build else None)
+    write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
     click.echo(compiled_text(compiled))
     click.echo(f"project    {output}")
     if build:

@@ -35,6 +35,9 @@ class Command(IntEnum):
     RESET = 10
     SET_SCHEME = 11
     SET_SKIP_BELOW = 12
+    SAVE = 13
+    LOAD = 14
+    FACTORY_RESET = 15
 
 
 class Status(IntEnum):
@@ -53,6 +56,12 @@ class Status(IntEnum):
     NOT_FINITE = 10
     MORE = 11
     BUSY = 12
+    STORE_EMPTY = 16
+    STORE_TORN = 17
+    STORE_FOREIGN = 18
+    STORE_NEWER = 19
+    STORE_SPACE = 20
+    FLASH = 21
 
 
 _MEANING = {
@@ -63,6 +72,12 @@ _MEANING = {
     Status.COMMAND: "this firmware was not compiled for that command",
     Status.LENGTH: "the sample has the wrong length",
     Status.STACK: "the stack has overflowed; its contents and the weights can no longer be trusted",
+    Status.STORE_EMPTY: "its flash has no weights of this model",
+    Status.STORE_TORN: "its flash has no whole weights, only what a loss of power left",
+    Status.STORE_FOREIGN: "its flash has the weights of another model, or of another scheme",
+    Status.STORE_NEWER: "its flash has weights in a later format, which newer firmware wrote",
+    Status.STORE_SPACE: "its flash does not hold weights twice",
+    Status.FLASH: "its flash does not keep what is written",
 }
 
 

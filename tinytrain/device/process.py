@@ -70,6 +70,11 @@ class ProcessTransport:
             return data
         return b""
 
+    def kill(self) -> None:
+        """As if the power went: nothing that was started runs on. What waits for it then learns that it has gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         self._finalizer()
         self._to.close()

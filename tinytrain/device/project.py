@@ -156,7 +156,7 @@ class Project:
         """What the firmware is built from: what the compiler wrote, or all that is there where that is trusted."""
         names = [*self.manifest.files]
         if self.trusted:
-            names = [str(path.relative_to(self.folder)) for folder in (self.folder, self.folder / "runtime") for path in folder.glob("*.*")]
+            names = [str(path.relative_to(self.folder)) for folder in ("lib", "app") for path in (self.folder / folder).glob("*.*")]
         return {name: self._content(name) for name in sorted(names) if name.endswith(BUILT)}
 
 

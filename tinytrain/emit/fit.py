@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from tinytrain.emit.select import Kernels
-from tinytrain.errors import DoesNotFit
+from tinytrain.errors import DoesNotFit, SchemeError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Needs, ProgramPlan
@@ -84,3 +84,22 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
         hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
     )
+
+
+def check_kept(program: Program, board: Board) -> None:
+    """Raise SchemeError where nothing is learned, DoesNotFit where the pages of the board's store do not hold two records: the new one,
+    and the one that counts until it is whole.
+    """
+    store = board.store
+    assert store is not None, board.name
+    if "train" not in program.entries:
+        message = f"{program.name} trains nothing, so there is nothing for --store to keep."
+        raise SchemeError(message, hint="Leave it out, or choose a --loss.")
+    kept_bytes = sum(v.type.nbytes for v in program.stored(Role.PARAM, Role.STATE))
+    need = store.record_pages(kept_bytes)
+    if 2 * need > store.pages:
+        raise DoesNotFit(
+            f"{program.name} keeps {kept_bytes:,} bytes of weights and optimiser state in two records of {need:,} pages "
+            f"of {store.page_bytes:,} bytes; {board.name} has {store.pages} pages for them.",
+            hint="Train less of the model (--scheme last:1), give [flash_store] of the board more pages, or leave out --store.",
+        )

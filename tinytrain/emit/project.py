@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program + plan → the C text of the model: `NAME.h`, `NAME.c`, `NAME_kernels.h`, `NAME_weights.h`. Only this and `kernels` use Jinja."""
+"""Program + plan → the C text of the model: `NAME.c`, `NAME.h`, and with that beginning `_config.h`, `_kernels.h` and `_weights.h`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from tinytrain.emit.config import data_of
 from tinytrain.emit.guards import INFINITE, limit, watched
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
@@ -78,12 +80,13 @@ class CScheme:
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board.
 
-    `elsewhere` names the memory of constants that are not beside the code; `chosen` None: kernels as their ops list them.
+    `elsewhere` names the memory of constants that are not beside the code; `chosen` None: kernels as their ops list them. `class_names`: of
+    the model's output, where they are known.
     """
 
     def __init__(
         self, program: Program, plan: ProgramPlan, board: Board, model_hash: bytes, elsewhere: Mapping[Value, str] | None = None,
-        chosen: Kernels | None = None,
+        chosen: Kernels | None = None, class_names: Sequence[str] = (),
     ) -> None:
         self.program = program
         self.plan = plan
@@ -91,6 +94,7 @@ class Emitter:
         self.fused = board.fused
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
+        self.class_names = class_names
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
         self.records = self._records()
@@ -100,11 +104,12 @@ class Emitter:
         name = self.program.name
         entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
         params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
+        weights, state = (tuple(p for v, p in params.items() if v.role is role) for role in (Role.PARAM, Role.STATE))
         context: dict[str, Any] = {
-            "name": name, "NAME": name.upper(), "hash": list(self.model_hash), "align": ARENA_ALIGN,
-            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN), "input_offset": self.plan.input_offset,
+            **self._about(), "hash": list(self.model_hash),
             "accumulate": self.program.accumulate, "entries": entries,
-            "params": list(params.values()), "sums": [params[v] for v in self.program.sums()],
+            "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
+            "sums": [params[v] for v in self.program.sums()],
             "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
             "guards": "" if self.program.guards == "none" else self.program.guards,
             "infinite": INFINITE,
@@ -119,13 +124,31 @@ class Emitter:
         context["cores"] = self.chosen.cores
         context["headers"] = headers({call.kernel.isa for call in self.symbols if call.kernel.isa})
         context["consts"] = [self._variable(v, c) for v, c in self.consts.items()]
-        templates = {f"{name}.h": "model.h", f"{name}.c": "model.c", f"{name}_kernels.h": "kernels.h", f"{name}_weights.h": "weights.h"}
+        templates = {f"{name}.{kind}": f"model.{kind}" for kind in "hc"}
+        templates |= {f"{name}_{file}": file for file in ("config.h", "kernels.h", "weights.h")}
         return {file: environment().get_template(f"{template}.j2").render(context) for file, template in templates.items()}
 
-    def _interface(self) -> dict[str, Any]:
-        """Types and sizes of the entry points' arguments."""
+    def readme(self, board: Board, stack_bytes: int) -> str:
+        """Text of the project's README.md; `stack_bytes` is what its firmware reserves."""
+        return environment().get_template("README.md.j2").render(self._about(), board=board, stack_bytes=stack_bytes).lstrip("\n")
+
+    def _about(self) -> dict[str, Any]:
+        """Names, sizes, and what goes in and out."""
+        name, (x, target, y) = self.program.name, (self.records[key] for key in ("x", "target", "y"))
+        kinds = (("input", x, True), ("output", y, False), ("target", target, True))
+        data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
+        weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
-            **self.records,
+            "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
+            "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
+            "input_offset": self.plan.input_offset, **self.records, "data": data,
+            "quantised": [one for one in data if one.quantised and one.given], "class_names": [string(text) for text in self.class_names],
+            "classes": len(self.class_names) or (target.parts[0].classes if target and len(target.parts) == 1 else 0),
+        }
+
+    def _interface(self) -> dict[str, Any]:
+        """How entry points give back what they compute."""
+        return {
             "copies": {key: self._outputs(plan) for key, plan in self.plan.entries.items() if key in ("infer", "evaluate")},
             "loss_at": self._at(evaluate, evaluate.graph.outputs[0]) if (evaluate := self.plan.entries.get("evaluate")) else "",
         }
@@ -225,6 +248,12 @@ class Emitter:
     def _variable(self, v: Value, name: str) -> CVariable:
         assert v.data is not None
         return CVariable(name, v.type.dtype.c, v.type.numel, array_text(v.data), self.elsewhere.get(v, ""))
+
+
+def layout(params: Sequence[CParam]) -> str:
+    """C of a hash by which firmware knows whether tensors that it finds stored are its own: names, types, sizes and order."""
+    text = "".join(f"{p.key} {p.tag} {p.bytes}\n" for p in params)
+    return f"UINT32_C(0x{zlib.crc32(text.encode()):08X})"
 
 
 def link_keys(program: Program) -> dict[Value, str]:

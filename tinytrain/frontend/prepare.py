@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     import onnx
 
 MODEL = "an ONNX model that its own checker accepts"
+# of C: where the folder of a model's header is searched, it is for `#include <math.h>` too
+_HEADERS = (
+    "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "memory", "setjmp",
+    "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "strings", "tgmath", "threads", "time", "uchar",
+    "unistd", "wchar", "wctype",
+)
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -123,9 +129,10 @@ def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[s
 
 
 def c_name(stem: str) -> str:
-    """What the generated files, functions and macros are named after: an identifier that no other file of a project has."""
+    """What the generated files, functions and macros are named after: an identifier that no other file of a project has, nor C itself."""
     name = identifier(stem)[:LONGEST_NAME]
-    return f"model_{name}" if name.lower() in ("main", "uart") or name.lower().startswith(("tt_", "port_", "uart_")) else name
+    taken = name.lower() in ("main", "uart", *_HEADERS) or name.lower().startswith(("tt_", "port_", "uart_"))
+    return f"model_{name}" if taken else name
 
 
 def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tinytrain.errors import BoardError
 from tinytrain.paths import data_dir
+from tinytrain.target.flash_store import MOST_WORD_BYTES, FlashStore
 from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
 
 if sys.version_info >= (3, 11):
@@ -69,6 +70,7 @@ class Board:
     the board of this computer whose floats have the same bits.
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
+    `store` is where learned weights may be kept, None where the board does not say.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Board:
     sources: tuple[str, ...]
     defines: Mapping[str, int] = field(hash=False)
     flash: Mapping[str, Any] = field(hash=False)
+    store: FlashStore | None = None
     most_cores: int = 1
     sharing: Sharing = field(default_factory=Sharing, hash=False)
     cores: int = 1
@@ -135,6 +138,16 @@ class Board:
     def rom(self) -> Memory | None:
         """The memory of code; None on the host."""
         return next(iter(self.flashes), None)
+
+    def keeping(self) -> Board:
+        """The board with its store: no code or constant lies in the pages that are for learned weights. Raises BoardError without any."""
+        if (store := self.store) is None:
+            raise BoardError(
+                f"Board {self.name} does not say where learned weights are kept; --store needs [flash_store] in its file.",
+                hint="Add one (docs/store.md), choose another board, or leave out --store and call NAME_save yourself.",
+            )
+        cut = (replace(m, bytes=store.base - m.origin) if m.origin < store.base < m.origin + m.bytes else m for m in self.memories)
+        return replace(self, memories=tuple(cut))
 
     def instructions(self, ticks: int) -> int:
         """Ticks of the emulator's timer as instructions, when it runs with one instruction a nanosecond (`-icount shift=0`).
@@ -202,6 +215,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         sources=data.texts("sources"),
         defines=data.table("defines").numbers(),
         flash=data.table("flash").values,
+        store=_store(data.table("flash_store")),
         most_cores=sharing.number("cores", 1),
         sharing=Sharing(sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").numbers()),
     )
@@ -289,6 +303,25 @@ def _memory(name: str, values: Any, path: Path) -> Memory:
             hint=_HINT,
         )
     return memory
+
+
+def _store(table: _Table) -> FlashStore | None:
+    if not table.values:
+        return None
+    store = FlashStore(
+        table.text("driver"), table.number("base"), table.number("page_bytes"), table.number("pages"), table.number("word_bytes"),
+        table.texts("emulator"), table.number("emulator_bytes", 0),
+    )
+    if not (data_dir("runtime_c") / f"{store.driver}.h").is_file():
+        raise BoardError(f"{table.path}: {table.where}driver is {store.driver!r}, expected a flash_*.h of runtime_c.", hint=_HINT)
+    word, page = store.word_bytes, store.page_bytes
+    if not 4 <= word <= MOST_WORD_BYTES or word & (word - 1) or page <= 0 or page % 64 or page % word or store.pages <= 0 or store.base < 0:
+        raise BoardError(
+            f"{table.path}: [flash_store] has {store.pages} pages of {page} bytes, programmed {word} bytes at once; expected pages of a "
+            f"multiple of 64 bytes, and a power of two from 4 to {MOST_WORD_BYTES} at once.",
+            hint=_HINT,
+        )
+    return store
 
 
 def _check_isa(isa: Sequence[str], path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of a project that does not depend on the model (main, runtime, linker script, build files), and running its build."""
+"""The files of a project (`lib/`: model, kernels and runtime; `app/`: the firmware around it; how to build both), and running its build."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,52 @@ from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory
 
 BUILD_SECONDS = 600
-SHARED = ("tt_frame.c", "tt_link.c")                      # of runtime_c, in every firmware
+LIBRARY_FLAGS = ("-ffp-contract=off", "-fno-math-errno")  # sums of products are rounded where the C says so; roots are one instruction
+LINK = "tt_link.c"                                        # of runtime_c, in every firmware: ports report faults by it
 _SHOWN_LINES = 20                                         # of a failed compiler's output
+_RECIPES = {"Makefile": "Makefile.j2", "CMakeLists.txt": "CMakeLists.txt.j2", "lib/CMakeLists.txt": "lib/CMakeLists.txt.j2"}
+_INCLUDED = re.compile(r'^ *# *include "([^"/]+)"', re.MULTILINE)
 _OVERFLOW = re.compile(r"does not fit|overflowed by|will not fit in region")
 
 
-def project_files(board: Board, name: str, *, stack_bytes: int, arena_bytes: int = 0, buffer_bytes: int = 0) -> dict[str, str]:
-    """Relative path → text of everything beside the model's own files `<name>.c`, `<name>*.h`.
+def project_files(
+    board: Board, name: str, model: Mapping[str, str], *, stack_bytes: int, arena_bytes: int = 0, buffer_bytes: int = 0, main: str = "",
+    store_every: int = 0,
+) -> dict[str, str]:
+    """Relative path → text of a whole project. `model`: `<name>.c` and what is beside it; `main`: another program's.
 
+    The firmware keeps what it learns in flash after each `store_every` samples, 0: never.
     `stack_bytes` is reserved for the stack; with `arena_bytes` and `buffer_bytes` it decides which memory of the board the arena lies in.
     """
-    runtime = data_dir("runtime_c")
-    values = _values(board, name) | {"stack_bytes": stack_bytes}
-    files = {"main.c": "main.c.j2", "Makefile": "Makefile.j2", "CMakeLists.txt": "CMakeLists.txt.j2"}
+    values = _values(board, name) | {"stack_bytes": stack_bytes, "store": board.store if store_every else None, "every": store_every}
+    app = {"main.c": main or rendered("main.c.j2", values)}
     if not board.is_host:
         arena = arena_memory(board, arena_bytes, stack_bytes + buffer_bytes)
         entry = "tt_entry" if "port_riscv.c" in board.sources else "tt_reset_handler"
-        values |= {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry}
-        files["link.ld"] = "link.ld.j2"
-    texts = {path: _rendered(template, values) for path, template in files.items()}
-    headers = sorted(path.name for path in runtime.glob("*.h") if not (board.is_host and path.name in ("uart.h", "tt_start.h")))
-    for file in (*headers, *SHARED, *board.sources):
-        texts[f"runtime/{file}"] = (runtime / file).read_text(encoding="utf-8")
-    return texts
+        app["link.ld"] = rendered("link.ld.j2", values | {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry})
+    lib = {**runtime_files(model.values()), **model}
+    app |= runtime_files(app.values(), (LINK, *board.sources), lib)
+    values |= {"sources": _sources(lib), "app_sources": _sources(app)}
+    built = {file: rendered(template, values) for file, template in _RECIPES.items()}
+    return {**{f"lib/{file}": text for file, text in lib.items()}, **{f"app/{file}": text for file, text in app.items()}, **built}
+
+
+def runtime_files(texts: Iterable[str], files: Iterable[str] = (), beside: Container[str] = ()) -> dict[str, str]:
+    """File name → text of what these C texts need of runtime_c, where it is not `beside` them: `files`, what is included, and with each
+    header the source of its name.
+    """
+    folder, found = data_dir("runtime_c"), dict[str, str]()
+    left = [*files, *(file for text in texts for file in _INCLUDED.findall(text))]
+    while left:
+        path = folder / left.pop()
+        if path.name not in found and path.name not in beside and path.is_file():
+            found[path.name] = path.read_text(encoding="utf-8")
+            left += [*_INCLUDED.findall(found[path.name]), path.with_suffix(".c").name]
+    return dict(sorted(found.items()))
+
+
+def _sources(files: Iterable[str]) -> list[str]:
+    return sorted(file for file in files if file.endswith(".c"))
 
 
 def _values(board: Board, name: str) -> dict[str, Any]:
@@ -49,13 +72,13 @@ def _values(board: Board, name: str) -> dict[str, Any]:
     compiler = board.toolchain.cc[0]
     prefix, dash, base = compiler.rpartition("-") if compiler.endswith("-gcc") else ("", "", compiler)
     return {
-        "board": board, "name": name, "NAME": name.upper(),
-        "sources": [f"{name}.c", "main.c", *(f"runtime/{source}" for source in (*SHARED, *board.sources))],
-        "prefix": prefix + dash, "compiler": base, "objcopy": "llvm-objcopy" if "clang" in base else "$(CROSS)objcopy",
+        "board": board, "name": name, "NAME": name.upper(), "prefix": prefix + dash, "compiler": base,
+        "library_flags": LIBRARY_FLAGS, "tool": "llvm-" if "clang" in base else "$(CROSS)",
     }
 
 
-def _rendered(template: str, values: Mapping[str, Any]) -> str:
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """Text of a template of codegen/."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -111,7 +134,7 @@ def build_apart(files: Mapping[str, bytes], name: str, board: Board, *, jobs: in
     try:
         with tempfile.TemporaryDirectory(prefix="tinytrain-") as temporary:
             folder = Path(temporary)
-            for path, data in {**files, "Makefile": _rendered("Makefile.j2", _values(board, name)).encode()}.items():
+            for path, data in {**files, "Makefile": rendered("Makefile.j2", _values(board, name)).encode()}.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
             hint = "Compile the model again with this tinytrain; with --no-build, `make` in the folder shows everything."

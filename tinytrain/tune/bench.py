@@ -39,8 +39,8 @@ class Tried(TypedDict):
 def tried(trial: Trial) -> Tried:
     """Build, run, compare. Raises ToolError without tools, DoesNotFit where the board has no room for the call."""
     board = load_board(trial.board)
-    files = project_files(board, NAME, stack_bytes=STACK_BYTES, arena_bytes=trial.arena_bytes)
-    files |= {"main.c": Path(__file__).with_name("bench.c").read_text(encoding="utf-8"), "trial.c": trial.source, "trial.h": trial.header}
+    model, main = {"trial.c": trial.source, "trial.h": trial.header}, Path(__file__).with_name("bench.c").read_text(encoding="utf-8")
+    files = project_files(board, NAME, model, stack_bytes=STACK_BYTES, arena_bytes=trial.arena_bytes, main=main)
     built = build_apart({path: text.encode() for path, text in files.items()}, NAME, board, jobs=1)
     found = Tried(counts={}, wrong={})
     with tempfile.TemporaryDirectory(prefix="tinytrain-") as folder:

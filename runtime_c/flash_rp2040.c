@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flash_rp2040.h"
+
+#define XIP_ORIGIN UINT32_C(0x10000000)
+#define BLOCK_BYTES UINT32_C(65536)
+#define BLOCK_ERASE 0xD8u
+#define CODE(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8)
+#define IN_RAM __attribute__((noinline, section(".ram_code"))) /* the linker script puts it beside .data */
+
+typedef void plain(void);
+typedef void range_erase(uint32_t at, uint32_t bytes, uint32_t block_bytes, uint32_t command);
+typedef void range_program(uint32_t at, const uint8_t *data, uint32_t bytes);
+typedef void *lookup(uint16_t *table, uint32_t code);
+
+typedef struct {
+    plain *connect, *exit_xip, *flush, *enter_xip;
+    range_erase *erase;
+    range_program *program;
+} functions;
+
+/* A half-word of the boot ROM that points into it. */
+static uintptr_t rom_pointer(uint32_t at)
+{
+    const volatile uintptr_t address = at; /* compilers take the first page of memory for null */
+    return *(const volatile uint16_t *)address;
+}
+
+static void *rom_function(uint32_t code)
+{
+    return ((lookup *)rom_pointer(0x18))((uint16_t *)rom_pointer(0x14), code);
+}
+
+static functions rom_functions(void)
+{
+    return (functions){
+        (plain *)rom_function(CODE('I', 'F')), (plain *)rom_function(CODE('E', 'X')), (plain *)rom_function(CODE('F', 'C')),
+        (plain *)rom_function(CODE('C', 'X')), (range_erase *)rom_function(CODE('R', 'E')), (range_program *)rom_function(CODE('R', 'P'))};
+}
+
+/* Erases, where `data` is null, or programs. */
+typedef void change(const functions *rom, uint32_t at, const uint8_t *data, uint32_t bytes);
+
+IN_RAM static void change_flash(const functions *rom, uint32_t at, const uint8_t *data, uint32_t bytes)
+{
+    uint32_t masked;
+    __asm volatile("mrs %0, primask\n\tcpsid i" : "=r"(masked)::"memory");
+    rom->connect();
+    rom->exit_xip();
+    if (data) {
+        rom->program(at, data, bytes);
+    } else {
+        rom->erase(at, bytes, BLOCK_BYTES, BLOCK_ERASE);
+    }
+    rom->flush();
+    rom->enter_xip();
+    __asm volatile("msr primask, %0" ::"r"(masked) : "memory");
+}
+
+static change *volatile const in_ram = change_flash; /* too far away for a branch */
+
+int flash_rp2040_erase(const tt_flash *flash, uint32_t page)
+{
+    const functions rom = rom_functions();
+    in_ram(&rom, page - XIP_ORIGIN, 0, flash->page_bytes);
+    return 0;
+}
+
+int flash_rp2040_program(const tt_flash *flash, uint32_t at, const void *word)
+{
+    const functions rom = rom_functions();
+    in_ram(&rom, at - XIP_ORIGIN, word, flash->word_bytes);
+    return 0;
+}
+
+int flash_rp2040_read(const tt_flash *flash, uint32_t at, void *to, uint32_t bytes)
+{
+    (void)flash;
+    return tt_flash_copy(at, to, bytes);
+}

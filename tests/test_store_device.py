@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firmware that keeps what it learns: drivers of flash memories, and a device that goes on where it was when the power went."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from compilers import installed
+from fake_firmware import need_tools
+from kernel_cases import WARNINGS
+from kernel_runs import compile_c
+
+from tinytrain import zoo
+from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device import store
+from tinytrain.device.project import Project
+from tinytrain.device.qemu import start_qemu
+from tinytrain.device.session import Session
+from tinytrain.errors import BoardError, DeviceError, DoesNotFit, SchemeError
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.types import Array
+from tinytrain.paths import data_dir
+from tinytrain.target.board import load_board
+
+LABEL = np.dtype(np.int32)
+DRIVERS = [
+    ("flash_cfi", "arm-none-eabi-gcc", "cortex-m4"), ("flash_stm32f4", "arm-none-eabi-gcc", "cortex-m4"),
+    ("flash_stm32f7", "arm-none-eabi-gcc", "cortex-m7"), ("flash_nrf5", "arm-none-eabi-gcc", "cortex-m0"),
+    ("flash_nrf5", "arm-none-eabi-gcc", "cortex-m4"), ("flash_rp2040", "arm-none-eabi-gcc", "cortex-m0plus"),
+]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    return tmp_path / "mlp.onnx"
+
+
+@pytest.mark.parametrize(("driver", "compiler", "core"), DRIVERS)
+def test_drivers_are_clean(driver: str, compiler: str, core: str, tmp_path: Path) -> None:
+    need_tools(load_board("netduinoplus2"))
+    source = str(data_dir("runtime_c") / f"{driver}.c")
+    flags = (*WARNINGS, "-O2", "-ffreestanding", "-mthumb", f"-mcpu={core}", "-c", source, "-o", str(tmp_path / "driver.o"))
+    compile_c([compiler, *flags])
+    if clang := installed("clang"):
+        compile_c([clang, "--target=thumb-none-eabi", *flags])
+
+
+def test_every_driver_is_compiled() -> None:
+    assert {path.stem for path in data_dir("runtime_c").glob("flash_*.c")} == {driver for driver, *_ in DRIVERS}
+
+
+def test_what_cannot_keep_is_said_before_anything_is_written(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoardError, match="host does not say where learned weights are kept"):
+        compile_model(model, Options(store=1))
+    with pytest.raises(SchemeError, match="trains nothing"):
+        compile_model(model, Options(board="riscv-virt", loss=None, store=1))
+    board = (data_dir("boards") / "netduinoplus2" / "board.toml").read_text()
+    for wrong, said in (("pages = 2", "pages = -1"), ("131_072\npages", "131_073\npages"), ("word_bytes = 4", "word_bytes = 6")):
+        folder = tmp_path / said.replace(" ", "")
+        for shared in ("soc", "toolchain", "core", "host", "host-fused"):
+            (folder / shared).parent.mkdir(exist_ok=True)
+            (folder / shared).symlink_to(data_dir("boards") / shared)
+        (folder / "netduinoplus2").mkdir()
+        (folder / "netduinoplus2" / "board.toml").write_text(board.replace(wrong, said))
+        with pytest.raises(BoardError, match=r"\[flash_store\] has"):
+            load_board("netduinoplus2", folder)
+
+
+def test_flash_that_is_too_small_for_two_records(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = load_board("netduinoplus2")
+    assert board.store is not None
+    small = type(board.store)("flash_stm32f4", 0x080F_0000, 16_384, 3, 4)
+    monkeypatch.setattr("tinytrain.compiler.load_board", lambda _: replace(board, store=small))
+    with pytest.raises(DoesNotFit, match=r"keeps 33,\d\d\d bytes .* in two records of 3 pages of 16,384 bytes; netduinoplus2 has 3 pages"):
+        compile_model(model, Options(board="netduinoplus2", optimiser=Optimiser(kind="adam"), store=1))
+
+
+def sample(index: int) -> tuple[Array, np.int32]:
+    rng = np.random.default_rng(index)
+    return rng.standard_normal(64, np.float32), np.int32(rng.integers(10))
+
+
+def started(project: Project, flash: Path) -> Session:
+    where = project.board.store
+    assert where is not None
+    return Session(start_qemu(project.elf(), project.board, more=where.kept_in(flash, project.elf())), project.board, target_dtype=LABEL)
+
+
+def assert_same(one: dict[str, Array], other: dict[str, Array]) -> None:
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_a_board_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
+    """Autosave at the second and fourth sample; power off; both the saved bits and those of what follows are as on a twin."""
+    need_tools(load_board("riscv-virt"))
+    options = Options(board="riscv-virt", scheme="last:1", optimiser=Optimiser(0.05, momentum=0.9), store=2)
+    write(compile_model(model, options), tmp_path / "out")
+    project, flash = Project.open(tmp_path / "out"), tmp_path / "flash,1.img"
+    with started(project, flash) as session:
+        compiled = session.get_params()
+        with pytest.raises(DeviceError, match="has no weights of this model"):
+            store.load(session)
+        for i in range(4):
+            session.train_step(*sample(i))
+        saved = session.get_params()
+        session.train_step(*sample(4))
+        assert store.load(session) == store.Kept(4, 2, 0, 0, 0)
+        session.train_step(*sample(4))
+        more = session.get_params()
+    with started(project, flash) as session:
+        assert_same(saved, session.get_params())
+        session.train_step(*sample(4))
+        assert_same(more, session.get_params())
+        assert store.save(session, optimiser=False).sequence == 3
+        assert store.factory_reset(session).sequence == 4
+        assert_same(compiled, session.get_params())
+    with started(project, flash) as session:
+        assert_same(compiled, session.get_params())
+
+
+def test_firmware_without_a_store_says_so(model: Path, tmp_path: Path) -> None:
+    write(compile_model(model, Options()), tmp_path / "out")
+    with Project.open(tmp_path / "out").session() as session, pytest.raises(DeviceError, match="not compiled for that command"):
+        store.save(session)
+
+
+def test_flash_that_does_not_keep_what_is_written_is_said(model: Path, tmp_path: Path) -> None:
+    """The emulator of this board has no flash controller."""
+    need_tools(load_board("netduinoplus2"))
+    write(compile_model(model, Options(board="netduinoplus2", store=5)), tmp_path / "out")
+    with Project.open(tmp_path / "out").session() as session, pytest.raises(DeviceError, match="does not keep what is written"):
+        store.save(session)
