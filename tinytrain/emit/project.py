@@ -20,7 +20,7 @@ from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
-from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
+from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
@@ -277,8 +277,9 @@ def link_keys(program: Program) -> dict[Value, str]:
 
 
 def _overflow(record: CParam) -> dict[str, int]:
-    """Where the number of steps that have overflowed in a row stands, and at which one training fails."""
-    return {"offset": record.offset + IN_A_ROW * S32.np.itemsize, "patience": PATIENCE}
+    """Where the scale of gradients stands, how many steps have overflowed, how many in a row; at how many of these training fails."""
+    at = (record.offset + i * S32.np.itemsize for i in (EXPONENT, SKIPPED, IN_A_ROW))
+    return {**dict(zip(("exponent", "steps", "offset"), at, strict=True)), "patience": PATIENCE}
 
 
 def comment(text: str) -> str:
