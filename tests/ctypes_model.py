@@ -22,7 +22,7 @@ from tinytrain.verify.reference import ReferenceModel
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror")
 STRICT = ("-std=c99", "-ffp-contract=off", *WARNINGS)
-STORE = [str(data_dir("runtime_c") / name) for name in ("tt_store.c", "tt_crc.c")]
+STORE = [str(data_dir("runtime_c") / name) for name in ("tt_store.c", "tt_crc.c", "tt_delta.c")]
 RTOL, ATOL = 1e-4, 1e-5                                   # the latter of the largest element, if that is above 1
 
 
