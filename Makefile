@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-deltas bench-host bench-fp16 bench-mcunet bench-speed bench-models conformance fp16-ablation learning faults fuzz-link sparse lint clean
+.PHONY: help setup demo test test-long bench bench-deltas bench-host bench-fp16 bench-guards bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ bench-fp16: setup ## RAM and instructions of a training step in fp16 beside fp32
 
 fp16-ablation: setup ## what loss scaling and sums in fp32 are for: gradients of trained networks without them
 	@$(PYTHON) benchmarks/fp16_ablation.py $(ARGS)
+
+bench-guards: setup ## what guards cost: instructions, RAM and flash of a training step without them and with them
+	@$(PYTHON) benchmarks/guards.py $(ARGS)
+
+bench-pieces: setup ## how many instructions the longest piece of a training step takes
+	@$(PYTHON) benchmarks/pieces.py $(ARGS)
 
 conformance: setup ## ONNX's own test cases against the generated C on the host twin (15 minutes; ARGS="reduce -v" for some)
 	@$(PYTHON) benchmarks/conformance.py $(ARGS)

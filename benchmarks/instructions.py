@@ -81,7 +81,7 @@ int main(void)
     return 0;
 }}
 """
-_FILL = {
+FILL = {
     "f32": "for (uint32_t i = 0; i < sizeof sample / 4; ++i) {\n"
            "        state = state * 1664525u + 1013904223u;\n"
            "        ((float *)(void *)sample)[i] = (float)(state >> 8) * 0x1p-24f;\n    }",
@@ -96,19 +96,19 @@ def measure(compiled: Compiled, folder: Path) -> dict[str, Any]:
     write(compiled, folder)
     flash_bytes = sizes(build(folder, board)).flash_bytes
     source = folder / "lib" / f"{name}.c"
-    head, tail = source.read_text().split("static void train_0(", 1)
+    head, tail = source.read_text().split("static tt_status train_0(", 1)
     body, calls = _marked(tail)
-    source.write_text(f'#include "../app/tt_port.h"\nextern void counted(void);\n{head}static void train_0({body}')
+    source.write_text(f'#include "../app/tt_port.h"\nextern void counted(void);\n{head}static tt_status train_0({body}')
     kind = compiled.program.entries["infer"].inputs[0].type.dtype.tag
-    (folder / "app" / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), fill=_FILL[kind]))
-    *counts, nothing = _counts(build(folder, board), board, calls + 1)
+    (folder / "app" / "main.c").write_text(_MAIN.format(name=name, NAME=name.upper(), fill=FILL[kind]))
+    *taken_by, nothing = counts(build(folder, board), board, calls + 1)
     train, kernels = compiled.plan.entries["train"], compiled.tuning.kernels(compiled.program)
     nodes = [n for n in train.graph.nodes if not n.op.view]
-    assert len(counts) == calls == len(nodes), f"{len(counts)} counts of {calls} calls, {len(nodes)} nodes"
+    assert len(taken_by) == calls == len(nodes), f"{len(taken_by)} counts of {calls} calls, {len(nodes)} nodes"
     rows = [
         {"origin": node.origin, "instructions": max(0, taken[0] - nothing[0]), "cycles": max(0, taken[1] - nothing[1]),
          "works": [asdict(work) for work in works(node, kernels.select(node, spare=train.room(node)).choice)]}
-        for node, taken in zip(nodes, counts, strict=True)
+        for node, taken in zip(nodes, taken_by, strict=True)
     ]
     return {"calls": rows, "code_bytes": flash_bytes - data_bytes(compiled.program), "code": code(compiled.plan, kernels)}
 
@@ -125,7 +125,7 @@ def _marked(body: str) -> tuple[str, int]:
     return _CALL.sub(mark, body), count
 
 
-def _counts(elf: Path, board: Board, calls: int, silence_seconds: float = 300.0) -> list[tuple[int, int]]:
+def counts(elf: Path, board: Board, calls: int, silence_seconds: float = 300.0) -> list[tuple[int, int]]:
     """Instructions and estimated cycles between each start and stop of the counter."""
     found = []
     with closing(Counter(elf, board)) as counter, closing(start_qemu(elf, board, more=counter.arguments)) as emulator:

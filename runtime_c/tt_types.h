@@ -18,6 +18,9 @@ typedef enum {
     TT_ERROR_STACK = 7,     /* the guard below the stack was overwritten */
     TT_ERROR_FAULT = 8,     /* the processor took a fault */
     TT_ERROR_OVERFLOW = 9,  /* gradients overflow in one step after another, at any loss scale: no weight was changed by them */
+    TT_ERROR_NOT_FINITE = 10, /* sample, loss or a gradient is infinite or not a number: what would be made of it is left out */
+    TT_MORE = 11,             /* a step in pieces has some left */
+    TT_ERROR_BUSY = 12,       /* a step in pieces is not at its end */
     TT_ERROR_STORE_EMPTY = 16,   /* nothing of this model is stored */
     TT_ERROR_STORE_TORN = 17,    /* nothing whole is stored */
     TT_ERROR_STORE_FOREIGN = 18, /* what is stored belongs to another model, or to another scheme */

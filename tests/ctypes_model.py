@@ -22,7 +22,7 @@ from tinytrain.verify.reference import ReferenceModel
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror")
 STRICT = ("-std=c99", "-ffp-contract=off", *WARNINGS)
-STORE = [str(data_dir("runtime_c") / name) for name in ("tt_store.c", "tt_crc.c")]
+STORE = [str(data_dir("runtime_c") / name) for name in ("tt_store.c", "tt_crc.c", "tt_delta.c")]
 RTOL, ATOL = 1e-4, 1e-5                                   # the latter of the largest element, if that is above 1
 
 
@@ -58,11 +58,12 @@ class Library:
         return Instance(self)
 
 
-_NUMBERS = ("count", "scheme", "skip_below", "skipped", "steps", "saved", "sequence", "torn", "foreign", "newer")
+_NUMBERS = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "saved", "sequence", "torn", "foreign", "newer", "piece")
 
 
 class _Context(ctypes.Structure):
-    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _NUMBERS))
+    _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _NUMBERS), ("loss", ctypes.c_float),
+                *((name, ctypes.c_void_p) for name in ("x", "target")))
 
 
 class Instance:

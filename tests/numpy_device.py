@@ -82,8 +82,9 @@ class NumpyDevice:
             if command is Command.INFER:
                 return Status.OK, model.infer(sample).tobytes()
             if command is Command.TRAIN:
-                loss = model.train_step(sample, wanted)
-                return Status.OVERFLOW if model.overflows else Status.OK, struct.pack("<fQ", loss, 0)
+                before, loss = model.not_finite, model.train_step(sample, wanted)
+                status = Status.NOT_FINITE if model.not_finite > before else Status.OVERFLOW if model.overflows else Status.OK
+                return status, struct.pack("<fQ", loss, 0)
             loss, output = model.evaluate(sample, wanted)
             return Status.OK, struct.pack("<f", loss) + output.tobytes()
         if command is Command.PARAM_INFO:

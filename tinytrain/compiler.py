@@ -27,7 +27,7 @@ from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.graph import Graph, Program
+from tinytrain.ir.graph import Graph, Guards, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
@@ -69,6 +69,7 @@ class Options:
     `cores` of the board share the work of each kernel that can be split.
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
+    `guards` are those of `Program`; gradients stored as fp16 have those of `loss_scale`.
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
@@ -99,6 +100,7 @@ class Options:
     tuned: Path | None = None
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    guards: Guards = "rest"
     classes: tuple[str, ...] = ()
     store: int = 0
 
@@ -189,6 +191,7 @@ def understand(path: Path, options: Options) -> Understood:
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
+    program = replace(program, guards=options.guards)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
 

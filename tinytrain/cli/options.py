@@ -109,6 +109,9 @@ def model_options(command: Command) -> Command:
         click.option("--loss-scale-steps", type=click.IntRange(1, MOST_UPDATES), show_default="200", help="Steps until auto doubles it."),
         click.option("--on-overflow", type=click.Choice(["rest", "step"]), show_default="rest",
                      help="What an overflow of fp16 gradients leaves out: updates behind it, or all, for which gradients are kept in RAM."),
+        click.option("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
+                     help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
+                     "a sample or loss that is not finite leaves out all. none: nothing is looked at."),
         click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
         click.option("--optimise", "--optimize", type=click.Choice(["speed", "balanced", "size"]), default="balanced", show_default=True,
                      help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
@@ -183,7 +186,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         truncate=given["truncate"],
         shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
         dtype=given["dtype"], precision=_precision(given), half_arithmetic=given["half_arithmetic"],
-        further_schemes=tuple(further), optimise=given["optimise"], tuned=given["tuned"],
+        further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
 

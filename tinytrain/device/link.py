@@ -63,6 +63,9 @@ class Status(IntEnum):
     STACK = 7
     FAULT = 8
     OVERFLOW = 9
+    NOT_FINITE = 10
+    MORE = 11
+    BUSY = 12
     STORE_EMPTY = 16
     STORE_TORN = 17
     STORE_FOREIGN = 18
@@ -347,7 +350,7 @@ class Link:
                 "at whatever loss scale; weights stay as they are.",
                 hint="Scale the samples to the range that the model was made for, or train with a lower learning rate (--lr).",
             )
-        if status != Status.OK:
+        if status != Status.OK and (status, command) != (Status.NOT_FINITE, Command.TRAIN):      # its loss tells
             meaning = _MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
             raise DeviceError(
                 f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed."

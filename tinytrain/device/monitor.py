@@ -40,8 +40,9 @@ def _introduce(link: Link, say: Callable[[str], None]) -> None:
     model, board = [*hello_names(answer), "?", "?"][:2]
     say(f"model      {model} on {board}, {model_hash.hex()[:16]}, version {version} of the link")
     say(f"bytes      input {inputs:,}, target {target:,}, output {output:,}, arena {arena:,}, context {ctx:,}")
-    ticks, calls, used, reserved, skipped = COUNTERS.unpack(link.call(Command.COUNTERS)[: COUNTERS.size].ljust(COUNTERS.size, b"\0"))
+    ticks, calls, used, reserved, skipped, clock = COUNTERS.unpack(link.call(Command.COUNTERS)[: COUNTERS.size].ljust(COUNTERS.size, b"\0"))
     say(f"counters   {calls:,} calls, the last one {ticks:,} ticks; stack {used:,} of {reserved:,} bytes; {skipped:,} samples skipped")
+    say(f"clock      {clock:,} Hz")
 
 
 def _text(part: bytes) -> str:

@@ -7,18 +7,20 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from tinytrain.emit.config import data_of
+from tinytrain.emit.guards import INFINITE, limit, watched
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
 from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
-from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
+from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
@@ -50,13 +52,29 @@ class CParam:
 
 
 @dataclass(frozen=True)
+class CPiece:
+    """A call, and what is looked at behind it: (address, number of floats) of each."""
+
+    call: str
+    looks: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
 class CScheme:
-    """How one scheme trains: calls up to the loss, where that stands, calls behind it, and calls that apply summed gradients."""
+    """How one scheme trains: calls up to the loss, where that stands, what is looked at there, calls behind it, and calls that apply summed
+    gradients. `limit` are the bits of a float that is as good as infinite."""
 
     forward: list[str]
     loss: str
-    backward: list[str]
+    looks: list[tuple[str, int]]
+    backward: list[CPiece]
     apply: list[str]
+    limit: int
+
+    @property
+    def pieces(self) -> int:
+        """The most calls that one step makes."""
+        return len(self.forward) + len(self.backward) + len(self.apply)
 
 
 class Emitter:
@@ -92,7 +110,10 @@ class Emitter:
             "accumulate": self.program.accumulate, "entries": entries,
             "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
             "sums": [params[v] for v in self.program.sums()],
-            "schemes": [self._scheme(train, entries) for train in self.program.trains],
+            "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
+            "guards": "" if self.program.guards == "none" else self.program.guards,
+            "infinite": INFINITE,
+            "sample": self._sample(min((scheme.limit for scheme in schemes), default=INFINITE)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             **self._interface(),
@@ -164,7 +185,31 @@ class Emitter:
         seen = contents(plan.graph)[plan.graph.outputs[0]]
         last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
         known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
-        return CScheme(lines[:known], self._at(plan, plan.graph.outputs[0]), lines[known:], entries.get(apply_of(train), []))
+        looks: dict[Node | None, list[tuple[str, int]]] = {}
+        for v, node in watched(plan).items() if self._looks else ():
+            behind = node if node in plan.graph.nodes[last + 1 :] else None
+            if v.role is Role.TEMP:
+                looks.setdefault(behind, []).append((self._at(plan, v), v.type.numel))
+        calls = [node for node in plan.graph.nodes if not node.op.view]
+        backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
+        return CScheme(
+            lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
+            limit(plan.graph),
+        )
+
+    @property
+    def _looks(self) -> bool:
+        """Whether maps and loss are looked at here: of what is stored as fp16 the graph itself does."""
+        return self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
+
+    def _sample(self, most: int) -> list[tuple[str, int, int]]:
+        """(address, number, bits of what is too large) of the floats that a caller gives; of targets all numbers are taken."""
+        read = any(v.role is Role.INPUT for train in self.program.trains for v in watched(self.plan.entries[train])) and self._looks
+        given = ((self.records["x"], most if read else INFINITE), (self.records["target"], INFINITE))
+        return [
+            (record.at(part.offset), part.type.numel, bits)
+            for record, bits in given if record and self.program.guards != "none" for part in record.parts if part.type.dtype is F32
+        ]
 
     def _call(self, plan: Plan, node: Node) -> str:
         choice = self.chosen.select(node, spare=plan.room(node)).choice
@@ -232,8 +277,9 @@ def link_keys(program: Program) -> dict[Value, str]:
 
 
 def _overflow(record: CParam) -> dict[str, int]:
-    """Where the number of steps that have overflowed in a row stands, and at which one training fails."""
-    return {"offset": record.offset + IN_A_ROW * S32.np.itemsize, "patience": PATIENCE}
+    """Where the scale of gradients stands, how many steps have overflowed, how many in a row; at how many of these training fails."""
+    at = (record.offset + i * S32.np.itemsize for i in (EXPONENT, SKIPPED, IN_A_ROW))
+    return {**dict(zip(("exponent", "steps", "offset"), at, strict=True)), "patience": PATIENCE}
 
 
 def comment(text: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tinytrain.ir.op import Declined, Elementwise, Fusable, Op
 from tinytrain.ir.types import F32, Role, TensorType, Value
@@ -143,17 +143,24 @@ def apply_of(train: str) -> str:
     return train.replace("train", "apply")
 
 
+Guards = Literal["none", "rest", "step"]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What a model can do: one graph per entry point, sharing PARAM, STATE and CONST values.
 
     Entries: `infer`, `evaluate` (loss, no update), `train` (one sample), and `apply` when gradients are accumulated. The first
     scheme's are called so; those of further schemes, among which the device can switch, `train_1`, `apply_1` and so on.
+
+    `guards`: a sample that is not finite, or whose loss is not, changes nothing; where a gradient is not, `rest` leaves out the updates
+    that lie behind it, `step` all of them.
     """
 
     name: str
     entries: dict[str, Graph]
     accumulate: int = 1
+    guards: Guards = "rest"
 
     @property
     def trains(self) -> list[str]:

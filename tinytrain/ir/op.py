@@ -185,6 +185,7 @@ class Op:
     differentiable: ClassVar[bool] = False
     parameters: ClassVar[dict[int, str]] = {}             # input index -> what a scheme calls it, where it is a constant
     extends_layer: ClassVar[bool] = False                 # its parameters belong to the layer right before it (a bias)
+    squares: ClassVar[bool] = False                       # what it reads is squared, as a rule for gradients or for their norm does
     training_only: ClassVar[bool] = False                 # the identity when the model only infers (Dropout)
     wide: ClassVar[frozenset[int]] = frozenset()          # operands (~i: output i) never stored as fp16: statistics, sums in memory
     per_update: ClassVar[bool] = False                    # runs once an update, on sums over its samples: has `scale` and `clear`, as SGD

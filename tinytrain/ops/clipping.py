@@ -63,6 +63,7 @@ class SquareSum(Op):
     factored: bool = field(default=False, kw_only=True)
 
     name = "square_sum"
+    squares = True
     results = ("total",)
     kernels = (Kernel("clipping"),)
 

@@ -90,6 +90,8 @@ class Direction(Elementwise):
 class Adaptive(Direction):
     """Base of those that divide a gradient by what is kept of earlier ones: roots and quotients, of one element at a time."""
 
+    squares = True
+
     def formula(self, g: str, *operands: str) -> tuple[str, ...]:
         """C of (direction, what is kept) from C of the scaled gradient and of what is kept, then of single elements."""
         raise NotImplementedError(self.name)

@@ -78,7 +78,7 @@ def _planned(program: Program, align: int, needs: Callable[[Node], Needs], exact
     fixed, fixed_bytes = _stack(program.stored(Role.PARAM, Role.STATE), align)
     drafts: dict[str, _Draft] = {}
     for name, graph in program.entries.items():
-        drafts[name] = _draft(graph, lambda g, bound: lifetimes(g, bound, fixed, needs, align))
+        drafts[name] = _draft(graph, program.guards == "step", lambda g, bound: lifetimes(g, bound, fixed, needs, align))
 
     # one arena serves all entries: effort is worth its time only on one that needs more than all others must have
     needed = 0
@@ -112,9 +112,9 @@ def _stack(values: list[Value], align: int) -> tuple[dict[Value, int], int]:
     return offsets, end
 
 
-def _draft(given: Graph, measure: _Measure) -> _Draft:
+def _draft(given: Graph, together: bool, measure: _Measure) -> _Draft:
     """The greedy order with the least bytes in use at once, placed; of equals the first."""
-    bound = bind_updates(given)
+    bound = bind_updates(given, together=together)
     found = [(measure(graph, bound), name, graph) for name, graph in orders(given, bound).items()]
     life, name, graph = min(found, key=lambda draft: draft[0].peak.bytes)
     return _Draft(name, graph, bound, life, place(life.buffers))

@@ -10,7 +10,7 @@ and the backward pass an entry point can stop and leave all as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinytrain.ir.graph import Graph, Node
@@ -60,8 +60,11 @@ def may_overwrite(node: Node, output: int, target: Value, content: dict[Value, V
     )
 
 
-def bind_updates(graph: Graph) -> Bound:
-    """Decide for each update: in place (with the edges that make it right), or a copy at the end."""
+def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
+    """Decide for each update: in place (with the edges that make it right), or a copy at the end.
+
+    `together`: none before all else is computed that does not follow from another update.
+    """
     content = contents(graph)
     producer = {v: (p, o) for p, node in enumerate(graph.nodes) if not node.op.view for o, v in enumerate(node.outputs)}
     readers: dict[Value, list[int]] = {}
@@ -94,6 +97,10 @@ def bind_updates(graph: Graph) -> Bound:
                     edges.append((r, writer))
                 continue
         copies.append((old, new))
+    if together:
+        writers = [producer[v][0] for v in targets]
+        late = {*writers, *_behind(writers, after)}
+        edges += [(p, w) for p, node in enumerate(graph.nodes) if not node.op.view and p not in late for w in writers]
     return Bound(targets, _sequence(copies, content), tuple(edges))
 
 
@@ -115,15 +122,19 @@ def _outputs_first(
 
 
 def _reaches(start: int, goals: Sequence[int], after: list[list[int]]) -> bool:
-    wanted, seen, todo = set(goals), {start}, [start]
+    wanted = set(goals)
+    return any(p in wanted for p in _behind([start], after))
+
+
+def _behind(start: Sequence[int], after: list[list[int]]) -> Iterator[int]:
+    """Positions that are to come after these, each once."""
+    seen, todo = set(start), list(start)
     while todo:
         for p in after[todo.pop()]:
-            if p in wanted:
-                return True
             if p not in seen:
                 seen.add(p)
                 todo.append(p)
-    return False
+                yield p
 
 
 def _sequence(copies: list[tuple[Value, Value]], content: dict[Value, Value]) -> tuple[tuple[Value, Value], ...]:

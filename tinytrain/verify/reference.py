@@ -105,7 +105,7 @@ class ReferenceModel:
 
     def reset(self) -> None:
         """Back to the values that the program was compiled with, to its first scheme, and to no threshold."""
-        self.count, self.scheme, self.skip_below, self.skipped = 0, 0, 0.0, 0
+        self.count, self.scheme, self.skip_below, self.skipped, self.not_finite = 0, 0, 0.0, 0, 0
         for v in self.program.stored(Role.PARAM, Role.STATE):
             assert v.data is not None, f"{v!r} is stored but has no data"
             self.state[v] = cast(v, v.data, self.dtype)
@@ -122,20 +122,37 @@ class ReferenceModel:
     def train_step(self, x: Array, target: Array) -> float:
         """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum.
 
-        A loss of magnitude below `skip_below` changes nothing but the number `skipped`.
+        A loss of magnitude below `skip_below` changes nothing but the number `skipped`; with guards a sample that is not finite, or whose
+        loss or any update is not, nothing but `not_finite`: the loss is then not a number. At fp16 gradients the graph itself looks.
         """
         train = self.program.trains[self.scheme]
+        guarded = self.program.guards != "none"
+        if guarded and not _finite(x, target):
+            return self._left_out()
         result = self._run(train, x, target)
         loss = result.outputs[0][0]
+        if guarded and not self._scaled and not _finite(loss):
+            return self._left_out()
         if abs(loss) < np.float32(self.skip_below):
             self.skipped += 1
             return float(loss)
+        if guarded and not self._scaled and not _finite(*result.updates.values()):
+            return self._left_out()
         self.state.update(result.updates)
         self.count += 1
         if apply_of(train) in self.program.entries and self.count >= self.program.accumulate:
             self.state.update(self._run(apply_of(train)).updates)
             self.count = 0
         return float(loss)
+
+    def _left_out(self) -> float:
+        self.not_finite += 1
+        return float("nan")
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether there are fp16 gradients, which the graph itself looks at."""
+        return any(v.name == LOSS_SCALE for v in self.state)
 
     @property
     def overflows(self) -> bool:
@@ -165,6 +182,9 @@ class ReferenceModel:
     def _run(self, entry: str, *inputs: Array) -> Result:
         graph = self.program.entries[entry]
         shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
-        watched = any(v.name == LOSS_SCALE for v in self.state)             # the graph itself looks for overflow
-        with np.errstate(all="ignore") if watched else nullcontext():
+        with np.errstate(all="ignore") if self._scaled else nullcontext():
             return run(graph, shaped, self.state, self.dtype)
+
+
+def _finite(*arrays: Array) -> bool:
+    return all(bool(np.isfinite(array).all()) for array in arrays)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is not finite changes nothing that is stored, and says so."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from ctypes_model import STRICT, Instance, Library, _pointer
+from onnx_models import ModelMaker
+
+from tinytrain import zoo
+from tinytrain.compiler import Compiled, Options, compile_model
+from tinytrain.device.link import Status
+from tinytrain.emit.golden import golden_vectors
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.types import Array
+from tinytrain.paths import data_dir
+from tinytrain.verify.reference import ReferenceModel
+
+KINDS: dict[str, dict[str, object]] = {
+    "sgd": {}, "momentum": {"optimiser": Optimiser(0.01, 0.9)}, "adam": {"optimiser": Optimiser(0.001, kind="adam")},
+    "accumulated": {"optimiser": Optimiser(accumulate=3)}, "clipped": {"optimiser": Optimiser(clip_norm=1.0)}, "fp16": {"dtype": "fp16"},
+    "mse": {"loss": "mse"}, "step": {"guards": "step"}, "step with adam": {"guards": "step", "optimiser": Optimiser(0.001, kind="adam")},
+}
+
+
+def compiled(model: onnx.ModelProto, folder: Path, **options: object) -> Compiled:
+    onnx.save(model, folder / "model.onnx")
+    return compile_model(folder / "model.onnx", Options(exact_seconds=0.0, **options))  # type: ignore[arg-type]
+
+
+def step(device: Instance, x: Array, target: Array) -> tuple[Status, float]:
+    loss = np.zeros(1, np.float32)
+    return Status(device.library.call("train_step", ctypes.byref(device.context), *map(_pointer, (x, target, loss)))), float(loss[0])
+
+
+def kept(device: Instance) -> bytes:
+    return device.arena[: device.library.compiled.plan.fixed_bytes].tobytes()
+
+
+def with_one(x: Array, value: float, at: int) -> Array:
+    made = x.copy()
+    made.reshape(-1)[at] = value
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_that_is_not_finite_changes_nothing(kind: str, tmp_path: Path) -> None:
+    program = compiled(zoo.model("cnn"), tmp_path, **KINDS[kind])
+    golden, reference = golden_vectors(program.program, 4), ReferenceModel(program.program)
+    device = Library(program, tmp_path).instance()
+    for i, value in enumerate((np.nan, np.inf, -np.inf)):
+        assert step(device, golden.x[i], golden.target[i])[0] is Status.OK
+        before, count = kept(device), device.context.count
+        for at in (0, 5, golden.x[i].size - 1):
+            bad = with_one(golden.x[i], value, at)
+            status, loss = step(device, bad, golden.target[i])
+            assert status is Status.NOT_FINITE and np.isnan(loss) and np.isnan(reference.train_step(bad, golden.target[i]))
+        assert (kept(device), device.context.count) == (before, count)
+    assert device.context.not_finite == reference.not_finite == 9
+    assert step(device, golden.x[3], golden.target[3])[0] is Status.OK
+
+
+def test_a_target_or_a_loss_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    program = compiled(zoo.model("mlp"), tmp_path, loss="mse")
+    golden = golden_vectors(program.program, 1)
+    device = Library(program, tmp_path).instance()
+    x, target = golden.x[0], golden.target[0]
+    before = kept(device)
+    for wrong in (np.nan, np.inf, 3e38):                  # the last one's square is infinite
+        assert step(device, x, with_one(target, wrong, target.size - 1))[0] is Status.NOT_FINITE
+    assert kept(device) == before
+
+
+def steep(layers: int = 4) -> onnx.ModelProto:
+    """A deep model whose gradients grow by 1e12 a layer on their way back, and whose activations shrink as much on their way."""
+    maker = ModelMaker(1, 6)
+    for _ in range(layers):
+        maker.dense(6, 6)
+    model = maker.model()
+    for tensor in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor)
+        if value.ndim == 2:
+            tensor.CopyFrom(onnx.numpy_helper.from_array((value * np.float32(1e12)).astype(np.float32), tensor.name))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["rest", "step"])
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_a_gradient_that_is_not_finite_leaves_finite_weights(kind: str, rule: str, tmp_path: Path) -> None:
+    program = compiled(steep(), tmp_path, guards=kind, loss="l1", optimiser=Optimiser(0.001, kind=rule))
+    golden = golden_vectors(compiled(steep(), tmp_path, loss="l1").program, 1)
+    device = Library(program, tmp_path).instance()
+    x = (golden.x[0] * np.float32(1e-38)).astype(np.float32)
+    before = kept(device)
+    status, _ = step(device, x, golden.target[0])
+    assert status is Status.NOT_FINITE and device.context.not_finite == 1
+    assert all(np.isfinite(v).all() for v in device.stored().values())
+    assert kind == "rest" or kept(device) == before
+
+
+def test_without_guards_nothing_is_looked_at(tmp_path: Path) -> None:
+    program = compiled(zoo.model("cnn"), tmp_path, guards="none")
+    golden = golden_vectors(program.program, 1)
+    device = Library(program, tmp_path).instance()
+    assert step(device, with_one(golden.x[0], np.nan, 0), golden.target[0])[0] is Status.OK
+    assert "tt_beyond(" not in program.files["model.c"]
+
+
+@pytest.mark.parametrize("flags", [(), ("-DTT_SCALAR_FLOATS",)], ids=["bits", "squares"])
+def test_one_number_that_is_too_large_is_seen_wherever_it_stands(flags: tuple[str, ...], tmp_path: Path) -> None:
+    source = tmp_path / "look.c"
+    source.write_text('#include "tt_guard.h"\nint look(const float *, int32_t, uint32_t);\n'
+                      "int look(const float *from, int32_t n, uint32_t limit) { return tt_beyond(from, n, limit); }\n")
+    library = tmp_path / "look.so"
+    subprocess.run(["gcc", *STRICT, "-O1", *flags, "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", source, "-o", library], check=True)
+    look = ctypes.CDLL(str(library)).look
+    rng = np.random.default_rng(0)
+    for exponent in (20, 48, 128):
+        most = float(2.0**exponent)
+        below = np.nextafter(np.float32(min(most, 3.4e38)), np.float32(0))
+        limit = ctypes.c_uint32((127 + exponent) << 23)
+        for n in (1, 2, 3, 4, 7, 64, 101):
+            x = rng.uniform(-below, below, n).astype(np.float32)
+            assert not look(_pointer(x), n, limit)
+            for bad in (np.nan, np.inf, -np.inf, *((most, -most) if exponent < 128 else ())):
+                for at in {0, n // 2, n - 1}:
+                    assert look(_pointer(with_one(x, bad, at)), n, limit), (exponent, n, bad, at)
