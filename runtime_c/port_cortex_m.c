@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cortex-M (Armv7-M, Armv8-M): vectors, FPU, SysTick as a 64-bit counter, sleep until a byte comes, faults. */
+/* Cortex-M (Armv6-M, Armv7-M, Armv8-M): vectors, FPU, SysTick as a 64-bit counter, sleep until a byte comes, faults. */
 #include "tt_port.h"
 #include "tt_start.h"
 #include "uart.h"
 
-#define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
-#define SYST_CSR REGISTER(0xE000E010)
-#define SYST_RVR REGISTER(0xE000E014)
-#define SYST_CVR REGISTER(0xE000E018)
-#define ICSR REGISTER(0xE000ED04)
+#define SYST_CSR CHIP_REGISTER(0xE000E010)
+#define SYST_RVR CHIP_REGISTER(0xE000E014)
+#define SYST_CVR CHIP_REGISTER(0xE000E018)
+#define ICSR CHIP_REGISTER(0xE000ED04)
 #define PENDSTCLR (UINT32_C(1) << 25)
-#define CPACR REGISTER(0xE000ED88)
-#define CFSR REGISTER(0xE000ED28)
-#define BFAR REGISTER(0xE000ED38)
-#define NVIC_ISER REGISTER(0xE000E100 + TT_UART_IRQ / 32 * 4) /* enable */
-#define NVIC_ICER REGISTER(0xE000E180 + TT_UART_IRQ / 32 * 4) /* disable */
-#define NVIC_ICPR REGISTER(0xE000E280 + TT_UART_IRQ / 32 * 4) /* no longer pending */
+#define CPACR CHIP_REGISTER(0xE000ED88)
+#define CFSR CHIP_REGISTER(0xE000ED28)
+#define BFAR CHIP_REGISTER(0xE000ED38)
+#define NVIC_ISER CHIP_REGISTER(0xE000E100 + TT_UART_IRQ / 32 * 4) /* enable */
+#define NVIC_ICER CHIP_REGISTER(0xE000E180 + TT_UART_IRQ / 32 * 4) /* disable */
+#define NVIC_ICPR CHIP_REGISTER(0xE000E280 + TT_UART_IRQ / 32 * 4) /* no longer pending */
 #define UART_IRQ (UINT32_C(1) << TT_UART_IRQ % 32)
 #define SYSTICK_MAX UINT32_C(0x00FFFFFF)
 
 static volatile uint32_t wraps; /* of the 24-bit SysTick */
+static tt_clocks clocks;
 
 void tt_reset_handler(void);
 void tt_fault_handler(void);
@@ -65,18 +65,29 @@ __attribute__((naked)) void tt_fault_handler(void)
     __asm volatile("mrs r0, msp\n\t"
                    "ldr r1, =tt_stack_top\n\t"
                    "mov sp, r1\n\t"
-                   "b tt_fault_report");
+                   "ldr r1, =tt_fault_report\n\t" /* a branch of Armv6-M reaches 2 KB */
+                   "bx r1");
 }
 
 __attribute__((used)) void tt_fault_report(const uint32_t *frame)
 {
     const int readable = frame >= tt_stack_bottom && frame + 8 <= tt_stack_top;
+#if __ARM_ARCH == 6
+    tt_fault(readable ? frame[6] : 0u, 0, 0); /* Armv6-M does not say why */
+#else
     tt_fault(readable ? frame[6] : 0u, CFSR, BFAR);
+#endif
 }
 
 void tt_port_start(void)
 {
-    tt_uart_start();
+    clocks = tt_chip_start();
+    tt_uart_start(clocks.uart_hz);
+}
+
+uint32_t tt_port_clock_hz(void)
+{
+    return clocks.core_hz;
 }
 
 /* Sleeps until a byte has arrived. With PRIMASK set its interrupt is never taken; pending, it only ends the sleep.

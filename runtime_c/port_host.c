@@ -50,6 +50,11 @@ void tt_port_flush(void)
     port.waiting = 0;
 }
 
+uint32_t tt_port_clock_hz(void)
+{
+    return 0;
+}
+
 void tt_port_count_start(void)
 {
 }

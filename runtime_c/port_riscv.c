@@ -25,9 +25,11 @@ __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
                    "la sp, tt_stack_top\n\t"
                    "la t0, tt_trap\n\t"
                    "csrw mtvec, t0\n\t"
+#ifdef __riscv_flen
                    "li t0, 0x6600\n\t"
                    "csrs mstatus, t0\n\t"
                    "csrw fcsr, zero\n\t"
+#endif
 #if TT_EMULATES || TT_CORES > 1
                    "csrr a0, mhartid\n\t"
 #endif
@@ -75,9 +77,12 @@ __attribute__((weak)) uint64_t tt_emulating(void)
     return 0;
 }
 
+static tt_clocks clocks;
+
 void tt_port_start(void)
 {
-    tt_uart_start();
+    clocks = tt_chip_start();
+    tt_uart_start(clocks.uart_hz);
     PLIC_PRIORITY = 1;
     PLIC_ENABLE = UINT32_C(1) << TT_UART_IRQ % 32;
     PLIC_THRESHOLD = 0;
@@ -85,6 +90,11 @@ void tt_port_start(void)
 #if TT_CORES > 1
     tt_core_serve(0);
 #endif
+}
+
+uint32_t tt_port_clock_hz(void)
+{
+    return clocks.core_hz;
 }
 
 /* Sleeps until a byte has arrived. Machine interrupts stay off in mstatus: a pending one only ends the sleep.

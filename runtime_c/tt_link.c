@@ -178,6 +178,7 @@ static void reply(const tt_model *m, const tt_request *r, uint32_t bytes)
         put_u32(tt_stack_used());
         put_u32(tt_stack_bytes());
         put_u32(*m->skipped);
+        put_u32(tt_port_clock_hz());
 #if TT_CORES > 1
         for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
             const uint64_t count = tt_port_core_count(core);

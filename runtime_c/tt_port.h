@@ -14,6 +14,8 @@ int tt_port_get(void);    /* next byte, waits for it; -1 when the other side has
 void tt_port_put(uint8_t byte);
 void tt_port_flush(void);
 
+uint32_t tt_port_clock_hz(void); /* of the processor, as it runs now; 0 on the host */
+
 /* Ticks from start to stop: SysTick on Cortex-M, retired instructions on RISC-V, always 0 on the host.
  * Starting aligns a coarse tick with the code that is measured, so that equal code gives equal counts. */
 void tt_port_count_start(void);

@@ -10,9 +10,9 @@
 #define INTSTATUS UART_REGISTER(0x0C) /* bit 1: byte received; writing it clears it */
 #define BAUDDIV UART_REGISTER(0x10)
 
-void tt_uart_start(void)
+void tt_uart_start(uint32_t clock_hz)
 {
-    BAUDDIV = TT_UART_CLOCK_HZ / TT_UART_BAUD;
+    BAUDDIV = clock_hz / TT_UART_BAUD;
     CTRL = 11;  /* transmit, receive, interrupt on receive */
     (void)DATA; /* drop what came before */
 }

@@ -66,6 +66,8 @@ runs_c || missing "gcc libc6-dev" "board host: the twin that runs generated C on
 have arm-none-eabi-gcc || missing gcc-arm-none-eabi "compiler for Cortex-M boards"
 have qemu-system-arm || missing qemu-system-arm "emulator of Cortex-M boards"
 have qemu-system-riscv32 || missing qemu-system-misc "emulator of RISC-V boards"
+have node && have npm || missing "nodejs npm" "what the emulator of the Raspberry Pi Pico runs in"
+have riscv64-unknown-elf-gcc || missing gcc-riscv64-unknown-elf "compiler for RISC-V boards without floats"
 have ccache || missing ccache "tests compile what many builds have alike only once"
 have riscv64-unknown-elf-objdump || missing binutils-riscv64-unknown-elf "disassembler of RISC-V boards, for estimated cycles"
 if clang_is_new; then
@@ -86,6 +88,18 @@ if [ -n "$packages" ] || [ "$clang" = no ]; then
             say "apt-get could not install all of it: going on without; a board that needs it is refused with the reason."
     else
         say "nothing installed, because $why_not: going on without; board host needs only a C compiler."
+    fi
+fi
+
+# --- The emulator of the RP2040, by its lock file ------------------------------------------------------------------------
+
+emulator=tinytrain/device/rp2040js
+if have npm && ! cmp -s "$emulator/package-lock.json" "$emulator/node_modules/tinytrain.lock"; then
+    say "installing rp2040js"
+    if npm ci --prefix "$emulator" --no-audit --no-fund --silent; then
+        cp "$emulator/package-lock.json" "$emulator/node_modules/tinytrain.lock"
+    else
+        say "rp2040js cannot be installed here: going on without board raspberry-pi-pico."
     fi
 fi
 

@@ -85,7 +85,7 @@ class NumpyDevice:
             model.skip_below = struct.unpack("<f", payload)[0]
         if command is Command.SET_SCHEME:
             model.set_scheme(*struct.unpack("<I", payload))
-        return Status.OK, struct.pack("<Q4I", 0, self.calls, 0, 0, model.skipped) if command is Command.COUNTERS else b""
+        return Status.OK, struct.pack("<Q5I", 0, self.calls, 0, 0, model.skipped, 0) if command is Command.COUNTERS else b""
 
 
 def made(model: Path, folder: Path, **options: Any) -> Compiled:

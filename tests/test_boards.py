@@ -31,6 +31,8 @@ NAMES = board_names()
 def test_the_boards() -> None:
     assert NAMES[0] == "host"
     assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2"}
+    assert set(NAMES) >= {"stm32vldiscovery", "microbit", "lm3s6965evb", "hifive1", "mps2-an505", "raspberry-pi-pico"}
+    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nucleo-h743zi", "nrf52840-dk", "raspberry-pi-pico2"}
     assert set(NAMES) >= {"riscv-virt", "riscv-virt-rvv", "riscv-virt-zfh", "riscv-virt-zvfh", "pulp-virt"}
 
 
@@ -39,8 +41,9 @@ def test_each_board_is_valid(name: str) -> None:
     board = load_board(name)
     assert board.name == name
     assert board.title
-    assert board.is_host == (board.ram is None) == (board.machine == ())
-    if not board.is_host:
+    assert board.is_host == (board.ram is None)
+    assert board.clock_hz == board.defines.get("TT_CLOCK_HZ", 0)
+    if board.machine:
         assert board.timer_hz > 0
         assert board.instructions(board.timer_hz) == 1_000_000_000
 
@@ -54,7 +57,7 @@ def test_netduino_has_the_memory_of_the_chip() -> None:
 
 @pytest.mark.parametrize("name", ["mps2-an836", "", "soc", "../boards/host", "toolchain", "nothing-like-it"])
 def test_unknown_board(name: str) -> None:
-    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, host-fused, host-mve, mps2"):
+    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, hifive1, host-fused, "):
         load_board(name)
 
 
@@ -68,7 +71,7 @@ def test_unknown_board_names_the_nearest() -> None:
     [
         ('core = "cortex-m4"\n', "", "core is missing, expected a string"),
         ('core = "cortex-m4"\n', 'core = "cortex-m4"\nfused = "no"\n', "fused is 'no', expected true or false"),
-        ("clock_hz = 168_000_000", 'clock_hz = "fast"', "clock_hz is 'fast', expected an integer"),
+        ('sysclk_hz = 168_000_000', 'sysclk_hz = "fast"', "clock.sysclk_hz is 'fast', expected an integer"),
         ('isa = ["dsp", "fpu-sp", "vfp"]', 'isa = ["dsp", 3]', r"isa is \['dsp', 3\], expected a list of strings"),
         ('"fpu-sp", "vfp"]', '"fpu"]', r"isa has 'fpu'; known instruction sets are dsp, fpu-sp, .*, rvv, .*\.\nDid you mean .*fpu-sp"),
         ('"fpu-sp", "vfp"]', '"neon"]', r"isa has 'neon'; known instruction sets are .*\.\nLeave it out"),
@@ -76,8 +79,18 @@ def test_unknown_board_names_the_nearest() -> None:
         ('"fpu-sp", "vfp"]', '"mve"]', "isa has 'mve' without 'fpu-sp', which kernels for mve need"),
         ("bytes = 131_072", "bytes = -1", "memory.ram has origin 536870912, bytes -1, kind 'ram'; expected a size above 0"),
         ("bytes = 131_072", "size = 1", "memory.ram.bytes is missing, expected an integer"),
+        ("ram = {", "ram = { orgin = 3,", r"memory.ram.orgin is not a key of a board\.\nDid you mean origin\?"),
+        ("168_000_000 }", "200_000_000 }", r"clock.sysclk_hz is 200,000,000; the chip runs at 168,000,000 Hz at most"),
+        ("= 25_000_000,", "= 25_000_003,", r"sysclk_hz is 168,000,000, which the PLL does not make of 25,000,003 Hz"),
+        ("= 25_000_000,", "= 7,", r"clock.hse_hz is 7, expected 1,000,000 to 50,000,000"),
+        ('"hse"', '"xtal"', r"clock.source is 'xtal'; expected one of hsi, hse, hse_bypass"),
+        ('"USART1"', '"USART7"', r"uart.unit is 'USART7'; the chip has USART1, .*\nDid you mean USART"),
+        ('"PA9"', '"PA2"', r"uart.tx is 'PA2'; tx of USART1 is on PA9, PB6"),
+        ("baud = 115_200", "baud = 60_000_000", r"uart.baud is 60,000,000; a divider of 84,000,000 Hz gives 84,000,000 at best"),
+        ("real = true", "reel = true", r"reel is not a key of a board\.\nDid you mean real\?"),
+        ("real = true", "_ = 3", r"_ is not a key of a board\.\nKnown keys are buses, clock, clock_hz, core, "),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
-        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no"),
+        ('soc = "stm32f4"', 'soc = "stm32f5"', "soc = 'stm32f5', but there is no .*\\nDid you mean .*stm32f4"),
         ('soc = "stm32f4"', "", "toolchain is missing, expected a string"),
         ("[memory]\n", "[memory\n", "is not valid TOML"),
         ("ram = {", "other = { kind = 'flash',", r"\[memory\] has no ram region|memory.other"),
@@ -95,7 +108,7 @@ def test_an_invalid_board(tmp_path: Path, old: str, new: str, message: str) -> N
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BoardError, match=message) as caught:
         load_board("netduinoplus2", boards)
-    assert str(path) in str(caught.value) or "stm32f5" in message
+    assert str(path) in str(caught.value)
 
 
 def test_kernels_name_known_instruction_sets() -> None:
@@ -112,7 +125,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if not load_board(name).is_host:
-        assert found.flash_bytes < 6000
+        assert found.flash_bytes < (6000 if "fpu-sp" in load_board(name).isa else 8000)          # with arithmetic of floats
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
         assert found.bss_bytes < 600
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES

@@ -99,7 +99,7 @@ LIES: dict[str, tuple[Command, Callable[[bytes], bytes], str]] = {
     "loss": (Command.TRAIN, lambda p: p[:4], "answered train with 4 bytes, expected 12"),
     "output": (Command.EVALUATE, lambda p: p + b"\0", "answered evaluate with 45 bytes, expected 44"),
     "weights": (Command.READ_PARAM, lambda p: p[1:], "answered read_param with 8,191 bytes, expected 8,192"),
-    "counters": (Command.COUNTERS, lambda p: b"", "answered counters with 0 bytes, expected 24"),
+    "counters": (Command.COUNTERS, lambda p: b"", "answered counters with 0 bytes, expected 28"),
     "nan": (Command.TRAIN, lambda p: struct.pack("<f", np.nan) + p[4:], "The loss is not finite after 1 samples of epoch 1"),
     "nan before": (Command.EVALUATE, lambda p: struct.pack("<f", np.nan) + p[4:], "is not finite before training"),
 }

@@ -312,6 +312,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "model": compiled.prepared.path.name,
         "model_sha256": compiled.prepared.hash.hex(),
         "board": compiled.board.name,
+        **({} if compiled.board.is_ours else {"board_file": str(compiled.board.file)}),
         **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),
         "isa": list(compiled.board.isa),
         "loss": compiled.options.loss,

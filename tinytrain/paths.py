@@ -24,3 +24,10 @@ def cache_dir() -> Path:
 def state_dir() -> Path:
     """The user's folder for what must last: `$XDG_STATE_HOME/tinytrain`, by default `~/.local/state/tinytrain`. It need not exist."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tinytrain"
+
+
+def config_dir() -> Path:
+    """The user's own folder of settings and boards, as the system has it: `~/.config/tinytrain` on Linux. It need not exist."""
+    from click import get_app_dir
+
+    return Path(get_app_dir("tinytrain"))

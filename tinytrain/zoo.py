@@ -30,11 +30,21 @@ _TEXTS = {
             e = Flatten (d)
             y = Gemm <transB = 1> (e, fc_weight, fc_bias)
         }""",
+    "gesture": """<ir_version: 8, opset_import: ["" : 17]>
+        gesture (float[1, 3, 32] x) => (float[1, 4] y) {
+            a = Conv <strides = [2]> (x, conv1_weight, conv1_bias)
+            b = Relu (a)
+            c = Conv <strides = [2]> (b, conv2_weight, conv2_bias)
+            d = Relu (c)
+            e = Flatten (d)
+            y = Gemm <transB = 1> (e, fc_weight, fc_bias)
+        }""",
 }
 
 _WEIGHTS: dict[str, dict[str, tuple[int, ...]]] = {
     "mlp": {"fc1": (32, 64), "fc2": (16, 32), "fc3": (10, 16)},
     "cnn": {"conv1": (8, 1, 3, 3), "conv2": (16, 8, 3, 3), "fc": (10, 256)},
+    "gesture": {"conv1": (8, 3, 5), "conv2": (8, 8, 5), "fc": (4, 40)},
 }
 
 NAMES = tuple(_TEXTS)
@@ -43,7 +53,8 @@ NAMES = tuple(_TEXTS)
 def model(name: str, seed: int = 0) -> onnx.ModelProto:
     """A model by name with seeded weights, normal with variance 2 / fan-in (He et al., arXiv 1502.01852); biases are zero.
 
-    `mlp`: 64-32-16-10 with ReLU. `cnn`: 1x8x8, conv 3x3x8, conv 3x3x16 with stride 2, dense 10. Raises ModelError for another name.
+    `mlp`: 64-32-16-10 with ReLU. `cnn`: 1x8x8, conv 3x3x8, conv 3x3x16 with stride 2, dense 10. `gesture`: 32 samples of
+    an accelerometer's three axes, two convolutions of 5 samples with stride 2, dense 4. Raises ModelError for another name.
     """
     from onnx import numpy_helper, parser
 

@@ -240,7 +240,7 @@ def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
 def model_command(name: str, output: Path, seed: int) -> None:
-    """Write a small untrained model to try things on: mlp (64-32-16-10) or cnn (8x8 images, 10 classes)."""
+    """Write a small untrained model to try things on: mlp (64-32-16-10), cnn (8x8 images, 10 classes) or gesture (3x32, 4 classes)."""
     from tinytrain import zoo
     from tinytrain.atomic import write_bytes
 
@@ -254,6 +254,18 @@ def boards() -> None:
     from tinytrain.report.text import boards_text
 
     click.echo(boards_text())
+
+
+@main.command("new-board")
+@click.argument("name")
+@click.option("--soc", required=True, help="Its chip: a folder of boards/soc, as stm32f4.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for it; here without.")
+def new_board(name: str, soc: str, output: Path) -> None:
+    """Write NAME/board.toml, a commented start for a board of your own."""
+    from tinytrain.target.new_board import write_new_board
+
+    path = write_new_board(name, soc, output)
+    click.echo(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...")
 
 
 @main.command()

@@ -297,7 +297,8 @@ PROJECT = click.argument("project", type=click.Path(path_type=Path))
 TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
                        help="Seconds to wait for one answer of the device.")
 TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
-BOARD = click.option("--board", default="host", show_default=True, help="A board by name; see `tinytrain boards`.")
+BOARD = click.option("--board", default="host", show_default=True,
+                     help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
 def job_options(command: Command) -> Command:

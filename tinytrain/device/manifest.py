@@ -80,12 +80,14 @@ class Manifest:
     """What was compiled. `target` is None for inference only, `targets` are those of several losses; `chosen` stands for all that decides
     what a state of training means; `scheduled`: the device changes its learning rate by itself.
 
+    `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference. `cores` share
     the work of a call.
     """
 
     name: str
     board: str
+    board_file: str
     model_sha256: str
     loss: str | None
     loss_options: Mapping[str, float | tuple[float, ...]]
@@ -138,6 +140,7 @@ class Manifest:
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),
+            board_file=top.text("board_file") if described.get("board_file") else "",
             model_sha256=top.name("model_sha256", _HASH, "a SHA-256 in hex"),
             loss=top.text("loss") if described.get("loss") is not None else None,
             loss_options=_loss_options(top) if described.get("loss_options") else {},

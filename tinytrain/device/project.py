@@ -57,7 +57,7 @@ class Project:
 
     @cached_property
     def board(self) -> Board:
-        return load_board(self.manifest.board).with_cores(self.manifest.cores)
+        return load_board(self.manifest.board_file or self.manifest.board).with_cores(self.manifest.cores)
 
     @cached_property
     def model(self) -> onnx.ModelProto:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tinytrain.device.counting import Counter, Profile
 
 _DTYPES = [d.np for d in DType]                           # by tt_tag of runtime_c/tt_types.h
-_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q4I")
+_HELLO, _STEP, _COUNTERS = struct.Struct("<10I32s"), struct.Struct("<fQ"), struct.Struct("<Q5I")
 _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
@@ -69,7 +69,8 @@ class Step:
 class Counters:
     """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
 
-    `skipped` counts training samples since start-up or reset whose loss was below the threshold.
+    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is the rate that the
+    processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
     `shared` are the instructions of each of several cores in what they shared of that call: the slowest one's are in `instructions`.
     """
 
@@ -81,6 +82,7 @@ class Counters:
     arena_bytes: int
     ctx_bytes: int
     skipped: int
+    clock_hz: int
     shared: tuple[int, ...] = ()
 
 
@@ -222,9 +224,9 @@ class Session:
     def counters(self) -> Counters:
         cores = struct.Struct(f"<{self.board.cores if self.board.cores > 1 else 0}Q")
         data = self._call(Command.COUNTERS, b"", _COUNTERS.size + cores.size)
-        ticks, calls, used, reserved, skipped = _COUNTERS.unpack_from(data)
+        ticks, calls, used, reserved, skipped, clock = _COUNTERS.unpack_from(data)
         return Counters(
-            self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped,
+            self._instructions(ticks), ticks, calls, used, reserved, self.info.arena_bytes, self.info.ctx_bytes, skipped, clock,
             cores.unpack_from(data, _COUNTERS.size),
         )
 
@@ -347,20 +349,19 @@ def _as_given(numbers: Array, pieces: tuple[tuple[int, DType], ...]) -> Array:
 def start(
     elf: Path, board: Board, manifest: Manifest | None = None, *, icount: bool = False, counts: bool = False, timeout: float = 60.0
 ) -> Session:
-    """Run a firmware on its board (host twin or QEMU) and say hello. `icount` counts instructions on an emulator, and makes it slower;
+    """Run a firmware on its board (host twin or emulator) and say hello. `icount` counts instructions on an emulator, and makes it slower;
     with `counts` the session has a `profile` of them, too.
 
     Raises ToolError (no emulator), DeviceError, also where the firmware is of another model than the manifest.
     """
-    from tinytrain.device.hosttwin import start_twin
-    from tinytrain.device.qemu import start_qemu
+    from tinytrain.device.emulators import start_device
 
     counter = None
     if counts:
         from tinytrain.device.counting import Counter
 
         counter = Counter(elf, board)
-    transport = start_twin(elf) if board.is_host else start_qemu(elf, board, icount=icount, more=counter.arguments if counter else ())
+    transport = start_device(elf, board, icount=icount, more=counter.arguments if counter else ())
     target, quant = (manifest.target, manifest.input.quant) if manifest else (None, None)
     dtype = target.np if target else None
     session = Session(

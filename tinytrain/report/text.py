@@ -124,7 +124,9 @@ def boards_text() -> str:
     for name in board_names():
         board = load_board(name)
         size = {m.kind: f"{m.bytes // 1024:,} KB" for m in reversed(board.memories)}
-        emulator = board.machine[0] if board.machine else "-"
+        emulator = "-" if board.is_host else "none, not run by us"
+        if board.machine:
+            emulator = board.machine[0] if board.emulator == "qemu" else board.emulator
         rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), emulator])
     return table(rows)
 

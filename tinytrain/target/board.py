@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boards: folders of data. `boards/<name>/board.toml` over `boards/soc/<soc>/soc.toml`, and a toolchain that boards share."""
+"""Boards: folders of data. `boards/<name>/board.toml` over `boards/soc/<soc>/soc.toml`, and a toolchain that boards share.
+
+They lie in the folders that TINYTRAIN_BOARDS names, in the user's own, and in tinytrain's: the first that has one counts.
+"""
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import sys
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import BoardError
-from tinytrain.paths import data_dir
-from tinytrain.target.flash_store import MOST_WORD_BYTES, FlashStore
+from tinytrain.paths import config_dir, data_dir
+from tinytrain.target.clocks import clock_defines, uart_defines
+from tinytrain.target.flash_store import FlashStore, flash_store
 from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
+from tinytrain.target.table import HINT, Table, merged, read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+BOARD_FILE = "board.toml"
+EMULATORS = ("qemu", "rp2040js")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
-_HINT = "See the boards that come with tinytrain."
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Board:
-    """A target. `machine` is the emulator's command, empty where there is none; `timer_hz` the rate of its tick counter, 0 without one.
+    """A target. `emulator` is its kind, `machine` its command, empty where there is none; `timer_hz` the rate of its tick counter, 0
+    without one.
 
     `fused`: a product and the sum it goes into are rounded once, which is quicker on this core; its host twin does the same. `twin` is
     the board of this computer whose floats have the same bits.
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
-    `sources` are files of runtime_c/, `defines` their macros. `flash` is data for flash tools. `real`: a kit with this chip can be bought.
-    `store` is where learned weights may be kept, None where the board does not say.
+    `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
+    data for flash tools. `real`: a kit with this chip can be bought. `store` is where learned weights may be kept, None where the board
+    does not say.
     """
 
     name: str
@@ -82,12 +86,15 @@ class Board:
     toolchain: Toolchain
     flags: tuple[str, ...]
     memories: tuple[Memory, ...]
+    emulator: str
     machine: tuple[str, ...]
     clock_hz: int
     timer_hz: int
     serial: str
     real: bool
     sources: tuple[str, ...]
+    file: Path
+    places: tuple[Path, ...]
     defines: Mapping[str, int] = field(hash=False)
     flash: Mapping[str, Any] = field(hash=False)
     store: FlashStore | None = None
@@ -113,6 +120,11 @@ class Board:
     @property
     def is_host(self) -> bool:
         return not self.memories
+
+    @property
+    def is_ours(self) -> bool:
+        """It comes with tinytrain, and its name says all."""
+        return self.file.is_relative_to(data_dir("boards"))
 
     @property
     def half_arithmetic(self) -> tuple[str, ...]:
@@ -157,10 +169,21 @@ class Board:
         return round(ticks * 1_000_000_000 / self.timer_hz) if self.timer_hz else 0
 
 
-def board_names() -> list[str]:
+def board_folders() -> list[Path]:
+    """Where boards, chips, tool chains and cores are looked for, the first place first."""
+    named = [Path(folder) for folder in os.environ.get("TINYTRAIN_BOARDS", "").split(os.pathsep) if folder]
+    return [*named, config_dir() / "boards", data_dir("boards")]
+
+
+def find_data(path: str, folders: Sequence[Path]) -> Path | None:
+    """The first file of that name in the folders."""
+    return next((folder / path for folder in folders if (folder / path).is_file()), None)
+
+
+def board_names(folders: Sequence[Path] | None = None) -> list[str]:
     """Names of all boards, the host first."""
-    names = sorted(path.parent.name for path in data_dir("boards").glob("*/board.toml"))
-    return sorted(names, key=lambda name: name != "host")
+    found = {path.parent.name for folder in folders or board_folders() for path in folder.glob("*/board.toml")}
+    return sorted(found - {*SOURCE_FOLDERS}, key=lambda name: (name != "host", name))
 
 
 def check_half_arithmetic(board: Board) -> None:
@@ -177,26 +200,35 @@ def check_half_arithmetic(board: Board) -> None:
 
 
 def load_board(name: str, folder: Path | None = None) -> Board:
-    """The board of that name. `folder` stands for boards/ elsewhere. Raises BoardError: unknown name, or a file that is not valid."""
-    boards = folder or data_dir("boards")
-    path = boards / name / "board.toml"
-    if not name or Path(name).name != name or name in SOURCE_FOLDERS or not path.is_file():
-        known = sorted(p.parent.name for p in boards.glob("*/board.toml"))
-        near = difflib.get_close_matches(name, known, 3, 0.5)
-        raise BoardError(
-            f"There is no board {name!r}; known boards are {', '.join(known)}.",
-            hint=f"Did you mean {' or '.join(near)}?" if near else "See `tinytrain boards`.",
-        )
-    data = _Table(read_toml(path), path)
-    soc = data.text("soc", "")
-    if soc:
-        soc_path = boards / "soc" / soc / "soc.toml"
-        if not soc_path.is_file():
-            raise BoardError(f"{path}: soc = {soc!r}, but there is no {soc_path}.", hint="Name a folder of boards/soc.")
-        data = _Table(_merged(read_toml(soc_path), data.values), path)
+    """The board of that name, or of a file `NAME.toml`, or of a folder with a board.toml. `folder` stands for all places of boards.
+
+    Raises BoardError: unknown name, or a file that is not valid.
+    """
+    path = _board_file(name, [folder] if folder else board_folders())
+    folders = list(dict.fromkeys([folder] if folder else [path.parent.parent, *board_folders()]))
+    name = path.parent.name if path.name == BOARD_FILE else path.stem
+    if not re.fullmatch(r"[\w.+-]{1,100}", name, re.ASCII):
+        raise BoardError(f"{path}: a board cannot be called {name!r}.", hint="Use letters, digits, `-`, `_`, `.` and `+`.")
+    data = Table(read_toml(path), path)
+    places = [path.parent]
+    if soc := data.text("soc", ""):
+        soc_path = find_data(f"soc/{soc}/soc.toml", folders)
+        if soc_path is None:
+            chips = sorted({found.parent.name for place in folders for found in place.glob("soc/*/soc.toml")})
+            message = f"{path}: soc = {soc!r}, but there is no soc/{soc}/soc.toml; known chips are {', '.join(chips)}."
+            raise BoardError(message, hint=_nearest(soc, chips, "Name one of them, or put its folder beside the board's."))
+        places.append(soc_path.parent)
+        data = Table(merged(read_toml(soc_path), data.values), path)
+        data.text("soc")
     emulator, sharing = data.table("emulator"), data.table("sharing")
     fused = data.truth("fused")
-    toolchain = _toolchain(boards / "toolchain" / f"{data.text('toolchain')}.toml")
+    toolchain = _toolchain(data.text("toolchain"), path, folders)
+    buses = data.table("buses")
+    clocks = clock_defines(data.table("clock"), buses)
+    clock_hz = data.number("clock_hz", clocks.get("TT_CLOCK_HZ", 0))
+    if clock_hz and not clocks:
+        clocks = {"TT_CLOCK_HZ": clock_hz}
+    uart = uart_defines(data.table("uart"), data.table("uarts"), data.table("ports"), buses, clock_hz)
     board = Board(
         name=name,
         title=data.text("title"),
@@ -206,122 +238,74 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         twin=data.text("twin", "host-fused" if fused else "host"),
         toolchain=toolchain,
         flags=data.texts("flags"),
-        memories=tuple(_memory(region, table, path) for region, table in data.table("memory").values.items()),
+        memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
+        emulator=emulator.text("kind", "qemu"),
         machine=emulator.texts("command"),
-        clock_hz=data.number("clock_hz", 0),
+        clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
         serial=emulator.text("serial", ""),
         real=data.truth("real"),
         sources=data.texts("sources"),
-        defines=data.table("defines").numbers(),
-        flash=data.table("flash").values,
-        store=_store(data.table("flash_store")),
+        defines=data.table("defines").all_numbers() | clocks | uart,
+        flash=data.table("flash").all_values(),
+        file=path,
+        places=(*places, data_dir("runtime_c")),
+        store=flash_store(data.table("flash_store")),
         most_cores=sharing.number("cores", 1),
-        sharing=Sharing(sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").numbers()),
+        sharing=Sharing(
+            sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
+        ),
     )
-    _check(board, path)
+    data.refuse_unread()
+    _check(board, folders)
     return board
 
 
-class _Table:
-    """A TOML table that says what is missing or of the wrong kind."""
-
-    def __init__(self, values: Any, path: Path, where: str = "") -> None:
-        if not isinstance(values, dict):
-            raise BoardError(f"{path}: [{where}] should be a table, found {values!r}.", hint=_HINT)
-        self.values: dict[str, Any] = values
-        self.path = path
-        self.where = f"{where}." if where else ""
-
-    def _get(self, key: str, kind: type, called: str, default: Any = None) -> Any:
-        value = self.values.get(key, default)
-        if value is None:
-            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint=_HINT)
-        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise BoardError(f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint=_HINT)
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        return str(self._get(key, str, "a string", default))
-
-    def number(self, key: str, default: int | None = None) -> int:
-        return int(self._get(key, int, "an integer", default))
-
-    def truth(self, key: str, default: bool = False) -> bool:
-        return bool(self._get(key, bool, "true or false", default))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        items = self._get(key, list, "a list of strings", [])
-        if not all(isinstance(item, str) for item in items):
-            raise BoardError(f"{self.path}: {self.where}{key} is {items!r}, expected a list of strings.", hint=_HINT)
-        return tuple(items)
-
-    def numbers(self) -> dict[str, int]:
-        return {key: self.number(key) for key in self.values}
-
-    def table(self, key: str) -> _Table:
-        return _Table(self.values.get(key, {}), self.path, self.where + key)
+def _board_file(name: str, folders: Sequence[Path]) -> Path:
+    """The board.toml, or the file of another name, that `name` stands for."""
+    given = Path(name)
+    if given.name != name or given.suffix == ".toml":     # a path; a name alone is never one, whatever lies in the working directory
+        path = given / BOARD_FILE if given.is_dir() else given
+        if path.is_file():
+            return path.resolve()
+    elif name and name not in SOURCE_FOLDERS and (found := find_data(f"{name}/{BOARD_FILE}", folders)):
+        return found.resolve()
+    known = board_names(folders)
+    hint = _nearest(name, known, "See `tinytrain boards`; a board of your own is given as a path, ./my-board.toml.")
+    raise BoardError(f"There is no board {name!r}; known boards are {', '.join(known)}.", hint=hint)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BoardError(f"{path} is not valid TOML: {error}.", hint="Correct the line that the message names.") from None
+def _nearest(name: str, known: Sequence[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    return f"Did you mean {' or '.join(near)}?" if near else otherwise
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`: tables key by key, everything else replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = base.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _toolchain(path: Path) -> Toolchain:
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
-        raise BoardError(f"There is no toolchain {path.stem!r}; known ones are {known}.", hint="Correct `toolchain` in the board's file.")
-    data = _Table(read_toml(path), path)
+def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
+    path = find_data(f"toolchain/{name}.toml", folders)
+    if path is None:
+        known = ", ".join(sorted({p.stem for folder in folders for p in folder.glob("toolchain/*.toml")}))
+        raise BoardError(f"{board}: there is no toolchain {name!r}; known ones are {known}.", hint="Correct `toolchain`.")
+    data = Table(read_toml(path), path)
     if not data.texts("cc"):
         raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
-    return Toolchain(
+    toolchain = Toolchain(
         path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries"),
         data.texts("objdump"),
     )
+    data.refuse_unread()
+    return toolchain
 
 
-def _memory(name: str, values: Any, path: Path) -> Memory:
-    table = _Table(values, path, f"memory.{name}")
+def _memory(name: str, table: Table, path: Path) -> Memory:
     kind = table.text("kind", "flash" if name == "flash" else "ram")
     memory = Memory(name, table.number("origin"), table.number("bytes"), kind, table.truth("dma", True))
     if memory.bytes <= 0 or memory.origin < 0 or memory.kind not in ("flash", "ram"):
         raise BoardError(
             f"{path}: memory.{name} has origin {memory.origin}, bytes {memory.bytes}, kind {memory.kind!r};"
             " expected a size above 0 and kind flash or ram.",
-            hint=_HINT,
+            hint=HINT,
         )
     return memory
-
-
-def _store(table: _Table) -> FlashStore | None:
-    if not table.values:
-        return None
-    store = FlashStore(
-        table.text("driver"), table.number("base"), table.number("page_bytes"), table.number("pages"), table.number("word_bytes"),
-        table.texts("emulator"), table.number("emulator_bytes", 0),
-    )
-    if not (data_dir("runtime_c") / f"{store.driver}.h").is_file():
-        raise BoardError(f"{table.path}: {table.where}driver is {store.driver!r}, expected a flash_*.h of runtime_c.", hint=_HINT)
-    word, page = store.word_bytes, store.page_bytes
-    if not 4 <= word <= MOST_WORD_BYTES or word & (word - 1) or page <= 0 or page % 64 or page % word or store.pages <= 0 or store.base < 0:
-        raise BoardError(
-            f"{table.path}: [flash_store] has {store.pages} pages of {page} bytes, programmed {word} bytes at once; expected pages of a "
-            f"multiple of 64 bytes, and a power of two from 4 to {MOST_WORD_BYTES} at once.",
-            hint=_HINT,
-        )
-    return store
 
 
 def _check_isa(isa: Sequence[str], path: Path) -> None:
@@ -338,18 +322,24 @@ def _check_isa(isa: Sequence[str], path: Path) -> None:
             raise BoardError(f"{path}: isa has {tag!r} without {lacking[0]!r}, which kernels for {tag} need.", hint=hint)
 
 
-def _check(board: Board, path: Path) -> None:
+def _check(board: Board, folders: Sequence[Path]) -> None:
+    path = board.file
     _check_isa(board.isa, path)
     if board.memories and (board.ram is None or board.rom is None):
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
-    if not (path.parent.parent / board.twin / "board.toml").is_file():
+    if find_data(f"{board.twin}/{BOARD_FILE}", folders) is None:
         raise BoardError(f"{path}: twin = {board.twin!r}, but there is no such board.", hint="Leave it out, or name another one.")
-    missing = [source for source in (*board.sources, *board.sharing.sources) if not (data_dir("runtime_c") / source).is_file()]
+    sources = (*board.sources, *board.sharing.sources)
+    missing = [source for source in sources if Path(source).name != source or find_data(source, board.places) is None]
     if missing or not board.sources:
+        where = "beside the board's file, beside its chip's, or in runtime_c"
         raise BoardError(
-            f"{path}: sources = {list(board.sources)}, expected files of runtime_c.",
+            f"{path}: sources = {list(board.sources)}, expected C files {where}.",
             hint=f"There is no {', '.join(missing)}." if missing else "Name at least a port_*.c.",
         )
+    if board.emulator not in EMULATORS:
+        message = f"{path}: emulator.kind is {board.emulator!r}, expected one of {', '.join(EMULATORS)}."
+        raise BoardError(message, hint="Leave it out for QEMU.")
     spans = sorted((m.origin, m.origin + m.bytes, m.name) for m in board.memories)
     for (_, end, first), (start, _, second) in itertools.pairwise(spans):
         if start < end:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from tinytrain.errors import DoesNotFit, ToolError
 from tinytrain.paths import data_dir
 from tinytrain.reading import first_line, plain
-from tinytrain.target.board import Board
+from tinytrain.target.board import Board, find_data
 from tinytrain.target.memory import arena_memory
 
 BUILD_SECONDS = 600
@@ -43,23 +43,26 @@ def project_files(
         entry = "tt_entry" if "port_riscv.c" in board.sources else "tt_reset_handler"
         app["link.ld"] = rendered("link.ld.j2", values | {"ram": board.ram, "rom": board.rom, "arena": arena, "entry": entry})
     lib = {**runtime_files(model.values()), **model}
-    app |= runtime_files(app.values(), (LINK, *board.sources), lib)
+    app |= runtime_files(app.values(), (LINK, *board.sources), lib, board.places)
     values |= {"sources": _sources(lib), "app_sources": _sources(app)}
     built = {file: rendered(template, values) for file, template in _RECIPES.items()}
     return {**{f"lib/{file}": text for file, text in lib.items()}, **{f"app/{file}": text for file, text in app.items()}, **built}
 
 
-def runtime_files(texts: Iterable[str], files: Iterable[str] = (), beside: Container[str] = ()) -> dict[str, str]:
+def runtime_files(
+    texts: Iterable[str], files: Iterable[str] = (), beside: Container[str] = (), places: Sequence[Path] = (),
+) -> dict[str, str]:
     """File name → text of what these C texts need of runtime_c, where it is not `beside` them: `files`, what is included, and with each
-    header the source of its name.
+    header the source of its name. A board's `places` are looked at first.
     """
-    folder, found = data_dir("runtime_c"), dict[str, str]()
+    found = dict[str, str]()
     left = [*files, *(file for text in texts for file in _INCLUDED.findall(text))]
     while left:
-        path = folder / left.pop()
-        if path.name not in found and path.name not in beside and path.is_file():
-            found[path.name] = path.read_text(encoding="utf-8")
-            left += [*_INCLUDED.findall(found[path.name]), path.with_suffix(".c").name]
+        name = left.pop()
+        path = find_data(name, places or [data_dir("runtime_c")])
+        if path is not None and name not in found and name not in beside:
+            found[name] = path.read_text(encoding="utf-8")
+            left += [*_INCLUDED.findall(found[name]), Path(name).with_suffix(".c").name]
     return dict(sorted(found.items()))
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import BoardError
-from tinytrain.paths import data_dir
-from tinytrain.target.board import read_toml
+from tinytrain.target.board import board_folders, find_data
 from tinytrain.target.listing import Instruction
+from tinytrain.target.table import read_toml
 
 _HINT = "See boards/core of tinytrain."
 _WARM, _ROUNDS = 2, 6                                     # of a loop: issued before it is measured, and issued in all
@@ -161,10 +161,9 @@ def _straight(ran: Sequence[Ran]) -> Iterator[Sequence[Ran]]:
 
 @functools.cache
 def load_core(name: str, folder: Path | None = None) -> Core | None:
-    """The timing table of a core; None where it has none. `folder` stands for boards/core elsewhere. Raises BoardError."""
-    cores = folder or data_dir("boards") / "core"
-    path = cores / f"{name}.toml"
-    if not path.is_file():
+    """The timing table of a core; None where it has none. `folder` stands for the folders `core` of all boards. Raises BoardError."""
+    path = find_data(f"{name}.toml", [folder] if folder else [place / "core" for place in board_folders()])
+    if path is None:
         return None
     data = read_toml(path)
     rows = [_parsed(values, path) for values in data.get("timing", [])]
@@ -172,7 +171,7 @@ def load_core(name: str, folder: Path | None = None) -> Core | None:
     if like := data.get("like"):
         base = load_core(like, folder)
         if base is None:
-            raise BoardError(f"{path}: like = {like!r}, but there is no {cores / like}.toml.", hint=_HINT)
+            raise BoardError(f"{path}: like = {like!r}, but there is no such core.", hint=_HINT)
         rows += base.rows
         units = {**base.units, **units}
     if not isinstance(data.get("issue"), int) or not rows or rows[-1].names != ".*":
