@@ -170,7 +170,7 @@ def main() -> int:
                     print(f"{counts.kills} kills, {counts.starts} starts looked at, {counts.lost} lost", flush=True)
         code = code_bytes(folder)
     about = {"board": BOARD, "model": "mlp, last:1, momentum", "seed": given.seed}
-    result = {**about, **asdict(counts), "cortex_m4_code_bytes": code, "command": "make faults"}
+    result = {**about, **asdict(counts), "cortex_m4_code_bytes": code, "command": f"make faults ARGS='--seed {given.seed}'"}
     write_text(RESULTS, json.dumps(result, indent=2) + "\n")
     print(f"\n{counts.kills} kills while starting, training and saving {counts.samples} samples; {counts.starts} starts looked at")
     for name, number in (("the save before", counts.old), ("the save being made", counts.new), ("neither: lost", counts.lost)):
