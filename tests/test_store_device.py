@@ -144,6 +144,19 @@ def test_ten_thousand_steps_on_a_board_that_is_killed_five_times(model: Path, tm
         assert_same(twin.get_params(), end)
 
 
+def test_internal_flash_of_a_microbit(model: Path, tmp_path: Path) -> None:
+    """QEMU has the flash controller of nRF51: what was saved comes back in place of what was learned since."""
+    need_tools(load_board("microbit"))
+    write(compile_model(model, Options(board="microbit", scheme="last:1", store=2)), tmp_path / "out")
+    with Project.open(tmp_path / "out").session() as session:
+        for i in range(4):
+            session.train_step(*sample(i))
+        saved = session.get_params()
+        session.train_step(*sample(4))
+        assert store.load(session) == store.Kept(4, 2, 0, 0, 0)
+        assert_same(saved, session.get_params())
+
+
 def test_firmware_without_a_store_says_so(model: Path, tmp_path: Path) -> None:
     write(compile_model(model, Options()), tmp_path / "out")
     with Project.open(tmp_path / "out").session() as session, pytest.raises(DeviceError, match="not compiled for that command"):
