@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
+RP2040JS = ROOT / "tinytrain" / "device" / "rp2040js"
 
 # hypothesis would draw numbers from the sources of whatever modules earlier tests have loaded
 if hasattr(providers, "_get_local_constants"):
@@ -82,3 +84,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder ../shared/data beside the source tree")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in rp2040js is skipped where `npm ci` has not installed it."""
+    if (RP2040JS / "node_modules" / "rp2040js").is_dir():
+        return
+    for item in items:
+        if re.search(r"raspberry-pi-pico(?!2)", item.nodeid) and "build_and_sizes" not in item.nodeid:
+            item.add_marker(pytest.mark.skip(reason=f"needs rp2040js: npm ci --prefix {RP2040JS}"))

@@ -114,7 +114,7 @@ def test_cross_entropy_absorbs_it(grad: Gradients, tmp_path: Path) -> None:
     assert float(model.infer(x)[3]) > before
 
 
-@pytest.mark.parametrize("board", board_names())
+@pytest.mark.parametrize("board", [board.name for board in map(load_board, board_names()) if board.machine or board.is_host])
 def test_every_board_gives_the_bits_of_the_reference(board: str, tmp_path: Path) -> None:
     tools = load_board(board)
     if missing := [names for names in (tools.toolchain.cc, tools.machine[:1]) if names and not any(map(shutil.which, names))]:
