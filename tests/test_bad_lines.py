@@ -147,6 +147,20 @@ def test_an_older_device_is_named(fake: Callable[[], Device]) -> None:
         link.hello()
 
 
+def test_a_request_that_never_arrives_whole_goes_in_pieces(fake: Callable[[], Device]) -> None:
+    """However well short packets do on that line."""
+    line, link = on(fake(), Damage())
+    give = line.device.give
+    line.device.give = lambda data: give(data if len(data) < 60 else data[:-9])   # type: ignore[method-assign]
+    link.hello()
+    link.call(Command.WRITE_PARAM, bytes(48))
+    assert link.call(Command.READ_PARAM, struct.pack("<I", 48)) == bytes(48)
+    assert link.counts.forms is not None
+    assert link.counts.forms["16 bytes"] > 3
+    with pytest.raises(DeviceError, match="refused infer: the sample has the wrong length"):
+        link.call(Command.INFER, bytes(4000))             # more than the device has room for
+
+
 def test_symbols_survive_what_becomes_of_single_bytes() -> None:
     rng = random.Random(0)
     for _ in range(50):

@@ -200,6 +200,11 @@ class _Call:
         self.asking, self.answer = True, held + body[_HEAD.size :]
         return True
 
+    @property
+    def done(self) -> int:
+        """Bytes of request and answer that have arrived for certain."""
+        return len(self.message) + len(self.answer) if self.answer else self.sent
+
     def missed(self) -> None:
         """Nothing new was heard. Whether a whole request was lost, or its answer, only the device knows."""
         if self.behind is not None:
@@ -262,7 +267,7 @@ class Link:
     def _exchange(self, call: _Call) -> bytes:
         self.counts.requests += 1
         began = since = self.clock()
-        silences = quiet = 0
+        silences = quiet = done = 0
         while (result := call.result()) is None:
             form = FORMS[self.course.level if len(call.message) <= MOST_PIECES_BYTES else 0]
             self._send(form, call.packet(form))
@@ -270,8 +275,10 @@ class Link:
             wait = min(max(_SLOWER * usual, _LEAST_WAIT) * 2 ** min(quiet, 10), form.most_wait)
             before = self.counts.received_bytes
             if self._hear(call, wait, since + self.timeout):
-                silences, quiet, since = 0, 0, self.clock()
-                self.course.succeeded()
+                silences = quiet = 0
+                if call.done > done:                      # to hear that a request was lost is news, but gets it no further
+                    done, since = call.done, self.clock()
+                    self.course.succeeded()
                 continue
             call.missed()
             silences += 1

@@ -34,7 +34,8 @@ def start_qemu(elf: Path | None, board: Board, *, icount: bool = False, more: Se
     """Start the firmware. Raises ToolError where the board has no emulator, or QEMU is not installed."""
     if not board.machine:
         message = f"Board {board.name} has no emulator; expected one that this computer can run."
-        raise ToolError(message, hint="Compile for --board host, or for one that `tinytrain boards` lists with an emulator.")
+        raise ToolError(message, hint="Compile for --board host, or for one that `tinytrain boards` lists with an "
+                        "emulator, or give the --port of the real one.")
     program = board.machine[0]
     if not shutil.which(program):
         raise ToolError(
