@@ -62,7 +62,7 @@ typedef struct {
     TT_SHARED void tt_direct##tag##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
         const int32_t steps = w->steps; \
-        TT_P##P(TT_ZERO_C, simd) \
+        TT_P##P(TT_ZERO_C, simd, N) \
         for (int32_t row = w->rows; row > 0; --row) { \
             for (int32_t col = w->cols;;) { \
                 TT_P##P(TT_POINT_A, type) \
@@ -115,7 +115,7 @@ typedef struct {
 #define TT_DEPTH_TILES(simd, N, P, tag, type, load, type_b, load_b) \
     TT_SHARED void tt_depth##tag##_##simd##_##P(float *acc, const type *a, const type_b *b, const tt_walk *w) \
     { \
-        TT_P##P(TT_ZERO_C, simd) \
+        TT_P##P(TT_ZERO_C, simd, N) \
         for (int32_t row = w->rows; row > 0; --row, a += w->a_row, b += w->b_row) { \
             TT_P##P(TT_POINT_A, type) \
             for (int32_t i = w->steps; i > 0; --i, b += w->b_step) { \
