@@ -81,7 +81,7 @@ def test_each_standard_of_c(standard: str, host: Path, tmp_path: Path) -> None:
 
 
 def test_make_lib(tmp_path: Path) -> None:
-    """No symbol is left open but what the compiler itself calls; each global one begins with the model's name, or is of the store or of deltas."""
+    """No symbol is left open but what the compiler itself calls; each global one has the name of the model, the store or deltas first."""
     out = cnn(tmp_path, "mps2-an386")
     run("arm-none-eabi-gcc", "--version")
     run("make", "lib", cwd=out)
