@@ -35,9 +35,9 @@ static uint32_t number_at(const uint8_t *bytes)
     return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
-tt_status tt_buffer_take(void *with, const void *bytes, uint32_t count)
+tt_status tt_delta_take(void *with, const void *bytes, uint32_t count)
 {
-    tt_buffer *buffer = with;
+    tt_delta_buffer *buffer = with;
     const unsigned char *from = bytes;
     if (count > buffer->room - buffer->used) {
         return TT_ERROR_LENGTH;

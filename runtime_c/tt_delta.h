@@ -24,8 +24,8 @@ typedef tt_status (*tt_sink)(void *with, const void *bytes, uint32_t count);
 typedef struct {
     unsigned char *bytes;
     uint32_t room, used;
-} tt_buffer;
-tt_status tt_buffer_take(void *with, const void *bytes, uint32_t count);
+} tt_delta_buffer;
+tt_status tt_delta_take(void *with, const void *bytes, uint32_t count);
 
 /* The weights against `factory`, where each begins as it was compiled, NULL for zeros. */
 tt_status tt_delta_export(

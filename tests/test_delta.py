@@ -35,7 +35,7 @@ def compiled(folder: Path, **options: object) -> Compiled:
 def exported(device: Instance, room: int = 1 << 20) -> tuple[Status, bytes]:
     memory = ctypes.create_string_buffer(room)
     buffer = Buffer(ctypes.addressof(memory), room, 0)
-    take = ctypes.cast(device.library.library.tt_buffer_take, ctypes.c_void_p)
+    take = ctypes.cast(device.library.library.tt_delta_take, ctypes.c_void_p)
     status = device.library.call("export_delta", ctypes.byref(device.context), take, ctypes.byref(buffer))
     return Status(status), memory.raw[: buffer.used]
 

@@ -81,14 +81,14 @@ def test_each_standard_of_c(standard: str, host: Path, tmp_path: Path) -> None:
 
 
 def test_make_lib(tmp_path: Path) -> None:
-    """No symbol is left open but what the compiler itself calls; each global one begins with the model's name, or is of the store."""
+    """No symbol is left open but what the compiler itself calls; each global one has the name of the model, the store or deltas first."""
     out = cnn(tmp_path, "mps2-an386")
     run("arm-none-eabi-gcc", "--version")
     run("make", "lib", cwd=out)
     lines = [line.split() for line in run("arm-none-eabi-nm", "-g", out / "build" / "libcnn.a").splitlines()]
     defined = {words[-1] for words in lines if len(words) == 3}
     assert {words[-1] for words in lines if words[-2:-1] == ["U"]} - defined <= {"memcpy", "memset"}
-    assert all(name.startswith(("cnn_", "tt_store_", "tt_crc")) for name in defined)
+    assert all(name.startswith(("cnn_", "tt_store_", "tt_delta_", "tt_crc")) for name in defined)
 
 
 def projects(folder: Path, kind: str) -> Path:

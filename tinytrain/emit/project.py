@@ -111,7 +111,6 @@ class Emitter:
             "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
             "sums": [params[v] for v in self.program.sums()],
             "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
-            "guards": "" if self.program.guards == "none" else self.program.guards,
             "infinite": INFINITE,
             "sample": self._sample(min((scheme.limit for scheme in schemes), default=INFINITE)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
@@ -139,6 +138,7 @@ class Emitter:
         data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
         weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
+            "guards": "" if self.program.guards == "none" else self.program.guards,
             "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,
