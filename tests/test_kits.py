@@ -13,12 +13,12 @@ from fake_firmware import STACK_BYTES, build_fake, need_tools
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device.flashers.uf2 import uf2_of
 from tinytrain.device.project import Project
 from tinytrain.errors import BoardError, ToolError
 from tinytrain.paths import data_dir
 from tinytrain.target.board import board_names, load_board
 from tinytrain.target.new_board import write_new_board
-from tinytrain.target.uf2 import uf2
 
 
 def own_board(folder: Path, file: str, **edits: str) -> Path:
@@ -80,20 +80,20 @@ def test_boot_stage_2_is_its_source_and_has_the_crc_that_the_rom_wants(tmp_path:
     assert script.crc32_of_rom(b"123456789") == 0x0376E6E7                  # CRC-32/MPEG-2
     assert (board.places[1] / "boot2.c").read_text(encoding="utf-8") == script.text()
     elf = build_fake(tmp_path, board.name) / "build" / "fake.elf"
-    image = uf2(elf, board)
+    image = uf2_of(elf, board)
     blocks = [image[at : at + 512] for at in range(0, len(image), 512)]
     heads = [struct.unpack_from("<8I", block) for block in blocks]
     assert [head[3] for head in heads] == [0x1000_0000 + 256 * i for i in range(len(blocks))]
     assert {head[:3] + head[6:] for head in heads} == {(0x0A324655, 0x9E5D5157, 0x2000, len(blocks), 0xE48BFF56)}
     assert blocks[0][32:288] == script.boot2()
     assert struct.unpack_from("<I", blocks[1], 32)[0] == 0x2000_0000 + STACK_BYTES
-    with pytest.raises(ToolError, match="Board netduinoplus2 takes no UF2 file"):
-        uf2(elf, load_board("netduinoplus2"))
+    with pytest.raises(BoardError, match="Board netduinoplus2: uf2 in .flash. is missing"):
+        uf2_of(elf, load_board("netduinoplus2"))
 
 
 def test_image_of_an_rp2350_has_the_block_that_its_rom_looks_for(tmp_path: Path) -> None:
     board = load_board("raspberry-pi-pico2")
-    image = uf2(build_fake(tmp_path, board.name) / "build" / "fake.elf", board)
+    image = uf2_of(build_fake(tmp_path, board.name) / "build" / "fake.elf", board)
     first = image[32:288]
     assert struct.unpack_from("<I", first)[0] == 0x2000_0000 + STACK_BYTES
     block = first.index(struct.pack("<I", 0xFFFFDED3))

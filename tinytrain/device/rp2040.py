@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinytrain.atomic import write_bytes
+from tinytrain.device.flashers.uf2 import uf2_of
 from tinytrain.device.process import ProcessTransport
 from tinytrain.errors import ToolError
 from tinytrain.target.board import Board
-from tinytrain.target.uf2 import uf2
 
 FOLDER = Path(__file__).resolve().parent / "rp2040js"
 
@@ -26,6 +26,6 @@ def start_rp2040(elf: Path, board: Board, *, icount: bool = False, more: Sequenc
     if not (FOLDER / "node_modules" / "rp2040js").is_dir():
         raise ToolError(f"Board {board.name} needs the emulator rp2040js, which is not installed.", hint=f"Run `npm ci` in {FOLDER}.")
     image = elf.with_suffix(".uf2")
-    write_bytes(image, uf2(elf, board))
+    write_bytes(image, uf2_of(elf, board))
     command = ["node", str(FOLDER / "run.mjs"), str(image.resolve()), *(["--icount"] if icount else [])]
     return ProcessTransport(f"board {board.name} (rp2040js)", command)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tinytrain.device.flashers.tool import Commands, Firmware, Flasher, entry
 from tinytrain.errors import DeviceError
 from tinytrain.reading import read_limited
+from tinytrain.target.board import Board
 from tinytrain.target.image import segments, uf2
 
 INFO = "INFO_UF2.TXT"
@@ -28,12 +30,19 @@ class Uf2(Flasher):
     where = "the folder in which the drive is mounted, where it should not look for it"
 
     def prepare(self, firmware: Firmware, where: str) -> tuple[dict[Path, bytes], Commands]:
-        table, board = self.data(firmware.board, dict, "a table with family and board_id"), firmware.board
-        family = entry(table, "family", int, "a family ID of UF2", board)
-        wanted = entry(table, "board_id", str, "how the drive's Board-ID begins", board)
+        wanted = entry(_table(firmware.board), "board_id", str, "how the drive's Board-ID begins", firmware.board)
         drive = _checked(Path(where), wanted) if where else _found(wanted)
         file = firmware.elf.with_suffix(".uf2")
-        return {file: uf2(segments(firmware.elf), family)}, (["cp", str(file), f"{drive}/"], ["sync"])
+        return {file: uf2_of(firmware.elf, firmware.board)}, (["cp", str(file), f"{drive}/"], ["sync"])
+
+
+def uf2_of(elf: Path, board: Board) -> bytes:
+    """The firmware as a UF2 file for that board. Raises BoardError where the board takes none, ToolError for what is no firmware."""
+    return uf2(segments(elf), entry(_table(board), "family", int, "a family ID of UF2", board))
+
+
+def _table(board: Board) -> Any:
+    return entry(board.flash, Uf2.name, dict, "a table with family and board_id", board)
 
 
 def _found(wanted: str) -> Path:
