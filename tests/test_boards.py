@@ -112,9 +112,9 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if not load_board(name).is_host:
-        assert found.flash_bytes < 6000
+        assert found.flash_bytes < 8192                 # pulp-virt, which emulates instructions, has most
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
-        assert found.bss_bytes < 600
+        assert found.bss_bytes < 700
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES
 
 
