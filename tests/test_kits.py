@@ -15,7 +15,7 @@ from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.flashers.uf2 import uf2_of
 from tinytrain.device.project import Project
-from tinytrain.errors import BoardError, ToolError
+from tinytrain.errors import BoardError
 from tinytrain.paths import data_dir
 from tinytrain.target.board import board_names, load_board
 from tinytrain.target.new_board import write_new_board
@@ -87,7 +87,7 @@ def test_boot_stage_2_is_its_source_and_has_the_crc_that_the_rom_wants(tmp_path:
     assert {head[:3] + head[6:] for head in heads} == {(0x0A324655, 0x9E5D5157, 0x2000, len(blocks), 0xE48BFF56)}
     assert blocks[0][32:288] == script.boot2()
     assert struct.unpack_from("<I", blocks[1], 32)[0] == 0x2000_0000 + STACK_BYTES
-    with pytest.raises(BoardError, match="Board netduinoplus2: uf2 in .flash. is missing"):
+    with pytest.raises(BoardError, match=r"Board netduinoplus2: uf2 in .flash. is missing"):
         uf2_of(elf, load_board("netduinoplus2"))
 
 
