@@ -177,7 +177,7 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
 
 /* Tiles as in tt_tile.h, of N lanes: sums in m registers of 128 bits, halves in h of them. */
 #define TT_ZERO_H(p, m, N) vfloat32##m##_t c##p = __riscv_vfmv_v_f_f32##m(0.0f, N);
-#define TT_STORE_H(p, m, N) __riscv_vse32_v_f32##m(acc + (p) * (N), c##p, N);
+#define TT_STORE_ROW_H(p, m, N) __riscv_vse32_v_f32##m(acc + (p) * (N), c##p, N);
 #define TT_RUN_H(p, m, N, i) c##p = __riscv_vfwmacc_vf_f32##m(c##p, tt_scalar_half(a##p + (i)), v, N);
 #define TT_ACROSS_H(p, m, N) c##p = __riscv_vfwmacc_vf_f32##m(c##p, tt_scalar_half(a + (p)), v, N);
 #define TT_WIDE_H(p, m, h, N) c##p = __riscv_vfwmacc_vf_f32##m(c##p, s, tt_halves_##h##_rvv(b + (p) * (N)), N);
@@ -232,7 +232,7 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
             a += steps + w->a_row; \
             b += w->b_row; \
         } \
-        TT_P##P(TT_STORE_H, m, N) \
+        TT_P##P(TT_STORE_ROW_H, m, N) \
     }
 
 #define TT_MOVES_H(step, P, m, h, N) \
@@ -252,7 +252,7 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
                 TT_MOVES_H(step, P, m, h, N) \
             } \
         } \
-        TT_P##P(TT_STORE_H, m, N) \
+        TT_P##P(TT_STORE_ROW_H, m, N) \
     }
 
 #define TT_DEPTH_H(none, P) \
@@ -268,7 +268,7 @@ TT_SHARED void tt_rows_halves_rvv(float *acc, const tt_half *a, const tt_half *b
             } \
             a += w->steps * w->a_step; \
         } \
-        TT_P##P(TT_STORE_H, m4, 16) \
+        TT_P##P(TT_STORE_ROW_H, m4, 16) \
     }
 
 TT_SIZES6(TT_DIRECT_H, tt_direct_halves, m4, m2, 16, TT_BESIDE_H)

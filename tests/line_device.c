@@ -53,6 +53,11 @@ uint64_t tt_port_count_stop(void)
     return 0;
 }
 
+uint32_t tt_port_clock_hz(void)
+{
+    return 0;
+}
+
 uint32_t tt_stack_bytes(void)
 {
     return 0;

@@ -51,7 +51,7 @@ def test_each_step_is_made_once(kind: str, fake: Callable[[], Device]) -> None:
         _, link = on(fake(), damage)
         link.hello()
         losses = [link.call(Command.TRAIN, SAMPLE) for _ in range(12)]
-        return link.call(Command.READ_PARAM, struct.pack("<I", 48)), struct.unpack("<Q4I", link.call(Command.COUNTERS))[1], losses
+        return link.call(Command.READ_PARAM, struct.pack("<I", 48)), struct.unpack("<Q5I", link.call(Command.COUNTERS))[1], losses
 
     assert trained(LINES[kind]) == trained(Damage())
 
@@ -102,7 +102,7 @@ def test_a_repeated_request_is_answered_and_not_executed_again(fake: Callable[[]
     head = struct.pack("<HHBBHII", link._number, 0, Command.TRAIN, 0, 0, 0, len(SAMPLE))
     again = line.device.give(pack_frame(head + SAMPLE, link._token))
     assert loss in again.replace(b"\0", b"") or len(again) > len(loss)
-    assert struct.unpack("<Q4I", link.call(Command.COUNTERS))[1] == 1
+    assert struct.unpack("<Q5I", link.call(Command.COUNTERS))[1] == 1
 
 
 def test_numbers_come_round(fake: Callable[[], Device]) -> None:
@@ -137,7 +137,7 @@ def test_a_device_that_was_reset_and_one_that_was_taken_over(fake: Callable[[], 
     other.hello()
     with pytest.raises(DeviceError, match=r"talks to another program now"):
         link.call(Command.TRAIN, SAMPLE)
-    assert struct.unpack("<Q4I", other.call(Command.COUNTERS))[1] == 0
+    assert struct.unpack("<Q5I", other.call(Command.COUNTERS))[1] == 0
 
 
 def test_an_older_device_is_named(fake: Callable[[], Device]) -> None:
