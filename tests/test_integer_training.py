@@ -190,7 +190,8 @@ def test_soft_float_is_recognised(quantised: dict[str, Path], tmp_path: Path) ->
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
 def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], tmp_path: Path) -> None:
     """Where the processor has floats, set_lr and set_skip_below are given one in a float register and store its bits, and the guard of a
-    sample looks at floats: nothing else touches them. RISC-V with F is another matter: its convolutions of int8 run in floats, which hold their sums exactly.
+    sample looks at floats: nothing else touches them. RISC-V with F is another matter: its convolutions of int8 run in floats, which
+    hold their sums exactly.
     """
     need(board)
     program = compiled(quantised["cnn"], board)
