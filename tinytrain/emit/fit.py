@@ -16,7 +16,7 @@ from tinytrain.target.memory import arena_memory, constant_memories
 
 STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
 _PART = 4                                                 # of the maps of a node: so much scratch is little
-LINK_BYTES = 512                                          # at most: what main.c, link and port keep beside a target and an output
+LINK_BYTES = 768                                          # at most: what main.c, link and port keep beside a target and an output
 
 
 def needs_of(kernels: Kernels) -> Callable[[Node], Needs]:
