@@ -12,6 +12,6 @@ typedef struct {
     uint32_t overflowed; /* steps whose fp16 gradients overflowed; 0 where there are none */
     int32_t loss_scale;  /* fp16 gradients are 2^loss_scale times what they are on their way; 0 where there are none */
     tt_store_report store; /* what the last save or load found */
-} tt_stats;
+} tt_device_stats;
 
 #endif

@@ -146,7 +146,7 @@ COMPILERS = {
     "riscv": ["clang-19", "--target=riscv32-unknown-elf", "-march=rv32imafc", "-mabi=ilp32f", "-ffreestanding"],
 }
 # what a C compiler calls on its own: copies and soft float of libgcc / compiler-rt; and the store, which is in the library beside the model
-FROM_THE_COMPILER = ("__aeabi_", "mem", "__", "tt_store_")
+FROM_THE_COMPILER = ("__aeabi_", "mem", "__", "tt_store_", "tt_delta_")
 
 
 @pytest.mark.parametrize("target", COMPILERS)
@@ -174,7 +174,7 @@ def test_model_in_a_program_in_cpp(tmp_path: Path) -> None:
     )
     runtime = f"-I{data_dir('runtime_c')}"
     run("gcc", *STRICT, runtime, "-c", "cnn.c", *STORE, cwd=tmp_path)
-    run("g++", "-std=c++11", *WARNINGS, runtime, "main.cpp", "cnn.o", "tt_store.o", "tt_crc.o", "-o", "program", cwd=tmp_path)
+    run("g++", "-std=c++11", *WARNINGS, runtime, "main.cpp", "cnn.o", "tt_store.o", "tt_crc.o", "tt_delta.o", "-o", "program", cwd=tmp_path)
     run(tmp_path / "program")
 
 
