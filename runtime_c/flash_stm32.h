@@ -81,4 +81,21 @@ static inline int flash_stm32_program(uint32_t at, const void *word, uint32_t by
     return failed;
 }
 
+/* The driver of a family whose first sector has `small` bytes. */
+#define FLASH_STM32_DRIVER(name, small) \
+    int name##_erase(const tt_flash *flash, uint32_t page) \
+    { \
+        (void)flash; \
+        return flash_stm32_erase(page, small); \
+    } \
+    int name##_program(const tt_flash *flash, uint32_t at, const void *word) \
+    { \
+        return flash_stm32_program(at, word, flash->word_bytes); \
+    } \
+    int name##_read(const tt_flash *flash, uint32_t at, void *to, uint32_t bytes) \
+    { \
+        (void)flash; \
+        return tt_flash_copy(at, to, bytes); \
+    }
+
 #endif

@@ -295,11 +295,10 @@ def _put(staging: Path, out: Path) -> None:
 
 
 def _c_files(compiled: Compiled) -> dict[str, str]:
-    program, board, stack = compiled.program, compiled.board, STACK_BYTES * compiled.board.cores
-    room = compiled.plan.arena_bytes, buffer_bytes(program)
-    every = compiled.options.store
+    program, board = compiled.program, compiled.board
     return project_files(
-        board, program.name, compiled.files, stack_bytes=stack, arena_bytes=room[0], buffer_bytes=room[1], store_every=every
+        board, program.name, compiled.files, stack_bytes=STACK_BYTES * board.cores, arena_bytes=compiled.plan.arena_bytes,
+        buffer_bytes=buffer_bytes(program), store_every=compiled.options.store,
     )
 
 
