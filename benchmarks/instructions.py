@@ -50,7 +50,7 @@ OUT = HERE / "out" / "instructions"
 COMMAND = "python benchmarks/instructions.py"
 NOISE = 500                                               # instructions: a call of fewer weighs less, its count is not exact
 _CALL = re.compile(r"^    (tt_\w+\(.*\);)(    /\*.*)$", re.MULTILINE)
-_MAIN = """/* SPDX-License-Identifier: Apache-2.0 */
+STANDS_READY = """/* SPDX-License-Identifier: Apache-2.0 */
 #include "tt_port.h"
 #include "{name}.h"
 
@@ -59,7 +59,9 @@ static unsigned char arena[{NAME}_ARENA_BYTES] __attribute__((aligned({NAME}_ARE
 static unsigned char sample[{NAME}_INPUT_BYTES] __attribute__((aligned(16)));
 static unsigned char target[{NAME}_TARGET_BYTES] __attribute__((aligned(16)));
 
-/* The counts of one call are ready; the other side says when it has read them. */
+void counted(void);
+
+/* Counts are ready; the other side says when it has read them. */
 void counted(void)
 {{
     tt_port_put('.');
@@ -67,7 +69,8 @@ void counted(void)
     (void)tt_port_get();
 }}
 
-int main(void)
+"""
+_MAIN = STANDS_READY + """int main(void)
 {{
     float loss = 0.0f;
     uint32_t state = 1;

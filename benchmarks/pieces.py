@@ -12,33 +12,14 @@ from pathlib import Path
 
 import onnx
 from guards import BOARDS, MODELS
-from instructions import FILL, counts
+from instructions import FILL, STANDS_READY, counts
 
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.errors import DoesNotFit
 from tinytrain.target.board import load_board
 from tinytrain.target.build import build
 
-_MAIN = """/* SPDX-License-Identifier: Apache-2.0 */
-#include "tt_port.h"
-#include "{name}.h"
-
-static {name}_ctx ctx;
-static unsigned char arena[{NAME}_ARENA_BYTES] __attribute__((aligned({NAME}_ARENA_ALIGN), section(".arena")));
-static unsigned char sample[{NAME}_INPUT_BYTES] __attribute__((aligned(16)));
-static unsigned char target[{NAME}_TARGET_BYTES] __attribute__((aligned(16)));
-
-void counted(void);
-
-/* The count of one piece is ready; the other side says when it has read it. */
-void counted(void)
-{{
-    tt_port_put('.');
-    tt_port_flush();
-    (void)tt_port_get();
-}}
-
-int main(void)
+_MAIN = STANDS_READY + """int main(void)
 {{
     float loss = 0.0f;
     uint32_t state = 1;

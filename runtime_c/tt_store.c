@@ -154,6 +154,7 @@ static tt_status scan(const tt_stored *what, const tt_flash *flash, tt_record *n
     report->torn = torn > newest->head.sequence;
     return report->newer != 0 ? TT_ERROR_STORE_NEWER : TT_OK;
 }
+
 tt_status tt_store_find(const tt_stored *what, const tt_flash *flash, tt_record *found, tt_store_report *report)
 {
     const tt_status status = scan(what, flash, found, report);

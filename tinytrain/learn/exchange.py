@@ -17,7 +17,7 @@ from tinytrain.ir.types import Array
 from tinytrain.learn import delta
 from tinytrain.learn.delta import Compression
 from tinytrain.learn.state import LEARNED, State
-from tinytrain.learn.weights import export_learned, on_device, parameters, restore
+from tinytrain.learn.weights import export_learned, not_finite, on_device, parameters, restore
 from tinytrain.reading import read_limited
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def pull(
     if not changes and output.suffix not in ENDINGS:
         raise OutputError(f"{output} ends in neither {' nor '.join(ENDINGS)}.", hint="A delta (--delta) may have any name.")
     learned, optimiser = parameters(project, session)
-    if bad := next((name for name, array in {**learned, **optimiser}.items() if not np.isfinite(array).all()), None):
+    if bad := not_finite({**learned, **optimiser}):
         raise DeviceError(f"{bad} is not finite on the device; nothing was written.", hint="Reset it, and train with a lower --lr.")
     stored = _compiled(project, learned)
     if changes:
@@ -47,8 +47,8 @@ def pull(
     else:
         data = State(learned, optimiser, None).to_bytes()
     write_bytes(output, data)
-    count, bytes_ = (sum(getattr(array, what) for array in stored.values()) for what in ("size", "nbytes"))
-    say(f"pulled     {output}: {count:,} weights, which take {bytes_:,} B, in {len(data):,} B")
+    count, stored_bytes = sum(array.size for array in stored.values()), sum(array.nbytes for array in stored.values())
+    say(f"pulled     {output}: {count:,} weights, which take {stored_bytes:,} B, in {len(data):,} B")
 
 
 def push(project: Project, session: Session, path: Path, say: Callable[[str], None]) -> None:
@@ -57,8 +57,7 @@ def push(project: Project, session: Session, path: Path, say: Callable[[str], No
     A delta leaves the optimiser as it is. Raises DataError for a file that is damaged or of another model.
     """
     before = session.get_params()
-    head = path.open("rb").read(len(delta.MAGIC)) if path.is_file() else b""
-    if head == delta.MAGIC:
+    if path.is_file() and _is_delta(path):
         data = read_limited(path, MOST_DELTA_BYTES, "a delta", DataError)
         compiled = _compiled(project, dict.fromkeys(p.name for p in project.manifest.parameters))
         session.set_params(on_device(project, delta.decode(data, compiled, project.manifest.model_sha256, path)))
@@ -70,6 +69,11 @@ def push(project: Project, session: Session, path: Path, say: Callable[[str], No
     say(f"pushed     {path}: {changed:,} numbers changed on the device")
     for file in (project.folder / LEARNED, model):
         say(f"{file.suffix[1:]:<10} {file}")
+
+
+def _is_delta(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(delta.MAGIC)) == delta.MAGIC
 
 
 def _compiled(project: Project, names: Mapping[str, Array | None]) -> dict[str, Array]:

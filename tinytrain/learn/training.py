@@ -270,8 +270,6 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
     return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
 
 
-
-
 def _checkpoint(project: Project, session: Session, record: Record) -> None:
     learned, state = parameters(project, session)
     with uninterrupted():

@@ -63,13 +63,17 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
     """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume."""
     from tinytrain.frontend.export import export
 
-    for name, array in {**learned, **state}.items():
-        if not np.isfinite(array).all():
-            raise DeviceError(f"{name} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
+    if bad := not_finite({**learned, **state}):
+        raise DeviceError(f"{bad} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
     model = export(project.model, learned, str(project.folder))
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
     write_bytes(project.folder / "learned.onnx", model.SerializeToString())
     return project.folder / "learned.onnx"
+
+
+def not_finite(arrays: Mapping[str, Array]) -> str | None:
+    """The name of the first that has a number which is not finite."""
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
 def _check_parameters(project: Project, session: Session) -> None:

@@ -35,7 +35,6 @@ class FlashStore:
         head = -(-HEAD_BYTES // self.word_bytes) * self.word_bytes + self.word_bytes
         return -(-(head + body_bytes) // self.page_bytes)
 
-
     def kept_in(self, file: Path, elf: Path) -> list[str]:
         """Arguments of the emulator; the file is made where there is none. Commas in paths would separate options of QEMU."""
         if not file.exists():
