@@ -79,7 +79,7 @@ MODELS: dict[str, Saved] = {
 def compiled(name: str, folder: Path, board: str = "host", dtype: Floats = "fp16", **optimiser: object) -> Compiled:
     loss = "ce" if name in ("transformer", "batchnorm") else "mse"
     chosen = Optimiser(0.02, **optimiser)  # type: ignore[arg-type]
-    options = Options(board, loss=loss, optimiser=chosen, dtype=dtype, running_statistics=name == "batchnorm", exact_seconds=0)
+    options = Options(board, loss, optimiser=chosen, dtype=dtype, running_statistics=name == "batchnorm", exact_seconds=0)
     return compile_model(MODELS[name](folder), options)
 
 

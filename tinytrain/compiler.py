@@ -76,7 +76,6 @@ class Options:
     """
 
     board: str = "host"
-    cores: int = 1
     loss: str | None = "ce"
     scheme: str | Scheme = "full"
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -103,6 +102,7 @@ class Options:
     guards: Guards = "rest"
     classes: tuple[str, ...] = ()
     store: int = 0
+    cores: int = 1
 
     @property
     def objective(self) -> Objective | None:

@@ -30,10 +30,10 @@ class Uf2(Flasher):
     where = "the folder in which the drive is mounted, where it should not look for it"
 
     def prepare(self, firmware: Firmware, where: str) -> tuple[dict[Path, bytes], Commands]:
+        file, image = firmware.elf.with_suffix(".uf2"), uf2_of(firmware.elf, firmware.board)
         wanted = entry(_table(firmware.board), "board_id", str, "how the drive's Board-ID begins", firmware.board)
         drive = _checked(Path(where), wanted) if where else _found(wanted)
-        file = firmware.elf.with_suffix(".uf2")
-        return {file: uf2_of(firmware.elf, firmware.board)}, (["cp", str(file), f"{drive}/"], ["sync"])
+        return {file: image}, (["cp", str(file), f"{drive}/"], ["sync"])
 
 
 def uf2_of(elf: Path, board: Board) -> bytes:
