@@ -112,5 +112,5 @@ def test_a_new_board_is_valid(soc: str, tmp_path: Path) -> None:
 
 
 def test_a_new_board_of_an_unknown_chip(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="There is no chip 'z80'; known ones are fe310, lm3s, "):
+    with pytest.raises(BoardError, match="There is no chip 'z80'; known ones are esp32c3, fe310, lm3s, "):
         write_new_board("mine", "z80", tmp_path)
