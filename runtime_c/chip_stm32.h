@@ -6,6 +6,9 @@
 #define CHIP_STM32_H
 
 #include "chip.h"
+#ifdef TT_CACHES
+#include "cache_m7.h"
+#endif
 
 /* Whether the clock runs that TT_PLL_M divides: with a crystal, bit 16 of RCC_CR starts it, 17 says that it runs, and 18 that a clock is fed
  * in place of one. */
@@ -43,6 +46,9 @@ static int speed_up(void);
 tt_clocks tt_chip_start(void)
 {
     const int fast = speed_up();
+#ifdef TT_CACHES
+    tt_cache_start();
+#endif
     tt_chip_set(TT_UART_ENABLE, 0, BIT(TT_UART_ENABLE_BIT));
     connect_pin(TT_UART_TX_PORT, TT_UART_TX_PIN, TT_UART_TX_FUNCTION);
     connect_pin(TT_UART_RX_PORT, TT_UART_RX_PIN, TT_UART_RX_FUNCTION);

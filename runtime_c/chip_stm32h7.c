@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* STM32H743 and H753. ST RM0433: sections 4.3.12 (wait states), 6.6.1 (supply and scale), 8.5 (clocks), 11.4 (registers of ports).
- * Scale 1 of the regulator, for up to 400 MHz. Caches of the processor stay off. */
+ * Scale 1 of the regulator, for up to 400 MHz. */
 
 #define FLASH_ACR 0x52002000u /* bits 3:0: wait states, 5:4: by their rate */
 #define RCC_CR 0x58024400u
