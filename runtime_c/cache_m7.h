@@ -24,12 +24,16 @@
 #define MPU_RBAR CACHE_REGISTER(0xE000ED9C)
 #define MPU_RASR CACHE_REGISTER(0xE000EDA0)
 
-/* Off, and each line of it done with `operation`. Until the last one, memory may be behind what the stack should be: all is in registers. */
+/* Off, and each line of it done with `operation`. Until the last one, memory is not what the program has written, and what is written there
+ * may be lost: all is in registers, and no interrupt is taken. */
 static inline void tt_cache_data_off(volatile uint32_t *operation)
 {
     CACHE_CSSELR = 0;
     uint32_t line = (CACHE_CCSIDR >> 13 & UINT32_C(0x7FFF)) << 5; /* bits 31:30: way, the others: set */
-    __asm volatile("dsb\n\t"
+    uint32_t masked;
+    __asm volatile("mrs %[masked], primask\n\t"
+                   "cpsid i\n\t"
+                   "dsb\n\t"
                    "str %[off], [%[control]]\n\t"
                    "dsb\n"
                    "1:\n\t"
@@ -44,8 +48,9 @@ static inline void tt_cache_data_off(volatile uint32_t *operation)
                    "subs %[line], %[line], #32\n\t"
                    "bpl 1b\n\t"
                    "dsb\n\t"
-                   "isb"
-                   : [line] "+r"(line)
+                   "isb\n\t"
+                   "msr primask, %[masked]"
+                   : [line] "+r"(line), [masked] "=&r"(masked)
                    : [off] "r"(CACHE_CCR & ~CACHE_DATA_ON), [control] "r"(&CACHE_CCR), [operation] "r"(operation)
                    : "cc", "memory");
 }
@@ -77,7 +82,7 @@ static inline void tt_cache_start(void)
     MPU_RASR = UINT32_C(1) << 28 | UINT32_C(0x87) << 8 | UINT32_C(31) << 1 | 1u; /* no access, eighths 3 to 6 of 4 GB, on */
     MPU_CTRL = 5;
     CACHE_BARRIER();
-    tt_cache_data_off(&CACHE_DCISW); /* after reset it holds anything */
+    tt_cache_data_off((CACHE_CCR & CACHE_DATA_ON) != 0 ? &CACHE_DCCISW : &CACHE_DCISW); /* after reset it holds anything */
     CACHE_ICIALLU = 0;
     CACHE_BARRIER();
     CACHE_CCR |= CACHE_DATA_ON | CACHE_INSTRUCTIONS_ON;

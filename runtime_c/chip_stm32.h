@@ -32,6 +32,16 @@ static inline int tt_stm32_pll_runs(void)
     return tt_chip_becomes(RCC_CR, BIT(25), BIT(25));
 }
 
+/* A bus divided by 1, 2, 4, 8 or 16 is 0, 4, 5, 6 or 7. */
+static inline uint32_t tt_stm32_divider(uint32_t by)
+{
+    uint32_t code = by > 1u ? 3u : 0u;
+    for (; by > 1u; by /= 2u) {
+        ++code;
+    }
+    return code;
+}
+
 /* Two bits a pin, of which 2 means an alternate function; and four bits, which one. */
 static void connect_pin(uint32_t port, uint32_t pin, uint32_t function)
 {

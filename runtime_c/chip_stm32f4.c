@@ -20,18 +20,7 @@
 
 #include "chip_stm32.h"
 
-#ifdef TT_PLL_N
-/* A bus divided by 1, 2, 4, 8 or 16 is 0, 4, 5, 6 or 7. */
-static uint32_t divider(uint32_t by)
-{
-    uint32_t code = by > 1u ? 3u : 0u;
-    for (; by > 1u; by /= 2u) {
-        ++code;
-    }
-    return code;
-}
-
-#ifdef TT_OVER_DRIVE
+#if defined TT_PLL_N && defined TT_OVER_DRIVE
 /* After the PLL runs and before it is used. */
 static int over_drive(void)
 {
@@ -46,7 +35,6 @@ static int over_drive(void)
 }
 #else
 #define over_drive() 1
-#endif
 #endif
 
 static int speed_up(void)
@@ -64,7 +52,7 @@ static int speed_up(void)
     if (!tt_chip_becomes(FLASH_ACR, 0xFu, TT_FLASH_WAIT)) {
         return 0;
     }
-    tt_chip_set(RCC_CFGR, UINT32_C(0x3F) << 10, divider(TT_APB1_DIV) << 10 | divider(TT_APB2_DIV) << 13);
+    tt_chip_set(RCC_CFGR, UINT32_C(0x3F) << 10, tt_stm32_divider(TT_APB1_DIV) << 10 | tt_stm32_divider(TT_APB2_DIV) << 13);
     tt_chip_set(RCC_CFGR, 3u, SW_PLL);
     return tt_chip_becomes(RCC_CFGR, 3u << 2, SW_PLL << 2);
 #else

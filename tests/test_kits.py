@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import struct
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def test_boot_stage_2_is_its_source_and_has_the_crc_that_the_rom_wants(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("name", "image_type", "family"), [("raspberry-pi-pico2", 0x10210142, 0xE48BFF59), ("raspberry-pi-pico2-riscv", 0x11010142, 0xE48BFF5A)],
+    ("name", "image_type", "family"),
+    [("raspberry-pi-pico2", 0x10210142, 0xE48BFF59), ("raspberry-pi-pico2-riscv", 0x11010142, 0xE48BFF5A)],
 )
 def test_image_of_an_rp2350_has_the_block_that_its_rom_looks_for(name: str, image_type: int, family: int, tmp_path: Path) -> None:
     """Behind the vectors of an Arm core, or the first instructions of a RISC-V core."""
@@ -179,6 +181,26 @@ tt_clocks tt_chip_start(void)
     build(write_fake(tmp_path / "one", cached), cached)
     with open_session(tmp_path / "one", cached) as one, open_session(build_fake(tmp_path / "two", plain.name), plain) as two:
         assert losses(one) == losses(two)
+
+
+@pytest.mark.parametrize(
+    ("name", "sysclk_hz", "wait", "dividers"),
+    [
+        ("nucleo-h743zi", 400_000_000, 2, {"AHB": 2, "APB1": 4, "APB2": 4}),
+        ("nucleo-h743zi", 180_000_000, 2, {"AHB": 1, "APB1": 2, "APB2": 2}),
+        ("nucleo-h743zi", 100_000_000, 1, {"AHB": 1, "APB1": 1, "APB2": 1}),
+        ("stm32f746g-disco", 216_000_000, 7, {"APB1": 4, "APB2": 2}), ("nucleo-f446re", 168_000_000, 5, {"APB1": 4, "APB2": 2}),
+    ],
+)
+def test_wait_states_and_buses(name: str, sysclk_hz: int, wait: int, dividers: dict[str, int], tmp_path: Path) -> None:
+    """By table 17 of RM0433, 5 of RM0385 and 10 of RM0090, and the most that each bus takes."""
+    text = (data_dir("boards") / name / "board.toml").read_text(encoding="utf-8")
+    (tmp_path / "own.toml").write_text(re.sub("sysclk_hz = [0-9_]+", f"sysclk_hz = {sysclk_hz}", text), encoding="utf-8")
+    board = load_board(str(tmp_path / "own.toml"))
+    need_tools(board)
+    assert board.defines["TT_FLASH_WAIT"] == wait and board.clock_hz == sysclk_hz
+    assert {bus: board.defines[f"TT_{bus}_DIV"] for bus in dividers} == dividers
+    build(write_fake(tmp_path, board), board)
 
 
 @pytest.mark.parametrize("soc", sorted({path.parent.name for path in data_dir("boards").glob("soc/*/soc.toml")}))

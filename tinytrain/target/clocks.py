@@ -61,9 +61,10 @@ def clock_defines(clock: Table, buses: Table) -> dict[str, int]:
             raise BoardError(message, hint="It is the rate of the board's crystal, or of what feeds the chip in place of one.")
         m, n, p = _solved(pll, source_hz, hz, where)
         defines |= {f"TT_CLOCK_FROM_{source.upper()}": 1, "TT_PLL_M": m, "TT_PLL_N": n, "TT_PLL_P": p}
-    if wait_hz:
-        defines["TT_FLASH_WAIT"] = (hz - 1) // wait_hz
-    return defines | {f"TT_{bus.upper()}_DIV": hz // rate for bus, rate in bus_rates(hz, buses).items()}
+    rates = bus_rates(hz, buses)
+    if wait_hz:                                           # of the bus that the flash is on, where that may be slower than the processor
+        defines["TT_FLASH_WAIT"] = (rates.get("ahb", hz) - 1) // wait_hz
+    return defines | {f"TT_{bus.upper()}_DIV": hz // rate for bus, rate in rates.items()}
 
 
 def bus_rates(hz: int, buses: Table) -> dict[str, int]:
