@@ -50,7 +50,7 @@ static inline void tt_cache_data_off(volatile uint32_t *operation)
                    "dsb\n\t"
                    "isb\n\t"
                    "msr primask, %[masked]"
-                   : [line] "+r"(line), [masked] "=&r"(masked)
+                   : [line] "+&r"(line), [masked] "=&r"(masked)
                    : [off] "r"(CACHE_CCR & ~CACHE_DATA_ON), [control] "r"(&CACHE_CCR), [operation] "r"(operation)
                    : "cc", "memory");
 }
