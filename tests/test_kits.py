@@ -25,6 +25,7 @@ from tinytrain.target.board import board_names, load_board
 from tinytrain.target.build import build
 from tinytrain.target.image import flat, segments
 from tinytrain.target.new_board import write_new_board
+from tinytrain.target.table import read_toml
 
 
 def own_board(folder: Path, file: str, **edits: str) -> Path:
@@ -208,7 +209,8 @@ def test_a_new_board_is_valid(soc: str, tmp_path: Path) -> None:
     path = write_new_board("mine", soc, tmp_path)
     board = load_board(str(path))
     assert board.name == "mine" and not board.machine
-    assert board.memories and board.clock_hz
+    like = next(one for one in map(load_board, board_names()) if read_toml(one.file).get("soc") == soc)
+    assert board.memories == like.memories and board.clock_hz
     with pytest.raises(BoardError, match=r"board\.toml is there already"):
         write_new_board("mine", soc, tmp_path)
 

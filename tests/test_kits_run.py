@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fake_firmware import build_fake, need_tools
+from fake_firmware import build_fake, need_tools, write_fake
 from kit_chips import CHIPS
 
 from tinytrain import zoo
@@ -26,6 +26,7 @@ from tinytrain.errors import DeviceError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.target.board import Board, board_names, load_board
+from tinytrain.target.build import build
 from tinytrain.target.table import read_toml
 
 KITS = [name for name in board_names() if read_toml(load_board(name).file).get("soc") in CHIPS and name != "netduinoplus2"]
@@ -59,6 +60,25 @@ def test_a_kit_starts_and_trains(name: str, tmp_path: Path) -> None:
         assert session.counters().clock_hz == board.clock_hz
         assert losses(session) == losses(twin)
         assert_same(session.get_params(), twin.get_params())
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "said"),
+    [
+        ("nucleo-f446re", "Makefile", "TT_FLASH_WAIT=5u", "TT_FLASH_WAIT=3u", "too few wait states"),
+        ("stm32f746g-disco", "Makefile", "-DTT_OVER_DRIVE=1u", "", "over-drive is off"),
+        ("esp32-c3", "app/chip_esp32c3.c", "tt_chip_set(SUPER_WATCHDOG, 0, BIT(31));", "", "a watchdog is on"),
+    ],
+)
+def test_a_step_that_is_left_out_shows(name: str, file: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+    board = load_board(name)
+    need_tools(board)
+    path = write_fake(tmp_path, board) / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DeviceError, match=said):
+        started(board, build(tmp_path, board))
 
 
 @pytest.mark.parametrize("name", [name for name in KITS if load_board(name).store])
