@@ -170,6 +170,11 @@ def test_samples_within_range_keep_no_layer(tmp_path: Path) -> None:
     assert set(chosen(saved(tmp_path), 1e-6)) == {"first", "second", "last"}
 
 
+@pytest.mark.parametrize("options", [("--board", "netduinoplus2", "--store", 5), ("--board", "pulp-virt", "--cores", 8)], ids=str)
+def test_samples_run_without_what_only_the_board_has(options: tuple[object, ...], tmp_path: Path) -> None:
+    assert set(compiled(saved(tmp_path), *options, "--data", samples(tmp_path))[1]) == {"loss"}
+
+
 def test_a_layer_whose_values_overflow_is_named_and_stays_fp32(tmp_path: Path) -> None:
     path = saved(tmp_path, first_w=weights()["first_w"] * 6e4, second_w=weights()["second_w"] / 6e4)
     text, fp32 = compiled(path, "--data", samples(tmp_path))
