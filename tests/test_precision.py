@@ -148,7 +148,7 @@ def test_unknown_layer_is_refused_with_the_nearest_names(tmp_path: Path) -> None
         (["--fp32", "first"], "--fp32 has no effect with --dtype fp32; expected --dtype fp16."),
         (["--precision", "rules.toml"], "--precision has no effect with --dtype fp32; expected --dtype fp16."),
         (["--half-arithmetic"], "--half-arithmetic has no effect with --dtype fp32; expected --dtype fp16."),
-        (["--data", "samples.npz"], "--data has no effect on `compile` with --dtype fp32; expected --dtype fp16."),
+        (["--data", "samples.npz"], "--data has no effect with --dtype fp32; expected --dtype fp16."),
         (["--dtype", "fp16", "--fp16-tolerance", "0.1"], "--fp16-tolerance has no effect without --data."),
     ],
 )
