@@ -19,9 +19,9 @@ import numpy as np
 from tinytrain.ir.op import Example, f32
 from tinytrain.ir.types import F32, S16, S32, Array, TensorType
 from tinytrain.ir.words import Words
+from tinytrain.ops.draws import drawn, word_text
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.simd import elementwise
-from tinytrain.random import random_u32
 
 _AWAY, _NORMAL = np.float32(2.0**-16), np.float32(2.0**-14)  # the latter is the least half with a leading one
 
@@ -84,8 +84,7 @@ class SgdHalf(Sgd):
         if self.master:
             new, rest = split(to)
             return (new.astype(to.dtype), *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
-        at = (int(kept[0]) * w.size + np.arange(w.size, dtype=np.int64)) & 0xFFFFFFFF
-        return self._drawn(to, random_u32(self.seed, at).reshape(w.shape)), *more
+        return self._drawn(to, drawn(self.seed, kept, w.shape)), *more
 
     @staticmethod
     def _drawn(to: Array, words: Array) -> Array:
@@ -96,10 +95,7 @@ class SgdHalf(Sgd):
         return np.asarray(((dithered & np.uint32(0xFFFFE000)).view(np.float32) - lift).astype(to.dtype))
 
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
-        if self.args[operand] != "counter":
-            return None
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({whole.numel}) + (uint32_t)({i})"
-        return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         g, weight, *others, kept = operands
