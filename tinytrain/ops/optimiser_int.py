@@ -29,6 +29,7 @@ from tinytrain.ir.op import Declined, Elementwise, Example, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
 from tinytrain.ops.draws import drawn, word_text
+from tinytrain.ops.optimiser import in_place
 from tinytrain.ops.simd import elementwise
 
 Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]
@@ -102,9 +103,7 @@ class SgdInt(Elementwise):
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        args, results = self.args, self.results
-        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("m", "m_new"), ("g", "g_new"))
-        return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
+        return in_place(self.args, self.results)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         kinds = dict(zip(self.args, types, strict=True))
