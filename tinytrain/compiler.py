@@ -41,7 +41,7 @@ from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.precision import Floats, Rule, check_names, kept
+from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
@@ -152,7 +152,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
         forward = _int8_input(forward, path)
     if options.dtype == "fp16":
         check_names(options.precision, imported.graph)
-        forward = verify(halve_weights(forward, kept(options.precision, forward)), "halve_weights")
+        forward = verify(halve_weights(forward, fp32_layers(options.precision, forward)), "halve_weights")
     return prepared, imported, forward
 
 
@@ -346,7 +346,7 @@ def stays_fp32(compiled: Compiled) -> dict[str, str]:
     options, model = compiled.options, compiled.imported.graph
     if options.dtype != "fp16":
         return {}
-    asked = kept(options.precision, model)
+    asked = fp32_layers(options.precision, model)
     return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
 
 

@@ -65,7 +65,8 @@ class Scaler:
         factor = g.emit(UpdateFactor(self.tries), self.record, self.overflowed, name="update_factor")
         self.updates[self.record] = g.emit(NextLossScale(self.chosen.steps), self.record, self.overflowed, name=f"{LOSS_SCALE}_new")
         grads = []
-        for g.origin, grad in named:
+        for name, grad in named:
+            g.origin = name
             grads.append(g.emit(Unscale(), grad, factor, name=grad.name))
         g.origin = at
         return factor, grads
