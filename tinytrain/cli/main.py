@@ -27,6 +27,7 @@ from tinytrain.cli.options import (
     TRUST,
     Number,
     calibrated_options,
+    check_fp16,
     compiler_options,
     model_options,
     parse_shapes,
@@ -107,6 +108,8 @@ def main(debug: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
+@click.option("--half-arithmetic", is_flag=True,
+              help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
 @click.option("--data", type=click.Path(path_type=Path),
               help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
 @click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
@@ -118,16 +121,20 @@ def main(debug: bool) -> None:
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None,
-    classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
+    tolerance: float | None, classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
     from tinytrain.device.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
     options = replace(compiler_options(board, several=True, **given), cores=cores, classes=classes, store=store or 0)
+    if half_arithmetic:
+        check_fp16("--half-arithmetic", options.dtype)
+        check_half_arithmetic(load_board(board))
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:

@@ -22,7 +22,7 @@ from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.graph import LOSS_SCALE
 from tinytrain.ir.pack import as_numbers, packed, unpacked
 from tinytrain.ir.types import Array, DType
-from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, SKIPPED
+from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, LARGEST, LEAST, SKIPPED
 from tinytrain.target.board import Board
 
 if TYPE_CHECKING:
@@ -221,6 +221,8 @@ class Session:
         if param is None or param.dtype != np.int32 or param.bytes != _RECORD.size:
             return None
         record = _RECORD.unpack(self._call(Command.READ_PARAM, struct.pack("<I", param.bytes), param.bytes, index=param.index))
+        if not LEAST <= record[EXPONENT] <= LARGEST:
+            raise self._nonsense(f"says that gradients are 2^{record[EXPONENT]:,} times what they are")
         return Scale(2.0 ** record[EXPONENT], record[GOOD], record[SKIPPED], record[IN_A_ROW])
 
     def reset(self) -> None:
