@@ -41,7 +41,7 @@ from tinytrain.target.packages import package_kinds
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
-    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port", "stats": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
