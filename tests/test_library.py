@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cli_runs import sentence, succeed
 from ctypes_model import STRICT, WARNINGS
 from test_int8_training import int8_model
 from test_ports import LOSS, two_headed
@@ -152,3 +154,24 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert names("a,b") is names("{}") is names("[1]") is None
     with pytest.raises(ModelError, match="--classes names 2 classes; the model has one output of 10 elements"):
         names("", "a", "b")
+
+
+def test_names_of_classes_from_files(tmp_path: Path) -> None:
+    """Lines of a file, or subfolders in the order of their labels, as the command line takes them; the manifest has them too."""
+    onnx.save(zoo.model("gesture"), tmp_path / "gesture.onnx")
+    (tmp_path / "names.txt").write_text("\ufeffwave\n\ncircle\r\nshake it\nt\u00e4p\n", encoding="utf-8")
+    for name in ("circle", "shake it", "t\u00e4p", "wave", ".hidden"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    (tmp_path / "images" / "README").touch()
+    for given, names in (
+        ("names.txt", ["wave", "circle", "shake it", "t\u00e4p"]), ("images", ["circle", "shake it", "t\u00e4p", "wave"]),
+    ):
+        out = tmp_path / f"out_{given}"
+        succeed("compile", tmp_path / "gesture.onnx", "--no-build", "--classes", tmp_path / given, "-o", out)
+        assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["classes"] == names
+        assert f'{{ "{names[0]}", ' in (out / "lib" / "gesture_config.h").read_text()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "latin.txt").write_bytes(b"t\xe4p\n")
+    for given, said in (("empty", "names no classes"), ("none.txt", "names no classes"), ("latin.txt", "expected names of classes")):
+        assert said in sentence("compile", tmp_path / "gesture.onnx", "--no-build", "--classes", tmp_path / given, "-o", tmp_path / "o")

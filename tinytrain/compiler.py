@@ -133,6 +133,7 @@ class Compiled:
     files: dict[str, str]
     readme: str
     frozen: tuple[Frozen, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -215,7 +216,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
-        emitter.readme(board, STACK_BYTES * board.cores), model.frozen,
+        emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
     )
 
 
@@ -326,6 +327,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
+        **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
         "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
