@@ -18,6 +18,7 @@ from tinytrain.atomic import uninterrupted
 from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.step import Pieces, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.classes import class_names
@@ -134,6 +135,7 @@ class Compiled:
     readme: str
     frozen: tuple[Frozen, ...] = ()
     class_names: tuple[str, ...] = ()
+    pieces: Pieces | None = None
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -217,6 +219,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
         emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
+        pieces(program, plan, kernels, board),
     )
 
 
@@ -341,6 +344,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
                 for key, p in plan.entries.items()
             },
         },
+        "pieces": asdict(compiled.pieces) if compiled.pieces else None,
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
