@@ -219,7 +219,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
         emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
-        pieces(program, plan, kernels, board),
+        pieces(emitter, board),
     )
 
 

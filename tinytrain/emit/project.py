@@ -7,13 +7,14 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from tinytrain.emit.config import data_of
-from tinytrain.emit.guards import INFINITE, limit, looks, looks_at_maps, loss_at, reads_sample
+from tinytrain.emit.guards import INFINITE, limit, watched
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
@@ -22,7 +23,7 @@ from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_o
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
-from tinytrain.planner.updates import starts
+from tinytrain.planner.updates import contents, starts
 from tinytrain.target.board import Board
 from tinytrain.target.isa import headers
 
@@ -102,7 +103,7 @@ class Emitter:
     def files(self) -> dict[str, str]:
         """File name → text."""
         name = self.program.name
-        entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+        entries = self._entries
         params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
         weights, state = (tuple(p for v, p in params.items() if v.role is role) for role in (Role.PARAM, Role.STATE))
         context: dict[str, Any] = {
@@ -110,7 +111,7 @@ class Emitter:
             "accumulate": self.program.accumulate, "entries": entries,
             "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
             "sums": [params[v] for v in self.program.sums()],
-            "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
+            "schemes": (schemes := [*self.schemes.values()]),
             "infinite": INFINITE,
             "sample": self._sample(min((scheme.limit for scheme in schemes), default=INFINITE)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
@@ -170,6 +171,15 @@ class Emitter:
         outputs = plan.graph.outputs[-len(y.parts) :]
         return [(y.at(part.offset), self._at(plan, v), v.type.nbytes) for part, v in zip(y.parts, outputs, strict=True)]
 
+    @cached_property
+    def _entries(self) -> dict[str, list[str]]:
+        return {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+
+    @cached_property
+    def schemes(self) -> dict[str, CScheme]:
+        """How each trains, by its entry point."""
+        return {train: self._scheme(train, self._entries) for train in self.program.trains}
+
     def _entry(self, plan: Plan) -> list[str]:
         """The calls of one entry point, in order."""
         lines = [self._call(plan, node) for node in plan.graph.nodes if not node.op.view]
@@ -182,19 +192,29 @@ class Emitter:
     def _scheme(self, train: str, entries: dict[str, list[str]]) -> CScheme:
         """Nothing stored is written before the loss is known: the planner sees to that, and its checker too."""
         plan, lines = self.plan.entries[train], entries[train]
-        known = sum(not node.op.view for node in plan.graph.nodes[: loss_at(plan) + 1])
-        watched = looks(plan) if looks_at_maps(self.program, self.plan) else {}
-        seen = {node: [(self._at(plan, v), v.type.numel) for v in values] for node, values in watched.items()}
+        seen = contents(plan.graph)[plan.graph.outputs[0]]
+        last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
+        known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
+        looks: dict[Node | None, list[tuple[str, int]]] = {}
+        for v, node in watched(plan).items() if self._looks else ():
+            behind = node if node in plan.graph.nodes[last + 1 :] else None
+            if v.role is Role.TEMP:
+                looks.setdefault(behind, []).append((self._at(plan, v), v.type.numel))
         calls = [node for node in plan.graph.nodes if not node.op.view]
-        backward = [CPiece(line, seen.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
+        backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
         return CScheme(
-            lines[:known], self._at(plan, plan.graph.outputs[0]), seen.get(None, []), backward, entries.get(apply_of(train), []),
+            lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
             limit(plan.graph),
         )
 
+    @property
+    def _looks(self) -> bool:
+        """Whether maps and loss are looked at here: of what is stored as fp16 the graph itself does."""
+        return self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
+
     def _sample(self, most: int) -> list[tuple[str, int, int]]:
         """(address, number, bits of what is too large) of the floats that a caller gives; of targets all numbers are taken."""
-        read = reads_sample(self.program, self.plan) and looks_at_maps(self.program, self.plan)
+        read = any(v.role is Role.INPUT for train in self.program.trains for v in watched(self.plan.entries[train])) and self._looks
         given = ((self.records["x"], most if read else INFINITE), (self.records["target"], INFINITE))
         return [
             (record.at(part.offset), part.type.numel, bits)

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinytrain.emit.guards import looks, looks_at_maps, loss_at
 from tinytrain.emit.instructions import GUARD, Table, Work, load_table
-from tinytrain.emit.select import Kernels
-from tinytrain.ir.graph import Program, apply_of
+from tinytrain.emit.project import CScheme, Emitter
+from tinytrain.ir.graph import apply_of
 from tinytrain.ir.types import F32
-from tinytrain.planner import ProgramPlan
+from tinytrain.planner import Plan
 from tinytrain.target.board import Board
 
 
@@ -28,34 +27,41 @@ class Pieces:
     guard_bytes: int | None
 
 
-def pieces(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> Pieces | None:
+def pieces(emitter: Emitter, board: Board) -> Pieces | None:
     """None of a program that only infers."""
     table = load_table(board.core)
-    made = [_summed(list(_each(program, plan, train, kernels, table)), table) for train in program.trains]
+    made = [_summed(list(_each(emitter, train, scheme, table)), table) for train, scheme in emitter.schemes.items()]
     return max(made, key=lambda one: one.longest_instructions or one.count, default=None)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Of a node; its instructions without the looks behind it, and the number of floats of each of those."""
+    """What it is for; its instructions without the looks behind it, and the number of floats of each of those."""
 
     name: str
     instructions: float
     looks: list[int]
 
 
-def _each(program: Program, plan: ProgramPlan, train: str, kernels: Kernels, table: Table | None) -> Iterator[_Piece]:
+def _each(emitter: Emitter, train: str, scheme: CScheme, table: Table | None) -> Iterator[_Piece]:
     """The beginning of a step, and its pieces, in order."""
-    entry, sample = plan.entries[train], program.entries[train].inputs
-    given = [kind.numel for v in sample for _, kind in v.parts or ((v.name, v.type),) if kind.dtype is F32]
+    program, plan = emitter.program, emitter.plan
+    given = [kind.numel for v in program.entries[train].inputs for _, kind in v.parts or ((v.name, v.type),) if kind.dtype is F32]
     yield _Piece("begin", 0.0, given if program.guards != "none" else [])
-    watched = looks(entry) if looks_at_maps(program, plan) else {}
-    watched = {**watched, entry.graph.nodes[loss_at(entry)]: watched.get(None, [])}
-    for part in (entry, *([applied] if (applied := plan.entries.get(apply_of(train))) else [])):
-        for node in part.graph.nodes:
+    behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *([] for _ in scheme.apply)]
+    calls = _calls(emitter, [entry for key in (train, apply_of(train)) if (entry := plan.entries.get(key))], table)
+    for (name, instructions), looks in zip(calls, behind, strict=True):
+        yield _Piece(name, instructions, [count for _, count in looks])
+
+
+def _calls(emitter: Emitter, entries: Sequence[Plan], table: Table | None) -> Iterator[tuple[str, float]]:
+    """(name, instructions) of what is called, in order; a copy counts as nothing beside a kernel."""
+    for entry in entries:
+        for node in entry.graph.nodes:
             if not node.op.view:
-                taken = table.taken(node, kernels.select(node, spare=part.room(node))).instructions if table else 0.0
-                yield _Piece(node.origin, taken, [v.type.numel for v in watched.get(node, [])])
+                selection = emitter.chosen.select(node, spare=entry.room(node))
+                yield node.origin, table.taken(node, selection).instructions if table else 0.0
+        yield from ((old.name, 0.0) for old, _ in entry.copies)
 
 
 def _summed(each: list[_Piece], table: Table | None) -> Pieces:
