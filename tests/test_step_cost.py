@@ -36,7 +36,7 @@ def test_estimates_are_near_to_counts(tmp_path: Path) -> None:
     }
     without, whole = (counted(tmp_path / guards) for guards in ("none", "rest"))
     pieces = json.loads((tmp_path / "rest" / "manifest.json").read_text())["pieces"]
-    assert pieces["guard_instructions"] == pytest.approx(whole - without, rel=0.05)
+    assert pieces["guard_instructions"] == pytest.approx(whole - without, rel=0.1)
     each = load("pieces").pieces("cnn", BOARD, tmp_path)
     assert len(each) == 1 + pieces["count"]
     assert (pieces["longest"], pytest.approx(pieces["longest_instructions"], rel=0.1)) == max(each, key=lambda piece: piece[1])
