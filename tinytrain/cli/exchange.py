@@ -16,15 +16,16 @@ from tinytrain.errors import TinytrainError
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
 @click.option("--delta", is_flag=True, help="Only what has changed since the weights were compiled, bit for bit.")
-@click.option("--compress", metavar="topk:PART,kmeans:CODES",
-              help="With --delta: fewer bytes for less accuracy: the largest changes of each weight, in so many values, or one of both.")
+@click.option("--compress", metavar="exact|topk:PART,kmeans:CODES",
+              help="With --delta: packed for slow lines, which only `push` takes: exact, or the largest changes of each weight, in so many "
+                   "values, or one of both.")
 @TIMEOUT
 @TRUST
 def pull(project: Path, output: Path, learned: bool, delta: bool, compress: str | None, timeout: float, trust: bool) -> None:
     """Read the weights out of PROJECT's device."""
     from tinytrain.device.project import Project
     from tinytrain.learn import exchange
-    from tinytrain.learn.delta import Compression
+    from tinytrain.learn.compression import Compression
     from tinytrain.learn.weights import restore
 
     if compress is not None and not delta:

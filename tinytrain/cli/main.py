@@ -42,7 +42,7 @@ from tinytrain.target.packages import package_kinds
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
-    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port", "stats": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -116,25 +116,29 @@ def main(debug: bool) -> None:
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 @click.option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
-@click.option("--classes", metavar="A,B,...", callback=lambda _ctx, _param, text: tuple(text.split(",")) if text else (),
-              help="Names of the classes, for programs; those in the model's metadata `classes` without it.")
+@click.option("--classes", metavar="A,B,...|FILE|FOLDER",
+              help="Names of the classes, for programs: here, one a line in a file, or as the subfolders of a folder of images are called; "
+                   "those in the model's metadata `classes` without it.")
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
-    tolerance: float | None, classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
+    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
+    from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores, classes=classes, store=store or 0)
+    options = replace(compiler_options(board, several=True, **given), cores=cores, store=store or 0)
     if half_arithmetic:
         check_fp16("--half-arithmetic", options.dtype)
         check_half_arithmetic(load_board(board))
+    if classes:
+        options = replace(options, classes=class_names(classes))
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tinytrain ports` and `tinytrain monitor`."""
+"""`tinytrain ports`, `tinytrain monitor` and `tinytrain stats`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from tinytrain.cli.options import BAUD, Number
+from tinytrain.cli.options import BAUD, PORT, PROJECT, TIMEOUT, TRUST, Number
 
 
 @click.command()
@@ -29,3 +31,18 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     from tinytrain.device.serial import SerialTransport
 
     watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)
+
+
+@click.command()
+@PROJECT
+@PORT
+@BAUD
+@TIMEOUT
+@TRUST
+def stats(project: Path, port: str | None, baud: int, timeout: float, trust: bool) -> None:
+    """Show what has happened to PROJECT's model on its device: samples trained and left out, saves in flash, stack and clock."""
+    from tinytrain.device.project import Project
+    from tinytrain.report.text import stats_text
+
+    with Project.open(project, trust=trust, port=port, baud=baud).session(timeout=timeout) as session:
+        click.echo(stats_text(session))
