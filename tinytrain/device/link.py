@@ -92,9 +92,11 @@ _MEANING = {
 
 
 class Transport(Protocol):
-    """A stream of bytes to a device. `name` says in messages what is at the other end; deadlines are values of time.monotonic."""
+    """A stream of bytes to a device; deadlines are values of time.monotonic."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What is at the other end, for messages."""
 
     def write(self, data: bytes, deadline: float) -> None:
         """Send everything. Raises DeviceError at the deadline, or when the other side has gone."""

@@ -42,12 +42,16 @@ def the_port() -> str:
 class SerialTransport:
     """An open port, of which this process is the only user. One that vanishes is opened again when it comes back."""
 
-    def __init__(self, port: str, baud: int) -> None:
+    def __init__(self, port: str, baud: int, *, patience: float = 0.0) -> None:
+        """`patience`: seconds in which the port may still appear, as that of a board that was just flashed."""
         self._serial = _pyserial()
-        self.port = the_port() if port == AUTO else port
-        self.name = f"the board on {self.port}"
-        self._baud = baud
-        self._line: Any = self._open()
+        self._wanted, self._baud = port, baud
+        self.port = port
+        self._line: Any = self._open(patience)
+
+    @property
+    def name(self) -> str:
+        return f"the board on {self.port}"
 
     def write(self, data: bytes, deadline: float) -> None:
         while True:
@@ -74,26 +78,29 @@ class SerialTransport:
     def close(self) -> None:
         self._line.close()
 
-    def _open(self) -> Any:
-        try:
-            return self._serial.serial_for_url(self.port, self._baud, timeout=0, exclusive=True)
-        except ValueError as error:
-            raise DeviceError(f"{self.port} is no serial port: {error}.", hint="`tinytrain ports` lists what there is.") from None
-        except (self._serial.SerialException, OSError) as error:
-            raise _refusal(self.port, error) from None
+    def _open(self, patience: float) -> Any:
+        """Raises DeviceError where the port does not open for that many seconds."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                self.port = the_port() if self._wanted == AUTO else self._wanted
+                return self._serial.serial_for_url(self.port, self._baud, timeout=0, exclusive=True)
+            except ValueError as error:
+                raise DeviceError(f"{self.port} is no serial port: {error}.", hint="`tinytrain ports` lists what there is.") from None
+            except (DeviceError, self._serial.SerialException, OSError) as error:
+                if time.monotonic() >= end:
+                    raise (error if isinstance(error, DeviceError) else _refusal(self.port, error)) from None
+            time.sleep(_REOPEN_EVERY)
 
     def _reopen(self) -> None:
         self._line.close()
-        end = time.monotonic() + _REOPEN_SECONDS
-        while True:
-            time.sleep(_REOPEN_EVERY)
-            try:
-                self._line = self._open()
-                return
-            except DeviceError:
-                if time.monotonic() >= end:
-                    message = f"{self.port} has vanished, and did not come back within {_REOPEN_SECONDS:g} s."
-                    raise DeviceError(message, hint="Plug the board in again, and go on with --resume.") from None
+        time.sleep(_REOPEN_EVERY)                         # what has just gone may seem to be there still
+        try:
+            self._line = self._open(_REOPEN_SECONDS)
+        except DeviceError:
+            message = f"{self.port} has vanished, and did not come back within {_REOPEN_SECONDS:g} s."
+            hint = "Plug the board in again, and give the same command; `train` goes on with --resume."
+            raise DeviceError(message, hint=hint) from None
 
 
 def _refusal(port: str, error: Exception) -> DeviceError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinytrain.device.link import Command
@@ -26,6 +27,16 @@ class Kept:
     foreign: int
     newer: int
 
+    @property
+    def lines(self) -> list[str]:
+        """The same for people."""
+        saved = f"save {self.sequence} counts" if self.sequence else "no save counts"
+        beside = [f"{count} of {what}" for count, what in ((self.foreign, "other models"), (self.newer, "later formats")) if count]
+        return [
+            f"trained    {self.steps:,} samples",
+            f"flash      {', '.join([saved, *(['one behind it is torn'] if self.torn else []), *beside])}",
+        ]
+
 
 def save(session: Session, *, optimiser: bool = True) -> Kept:
     """Weights, and the optimiser's state with which training goes on with the same bits. Raises DeviceError, as all here."""
@@ -40,6 +51,9 @@ def load(session: Session) -> Kept:
 def factory_reset(session: Session) -> Kept:
     """Back to the compiled weights, also at each start from now on."""
     return _call(session, Command.FACTORY_RESET)
+
+
+CALLS: dict[str, Callable[[Session], Kept]] = {"save": save, "load": load, "factory-reset": factory_reset}
 
 
 def _call(session: Session, command: Command, flags: int = 0) -> Kept:
