@@ -51,7 +51,9 @@ class TcpPort:
                 if self._woken in ready:
                     return
                 if self._server in ready:
-                    self._hosts.append(hosts.enter_context(self._server.accept()[0]))
+                    host = hosts.enter_context(self._server.accept()[0])
+                    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)    # an answer comes byte by byte
+                    self._hosts.append(host)
                 for host in [host for host in self._hosts if host in ready]:
                     if data := _received(host):
                         self._device.sendall(self._from_hosts.of(data))
@@ -101,7 +103,7 @@ def board_on_a_port(elf: Path | None, board: Board, more: Sequence[str] = ()) ->
     """The board in QEMU, whose serial port is a socket; empty without `elf`."""
     with socket.create_server(_LOCAL) as server:
         server.settimeout(_SECONDS)
-        line = f"socket,host=127.0.0.1,port={server.getsockname()[1]}"
+        line = f"socket,host=127.0.0.1,port={server.getsockname()[1]},nodelay=on"
         with closing(ProcessTransport("QEMU", qemu_command(elf, board, more=more, line=line))):
             device, _ = server.accept()
             with port_of(device) as port:

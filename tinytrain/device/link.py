@@ -187,6 +187,11 @@ class _Call:
         self.pieces |= form.most < len(self.message)
         return _HEAD.pack(self.number, start // 4 & 0xFFFF) + self.message[start : start + form.most]
 
+    def waits_for(self, form: Form) -> Command | None:
+        """What the device executes before it answers that packet; None where it only takes or gives a part."""
+        part = not self.asking and self.sent + form.most < len(self.message)
+        return None if self.answer or part else self.command
+
     def take(self, body: bytes) -> bool:
         """Whether the packet says something that was not known; late repetitions, of which there may be several, do not."""
         number, at = _HEAD.unpack_from(body)
@@ -238,7 +243,7 @@ class Link:
         self.counts = Counts(forms={form.name: 0 for form in FORMS})
         self._nonce = int.from_bytes(os.urandom(4), "little") if nonce is None else nonce
         self._token, self._number = 0, 0
-        self._usual: dict[Command, float] = {}            # seconds that an answer takes
+        self._usual: dict[Command | None, float] = {}     # seconds until a packet is answered; None: one that has nothing executed
         self._receiver = Receiver(_FIRST_FRAME_BYTES)
 
     @property
@@ -268,15 +273,19 @@ class Link:
 
     def _exchange(self, call: _Call) -> bytes:
         self.counts.requests += 1
-        began = since = self.clock()
+        since = self.clock()
         silences = quiet = done = 0
         while (result := call.result()) is None:
             form = FORMS[self.course.level if len(call.message) <= MOST_PIECES_BYTES else 0]
+            began, waits_for = self.clock(), call.waits_for(form)
             self._send(form, call.packet(form))
-            usual = self._usual.get(call.command, _FIRST_WAIT / _SLOWER)
-            wait = min(max(_SLOWER * usual, _LEAST_WAIT) * 2 ** min(quiet, 10), form.most_wait)
+            usual = self._usual.get(waits_for, _FIRST_WAIT / _SLOWER)
+            longer = 2 ** min(quiet, 10) if waits_for else 1      # the device may take its time; what it need not execute was lost
+            wait = min(max(_SLOWER * usual, _LEAST_WAIT) * longer, form.most_wait)
             before = self.counts.received_bytes
             if self._hear(call, wait, since + self.timeout):
+                if not silences or form is FORMS[-1]:     # else it may well be the answer to an earlier sending
+                    self._usual[waits_for] = max(self.clock() - began, 0.75 * self._usual.get(waits_for, 0.0))
                 silences = quiet = 0
                 if call.done > done:                      # to hear that a request was lost is news, but gets it no further
                     done, since = call.done, self.clock()
@@ -293,8 +302,6 @@ class Link:
                 self._who()
         if not call.pieces:
             self.course.level = 0                         # it went as a whole, however late its answer was
-        if not silences:
-            self._usual[call.command] = max(self.clock() - began, 0.75 * self._usual.get(call.command, 0.0))
         self._check(result[0], call.command)
         return result[1]
 
