@@ -91,7 +91,7 @@ tt_status tt_delta_export(
 tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t bytes)
 {
     const uint8_t *d = delta;
-    if (bytes < HEAD_BYTES + 8u) {
+    if (bytes < TT_DELTA_LEAST_BYTES) {
         return TT_ERROR_LENGTH;
     }
     if (number_at(d) != TT_DELTA_MAGIC) {
@@ -111,7 +111,7 @@ tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t byte
     if (tt_crc(TT_CRC_START, d, bytes) != TT_CRC_RESIDUE) {
         return TT_ERROR_FRAME;
     }
-    uint32_t at = HEAD_BYTES, left = bytes - HEAD_BYTES - 8u; /* of runs */
+    uint32_t at = HEAD_BYTES, left = bytes - TT_DELTA_LEAST_BYTES; /* of runs */
     while (left >= RUN_BYTES) {
         const uint32_t index = number_at(d + at), first = number_at(d + at + 4u), count = number_at(d + at + 8u);
         left -= RUN_BYTES;

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--delta", is_flag=True, help="Only what has changed since the weights were compiled, bit for bit.")
-@click.option("--compress", metavar="topk:PART,kmeans:CODES",
-              help="With --delta: fewer bytes for less accuracy: the largest changes of each weight, in so many values, or one of both.")
+@click.option("--compress", metavar="exact|topk:PART,kmeans:CODES",
+              help="With --delta: packed for slow lines, which only `push` takes: exact, or the largest changes of each weight, in so many "
+                   "values, or one of both.")
 @device_options
 def pull(project: Project, output: Path, learned: bool, delta: bool, compress: str | None, timeout: float) -> None:
     """Read the weights out of PROJECT's device."""
     from tinytrain.learn import exchange
-    from tinytrain.learn.delta import Compression
+    from tinytrain.learn.compression import Compression
     from tinytrain.learn.weights import restore
 
     if compress is not None and not delta:
@@ -57,10 +58,11 @@ def push(project: Project, weights: Path, timeout: float) -> None:
 def store(project: Project, what: str, timeout: float) -> None:
     """Have the board on --port save what it has learned in its flash, load the last save, or go back to the compiled weights for good."""
     from tinytrain.device.store import CALLS
+    from tinytrain.report.text import kept_text
 
     if project.port is None:
         message = f"store {what} is for a real board, whose flash keeps it; expected --port."
         raise TinytrainError(message, hint="`tinytrain ports` lists what there is.")
     with project.session(timeout=timeout) as session:
-        for line in CALLS[what](session).lines:
-            click.echo(line)
+        kept = CALLS[what](session)
+    click.echo(f"samples    {kept.steps:,} trained\n{kept_text(kept)}")

@@ -48,6 +48,9 @@ class Command(IntEnum):
     SAVE = 13
     LOAD = 14
     FACTORY_RESET = 15
+    STATS = 16
+    EXPORT_DELTA = 17
+    IMPORT_DELTA = 18
 
 
 class Status(IntEnum):

@@ -27,16 +27,6 @@ class Kept:
     foreign: int
     newer: int
 
-    @property
-    def lines(self) -> list[str]:
-        """The same for people."""
-        saved = f"save {self.sequence} counts" if self.sequence else "no save counts"
-        beside = [f"{count} of {what}" for count, what in ((self.foreign, "other models"), (self.newer, "later formats")) if count]
-        return [
-            f"trained    {self.steps:,} samples",
-            f"flash      {', '.join([saved, *(['one behind it is torn'] if self.torn else []), *beside])}",
-        ]
-
 
 def save(session: Session, *, optimiser: bool = True) -> Kept:
     """Weights, and the optimiser's state with which training goes on with the same bits. Raises DeviceError, as all here."""

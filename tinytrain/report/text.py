@@ -16,6 +16,8 @@ from tinytrain.passes.scale_gradients import dead_channels
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
+    from tinytrain.device.session import Session
+    from tinytrain.device.store import Kept
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
@@ -115,6 +117,32 @@ def sizes_text(project: Project) -> str:
     text = f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
     held = [f"{m.name} {sizes.by_memory[m.name]:,} of {m.bytes:,} B" for m in project.board.memories if sizes.by_memory[m.name]]
     return "\n".join([text, *([f"memory     {'   '.join(held)}"] if held else [])])
+
+
+def kept_text(kept: Kept) -> str:
+    """What a board's flash held when it was last looked at."""
+    saved = f"save {kept.sequence:,} counts" if kept.sequence else "no save"
+    behind = ", and a torn one behind it" if kept.torn else ""
+    return f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats"
+
+
+def stats_text(session: Session) -> str:
+    """What a device says of itself. Raises DeviceError where its firmware does not train."""
+    from tinytrain.device.stats import stats
+
+    found, counters = stats(session), session.counters()
+    lines = [
+        f"device     {session.info.model} on {session.link.transport.name}",
+        f"samples    {found.kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
+    ]
+    if session.scale() is not None:
+        lines.append(f"fp16       loss scale {2.0**found.loss_scale:,g}, {found.overflowed:,} steps overflowed")
+    lines.append(kept_text(found.kept))
+    if counters.stack_reserved_bytes:
+        lines.append(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
+    if counters.clock_hz:
+        lines.append(f"clock      {counters.clock_hz:,} Hz")
+    return "\n".join(map(printable, lines))
 
 
 def boards_text() -> str:
