@@ -199,6 +199,8 @@ class _Call:
         """Whether the packet says something that was not known; late repetitions, of which there may be several, do not."""
         number, at = _HEAD.unpack_from(body)
         if number == self.number and self.answer is None:
+            if self.asking and number == _HELLO_NUMBER:
+                return False                              # late: who asks for the answer to hello gets that, and nothing else
             if not self.asking and 4 * at <= self.sent:
                 self.behind = 4 * at
                 return False
@@ -218,6 +220,8 @@ class _Call:
     def missed(self) -> None:
         """Nothing new was heard. Whether a whole request was lost, or its answer, only the device knows."""
         if self.behind is not None:
+            if self.number == _HELLO_NUMBER and self.behind == 0 < self.sent:
+                self.asking = True                        # a session that is open has forgotten the pieces of its hello
             self.sent, self.behind = self.behind, None
         self.asking |= not self.pieces and self.number != _HELLO_NUMBER
 
