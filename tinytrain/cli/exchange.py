@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tinytrain.device.project import Project
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain pull out -o learned.onnx --port /dev/ttyACM0")
 @PROJECT
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
@@ -39,7 +39,7 @@ def pull(project: Project, output: Path, learned: bool, delta: bool, compress: s
         exchange.pull(project, session, output, click.echo, changes=delta, compression=compression)
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain push out delta.ttd --port auto")
 @PROJECT
 @click.argument("weights", type=click.Path(path_type=Path))
 @device_options
@@ -51,7 +51,7 @@ def push(project: Project, weights: Path, timeout: float) -> None:
         exchange.push(project, session, weights, click.echo)
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain store out save --port /dev/ttyACM0")
 @PROJECT
 @click.argument("what", type=click.Choice(["save", "load", "factory-reset"]))
 @device_options

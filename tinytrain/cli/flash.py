@@ -10,7 +10,7 @@ import click
 from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain flash out --via gdb:localhost:3333 --port /dev/ttyACM0")
 @PROJECT
 @click.option("--via", metavar="TOOL[:WHERE]",
               help="pyocd, openocd, esptool, picotool, uf2 or gdb:HOST:PORT; without it the first that fits the board and is installed.")

@@ -143,7 +143,7 @@ def compile_command(
         click.echo(sizes_text(Project.open(output)))
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
@@ -174,7 +174,7 @@ def train(project: Project, data: Path, validation: Path | None, lr: float | Non
 @main.command()
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
 @device_options
@@ -187,10 +187,10 @@ def infer(project: Project, data: Path, **how: Any) -> None:
         infer_project(project, data, bar, **how)
 
 
-@main.command("evaluate")
+@main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @device_options
 def evaluate_command(project: Project, data: Path, **how: Any) -> None:

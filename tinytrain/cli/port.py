@@ -22,7 +22,7 @@ def ports() -> None:
         click.echo(f"{device:<20} {description}".rstrip())
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain monitor /dev/ttyACM0 --seconds 10")
 @click.argument("port")
 @BAUD
 @click.option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
@@ -36,7 +36,7 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain stats out --port socket://bench.local:4001")
 @PROJECT
 @device_options
 def stats(project: Project, timeout: float) -> None:
