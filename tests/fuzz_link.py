@@ -14,16 +14,12 @@ from pathlib import Path
 from fake_firmware import write_fake
 from line_device import SOURCE, sources
 
-from tinytrain.device.delta import RUNS, Head
 from tinytrain.device.link import Command
 from tinytrain.device.packets import pack_frame
 from tinytrain.target.board import load_board
 
 TARGET = SOURCE.with_name("fuzz_link.c")
-PAYLOADS = {                                              # of the seeds; four bytes of the others
-    Command.INFER: bytes(16), Command.TRAIN: bytes(28), Command.EVALUATE: bytes(28),
-    Command.IMPORT_DELTA: Head(RUNS, bytes(16), 0, 1).sealed(b"\xff" * 4),
-}
+SAMPLE = bytes(28)
 
 
 def clang() -> str | None:
@@ -41,7 +37,7 @@ def build_fuzzer(folder: Path) -> Path:
     seeds = folder / "seeds"
     seeds.mkdir()
     for command in Command:
-        payload = PAYLOADS.get(command, bytes(4))
+        payload = SAMPLE if command in (Command.TRAIN, Command.EVALUATE) else bytes(16) if command is Command.INFER else bytes(4)
         body = struct.pack("<HHBBHII", 1, 0, command, 0, 0, 0, len(payload)) + payload
         (seeds / f"{command.name}_framed").write_bytes(bytes([2, (len(body) + 3) // 4]) + body)
         (seeds / f"{command.name}_symbols").write_bytes(b"\1" + b"".join(
@@ -63,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=600)
     with tempfile.TemporaryDirectory() as temporary:
         done = fuzz(Path(temporary), f"-max_total_time={parser.parse_args().seconds}")
-    print(done.stderr[-3000:])
+    said = done.stderr.splitlines()
+    print("\n".join([line for line in said if line.startswith("Done ")] + said[-1:] if done.returncode == 0 else said[-60:]))
     sys.exit(done.returncode)
