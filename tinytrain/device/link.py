@@ -341,10 +341,9 @@ class Link:
         return news
 
     def _give_up(self, command: Command) -> None:
-        raise DeviceError(
-            f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
-            hint="Give it longer with --timeout, or reset the board.",
-        )
+        message = f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s."
+        unknown = "Is it the right one, with this firmware, and --baud its rate? " if command is Command.HELLO else ""
+        raise DeviceError(message, hint=f"{unknown}Give it longer with --timeout, or reset the board.")
 
     def _who(self) -> None:
         """Raise DeviceError where the device has been reset, or another host has opened a session with it."""
