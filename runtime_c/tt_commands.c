@@ -76,7 +76,7 @@ static tt_status take_part(void *with, const void *bytes, uint32_t count)
     return p->bytes == 0 ? TT_MORE : TT_OK;
 }
 
-static tt_status export_delta(const tt_model *m, uint32_t bytes)
+static tt_status check_export(const tt_model *m, uint32_t bytes)
 {
     part nothing = {0, 0, 0};
     if (!m->export_delta) {
@@ -90,7 +90,7 @@ static tt_status export_delta(const tt_model *m, uint32_t bytes)
 }
 
 /* A delta without runs: weights of the factory, and how many steps it is to those that are written behind it. */
-static tt_status import_delta(const tt_model *m, uint32_t bytes)
+static tt_status import_head(const tt_model *m, uint32_t bytes)
 {
     uint8_t delta[TT_DELTA_LEAST_BYTES];
     if (!m->import_delta) {
@@ -153,9 +153,9 @@ tt_status tt_execute(const tt_model *m, const tt_request *r)
         }
         return r->bytes == sizeof left.value ? m->keep(r->command, left.value) : TT_ERROR_LENGTH;
     case TT_EXPORT_DELTA:
-        return export_delta(m, r->bytes);
+        return check_export(m, r->bytes);
     case TT_IMPORT_DELTA:
-        return import_delta(m, r->bytes);
+        return import_head(m, r->bytes);
     case TT_RESET:
         return m->init();
     case TT_HELLO:

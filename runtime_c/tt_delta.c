@@ -37,8 +37,8 @@ static uint32_t number_at(const uint8_t *bytes)
 
 tt_status tt_delta_take(void *with, const void *bytes, uint32_t count)
 {
-    tt_delta_buffer *buffer = with;
-    const unsigned char *from = bytes;
+    tt_delta_buffer *buffer = (tt_delta_buffer *)with;
+    const unsigned char *from = (const unsigned char *)bytes;
     if (count > buffer->room - buffer->used) {
         return TT_ERROR_LENGTH;
     }
@@ -81,7 +81,7 @@ tt_status tt_delta_export(
     put_number(&w, what->layout[0]);
     put_number(&w, steps);
     for (uint32_t i = 0; i < what->weights; ++i) {
-        put_tensor(&w, i, arena + what->params[i].offset, factory[i], what->params[i].bytes);
+        put_tensor(&w, i, arena + what->params[i].offset, (const unsigned char *)factory[i], what->params[i].bytes);
     }
     put_number(&w, END);
     put_number(&w, ~w.crc);
@@ -90,7 +90,7 @@ tt_status tt_delta_export(
 
 tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t bytes)
 {
-    const uint8_t *d = delta;
+    const uint8_t *d = (const uint8_t *)delta;
     if (bytes < TT_DELTA_LEAST_BYTES) {
         return TT_ERROR_LENGTH;
     }
@@ -127,7 +127,7 @@ tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t byte
 
 uint32_t tt_delta_apply(const tt_stored *what, const void *delta, unsigned char *arena)
 {
-    const uint8_t *d = delta;
+    const uint8_t *d = (const uint8_t *)delta;
     uint32_t at = HEAD_BYTES;
     for (uint32_t index = number_at(d + at); index != END; index = number_at(d + at)) {
         unsigned char *to = arena + what->params[index].offset + number_at(d + at + 4u);

@@ -125,7 +125,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if not load_board(name).is_host:
-        assert found.flash_bytes < 10_240               # pulp-virt, which emulates instructions, and those that compute floats in software
+        assert found.flash_bytes < 10_752               # pulp-virt, which emulates instructions, and those that compute floats in software
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
         assert found.bss_bytes < 700
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES

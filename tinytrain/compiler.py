@@ -18,6 +18,7 @@ from tinytrain.atomic import uninterrupted
 from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.step import Pieces, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.classes import class_names
@@ -133,6 +134,8 @@ class Compiled:
     files: dict[str, str]
     readme: str
     frozen: tuple[Frozen, ...] = ()
+    class_names: tuple[str, ...] = ()
+    pieces: Pieces | None = None
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -215,7 +218,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
-        emitter.readme(board, STACK_BYTES * board.cores), model.frozen,
+        emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
+        pieces(program, plan, kernels, board),
     )
 
 
@@ -326,6 +330,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
+        **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
         "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
@@ -339,6 +344,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
                 for key, p in plan.entries.items()
             },
         },
+        "pieces": asdict(compiled.pieces) if compiled.pieces else None,
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }

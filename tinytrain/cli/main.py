@@ -114,21 +114,25 @@ def main(debug: bool) -> None:
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 @click.option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
-@click.option("--classes", metavar="A,B,...", callback=lambda _ctx, _param, text: tuple(text.split(",")) if text else (),
-              help="Names of the classes, for programs; those in the model's metadata `classes` without it.")
+@click.option("--classes", metavar="A,B,...|FILE|FOLDER",
+              help="Names of the classes, for programs: here, one a line in a file, or as the subfolders of a folder of images are called; "
+                   "those in the model's metadata `classes` without it.")
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None,
-    classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
+    classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
+    from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores, classes=classes, store=store or 0)
+    options = replace(compiler_options(board, several=True, **given), cores=cores, store=store or 0)
+    if classes:
+        options = replace(options, classes=class_names(classes))
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:

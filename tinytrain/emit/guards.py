@@ -7,9 +7,9 @@ gradients of weights, most of which never lie in memory.
 
 from __future__ import annotations
 
-from tinytrain.ir.graph import Graph, Node
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program
 from tinytrain.ir.types import F32, Role, Value
-from tinytrain.planner import Plan
+from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents
 
 _STORED = (Role.PARAM, Role.STATE)
@@ -23,6 +23,32 @@ def limit(graph: Graph) -> int:
     most = max(v.type.numel for v in graph.values())
     squared = any(op.squares for node in graph.nodes for op in (node.op, *getattr(node.op, "then", ())))
     return _BIAS + ((63 if squared else 119) - most.bit_length()) // 2 << _FRACTION_BITS
+
+
+def looks_at_maps(program: Program, plan: ProgramPlan) -> bool:
+    """Whether the emitted step looks at maps and loss: of what is stored as fp16 the graph itself does."""
+    return program.guards != "none" and not any(v.name == LOSS_SCALE for v in plan.fixed)
+
+
+def looks(plan: Plan) -> dict[Node | None, list[Value]]:
+    """What is looked at behind each node of the way back; None: all that is there when the loss is known."""
+    last, found = loss_at(plan), dict[Node | None, list[Value]]()
+    behind = set(plan.graph.nodes[last + 1 :])
+    for v, node in watched(plan).items():
+        if v.role is Role.TEMP:
+            found.setdefault(node if node in behind else None, []).append(v)
+    return found
+
+
+def loss_at(plan: Plan) -> int:
+    """Index of the node with which the loss is known."""
+    seen = contents(plan.graph)[plan.graph.outputs[0]]
+    return next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
+
+
+def reads_sample(program: Program, plan: ProgramPlan) -> bool:
+    """Whether an update is made of the sample itself."""
+    return any(v.role is Role.INPUT for train in program.trains for v in watched(plan.entries[train]))
 
 
 def watched(plan: Plan) -> dict[Value, Node | None]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinytrain.emit.config import data_of
-from tinytrain.emit.guards import INFINITE, limit, watched
+from tinytrain.emit.guards import INFINITE, limit, looks, looks_at_maps, loss_at, reads_sample
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
@@ -22,7 +22,7 @@ from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_o
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
-from tinytrain.planner.updates import contents, starts
+from tinytrain.planner.updates import starts
 from tinytrain.target.board import Board
 from tinytrain.target.isa import headers
 
@@ -182,29 +182,19 @@ class Emitter:
     def _scheme(self, train: str, entries: dict[str, list[str]]) -> CScheme:
         """Nothing stored is written before the loss is known: the planner sees to that, and its checker too."""
         plan, lines = self.plan.entries[train], entries[train]
-        seen = contents(plan.graph)[plan.graph.outputs[0]]
-        last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
-        known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
-        looks: dict[Node | None, list[tuple[str, int]]] = {}
-        for v, node in watched(plan).items() if self._looks else ():
-            behind = node if node in plan.graph.nodes[last + 1 :] else None
-            if v.role is Role.TEMP:
-                looks.setdefault(behind, []).append((self._at(plan, v), v.type.numel))
+        known = sum(not node.op.view for node in plan.graph.nodes[: loss_at(plan) + 1])
+        watched = looks(plan) if looks_at_maps(self.program, self.plan) else {}
+        seen = {node: [(self._at(plan, v), v.type.numel) for v in values] for node, values in watched.items()}
         calls = [node for node in plan.graph.nodes if not node.op.view]
-        backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
+        backward = [CPiece(line, seen.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
         return CScheme(
-            lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
+            lines[:known], self._at(plan, plan.graph.outputs[0]), seen.get(None, []), backward, entries.get(apply_of(train), []),
             limit(plan.graph),
         )
 
-    @property
-    def _looks(self) -> bool:
-        """Whether maps and loss are looked at here: of what is stored as fp16 the graph itself does."""
-        return self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
-
     def _sample(self, most: int) -> list[tuple[str, int, int]]:
         """(address, number, bits of what is too large) of the floats that a caller gives; of targets all numbers are taken."""
-        read = any(v.role is Role.INPUT for train in self.program.trains for v in watched(self.plan.entries[train])) and self._looks
+        read = reads_sample(self.program, self.plan) and looks_at_maps(self.program, self.plan)
         given = ((self.records["x"], most if read else INFINITE), (self.records["target"], INFINITE))
         return [
             (record.at(part.offset), part.type.numel, bits)

@@ -53,6 +53,7 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
+    lines += step_text(compiled)
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
     lines += [f"note       {note}" for note in compiled.imported.notes]
@@ -84,6 +85,21 @@ def _kernels(compiled: Compiled) -> list[str]:
         step = "" if total.instructions is None else f", {total.instructions:,} instructions a step"
         cycles = "" if total.cycles is None else f", {total.cycles:,} estimated cycles"
         lines.append(f"  {way:<8} {total.code_bytes:,} B of code{step}{cycles}")
+    return lines
+
+
+def step_text(compiled: Compiled) -> list[str]:
+    """How long a step in pieces keeps a program waiting, and what guards take of it."""
+    step, guards = compiled.pieces, compiled.program.guards
+    if step is None:
+        return []
+    longest = "how long they are was not counted on this board"
+    if step.longest_instructions:
+        longest = f"the longest, {step.longest}, takes {step.longest_instructions:,} instructions (estimate)"
+    lines = [f"pieces     {step.count:,} of a training step; {longest}"]
+    if step.guard_instructions and step.guard_bytes:
+        cost = f"{step.guard_instructions:,} instructions of a step and {step.guard_bytes:,} B of flash (estimate)"
+        lines.append(f"guards     {guards}: {cost}; none with --guards none")
     return lines
 
 
