@@ -17,13 +17,10 @@ from tinytrain.errors import DeviceError, ToolError
 from tinytrain.reading import plain
 
 SECONDS = 300                                             # of one command: a megabyte at 115,200 baud takes a minute and a half
-HELLO_SECONDS = 10.0                                      # for a board that starts, and whose USB port comes back
 _SHOWN_LINES = 8                                          # the last ones of a tool that failed
 
 
-def flash_project(
-    project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool = False, timeout: float = HELLO_SECONDS
-) -> None:
+def flash_project(project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool, timeout: float) -> None:
     """Build the firmware if need be, say each command, run it, and say how it was verified; with `dry_run` only say them.
 
     Where the project has a port, the firmware must answer there within `timeout` seconds. Raises ToolError without a tool, DeviceError
