@@ -62,5 +62,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=600)
     with tempfile.TemporaryDirectory() as temporary:
         done = fuzz(Path(temporary), f"-max_total_time={parser.parse_args().seconds}")
-    print(done.stderr[-3000:])
+    said = done.stderr.splitlines()
+    print("\n".join([line for line in said if line.startswith("Done ")] + said[-1:] if done.returncode == 0 else said[-60:]))
     sys.exit(done.returncode)

@@ -57,6 +57,20 @@ def test_each_step_is_made_once(kind: str, fake: Callable[[], Device]) -> None:
     assert trained(LINES[kind]) == trained(Damage())
 
 
+@pytest.mark.parametrize("kind", ["half and half", "lost 30 %", "flipped 30 %"])
+def test_what_is_lost_is_soon_sent_again(kind: str, fake: Callable[[], Device]) -> None:
+    """Seconds of silence until the session is open, and for each step; they were up to 150 and 22."""
+    for seed in range(3):
+        line, link = on(fake(), Damage())
+        line.damage = Damage(LINES[kind].lost, LINES[kind].flipped, seed)
+        link.hello()
+        opened = line.now
+        for _ in range(20):
+            link.call(Command.TRAIN, SAMPLE)
+        assert opened < 20
+        assert line.now - opened < 20 * 4
+
+
 @pytest.mark.parametrize("kind", ["flipped 1 %", "half and half"])
 def test_a_delta_goes_out_and_in_again(kind: str, fake: Callable[[], Device]) -> None:
     _, clean = on(fake(), Damage())

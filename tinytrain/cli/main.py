@@ -11,24 +11,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tinytrain import __version__
 from tinytrain.cli.options import (
-    BAUD,
     BOARD,
     MODEL,
-    PORT,
     PROJECT,
     SHAPES,
-    TIMEOUT,
-    TRUST,
     Number,
     calibrated_options,
     check_fp16,
     compiler_options,
+    device_options,
     model_options,
     parse_shapes,
     schedule_of,
@@ -38,11 +35,15 @@ from tinytrain.errors import TinytrainError
 from tinytrain.reading import first_line
 from tinytrain.target.packages import package_kinds
 
+if TYPE_CHECKING:
+    from tinytrain.device.project import Project
+
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
-    "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
-    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port", "stats": "tinytrain.cli.port",
+    "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
+    "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "stats": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -153,7 +154,7 @@ def compile_command(
         click.echo(sizes_text(Project.open(output)))
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
@@ -168,15 +169,9 @@ def compile_command(
 @click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
-@PORT
-@BAUD
-@TIMEOUT
-@TRUST
-def train(
-    project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, port: str | None, baud: int, **plan: Any
-) -> None:
+@device_options
+def train(project: Project, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
-    from tinytrain.device.project import Project
     from tinytrain.learn.training import Plan, train_project
     from tinytrain.report.live import training_bar
 
@@ -184,28 +179,38 @@ def train(
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
     schedule = schedule_of(plan, lr)
     with training_bar() as bar:
-        opened = Project.open(project, trust=trust, port=port, baud=baud)
-        train_project(opened, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
+        train_project(project, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
 
 
 @main.command()
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
-@PORT
-@BAUD
-@TIMEOUT
-@TRUST
-def infer(project: Path, data: Path, trust: bool, port: str | None, baud: int, **how: Any) -> None:
+@device_options
+def infer(project: Project, data: Path, **how: Any) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
-    from tinytrain.device.project import Project
     from tinytrain.learn.training import infer_project
     from tinytrain.report.live import training_bar
 
     with training_bar() as bar:
-        infer_project(Project.open(project, trust=trust, port=port, baud=baud), data, bar, **how)
+        infer_project(project, data, bar, **how)
+
+
+@main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@device_options
+def evaluate_command(project: Project, data: Path, **how: Any) -> None:
+    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
+    from tinytrain.learn.training import evaluate_project
+    from tinytrain.report.live import training_bar
+
+    with training_bar() as bar:
+        evaluate_project(project, data, bar, **how)
 
 
 @main.command()

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -301,13 +302,29 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
 TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
                        help="Seconds to wait for one answer of the device.")
-PORT = click.option("--port", metavar="PORT", help="Serial port of the real board that runs PROJECT: /dev/ttyACM0, COM3, "
-                    "socket://HOST:PORT, or auto for the only one on USB; without it an emulator, or this computer.")
+PORT_KINDS = "/dev/ttyACM0, COM3, socket://HOST:PORT, or auto for the only one on USB"
+PORT = click.option("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
+                    "emulator, or this computer.")
 BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
                     help="Rate of --port, bits a second.")
 TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
 BOARD = click.option("--board", default="host", show_default=True,
                      help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
+
+
+def device_options(command: Command) -> Command:
+    """Options that say which device runs PROJECT. The command gets that project opened, and `timeout`; its own options stand before."""
+
+    @functools.wraps(command)
+    def opened(project: Path, port: str | None, baud: int, trust: bool, **given: Any) -> Any:
+        from tinytrain.device.project import Project
+
+        return command(project=Project.open(project, trust=trust, port=port, baud=baud), **given)
+
+    made = cast(Command, opened)
+    for option in reversed((PORT, BAUD, TIMEOUT, TRUST)):
+        made = option(made)
+    return made
 
 
 def job_options(command: Command) -> Command:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tinytrain.cli.options import BAUD, PORT, PROJECT, TIMEOUT, TRUST, Number
+from tinytrain.cli.options import BAUD, PROJECT, Number, device_options
+
+if TYPE_CHECKING:
+    from tinytrain.device.project import Project
 
 
 @click.command()
@@ -19,7 +22,7 @@ def ports() -> None:
         click.echo(f"{device:<20} {description}".rstrip())
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain monitor /dev/ttyACM0 --seconds 10")
 @click.argument("port")
 @BAUD
 @click.option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
@@ -33,16 +36,12 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain stats out --port socket://bench.local:4001")
 @PROJECT
-@PORT
-@BAUD
-@TIMEOUT
-@TRUST
-def stats(project: Path, port: str | None, baud: int, timeout: float, trust: bool) -> None:
+@device_options
+def stats(project: Project, timeout: float) -> None:
     """Show what has happened to PROJECT's model on its device: samples trained and left out, saves in flash, stack and clock."""
-    from tinytrain.device.project import Project
     from tinytrain.report.text import stats_text
 
-    with Project.open(project, trust=trust, port=port, baud=baud).session(timeout=timeout) as session:
+    with project.session(timeout=timeout) as session:
         click.echo(stats_text(session))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
     from tinytrain.device.session import Session
+    from tinytrain.device.store import Kept
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
@@ -134,21 +135,25 @@ def sizes_text(project: Project) -> str:
     return "\n".join([text, *([f"memory     {'   '.join(held)}"] if held else [])])
 
 
+def kept_text(kept: Kept) -> str:
+    """What a board's flash held when it was last looked at."""
+    saved = f"save {kept.sequence:,} counts" if kept.sequence else "no save"
+    behind = ", and a torn one behind it" if kept.torn else ""
+    return f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats"
+
+
 def stats_text(session: Session) -> str:
     """What a device says of itself. Raises DeviceError where its firmware does not train."""
     from tinytrain.device.stats import stats
 
     found, counters = stats(session), session.counters()
-    kept = found.kept
-    saved = f"save {kept.sequence:,} counts" if kept.sequence else "no save"
-    behind = ", and a torn one behind it" if kept.torn else ""
     lines = [
         f"device     {session.info.model} on {session.link.transport.name}",
-        f"samples    {kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
+        f"samples    {found.kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
     ]
     if session.scale() is not None:
         lines.append(f"fp16       loss scale {2.0**found.loss_scale:,g}, {found.overflowed:,} steps overflowed")
-    lines.append(f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats")
+    lines.append(kept_text(found.kept))
     if counters.stack_reserved_bytes:
         lines.append(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
     if counters.clock_hz:
