@@ -137,7 +137,7 @@ def test_counts_of_the_tuner_come_before_estimates(cnn: Path) -> None:
     program = costs.program(scheme)
     (call, nodes), *_ = calls_of(program).items()
     choice = Kernels(costs.board.isa).select(nodes[0]).choice
-    entry = Entry(made_of(nodes[0], choice, costs.board.isa), {str(choice): Count(10**9, 2 * 10**9, 100)})
+    entry = Entry(made_of(nodes[0], choice), "", {str(choice): Count(10**9, 2 * 10**9, 100)})
     costs = Costs(cnn, Options(board=BOARD))
     costs.tuning = Tuning(costs.board, (Table(processor(costs.board), "a compiler", calls={call: entry}),))
     after = costs.cost(scheme)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from cli_runs import save_model, sentence, succeed
 
-from tinytrain.compiler import Options, understand
+from tinytrain import zoo
+from tinytrain.compiler import Options, compile_model, understand
 from tinytrain.emit import kernels as emit_kernels
 from tinytrain.emit import tuned
 from tinytrain.emit.select import Choice, Count, Kernels, call_text
-from tinytrain.emit.tuned import Entry, Table, Tuning, made_of, processor, shipped, summed
+from tinytrain.emit.tuned import Entry, Table, Tuning, calls_of, headers_of, made_of, processor, shipped, summed
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import f32
@@ -59,25 +61,43 @@ def counted(node: Node, count: Callable[[int, Choice], Count | None]) -> dict[st
 
 
 def tuning(node: Node, counts: dict[str, Count | None]) -> Tuning:
-    entry = Entry(made_of(node, Kernels(BOARD.isa).select(node).choice, BOARD.isa), counts)
+    entry = Entry(made_of(node, Kernels(BOARD.isa).select(node).choice), headers_of(BOARD.isa), counts)
     return Tuning(BOARD, (Table(processor(BOARD), "a compiler", calls={call_text(node): entry}),))
 
 
-def test_counts_stand_for_the_headers_that_kernels_are_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = node_of(*CONV)
-    listed = Kernels(BOARD.isa).select(node).choice
-
-    def made(changed: str) -> str:
-        folder = tmp_path / changed
+def test_a_call_is_counted_again_when_a_header_of_its_kernels_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(name: str) -> str:
+        folder = tmp_path / name
         shutil.copytree(data_dir("runtime_c"), folder)
-        (folder / changed).write_text((folder / changed).read_text() + "/* changed */\n")
+        (folder / name).write_text((folder / name).read_text() + "/* changed */\n")
         with monkeypatch.context() as patch:
-            patch.setattr(tuned, "data_dir", lambda name: folder if name == "runtime_c" else data_dir(name))
-            return made_of(node, listed, BOARD.isa)
+            patch.setattr(tuned, "data_dir", lambda of: folder if of == "runtime_c" else data_dir(of))
+            return headers_of(BOARD.isa)
 
-    today = made_of(node, listed, BOARD.isa)
+    today = headers_of(BOARD.isa)
     for name, same in {"tt_tile.h": False, "tt_simd_vfp.h": False, "tt_dsp.h": False, "tt_simd_rvf.h": True, "tt_link.h": True}.items():
-        assert (made(name) == today) == same, name
+        assert (changed(name) == today) == same, name
+
+
+def test_counts_stand_for_the_kernel_whatever_is_written_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = node_of(*CONV)
+    choices = Kernels(BOARD.isa).choices(node)
+    before = [made_of(node, choice) for choice in choices]
+    assert len({*before}) > 10
+    monkeypatch.setattr(tuned, "render", lambda *given: "/* more\n * words */  " + emit_kernels.render(*given).replace("\n", "\n\n"))
+    assert [made_of(node, choice) for choice in choices] == before
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_counts_that_ship_are_of_the_kernels_that_there_are(model: str, board: str, tmp_path: Path) -> None:
+    """Otherwise nothing chooses by them, and nobody notices: then run `python benchmarks/tune.py`."""
+    onnx.save(zoo.model(model), tmp_path / "model.onnx")
+    compiled = compile_model(tmp_path / "model.onnx", Options(board=board))
+    (table,) = (one for one in shipped() if one.processor == processor(load_board(board)))
+    counts = Tuning.of(load_board(board)).kernels(compiled.program).counts
+    there = [call for call in calls_of(compiled.program) if call in table.calls]
+    assert len(there) >= 5 and all(counts[call] for call in there)
 
 
 def test_what_is_listed_is_taken_where_nothing_was_counted() -> None:

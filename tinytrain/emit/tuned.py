@@ -2,7 +2,7 @@
 """What `tinytrain tune` counted, as tables: one that comes with the package, and one in the user's cache; and what a program makes of them.
 
 A table is of one processor (core, instruction sets, rounding) and one compiler. Choices are found by their text among those that a call
-has today. Counts of a call whose listed kernel has other C today are of no use.
+has today. Counts of a call whose listed kernel has other C today are of no use; with other headers they are old, and still the best guess.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tinytrain.target.isa import headers
 SHIPPED = Path(__file__).with_name("tuned.json")
 MOST_BYTES = 100_000_000
 GROWTH = 0.1                                              # of flash, that `balanced` gives for speed
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^#include "(tt_\w+\.h)"', re.MULTILINE)
 _AGAIN = "Run `tinytrain tune` again, or leave the file out."
 
@@ -39,9 +40,10 @@ Optimise = Literal["speed", "balanced", "size"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A call: `made` stands for the C of its listed kernel when it was tried; None for a choice that is wrong."""
+    """A call: `made` and `headers` stand for the C of its listed kernel when it was tried; None for a choice that is wrong."""
 
     made: str
+    headers: str
     counts: dict[str, Count | None]
 
 
@@ -71,7 +73,8 @@ class Table:
 
     def plain(self) -> dict[str, Any]:
         calls = {
-            call: {"made": e.made, "counts": {choice: c and [c.instructions, c.cycles, c.code_bytes] for choice, c in e.counts.items()}}
+            call: {"made": e.made, "headers": e.headers,
+                   "counts": {choice: c and [c.instructions, c.cycles, c.code_bytes] for choice, c in e.counts.items()}}
             for call, e in self.calls.items()
         }
         return {"processor": self.processor, "compiler": self.compiler, "cost": self.cost, "calls": calls}
@@ -79,7 +82,10 @@ class Table:
     @classmethod
     def parsed(cls, data: Mapping[str, Any]) -> Table:
         """Raises KeyError, TypeError or ValueError where it is no table."""
-        calls = {str(call): Entry(str(e["made"]), {str(c): _count(n) for c, n in e["counts"].items()}) for call, e in data["calls"].items()}
+        calls = {
+            str(call): Entry(str(e["made"]), str(e.get("headers", "")), {str(c): _count(n) for c, n in e["counts"].items()})
+            for call, e in data["calls"].items()
+        }
         return cls(str(data["processor"]), str(data["compiler"]), str(data["cost"]), calls)
 
     @classmethod
@@ -99,9 +105,17 @@ def _count(numbers: Any) -> Count | None:
     return Count(instructions, cycles, code_bytes)
 
 
-def made_of(node: Node, listed: Choice, isa: Collection[str]) -> str:
-    """Stands for the C of a call's listed kernel, and for what all kernels for these instruction sets are compiled with."""
-    text = render(KernelCall.of(node, listed), "listed") + _included(data_dir("runtime_c"), tuple(headers(isa)))
+def made_of(node: Node, listed: Choice) -> str:
+    """Stands for the C of a call's listed kernel, comments and white space aside."""
+    return _hash(" ".join(_COMMENT.sub(" ", render(KernelCall.of(node, listed), "listed")).split()))
+
+
+def headers_of(isa: Collection[str]) -> str:
+    """Stands for what all kernels for these instruction sets are compiled with."""
+    return _hash(_included(data_dir("runtime_c"), tuple(headers(isa))))
+
+
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -171,7 +185,7 @@ class Tuning:
     def _counts(self, call: str, node: Node) -> Mapping[str, Count | None]:
         if call not in self._known:
             having = [table for table in self.tables if call in table.calls]
-            made = made_of(node, select(node, self.board.isa).choice, self.board.isa) if having else ""
+            made = made_of(node, select(node, self.board.isa).choice) if having else ""
             self._known[call] = next((table.counts(call) for table in having if table.calls[call].made == made), {})
         return self._known[call]
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinytrain.emit.golden import first_sample
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.select import Choice, Kernels, call_text
-from tinytrain.emit.tuned import made_of
+from tinytrain.emit.tuned import headers_of, made_of
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Array, DType, TensorType, Value
 from tinytrain.target.board import Board
@@ -26,7 +26,7 @@ STEM = "tried_{}"                                         # what the symbol of a
 class Trial:
     """All that a worker needs: `choices` are texts, in the order of the functions in `source`; the first is what the op's list says.
 
-    `want` is what is right for `inputs`, by the reference; `made` as in a table's entry; `origin` is for messages.
+    `want` is what is right for `inputs`, by the reference; `made` and `headers` as in a table's entry; `origin` is for messages.
     """
 
     call: str
@@ -40,6 +40,7 @@ class Trial:
     want: tuple[Array, ...] = field(compare=False, repr=False)
     dtypes: tuple[DType, ...] = ()
     made: str = ""
+    headers: str = ""
 
 
 def trials(program: Program, board: Board, *, least: int = 2) -> list[Trial]:
@@ -88,7 +89,7 @@ def trial(node: Node, arrays: Sequence[Array], choices: Sequence[Choice], board:
     return Trial(
         call_text(node), node.origin, board.name, tuple(map(str, made)), source, header, arena, tuple(a.tobytes() for a in stored),
         tuple(cast(v, array) for v, array in zip(node.outputs, want, strict=True)), tuple(v.type.dtype for v in node.outputs),
-        made_of(node, made[0], board.isa),
+        made_of(node, made[0]), headers_of(board.isa),
     )
 
 

@@ -40,7 +40,7 @@ def tune_program(
             progress.say(f"wrong      {choice} in {trial.origin} ({trial.call}): {why}; it is not kept")
         if result["counts"]:
             counts: dict[str, Count | None] = {choice: Count(*numbers) for choice, numbers in result["counts"].items()}
-            found.calls[trial.call] = Entry(trial.made, {**counts, **dict.fromkeys(result["wrong"])})
+            found.calls[trial.call] = Entry(trial.made, trial.headers, {**counts, **dict.fromkeys(result["wrong"])})
             found.write(own)
         progress.advance(trial.origin)
     found.write(own)
@@ -49,7 +49,7 @@ def tune_program(
 
 def _has(found: Table, trial: Trial) -> bool:
     entry = found.calls.get(trial.call)
-    return entry is not None and entry.made == trial.made and entry.counts.keys() >= {*trial.choices}
+    return entry is not None and (entry.made, entry.headers) == (trial.made, trial.headers) and entry.counts.keys() >= {*trial.choices}
 
 
 def attempted(trial: Trial) -> Tried:
