@@ -21,7 +21,7 @@ static inline int32_t tt_group_mveh(int32_t terms, int32_t results)
     if (results < TT_MANY_RESULTS) {
         return terms < 64 ? TT_CHAIN : 8;
     }
-    return terms < 27 ? TT_CHAIN : terms < 64 ? 8 : terms < 144 ? 16 : terms < 288 ? 2 * TT_LONG_CHAIN : 4 * TT_LONG_CHAIN;
+    return terms < 27 ? TT_CHAIN : terms < 64 ? 8 : terms < 144 ? 16 : terms < 256 ? 2 * TT_LONG_CHAIN : 4 * TT_LONG_CHAIN;
 }
 
 /* Products of a chain, of which a group has one or more. */
@@ -133,5 +133,6 @@ TT_HALVES_MVEH(3)
 
 #include "tt_simd_mveh_runs.h"
 #include "tt_simd_mveh_strips.h"
+#include "tt_simd_mveh_words.h"
 
 #endif

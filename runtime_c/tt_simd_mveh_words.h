@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Outer products of halves: up to six scalars a times one vector b in each step of a sum, of rows of so many steps. The scalars lie in words, those of
+ * a step side by side, as VFMA reads the lower half of a register: one LDM brings two steps of them. All registers but the stack pointer hold
+ * scalars and places, so that b moves on by a constant. In assembly for Helium, and in C for every other target: the same bits. */
+#ifndef TT_SIMD_MVEH_WORDS_H
+#define TT_SIMD_MVEH_WORDS_H
+
+/* Words of `size` neighbours at each of `rows` x `cols` places. */
+TT_SHARED void tt_words_mveh(uint32_t *to, int32_t size, int32_t to_row, const tt_half *from, int32_t from_row, int32_t step, int32_t rows, int32_t cols)
+{
+    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
+        uint32_t *at = to;
+        const tt_half *next = from;
+#if TT_MVE_LOOPS
+        if (size >= 4) {
+            for (int32_t i = 0; i < cols; ++i, at += size, next += step) {
+                vstrwq_u32(at, vldrhq_u32(next));
+                vstrwq_u32(at + size - 4, vldrhq_u32(next + size - 4));
+            }
+            continue;
+        }
+#endif
+        for (int32_t i = 0; i < cols; ++i, at += size, next += step) {
+            for (int32_t p = 0; p < size; ++p) {
+                at[p] = next[p];
+            }
+        }
+    }
+}
+
+/* No words where a row of places meets the padding. */
+TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, int32_t count)
+{
+    for (int32_t row = 0; row < rows; ++row, to += to_row) {
+        for (int32_t i = 0; i < count; ++i) {
+            to[i] = 0;
+        }
+    }
+}
+
+#if TT_MVE_LOOPS
+
+/* Chains in q0..q5, a vector of b in q6, scalars of a step from r0 on and those of the next one from r6 on; r12 leads through a, lr through b. */
+#define TT_W_TWO1 "ldm r12!, {r0, r6}\n\t"
+#define TT_W_TWO2 "ldm r12!, {r0, r1, r6, r7}\n\t"
+#define TT_W_TWO3 "ldm r12!, {r0-r2, r6-r8}\n\t"
+#define TT_W_TWO4 "ldm r12!, {r0-r3, r6-r9}\n\t"
+#define TT_W_TWO5 "ldm r12!, {r0-r4, r6-r10}\n\t"
+#define TT_W_TWO6 "ldm r12!, {r0-r11}\n\t"
+#define TT_W_ONE1 "ldr r0, [r12], #4\n\t"
+#define TT_W_ONE2 "ldm r12!, {r0, r1}\n\t"
+#define TT_W_ONE3 "ldm r12!, {r0-r2}\n\t"
+#define TT_W_ONE4 "ldm r12!, {r0-r3}\n\t"
+#define TT_W_ONE5 "ldm r12!, {r0-r4}\n\t"
+#define TT_W_ONE6 "ldm r12!, {r0-r5}\n\t"
+#define TT_W_B "vldrh.u16 q6, [lr], %[b_step]\n\t"
+#define TT_W_MUL(p, none) "vmul.f16 q" #p ", q6, r" #p "\n\t"
+#define TT_W_FMA(p, none) "vfma.f16 q" #p ", q6, r" #p "\n\t"
+#define TT_W_NEXT0 "r6"
+#define TT_W_NEXT1 "r7"
+#define TT_W_NEXT2 "r8"
+#define TT_W_NEXT3 "r9"
+#define TT_W_NEXT4 "r10"
+#define TT_W_NEXT5 "r11"
+#define TT_W_FMA_NEXT(p, none) "vfma.f16 q" #p ", q6, " TT_W_NEXT##p "\n\t"
+#define TT_W_CLEAR(p, none) "vmov.i32 q" #p ", #0\n\t"
+
+#define TT_W_PAIR(P, first) TT_W_TWO##P TT_W_B TT_P##P(first, ) TT_W_B TT_P##P(TT_W_FMA_NEXT, )
+#define TT_W_PAIRS1(P) TT_W_PAIR(P, TT_W_FMA)
+#define TT_W_PAIRS2(P) TT_W_PAIRS1(P) TT_W_PAIRS1(P)
+#define TT_W_PAIRS4(P) TT_W_PAIRS2(P) TT_W_PAIRS2(P)
+#define TT_W_CHAIN2(P) TT_W_PAIR(P, TT_W_MUL)
+#define TT_W_CHAIN4(P) TT_W_CHAIN2(P) TT_W_PAIRS1(P)
+#define TT_W_CHAIN8(P) TT_W_CHAIN4(P) TT_W_PAIRS2(P)
+#define TT_W_CHAIN12(P) TT_W_CHAIN8(P) TT_W_PAIRS2(P)
+/* A chain of what is left: less than sixteen steps. */
+#define TT_W_REST(P) \
+    TT_P##P(TT_W_CLEAR, ) \
+    "ldr r0, %[left]\n\tlsls r0, r0, #28\n\tbpl 61f\n\t" TT_W_PAIRS4(P) \
+    "61:\n\tldr r0, %[left]\n\tlsls r0, r0, #29\n\tbpl 62f\n\t" TT_W_PAIRS2(P) \
+    "62:\n\tldr r0, %[left]\n\tlsls r0, r0, #30\n\tbpl 63f\n\t" TT_W_PAIRS1(P) \
+    "63:\n\tldr r0, %[left]\n\tlsls r0, r0, #31\n\tbpl 64f\n\t" TT_W_ONE##P TT_W_B TT_P##P(TT_W_FMA, ) \
+    "64:\n\tmov r0, #0\n\tstr r0, %[left]\n\t"
+
+#define TT_W_KEEP(p, none) "vstrh.16 q" #p ", [r0, #16 * " #p "]\n\t"
+#define TT_W_JOIN(p, none) "vldrh.u16 q7, [r0, #16 * " #p "]\n\tvadd.f16 q" #p ", q" #p ", q7\n\t"
+#define TT_W_FOLD(p, none) TT_D_FOLD_OF(p, "32 * " #p)
+#define TT_W_NONE(p, none) TT_D_NONE
+#define TT_W_IN_ORDER(p, none) TT_D_ORDERED
+
+/* Groups of chains as long as there are some, then what is left of a row, which is joined with what is left of the next one. */
+#define TT_W_SUMS(P, n) \
+    __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_W_NONE, ) \
+                   "ldr r12, %[a]\n\t" \
+                   "ldr lr, %[b]\n\t" \
+                   "ldr r0, %[steps]\n" \
+                   "2:\n\tsubs r1, r0, %[group]\n\t" \
+                   "blt 6f\n\t" \
+                   "ldr r2, %[joined]\n\t" \
+                   "cmp r2, #0\n\t" \
+                   "bne 6f\n\t" \
+                   "str r1, %[left]\n\t" TT_W_CHAIN##n(P) \
+                   ".rept %c[joins] - 1\n\t" \
+                   "ldr r0, %[kept]\n\t" TT_P##P(TT_W_KEEP, ) TT_W_CHAIN##n(P) \
+                   "ldr r0, %[kept]\n\t" TT_P##P(TT_W_JOIN, ) \
+                   ".endr\n\t" \
+                   "ldr r0, %[acc]\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "ldr r0, %[left]\n\t" \
+                   "b 2b\n" \
+                   "6:\n\tsubs r0, r0, #" #n "\n\t" \
+                   "blt 4f\n\t" \
+                   "str r0, %[left]\n\t" TT_W_CHAIN##n(P) \
+                   "3:\n\tldr r1, %[joined]\n\t" \
+                   "ldr r0, %[kept]\n\t" \
+                   "cbz r1, 7f\n\t" TT_P##P(TT_W_JOIN, ) \
+                   "7:\n\tadd r1, r1, #1\n\t" \
+                   "cmp r1, %[joins]\n\t" \
+                   "bge 8f\n\t" \
+                   "str r1, %[joined]\n\t" TT_P##P(TT_W_KEEP, ) \
+                   "ldr r0, %[left]\n\t" \
+                   "b 6b\n" \
+                   "8:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "mov r1, #0\n\t" \
+                   "str r1, %[joined]\n\t" \
+                   "ldr r0, %[left]\n\t" \
+                   "b 2b\n" \
+                   "4:\n\tadds r0, r0, #" #n "\n\t" \
+                   "beq 5f\n\t" \
+                   "str r0, %[left]\n\t" TT_W_REST(P) \
+                   "b 3b\n" \
+                   "5:\n\tldr r1, %[rows]\n\t" \
+                   "subs r1, r1, #1\n\t" \
+                   "beq 9f\n\t" \
+                   "str r1, %[rows]\n\t" \
+                   "ldr r1, %[a_row]\n\t" \
+                   "ldr r2, %[b_row]\n\t" \
+                   "add r12, r12, r1, lsl #2\n\t" \
+                   "add lr, lr, r2, lsl #1\n\t" \
+                   "ldr r0, %[steps]\n\t" \
+                   "b 2b\n" \
+                   "9:\n\tldr r1, %[joined]\n\t" \
+                   "ldr r0, %[acc]\n\t" \
+                   "cmp r1, #0\n\t" \
+                   "beq 1f\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "ldr r0, %[acc]\n" \
+                   "1:\n\t" TT_P##P(TT_W_IN_ORDER, ) \
+                   : [rows] "+m"(rows), [joined] "+m"(joined), [left] "=m"(left) \
+                   : [a] "m"(a), [b] "m"(b), [acc] "m"(acc), [kept] "m"(kept), [steps] "m"(steps), [a_row] "m"(a_row), [b_row] "m"(b_row), \
+                     [b_step] "i"(2 * w.b_step), [group] "i"(group), [joins] "i"(group / n) \
+                   : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", TT_MVE_VECTORS)
+
+#define TT_WORDS_H(P) \
+    __attribute__((always_inline)) static inline void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, \
+                                                                             int32_t terms, int32_t results) \
+    { \
+        const int32_t group = tt_group_mveh(terms, results), steps = w.steps, a_row = w.a_row, b_row = w.b_row; \
+        int32_t rows = w.rows, joined = 0, left; \
+        tt_half room[8 * (P)], *const kept = room; \
+        if (tt_chain_mveh(group) == 12) { \
+            TT_W_SUMS(P, 12); \
+        } else if (tt_chain_mveh(group) == 8) { \
+            TT_W_SUMS(P, 8); \
+        } else if (tt_chain_mveh(group) == 4) { \
+            TT_W_SUMS(P, 4); \
+        } else { \
+            TT_W_SUMS(P, 2); \
+        } \
+    }
+#else
+
+#define TT_MADD_W(p, none) h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(b), (tt_half)a[p]);
+
+#define TT_WORDS_H(P) \
+    TT_SHARED void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, int32_t terms, int32_t results) \
+    { \
+        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_mveh(group); \
+        int32_t joined = 0; \
+        TT_P##P(TT_SUMS_H, ) \
+        for (int32_t row = 0; row < w.rows; ++row, a += w.a_row, b += w.b_row) { \
+            for (int32_t left = w.steps; left > 0; left -= chain) { \
+                TT_P##P(TT_ZERO_H, ) \
+                for (int32_t i = left < chain ? left : chain; i > 0; --i, a += P, b += w.b_step) { \
+                    TT_P##P(TT_MADD_W, ) \
+                } \
+                TT_P##P(TT_JOIN_H, ) \
+                if (++joined >= group / chain) { \
+                    TT_P##P(TT_FOLD_JOINED_H, ) \
+                    joined = 0; \
+                } \
+            } \
+        } \
+        TT_P##P(TT_FOLD_JOINED_H, ) \
+        TT_P##P(TT_KEEP_H, 8) \
+    }
+#endif
+TT_WORDS_H(1)
+TT_WORDS_H(2)
+TT_WORDS_H(3)
+TT_WORDS_H(4)
+TT_WORDS_H(5)
+TT_WORDS_H(6)
+
+#endif
