@@ -38,6 +38,72 @@ TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, in
     }
 }
 
+/* Of `size` rows of `count` halves those at each place, side by side. */
+TT_SHARED void tt_words_rows_mveh(uint32_t *to, int32_t size, const tt_half *from, int32_t count)
+{
+    for (int32_t p = 0; p < size; ++p, ++to, from += count) {
+        int32_t i = 0;
+#if TT_MVE_LOOPS
+        const uint32x4_t steps = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)size);
+        for (; i < (count & ~3); i += 4) {
+            vstrwq_scatter_shifted_offset_u32(to + i * size, steps, vldrhq_u32(from + i));
+        }
+#endif
+        for (; i < count; ++i) {
+            to[i * size] = from[i];
+        }
+    }
+}
+
+/* Lines of a map, of each row one of each channel: `count` positions, `step` halves apart, of which first..last are no padding. `from` is where
+ * the first one of these is read. */
+TT_SHARED void tt_lines_mveh(tt_half *to, int32_t to_row, const tt_half *from, int32_t from_row, int32_t rows, int32_t channels, int32_t step,
+                             int32_t first, int32_t last, int32_t count)
+{
+    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
+#if TT_MVE_LOOPS
+        const uint16x8_t steps = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)step);
+        for (int32_t q = 0; q < count; q += 8) {
+            const int32_t begin = first > q ? first - q : 0, end = last - q < 8 ? last - q : 8;
+            const tt_half *at = from + (q - first) * step;
+            tt_half *line = to + q;
+            if (begin == 0 && end == 8) {
+                for (int32_t c = 0; c < channels; ++c, line += count) {
+                    vstrhq_u16(line, vldrhq_gather_shifted_offset_u16(at + c, steps));
+                }
+            } else {
+                const mve_pred16_t live = (mve_pred16_t)(end > begin ? (0xFFFF >> (16 - 2 * end)) & (0xFFFF << 2 * begin) : 0);
+                for (int32_t c = 0; c < channels; ++c, line += count) {
+                    vstrhq_u16(line, vldrhq_gather_shifted_offset_z_u16(at + c, steps, live));
+                }
+            }
+        }
+#else
+        for (int32_t c = 0; c < channels; ++c) {
+            for (int32_t q = 0; q < count; ++q) {
+                to[c * count + q] = q < first || q >= last ? 0 : from[(q - first) * step + c];
+            }
+        }
+#endif
+    }
+}
+
+/* What a tile has left of eight neighbours, even lanes before odd ones: as a vector, or of eight scalars that of one neighbour. */
+static inline tt_v_mveh tt_apart_mveh(const float *acc)
+{
+    return (tt_v_mveh){ tt_load_mve(acc), tt_load_mve(acc + 4) };
+}
+
+static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
+{
+#if TT_MVE_LOOPS
+    const uint32x4_t steps = vmulq_n_u32(vidupq_n_u32(0, 1), 16);
+    return (tt_v_mveh){ vldrwq_gather_shifted_offset_f32(acc, steps), vldrwq_gather_shifted_offset_f32(acc + 8, steps) };
+#else
+    return (tt_v_mveh){ { acc[0], acc[16], acc[32], acc[48] }, { acc[8], acc[24], acc[40], acc[56] } };
+#endif
+}
+
 #if TT_MVE_LOOPS
 
 /* Chains in q0..q5, a vector of b in q6, scalars of a step from r0 on and those of the next one from r6 on; r12 leads through a, lr through b. */
@@ -86,7 +152,6 @@ TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, in
 #define TT_W_JOIN(p, none) "vldrh.u16 q7, [r0, #16 * " #p "]\n\tvadd.f16 q" #p ", q" #p ", q7\n\t"
 #define TT_W_FOLD(p, none) TT_D_FOLD_OF(p, "32 * " #p)
 #define TT_W_NONE(p, none) TT_D_NONE
-#define TT_W_IN_ORDER(p, none) TT_D_ORDERED
 
 /* Groups of chains as long as there are some, then what is left of a row, which is joined with what is left of the next one. */
 #define TT_W_SUMS(P, n) \
@@ -142,8 +207,7 @@ TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, in
                    "ldr r0, %[acc]\n\t" \
                    "cmp r1, #0\n\t" \
                    "beq 1f\n\t" TT_P##P(TT_W_FOLD, ) \
-                   "ldr r0, %[acc]\n" \
-                   "1:\n\t" TT_P##P(TT_W_IN_ORDER, ) \
+                   "1:\n\t" \
                    : [rows] "+m"(rows), [joined] "+m"(joined), [left] "=m"(left) \
                    : [a] "m"(a), [b] "m"(b), [acc] "m"(acc), [kept] "m"(kept), [steps] "m"(steps), [a_row] "m"(a_row), [b_row] "m"(b_row), \
                      [b_step] "i"(2 * w.b_step), [group] "i"(group), [joins] "i"(group / n) \
@@ -168,6 +232,9 @@ TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, in
     }
 #else
 
+#define TT_APART_W(p, none) \
+    tt_store_mve(acc + 8 * (p), c##p.even); \
+    tt_store_mve(acc + 8 * (p) + 4, c##p.odd);
 #define TT_MADD_W(p, none) h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(b), (tt_half)a[p]);
 
 #define TT_WORDS_H(P) \
@@ -190,7 +257,7 @@ TT_SHARED void tt_words_zero_mveh(uint32_t *to, int32_t to_row, int32_t rows, in
             } \
         } \
         TT_P##P(TT_FOLD_JOINED_H, ) \
-        TT_P##P(TT_KEEP_H, 8) \
+        TT_P##P(TT_APART_W, ) \
     }
 #endif
 TT_WORDS_H(1)

@@ -30,6 +30,7 @@ from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
+from tinytrain.ops.lines import back_lines, forward_lines
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer, outer_halves
@@ -122,7 +123,7 @@ class Conv2d(_Conv, ReadsPieces):
     kernels = (
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
-        *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
+        *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(), *forward_lines(),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES), along_channels(), along_patches(),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -184,7 +185,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *back_floats(), *back_halves(),
+        *back_floats(), *back_halves(), *back_lines(),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
