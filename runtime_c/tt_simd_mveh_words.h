@@ -104,6 +104,13 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
 #endif
 }
 
+/* Products of a chain, of a group; a row of less than that, `run`, is no rest but whole eights most often. */
+static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
+{
+    const int32_t chain = tt_chain_mveh(group);
+    return run < group && chain > 8 ? 8 : chain;
+}
+
 #if TT_MVE_LOOPS
 
 /* Chains in q0..q5, a vector of b in q6, scalars of a step from r0 on and those of the next one from r6 on; r12 leads through a, lr through b. */
@@ -151,31 +158,50 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
 #define TT_W_KEEP(p, none) "vstrh.16 q" #p ", [r0, #16 * " #p "]\n\t"
 #define TT_W_JOIN(p, none) "vldrh.u16 q7, [r0, #16 * " #p "]\n\tvadd.f16 q" #p ", q" #p ", q7\n\t"
 #define TT_W_FOLD(p, none) TT_D_FOLD_OF(p, "32 * " #p)
-#define TT_W_NONE(p, none) TT_D_NONE
+#define TT_W_BEGIN(p, none) TT_WIDEN_EVEN(6, p) "vstrw.32 q6, [r0, #32 * " #p "]\n\t" TT_WIDEN_ODD(p, p) "vstrw.32 q" #p ", [r0, #32 * " #p " + 16]\n\t"
+#define TT_W_NONE(p, none) "vstrw.32 q6, [r0, #32 * " #p "]\n\tvstrw.32 q6, [r0, #32 * " #p " + 16]\n\t"
 
-/* Groups of chains as long as there are some, then what is left of a row, which is joined with what is left of the next one. */
+/* Groups of chains as long as there are some, then what is left of a row, which is joined with what is left of the next one. `joined` is below 0
+ * as long as there are no sums in memory. */
+#define TT_W_NO_SUMS(P) "ldr r0, %[acc]\n\tvmov.i32 q6, #0\n\t" TT_P##P(TT_W_NONE, ) "mov r2, #0\n\tstr r2, %[joined]\n\t"
 #define TT_W_SUMS(P, n) \
-    __asm volatile("ldr r6, %[acc]\n\tvmov.i32 q0, #0\n\t" TT_P##P(TT_W_NONE, ) \
+    __asm volatile(".if %c[apart]\n\t" TT_W_NO_SUMS(P) ".endif\n\t" \
                    "ldr r12, %[a]\n\t" \
                    "ldr lr, %[b]\n\t" \
                    "ldr r0, %[steps]\n" \
                    "2:\n\tsubs r1, r0, %[group]\n\t" \
                    "blt 6f\n\t" \
+                   ".if %c[apart]\n\t" \
                    "ldr r2, %[joined]\n\t" \
                    "cmp r2, #0\n\t" \
-                   "bne 6f\n\t" \
+                   "bgt 6f\n\t" \
+                   ".endif\n\t" \
                    "str r1, %[left]\n\t" TT_W_CHAIN##n(P) \
                    ".rept %c[joins] - 1\n\t" \
                    "ldr r0, %[kept]\n\t" TT_P##P(TT_W_KEEP, ) TT_W_CHAIN##n(P) \
                    "ldr r0, %[kept]\n\t" TT_P##P(TT_W_JOIN, ) \
                    ".endr\n\t" \
-                   "ldr r0, %[acc]\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "ldr r2, %[joined]\n\t" \
+                   "ldr r0, %[acc]\n\t" \
+                   "cmp r2, #0\n\t" \
+                   "blt 1f\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "ldr r0, %[left]\n\t" \
+                   "b 2b\n" \
+                   "1:\n\t" TT_P##P(TT_W_BEGIN, ) \
+                   "mov r2, #0\n\t" \
+                   "str r2, %[joined]\n\t" \
                    "ldr r0, %[left]\n\t" \
                    "b 2b\n" \
                    "6:\n\tsubs r0, r0, #" #n "\n\t" \
                    "blt 4f\n\t" \
                    "str r0, %[left]\n\t" TT_W_CHAIN##n(P) \
                    "3:\n\tldr r1, %[joined]\n\t" \
+                   ".if !%c[apart]\n\t" \
+                   "cmp r1, #0\n\t" \
+                   "bge 31f\n\t" TT_W_NO_SUMS(P) \
+                   "mov r1, #0\n" \
+                   "31:\n\t" \
+                   ".endif\n\t" \
                    "ldr r0, %[kept]\n\t" \
                    "cbz r1, 7f\n\t" TT_P##P(TT_W_JOIN, ) \
                    "7:\n\tadd r1, r1, #1\n\t" \
@@ -193,7 +219,9 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
                    "beq 5f\n\t" \
                    "str r0, %[left]\n\t" TT_W_REST(P) \
                    "b 3b\n" \
-                   "5:\n\tldr r1, %[rows]\n\t" \
+                   "5:\n\t" \
+                   ".if %c[apart]\n\t" \
+                   "ldr r1, %[rows]\n\t" \
                    "subs r1, r1, #1\n\t" \
                    "beq 9f\n\t" \
                    "str r1, %[rows]\n\t" \
@@ -203,28 +231,31 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
                    "add lr, lr, r2, lsl #1\n\t" \
                    "ldr r0, %[steps]\n\t" \
                    "b 2b\n" \
+                   ".endif\n" \
                    "9:\n\tldr r1, %[joined]\n\t" \
-                   "ldr r0, %[acc]\n\t" \
                    "cmp r1, #0\n\t" \
-                   "beq 1f\n\t" TT_P##P(TT_W_FOLD, ) \
-                   "1:\n\t" \
+                   "beq 92f\n\t" \
+                   "bgt 91f\n\t" TT_W_NO_SUMS(P) \
+                   "b 92f\n" \
+                   "91:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_W_FOLD, ) \
+                   "92:\n\t" \
                    : [rows] "+m"(rows), [joined] "+m"(joined), [left] "=m"(left) \
                    : [a] "m"(a), [b] "m"(b), [acc] "m"(acc), [kept] "m"(kept), [steps] "m"(steps), [a_row] "m"(a_row), [b_row] "m"(b_row), \
-                     [b_step] "i"(2 * w.b_step), [group] "i"(group), [joins] "i"(group / n) \
+                     [b_step] "i"(2 * w.b_step), [group] "i"(group), [joins] "i"(group / n), [apart] "i"(run < terms) \
                    : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", TT_MVE_VECTORS)
 
 #define TT_WORDS_H(P) \
     __attribute__((always_inline)) static inline void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, \
-                                                                             int32_t terms, int32_t results) \
+                                                                             int32_t terms, int32_t run, int32_t results) \
     { \
-        const int32_t group = tt_group_mveh(terms, results), steps = w.steps, a_row = w.a_row, b_row = w.b_row; \
-        int32_t rows = w.rows, joined = 0, left; \
+        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_of_mveh(group, run), steps = w.steps, a_row = w.a_row, b_row = w.b_row; \
+        int32_t rows = w.rows, joined = -1, left; \
         tt_half room[8 * (P)], *const kept = room; \
-        if (tt_chain_mveh(group) == 12) { \
+        if (chain == 12) { \
             TT_W_SUMS(P, 12); \
-        } else if (tt_chain_mveh(group) == 8) { \
+        } else if (chain == 8) { \
             TT_W_SUMS(P, 8); \
-        } else if (tt_chain_mveh(group) == 4) { \
+        } else if (chain == 4) { \
             TT_W_SUMS(P, 4); \
         } else { \
             TT_W_SUMS(P, 2); \
@@ -238,9 +269,9 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
 #define TT_MADD_W(p, none) h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(b), (tt_half)a[p]);
 
 #define TT_WORDS_H(P) \
-    TT_SHARED void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, int32_t terms, int32_t results) \
+    TT_SHARED void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, int32_t terms, int32_t run, int32_t results) \
     { \
-        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_mveh(group); \
+        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_of_mveh(group, run); \
         int32_t joined = 0; \
         TT_P##P(TT_SUMS_H, ) \
         for (int32_t row = 0; row < w.rows; ++row, a += w.a_row, b += w.b_row) { \
