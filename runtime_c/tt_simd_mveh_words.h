@@ -60,32 +60,35 @@ TT_SHARED void tt_words_rows_mveh(uint32_t *to, int32_t size, const tt_half *fro
 TT_SHARED void tt_lines_mveh(tt_half *to, int32_t to_row, const tt_half *from, int32_t from_row, int32_t rows, int32_t channels, int32_t step,
                              int32_t first, int32_t last, int32_t count)
 {
-    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
 #if TT_MVE_LOOPS
-        const uint16x8_t steps = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)step);
-        for (int32_t q = 0; q < count; q += 8) {
-            const int32_t begin = first > q ? first - q : 0, end = last - q < 8 ? last - q : 8;
-            const tt_half *at = from + (q - first) * step;
-            tt_half *line = to + q;
-            if (begin == 0 && end == 8) {
-                for (int32_t c = 0; c < channels; ++c, line += count) {
-                    vstrhq_u16(line, vldrhq_gather_shifted_offset_u16(at + c, steps));
-                }
-            } else {
-                const mve_pred16_t live = (mve_pred16_t)(end > begin ? (0xFFFF >> (16 - 2 * end)) & (0xFFFF << 2 * begin) : 0);
-                for (int32_t c = 0; c < channels; ++c, line += count) {
-                    vstrhq_u16(line, vldrhq_gather_shifted_offset_z_u16(at + c, steps, live));
-                }
+    const uint16x8_t steps = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)step), next = vaddq_n_u16(steps, 1);
+    for (int32_t q = 0; q < count; q += 8) {
+        const int32_t begin = first > q ? first - q : 0, end = last - q < 8 ? last - q : 8;
+        const mve_pred16_t live = (mve_pred16_t)(end > begin ? (0xFFFF >> (16 - 2 * end)) & (0xFFFF << 2 * begin) : 0);
+        const int32_t pairs = begin == 0 && end == 8 ? channels & ~1 : 0;
+        for (int32_t row = 0; row < rows; ++row) {
+            const tt_half *at = from + row * from_row + (q - first) * step;
+            tt_half *line = to + row * to_row + q;
+            for (int32_t c = 0; c < pairs; c += 2, at += 2) {
+                vstrhq_u16(line, vldrhq_gather_shifted_offset_u16(at, steps));
+                line += count;
+                vstrhq_u16(line, vldrhq_gather_shifted_offset_u16(at, next));
+                line += count;
+            }
+            for (int32_t c = pairs; c < channels; ++c, ++at, line += count) {
+                vstrhq_u16(line, vldrhq_gather_shifted_offset_z_u16(at, steps, live));
             }
         }
+    }
 #else
+    for (int32_t row = 0; row < rows; ++row, to += to_row, from += from_row) {
         for (int32_t c = 0; c < channels; ++c) {
             for (int32_t q = 0; q < count; ++q) {
                 to[c * count + q] = q < first || q >= last ? 0 : from[(q - first) * step + c];
             }
         }
-#endif
     }
+#endif
 }
 
 /* What a tile has left of eight neighbours, even lanes before odd ones: as a vector, or of eight scalars that of one neighbour. */
