@@ -147,6 +147,7 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
 #define TT_W_PAIRS4(P) TT_W_PAIRS2(P) TT_W_PAIRS2(P)
 #define TT_W_CHAIN2(P) TT_W_PAIR(P, TT_W_MUL)
 #define TT_W_CHAIN4(P) TT_W_CHAIN2(P) TT_W_PAIRS1(P)
+#define TT_W_CHAIN6(P) TT_W_CHAIN4(P) TT_W_PAIRS1(P)
 #define TT_W_CHAIN8(P) TT_W_CHAIN4(P) TT_W_PAIRS2(P)
 #define TT_W_CHAIN12(P) TT_W_CHAIN8(P) TT_W_PAIRS2(P)
 /* A chain of what is left: less than sixteen steps. */
@@ -258,6 +259,8 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
             TT_W_SUMS(P, 12); \
         } else if (chain == 8) { \
             TT_W_SUMS(P, 8); \
+        } else if (chain == 6) { \
+            TT_W_SUMS(P, 6); \
         } else if (chain == 4) { \
             TT_W_SUMS(P, 4); \
         } else { \
