@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What tt_master.h says, of the weights in a vector: in the words for floats, and in away, nearest, further, between, lift and drawn, which a
- * header gives in instructions or has made here for N lanes in C; as int16 that are int32 in vectors. tt_master_half leaves it to a store to
- * round, which gives the half. */
+ * header gives in instructions or has made here for N lanes in C; as int16 that are int32 in vectors. */
 #ifndef TT_MASTER_WORDS_H
 #define TT_MASTER_WORDS_H
 
@@ -12,7 +11,7 @@
     static inline tt_v_##simd tt_master_half_##simd(tt_v_##simd number) \
     { \
         const tt_v_##simd away = tt_away_##simd(number); \
-        return tt_sub_##simd(tt_add_##simd(number, away), away); \
+        return tt_nearest_##simd(tt_sub_##simd(tt_add_##simd(number, away), away)); \
     } \
     static inline tt_v_##simd tt_master_##simd(tt_v_##simd half, tt_i_##simd rest) \
     { \
@@ -22,7 +21,7 @@
     static inline tt_i_##simd tt_i_rest_##simd(tt_v_##simd number, tt_v_##simd half) \
     { \
         const tt_v_##simd away = tt_away_##simd(number); \
-        return tt_i_between_##simd(tt_add_##simd(tt_nearest_##simd(half), away), tt_add_##simd(number, away)); \
+        return tt_i_between_##simd(tt_add_##simd(half, away), tt_add_##simd(number, away)); \
     } \
     static inline tt_v_##simd tt_half_stochastic_##simd(tt_v_##simd number, tt_i_##simd word) \
     { \

@@ -107,6 +107,11 @@ static inline tt_v_mveh tt_turned_sums_mveh(const float *acc)
 #endif
 }
 
+/* How a tile walks: `rows` of `steps`; a_row and b_row lead from the end of one to the next. The others are constants: of how many products a sum
+ * and a row are where there is no padding, and how many results the kernel has. */
+#define TT_W_WALK \
+    int32_t steps, int32_t rows, int32_t a_row, int32_t b_row, int32_t b_step, int32_t terms, int32_t run, int32_t results
+
 /* Products of a chain, of a group; a row of less than that, `run`, is no rest but whole eights most often. */
 static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
 {
@@ -165,21 +170,18 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
 #define TT_W_BEGIN(p, none) TT_WIDEN_EVEN(6, p) "vstrw.32 q6, [r0, #32 * " #p "]\n\t" TT_WIDEN_ODD(p, p) "vstrw.32 q" #p ", [r0, #32 * " #p " + 16]\n\t"
 #define TT_W_NONE(p, none) "vstrw.32 q6, [r0, #32 * " #p "]\n\tvstrw.32 q6, [r0, #32 * " #p " + 16]\n\t"
 
-/* Groups of chains as long as there are some, then what is left of a row, which is joined with what is left of the next one. `joined` is below 0
- * as long as there are no sums in memory. */
+/* Groups of chains as long as there are some, then chain by chain what is left; where rows are `apart`, shorter than a group, they have chains only,
+ * which are joined from row to row. `joined` is below 0 as long as there are no sums in memory. */
 #define TT_W_NO_SUMS(P) "ldr r0, %[acc]\n\tvmov.i32 q6, #0\n\t" TT_P##P(TT_W_NONE, ) "mov r2, #0\n\tstr r2, %[joined]\n\t"
 #define TT_W_SUMS(P, n) \
     __asm volatile(".if %c[apart]\n\t" TT_W_NO_SUMS(P) ".endif\n\t" \
                    "ldr r12, %[a]\n\t" \
                    "ldr lr, %[b]\n\t" \
                    "ldr r0, %[steps]\n" \
-                   "2:\n\tsubs r1, r0, %[group]\n\t" \
+                   "2:\n\t" \
+                   ".if !%c[apart]\n\t" \
+                   "subs r1, r0, %[group]\n\t" \
                    "blt 6f\n\t" \
-                   ".if %c[apart]\n\t" \
-                   "ldr r2, %[joined]\n\t" \
-                   "cmp r2, #0\n\t" \
-                   "bgt 6f\n\t" \
-                   ".endif\n\t" \
                    "str r1, %[left]\n\t" TT_W_CHAIN##n(P) \
                    ".rept %c[joins] - 1\n\t" \
                    "ldr r0, %[kept]\n\t" TT_P##P(TT_W_KEEP, ) TT_W_CHAIN##n(P) \
@@ -195,7 +197,8 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
                    "mov r2, #0\n\t" \
                    "str r2, %[joined]\n\t" \
                    "ldr r0, %[left]\n\t" \
-                   "b 2b\n" \
+                   "b 2b\n\t" \
+                   ".endif\n" \
                    "6:\n\tsubs r0, r0, #" #n "\n\t" \
                    "blt 4f\n\t" \
                    "str r0, %[left]\n\t" TT_W_CHAIN##n(P) \
@@ -245,15 +248,14 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
                    "92:\n\t" \
                    : [rows] "+m"(rows), [joined] "+m"(joined), [left] "=m"(left) \
                    : [a] "m"(a), [b] "m"(b), [acc] "m"(acc), [kept] "m"(kept), [steps] "m"(steps), [a_row] "m"(a_row), [b_row] "m"(b_row), \
-                     [b_step] "i"(2 * w.b_step), [group] "i"(group), [joins] "i"(group / n), [apart] "i"(run < terms) \
+                     [b_step] "i"(2 * b_step), [group] "i"(group), [joins] "i"(group / n), [apart] "i"(run < terms) \
                    : "cc", "memory", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", TT_MVE_VECTORS)
 
 #define TT_WORDS_H(P) \
-    __attribute__((always_inline)) static inline void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, \
-                                                                             int32_t terms, int32_t run, int32_t results) \
+    __attribute__((always_inline)) static inline void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, TT_W_WALK) \
     { \
-        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_of_mveh(group, run), steps = w.steps, a_row = w.a_row, b_row = w.b_row; \
-        int32_t rows = w.rows, joined = -1, left; \
+        const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_of_mveh(group, run); \
+        int32_t joined = -1, left; \
         tt_half room[8 * (P)], *const kept = room; \
         if (chain == 12) { \
             TT_W_SUMS(P, 12); \
@@ -275,15 +277,15 @@ static inline int32_t tt_chain_of_mveh(int32_t group, int32_t run)
 #define TT_MADD_W(p, none) h##p = tt_h_madd_mveh(h##p, tt_h_load_mveh(b), (tt_half)a[p]);
 
 #define TT_WORDS_H(P) \
-    TT_SHARED void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, tt_walk w, int32_t terms, int32_t run, int32_t results) \
+    TT_SHARED void tt_outer_words_mveh_##P(float *acc, const uint32_t *a, const tt_half *b, TT_W_WALK) \
     { \
         const int32_t group = tt_group_mveh(terms, results), chain = tt_chain_of_mveh(group, run); \
         int32_t joined = 0; \
         TT_P##P(TT_SUMS_H, ) \
-        for (int32_t row = 0; row < w.rows; ++row, a += w.a_row, b += w.b_row) { \
-            for (int32_t left = w.steps; left > 0; left -= chain) { \
+        for (int32_t row = 0; row < rows; ++row, a += a_row, b += b_row) { \
+            for (int32_t left = steps; left > 0; left -= chain) { \
                 TT_P##P(TT_ZERO_H, ) \
-                for (int32_t i = left < chain ? left : chain; i > 0; --i, a += P, b += w.b_step) { \
+                for (int32_t i = left < chain ? left : chain; i > 0; --i, a += P, b += b_step) { \
                     TT_P##P(TT_MADD_W, ) \
                 } \
                 TT_P##P(TT_JOIN_H, ) \

@@ -37,7 +37,7 @@ void outer_words(float *acc, const tt_half *a, const tt_half *b, int32_t count, 
     for (int32_t i = 0; i < 6 * count; ++i) {
         words[i] = a[i];
     }
-    tt_outer_words_mveh_6(acc, words, b, (tt_walk){ 0, 6, 0, 0, 8, 0, 0, 1, 1, count }, count, count, results);
+    tt_outer_words_mveh_6(acc, words, b, count, 1, 0, 0, 8, count, count, results);
     for (int32_t p = 0; p < 6; ++p) {
         tt_store_mveh(acc + 8 * p, tt_apart_mveh(acc + 8 * p));
     }

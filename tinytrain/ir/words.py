@@ -84,7 +84,7 @@ class Words(Protocol):
         """The integer within the bounds of an int8."""
 
     def master_half(self, x: str) -> str:
-        """A float whose nearest half is that of a float's master."""
+        """The half of a float's master, as a float."""
 
     def master(self, half: str, rest: str) -> str:
         """The fp32 number that a half and its rest stand for."""
