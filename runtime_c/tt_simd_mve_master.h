@@ -33,7 +33,7 @@ static inline tt_v_mve tt_nearest_mve(tt_v_mve number)
 
 static inline tt_v_mve tt_away_mve(tt_v_mve number)
 {
-    return (tt_v_mve)vorrq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(INT32_MIN)), vdupq_n_s32(111 << 23));
+    return (tt_v_mve)vsriq_n_u32((uint32x4_t)number, vdupq_n_u32(UINT32_C(111) << 24), 1);
 }
 
 static inline tt_v_mve tt_further_mve(tt_v_mve number, tt_i_mve by)
@@ -59,7 +59,7 @@ static inline tt_v_mve tt_in_units_mve(tt_v_mve number, tt_v_mve unit)
 
 static inline tt_v_mve tt_lift_mve(tt_v_mve number)
 {
-    const tt_v_mve lift = (tt_v_mve)vorrq_s32(vandq_s32((tt_i_mve)number, vdupq_n_s32(INT32_MIN)), vdupq_n_s32(113 << 23));
+    const tt_v_mve lift = (tt_v_mve)vsriq_n_u32((uint32x4_t)number, vdupq_n_u32(UINT32_C(113) << 24), 1);
     return tt_where_mve(vdupq_n_f32(0x1p-14f), vabsq_f32(number), lift, tt_zero_mve());
 }
 

@@ -57,7 +57,7 @@ static inline tt_i_mveh tt_i_widened_mveh(int16x8_t i)
 
 static inline int16x8_t tt_i_narrowed_mveh(tt_i_mveh i)
 {
-    return vmovntq_s32(vmovnbq_s32(vdupq_n_s16(0), i.even), i.odd);
+    return vmovntq_s32((int16x8_t)i.even, i.odd);
 }
 
 static inline tt_i_mveh tt_i_load_s16_mveh(const int16_t *from)

@@ -35,9 +35,10 @@ static float number(uint32_t seed, uint32_t i)
 
 #define TRIPLES 64u
 #define ROOM 8192u
-enum { MADD, MADD_LANES, WIDENED, FOLDED, NARROWED, MOVED, DIRECT, DOUBLE, OUTER, WIDE, DEPTH, DEPTH_OUTER, KINDS };
+enum { MADD, MADD_LANES, WIDENED, FOLDED, NARROWED, MOVED, DIRECT, DOUBLE, OUTER, WIDE, DEPTH, DEPTH_OUTER, WORDS, PACKED, KINDS };
 
-static tt_half a[ROOM], b[ROOM];
+static tt_half a[ROOM], b[ROOM], lines[256];
+static uint32_t words[1200], packed[256];
 
 /* Both operands of a tile: with special numbers, or with such as a model has. */
 static void fill(uint32_t seed)
@@ -45,6 +46,23 @@ static void fill(uint32_t seed)
     for (uint32_t i = 0; i < ROOM; ++i) {
         a[i] = seed % 4u ? tt_float_to_half((float)(int32_t)tt_random(seed, i) * 0x1p-31f) : half(seed, i);
         b[i] = seed % 4u ? tt_float_to_half((float)(int32_t)tt_random(seed + 1u, i) * 0x1p-31f) : half(seed + 1u, i);
+    }
+}
+
+/* Tiles of words are made for constants: of how many products a sum and a row are, and how many results there are. */
+#define IN_WORDS(P, terms, run, results) \
+    tt_outer_words_mveh_##P(acc, words, b, (run) < (terms) ? steps : 3 * steps, (run) < (terms) ? rows : 1, 6, 5, 16, terms, run, results)
+__attribute__((noinline)) static void in_words(float *acc, uint32_t which, int32_t steps, int32_t rows)
+{
+    switch (which % 8u) {
+    case 0: IN_WORDS(6, 300, 300, 5000); break;
+    case 1: IN_WORDS(5, 150, 150, 5000); break;
+    case 2: IN_WORDS(6, 70, 70, 5000); break;
+    case 3: IN_WORDS(4, 30, 30, 5000); break;
+    case 4: IN_WORDS(6, 300, 16, 5000); break;
+    case 5: IN_WORDS(3, 70, 8, 5000); break;
+    case 6: IN_WORDS(2, 70, 70, 300); break;
+    default: IN_WORDS(1, 70, 70, 60); break;
     }
 }
 
@@ -106,6 +124,23 @@ int main(void)
             RUN(DEPTH, tt_depth_halves_mveh_2, a, b, &across);
             RUN(DEPTH_OUTER, tt_depth_outer_halves_mveh_1, a, b, &across);
             RUN(DEPTH_OUTER, tt_depth_outer_halves_mveh_2, a, b, &across);
+        }
+        for (uint32_t i = 0; i < sizeof words / sizeof words[0]; ++i) {
+            words[i] = a[i] | (uint32_t)b[i] << 16;
+        }
+        for (uint32_t t = 0; t < 16u; ++t) {
+            const uint32_t bits = tt_random(block, t);
+            const int32_t steps = (int32_t)(bits & 63u), channels = 1 + (int32_t)(bits >> 6 & 7u), size = 1 + (int32_t)(bits >> 9 & 7u) % 6;
+            in_words(acc, t, steps, 1 + (int32_t)(bits >> 12) % (steps <= 16 ? 9 : 3));
+            hash[WORDS] = hashed(hash[WORDS], acc, sizeof acc);
+            tt_lines_mveh(lines, 16 * channels, a, 99, 2, channels, channels << (bits >> 16 & 1u), (int32_t)(bits >> 17 & 3u),
+                          16 - (int32_t)(bits >> 19 & 15u), 16);
+            hash[PACKED] = hashed(hash[PACKED], lines, sizeof lines);
+            tt_words_mveh(packed, size, 10 * size, a, 77, channels + 6, 2, 8);
+            tt_words_zero_mveh(packed + size, 10 * size, 2, size);
+            hash[PACKED] = hashed(hash[PACKED], packed, sizeof packed);
+            tt_words_rows_mveh(packed, size, b, 19 + channels);
+            hash[PACKED] = hashed(hash[PACKED], packed, sizeof packed);
         }
         for (int kind = 0; kind < KINDS; ++kind) {
             show(hash[kind], kind + 1 < KINDS ? ' ' : '\n');

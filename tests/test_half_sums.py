@@ -16,7 +16,7 @@ from tinytrain.paths import data_dir
 BOUND = 2 * 2.0**-11                                      # of the largest magnitude
 SEEDS = 8
 LENGTHS = (1, 3, 9, 16, 27, 32, 64, 100, 144, 288, 576, 1024, 4096)
-TILES = {"direct": (3, 8), "direct_double": (3, 16), "rows_of_eight": (3, 16), "outer_double": (3, 16)}
+TILES = {"direct": (3, 8), "direct_double": (3, 16), "rows_of_eight": (3, 16), "outer_double": (3, 16), "outer_words": (6, 8)}
 KINDS = ("either sign", "one sign", "rectified", "normal")
 
 
@@ -32,7 +32,7 @@ def drawn(generator: np.random.Generator, kind: str, *shape: int) -> Array:
     """Of one sign chains grow the fastest; rectified maps have few products that are large."""
     if kind in ("rectified", "normal"):
         made = generator.normal(size=shape)
-        return np.asarray((np.maximum(made, 0) if kind == "rectified" and shape[0] == 3 else made).astype(np.float16))
+        return np.asarray((np.maximum(made, 0) if kind == "rectified" and shape[0] in (3, 6) else made).astype(np.float16))
     return np.asarray(generator.uniform(0.0 if kind == "one sign" else -1.0, 1.0, shape).astype(np.float16))
 
 
@@ -44,7 +44,7 @@ def worst(sums: ctypes.CDLL, tile: str, count: int, least: int, kind: str, gener
     for _ in range(tiles):
         a, b = drawn(generator, kind, across, count), drawn(generator, kind, count, along)
         got, want = np.zeros((across, along), np.float32), a.astype(np.float64) @ b.astype(np.float64)
-        passed = np.ascontiguousarray(a.T) if tile == "outer_double" else a
+        passed = np.ascontiguousarray(a.T) if tile.startswith("outer") else a
         getattr(sums, tile)(*(ctypes.c_void_p(array.ctypes.data) for array in (got, passed, b)), count, tiles * got.size)
         stored = got.astype(np.float16).astype(np.float64)
         gap, largest = max(gap, float(np.abs(stored - want).max())), max(largest, float(np.abs(want).max()))

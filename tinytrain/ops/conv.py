@@ -30,6 +30,7 @@ from tinytrain.ops.elementwise import Add
 from tinytrain.ops.geometry import Geometry, Pair, widened_bytes
 from tinytrain.ops.integer_rules import sums
 from tinytrain.ops.lanes import column_bytes, column_tiles, dot_bytes, dot_tiles
+from tinytrain.ops.lines import back_lines, forward_lines
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_int import SgdInt, moved
 from tinytrain.ops.outer import outer, outer_halves
@@ -123,6 +124,7 @@ class Conv2d(_Conv, ReadsPieces):
         Kernel("conv2d", params=_forward_tiles, tries=FORWARD_TRIES, half=ALL_HALVES),
         *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if not simd.words),
         *one_channel((F32,)), *(simd.packs("correlate", (F32,), half=ALL_HALVES) for simd in SIMD if simd.words), *forward_halves(),
+        *forward_lines(),
         Kernel("conv2d", (S8, S8), params=_forward_tiles, tries=FORWARD_TRIES), along_channels(), along_patches(),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.passes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead),
         Kernel("conv2d_floats", (S8, S8), "rvf", None, lanes.takes_floats, lanes.float_tiles, lanes.float_bytes, _pixel_lead, spare=True),
@@ -184,7 +186,7 @@ class Conv2dGradX(_Conv, ReadsPieces):
     results = ("dx",)
     kernels = (
         *(Kernel("conv2d", dtypes, params=_grad_x_tiles, tries=GRAD_X_TRIES, half=ALL_HALVES) for dtypes in ((F32,), (F32, S8), (S8, S8))),
-        *back_floats(), *back_halves(),
+        *back_floats(), *back_halves(), *back_lines(),
         *(simd.packs("correlate", (F32, S8), half=FIRST_HALF) for simd in SIMD if not simd.words),
         *(simd.direct("correlate", (F32, S8), macro="conv2d_grad_x_direct", half=FIRST_HALF) for simd in SIMD if simd.words),
         *(simd.packs("correlate", (F32, S8), accepts=simd.sweeps_often, half=FIRST_HALF) for simd in SIMD if simd.words),
@@ -378,6 +380,8 @@ _LONG = (
     (Conv2d(pad=_ONE), (6, 10, 16), (9, 3, 3, 16)),
     (Conv2d((2, 3), Pad(0, 1, 2, 0), (1, 2)), (9, 12, 1), (5, 3, 2, 1)), (Conv2d((2, 2), _ONE), (16, 16, 16), (5, 3, 3, 16)),
     (Conv2d((1, 1), _ONE, group=2), (5, 7, 32), (18, 3, 3, 16)), (Conv2d(pad=_ONE), (17, 2, 34), (35, 3, 1, 34)),
+    (Conv2d((2, 1), _ONE), (9, 8, 5), (8, 3, 3, 5)), (Conv2d(pad=_ONE), (5, 16, 8), (16, 3, 3, 8)),
+    (Conv2d((1, 2), Pad(0, 1, 0, 2), (1, 2)), (2, 16, 3), (8, 1, 3, 3)),
 )
 Conv2d.examples += tuple(Example(op, f32(x, w)) for op, x, w in _LONG)
 Conv2dGradX.examples += tuple(

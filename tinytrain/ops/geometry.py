@@ -56,6 +56,11 @@ class Axis:
         first = -(-self.before // self.stride)
         return first, max(first, min(self.positions, last))
 
+    def live_positions(self, tap: int) -> Pair:
+        """The positions [first, end) whose element at this tap is no padding; (0, 0) where there is none."""
+        live = [p for p in range(self.positions) if 0 <= self.element(p, tap) < self.size]
+        return (live[0], live[-1] + 1) if live else (0, 0)
+
     def reached_by(self, element: int) -> tuple[int, ...]:
         """The live taps of the gradient of an element: those that some position reads it with."""
         ends = [(tap, element + self.before - tap * self.dilation) for tap in range(self.taps)]

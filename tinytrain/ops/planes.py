@@ -21,6 +21,7 @@ from tinytrain.ops.widened import input_gradients_widened, results_widened
 from tinytrain.ops.words import HasGeometry
 
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
+_NEXT, _SCALARS = 127, 6                                  # halves that VLDRH moves on by; of a tile, as chains and a vector leave registers
 _LITTLE = 2048                                            # bytes of scratch that are worth a kernel of halves
 
 
@@ -64,6 +65,8 @@ def in_planes() -> Iterator[Kernel]:
             yield _weight(simd, partial(_fits, turned), partial(_tiles, turned), partial(_bytes, simd, turned))
     for simd in units:
         yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), macro)
+    for simd in OF_HALVES:
+        yield _weight(simd, _in_words, _words, _word_bytes, "conv2d_grad_w_in_words", spare=False)
 
 
 def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callable[..., dict[str, int]], scratch: Callable[..., int],
@@ -72,6 +75,28 @@ def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callabl
         "correlate_halves", (F16, F16), simd.isa, macro, partial(accepts, simd), partial(params, simd), scratch, spare=spare, work=_work,
         exact=simd.exact,
     )
+
+
+def _in_words(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    g = op.geometry(*types).lined_up
+    if simd.exact:
+        return no("it has no tiles of words")
+    if g.rows.barren or g.cols.barren:
+        return no("a tap, or a position, reads padding only")
+    step = g.cols.stride * g.C
+    if step > _NEXT:
+        return no(f"vectors {step} halves apart are farther than {_NEXT}")
+    return _fits(False, simd, op, *types)
+
+
+def _words(simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
+    return {**_tiles(False, simd, op, *types), "P": _SCALARS}
+
+
+def _word_bytes(op: HasGeometry, *types: TensorType) -> int:
+    """A word of each position, of as many channels of dy as a tile takes."""
+    g = op.geometry(*types).lined_up
+    return 4 * min(_SCALARS, g.K // g.group) * g.rows.positions * g.cols.positions
 
 
 def _little_runs(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
