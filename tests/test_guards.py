@@ -112,7 +112,7 @@ def test_without_guards_nothing_is_looked_at(tmp_path: Path) -> None:
     assert "tt_beyond(" not in program.files["model.c"]
 
 
-@pytest.mark.parametrize("flags", [(), ("-DTT_SCALAR_FLOATS",)], ids=["bits", "squares"])
+@pytest.mark.parametrize("flags", [(), ("-DTT_SOFT_FLOATS",)], ids=["squares", "bits"])
 def test_one_number_that_is_too_large_is_seen_wherever_it_stands(flags: tuple[str, ...], tmp_path: Path) -> None:
     source = tmp_path / "look.c"
     source.write_text('#include "tt_guard.h"\nint look(const float *, int32_t, uint32_t);\n'
