@@ -128,4 +128,17 @@ __attribute__((noinline, unused)) static int tt_beyond(const float *from, int32_
     return tt_largest(from, n) >= limit;
 }
 
+/* What the sum of the squares of n floats is below: this power of two, 0 at least, and more than any limit where that is infinite or not a
+ * number. Without hardware for floats all count as large as the largest. */
+__attribute__((noinline, unused)) static int32_t tt_size(const float *from, int32_t n)
+{
+#if defined(TT_SQUARES)
+    const uint32_t exponent = tt_to_bits(tt_squares(from, n)) >> 23 & UINT32_C(0xFF);
+    const int32_t size = exponent == 255 ? 1 << 10 : (int32_t)exponent - 126;
+#else
+    const int32_t size = 2 * ((int32_t)(tt_largest(from, n) >> 23) - 126) + 32 - __builtin_clz((uint32_t)n);
+#endif
+    return size > 0 ? size : 0;
+}
+
 #endif
