@@ -277,6 +277,10 @@ class Broadcast(Fusable, Bounded):
         return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
 
 
+def _has_columns(op: SumTo, *types: TensorType) -> bool | Declined:
+    return _has_rows(op, *types) and (op.axes(types[0])[1][0] >= 8 or no("it has fewer than eight columns"))
+
+
 def _sums_words(op: SumTo, *types: TensorType) -> bool | Declined:
     axes = op.axes(types[0])
     if len(axes) != 2 or axes[0][2] or not axes[1][2]:
@@ -295,6 +299,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
+        *(Kernel("broadcast", (F32,), simd.isa, "sum_columns", _has_columns, simd.tiles) for simd in SIMD if simd.dots),
         *_over_rows("sum_rows", F32, S8), Kernel("broadcast", (F16,), "xpulp", "sum_pairs", accepts=_has_rows),
     )
     as_integer = sums
