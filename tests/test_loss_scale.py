@@ -246,7 +246,8 @@ def test_a_skipped_step_changes_nothing_but_the_record(name: str, on_overflow: O
 
 def test_a_bad_sample_does_not_poison_a_sum(tmp_path: Path) -> None:
     """The update is that by the other samples of the sum; where there are none, momentum and weight decay do not move anything either."""
-    program = compiled(zoo.model("cnn"), tmp_path, loss="mse", optimiser=Optimiser(0.01, 0.9, weight_decay=0.1, accumulate=3), guards="none")
+    optimiser = Optimiser(0.01, 0.9, weight_decay=0.1, accumulate=3)
+    program = compiled(zoo.model("cnn"), tmp_path, loss="mse", optimiser=optimiser, guards="none")
     model, other = ReferenceModel(program.program), ReferenceModel(program.program)
     (x, target), *pairs = samples(program, 4)
     for given in pairs:

@@ -206,7 +206,7 @@ class Op:
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
-        """Emit the gradients of the wanted inputs, given those of the outputs; None where not wanted."""
+        """Emit the gradients of the wanted inputs, of which there is one at least, given those of the outputs; None where not wanted."""
         raise NotImplementedError(self.name)
 
     def as_integer(

@@ -71,7 +71,7 @@ class Activation(Elementwise):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(self.gradient(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(self.gradient(), dy, outputs[0], name=f"d_{inputs[0].name}"),)
 
 
 @dataclass(frozen=True)

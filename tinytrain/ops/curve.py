@@ -57,7 +57,7 @@ class Curve(Elementwise):
         dy = grads[0]
         assert dy is not None
         at = outputs[0] if self.of_output else inputs[0]
-        return (g.emit(CurveGrad(self), dy, at, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(CurveGrad(self), dy, at, name=f"d_{inputs[0].name}"),)
 
 
 @dataclass(frozen=True)

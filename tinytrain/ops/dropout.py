@@ -73,7 +73,7 @@ class Dropout(Elementwise):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(self, dy, inputs[1], name=f"d_{inputs[0].name}") if wanted[0] else None, None)
+        return (g.emit(self, dy, inputs[1], name=f"d_{inputs[0].name}"), None)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Scale(Elementwise, Bounded):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(self, dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(self, dy, name=f"d_{inputs[0].name}"),)
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
@@ -274,7 +274,7 @@ class Broadcast(Fusable, Bounded):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}"),)
 
 
 def _has_columns(op: SumTo, *types: TensorType) -> bool | Declined:
@@ -324,7 +324,7 @@ class SumTo(Fusable):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(Broadcast(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(Broadcast(inputs[0].shape), dy, name=f"d_{inputs[0].name}"),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=types[0].numel)

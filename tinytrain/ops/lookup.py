@@ -118,8 +118,6 @@ class Lookup(Stored):
     ) -> tuple[Value | None, ...]:
         (x, table), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None, None)
         slopes = g.const(f"{table.name}_slopes", self.slopes())
         return g.emit(LookupGrad(), dy, x, slopes, name=f"d_{x.name}"), None
 

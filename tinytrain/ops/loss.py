@@ -91,8 +91,6 @@ class SoftmaxCrossEntropy(Loss):
     ) -> tuple[Value | None, ...]:
         (logits, label) = inputs
         assert not wanted[1], "a label has no gradient"
-        if not wanted[0]:
-            return None, None
         probs = outputs[1] if self.probs else g.emit(Softmax(), logits, name="probs")
         return g.emit(SoftmaxCrossEntropyGrad(), probs, label, name=f"d_{logits.name}"), None
 
@@ -195,8 +193,6 @@ class SoftmaxCrossEntropySoft(Loss):
     ) -> tuple[Value | None, ...]:
         (logits, target) = inputs
         assert not wanted[1], "a target has no gradient"
-        if not wanted[0]:
-            return None, None
         _, probs, total = outputs if self.probs else g.emit_all(SoftmaxCrossEntropySoft(), *inputs)
         return g.emit(SoftmaxCrossEntropySoftGrad(), probs, target, total, name=f"d_{logits.name}"), None
 

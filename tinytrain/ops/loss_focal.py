@@ -89,8 +89,6 @@ class FocalCrossEntropy(Loss):
     ) -> tuple[Value | None, ...]:
         logits, label = inputs[:2]
         assert not any(wanted[1:]), "neither a label nor a weight of classes has a gradient"
-        if not wanted[0]:
-            return tuple(None for _ in inputs)
         _, probs, slope = outputs if self.probs else g.emit_all(dataclasses.replace(self, probs=True), *inputs)
         missed = g.emit(SoftmaxCrossEntropyGrad(), probs, label, name=f"d_{logits.name}")
         return g.emit(Mul(), missed, slope, name=f"d_{logits.name}"), *(None for _ in inputs[1:])

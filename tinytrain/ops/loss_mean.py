@@ -48,7 +48,7 @@ class MeanLoss(Loss):
     ) -> tuple[Value | None, ...]:
         y = inputs[0]
         assert not wanted[1], "a target has no gradient"
-        return g.emit(self.gradient(y.type.numel), *inputs, name=f"d_{y.name}") if wanted[0] else None, None
+        return g.emit(self.gradient(y.type.numel), *inputs, name=f"d_{y.name}"), None
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,6 @@ class Normalise(Op):
     ) -> tuple[Value | None, ...]:
         """The statistics have gradients too: dμ/dx = 1/n, dr/dx = −r²·y/n."""
         (x,) = inputs
-        if not wanted[0]:
-            return (None,)
         if not self.statistics:
             outputs = g.emit_all(dataclasses.replace(self, statistics=True), x)
             grads = (*grads, *(None for _ in outputs[1:]))

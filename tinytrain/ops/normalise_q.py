@@ -100,8 +100,6 @@ class NormaliseQ(Int8):
     ) -> tuple[Value | None, ...]:
         (x, gain, _), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None, None, None)
         rows, name = (*x.shape[:-1], 1), f"d_{x.name}"
         y, *_, r = g.emit_all(Normalise(rows, self.epsilon, self.centred), dequantised(g, x, name=f"{x.name}_real"), name=f"{x.name}_unit")
         gains = multiplier(g, gain, g.const(f"{gain.name}_shift", np.full(gain.shape, self.shift, np.int32)))

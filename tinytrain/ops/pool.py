@@ -85,8 +85,6 @@ class MaxPool(Pool):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None,)
         index = outputs[1] if self.argmax else g.emit_all(dataclasses.replace(self, argmax=True), x)[1]
         op = MaxPoolGrad(self.kernel, self.stride, self.pad, self.dilation, x.shape)
         return (g.emit(op, dy, index, name=f"d_{x.name}"),)
@@ -208,8 +206,6 @@ class AveragePool(Pool):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None,)
         if self.zero_point is not None:
             dy = g.emit(Scale(self.unit(x.shape)), dy, name=f"d_{outputs[0].name}_units")
         op = AveragePoolGrad(self.kernel, self.stride, self.pad, self.include_pad, x.shape, self.dilation)
@@ -309,8 +305,6 @@ class GlobalAveragePool(Fusable, Bounded):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None,)
         if self.zero_point is not None:
             return (g.emit(Broadcast(x.shape), dy, name=f"d_{x.name}"),)
         share = g.emit(Scale(x.shape[-1] / x.type.numel), dy, name=f"d_{outputs[0].name}_share")

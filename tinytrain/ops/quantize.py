@@ -144,8 +144,6 @@ class Requantise(Stored):
     ) -> tuple[Value | None, ...]:
         (x, m, s), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None, None, None)
         return g.emit(Mul(), self.inside(g, dy, outputs[0]), multiplier(g, m, s), name=f"d_{x.name}"), None, None
 
 
@@ -219,7 +217,7 @@ class Dequantise(Elementwise):
     ) -> tuple[Value | None, ...]:
         (x, scale), dy = inputs, grads[0]
         assert dy is not None
-        return (g.emit(Mul(), dy, scale, name=f"d_{x.name}") if wanted[0] else None, None)
+        return (g.emit(Mul(), dy, scale, name=f"d_{x.name}"), None)
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
@@ -263,8 +261,6 @@ class Quantise(Stored):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None,)
         with np.errstate(over="ignore"):                  # found by check_numbers
             inverse = g.const(f"{outputs[0].name}_inverse_scale", np.array([1 / self.scale], np.float32))
         return (g.emit(Mul(), self.inside(g, dy, outputs[0]), inverse, name=f"d_{inputs[0].name}"),)

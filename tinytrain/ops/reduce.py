@@ -118,8 +118,6 @@ class ExtremeTo(Reduce):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None,)
         index = outputs[1] if self.index else g.emit_all(dataclasses.replace(self, index=True), x)[1]
         row = Reshape((dy.type.numel,))
         dx = g.emit(PutAlong(0, x.type.numel), g.emit(row, dy), g.emit(row, index), name=f"d_{x.name}")
@@ -156,7 +154,7 @@ class ProdTo(Reduce):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        return (g.emit(ProdGrad(), dy, x, name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(ProdGrad(), dy, x, name=f"d_{x.name}"),)
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class LogSumExpTo(Reduce):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        return (g.emit(LogSumExpGrad(), dy, x, outputs[0], name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(LogSumExpGrad(), dy, x, outputs[0], name=f"d_{x.name}"),)
 
 
 @dataclass(frozen=True)
@@ -293,7 +291,7 @@ class TopK(Along):
     ) -> tuple[Value | None, ...]:
         (x,), dy = inputs, grads[0]
         assert dy is not None
-        return (g.emit(PutAlong(self.axis, x.shape[self.axis]), dy, outputs[1], name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(PutAlong(self.axis, x.shape[self.axis]), dy, outputs[1], name=f"d_{x.name}"),)
 
     def cost(self, *types: TensorType) -> Cost:
         return Cost(elements=types[0].numel * self.k)

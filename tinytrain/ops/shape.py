@@ -55,7 +55,7 @@ class Reshape(Op):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(Reshape(inputs[0].shape), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(Reshape(inputs[0].shape), dy, name=f"d_{inputs[0].name}"),)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Transpose(Fusable):
         dy = grads[0]
         assert dy is not None
         back = tuple(self.perm.index(a) for a in range(len(self.perm)))
-        return (g.emit(Transpose(back), dy, name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(Transpose(back), dy, name=f"d_{inputs[0].name}"),)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Slice(Fusable):
         assert dy is not None
         before = tuple(self.start if a == self.axis else 0 for a in range(len(x.shape)))
         after = tuple(n - self.stop if a == self.axis else 0 for a, n in enumerate(x.shape))
-        return (g.emit(Pad(before, after), dy, name=f"d_{x.name}") if wanted[0] else None,)
+        return (g.emit(Pad(before, after), dy, name=f"d_{x.name}"),)
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,6 @@ class Pad(Fusable):
     ) -> tuple[Value | None, ...]:
         (x,), dx = inputs, grads[0]
         assert dx is not None
-        if not wanted[0]:
-            return (None,)
         for axis, (start, size) in enumerate(zip(self.before, x.shape, strict=True)):
             if dx.shape[axis] != size:
                 dx = g.emit(Slice(axis, start, start + size), dx, name=f"d_{x.name}")

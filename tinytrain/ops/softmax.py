@@ -50,7 +50,7 @@ class Softmax(Op):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(SoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(SoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}"),)
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
@@ -115,7 +115,7 @@ class LogSoftmax(Op):
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
-        return (g.emit(LogSoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}") if wanted[0] else None,)
+        return (g.emit(LogSoftmaxGrad(), dy, outputs[0], name=f"d_{inputs[0].name}"),)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,6 @@ class SoftmaxQ(Int8):
     ) -> tuple[Value | None, ...]:
         x, dy = inputs[0], grads[0]
         assert dy is not None
-        if not wanted[0]:
-            return (None, None)
         p = g.emit(Softmax(), dequantised(g, x, name=f"{x.name}_real"), name=f"{outputs[0].name}_real")
         made = g.emit(SoftmaxGrad(), self.inside(g, dy, outputs[0]), p, name=f"d_{x.name}_real")
         return g.emit(Scale(self.scale_in / self.scale), made, name=f"d_{x.name}"), None
