@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, starmap
+from itertools import accumulate
 from operator import or_
 
 import numpy as np
@@ -26,7 +26,8 @@ _STORED = (Role.PARAM, Role.STATE)
 _BIAS, _FRACTION_BITS = 127, 23                           # of the exponent of IEEE 754 single precision
 INFINITE = 0xFF << _FRACTION_BITS
 _LIKELY_BITS = {Role.INPUT: 16, Role.TEMP: 4}             # log2 of the mean square of a sample, and of a map
-_SPARE_BITS = 40                                          # by which squares may grow in training before a step is left out
+_GROWTH_BITS = 6                                          # every weight may become eight times as large in training, and all together
+_SPARE_BITS = 32                                          # 2^16 times as large again, before a step is left out
 
 
 def most_bits(graph: Graph) -> int:
@@ -88,63 +89,84 @@ class Watch:
 def watch(plan: Plan) -> Watch:
     """The fewest elements that are to be looked at, as far as taking the weights of one node after the other finds them: those of the
     smallest ones together, then one by one."""
-    updates, nodes = operands(plan), [node for node in plan.graph.nodes if not node.op.view]
-    made = {v: node for node in nodes for v in node.outputs}
-    growths = [(node, growth_of(node.op, [v.type for v in node.inputs])) for node in nodes]
-    best, chosen = Watch({v: made.get(v) for read in updates for v in read}), frozenset[Value]()
-    layers = sorted(filter(None, starmap(_weights, growths)), key=lambda weights: sum(v.type.numel for v in weights))
+    search = _Search(plan.graph, operands(plan))
+    best, chosen = Watch({v: search.made.get(v) for v in search.watched}), frozenset[Value]()
+    layers = sorted(filter(None, map(_weights, search.steps)), key=lambda weights: sum(v.type.numel for v in weights))
     for weights in (*accumulate(layers, or_), *layers):
-        other = _measuring(plan.graph, updates, growths, made, chosen | weights)
-        if other and other.elements < best.elements:
+        if not weights <= chosen and (other := search.measuring(chosen | weights)) and other.elements < best.elements:
             best, chosen = other, chosen | weights
     return best
 
 
-def _weights(node: Node, growth: Growth | None) -> frozenset[Value]:
-    """The trained weights that say how large the output of a node can be."""
-    read = (node.inputs[i] for term in growth.terms for i in term) if growth else ()
-    return frozenset(v for v in read if v.role is Role.PARAM and v.type.dtype is F32)
+@dataclass(frozen=True)
+class _Step:
+    """A node: its first output, and of what that is made, by terms of `growth`, where the op knows how large it can be."""
+
+    outputs: tuple[Value, ...]
+    growth: Growth | None
+    terms: tuple[tuple[Value, ...], ...]
 
 
-def _measuring(
-    graph: Graph, updates: list[list[Value]], growths: Sequence[tuple[Node, Growth | None]], made: Mapping[Value, Node],
-    weights: frozenset[Value],
-) -> Watch | None:
-    """What is looked at where these weights are measured; None where bounds would leave too little room."""
-    watched = dict.fromkeys(v for read in updates for v in read)
-    content, bounds = contents(graph), {v: Bound(frozenset({v})) for v in (*watched, *weights) if v not in made}
-    for node, growth in growths:
-        if growth and (found := _bound(node, growth, bounds, content)):
-            bounds[node.outputs[0]] = found
-        bounds |= {v: Bound(frozenset({v})) for v in node.outputs if v in watched and v not in bounds}
-    measured = frozenset[Value]().union(*(bounds[v].of for v in watched if bounds[v].of != {v}))
-    looked = {v for v in watched if bounds[v].of == {v}} - measured
-    room = most = most_bits(graph)
-    for read in updates:
-        known = [bounds[v] for v in read if v not in looked]
-        if sum(len(bound.of) for bound in known) > len(frozenset[Value]().union(*(bound.of for bound in known))):
+def _weights(step: _Step) -> frozenset[Value]:
+    """The trained weights that say how large an output can be."""
+    return frozenset(v for term in step.terms for v in term if v.role is Role.PARAM and v.type.dtype is F32)
+
+
+class _Search:
+    """What there is to look at in a graph with these operands of updates."""
+
+    def __init__(self, graph: Graph, updates: list[list[Value]]) -> None:
+        self.values, self.updates, self.most = graph.values(), updates, most_bits(graph)
+        self.watched = dict.fromkeys(v for read in updates for v in read)
+        self.made: dict[Value, Node] = {}
+        self.steps: list[_Step] = []
+        self.fixed: dict[Value, Bound] = {}
+        content = contents(graph)
+        for node in graph.nodes:
+            if not node.op.view:
+                self.made |= dict.fromkeys(node.outputs, node)
+                growth = growth_of(node.op, [v.type for v in node.inputs])
+                terms = tuple(tuple(content[node.inputs[i]] for i in term) for term in growth.terms) if growth else ()
+                self.steps.append(_Step(node.outputs, growth, terms))
+                constants = {v for term in terms for v in term if v.role is Role.CONST and v.type.dtype is F32}
+                self.fixed |= {v: Bound(frozenset(), _size(v)) for v in constants}
+        self.fixed |= {v: Bound(frozenset({v})) for v in self.watched if v not in self.made}
+
+    def measuring(self, weights: frozenset[Value]) -> Watch | None:
+        """What is looked at where these weights are measured; None where bounds would leave too little room."""
+        bounds = self.fixed | {v: Bound(frozenset({v})) for v in weights}
+        for step in self.steps:
+            if step.growth and (found := _bound(step.growth, step.terms, bounds)):
+                bounds[step.outputs[0]] = found
+            bounds |= {v: Bound(frozenset({v})) for v in step.outputs if v in self.watched and v not in bounds}
+        measured = frozenset[Value]().union(*(bounds[v].of for v in self.watched if bounds[v].of != {v}))
+        looked = {v for v in self.watched if bounds[v].of == {v}} - measured
+        room = self.most
+        for read in self.updates:
+            known = [bounds[v] for v in read if v not in looked]
+            if (product := _product(known)) is None:
+                return None
+            room = min(room, self.most - (len(read) - len(known)) * self.most // 2 - product.log2) if known else room
+        if sum(map(_likely, measured)) + _SPARE_BITS > room:
             return None
-        room = min(room, most - (len(read) - len(known)) * most // 2 - sum(bound.log2 for bound in known)) if known else room
-    if sum(_likely(v) for v in measured) + _SPARE_BITS > room:
-        return None
-    return Watch({v: made.get(v) for v in watched if v in looked}, {v: made.get(v) for v in graph.values() if v in measured}, room)
+        where = self.made.get
+        return Watch({v: where(v) for v in self.watched if v in looked}, {v: where(v) for v in self.values if v in measured}, room)
 
 
-def _bound(node: Node, growth: Growth, bounds: Mapping[Value, Bound], content: Mapping[Value, Value]) -> Bound | None:
-    """Of the first output of a node, from those of its operands."""
+def _bound(growth: Growth, terms: tuple[tuple[Value, ...], ...], bounds: Mapping[Value, Bound]) -> Bound | None:
+    """Of an output, from those of its operands."""
     found, log2 = frozenset[Value](), 0
-    for term in growth.terms:
-        product = [_constant(v) if v.role is Role.CONST else bounds.get(content[v]) for v in (node.inputs[i] for i in term)]
-        factors = [bound for bound in product if bound]
-        of = frozenset[Value]().union(*(bound.of for bound in factors))
-        if len(factors) < len(term) or len(of) < sum(len(bound.of) for bound in factors):
+    for term in terms:
+        if not all(v in bounds for v in term) or (product := _product([bounds[v] for v in term])) is None:
             return None
-        found, log2 = found | of, max(log2, sum(bound.log2 for bound in factors))
+        found, log2 = found | product.of, max(log2, product.log2)
     return Bound(found, log2 + growth.log2)
 
 
-def _constant(v: Value) -> Bound | None:
-    return Bound(frozenset(), _size(v)) if v.type.dtype is F32 else None
+def _product(factors: Sequence[Bound]) -> Bound | None:
+    """None where two are made of the same: its size counts once."""
+    of = frozenset[Value]().union(*(bound.of for bound in factors))
+    return Bound(of, sum(bound.log2 for bound in factors)) if len(of) == sum(len(bound.of) for bound in factors) else None
 
 
 def _size(v: Value) -> int:
@@ -154,4 +176,4 @@ def _size(v: Value) -> int:
 
 
 def _likely(v: Value) -> int:
-    return _LIKELY_BITS[v.role] + v.type.numel.bit_length() if v.role in _LIKELY_BITS else _size(v)
+    return _LIKELY_BITS[v.role] + v.type.numel.bit_length() if v.role in _LIKELY_BITS else _size(v) + _GROWTH_BITS
