@@ -54,11 +54,13 @@ class CParam:
 
 @dataclass(frozen=True)
 class CLook:
-    """Floats that are looked at: whether one is above the limit, or, `measured`, how large all are together."""
+    """Floats that are looked at: whether one is above the limit, or, `measured`, how large all are together; `offset` is where those begin
+    in the arena, None for a sample."""
 
     at: str
     count: int
     measured: bool
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Emitter:
         for v, node in (watch.looked | watch.measured).items():
             behind = node if node in plan.graph.nodes[last + 1 :] else None
             if v.role is not Role.INPUT:
-                looks.setdefault(behind, []).append(CLook(self._at(plan, v), v.type.numel, v in watch.measured))
+                looks.setdefault(behind, []).append(CLook(self._at(plan, v), v.type.numel, v in watch.measured, plan.offsets[v]))
         calls = [node for node in plan.graph.nodes if not node.op.view]
         backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
         return CScheme(
