@@ -2,7 +2,7 @@
 /* SiFive FE310-G002. Manual v1p5, chapter 6 (clock generation), 17 (GPIO). */
 #include "chip.h"
 
-#define HFROSCCFG 0x10008000u
+#define HFROSCCFG 0x10008000u /* bit 30: ring oscillator on, 31: it runs */
 #define HFXOSCCFG 0x10008004u /* bit 30: crystal on, 31: it runs */
 #define PLLCFG 0x10008008u    /* bits 2:0: R, 9:4: F, 11:10: Q, 16: use it, 17: from the crystal, 18: go round it, 31: locked */
 #define PLLOUTDIV 0x1000800Cu /* bit 8: by one */
@@ -19,8 +19,9 @@ static uint32_t power(uint32_t of)
 
 static int speed_up(void)
 {
+    tt_chip_set(HFROSCCFG, 0, BIT(30)); /* runs the core while the PLL is set up; boot loaders turn it off */
     tt_chip_set(HFXOSCCFG, 0, BIT(30));
-    if (!tt_chip_becomes(HFXOSCCFG, BIT(31), BIT(31))) {
+    if (!tt_chip_becomes(HFROSCCFG, BIT(31), BIT(31)) || !tt_chip_becomes(HFXOSCCFG, BIT(31), BIT(31))) {
         return 0;
     }
     const uint32_t factors = (TT_PLL_M - 1u) | (TT_PLL_N / 2u - 1u) << 4 | power(TT_PLL_P) << 10 | BIT(17);

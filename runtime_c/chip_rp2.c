@@ -18,7 +18,7 @@
 #define PLL_FBDIV (TT_PLL + 0x8u)
 #define PLL_PRIM (TT_PLL + 0xCu)
 #define UART_OF_A_PIN 2u
-#define PAD 0x56u /* as after reset of an RP2040: input on, 4 mA; and, of an RP2350, no longer isolated */
+#define PAD 0x5Au /* input on, 4 mA, pulled up as an idle line is; and, of an RP2350, no longer isolated */
 
 /* The second of two dividers is 2, the first one the rest of P. */
 static int speed_up(void)

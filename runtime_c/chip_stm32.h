@@ -6,6 +6,9 @@
 #define CHIP_STM32_H
 
 #include "chip.h"
+#ifdef TT_CACHES
+#include "cache_m7.h"
+#endif
 
 /* Whether the clock runs that TT_PLL_M divides: with a crystal, bit 16 of RCC_CR starts it, 17 says that it runs, and 18 that a clock is fed
  * in place of one. */
@@ -29,6 +32,16 @@ static inline int tt_stm32_pll_runs(void)
     return tt_chip_becomes(RCC_CR, BIT(25), BIT(25));
 }
 
+/* A bus divided by 1, 2, 4, 8 or 16 is 0, 4, 5, 6 or 7. */
+static inline uint32_t tt_stm32_divider(uint32_t by)
+{
+    uint32_t code = by > 1u ? 3u : 0u;
+    for (; by > 1u; by /= 2u) {
+        ++code;
+    }
+    return code;
+}
+
 /* Two bits a pin, of which 2 means an alternate function; and four bits, which one. */
 static void connect_pin(uint32_t port, uint32_t pin, uint32_t function)
 {
@@ -43,6 +56,9 @@ static int speed_up(void);
 tt_clocks tt_chip_start(void)
 {
     const int fast = speed_up();
+#ifdef TT_CACHES
+    tt_cache_start();
+#endif
     tt_chip_set(TT_UART_ENABLE, 0, BIT(TT_UART_ENABLE_BIT));
     connect_pin(TT_UART_TX_PORT, TT_UART_TX_PIN, TT_UART_TX_FUNCTION);
     connect_pin(TT_UART_RX_PORT, TT_UART_RX_PIN, TT_UART_RX_FUNCTION);

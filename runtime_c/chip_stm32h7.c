@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* STM32H743 and H753. ST RM0433: sections 4.3.12 (wait states), 6.6.1 (supply and scale), 8.5 (clocks), 11.4 (registers of ports).
- * Scale 1 of the regulator, for up to 400 MHz. Caches of the processor stay off. */
+ * Scale 1 of the regulator, for up to 400 MHz. */
 
 #define FLASH_ACR 0x52002000u /* bits 3:0: wait states, 5:4: by their rate */
 #define RCC_CR 0x58024400u
@@ -18,7 +18,6 @@
 #define GPIOA 0x58020000u
 #define SW_PLL UINT32_C(3)
 #define INPUT_HZ_RANGE UINT32_C(1) /* of the PLL: 2 to 4 MHz */
-#define BUS_BY_2 UINT32_C(4)
 #ifdef TT_CLOCK_FROM_HSI
 #define PLL_SOURCE 0u
 #else
@@ -48,9 +47,10 @@ static int speed_up(void)
     if (!tt_chip_becomes(FLASH_ACR, 0xFu, TT_FLASH_WAIT)) {
         return 0;
     }
-    CHIP_REGISTER(RCC_D1CFGR) = (TT_AHB_DIV > 1u ? UINT32_C(8) : 0u) | BUS_BY_2 << 4;
-    CHIP_REGISTER(RCC_D2CFGR) = BUS_BY_2 << 4 | BUS_BY_2 << 8;
-    CHIP_REGISTER(RCC_D3CFGR) = BUS_BY_2 << 4;
+    const uint32_t apb1 = tt_stm32_divider(TT_APB1_DIV / TT_AHB_DIV), apb2 = tt_stm32_divider(TT_APB2_DIV / TT_AHB_DIV);
+    CHIP_REGISTER(RCC_D1CFGR) = (TT_AHB_DIV > 1u ? UINT32_C(8) : 0u) | apb1 << 4; /* APB3 */
+    CHIP_REGISTER(RCC_D2CFGR) = apb1 << 4 | apb2 << 8;
+    CHIP_REGISTER(RCC_D3CFGR) = apb1 << 4; /* APB4 */
     tt_chip_set(RCC_CFGR, 7u, SW_PLL);
     return tt_chip_becomes(RCC_CFGR, 7u << 3, SW_PLL << 3);
 #else

@@ -4,6 +4,7 @@
 #ifndef FLASH_STM32_H
 #define FLASH_STM32_H
 
+#include "cache_m7.h"
 #include "tt_flash.h"
 
 #define FLASH_ORIGIN UINT32_C(0x08000000)
@@ -57,9 +58,11 @@ static inline uint32_t flash_stm32_sector(uint32_t page, uint32_t small)
 static inline int flash_stm32_erase(uint32_t page, uint32_t small)
 {
     const uint32_t control = CR_WORDS | CR_SECTOR_ERASE | CR_SECTOR(flash_stm32_sector(page, small));
+    const int cached = tt_cache_suspend();
     flash_stm32_begin(control);
     FLASH_CR = control | CR_START;
     const int failed = flash_stm32_end();
+    tt_cache_resume(cached);
     const uint32_t access = FLASH_ACR;
     if ((access & ACR_DCEN) != 0) { /* what it holds of the sector is no longer so */
         FLASH_ACR = access & ~ACR_DCEN;
@@ -72,12 +75,14 @@ static inline int flash_stm32_erase(uint32_t page, uint32_t small)
 static inline int flash_stm32_program(uint32_t at, const void *word, uint32_t bytes)
 {
     const uint32_t *from = (const uint32_t *)word;
+    const int cached = tt_cache_suspend();
     int failed = 0;
     for (uint32_t i = 0; i < bytes / 4u && !failed; ++i) {
         flash_stm32_begin(CR_WORDS | CR_PROGRAM);
         *(volatile uint32_t *)(uintptr_t)(at + 4u * i) = from[i];
         failed = flash_stm32_end();
     }
+    tt_cache_resume(cached);
     return failed;
 }
 

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RISC-V in machine mode: entry, FPU and vector unit on, retired instructions as the counter, traps, sleep until a byte comes. */
+#include "hart.h"
 #include "tt_port.h"
 #include "tt_start.h"
-#include "uart.h"
-
-/* Platform-level interrupt controller, machine mode of hart 0 (RISC-V PLIC specification 1.0). */
-#define PLIC_REGISTER(offset) (*(volatile uint32_t *)(uintptr_t)(TT_PLIC_BASE + (offset)))
-#define PLIC_PRIORITY PLIC_REGISTER(4u * TT_UART_IRQ)
-#define PLIC_ENABLE PLIC_REGISTER(0x2000 + TT_UART_IRQ / 32 * 4)
-#define PLIC_THRESHOLD PLIC_REGISTER(0x200000)
-#define PLIC_CLAIM PLIC_REGISTER(0x200004) /* reading claims, writing back completes */
 
 void tt_entry(void);
 void tt_fatal_trap(void);
@@ -61,7 +54,7 @@ __attribute__((naked, used, section(".vectors"))) void tt_entry(void)
                    "j tt_start" ::[cores] "i"(TT_CORES));
 }
 
-__attribute__((naked, used, aligned(4))) void tt_fatal_trap(void)
+__attribute__((naked, used, aligned(TT_TRAP_ALIGN))) void tt_fatal_trap(void)
 {
     __asm volatile("la sp, tt_stack_top\n\t"
                    "csrr a0, mepc\n\t"
@@ -83,10 +76,7 @@ void tt_port_start(void)
 {
     clocks = tt_chip_start();
     tt_uart_start(clocks.uart_hz);
-    PLIC_PRIORITY = 1;
-    PLIC_ENABLE = UINT32_C(1) << TT_UART_IRQ % 32;
-    PLIC_THRESHOLD = 0;
-    __asm volatile("csrs mie, %0" ::"r"(1u << 11)); /* external interrupts */
+    tt_hart_start();
 #if TT_CORES > 1
     tt_core_serve(0);
 #endif
@@ -98,31 +88,20 @@ uint32_t tt_port_clock_hz(void)
 }
 
 /* Sleeps until a byte has arrived. Machine interrupts stay off in mstatus: a pending one only ends the sleep.
- * Claimed and completed before the look at the port, it cannot be missed. */
+ * Withdrawn before the look at the port, it cannot be missed. */
 int tt_port_get(void)
 {
     for (;;) {
-        PLIC_CLAIM = PLIC_CLAIM;
+        tt_hart_rearm();
         if (tt_uart_ready()) {
             return tt_uart_byte();
         }
-        __asm volatile("wfi" ::: "memory");
+        tt_hart_sleep();
     }
 }
 
-static uint64_t retired(void)
-{
-    uint32_t high, low, again;
-    do {
-        __asm volatile("csrr %0, minstreth\n\t"
-                       "csrr %1, minstret\n\t"
-                       "csrr %2, minstreth"
-                       : "=r"(high), "=r"(low), "=r"(again));
-    } while (high != again);
-    return ((uint64_t)high << 32) | low;
-}
-
-static uint64_t start, start_emulating;
+static tt_count start;
+static uint64_t start_emulating;
 
 void tt_port_count_start(void)
 {
@@ -130,14 +109,14 @@ void tt_port_count_start(void)
     tt_cores_count_start();
 #endif
     start_emulating = tt_emulating();
-    start = retired();
+    start = tt_hart_retired();
 }
 
 uint64_t tt_port_count_stop(void)
 {
-    const uint64_t end = retired();
+    const tt_count end = tt_hart_retired();
 #if TT_CORES > 1
     start += tt_beside();
 #endif
-    return end - start - (tt_emulating() - start_emulating);
+    return (tt_count)(end - start) - (tt_emulating() - start_emulating);
 }

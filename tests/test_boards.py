@@ -32,7 +32,8 @@ def test_the_boards() -> None:
     assert NAMES[0] == "host"
     assert set(NAMES) >= {"host", "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547", "netduinoplus2"}
     assert set(NAMES) >= {"stm32vldiscovery", "microbit", "lm3s6965evb", "hifive1", "mps2-an505", "raspberry-pi-pico"}
-    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nucleo-h743zi", "nrf52840-dk", "raspberry-pi-pico2"}
+    assert set(NAMES) >= {"nucleo-f446re", "stm32f746g-disco", "nucleo-h743zi", "nrf52840-dk"}
+    assert set(NAMES) >= {"raspberry-pi-pico2", "raspberry-pi-pico2-riscv", "esp32-c3"}
     assert set(NAMES) >= {"riscv-virt", "riscv-virt-rvv", "riscv-virt-zfh", "riscv-virt-zvfh", "pulp-virt"}
 
 
@@ -57,7 +58,7 @@ def test_netduino_has_the_memory_of_the_chip() -> None:
 
 @pytest.mark.parametrize("name", ["mps2-an836", "", "soc", "../boards/host", "toolchain", "nothing-like-it"])
 def test_unknown_board(name: str) -> None:
-    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, hifive1, host-fused, "):
+    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, esp32-c3, hifive1, "):
         load_board(name)
 
 
@@ -87,6 +88,9 @@ def test_unknown_board_names_the_nearest() -> None:
         ('"USART1"', '"USART7"', r"uart.unit is 'USART7'; the chip has USART1, .*\nDid you mean USART"),
         ('"PA9"', '"PA2"', r"uart.tx is 'PA2'; tx of USART1 is on PA9, PB6"),
         ("baud = 115_200", "baud = 60_000_000", r"uart.baud is 60,000,000; a divider of 84,000,000 Hz gives 84,000,000 at best"),
+        ("hse_hz", "hse_mhz", r"clock.hse_mhz is not a key of a board\.\nDid you mean hse_hz\?"),
+        ("baud =", "boud =", r"uart.boud is not a key of a board\.\nDid you mean baud\?"),
+        ("title =", "titel =", r"title is missing, expected a string\.\nIs it meant by titel, which is not a key of a board\?"),
         ("real = true", "reel = true", r"reel is not a key of a board\.\nDid you mean real\?"),
         ("real = true", "_ = 3", r"_ is not a key of a board\.\nKnown keys are buses, clock, clock_hz, core, "),
         ("origin = 0x1000_0000", "origin = 0x2000_0100", "memory.ram and memory.ccm overlap"),
@@ -125,7 +129,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if not load_board(name).is_host:
-        assert found.flash_bytes < 10_240               # pulp-virt, which emulates instructions, and those that compute floats in software
+        assert found.flash_bytes < 11_264               # esp32-c3, whose libgcc, of floats in software, is not compressed
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
         assert found.bss_bytes < 700
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES

@@ -153,7 +153,7 @@ def test_each_tool_has_its_commands(firmware: Firmware) -> None:
     assert found["pyocd"][0] == ["pyocd", "flash", "--no-wait", "--target", "nrf52840", elf]
     assert found["pyocd"][1][-3].startswith('compare 0x08000000 "')
     assert found["openocd"] == (["openocd", "-f", "a.cfg", "-f", "b.cfg", "-c", f"program {{{elf}}} verify reset exit"],)
-    assert [command[-2] for command in found["esptool"]] == [str(firmware.elf.with_suffix(".esp.bin")), "0x0"]
+    assert found["esptool"][0][1:] == ["--chip", "esp32c3", "write-flash", "0x0", str(firmware.elf.with_suffix(".bin"))]
     assert found["picotool"] == (["picotool", "load", "-v", "-x", elf, "-t", "elf"],)
 
 

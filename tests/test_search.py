@@ -101,7 +101,7 @@ def costs(cnn: Path) -> Costs:
 
 def contributions(costs: Costs) -> list[Contribution]:
     worth = {"conv1": 0.1, "conv2": 0.3, "fc": 0.4}
-    parts = (0.25, 0.5, 1.0)
+    parts = (0.5, 1.0)
     found = [Contribution(Candidate(layer, "weight", part), gain * part**0.5) for layer, gain in worth.items() for part in parts]
     return [*found, *(Contribution(Candidate(layer, "bias-last", depth=3 - i), 0.1 * (3 - i)) for i, layer in enumerate(worth))]
 

@@ -29,13 +29,21 @@ SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of b
 
 @dataclass(frozen=True)
 class Memory:
-    """A region of the board: origin and size in bytes; `kind` is "flash" or "ram"; `dma` is False where only the core reaches it."""
+    """A region of the board: origin and size in bytes; `kind` is "flash" or "ram"; `dma` is False where only the core reaches it.
+
+    `data_origin`: where loads find what code is fetched of at `origin`, None for the same address.
+    """
 
     name: str
     origin: int
     bytes: int
     kind: str
     dma: bool = True
+    data_origin: int | None = None
+
+    def views(self) -> tuple[int, ...]:
+        """The addresses at which it begins."""
+        return (self.origin,) if self.data_origin is None else (self.origin, self.data_origin)
 
 
 @dataclass(frozen=True)
@@ -298,7 +306,10 @@ def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
 
 def _memory(name: str, table: Table, path: Path) -> Memory:
     kind = table.text("kind", "flash" if name == "flash" else "ram")
-    memory = Memory(name, table.number("origin"), table.number("bytes"), kind, table.truth("dma", True))
+    data_origin = table.number("data_origin", -1)
+    memory = Memory(
+        name, table.number("origin"), table.number("bytes"), kind, table.truth("dma", True), None if data_origin < 0 else data_origin,
+    )
     if memory.bytes <= 0 or memory.origin < 0 or memory.kind not in ("flash", "ram"):
         raise BoardError(
             f"{path}: memory.{name} has origin {memory.origin}, bytes {memory.bytes}, kind {memory.kind!r};"
@@ -340,7 +351,7 @@ def _check(board: Board, folders: Sequence[Path]) -> None:
     if board.emulator not in EMULATORS:
         message = f"{path}: emulator.kind is {board.emulator!r}, expected one of {', '.join(EMULATORS)}."
         raise BoardError(message, hint="Leave it out for QEMU.")
-    spans = sorted((m.origin, m.origin + m.bytes, m.name) for m in board.memories)
+    spans = sorted((start, start + m.bytes, m.name) for m in board.memories for start in m.views())
     for (_, end, first), (start, _, second) in itertools.pairwise(spans):
         if start < end:
             raise BoardError(f"{path}: memory.{first} and memory.{second} overlap.", hint="Correct origin or bytes.")

@@ -47,6 +47,7 @@ def clock_defines(clock: Table, buses: Table) -> dict[str, int]:
     reset_hz, most_hz, wait_hz = clock.number("reset_hz"), clock.number("most_hz"), clock.number("wait_hz", 0)
     crystal, source, hse_hz = clock.pair("crystal_hz"), clock.text("source", ""), clock.number("hse_hz", 0)
     hz, pll, sources = clock.number("sysclk_hz", reset_hz), _pll(clock.table("pll")), clock.texts("sources")
+    clock.refuse_unread()
     where = f"{clock.path}: clock"
     defines = {"TT_RESET_HZ": reset_hz, "TT_CLOCK_HZ": hz}
     if hz > most_hz:
@@ -61,9 +62,10 @@ def clock_defines(clock: Table, buses: Table) -> dict[str, int]:
             raise BoardError(message, hint="It is the rate of the board's crystal, or of what feeds the chip in place of one.")
         m, n, p = _solved(pll, source_hz, hz, where)
         defines |= {f"TT_CLOCK_FROM_{source.upper()}": 1, "TT_PLL_M": m, "TT_PLL_N": n, "TT_PLL_P": p}
-    if wait_hz:
-        defines["TT_FLASH_WAIT"] = (hz - 1) // wait_hz
-    return defines | {f"TT_{bus.upper()}_DIV": hz // rate for bus, rate in bus_rates(hz, buses).items()}
+    rates = bus_rates(hz, buses)
+    if wait_hz:                                           # of the bus that the flash is on, where that may be slower than the processor
+        defines["TT_FLASH_WAIT"] = (rates.get("ahb", hz) - 1) // wait_hz
+    return defines | {f"TT_{bus.upper()}_DIV": hz // rate for bus, rate in rates.items()}
 
 
 def bus_rates(hz: int, buses: Table) -> dict[str, int]:
@@ -83,7 +85,8 @@ def uart_defines(uart: Table, units: Table, ports: Table, buses: Table, hz: int)
     if not uart:
         return {}
     where = f"{uart.path}: uart"
-    name = uart.text("unit")
+    name, wanted = uart.text("unit"), {way: uart.text(way) for way in ("tx", "rx")}
+    uart.refuse_unread()
     if name not in known:
         raise BoardError(f"{where}.unit is {name!r}; the chip has {', '.join(known)}.", hint=_near(name, known))
     base, irq, bus, enable, tx, rx = known[name]
@@ -95,7 +98,7 @@ def uart_defines(uart: Table, units: Table, ports: Table, buses: Table, hz: int)
     if enable:
         defines |= dict(zip(("TT_UART_ENABLE", "TT_UART_ENABLE_BIT"), enable, strict=True))
     for way, pins in (("tx", tx), ("rx", rx)):
-        pin = uart.text(way)
+        pin = wanted[way]
         if pins and pin not in pins:
             raise BoardError(f"{where}.{way} is {pin!r}; {way} of {name} is on {', '.join(pins)}.", hint=_near(pin, pins))
         port, number = _pin(pin, places, f"{where}.{way}")

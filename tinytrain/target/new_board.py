@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytrain.errors import BoardError
-from tinytrain.target.board import board_folders, board_names, find_data, load_board
+from tinytrain.target.board import Memory, board_folders, board_names, find_data, load_board
 from tinytrain.target.table import read_toml
 
 _TEXT = """# A board of {soc}, as {like} until you correct it. `tinytrain compile --board PATH` takes this file; wrong keys are named.
@@ -42,7 +42,7 @@ def new_board(name: str, soc: str) -> str:
         name=name, soc=soc, like=like, core=board.core, isa=_list(board.isa), flags=_list(board.flags),
         clock=f"clock = {_inline(data['clock'])}  # out of it, the chip runs as after reset{clock}" if clock else "",
         uart=f"uart = {_inline(data['uart'])}  # another unit or pin: the message names those that there are\n" if "uart" in data else "",
-        memory="\n".join(f"{m.name} = {{ origin = 0x{m.origin:08X}, bytes = {m.bytes:_} }}" for m in board.memories),
+        memory="\n".join(_memory(memory) for memory in board.memories),
     )
 
 
@@ -55,6 +55,14 @@ def write_new_board(name: str, soc: str, folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _memory(memory: Memory) -> str:
+    told = [f"origin = 0x{memory.origin:08X}", f"bytes = {memory.bytes:_}"]
+    told += [] if memory.data_origin is None else [f"data_origin = 0x{memory.data_origin:08X}"]
+    told += [f'kind = "{memory.kind}"'] if memory.kind == "flash" and memory.name != "flash" else []
+    told += [] if memory.dma else ["dma = false"]
+    return f"{memory.name} = {{ {', '.join(told)} }}"
 
 
 def _list(texts: tuple[str, ...]) -> str:

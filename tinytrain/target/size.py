@@ -56,7 +56,7 @@ def sizes(elf: Path, memories: Sequence[Memory] = ()) -> Sizes:
                 totals[kind] += bytes_
                 arena += bytes_ if section.name == ".arena" else 0
                 for m in memories:
-                    held[m.name] += bytes_ if m.origin <= section["sh_addr"] < m.origin + m.bytes else 0
+                    held[m.name] += bytes_ if any(start <= section["sh_addr"] < start + m.bytes for start in m.views()) else 0
             table = file.get_section_by_name(".symtab")
             if isinstance(table, SymbolTableSection):
                 for symbol in table.iter_symbols():

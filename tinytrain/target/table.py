@@ -37,7 +37,9 @@ class Table:
         self._asked[key] = None
         value = self.values.get(key, default)
         if value is None:
-            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint=HINT)
+            meant = difflib.get_close_matches(key, [other for other in self.values if other not in self._asked], 1, 0.5)
+            hint = f"Is it meant by {meant[0]}, which is not a key of a board?" if meant else HINT
+            raise BoardError(f"{self.path}: {self.where}{key} is missing, expected {called}.", hint=hint)
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
             raise BoardError(f"{self.path}: {self.where}{key} is {value!r}, expected {called}.", hint=HINT)
         return value

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinytrain.device.flashers.tool import Commands, Firmware, Flasher, entry
+from tinytrain.target.image import flat, segments
 
 
 class EspTool(Flasher):
@@ -16,16 +17,12 @@ class EspTool(Flasher):
     proof = r"Hash of data verified"
 
     def prepare(self, firmware: Firmware, where: str) -> tuple[dict[Path, bytes], Commands]:
-        """It makes its own image of the ELF file, writes that at `address`, and compares a hash of what was written."""
+        """A flat image from `address` on, which runs where it lies; esptool compares a hash of what was written."""
         table, board = self.data(firmware.board, dict, "a table with chip and address"), firmware.board
         chip, address = entry(table, "chip", str, "a chip of esptool", board), entry(table, "address", int, "an address in flash", board)
-        image = str(firmware.elf.with_suffix(".esp.bin"))
-        command = [self.program() or self.programs[0], "--chip", chip]
+        file, (_, image) = firmware.elf.with_suffix(".bin"), flat(segments(firmware.elf))
         port = ["--port", where] if where else []
-        return {}, (
-            [*command, "elf2image", "--output", image, str(firmware.elf)],
-            [*command, *port, self._write(), f"0x{address:x}", image],
-        )
+        return {file: image}, ([self.program() or self.programs[0], "--chip", chip, *port, self._write(), f"0x{address:x}", str(file)],)
 
     def _write(self) -> str:
         return "write_flash" if self.program() == "esptool.py" else "write-flash"
