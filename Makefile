@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-deltas bench-host bench-fp16 bench-guards bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
+.PHONY: help setup demo test test-long bench bench-deltas bench-host bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fp16-ablation: setup ## what loss scaling and sums in fp32 are for: gradients of
 
 bench-guards: setup ## what guards cost: instructions, RAM and flash of a training step without them and with them
 	@$(PYTHON) benchmarks/guards.py $(ARGS)
+
+bench-store: setup ## bytes of code of the weight store and of guards, together, on a Cortex-M4
+	@$(PYTHON) benchmarks/store.py $(ARGS)
 
 bench-pieces: setup ## how many instructions the longest piece of a training step takes
 	@$(PYTHON) benchmarks/pieces.py $(ARGS)

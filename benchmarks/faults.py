@@ -21,13 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
 from measuring import built
 
 from tinytrain import zoo
 from tinytrain.atomic import write_text
-from tinytrain.compiler import Options, compile_model, write
+from tinytrain.compiler import Options
 from tinytrain.device import store
 from tinytrain.device.project import Project
 from tinytrain.device.qemu import start_qemu
@@ -35,8 +33,6 @@ from tinytrain.device.session import Session
 from tinytrain.errors import DeviceError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.target.board import load_board
-from tinytrain.target.build import build
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
 BOARD = "riscv-virt"
@@ -135,21 +131,6 @@ def life(project: Project, flash: Path, seconds: float, answered: int, twin: Twi
     return answered
 
 
-def code_bytes(folder: Path) -> dict[str, int]:
-    """Code of the store, and of a model's own calls of it, as the project's flags make them for a Cortex-M4."""
-    board = load_board("netduinoplus2")
-    write(compile_model(folder / "mlp.onnx", Options(board=board.name, store=EVERY)), folder / "cortex-m4")
-    elf, found = build(folder / "cortex-m4", board), {"store": 0, "calls": 0}
-    for name in ("tt_store", "tt_crc"):
-        with (folder / "cortex-m4" / "build" / "lib" / f"{name}.o").open("rb") as file:
-            parts = [part for part in ELFFile(file).iter_sections() if part["sh_flags"] & SH_FLAGS.SHF_ALLOC]
-            found["store"] += sum(part["sh_size"] for part in parts if not part.name.startswith(".ARM"))
-    with elf.open("rb") as file:
-        symbols = {symbol.name: symbol["st_size"] for symbol in ELFFile(file).get_section_by_name(".symtab").iter_symbols()}
-    found["calls"] = sum(symbols[f"mlp_{call}"] for call in ("save", "load", "autosave", "factory_reset"))
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="starts that are looked at after a kill")
@@ -168,15 +149,13 @@ def main() -> int:
                 answered = life(project, folder / "flash.img", moments.uniform(0.0, LONGEST_SECONDS), answered, twin, counts)
                 if counts.kills % 25 == 0:
                     print(f"{counts.kills} kills, {counts.starts} starts looked at, {counts.lost} lost", flush=True)
-        code = code_bytes(folder)
     about = {"board": BOARD, "model": "mlp, last:1, momentum", "seed": given.seed}
-    result = {**about, **asdict(counts), "cortex_m4_code_bytes": code, "command": f"make faults ARGS='--seed {given.seed}'"}
+    result = {**about, **asdict(counts), "command": f"make faults ARGS='--seed {given.seed}'"}
     write_text(RESULTS, json.dumps(result, indent=2) + "\n")
     print(f"\n{counts.kills} kills while starting, training and saving {counts.samples} samples; {counts.starts} starts looked at")
     for name, number in (("the save before", counts.old), ("the save being made", counts.new), ("neither: lost", counts.lost)):
         print(f"  {name:<24} {number:5d}")
     print(f"  {'beside a torn save':<24} {counts.torn:5d}")
-    print(f"code on a Cortex-M4: {code['store']:,} bytes of the store, {code['calls']:,} of a model's calls of it")
     print(f"\n{os.path.relpath(RESULTS)}")
     return 1 if counts.lost else 0
 

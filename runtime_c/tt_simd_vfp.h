@@ -335,6 +335,22 @@ TT_RUNS_VFP(tt_broadcast, 5, TT_LAST5, TT_PACKED, "8", TT_LARGEST)
 TT_ACROSS_VFP(tt_depth_outer, 1, TT_LAST1, 0, TT_IN_TWOS(TT_PAIR_1))
 TT_ACROSS_VFP(tt_depth_outer, 2, TT_LAST2, 0, TT_IN_TWOS(TT_PAIR_2))
 #include "tt_simd_vfp_halves.h"
+
+/* Sums of eight columns over rows of x, a row or more, from one to the next `pitch` floats. */
+static inline void tt_columns_vfp(float *acc, const float *x, int32_t rows, int32_t pitch)
+{
+    __asm volatile("vldmia %[zeros], {s0-s7}\n"
+                   "1:\n\tvldmia %[x], {s8-s15}\n\t"
+                   "add %[x], %[x], %[pitch], lsl #2\n\t"
+                   "vadd.f32 s0, s0, s8\n\tvadd.f32 s1, s1, s9\n\tvadd.f32 s2, s2, s10\n\tvadd.f32 s3, s3, s11\n\t"
+                   "vadd.f32 s4, s4, s12\n\tvadd.f32 s5, s5, s13\n\tvadd.f32 s6, s6, s14\n\tvadd.f32 s7, s7, s15\n\t"
+                   "subs %[rows], %[rows], #1\n\t"
+                   "bne 1b\n\t"
+                   "vstmia %[acc], {s0-s7}"
+                   : [x] "+r"(x), [rows] "+r"(rows)
+                   : [acc] "r"(acc), [zeros] "r"(tt_zeros), [pitch] "r"(pitch)
+                   : "cc", "memory", TT_SINGLES);
+}
 #else
 #define tt_load_vfp tt_load_scalar
 #define tt_sums_vfp tt_load_scalar
@@ -343,6 +359,16 @@ TT_SIZES5(TT_FLOAT_TILES, vfp, 4)
 TT_SIZES5(TT_PACKED_TILE, vfp)
 TT_SIZES5(TT_HALF_TILES, vfp, 4)
 TT_SIZES5(TT_HALVES_TILES, vfp, 4)
+
+static inline void tt_columns_vfp(float *acc, const float *x, int32_t rows, int32_t pitch)
+{
+    for (int32_t j = 0; j < 8; ++j) {
+        acc[j] = 0.0f;
+        for (int32_t row = 0; row < rows; ++row) {
+            acc[j] += x[row * pitch + j];
+        }
+    }
+}
 #endif
 
 TT_STORE_HALF(vfp, 4)

@@ -63,7 +63,7 @@ _NUMBERS = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "
 
 class _Context(ctypes.Structure):
     _fields_ = (("arena", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in _NUMBERS), ("loss", ctypes.c_float),
-                *((name, ctypes.c_void_p) for name in ("x", "target")))
+                *((name, ctypes.c_void_p) for name in ("x", "target")), ("spent", ctypes.c_int32))
 
 
 class Instance:

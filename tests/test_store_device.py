@@ -54,12 +54,39 @@ def test_drivers_are_clean(driver: str, core: str, tmp_path: Path) -> None:
 
 
 def test_every_driver_is_compiled() -> None:
-    assert {path.stem for path in data_dir("runtime_c").glob("flash_*.c")} == {driver for driver, _ in DRIVERS}
+    assert {path.stem for path in data_dir("runtime_c").glob("flash_*.c")} == {"flash_file", *(driver for driver, _ in DRIVERS)}
+
+
+def test_the_twin_keeps_what_it_learned_in_a_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(compile_model(model, Options(store=3)), tmp_path / "out")
+    project, x = Project.open(tmp_path / "out"), np.ones(64, np.float32)
+
+    def steps(count: int) -> tuple[int, dict[str, Array]]:
+        with project.session() as session:
+            try:
+                found = store.load(session).steps
+            except DeviceError:
+                found = 0
+            for _ in range(count):
+                session.train_step(x, np.int32(1))
+            return found, session.get_params()
+
+    assert steps(4)[0] == steps(0)[0] == 0                # without a file it forgets
+    monkeypatch.setenv("TINYTRAIN_FLASH", str(tmp_path / "flash.bin"))
+    assert steps(3)[0] == 0
+    found, kept = steps(4)
+    assert found == 3
+    found, again = steps(0)
+    assert found == 6 and any((kept[name] != again[name]).any() for name in kept)
+    with (tmp_path / "flash.bin").open("r+b") as file:    # the newest record, behind that of three steps
+        file.seek((1 << 20) + 600)
+        file.write(b"torn")
+    assert steps(0)[0] == 3
 
 
 def test_what_cannot_keep_is_said_before_anything_is_written(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="host does not say where learned weights are kept"):
-        compile_model(model, Options(store=1))
+    with pytest.raises(BoardError, match="hifive1 does not say where learned weights are kept"):
+        compile_model(model, Options(board="hifive1", store=1))
     with pytest.raises(SchemeError, match="trains nothing"):
         compile_model(model, Options(board="riscv-virt", loss=None, store=1))
     board = (data_dir("boards") / "netduinoplus2" / "board.toml").read_text()

@@ -140,7 +140,7 @@ def test_counts_of_other_kernels_than_those_of_today_are_of_no_use() -> None:
     today = tuning(node, counts)
     assert today.kernels(program_of(node)).select(node).count
     (table,) = today.tables
-    changed = Entry("0123456789abcdef", table.calls[call_text(node)].counts)
+    changed = Entry("0123456789abcdef", "", table.calls[call_text(node)].counts)
     old = Tuning(BOARD, (dataclasses.replace(table, calls={call_text(node): changed}),))
     assert old.kernels(program_of(node)).select(node).count is None
 

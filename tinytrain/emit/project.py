@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinytrain.emit.config import data_of
-from tinytrain.emit.guards import INFINITE, limit, watched
+from tinytrain.emit.guards import INFINITE, Watch, limit, most_bits, watch
 from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
@@ -53,24 +53,36 @@ class CParam:
 
 
 @dataclass(frozen=True)
+class CLook:
+    """Floats that are looked at: whether one is above the limit, or, `measured`, how large all are together; `offset` is where those begin
+    in the arena, None for a sample."""
+
+    at: str
+    count: int
+    measured: bool
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
 class CPiece:
-    """A call, and what is looked at behind it: (address, number of floats) of each."""
+    """A call, and what is looked at behind it."""
 
     call: str
-    looks: list[tuple[str, int]]
+    looks: list[CLook]
 
 
 @dataclass(frozen=True)
 class CScheme:
     """How one scheme trains: calls up to the loss, where that stands, what is looked at there, calls behind it, and calls that apply summed
-    gradients. `limit` are the bits of a float that is as good as infinite."""
+    gradients. `limit` are the bits of a float that is as good as infinite, `room` is what the sizes of what is measured may sum up to."""
 
     forward: list[str]
     loss: str
-    looks: list[tuple[str, int]]
+    looks: list[CLook]
     backward: list[CPiece]
     apply: list[str]
     limit: int
+    room: int
 
     @property
     def pieces(self) -> int:
@@ -113,7 +125,7 @@ class Emitter:
             "sums": [params[v] for v in self.program.sums()],
             "schemes": (schemes := [*self.schemes.values()]),
             "infinite": INFINITE,
-            "sample": self._sample(min((scheme.limit for scheme in schemes), default=INFINITE)),
+            "sample": self._sample(), "measures": any(scheme.room for scheme in schemes),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             **self._interface(),
@@ -195,30 +207,35 @@ class Emitter:
         seen = contents(plan.graph)[plan.graph.outputs[0]]
         last = next(i for i, node in enumerate(plan.graph.nodes) if seen in node.outputs)
         known = sum(not node.op.view for node in plan.graph.nodes[: last + 1])
-        looks: dict[Node | None, list[tuple[str, int]]] = {}
-        for v, node in watched(plan).items() if self._looks else ():
+        looks: dict[Node | None, list[CLook]] = {}
+        watch = self._watches[train]
+        for v, node in (watch.looked | watch.measured).items():
             behind = node if node in plan.graph.nodes[last + 1 :] else None
-            if v.role is Role.TEMP:
-                looks.setdefault(behind, []).append((self._at(plan, v), v.type.numel))
+            if v.role is not Role.INPUT:
+                looks.setdefault(behind, []).append(CLook(self._at(plan, v), v.type.numel, v in watch.measured, plan.offsets[v]))
         calls = [node for node in plan.graph.nodes if not node.op.view]
         backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
         return CScheme(
             lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
-            limit(plan.graph),
+            limit(plan.graph), watch.room,
         )
 
-    @property
-    def _looks(self) -> bool:
-        """Whether maps and loss are looked at here: of what is stored as fp16 the graph itself does."""
-        return self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
+    @cached_property
+    def _watches(self) -> dict[str, Watch]:
+        """What each scheme looks at; nothing where floats are stored as fp16, which the graph itself looks at."""
+        looks = self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
+        return {train: watch(self.plan.entries[train]) if looks else Watch({}) for train in self.program.trains}
 
-    def _sample(self, most: int) -> list[tuple[str, int, int]]:
-        """(address, number, bits of what is too large) of the floats that a caller gives; of targets all numbers are taken."""
-        read = any(v.role is Role.INPUT for train in self.program.trains for v in watched(self.plan.entries[train])) and self._looks
-        given = ((self.records["x"], most if read else INFINITE), (self.records["target"], INFINITE))
+    def _sample(self) -> list[tuple[CLook, int]]:
+        """The floats that a caller gives, and what is too large: bits of a float, or a size. Of targets all numbers are taken."""
+        graphs = [self.plan.entries[train].graph for train in self.program.trains]
+        measured = any(v.role is Role.INPUT for watch in self._watches.values() for v in watch.measured)
+        read = measured or any(v.role is Role.INPUT for watch in self._watches.values() for v in watch.looked)
+        most = min((most_bits(graph) // 2 if measured else limit(graph) for graph in graphs), default=0) if read else INFINITE
         return [
-            (record.at(part.offset), part.type.numel, bits)
-            for record, bits in given if record and self.program.guards != "none" for part in record.parts if part.type.dtype is F32
+            (CLook(record.at(part.offset), part.type.numel, measured and record is self.records["x"]), bits)
+            for record, bits in ((self.records["x"], most), (self.records["target"], INFINITE))
+            if record and self.program.guards != "none" for part in record.parts if part.type.dtype is F32
         ]
 
     def _call(self, plan: Plan, node: Node) -> str:

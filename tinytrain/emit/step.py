@@ -51,7 +51,7 @@ def _each(emitter: Emitter, train: str, scheme: CScheme, table: Table | None) ->
     behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *([] for _ in scheme.apply)]
     calls = _calls(emitter, [entry for key in (train, apply_of(train)) if (entry := plan.entries.get(key))], table)
     for (name, instructions), looks in zip(calls, behind, strict=True):
-        yield _Piece(name, instructions, [count for _, count in looks])
+        yield _Piece(name, instructions, [look.count for look in looks])
 
 
 def _calls(emitter: Emitter, entries: Sequence[Plan], table: Table | None) -> Iterator[tuple[str, float]]:

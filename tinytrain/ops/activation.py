@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.growth import SHRINKS, Bounded, Growth
 from tinytrain.ir.op import ALL_HALVES, Declined, Elementwise, Example, Kernel, Op, Wanted, f32, no
 from tinytrain.ir.types import F16, F32, S8, S32, U8, Array, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
@@ -74,7 +75,7 @@ class Activation(Elementwise):
 
 
 @dataclass(frozen=True)
-class Relu(Activation):
+class Relu(Activation, Bounded):
     """x -> max(x, 0). ONNX Relu."""
 
     name = "relu"
@@ -92,7 +93,7 @@ class Relu(Activation):
 
 
 @dataclass(frozen=True)
-class ReluGrad(OutputGrad):
+class ReluGrad(OutputGrad, Bounded):
     """dy where y > 0, else 0."""
 
     name = "relu_grad"
@@ -110,7 +111,7 @@ class ReluGrad(OutputGrad):
 
 
 @dataclass(frozen=True)
-class Clip(Activation):
+class Clip(Activation, Bounded):
     """x -> min(max(x, low), high); an infinite bound is none. ONNX Clip, Relu6."""
 
     low: float = -math.inf
@@ -122,6 +123,9 @@ class Clip(Activation):
         if not self.low <= self.high:
             raise ValueError(f"the lower bound {self.low} is above the upper bound {self.high}")
         return (types[0],)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        return SHRINKS if self.low <= 0 <= self.high else None
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.clip(arrays[0], self.low, self.high),)
@@ -136,7 +140,7 @@ class Clip(Activation):
 
 
 @dataclass(frozen=True)
-class ClipGrad(OutputGrad):
+class ClipGrad(OutputGrad, Bounded):
     """dy where low < y < high, else 0."""
 
     low: float = -math.inf
@@ -307,7 +311,7 @@ class PassBits(Op):
 
 
 @dataclass(frozen=True)
-class MaskGrad(Elementwise):
+class MaskGrad(Elementwise, Bounded):
     """dy (f32, or an integer gradient), bits u8[ceil(n/8)] -> dy where the bit is set, else alpha·dy."""
 
     alpha: float = 0.0
@@ -322,6 +326,9 @@ class MaskGrad(Elementwise):
         if bits != TensorType(((dy.numel + 7) // 8,), U8):
             raise ValueError(f"{bits} is no bit mask of {dy}")
         return (dy,)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        return SHRINKS if abs(self.alpha) <= 1 else None
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         dy, bits = arrays

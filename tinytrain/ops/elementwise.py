@@ -9,6 +9,7 @@ sum_to: its transpose, y[j] = Σ x[i] over the i that broadcasting maps to j. It
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.growth import Bounded, Growth, times
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Elementwise, Example, Fusable, Kernel, Wanted, f32, is_row_operand, no
 from tinytrain.ir.types import F16, F32, S8, S32, Array, DType, Quant, Role, TensorType, Value
@@ -55,7 +57,7 @@ def reduced(g: Builder, grad: Value, like: Value) -> Value:
 
 
 @dataclass(frozen=True)
-class Add(Binary):
+class Add(Binary, Bounded):
     """a + b. ONNX Add. Of s32: a bias and the accumulator it belongs to, at one scale."""
 
     name = "add"
@@ -67,6 +69,10 @@ class Add(Binary):
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         a, b = self.fitted(arrays)
         return (a + b,)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        a, b = types                                      # (a + b)² <= 4·max(a², b²)
+        return Growth(((0,), (1,)), 2 + times(-(-a.numel // b.numel)))
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         return (w.add(*operands),)
@@ -152,7 +158,7 @@ class Mul(Binary):
 
 
 @dataclass(frozen=True)
-class Scale(Elementwise):
+class Scale(Elementwise, Bounded):
     """x·factor, the factor known at compile time."""
 
     factor: float = 1.0
@@ -163,6 +169,9 @@ class Scale(Elementwise):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         return (arrays[0] * arrays[0].dtype.type(self.factor),)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        return Growth(((0,),), max(0, 2 * math.frexp(self.factor)[1]))
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
         return (w.mul(operands[0], w.number(self.factor)),)
@@ -235,7 +244,7 @@ def broadcastable(small: tuple[int, ...], full: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Broadcast(Fusable):
+class Broadcast(Fusable, Bounded):
     """x -> x repeated along axes of size 1 to `shape`, as NumPy does. ONNX Expand."""
 
     shape: tuple[int, ...] = ()
@@ -257,12 +266,19 @@ class Broadcast(Fusable):
         """What the kernel loops over."""
         return mapping(self.shape, small.shape)
 
+    def growth(self, *types: TensorType) -> Growth | None:
+        return Growth(((0,),), times(-(-math.prod(self.shape) // types[0].numel)))
+
     def vjp(
         self, g: Builder, inputs: Sequence[Value], outputs: Sequence[Value], grads: Sequence[Value | None], wanted: Wanted
     ) -> tuple[Value | None, ...]:
         dy = grads[0]
         assert dy is not None
         return (g.emit(SumTo(inputs[0].shape), dy, name=f"d_{inputs[0].name}"),)
+
+
+def _has_columns(op: SumTo, *types: TensorType) -> bool | Declined:
+    return _has_rows(op, *types) and (op.axes(types[0])[1][0] >= 8 or no("it has fewer than eight columns"))
 
 
 def _sums_words(op: SumTo, *types: TensorType) -> bool | Declined:
@@ -283,6 +299,7 @@ class SumTo(Fusable):
     kernels = (
         *(Kernel("broadcast", (dtype,), half=ALL_HALVES) for dtype in (F32, S8)),
         Kernel("broadcast", (S8,), "dsp", "sum_to_dsp", accepts=_sums_words),
+        *(Kernel("broadcast", (F32,), simd.isa, "sum_columns", _has_columns, simd.tiles) for simd in SIMD if simd.dots),
         *_over_rows("sum_rows", F32, S8), Kernel("broadcast", (F16,), "xpulp", "sum_pairs", accepts=_has_rows),
     )
     as_integer = sums

@@ -8,12 +8,14 @@ weight, so that each bit of a result is the same.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import ClassVar, Protocol
 
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.growth import Bounded, Growth, times
 from tinytrain.ir.op import Declined, Example, Fusable, Op, Want, no
 from tinytrain.ir.types import Array, TensorType, Value
 from tinytrain.ops.shape import Concat, Slice, channels_of
@@ -48,7 +50,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class ReadsPieces(Fusable):
+class ReadsPieces(Fusable, Bounded):
     """An op of some input and a weight: (outputs, …, inputs), or (…, channels) where each output has one input.
 
     `pieces` says how its weight is joined from what stands in its place; None: it is one array. `given` is the name of the other operand.
@@ -65,6 +67,11 @@ class ReadsPieces(Fusable):
     def piece_axes(self) -> tuple[int, ...]:
         """Axes of the weight along which its pieces may lie."""
         raise NotImplementedError(self.name)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        weight = self.whole(types)[1]
+        shares = math.prod(weight.shape[-3:-1]) if len(weight.shape) > 2 else 1   # windows that an element lies in
+        return Growth(tuple((0, piece) for piece in range(1, self.arity)), times(shares) + 2 * times(self.arity - 1))
 
     def reads_pieces(self, operand: int, pieces: Op) -> Op | Declined:
         if operand != 1 or self.pieces or not isinstance(pieces, Concat):

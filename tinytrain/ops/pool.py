@@ -23,6 +23,7 @@ from itertools import cycle
 import numpy as np
 
 from tinytrain.ir.builder import Builder
+from tinytrain.ir.growth import Bounded
 from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import ALL_HALVES, Cost, Declined, Example, Fusable, Kernel, Op, Tie, Wanted, f32, no
 from tinytrain.ir.types import F16, F32, S8, S16, S32, U8, Array, DType, Quant, TensorType, Value
@@ -265,7 +266,7 @@ class AveragePoolGrad(Pool):
 
 
 @dataclass(frozen=True)
-class GlobalAveragePool(Fusable):
+class GlobalAveragePool(Fusable, Bounded):
     """x (H, W, C) -> y (C,): the mean over space. ONNX GlobalAveragePool, ReduceMean over space.
 
     With a zero point, x is int8 and y the int32 sum.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytrain.ir.growth import Bounded, Growth, times
 from tinytrain.ir.op import Fusable, Tie
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.ops.windowed import Pad, out_size
@@ -47,7 +48,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Pool(Fusable):
+class Pool(Fusable, Bounded):
     """Base of pooling ops: the geometry."""
 
     kernel: tuple[int, int] = (2, 2)
@@ -56,6 +57,9 @@ class Pool(Fusable):
 
     def dilations(self) -> tuple[int, int]:
         return (1, 1)
+
+    def growth(self, *types: TensorType) -> Growth | None:
+        return Growth(((0,),), times(self.kernel[0] * self.kernel[1]))
 
     def ties(self, *types: TensorType) -> tuple[Tie, ...]:
         return (((0, -1), (~0, -1)),)
