@@ -178,7 +178,7 @@ static inline int32_t tt_dot4(const uint64_t *pairs, uint32_t first, uint32_t se
 #if defined(__ARM_FEATURE_DSP)
     uint32_t low, high;
     __asm("ldrd %1, %2, %3\n\tsmlad %0, %1, %4, %0\n\tsmlad %0, %2, %5, %0"
-          : "+r"(sum), "=&r"(low), "=&r"(high)
+          : "+&r"(sum), "=&r"(low), "=&r"(high)
           : "m"(*pairs), "r"(first), "r"(second));
     return sum;
 #else

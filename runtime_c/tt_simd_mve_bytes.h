@@ -164,7 +164,7 @@ static inline void tt_b_copy_mve(int8_t *to, const int8_t *from, uint32_t n)
 {
     tt_b_mve v;
     __asm volatile("dlstp.8 lr, %3\n1:\n\tvldrb.u8 %q2, [%1], #16\n\tvstrb.8 %q2, [%0], #16\n\tletp lr, 1b"
-                   : "+r"(to), "+r"(from), "=&w"(v)
+                   : "+&r"(to), "+&r"(from), "=&w"(v)
                    : "r"(n)
                    : "memory", "lr");
 }

@@ -52,7 +52,7 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
     "vfma.f32 q" #p ", q4, %[s]\n\tvfma.f32 q" #p ", q5, %[t]\n\tvfma.f32 q" #p ", q6, r2\n\tvfma.f32 q" #p ", q7, r3\n\t"
 #define TT_MVE_STEP1(p, b) "ldr %[s], [%[a" #p "]], #4\n\tvfma.f32 q" #p ", " b ", %[s]\n\t"
 #define TT_MVE_GO_ON(p, none) "add %[a" #p "], %[a" #p "], %[t], lsl #2\n\t"
-#define TT_MVE_OPERAND(p, none) [a##p] "+r"(a##p),
+#define TT_MVE_OPERAND(p, none) [a##p] "+&r"(a##p),
 
 /* Packed, b has its steps right behind each other; else they are b_step apart, as floats or as int8. */
 #define TT_MVE_PACKED(q) "vldrw.u32 " q ", [%[b]], #16\n\t"
@@ -113,7 +113,7 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
                        "str %[s], %[rows]\n\t" \
                        "bne 1b\n" \
                        "9:\n\tldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
-                       : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [rows] "+m"(rows), [s] "=&r"(s), [t] "=&r"(t), [cols] "=&r"(cols) \
+                       : TT_P##P(TT_MVE_OPERAND, ) [b] "+&r"(b), [rows] "+m"(rows), [s] "=&r"(s), [t] "=&r"(t), [cols] "=&r"(cols) \
                        : [w] "r"(w), [b_step] "r"(w->b_step), [acc] "m"(acc), TT_MVE_WALK_AT \
                        : "cc", "memory", "lr", more TT_MVE_VECTORS); \
     }
@@ -124,7 +124,7 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
     TT_P##P(TT_POINT_A, float) \
     register int32_t s __asm("r0"), t __asm("r1"); \
     __asm volatile(TT_P##P(TT_MVE_CLEAR, ) how "ldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
-                   : TT_P##P(TT_MVE_OPERAND, ) [b] "+r"(b), [strip] "+r"(strip), [s] "=&r"(s), [t] "=&r"(t) \
+                   : TT_P##P(TT_MVE_OPERAND, ) [b] "+&r"(b), [strip] "+&r"(strip), [s] "=&r"(s), [t] "=&r"(t) \
                    : [w] "r"(w), [b_step] "r"(pitch), [acc] "m"(acc), [at_steps] "J"(offsetof(tt_walk, steps)) \
                    : "cc", "memory", "lr", __VA_ARGS__ TT_MVE_VECTORS);
 #define TT_RUNS_OF_MVE(P, by, more) \
@@ -172,7 +172,7 @@ static inline void tt_madd_at3_mve(tt_v_mve *s, tt_v_mve *t, tt_v_mve *u, const 
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tldr %[t], %[acc]\n\t" TT_P##P(TT_MVE_KEEP, ) \
-                       : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [s] "=&r"(s), [t] "=&r"(t) \
+                       : [a] "+&r"(a), [b] "+&r"(b), [rows] "+&r"(rows), [s] "=&r"(s), [t] "=&r"(t) \
                        : [acc] "m"(acc), [steps] "r"(w->steps), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), [a_row] "r"(w->a_row), \
                          [b_row] "r"(w->b_row) \
                        : "cc", "memory", "r2", "r3", "lr", TT_MVE_VECTORS); \

@@ -197,7 +197,7 @@
     "b 5b\n" \
     "13:\n\t"
 
-#define TT_D_OPERAND(p, V) [a##p] "+r"(a##p),
+#define TT_D_OPERAND(p, V) [a##p] "+&r"(a##p),
 #define TT_D_RUNS(name, P, V, load, before) \
     static inline void name##_##P(float *acc, const tt_half *a, const tt_half *b, const tt_walk *w, int32_t results) \
     { \
@@ -235,7 +235,7 @@
                        "cmp r1, #0\n\t" \
                        "beq 23f\n\t" \
                        "ldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, V) "23:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_D_IN_ORDER, V) \
-                       : TT_P##P(TT_D_OPERAND, V) [b] "+r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [later] "=m"(later), \
+                       : TT_P##P(TT_D_OPERAND, V) [b] "+&r"(b), [rows] "+m"(rows), [cols] "=m"(cols), [later] "=m"(later), \
                          [piece] "=m"(piece), [joined] "=m"(joined), [left] "=&r"(left) \
                        : [w] "r"(w), [acc] "m"(acc), [group] "m"(group), [joins] "m"(joins), [chain] "m"(chain), [whole] "m"(whole), [most] "m"(most), [eights] "m"(eights), [kept] "m"(kept), \
                          TT_MVE_WALK_AT \
@@ -282,7 +282,7 @@
                        "beq 4f\n\t" TT_P##P(TT_D_KEEP, 2) \
                        "b 5f\n" \
                        "4:\n\tldr r0, %[acc]\n\t" TT_P##P(TT_D_FOLD, 2) "5:\n\t" \
-                       : [a] "+r"(a), [b] "+r"(b), [rows] "+m"(rows) \
+                       : [a] "+&r"(a), [b] "+&r"(b), [rows] "+m"(rows) \
                        : [count] "m"(count), [acc] "m"(acc), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), \
                          [a_row] "m"(a_row), [b_row] "m"(b_row), [kept] "m"(kept), [joined] "m"(joined), [more] "m"(more) \
                        : "cc", "memory", "r0", "r2", "r4", "lr", TT_MVE_VECTORS); \

@@ -72,7 +72,7 @@ static inline void tt_store_vfp(float *to, tt_v_vfp v)
 
 #define TT_STEP1(p, none) "vldmia %[a" #p "]!, {s28}\n\t" TT_ROW(p, "s28", "s20", "s21", "s22", "s23")
 #define TT_GO_ON(p, by) "add %[a" #p "], %[a" #p "], %[t], lsl #" by "\n\t"
-#define TT_OPERAND(p, none) [a##p] "+r"(a##p),
+#define TT_OPERAND(p, none) [a##p] "+&r"(a##p),
 #define TT_ONE(P, load) load##_1 TT_P##P(TT_STEP1, )
 #define TT_TWO(P, load) load##_2 TT_P##P(TT_STEPS2, ) TT_BEFORE(P)
 #define TT_PACKED_1 "vldmia %[b]!, {s20-s23}\n\t"
@@ -163,7 +163,7 @@ static const float tt_zeros[20] = { 0 };
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
-                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [rows] "+r"(rows), [t] "+r"(t), [n] "=&r"(n), [cols] "=&r"(cols) \
+                       : TT_P##P(TT_OPERAND, ) [b] "+&r"(b), [rows] "+&r"(rows), [t] "+&r"(t), [n] "=&r"(n), [cols] "=&r"(cols) \
                        : [w] "r"(w), [acc] "r"(acc), [b_step] "r"(w->b_step), TT_WALK_AT \
                        : "cc", "memory", TT_SINGLES); \
     }
@@ -210,7 +210,7 @@ static const float tt_zeros[20] = { 0 };
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
-                       : [a] "+r"(a), [b] "+r"(b), [rows] "+r"(rows), [t] "=&r"(t), [n] "=&r"(n) \
+                       : [a] "+&r"(a), [b] "+&r"(b), [rows] "+&r"(rows), [t] "=&r"(t), [n] "=&r"(n) \
                        : [w] "r"(w), [acc] "r"(acc), [from] "r"(begin), [a_step] "r"(a_step), [b_step] "r"(b_step), TT_WALK_AT \
                        : "cc", "memory", TT_SINGLES); \
     }
@@ -239,7 +239,7 @@ static const float tt_zeros[20] = { 0 };
                        "subs %[rows], %[rows], #1\n\t" \
                        "bne 1b\n" \
                        "9:\n\tvstmia %[acc], {s0-" last "}" \
-                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [rows] "+r"(rows), [t] "+r"(t), [n] "=&r"(n) \
+                       : TT_P##P(TT_OPERAND, ) [b] "+&r"(b), [rows] "+&r"(rows), [t] "+&r"(t), [n] "=&r"(n) \
                        : [w] "r"(w), [acc] "r"(acc), [a_step] "r"(w->a_step), [b_step] "r"(w->b_step), TT_WALK_AT \
                        : "cc", "memory", TT_SINGLES); \
     }
@@ -299,7 +299,7 @@ static const float tt_zeros[20] = { 0 };
                        "subs %[n], %[n], #1\n\t" \
                        "bne 3b\n" \
                        "4:\n\tvstmia %[acc], {" sums "}" \
-                       : TT_P##P(TT_OPERAND, ) [b] "+r"(b), [n] "+r"(n) \
+                       : TT_P##P(TT_OPERAND, ) [b] "+&r"(b), [n] "+&r"(n) \
                        : [acc] "r"(acc), [zeros] "r"(tt_zeros) \
                        : "cc", "memory", TT_SINGLES); \
     }
@@ -347,7 +347,7 @@ static inline void tt_columns_vfp(float *acc, const float *x, int32_t rows, int3
                    "subs %[rows], %[rows], #1\n\t"
                    "bne 1b\n\t"
                    "vstmia %[acc], {s0-s7}"
-                   : [x] "+r"(x), [rows] "+r"(rows)
+                   : [x] "+&r"(x), [rows] "+&r"(rows)
                    : [acc] "r"(acc), [zeros] "r"(tt_zeros), [pitch] "r"(pitch)
                    : "cc", "memory", TT_SINGLES);
 }

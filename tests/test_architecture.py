@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tinytrain.paths import data_dir
 
 PACKAGE = Path(__file__).resolve().parent.parent / "tinytrain"
 
@@ -101,3 +104,12 @@ def test_architecture_page_names_every_room() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     missing = [room for room in RANK if room and f"`{room.replace('.', '/')}" not in page]
     assert not missing and folders <= set(RANK), f"not in docs/architecture.md: {missing}; in no room: {folders - set(RANK)}"
+
+
+def test_assembly_keeps_what_it_changes_apart_from_what_it_reads() -> None:
+    """A compiler may give two operands of one value one register, unless what changes is marked as written early (`&`)."""
+    sources = [*data_dir("runtime_c").glob("*.[ch]"), *data_dir("codegen").rglob("*.j2")]
+    blocks = [(path.name, block) for path in sources for block in re.findall(r"__asm[^;]*;", path.read_text(encoding="utf-8"))]
+    assert len(blocks) > 100
+    pinned = ("call %[tile]", "call tt_outer")            # operands are variables in registers of their own
+    assert [(name, block) for name, block in blocks if re.search(r'"\+r"\([^;]*"r"\(', block) and not any(p in block for p in pinned)] == []

@@ -357,5 +357,6 @@ SumTo.examples = (
     Example(SumTo((9,), then=(SgdInt(bits=32),)), (*f32((4, 5, 9)), *moved((9,), (9,), S32)), ((-1000, 1000),)),
     Example(SumTo((70,), then=(SgdInt("truncate", 32),)), (*f32((3, 70)), *moved((70,), (70,), S32)[:3]), ((-1000, 1000),)),
     Example(SumTo((9,), then=(Sgd(),)), f32((4, 5, 9), (9,), (1,))),
+    Example(SumTo((16,)), f32((4, 4, 16))),              # as many rows as columns: numbers that a compiler may keep in one register
     Example(SumTo((5,), then=(Sgd(momentum=0.9),)), f32((5,), (5,), (1,), (5,))),
 )
