@@ -21,14 +21,14 @@ from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn import exchange
-from tinytrain.learn.delta import Compression
+from tinytrain.learn.compression import Compression
 from tinytrain.learn.training import evaluate, train_decaying
 from tinytrain.report.live import Quiet
 from tinytrain.report.text import table
 
 OUT = Path(__file__).parent / "out"
 RESULTS = Path(__file__).parent / "results" / "deltas.json"
-FORMS = (None, "topk:0.3", "topk:0.1", "kmeans:16", "kmeans:4", "topk:0.3,kmeans:16", "topk:0.1,kmeans:16")
+FORMS = (None, "exact", "topk:0.3", "topk:0.1", "kmeans:16", "kmeans:4", "topk:0.3,kmeans:16", "topk:0.1,kmeans:16")
 SEEDS = 3
 
 
@@ -52,8 +52,8 @@ def main(seeds: int) -> None:
                     train_decaying(session, world.adapt, rate, task.epochs, seed)
                     for form in FORMS:
                         compression = Compression.of(form) if form else None
-                        exchange.pull(project, session, folder / (form or "exact"), _quiet, changes=True, compression=compression)
-                for name in (form or "exact" for form in FORMS):
+                        exchange.pull(project, session, folder / (form or "plain"), _quiet, changes=True, compression=compression)
+                for name in (form or "plain" for form in FORMS):
                     with project.session() as session:
                         exchange.push(project, session, folder / name, _quiet)
                         accuracy = evaluate(session, world.held, Quiet())[0] or 0.0

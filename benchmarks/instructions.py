@@ -4,8 +4,9 @@
 Run it with `python benchmarks/instructions.py`; it needs the folder ../shared/data beside the source tree. Each call of a step is
 counted by itself: the emitted C is changed so that a counter starts before it and stops behind it, and waits there until it is read.
 Counts are kept in benchmarks/out/instructions and not measured again: an interrupted run goes on, and one for other kernels begins with
-removing them. Writes tinytrain/search/instructions.json, and prints how far the estimate of each step is from its count, in instructions
-and in cycles: by the table, and by one that was fitted without this workload. Words name boards, in place of all.
+removing them. Writes tinytrain/emit/instructions.json, and prints how far the estimate of each step is from its count, in instructions
+and in cycles: by the table, and by one that was fitted without this workload. Words name boards, in place of all; with --guards first, only
+what guards take is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ from tinytrain.atomic import write_text
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.counting import Counter
 from tinytrain.device.qemu import start_qemu
+from tinytrain.emit.instructions import GUARD, SORTS, TABLE, Table, Work, code, data_bytes, works
 from tinytrain.errors import DoesNotFit
 from tinytrain.gradient.update import Optimiser
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
-from tinytrain.search.instructions import SORTS, TABLE, Table, Work, code, data_bytes, works
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import build
 from tinytrain.target.size import sizes
@@ -82,6 +83,23 @@ _MAIN = STANDS_READY + """int main(void)
     (void)tt_port_count_stop();
     counted();
     return 0;
+}}
+"""
+_LOOKS = STANDS_READY.replace('#include "tt_port.h"', '#include "tt_guard.h"\n#include "tt_port.h"') + """int main(void)
+{{
+    const int32_t sizes[] = {{ {sizes} }};
+    volatile int beyond = 0;
+    tt_port_start();
+    for (int32_t i = 0; i < {count}; ++i) {{
+        tt_port_count_start();
+        beyond = sizes[i] >= 0 && tt_beyond((const float *)(const void *)arena, sizes[i], UINT32_C(0x7F800000));
+        (void)tt_port_count_stop();
+        counted();
+    }}
+    (void)ctx;
+    (void)sample;
+    (void)target;
+    return beyond;
 }}
 """
 FILL = {
@@ -235,6 +253,31 @@ def fitted(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"code": {sort: round(n) for sort, n in zip(SORTS, sizes_of, strict=True)}, "kernels": kernels}
 
 
+def guards(board: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Factors of a look at floats, and bytes of code that guards take: all of it without any look, and each look."""
+    sizes_, code_bytes, looks_ = (-1, 256, 1024), [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("mlp", "dscnn"):
+            options = Options(board=board, exact_seconds=0)
+            each = {kind: compile_model(FP32[name](folder), replace(options, guards=kind)) for kind in ("none", "rest")}
+            flash = {}
+            for kind, compiled in each.items():
+                write(compiled, folder / name / kind)
+                flash[kind] = sizes(build(folder / name / kind, load_board(board))).flash_bytes
+            code_bytes.append(flash["rest"] - flash["none"])
+            text = each["rest"].files[f"{each['rest'].program.name}.c"]
+            looks_.append(sum(map(text.count, ("tt_beyond(", "measure(ctx, "))))
+        text = _LOOKS.format(name="mlp", NAME="MLP", sizes=", ".join(map(str, sizes_)), count=len(sizes_))
+        (folder / "mlp" / "rest" / "app" / "main.c").write_text(text)
+        nothing, few, many = counts(build(folder / "mlp" / "rest", load_board(board)), load_board(board), len(sizes_))
+    each_float = [(b - a) / (sizes_[2] - sizes_[1]) for a, b in zip(few, many, strict=True)]
+    call = [max(0.0, taken - none - sizes_[1] * one) for taken, none, one in zip(few, nothing, each_float, strict=True)]
+    a_look = (code_bytes[1] - code_bytes[0]) / (looks_[1] - looks_[0])
+    factors = {"call": [float(f"{n:.4g}") for n in call], "in": [float(f"{n:.4g}") for n in each_float]}
+    return {GUARD: factors}, {"guards": round(code_bytes[0] - looks_[0] * a_look), "look": round(a_look)}
+
+
 def estimated(table: Table, calls: Sequence[dict[str, Any]], unit: str) -> float:
     return sum(float(getattr(table.of(Work(**work)), unit)) for call in calls for work in call["works"])
 
@@ -266,8 +309,14 @@ def main() -> int:
         print(f"{os.path.relpath(MODELS)} is absent: nothing to measure.")
         return 0
     kept = json.loads(TABLE.read_text(encoding="utf-8"))["cores"]
-    for board in sys.argv[1:] or BOARDS:
-        kept[load_board(board).core] = {"board": board, **fit_board(board)}
+    only, boards = sys.argv[1:2] == ["--guards"], [word for word in sys.argv[1:] if word != "--guards"]
+    for board in boards or BOARDS:
+        core = load_board(board).core
+        made = kept[core] if only else {"board": board, **fit_board(board)}
+        factors, code_bytes = guards(board)
+        print(f"{board:<11} guards: {factors[GUARD]}, {code_bytes}", flush=True)
+        kernels = {**made["kernels"], **factors}
+        kept[core] = {**made, "code": {**made["code"], **code_bytes}, "kernels": dict(sorted(kernels.items()))}
     parts = [
         f' "{core}": {{"board": "{made["board"]}", "code": {json.dumps(made["code"])}, "kernels": {{\n'
         + ",\n".join(f"  {json.dumps(kernel)}: {json.dumps(factors)}" for kernel, factors in made["kernels"].items()) + "\n }}"

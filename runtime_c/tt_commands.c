@@ -57,6 +57,63 @@ static tt_status set(const tt_model *m, uint8_t command, uint32_t bytes)
     return TT_OK;
 }
 
+/* A part of the delta on its way: what lies before it is left out, and what lies behind it is never made. */
+typedef struct {
+    tt_say *say;
+    uint32_t before, bytes;
+} part;
+
+static tt_status take_part(void *with, const void *bytes, uint32_t count)
+{
+    part *p = (part *)with;
+    const uint32_t before = p->before < count ? p->before : count;
+    const uint32_t some = p->bytes < count - before ? p->bytes : count - before;
+    if (some > 0) {
+        p->say((const uint8_t *)bytes + before, some);
+    }
+    p->before -= before;
+    p->bytes -= some;
+    return p->bytes == 0 ? TT_MORE : TT_OK;
+}
+
+static tt_status check_export(const tt_model *m, uint32_t bytes)
+{
+    part nothing = {0, 0, 0};
+    if (!m->export_delta) {
+        return TT_ERROR_COMMAND;
+    }
+    if (bytes != sizeof left.value) {
+        return TT_ERROR_LENGTH;
+    }
+    const tt_status status = m->export_delta(take_part, &nothing);
+    return status == TT_MORE ? TT_OK : status;
+}
+
+/* A delta without runs: weights of the factory, and how many steps it is to those that are written behind it. */
+static tt_status import_head(const tt_model *m, uint32_t bytes)
+{
+    uint8_t delta[TT_DELTA_LEAST_BYTES];
+    if (!m->import_delta) {
+        return TT_ERROR_COMMAND;
+    }
+    if (bytes != sizeof delta) {
+        return TT_ERROR_LENGTH;
+    }
+    for (uint32_t i = 0; i < bytes; ++i) {
+        delta[i] = *tt_frame_at(m->pieces, (uint32_t)sizeof(tt_request) + i);
+    }
+    return m->import_delta(delta, bytes);
+}
+
+static tt_device_stats stats_of(const tt_model *m)
+{
+    tt_device_stats stats = {0, 0, 0, 0, 0, {0, 0, 0, 0}};
+    if (m->stats) {
+        (void)m->stats(&stats);
+    }
+    return stats;
+}
+
 static tt_status read_param(const tt_model *m, const tt_request *r)
 {
     const tt_param *p = &m->params()[r->index];
@@ -95,12 +152,18 @@ tt_status tt_execute(const tt_model *m, const tt_request *r)
             return TT_ERROR_COMMAND;
         }
         return r->bytes == sizeof left.value ? m->keep(r->command, left.value) : TT_ERROR_LENGTH;
+    case TT_EXPORT_DELTA:
+        return check_export(m, r->bytes);
+    case TT_IMPORT_DELTA:
+        return import_head(m, r->bytes);
     case TT_RESET:
         return m->init();
     case TT_HELLO:
     case TT_PARAM_INFO:
     case TT_COUNTERS:
         return TT_OK;
+    case TT_STATS:
+        return m->stats ? TT_OK : TT_ERROR_COMMAND;
     default:
         return TT_ERROR_COMMAND;
     }
@@ -128,8 +191,9 @@ void tt_tell(const tt_model *m, const tt_request *r, tt_status status, tt_say *s
         return;
     }
     if (r->command >= TT_SAVE && r->command <= TT_FACTORY_RESET && m->keep) { /* so is what the flash holds */
-        tell_u32(say, *m->steps);
-        say(m->kept, sizeof *m->kept);
+        const tt_device_stats stats = stats_of(m);
+        tell_u32(say, stats.steps);
+        say(&stats.store, sizeof stats.store);
         return;
     }
     if (status != TT_OK) {
@@ -156,7 +220,7 @@ void tt_tell(const tt_model *m, const tt_request *r, tt_status status, tt_say *s
         tell_u32(say, left.calls);
         tell_u32(say, tt_stack_used());
         tell_u32(say, tt_stack_bytes());
-        tell_u32(say, *m->skipped);
+        tell_u32(say, stats_of(m).skipped);
         tell_u32(say, tt_port_clock_hz());
 #if TT_CORES > 1
         for (int32_t core = 0; core < (int32_t)TT_CORES; ++core) {
@@ -165,6 +229,16 @@ void tt_tell(const tt_model *m, const tt_request *r, tt_status status, tt_say *s
         }
 #endif
         return;
+    case TT_STATS: {
+        const tt_device_stats stats = stats_of(m);
+        say(&stats, sizeof stats);
+        return;
+    }
+    case TT_EXPORT_DELTA: {
+        part some = {say, r->offset, left.value};
+        (void)m->export_delta(take_part, &some);
+        return;
+    }
     default:
         return;
     }

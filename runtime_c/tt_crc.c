@@ -17,7 +17,7 @@ uint32_t tt_crc_byte(uint32_t crc, uint8_t byte)
 
 uint32_t tt_crc(uint32_t crc, const void *data, uint32_t bytes)
 {
-    const uint8_t *from = data;
+    const uint8_t *from = (const uint8_t *)data;
     while (bytes-- > 0) {
         crc = tt_crc_byte(crc, *from++);
     }

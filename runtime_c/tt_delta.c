@@ -37,8 +37,8 @@ static uint32_t number_at(const uint8_t *bytes)
 
 tt_status tt_delta_take(void *with, const void *bytes, uint32_t count)
 {
-    tt_delta_buffer *buffer = with;
-    const unsigned char *from = bytes;
+    tt_delta_buffer *buffer = (tt_delta_buffer *)with;
+    const unsigned char *from = (const unsigned char *)bytes;
     if (count > buffer->room - buffer->used) {
         return TT_ERROR_LENGTH;
     }
@@ -81,7 +81,7 @@ tt_status tt_delta_export(
     put_number(&w, what->layout[0]);
     put_number(&w, steps);
     for (uint32_t i = 0; i < what->weights; ++i) {
-        put_tensor(&w, i, arena + what->params[i].offset, factory[i], what->params[i].bytes);
+        put_tensor(&w, i, arena + what->params[i].offset, (const unsigned char *)factory[i], what->params[i].bytes);
     }
     put_number(&w, END);
     put_number(&w, ~w.crc);
@@ -90,8 +90,8 @@ tt_status tt_delta_export(
 
 tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t bytes)
 {
-    const uint8_t *d = delta;
-    if (bytes < HEAD_BYTES + 8u) {
+    const uint8_t *d = (const uint8_t *)delta;
+    if (bytes < TT_DELTA_LEAST_BYTES) {
         return TT_ERROR_LENGTH;
     }
     if (number_at(d) != TT_DELTA_MAGIC) {
@@ -111,7 +111,7 @@ tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t byte
     if (tt_crc(TT_CRC_START, d, bytes) != TT_CRC_RESIDUE) {
         return TT_ERROR_FRAME;
     }
-    uint32_t at = HEAD_BYTES, left = bytes - HEAD_BYTES - 8u; /* of runs */
+    uint32_t at = HEAD_BYTES, left = bytes - TT_DELTA_LEAST_BYTES; /* of runs */
     while (left >= RUN_BYTES) {
         const uint32_t index = number_at(d + at), first = number_at(d + at + 4u), count = number_at(d + at + 8u);
         left -= RUN_BYTES;
@@ -127,7 +127,7 @@ tt_status tt_delta_check(const tt_stored *what, const void *delta, uint32_t byte
 
 uint32_t tt_delta_apply(const tt_stored *what, const void *delta, unsigned char *arena)
 {
-    const uint8_t *d = delta;
+    const uint8_t *d = (const uint8_t *)delta;
     uint32_t at = HEAD_BYTES;
     for (uint32_t index = number_at(d + at); index != END; index = number_at(d + at)) {
         unsigned char *to = arena + what->params[index].offset + number_at(d + at + 4u);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What training has changed: the bytes of weights that are no longer those of the factory.
  *
- *     magic | version | hash of the model (16 bytes) | layout of the weights | steps | runs ... | end (0xFFFFFFFF) | CRC-32 of all before it
+ *     magic | format | hash of the model (16 bytes) | layout of the weights | steps | runs ... | end (0xFFFFFFFF) | CRC-32 of all before it
  *     run:  tensor | first byte | bytes | as many bytes
  *
  * All numbers are 32 bits, the lowest byte first. Tensors are numbered as NAME_params() has them; runs do not overlap and none is empty. */
@@ -16,6 +16,7 @@ extern "C" {
 
 #define TT_DELTA_FORMAT UINT32_C(1)
 #define TT_DELTA_MAGIC UINT32_C(0x44577474) /* "ttWD" */
+#define TT_DELTA_LEAST_BYTES 40u            /* of a delta without runs */
 
 /* Takes the next bytes of a delta, in order; what it answers other than TT_OK ends the export, which answers the same. */
 typedef tt_status (*tt_sink)(void *with, const void *bytes, uint32_t count);

@@ -3,8 +3,9 @@
 #ifndef TT_LINK_H
 #define TT_LINK_H
 
+#include "tt_delta.h"
 #include "tt_frame.h"
-#include "tt_store.h"
+#include "tt_stats.h"
 #include "tt_types.h"
 
 #define TT_LINK_VERSION 3
@@ -25,7 +26,10 @@ enum {
     TT_SET_SKIP_BELOW = 12,
     TT_SAVE = 13,
     TT_LOAD = 14,
-    TT_FACTORY_RESET = 15
+    TT_FACTORY_RESET = 15,
+    TT_STATS = 16,
+    TT_EXPORT_DELTA = 17,
+    TT_IMPORT_DELTA = 18
 };
 
 /* Head of a request; its payload follows, filled up to a multiple of four bytes. Little-endian, as all targets are. */
@@ -48,7 +52,6 @@ typedef struct {
     uint32_t arena_bytes;
     uint32_t ctx_bytes;
     uint32_t schemes;
-    const uint32_t *skipped; /* training samples that were left out so far */
     uint32_t param_count;
     uint32_t payload_bytes; /* of a request, at most */
     const tt_param *(*params)(void);
@@ -65,9 +68,10 @@ typedef struct {
     void (*set_lr)(float lr);
     void (*set_skip_below)(float loss);
     tt_status (*set_scheme)(uint32_t scheme);
+    tt_status (*stats)(tt_device_stats *stats);
+    tt_status (*export_delta)(tt_sink take, void *with);
+    tt_status (*import_delta)(const void *delta, uint32_t bytes);
     tt_status (*keep)(uint32_t command, uint32_t flags); /* TT_SAVE, TT_LOAD or TT_FACTORY_RESET */
-    const uint32_t *steps;                               /* training samples, with those before what was loaded */
-    const tt_store_report *kept;
 } tt_model;
 
 /* Takes one byte that has come, and answers where it ends a request: for a main loop that does other things, too. */

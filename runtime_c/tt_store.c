@@ -56,7 +56,7 @@ static uint32_t address(const tt_flash *flash, uint32_t page, uint32_t at)
 /* Bytes of a record, page by page. */
 static int read_record(const tt_flash *flash, uint32_t page, uint32_t at, void *to, uint32_t bytes)
 {
-    unsigned char *t = to;
+    unsigned char *t = (unsigned char *)to;
     while (bytes > 0) {
         const uint32_t left = flash->page_bytes - at % flash->page_bytes, n = bytes < left ? bytes : left;
         if (flash->read(flash, address(flash, page, at), t, n) != 0) {
@@ -199,7 +199,7 @@ static int program(writer *w)
 
 static int put(writer *w, const void *data, uint32_t bytes)
 {
-    const unsigned char *from = data;
+    const unsigned char *from = (const unsigned char *)data;
     int failed = 0;
     w->crc = tt_crc(w->crc, data, bytes);
     while (bytes-- > 0 && !failed) {

@@ -50,9 +50,9 @@ typedef struct {
 #define TT_MADD_PAIR(p, simd, N, load, load_b) c##p = tt_madd_lanes_##simd(c##p, load(a + (p) * (N)), load_b(b + (p) * (N)));
 #define TT_STEP_A(p, none) a##p += w->a_step;
 
-/* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may have a quicker form that reads b packed, one
- * step right behind the other: `broadcast`. `tag` is "" where both are stored as float, _half where a is as fp16, and _halves where both are;
- * _weights where b alone is; `load` reads b. */
+/* The tiles of P operands a and one vector of N lanes, or (`wide`) of one a and P vectors side by side, in words. Of `direct`, a header may
+ * have a quicker form that reads b packed, one step right behind the other: `broadcast`. `tag` is "" where both are stored as float, _half
+ * where a is as fp16, _weights where b is, and _halves where both are; `load` reads b. */
 #define TT_TILES(simd, N, P, tag, type, value, type_b, load) \
     TT_DIRECT(simd, N, P, tag, type, value, type_b, load) \
     TT_ACROSS(tt_outer##tag, simd, N, P, type, type_b, TT_MADD_ACROSS, simd, value, load) \
@@ -129,7 +129,8 @@ typedef struct {
     } \
     TT_ACROSS(tt_depth_outer##tag, simd, N, P, type, type_b, TT_MADD_PAIR, simd, N, load, load_b)
 
-/* All of them, of a stored as float or as fp16; `outer_on` goes on with the sums that acc has, `direct` where b are int8 weights as they stand, widened as they are read. */
+/* All of them, of a stored as float or as fp16; `outer_on` goes on with the sums that acc has. Of `direct` there are forms besides where b are
+ * int8 weights as they stand, widened as they are read. */
 #define TT_FLOAT_TILES(simd, N, P) \
     TT_DOT(simd, P, , float, TT_PLAIN) \
     TT_ACROSS_FROM(TT_RESUME_C, tt_outer_on, simd, N, P, float, float, TT_MADD_ACROSS, simd, TT_PLAIN, tt_load_##simd) \

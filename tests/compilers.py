@@ -13,8 +13,8 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
 
 
 def installed(kind: str) -> str | None:
-    """The newest compiler of a kind, `gcc` or `clang`."""
-    names = [*(f"{kind}-{version}" for version in LLVM_VERSIONS), kind] if kind == "clang" else [kind]
+    """The newest compiler of a kind: `gcc`, `clang`, `g++` or `clang++`."""
+    names = [*(f"{kind}-{version}" for version in LLVM_VERSIONS), kind] if kind.startswith("clang") else [kind]
     return next((name for name in names if shutil.which(name)), None)
 
 

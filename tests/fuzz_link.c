@@ -2,10 +2,26 @@
 /* For libFuzzer: what a device does with bytes that no host would send. tests/fuzz_link.py builds and runs it. */
 #include "line_device.c"
 
+#include <stdio.h>
+
+int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint8_t answer_bytes[OUT_BYTES];
 static uint8_t before[FAKE_ARENA_BYTES];
+static uint64_t packets; /* that no host would send, and the device was given */
+
+static void report(void)
+{
+    (void)fprintf(stderr, "%llu packets were given to the device\n", (unsigned long long)packets);
+}
+
+int LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+    (void)count;
+    (void)arguments;
+    return atexit(report);
+}
 
 /* As tt_link.c frames what it says; both sides frame alike. */
 static uint32_t framed(const uint8_t *body, uint32_t bytes, uint32_t token, uint8_t *out_bytes)
@@ -43,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     greet();
     if (how % 4 == 0) {
         memcpy(before, arena, 52);
+        ++packets;
         (void)device_give(data + 1, bytes, answer_bytes);
         const uint8_t zero = 0;
         (void)device_give(&zero, 1, answer_bytes);
@@ -55,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t at = 0; at + 8 <= bytes; at += 8) {
             uint8_t symbols[TT_SYMBOLS_BYTES];
             memcpy(symbols, data + 1 + at, 8);
+            ++packets;
             line.count = 0;
             end(state.token, symbols);
             const uint32_t count = line.count;
@@ -67,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const uint32_t want = 4u * data[1 + at], left = bytes - at - 1u, n = want < left ? want : left;
         const uint32_t count = framed(data + 2 + at, n, how % 4 == 2 ? state.token : 0, frame);
         (void)device_give(frame, count, answer_bytes);
+        ++packets;
         at += 1u + n;
     }
     return 0;

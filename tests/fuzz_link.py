@@ -14,12 +14,15 @@ from pathlib import Path
 from fake_firmware import write_fake
 from line_device import SOURCE, sources
 
+from tinytrain.device.delta import RUNS, Head
 from tinytrain.device.link import Command
 from tinytrain.device.packets import pack_frame
 from tinytrain.target.board import load_board
 
 TARGET = SOURCE.with_name("fuzz_link.c")
 SAMPLE = bytes(28)
+DELTA = Head(RUNS, bytes([1, 2, 3, 0, 255, 0, 0, 7]).ljust(16, b"\0"), 0x12345678, 5).sealed(b"\xff" * 4)      # of the model of tests/fake
+PAYLOADS = {Command.TRAIN: SAMPLE, Command.EVALUATE: SAMPLE, Command.INFER: bytes(16), Command.IMPORT_DELTA: DELTA}
 
 
 def clang() -> str | None:
@@ -37,7 +40,7 @@ def build_fuzzer(folder: Path) -> Path:
     seeds = folder / "seeds"
     seeds.mkdir()
     for command in Command:
-        payload = SAMPLE if command in (Command.TRAIN, Command.EVALUATE) else bytes(16) if command is Command.INFER else bytes(4)
+        payload = PAYLOADS.get(command, bytes(4))
         body = struct.pack("<HHBBHII", 1, 0, command, 0, 0, 0, len(payload)) + payload
         (seeds / f"{command.name}_framed").write_bytes(bytes([2, (len(body) + 3) // 4]) + body)
         (seeds / f"{command.name}_symbols").write_bytes(b"\1" + b"".join(
@@ -59,5 +62,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=600)
     with tempfile.TemporaryDirectory() as temporary:
         done = fuzz(Path(temporary), f"-max_total_time={parser.parse_args().seconds}")
-    print(done.stderr[-3000:])
+    said = done.stderr.splitlines()
+    print("\n".join([line for line in said if line.startswith("Done ")] + said[-1:] if done.returncode == 0 else said[-60:]))
     sys.exit(done.returncode)

@@ -11,14 +11,6 @@
 #define BLOCKS 40u
 #define MAP 1024
 
-static void show(uint32_t word)
-{
-    for (int shift = 28; shift >= 0; shift -= 4) {
-        put("0123456789abcdef"[word >> shift & 15u]);
-    }
-    put('\n');
-}
-
 #ifndef ON_HOST
 static __attribute__((noinline)) uint32_t counted(uint32_t times)
 {
@@ -28,15 +20,6 @@ static __attribute__((noinline)) uint32_t counted(uint32_t times)
     return (uint32_t)tt_port_count_stop();
 }
 #endif
-
-static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
-{
-    const unsigned char *b = bytes;
-    while (count-- > 0) {
-        hash = (hash ^ *b++) * 16777619u;
-    }
-    return hash;
-}
 
 static tt_half a[MAP], b[MAP], packed[MAP];
 static float acc[24];
@@ -71,7 +54,7 @@ int main(void)
 {
     start();
 #ifndef ON_HOST
-    show(counted(2000) - counted(1000));
+    show(counted(2000) - counted(1000), '\n');
 #endif
     for (uint32_t block = 0; block < BLOCKS; ++block) {
         uint32_t hash = 0;
@@ -103,7 +86,7 @@ int main(void)
         tt_zip_rows(packed, 2, 8, a, 9, live, 21 + (int32_t)(block % 2u));
         tt_zip_rows(packed + 256, 40, 2, b, 6, 4, 20);
         tt_strip_pairs(packed + 512, a, 33, live, 32 + (int32_t)(block % 2u));
-        show(hashed(hash, packed, sizeof packed));
+        show(hashed(hash, packed, sizeof packed), '\n');
     }
     put('.');
     put('\n');

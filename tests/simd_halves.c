@@ -33,15 +33,6 @@ static float number(uint32_t seed, uint32_t i)
     return i % 3u == 0 ? tt_from_bits(bits) : tt_from_bits((bits & 0x807FFFFFu) | (100u + (bits >> 8) % 46u) << 23);
 }
 
-static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
-{
-    const unsigned char *b = bytes;
-    while (count-- > 0) {
-        hash = (hash ^ *b++) * 16777619u;
-    }
-    return hash;
-}
-
 #define TRIPLES 64u
 #define ROOM 8192u
 enum { MADD, MADD_LANES, WIDENED, FOLDED, NARROWED, MOVED, DIRECT, DOUBLE, OUTER, WIDE, DEPTH, DEPTH_OUTER, KINDS };
@@ -117,10 +108,7 @@ int main(void)
             RUN(DEPTH_OUTER, tt_depth_outer_halves_mveh_2, a, b, &across);
         }
         for (int kind = 0; kind < KINDS; ++kind) {
-            for (int shift = 28; shift >= 0; shift -= 4) {
-                put("0123456789abcdef"[(hash[kind] >> shift) & 15u]);
-            }
-            put(kind + 1 < KINDS ? ' ' : '\n');
+            show(hash[kind], kind + 1 < KINDS ? ' ' : '\n');
         }
     }
     put('.');

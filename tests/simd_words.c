@@ -32,15 +32,6 @@ static float number(uint32_t seed, uint32_t i)
     }
 }
 
-static uint32_t hashed(uint32_t hash, const void *bytes, uint32_t count)
-{
-    const unsigned char *b = bytes;
-    while (count-- > 0) {
-        hash = (hash ^ *b++) * 16777619u;
-    }
-    return hash;
-}
-
 #define TRIPLES 64u
 enum { MADD, MADD_LANES, ADD, SUB, MUL, WHERE, LOAD_N, LOAD_S8, LOAD_HALF, STORE_HALF, HALVES, MASTER, STORE_N, MADD_AT, PICK, RANDOM, ROUNDED, MOVED, WEIGHTED, INDEX, SCALED, PASSES, WORDS };
 
@@ -185,10 +176,7 @@ int main(void)
             hash[INDEX] = hashed(hash[INDEX], bytes, sizeof bytes);
         }
         for (int word = 0; word < WORDS; ++word) {
-            for (int shift = 28; shift >= 0; shift -= 4) {
-                put("0123456789abcdef"[(hash[word] >> shift) & 15u]);
-            }
-            put(word + 1 < WORDS ? ' ' : '\n');
+            show(hash[word], word + 1 < WORDS ? ' ' : '\n');
         }
     }
     put('.');

@@ -16,6 +16,7 @@ from line_device import Damage, Device, Line, build_device
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device import delta
 from tinytrain.device.link import Command, Link
 from tinytrain.device.packets import Symbols, checked, cobs_encode, pack_frame, pack_symbols
 from tinytrain.device.session import Session
@@ -54,6 +55,37 @@ def test_each_step_is_made_once(kind: str, fake: Callable[[], Device]) -> None:
         return link.call(Command.READ_PARAM, struct.pack("<I", 48)), struct.unpack("<Q5I", link.call(Command.COUNTERS))[1], losses
 
     assert trained(LINES[kind]) == trained(Damage())
+
+
+@pytest.mark.parametrize("kind", ["half and half", "lost 30 %", "flipped 30 %"])
+def test_what_is_lost_is_soon_sent_again(kind: str, fake: Callable[[], Device]) -> None:
+    """Seconds of silence until the session is open, and for each step; they were up to 150 and 22."""
+    for seed in range(3):
+        line, link = on(fake(), Damage())
+        line.damage = Damage(LINES[kind].lost, LINES[kind].flipped, seed)
+        link.hello()
+        opened = line.now
+        for _ in range(20):
+            link.call(Command.TRAIN, SAMPLE)
+        assert opened < 20
+        assert line.now - opened < 20 * 4
+
+
+@pytest.mark.parametrize("kind", ["flipped 1 %", "half and half"])
+def test_a_delta_goes_out_and_in_again(kind: str, fake: Callable[[], Device]) -> None:
+    _, clean = on(fake(), Damage())
+    clean.hello()
+    line, link = on(fake(), LINES[kind])
+    with Session(line, load_board("host"), link=link) as session:
+        compiled = {"layer.weight": session.get_params()["layer.weight"]}
+        for device in (clean, link):
+            device.call(Command.TRAIN, SAMPLE)
+        data = delta.export(session)
+        head, body = delta.opened(data, "the line")
+        assert data == clean.call(Command.EXPORT_DELTA, struct.pack("<I", 1000)) and head.steps == 1
+        session.reset()
+        delta.put(session, head, compiled, delta.applied(body, compiled, "the line"))
+        assert delta.export(session) == data
 
 
 @pytest.mark.parametrize("kind", ["half and half"])

@@ -129,7 +129,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     assert found.by_symbol["fake_train_step"] > 40
     assert list(found.by_symbol.values()) == sorted(found.by_symbol.values(), reverse=True)
     if not load_board(name).is_host:
-        assert found.flash_bytes < 11_264               # esp32-c3, whose libgcc, of floats in software, is not compressed
+        assert found.flash_bytes < 12_288               # esp32-c3, whose libgcc, of floats in software, is not compressed
         assert (found.stack_bytes, found.arena_bytes) == (STACK_BYTES, 80)
         assert found.bss_bytes < 700
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES

@@ -146,7 +146,7 @@ def test_counts_of_the_tuner_come_before_estimates(cnn: Path) -> None:
 
 
 def test_every_emulated_core_is_counted() -> None:
-    from tinytrain.search.instructions import load_table
+    from tinytrain.emit.instructions import load_table
     from tinytrain.target.board import board_names, load_board
 
     boards = [load_board(name) for name in board_names()]

@@ -116,6 +116,16 @@ def test_lies(case: str, trained: tuple[Compiled, Path], monkeypatch: pytest.Mon
     assert tree(out) == before
 
 
+def test_a_loss_scale_that_is_none(tmp_path: Path) -> None:
+    def damage(command: Command, body: bytes) -> bytes:
+        return body[:4] + struct.pack("<4i", 2**31 - 1, 0, 0, 0) if command is Command.READ_PARAM else body
+
+    device = NumpyDevice(made(save_model(tmp_path), tmp_path / "out", dtype="fp16"), damage)
+    said = pytest.raises(DeviceError, match=r"says that gradients are 2\^2,147,483,647 times what they are")
+    with Session(device, load_board("host")) as session, said:
+        session.scale()
+
+
 class Endless:
     """Never silent, never an answer."""
 

@@ -17,15 +17,13 @@ import numpy as np
 import pytest
 from cli_runs import save_data, save_model, sentence, succeed
 from fake_firmware import need_tools
+from tcp_port import board_on_a_port, port_of
 
 from tinytrain.device.flashers import FLASHERS, choose
 from tinytrain.device.flashers.gdb import Gdb
 from tinytrain.device.flashers.tool import Firmware
 from tinytrain.device.flashers.uf2 import Uf2
-from tinytrain.device.process import ProcessTransport
 from tinytrain.device.project import Project
-from tinytrain.device.qemu import qemu_command
-from tinytrain.device.session import Session
 from tinytrain.errors import BoardError, DeviceError, ToolError
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.image import flat, segments, uf2
@@ -64,37 +62,57 @@ def put(shelf: Path, program: str, answer: str, code: int = 0) -> None:
     (shelf / program).chmod(0o755)
 
 
+def wait_for(port: int) -> None:
+    """Until somebody listens there."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"nobody listens on port {port}")
+
+
 @pytest.mark.parametrize("name", ["mps2-an386", "netduinoplus2", "riscv-virt"])
 def test_gdb_flashes_an_empty_board_which_then_trains(name: str, tmp_path: Path) -> None:
-    """The bits are those of a firmware that the emulator has loaded itself."""
+    """It says hello on its serial port; its bits are those of a firmware that the emulator has loaded itself."""
     board = load_board(name)
     need_tools(board)
     if Gdb().program() != "gdb-multiarch":
         pytest.skip("needs gdb-multiarch")
+    pytest.importorskip("serial", reason="needs pyserial")
     out = tmp_path / "out"
     succeed("compile", save_model(tmp_path), "--board", name, "--loss", "ce", "-o", out)
-    project = Project.open(out)
     data = np.load(save_data(tmp_path / "train.npz", count=3))
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    waiting = ("-S", "-gdb", f"tcp:127.0.0.1:{port}")
-    transport = ProcessTransport("an empty board", qemu_command(None, board, more=waiting))
-    try:
-        for _ in range(200):                              # until QEMU listens
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        said = succeed("flash", out, "--via", f"gdb:127.0.0.1:{port}")
+        gdb = one.getsockname()[1]
+    with board_on_a_port(None, board, ("-S", "-gdb", f"tcp:127.0.0.1:{gdb}")) as port:
+        wait_for(gdb)
+        said = succeed("flash", out, "--via", f"gdb:127.0.0.1:{gdb}", "--port", port.url, "--timeout", 300)
         assert "command    gdb-multiarch" in said and "verified   read back by gdb: .text" in said
-        with Session(transport, board) as flashed, project.session() as loaded:
+        assert f"answers    mlp on {name}, model " in said
+        with Project.open(out, port=port.url).session() as flashed, Project.open(out).session() as loaded:
             for x, y in zip(data["x"], data["y"], strict=True):
                 assert flashed.train_step(x, y).loss == loaded.train_step(x, y).loss
             for key, array in loaded.get_params().items():
                 np.testing.assert_array_equal(flashed.get_params()[key], array)
-    finally:
-        transport.close()
+
+
+def test_a_board_that_does_not_answer_after_flashing(out: Path, shelf: Path) -> None:
+    """Its tool says that all is well."""
+    pytest.importorskip("serial", reason="needs pyserial")
+    put(shelf, "gdb-multiarch", "Start address 0x8000000, load size 16\nSection .text, range 0x8000000 -- 0x8000010: matched.")
+    flash = ("flash", out, "--via", "gdb:localhost:3333", "--timeout", 0.5, "--port")
+    ours, its = socket.socketpair()
+    with its, port_of(ours) as port:
+        told = sentence(*flash, port.url)
+        assert told == (
+            f"tinytrain: the board on {port.url} did not answer hello within 0.5 s. Board netduinoplus2 was flashed, and its firmware "
+            "should have answered there.\nIs it the port of this board, and --baud its rate? Reset it, and try `tinytrain monitor`.\n"
+        )
+    assert "does not open" in (told := sentence(*flash, port.url)) and "Board netduinoplus2 was flashed" in told
+    assert "dry run    nothing was run" in succeed(*flash, port.url, "--dry-run")
 
 
 def test_a_board_that_holds_something_else_is_told(out: Path, shelf: Path) -> None:
@@ -208,10 +226,20 @@ def test_uf2_goes_to_the_drive_of_that_board_alone(firmware: Firmware, tmp_path:
     files, commands = Uf2().prepare(Firmware(firmware.elf, board), "")
     file = firmware.elf.with_suffix(".uf2")
     assert commands[0] == ["cp", str(file), f"{tmp_path / 'RPI-RP2'}/"] and [*files] == [file]
-    with pytest.raises(DeviceError, match="has Board-ID RP2350; expected one that begins with RPI-RP2"):
-        Uf2().prepare(Firmware(firmware.elf, board), str(tmp_path / "me/RP2350"))
     with pytest.raises(DeviceError, match=r"has no INFO_UF2\.TXT with a Board-ID"):
         Uf2().prepare(Firmware(firmware.elf, board), str(tmp_path))
+
+
+def test_a_firmware_of_another_family_is_not_copied(out: Path, firmware: Firmware, tmp_path: Path) -> None:
+    """Neither where the drive is another chip's, nor where the board's file has a family that its own boot loader skips."""
+    (tmp_path / "INFO_UF2.TXT").write_text("UF2 Bootloader v1.0\nModel: Raspberry Pi RP2350\nBoard-ID: RP2350\n")
+    with pytest.raises(DeviceError, match="has Board-ID RP2350; expected one that begins with RPI-RP2"):
+        Uf2().prepare(Firmware(firmware.elf, kit({"uf2": UF2})), str(tmp_path))
+    board = kit({"uf2": {**UF2, "board_id": "RP2350"}})
+    with pytest.raises(BoardError, match=r"family in .flash. is 0xe48bff56, which the boot loader RP2350 skips; expected 0xe48bff59 or"):
+        Uf2().prepare(Firmware(firmware.elf, board), str(tmp_path))
+    assert "uf2 in [flash] is missing; expected a table with family and board_id" in sentence("flash", out, "--via", f"uf2:{tmp_path}")
+    assert [*tmp_path.iterdir()] == [tmp_path / "INFO_UF2.TXT"]
 
 
 def test_every_tool_that_doctor_knows_for_flashing_is_one_of_ours() -> None:

@@ -196,6 +196,15 @@ def test_kernels_compile_without_warning(family: str, kind: str, tmp_path: Path)
     compile_c([compiler, *WARNINGS, "-fsyntax-only", "-D_POSIX_C_SOURCE=200809L", "-DCASES_HOST", *sources])
 
 
+def test_each_kernel_passes_cpp(tmp_path: Path) -> None:
+    """As C++17, too, where `restrict` has another name (codegen/kernels.h.j2): a case of each kernel."""
+    compiler = installed("clang++") or installed("g++") or pytest.skip("needs clang++ or g++")
+    (tmp_path / "cases.h").write_text(f"#define restrict __restrict\n{cases_header(some_of_each(CASES, 1))}")
+    (tmp_path / "cases.cpp").write_text('#include "cases.h"\nint main() { return (int)sizeof cases; }\n')
+    flags = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-fsyntax-only", f"-I{data_dir('runtime_c')}")
+    compile_c([compiler, *flags, "-DCASES_HOST", str(tmp_path / "cases.cpp")])
+
+
 @pytest.mark.parametrize("level", ["-O0", "-Og", "-Os", "-O3"])
 def test_assembly_finds_registers(level: str, tmp_path: Path) -> None:
     """Loops in assembly take nearly all registers: whatever a user's Makefile says, there must be enough."""

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from cli_runs import sentence, succeed
+from compilers import installed
 from ctypes_model import STRICT, WARNINGS
 from test_int8_training import int8_model
 from test_ports import LOSS, two_headed
@@ -19,8 +24,10 @@ from test_ports import LOSS, two_headed
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.errors import ModelError
+from tinytrain.gradient.update import Optimiser
 
 FOREIGN = Path(__file__).resolve().parent / "foreign"
+CPP_WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-function", "-Werror")
 NAMES = ("zero", "one", 'say "two"', "drei\n", "4", "5", "6", "7", "8", "??/")
 
 
@@ -32,9 +39,13 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def cnn(folder: Path, board: str = "host", name: str = "out") -> Path:
+def saved(folder: Path) -> Path:
     (folder / "cnn.onnx").write_bytes(zoo.model("cnn").SerializeToString())
-    write(compile_model(folder / "cnn.onnx", Options(board=board, classes=NAMES)), folder / name)
+    return folder / "cnn.onnx"
+
+
+def cnn(folder: Path, board: str = "host", name: str = "out") -> Path:
+    write(compile_model(saved(folder), Options(board=board, classes=NAMES)), folder / name)
     return folder / name
 
 
@@ -80,6 +91,33 @@ def test_each_standard_of_c(standard: str, host: Path, tmp_path: Path) -> None:
         run("gcc", *flags, "-c", source, "-o", tmp_path / "object.o")
 
 
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_sources_as_cpp(compiler: str, host: Path, said_here: str, tmp_path: Path) -> None:
+    """Compiled as C++17, sources and program say what they say in C."""
+    cpp = installed(compiler) or pytest.skip(f"needs {compiler}")
+    flags = ["-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", *CPP_WARNINGS]
+    run(cpp, *flags, f"-I{host / 'lib'}", *(host / "lib").glob("*.c"), FOREIGN / "program.c", "-o", tmp_path / "program")
+    assert run(tmp_path / "program") == said_here
+
+
+CPP_MODELS: dict[str, Callable[[Path], tuple[Path, Options]]] = {
+    "fp16": lambda folder: (saved(folder), Options(dtype="fp16")),
+    "adam": lambda folder: (saved(folder), Options(optimiser=Optimiser(0.001, kind="adam", accumulate=2), further_schemes=("bias",))),
+    "int8": lambda folder: (int8_model(zoo.model("cnn"), folder), Options(int8_input=True)),
+    "integer": lambda folder: (int8_model(zoo.model("cnn"), folder), Options(grad="int8")),
+    "two": lambda folder: (two_headed(folder / "two.onnx"), Options(loss=LOSS)), "cores": lambda folder: (saved(folder), Options(cores=2)),
+    "inference": lambda folder: (saved(folder), Options(loss=None)),
+}
+
+
+@pytest.mark.parametrize("kind", CPP_MODELS)
+def test_sources_of_many_kinds_pass_cpp(kind: str, tmp_path: Path) -> None:
+    path, options = CPP_MODELS[kind](tmp_path)
+    write(compile_model(path, replace(options, exact_seconds=0.0)), tmp_path / "out")
+    for source in (tmp_path / "out" / "lib").glob("*.c"):
+        run("g++", "-x", "c++", "-std=c++17", "-fsyntax-only", *CPP_WARNINGS, source)
+
+
 def test_make_lib(tmp_path: Path) -> None:
     """No symbol is left open but what the compiler itself calls; each global one has the name of the model, the store or deltas first."""
     out = cnn(tmp_path, "mps2-an386")
@@ -93,10 +131,9 @@ def test_make_lib(tmp_path: Path) -> None:
 
 def projects(folder: Path, kind: str) -> Path:
     """A model with one output, with integers for input, or with several inputs and outputs."""
-    (folder / "cnn.onnx").write_bytes(zoo.model("cnn").SerializeToString())
     path, options = {
-        "cnn": lambda: (folder / "cnn.onnx", Options()),
-        "inference": lambda: (folder / "cnn.onnx", Options(loss=None)),
+        "cnn": lambda: (saved(folder), Options()),
+        "inference": lambda: (saved(folder), Options(loss=None)),
         "int8": lambda: (int8_model(zoo.model("cnn"), folder), Options(int8_input=True)),
         "two": lambda: (two_headed(folder / "two.onnx"), Options(loss=LOSS, exact_seconds=0.0)),
     }[kind]()
@@ -152,3 +189,24 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert names("a,b") is names("{}") is names("[1]") is None
     with pytest.raises(ModelError, match="--classes names 2 classes; the model has one output of 10 elements"):
         names("", "a", "b")
+
+
+def test_names_of_classes_from_files(tmp_path: Path) -> None:
+    """Lines of a file, or subfolders in the order of their labels, as the command line takes them; the manifest has them too."""
+    onnx.save(zoo.model("gesture"), tmp_path / "gesture.onnx")
+    (tmp_path / "names.txt").write_text("\ufeffwave\n\ncircle\r\nshake it\nt\u00e4p\n", encoding="utf-8")
+    for name in ("circle", "shake it", "t\u00e4p", "wave", ".hidden"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    (tmp_path / "images" / "README").touch()
+    for given, names in (
+        ("names.txt", ["wave", "circle", "shake it", "t\u00e4p"]), ("images", ["circle", "shake it", "t\u00e4p", "wave"]),
+    ):
+        out = tmp_path / f"out_{given}"
+        succeed("compile", tmp_path / "gesture.onnx", "--no-build", "--classes", tmp_path / given, "-o", out)
+        assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["classes"] == names
+        assert f'{{ "{names[0]}", ' in (out / "lib" / "gesture_config.h").read_text()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "latin.txt").write_bytes(b"t\xe4p\n")
+    for given, said in (("empty", "names no classes"), ("none.txt", "names no classes"), ("latin.txt", "expected names of classes")):
+        assert said in sentence("compile", tmp_path / "gesture.onnx", "--no-build", "--classes", tmp_path / given, "-o", tmp_path / "o")

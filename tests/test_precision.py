@@ -148,7 +148,7 @@ def test_unknown_layer_is_refused_with_the_nearest_names(tmp_path: Path) -> None
         (["--fp32", "first"], "--fp32 has no effect with --dtype fp32; expected --dtype fp16."),
         (["--precision", "rules.toml"], "--precision has no effect with --dtype fp32; expected --dtype fp16."),
         (["--half-arithmetic"], "--half-arithmetic has no effect with --dtype fp32; expected --dtype fp16."),
-        (["--data", "samples.npz"], "--data has no effect on `compile` with --dtype fp32; expected --dtype fp16."),
+        (["--data", "samples.npz"], "--data has no effect with --dtype fp32; expected --dtype fp16."),
         (["--dtype", "fp16", "--fp16-tolerance", "0.1"], "--fp16-tolerance has no effect without --data."),
     ],
 )
@@ -168,6 +168,11 @@ def chosen(path: Path, tolerance: float = TOLERANCE, **more: object) -> dict[str
 def test_samples_within_range_keep_no_layer(tmp_path: Path) -> None:
     assert chosen(saved(tmp_path)) == {}
     assert set(chosen(saved(tmp_path), 1e-6)) == {"first", "second", "last"}
+
+
+@pytest.mark.parametrize("options", [("--board", "netduinoplus2", "--store", 5), ("--board", "pulp-virt", "--cores", 8)], ids=str)
+def test_samples_run_without_what_only_the_board_has(options: tuple[object, ...], tmp_path: Path) -> None:
+    assert set(compiled(saved(tmp_path), *options, "--data", samples(tmp_path))[1]) == {"loss"}
 
 
 def test_a_layer_whose_values_overflow_is_named_and_stays_fp32(tmp_path: Path) -> None:

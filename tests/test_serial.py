@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +102,10 @@ def test_ports_that_do_not_open(project: Path, port: str, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     assert "does not open" in sentence("infer", project, "--data", data, "--port", tmp_path / "file")
     assert "is no serial port" in sentence("infer", project, "--data", data, "--port", "nonsense://x")
+    assert "socket://here does not say where; expected socket://HOST:PORT." in sentence("monitor", "socket://here")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"socket://127.0.0.1:{closed.getsockname()[1]}"
+    assert f"{url} does not open: Connection refused.\n" in sentence("monitor", url)
     from tinytrain.device.serial import SerialTransport
 
     mine = SerialTransport(port, 115200)
@@ -106,6 +113,21 @@ def test_ports_that_do_not_open(project: Path, port: str, tmp_path: Path) -> Non
         assert "is in use by another program.\nEnd it: a port has one user" in sentence("infer", project, "--data", data, "--port", port)
     finally:
         mine.close()
+
+
+def test_a_port_that_goes_while_bytes_leave_it(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal driver's own error, which is no OSError; the port is there again at once."""
+    from tinytrain.device.serial import SerialTransport
+
+    def gone() -> None:
+        raise termios.error(errno.EIO, "Input/output error")
+
+    transport = SerialTransport(port, 115200)
+    before = transport._line
+    monkeypatch.setattr(before, "flush", gone)
+    transport.write(b"\0", time.monotonic() + 300)
+    assert transport._line is not before
+    transport.close()
 
 
 def test_a_silent_port(project: Path) -> None:

@@ -10,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cli_runs import sentence, succeed
 from ctypes_model import STORE, Instance, Library, _pointer
+from fake_firmware import need_tools
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
+from tinytrain.device import stats as device_stats
 from tinytrain.device.link import Status
+from tinytrain.device.project import Project
+from tinytrain.device.store import Kept
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.paths import data_dir
+from tinytrain.target.board import load_board
 
 NAMES = ("steps", "skipped", "not_finite", "overflowed", "loss_scale", "sequence", "torn", "foreign", "newer")
 
@@ -65,3 +71,29 @@ def test_a_library_has_no_variables(options: dict[str, object], tmp_path: Path) 
         subprocess.run(["gcc", "-std=c99", "-O1", "-fno-pic", f"-I{data_dir('runtime_c')}", "-c", source, "-o", target], check=True)
         listed = subprocess.run(["nm", target], check=True, capture_output=True, text=True).stdout
         assert not [line for line in listed.splitlines() if line.split()[-2] in "bBdDC"], listed
+
+
+@pytest.mark.parametrize("board", ["host", "mps2-an386"])
+def test_stats_over_the_link(board: str, tmp_path: Path) -> None:
+    need_tools(load_board(board))
+    onnx.save(zoo.model("cnn"), tmp_path / "model.onnx")
+    succeed("compile", tmp_path / "model.onnx", "--board", board, "--dtype", "fp16", "-o", tmp_path / "out")
+    said = succeed("stats", tmp_path / "out").splitlines()
+    assert said[1:4] == [
+        "samples    0 trained, 0 skipped, 0 left out for what was not finite", "fp16       loss scale 1,024, 0 steps overflowed",
+        "flash      no save; 0 saves of other models or schemes, 0 of later formats",
+    ]
+    assert said[0].startswith("device     model on ") and [line[:5] for line in said[4:]] == ([] if board == "host" else ["stack", "clock"])
+    with Project.open(tmp_path / "out").session() as session:
+        x = np.zeros(64, np.float32)
+        session.train_step(x, 1)
+        session.set_skip_below(np.inf)
+        session.train_step(x, 1)
+        assert np.isnan(session.train_step(np.full_like(x, np.nan), 1).loss)
+        assert device_stats.stats(session) == device_stats.Stats(1, 1, 0, 10, Kept(3, 0, 0, 0, 0))
+
+
+def test_firmware_that_does_not_train_has_none(tmp_path: Path) -> None:
+    onnx.save(zoo.model("mlp"), tmp_path / "model.onnx")
+    succeed("compile", tmp_path / "model.onnx", "--loss", "none", "-o", tmp_path / "out")
+    assert "refused stats: this firmware was not compiled for that command" in sentence("stats", tmp_path / "out")

@@ -18,6 +18,7 @@ from tinytrain.atomic import uninterrupted
 from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
+from tinytrain.emit.step import Pieces, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.classes import class_names
@@ -41,10 +42,10 @@ from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.precision import Floats, Rule, check_names, kept
+from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
-from tinytrain.target.board import Board, check_half_arithmetic, load_board
+from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
 from tinytrain.target.packages import package_files
 
@@ -65,7 +66,7 @@ class Options:
 
     `grad` is how gradients of activations are stored; with fp16 `loss_scale` keeps them in range on their way; int8 trains an int8 model
     without any floating point. `dtype` is how all floats are stored that can be, weights, activations and gradients, where `precision` does
-    not say otherwise; `half_arithmetic` demands a board that computes with halves.
+    not say otherwise.
     `cores` of the board share the work of each kernel that can be split.
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
@@ -88,7 +89,6 @@ class Options:
     grad: Gradients = "fp32"
     dtype: Floats = "fp32"
     precision: tuple[Rule, ...] = ()
-    half_arithmetic: bool = False
     loss_scale: LossScale = field(default_factory=LossScale)
     int8_input: bool = False
     exact_seconds: float = 3.0
@@ -133,6 +133,8 @@ class Compiled:
     files: dict[str, str]
     readme: str
     frozen: tuple[Frozen, ...] = ()
+    class_names: tuple[str, ...] = ()
+    pieces: Pieces | None = None
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -153,7 +155,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
         forward = _int8_input(forward, path)
     if options.dtype == "fp16":
         check_names(options.precision, imported.graph)
-        forward = verify(halve_weights(forward, kept(options.precision, forward)), "halve_weights")
+        forward = verify(halve_weights(forward, fp32_layers(options.precision, forward)), "halve_weights")
     return prepared, imported, forward
 
 
@@ -200,8 +202,6 @@ def compile_model(path: Path, options: Options) -> Compiled:
     board = load_board(options.board).with_cores(options.cores)
     if options.store:
         board = board.keeping()
-    if options.half_arithmetic:
-        check_half_arithmetic(board)
     model = understand(path, options)
     program = model.program
     tuning = Tuning.of(board, options.optimise, options.tuned)
@@ -215,7 +215,8 @@ def compile_model(path: Path, options: Options) -> Compiled:
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
-        emitter.readme(board, STACK_BYTES * board.cores), model.frozen,
+        emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
+        pieces(emitter, board),
     )
 
 
@@ -326,6 +327,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
+        **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
         "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
@@ -339,6 +341,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
                 for key, p in plan.entries.items()
             },
         },
+        "pieces": asdict(compiled.pieces) if compiled.pieces else None,
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
@@ -349,7 +352,7 @@ def stays_fp32(compiled: Compiled) -> dict[str, str]:
     options, model = compiled.options, compiled.imported.graph
     if options.dtype != "fp16":
         return {}
-    asked = kept(options.precision, model)
+    asked = fp32_layers(options.precision, model)
     return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
 
 

@@ -23,6 +23,10 @@ const tt_param *fake_params(void)
     return params;
 }
 
+static const float factory[INPUTS * OUTPUTS] = {0.0f, 0.125f, 0.25f, 0.375f, 0.5f, 0.625f, 0.75f, 0.875f, 1.0f, 1.125f, 1.25f, 1.375f};
+static const void *const compiled[] = {factory};
+static const tt_stored stored = {fake_model_hash, params, 1, FAKE_PARAM_COUNT, {UINT32_C(0x12345678), 0}};
+
 static float *weights(const fake_ctx *ctx)
 {
     return (float *)(void *)ctx->arena;
@@ -39,7 +43,7 @@ tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes)
     ctx->skip_below = 0.0f;
     ctx->skipped = 0;
     for (int32_t i = 0; i < INPUTS * OUTPUTS; ++i) {
-        weights(ctx)[i] = 0.125f * (float)i;
+        weights(ctx)[i] = factory[i];
     }
     fake_set_lr(ctx, 0.25f);
     return TT_OK;
@@ -124,5 +128,27 @@ tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, fl
         }
     }
     ++ctx->count;
+    return status;
+}
+
+tt_status fake_stats(const fake_ctx *ctx, tt_device_stats *stats)
+{
+    const tt_device_stats found = {ctx->count, ctx->skipped, 0, 0, 0, {0, 0, 0, 0}};
+    *stats = found;
+    return TT_OK;
+}
+
+tt_status fake_export_delta(const fake_ctx *ctx, tt_sink take, void *with)
+{
+    return tt_delta_export(&stored, compiled, ctx->arena, ctx->count, take, with);
+}
+
+tt_status fake_import_delta(fake_ctx *ctx, const void *delta, uint32_t bytes)
+{
+    const tt_status status = tt_delta_check(&stored, delta, bytes);
+    if (status == TT_OK) {
+        (void)fake_init(ctx, ctx->arena, FAKE_ARENA_BYTES);
+        ctx->count = tt_delta_apply(&stored, delta, ctx->arena);
+    }
     return status;
 }

@@ -4,6 +4,8 @@
 #ifndef FAKE_H
 #define FAKE_H
 
+#include "tt_delta.h"
+#include "tt_stats.h"
 #include "tt_types.h"
 
 #ifndef FAKE_ARENA_BYTES
@@ -35,6 +37,9 @@ tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, fl
 void fake_set_lr(fake_ctx *ctx, float lr);
 void fake_set_skip_below(fake_ctx *ctx, float loss);
 tt_status fake_set_scheme(fake_ctx *ctx, uint32_t scheme);
+tt_status fake_stats(const fake_ctx *ctx, tt_device_stats *stats);
+tt_status fake_export_delta(const fake_ctx *ctx, tt_sink take, void *with);
+tt_status fake_import_delta(fake_ctx *ctx, const void *delta, uint32_t bytes);
 const tt_param *fake_params(void);
 
 #endif

@@ -1,52 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tinytrain pull` and `push`: weights out of a device and into one."""
+"""`tinytrain pull` and `push`: weights out of a device and into one; `store`: what it keeps in its flash."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tinytrain.cli.options import PROJECT, TIMEOUT, TRUST
+from tinytrain.cli.options import PROJECT, device_options
 from tinytrain.errors import TinytrainError
 
+if TYPE_CHECKING:
+    from tinytrain.device.project import Project
 
-@click.command()
+
+@click.command(epilog="Example: tinytrain pull out -o learned.onnx --port /dev/ttyACM0")
 @PROJECT
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--delta", is_flag=True, help="Only what has changed since the weights were compiled, bit for bit.")
-@click.option("--compress", metavar="topk:PART,kmeans:CODES",
-              help="With --delta: fewer bytes for less accuracy: the largest changes of each weight, in so many values, or one of both.")
-@TIMEOUT
-@TRUST
-def pull(project: Path, output: Path, learned: bool, delta: bool, compress: str | None, timeout: float, trust: bool) -> None:
+@click.option("--compress", metavar="exact|topk:PART,kmeans:CODES",
+              help="With --delta: packed for slow lines, which only `push` takes: exact, or the largest changes of each weight, in so many "
+                   "values, or one of both.")
+@device_options
+def pull(project: Project, output: Path, learned: bool, delta: bool, compress: str | None, timeout: float) -> None:
     """Read the weights out of PROJECT's device."""
-    from tinytrain.device.project import Project
     from tinytrain.learn import exchange
-    from tinytrain.learn.delta import Compression
+    from tinytrain.learn.compression import Compression
     from tinytrain.learn.weights import restore
 
     if compress is not None and not delta:
         raise TinytrainError("--compress has no effect without --delta.", hint="Give both, or neither.")
     compression = Compression.of(compress) if compress is not None else None
-    opened = Project.open(project, trust=trust)
-    with opened.session(timeout=timeout) as session:
+    with project.session(timeout=timeout) as session:
         if learned:
-            restore(opened, session)
-        exchange.pull(opened, session, output, click.echo, changes=delta, compression=compression)
+            restore(project, session)
+        exchange.pull(project, session, output, click.echo, changes=delta, compression=compression)
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain push out delta.ttd --port auto")
 @PROJECT
 @click.argument("weights", type=click.Path(path_type=Path))
-@TIMEOUT
-@TRUST
-def push(project: Path, weights: Path, timeout: float, trust: bool) -> None:
+@device_options
+def push(project: Project, weights: Path, timeout: float) -> None:
     """Write WEIGHTS (an .npz or a delta of `pull`) into PROJECT's device; they become PROJECT/learned.npz and learned.onnx."""
-    from tinytrain.device.project import Project
     from tinytrain.learn import exchange
 
-    opened = Project.open(project, trust=trust)
-    with opened.session(timeout=timeout) as session:
-        exchange.push(opened, session, weights, click.echo)
+    with project.session(timeout=timeout) as session:
+        exchange.push(project, session, weights, click.echo)
+
+
+@click.command(epilog="Example: tinytrain store out save --port /dev/ttyACM0")
+@PROJECT
+@click.argument("what", type=click.Choice(["save", "load", "factory-reset"]))
+@device_options
+def store(project: Project, what: str, timeout: float) -> None:
+    """Have the board on --port save what it has learned in its flash, load the last save, or go back to the compiled weights for good."""
+    from tinytrain.device.store import CALLS
+    from tinytrain.report.text import kept_text
+
+    if project.port is None:
+        message = f"store {what} is for a real board, whose flash keeps it; expected --port."
+        raise TinytrainError(message, hint="`tinytrain ports` lists what there is.")
+    with project.session(timeout=timeout) as session:
+        kept = CALLS[what](session)
+    click.echo(f"samples    {kept.steps:,} trained\n{kept_text(kept)}")

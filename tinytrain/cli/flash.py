@@ -7,18 +7,22 @@ from pathlib import Path
 
 import click
 
-from tinytrain.cli.options import PROJECT, TRUST
+from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain flash out --via gdb:localhost:3333 --port /dev/ttyACM0")
 @PROJECT
 @click.option("--via", metavar="TOOL[:WHERE]",
               help="pyocd, openocd, esptool, picotool, uf2 or gdb:HOST:PORT; without it the first that fits the board and is installed.")
 @click.option("--dry-run", is_flag=True, help="Only print the commands.")
+@click.option("--port", metavar="PORT", help=f"Serial port on which the firmware must answer then: {PORT_KINDS}.")
+@BAUD
+@click.option("--timeout", type=Number(0, min_open=True), default=10.0, show_default=True, help="Seconds to wait for that answer.")
 @TRUST
-def flash(project: Path, via: str | None, dry_run: bool, trust: bool) -> None:
-    """Write the firmware of PROJECT into its board, and read it back."""
+def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud: int, timeout: float, trust: bool) -> None:
+    """Write the firmware of PROJECT into its board, read it back, and with --port hear it say hello."""
     from tinytrain.device.flash import flash_project
     from tinytrain.device.project import Project
 
-    flash_project(Project.open(project, trust=trust), via, click.echo, dry_run=dry_run)
+    opened = Project.open(project, trust=trust, port=port, baud=baud)
+    flash_project(opened, via, click.echo, dry_run=dry_run, timeout=timeout)

@@ -11,23 +11,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tinytrain import __version__
 from tinytrain.cli.options import (
-    BAUD,
     BOARD,
     MODEL,
-    PORT,
     PROJECT,
     SHAPES,
-    TIMEOUT,
-    TRUST,
     Number,
     calibrated_options,
+    check_fp16,
     compiler_options,
+    device_options,
     model_options,
     parse_shapes,
     schedule_of,
@@ -37,11 +35,15 @@ from tinytrain.errors import TinytrainError
 from tinytrain.reading import first_line
 from tinytrain.target.packages import package_kinds
 
+if TYPE_CHECKING:
+    from tinytrain.device.project import Project
+
 # Command → the module that has it, which is imported when the command is asked for.
 ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
-    "push": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme", "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune",
-    "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
+    "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
+    "stats": "tinytrain.cli.port",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -107,27 +109,37 @@ def main(debug: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
+@click.option("--half-arithmetic", is_flag=True,
+              help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
 @click.option("--data", type=click.Path(path_type=Path),
               help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
 @click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 @click.option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
-@click.option("--classes", metavar="A,B,...", callback=lambda _ctx, _param, text: tuple(text.split(",")) if text else (),
-              help="Names of the classes, for programs; those in the model's metadata `classes` without it.")
+@click.option("--classes", metavar="A,B,...|FILE|FOLDER",
+              help="Names of the classes, for programs: here, one a line in a file, or as the subfolders of a folder of images are called; "
+                   "those in the model's metadata `classes` without it.")
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, data: Path | None, tolerance: float | None,
-    classes: tuple[str, ...], packages: tuple[str, ...], store: int | None, **given: Any,
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
+    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.compiler import compile_model, write
+    from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
     from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores, classes=classes, store=store or 0)
+    options = replace(compiler_options(board, several=True, **given), cores=cores, store=store or 0)
+    if half_arithmetic:
+        check_fp16("--half-arithmetic", options.dtype)
+        check_half_arithmetic(load_board(board))
+    if classes:
+        options = replace(options, classes=class_names(classes))
     if data is not None:
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:
@@ -142,7 +154,7 @@ def compile_command(
         click.echo(sizes_text(Project.open(output)))
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
@@ -157,15 +169,9 @@ def compile_command(
 @click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
-@PORT
-@BAUD
-@TIMEOUT
-@TRUST
-def train(
-    project: Path, data: Path, validation: Path | None, lr: float | None, trust: bool, port: str | None, baud: int, **plan: Any
-) -> None:
+@device_options
+def train(project: Project, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
-    from tinytrain.device.project import Project
     from tinytrain.learn.training import Plan, train_project
     from tinytrain.report.live import training_bar
 
@@ -173,28 +179,38 @@ def train(
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
     schedule = schedule_of(plan, lr)
     with training_bar() as bar:
-        opened = Project.open(project, trust=trust, port=port, baud=baud)
-        train_project(opened, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
+        train_project(project, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
 
 
 @main.command()
 @PROJECT
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the compiled weights.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
-@PORT
-@BAUD
-@TIMEOUT
-@TRUST
-def infer(project: Path, data: Path, trust: bool, port: str | None, baud: int, **how: Any) -> None:
+@device_options
+def infer(project: Project, data: Path, **how: Any) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
-    from tinytrain.device.project import Project
     from tinytrain.learn.training import infer_project
     from tinytrain.report.live import training_bar
 
     with training_bar() as bar:
-        infer_project(Project.open(project, trust=trust, port=port, baud=baud), data, bar, **how)
+        infer_project(project, data, bar, **how)
+
+
+@main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
+@PROJECT
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@device_options
+def evaluate_command(project: Project, data: Path, **how: Any) -> None:
+    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
+    from tinytrain.learn.training import evaluate_project
+    from tinytrain.report.live import training_bar
+
+    with training_bar() as bar:
+        evaluate_project(project, data, bar, **how)
 
 
 @main.command()

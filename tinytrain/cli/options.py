@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -97,8 +98,6 @@ def model_options(command: Command) -> Command:
                      help="With --dtype fp16: what this layer, or all of a pattern as 'head.*', reads and writes stays fp32."),
         click.option("--precision", type=click.Path(path_type=Path), metavar="FILE",
                      help="With --dtype fp16: a TOML file that says which layers stay fp32."),
-        click.option("--half-arithmetic", is_flag=True,
-                     help="With --dtype fp16: refuse a board that stores halves but does not compute with them."),
         click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
                      help="Multiplies the learning rate of biases, gamma and beta."),
         click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
@@ -160,10 +159,9 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
     if given["clip_value"] and given["clip_norm"]:
         raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
-    for name in ("fp32", "precision", "half_arithmetic"):
-        if given[name] and given["dtype"] != "fp16":
-            message = f"--{name.replace('_', '-')} has no effect with --dtype fp32; expected --dtype fp16."
-            raise TinytrainError(message, hint="Add it, or leave the other one out.")
+    for name in ("fp32", "precision"):
+        if given[name]:
+            check_fp16(f"--{name}", given["dtype"])
     if given["dtype"] == "fp16" and given["grad"] != "fp32":
         message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
         raise TinytrainError(message, hint="Leave one of them out.")
@@ -185,7 +183,7 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
         fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
         truncate=given["truncate"],
         shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
-        dtype=given["dtype"], precision=_precision(given), half_arithmetic=given["half_arithmetic"],
+        dtype=given["dtype"], precision=_precision(given),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
@@ -199,14 +197,19 @@ def _precision(given: Mapping[str, Any]) -> tuple[Rule, ...]:
     return (*rules, *(Rule(name, "fp32", "asked for by --fp32") for name in given["fp32"]))
 
 
+def check_fp16(option: str, dtype: str) -> None:
+    """Raise TinytrainError where an option would have no effect because nothing is stored as fp16."""
+    if dtype != "fp16":
+        message = f"{option} has no effect with --dtype {dtype}; expected --dtype fp16."
+        raise TinytrainError(message, hint="Add it, or leave the other one out.")
+
+
 def calibrated_options(model: Path, data: Path, options: Options, tolerance: float | None) -> Options:
     """The options with what samples say about fp16. Raises TinytrainError."""
     from tinytrain.report.live import training_bar
     from tinytrain.search.precision import TOLERANCE, calibrated
 
-    if options.dtype != "fp16":
-        message = "--data has no effect on `compile` with --dtype fp32; expected --dtype fp16."
-        raise TinytrainError(message, hint="Add it, or leave the other one out.")
+    check_fp16("--data", options.dtype)
     with training_bar() as bar:
         return calibrated(model, data, options, TOLERANCE if tolerance is None else tolerance, bar)
 
@@ -299,13 +302,29 @@ MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
 TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
                        help="Seconds to wait for one answer of the device.")
-PORT = click.option("--port", metavar="PORT", help="Serial port of the real board that runs PROJECT: /dev/ttyACM0, COM3, "
-                    "socket://HOST:PORT, or auto for the only one on USB; without it an emulator, or this computer.")
+PORT_KINDS = "/dev/ttyACM0, COM3, socket://HOST:PORT, or auto for the only one on USB"
+PORT = click.option("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
+                    "emulator, or this computer.")
 BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
                     help="Rate of --port, bits a second.")
 TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
 BOARD = click.option("--board", default="host", show_default=True,
                      help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
+
+
+def device_options(command: Command) -> Command:
+    """Options that say which device runs PROJECT. The command gets that project opened, and `timeout`; its own options stand before."""
+
+    @functools.wraps(command)
+    def opened(project: Path, port: str | None, baud: int, trust: bool, **given: Any) -> Any:
+        from tinytrain.device.project import Project
+
+        return command(project=Project.open(project, trust=trust, port=port, baud=baud), **given)
+
+    made = cast(Command, opened)
+    for option in reversed((PORT, BAUD, TIMEOUT, TRUST)):
+        made = option(made)
+    return made
 
 
 def job_options(command: Command) -> Command:

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tinytrain ports` and `tinytrain monitor`."""
+"""`tinytrain ports`, `tinytrain monitor` and `tinytrain stats`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from tinytrain.cli.options import BAUD, Number
+from tinytrain.cli.options import BAUD, PROJECT, Number, device_options
+
+if TYPE_CHECKING:
+    from tinytrain.device.project import Project
 
 
 @click.command()
@@ -17,7 +22,7 @@ def ports() -> None:
         click.echo(f"{device:<20} {description}".rstrip())
 
 
-@click.command()
+@click.command(epilog="Example: tinytrain monitor /dev/ttyACM0 --seconds 10")
 @click.argument("port")
 @BAUD
 @click.option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
@@ -29,3 +34,14 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     from tinytrain.device.serial import SerialTransport
 
     watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)
+
+
+@click.command(epilog="Example: tinytrain stats out --port socket://bench.local:4001")
+@PROJECT
+@device_options
+def stats(project: Project, timeout: float) -> None:
+    """Show what has happened to PROJECT's model on its device: samples trained and left out, saves in flash, stack and clock."""
+    from tinytrain.report.text import stats_text
+
+    with project.session(timeout=timeout) as session:
+        click.echo(stats_text(session))

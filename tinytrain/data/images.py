@@ -32,6 +32,11 @@ MOST_IMAGE_BYTES = 50_000_000
 SHOWN = 3
 
 
+def class_folders(folder: Path) -> list[Path]:
+    """The subfolders, in the order of their labels. Raises OSError."""
+    return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+
+
 def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> tuple[Array, Array | None, tuple[str, ...]]:
     """(uint8 (n, C, H, W), labels, notes): subfolders in alphabetical order are the classes 0, 1, …"""
     if len(shape) != 3 or shape[0] not in (1, 3):
@@ -41,7 +46,7 @@ def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> tuple[A
         )
     with reading(folder, "a folder of images", DataError, "Check the path."):
         inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-        classes = [p for p in inside if p.is_dir()]
+        classes = class_folders(folder)
         found = [(file, index) for index, sub in enumerate(classes) for file in sorted(sub.iterdir()) if not file.name.startswith(".")]
     if labelled and not classes:
         raise DataError(f"{folder} has no subfolders; expected one subfolder with images for each class.", hint="Sort the images by class.")

@@ -11,6 +11,8 @@ from tinytrain.atomic import write_bytes
 from tinytrain.device.flashers import choose
 from tinytrain.device.flashers.tool import Firmware
 from tinytrain.device.project import Project
+from tinytrain.device.serial import SerialTransport
+from tinytrain.device.session import connect
 from tinytrain.errors import DeviceError, ToolError
 from tinytrain.reading import plain
 
@@ -18,10 +20,11 @@ SECONDS = 300                                             # of one command: a me
 _SHOWN_LINES = 8                                          # the last ones of a tool that failed
 
 
-def flash_project(project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool = False) -> None:
+def flash_project(project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool, timeout: float) -> None:
     """Build the firmware if need be, say each command, run it, and say how it was verified; with `dry_run` only say them.
 
-    Raises ToolError without a tool, DeviceError where it fails or finds something else in the board than it wrote.
+    Where the project has a port, the firmware must answer there within `timeout` seconds. Raises ToolError without a tool, DeviceError
+    where it fails or finds something else in the board than it wrote, or where the firmware does not answer.
     """
     flasher, where = choose(project.board, via, installed=not dry_run)
     firmware = Firmware(project.elf().resolve(), project.board)
@@ -36,8 +39,23 @@ def flash_project(project: Project, via: str | None, say: Callable[[str], None],
     if dry_run:
         said = "" if flasher.program() else f"; {flasher.programs[0]} is not installed ({flasher.get})"
         say(f"dry run    nothing was run{said}")
-    else:
-        say(f"verified   {flasher.verified(firmware, output)}")
+        return
+    say(f"verified   {flasher.verified(firmware, output)}")
+    if project.port is not None:
+        say(f"answers    {_hello(project, project.port, timeout)}")
+
+
+def _hello(project: Project, port: str, timeout: float) -> str:
+    """What the firmware that was flashed says of itself. Raises DeviceError where it does not, or another one does."""
+    try:
+        transport = SerialTransport(port, project.baud, patience=timeout)
+        with connect(transport, project.board, project.manifest, timeout=timeout) as session:
+            return f"{session.info.model} on {session.info.board}, model {session.info.model_hash.hex()[:16]}, on {transport.port}"
+    except DeviceError as error:
+        raise DeviceError(
+            *error.sentences, f"Board {project.board.name} was flashed, and its firmware should have answered there.",
+            hint="Is it the port of this board, and --baud its rate? Reset it, and try `tinytrain monitor`.",
+        ) from None
 
 
 def _run(command: Sequence[str], firmware: Firmware) -> str:

@@ -48,6 +48,9 @@ class Command(IntEnum):
     SAVE = 13
     LOAD = 14
     FACTORY_RESET = 15
+    STATS = 16
+    EXPORT_DELTA = 17
+    IMPORT_DELTA = 18
 
 
 class Status(IntEnum):
@@ -92,9 +95,11 @@ _MEANING = {
 
 
 class Transport(Protocol):
-    """A stream of bytes to a device. `name` says in messages what is at the other end; deadlines are values of time.monotonic."""
+    """A stream of bytes to a device; deadlines are values of time.monotonic."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What is at the other end, for messages."""
 
     def write(self, data: bytes, deadline: float) -> None:
         """Send everything. Raises DeviceError at the deadline, or when the other side has gone."""
@@ -185,10 +190,17 @@ class _Call:
         self.pieces |= form.most < len(self.message)
         return _HEAD.pack(self.number, start // 4 & 0xFFFF) + self.message[start : start + form.most]
 
+    def waits_for(self, form: Form) -> Command | None:
+        """What the device executes before it answers that packet; None where it only takes or gives a part."""
+        part = not self.asking and self.sent + form.most < len(self.message)
+        return None if self.answer or part else self.command
+
     def take(self, body: bytes) -> bool:
         """Whether the packet says something that was not known; late repetitions, of which there may be several, do not."""
         number, at = _HEAD.unpack_from(body)
         if number == self.number and self.answer is None:
+            if self.asking and number == _HELLO_NUMBER:
+                return False                              # late: who asks for the answer to hello gets that, and nothing else
             if not self.asking and 4 * at <= self.sent:
                 self.behind = 4 * at
                 return False
@@ -208,6 +220,8 @@ class _Call:
     def missed(self) -> None:
         """Nothing new was heard. Whether a whole request was lost, or its answer, only the device knows."""
         if self.behind is not None:
+            if self.number == _HELLO_NUMBER and self.behind == 0 < self.sent:
+                self.asking = True                        # a session that is open has forgotten the pieces of its hello
             self.sent, self.behind = self.behind, None
         self.asking |= not self.pieces and self.number != _HELLO_NUMBER
 
@@ -236,7 +250,7 @@ class Link:
         self.counts = Counts(forms={form.name: 0 for form in FORMS})
         self._nonce = int.from_bytes(os.urandom(4), "little") if nonce is None else nonce
         self._token, self._number = 0, 0
-        self._usual: dict[Command, float] = {}            # seconds that an answer takes
+        self._usual: dict[Command | None, float] = {}     # seconds until a packet is answered; None: one that has nothing executed
         self._receiver = Receiver(_FIRST_FRAME_BYTES)
 
     @property
@@ -266,15 +280,19 @@ class Link:
 
     def _exchange(self, call: _Call) -> bytes:
         self.counts.requests += 1
-        began = since = self.clock()
+        since = self.clock()
         silences = quiet = done = 0
         while (result := call.result()) is None:
             form = FORMS[self.course.level if len(call.message) <= MOST_PIECES_BYTES else 0]
+            began, waits_for = self.clock(), call.waits_for(form)
             self._send(form, call.packet(form))
-            usual = self._usual.get(call.command, _FIRST_WAIT / _SLOWER)
-            wait = min(max(_SLOWER * usual, _LEAST_WAIT) * 2 ** min(quiet, 10), form.most_wait)
+            usual = self._usual.get(waits_for, _FIRST_WAIT / _SLOWER)
+            longer = 2 ** min(quiet, 10) if waits_for else 1      # the device may take its time; what it need not execute was lost
+            wait = min(max(_SLOWER * usual, _LEAST_WAIT) * longer, form.most_wait)
             before = self.counts.received_bytes
             if self._hear(call, wait, since + self.timeout):
+                if not silences or form is FORMS[-1]:     # else it may well be the answer to an earlier sending
+                    self._usual[waits_for] = max(self.clock() - began, 0.75 * self._usual.get(waits_for, 0.0))
                 silences = quiet = 0
                 if call.done > done:                      # to hear that a request was lost is news, but gets it no further
                     done, since = call.done, self.clock()
@@ -291,8 +309,6 @@ class Link:
                 self._who()
         if not call.pieces:
             self.course.level = 0                         # it went as a whole, however late its answer was
-        if not silences:
-            self._usual[call.command] = max(self.clock() - began, 0.75 * self._usual.get(call.command, 0.0))
         self._check(result[0], call.command)
         return result[1]
 
@@ -325,10 +341,9 @@ class Link:
         return news
 
     def _give_up(self, command: Command) -> None:
-        raise DeviceError(
-            f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s.",
-            hint="Give it longer with --timeout, or reset the board.",
-        )
+        message = f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s."
+        unknown = "Is it the right one, with this firmware, and --baud its rate? " if command is Command.HELLO else ""
+        raise DeviceError(message, hint=f"{unknown}Give it longer with --timeout, or reset the board.")
 
     def _who(self) -> None:
         """Raise DeviceError where the device has been reset, or another host has opened a session with it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boards emulated by QEMU: the board's first serial port is QEMU's standard input and output."""
+"""Boards emulated by QEMU: the board's first serial port is QEMU's standard input and output, or what its caller says."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from tinytrain.target.board import Board
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
 
 
-def qemu_command(elf: Path | None, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> list[str]:
+def qemu_command(
+    elf: Path | None, board: Board, *, icount: bool = False, more: Sequence[str] = (), line: str = "stdio,signal=off"
+) -> list[str]:
     """`icount`: every instruction takes 1 ns of virtual time, so that the board's counter gives exact, repeatable instruction counts.
 
-    `more` are further arguments of QEMU. Without `elf` the board is empty.
+    `more` are further arguments of QEMU, `line` is its character device behind the serial port. Without `elf` the board is empty.
     """
     return [
         *board.machine,
         *("-display", "none", "-monitor", "none", "-nic", "none"),
-        *("-chardev", "stdio,id=link,signal=off", "-serial", "chardev:link"),
+        *("-chardev", f"{line},id=link", "-serial", "chardev:link"),
         *(("-icount", "shift=0") if icount else ()),
         *(board.sharing.counting if icount and board.cores > 1 else ()),
         *more,

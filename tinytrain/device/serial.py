@@ -4,10 +4,21 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import sys
 import time
 from typing import Any
 
 from tinytrain.errors import DeviceError, ToolError
+from tinytrain.reading import first_line
+
+if sys.platform == "win32":
+    _GONE: tuple[type[Exception], ...] = (OSError,)
+else:
+    import termios
+
+    _GONE = (OSError, termios.error)                      # what a port raises that has gone; pyserial's own errors are OSErrors
 
 AUTO = "auto"
 _CHUNK = 1 << 16
@@ -39,15 +50,28 @@ def the_port() -> str:
     return str(found[0])
 
 
+def _named(port: str) -> str:
+    """The port to open. Raises DeviceError where that is none."""
+    if port == AUTO:
+        return the_port()
+    if re.match(r"socket:(?!//[^/]*:\d+(/|$))", port, re.IGNORECASE):
+        raise DeviceError(f"{port} does not say where; expected socket://HOST:PORT.", hint="Example: socket://localhost:4001.")
+    return port
+
+
 class SerialTransport:
     """An open port, of which this process is the only user. One that vanishes is opened again when it comes back."""
 
-    def __init__(self, port: str, baud: int) -> None:
+    def __init__(self, port: str, baud: int, *, patience: float = 0.0) -> None:
+        """`patience`: seconds in which the port may still appear, as that of a board that was just flashed."""
         self._serial = _pyserial()
-        self.port = the_port() if port == AUTO else port
-        self.name = f"the board on {self.port}"
-        self._baud = baud
-        self._line: Any = self._open()
+        self._wanted, self._baud = port, baud
+        self.port = port
+        self._line: Any = self._open(patience)
+
+    @property
+    def name(self) -> str:
+        return f"the board on {self.port}"
 
     def write(self, data: bytes, deadline: float) -> None:
         while True:
@@ -58,7 +82,7 @@ class SerialTransport:
                 return
             except self._serial.SerialTimeoutException:
                 raise DeviceError(f"{self.name} does not take any more bytes.", hint="Give it longer with --timeout.") from None
-            except (self._serial.SerialException, OSError):
+            except _GONE:
                 self._reopen()
 
     def read(self, deadline: float) -> bytes:
@@ -67,33 +91,36 @@ class SerialTransport:
             first = self._line.read(1)
             self._line.timeout = 0
             return bytes(first + self._line.read(_CHUNK)) if first else b""
-        except (self._serial.SerialException, OSError):
+        except _GONE:
             self._reopen()
             return b""
 
     def close(self) -> None:
         self._line.close()
 
-    def _open(self) -> Any:
-        try:
-            return self._serial.serial_for_url(self.port, self._baud, timeout=0, exclusive=True)
-        except ValueError as error:
-            raise DeviceError(f"{self.port} is no serial port: {error}.", hint="`tinytrain ports` lists what there is.") from None
-        except (self._serial.SerialException, OSError) as error:
-            raise _refusal(self.port, error) from None
+    def _open(self, patience: float) -> Any:
+        """Raises DeviceError where the port does not open for that many seconds."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                self.port = _named(self._wanted)
+                return self._serial.serial_for_url(self.port, self._baud, timeout=0, exclusive=True)
+            except ValueError as error:
+                raise DeviceError(f"{self.port} is no serial port: {error}.", hint="`tinytrain ports` lists what there is.") from None
+            except (DeviceError, *_GONE) as error:
+                if time.monotonic() >= end:
+                    raise (error if isinstance(error, DeviceError) else _refusal(self.port, error)) from None
+            time.sleep(_REOPEN_EVERY)
 
     def _reopen(self) -> None:
         self._line.close()
-        end = time.monotonic() + _REOPEN_SECONDS
-        while True:
-            time.sleep(_REOPEN_EVERY)
-            try:
-                self._line = self._open()
-                return
-            except DeviceError:
-                if time.monotonic() >= end:
-                    message = f"{self.port} has vanished, and did not come back within {_REOPEN_SECONDS:g} s."
-                    raise DeviceError(message, hint="Plug the board in again, and go on with --resume.") from None
+        time.sleep(_REOPEN_EVERY)                         # what has just gone may seem to be there still
+        try:
+            self._line = self._open(_REOPEN_SECONDS)
+        except DeviceError:
+            message = f"{self.port} has vanished, and did not come back within {_REOPEN_SECONDS:g} s."
+            hint = "Plug the board in again, and give the same command; `train` goes on with --resume."
+            raise DeviceError(message, hint=hint) from None
 
 
 def _refusal(port: str, error: Exception) -> DeviceError:
@@ -105,5 +132,5 @@ def _refusal(port: str, error: Exception) -> DeviceError:
         return DeviceError(f"{port} may not be opened by you.", hint="Add yourself to the group that owns it, often dialout.")
     if number == errno.ENOENT:
         return DeviceError(f"There is no port {port}.", hint="`tinytrain ports` lists what there is.")
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    reason = os.strerror(number) if number else re.sub(r".*\[Errno -?\d+\] ", "", first_line(error)).rstrip(".")
     return DeviceError(f"{port} does not open: {reason}.", hint="`tinytrain ports` lists what there is.")

@@ -22,7 +22,7 @@ from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.graph import LOSS_SCALE
 from tinytrain.ir.pack import as_numbers, packed, unpacked
 from tinytrain.ir.types import Array, DType
-from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, SKIPPED
+from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, LARGEST, LEAST, SKIPPED
 from tinytrain.target.board import Board
 
 if TYPE_CHECKING:
@@ -185,12 +185,21 @@ class Session:
         """Name → number of elements, of everything that training changes."""
         return {name: p.bytes // p.dtype.itemsize for name, p in self._params.items()}
 
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Name → type of the elements, of the same."""
+        return {name: p.dtype for name, p in self._params.items()}
+
     def set_params(self, values: Mapping[str, ArrayLike]) -> None:
         """Overwrite the named parameters; any shape with the right number of elements. Nothing is written unless all fit."""
-        writes = [(self._param(name), *self._bytes_of(name, value)) for name, value in values.items()]
-        for param, data in writes:
-            for start in range(0, len(data), self.info.payload_bytes):
-                self.link.call(Command.WRITE_PARAM, data[start : start + self.info.payload_bytes], index=param.index, offset=start)
+        for name, data in [(name, self._bytes_of(name, value)) for name, value in values.items()]:
+            self.write(name, data)
+
+    def write(self, name: str, data: bytes, first: int = 0) -> None:
+        """Overwrite bytes of a parameter, from `first` on."""
+        param, most = self._param(name), self.info.payload_bytes
+        for start in range(0, len(data), most):
+            self.link.call(Command.WRITE_PARAM, data[start : start + most], index=param.index, offset=first + start)
 
     def set_lr(self, learning_rate: float) -> None:
         self.link.call(Command.SET_LR, struct.pack("<f", learning_rate))
@@ -221,6 +230,8 @@ class Session:
         if param is None or param.dtype != np.int32 or param.bytes != _RECORD.size:
             return None
         record = _RECORD.unpack(self._call(Command.READ_PARAM, struct.pack("<I", param.bytes), param.bytes, index=param.index))
+        if not LEAST <= record[EXPONENT] <= LARGEST:
+            raise self._nonsense(f"says that gradients are 2^{record[EXPONENT]:,} times what they are")
         return Scale(2.0 ** record[EXPONENT], record[GOOD], record[SKIPPED], record[IN_A_ROW])
 
     def reset(self) -> None:
@@ -259,7 +270,7 @@ class Session:
             )
         return self._params[name]
 
-    def _bytes_of(self, name: str, value: ArrayLike) -> tuple[bytes]:
+    def _bytes_of(self, name: str, value: ArrayLike) -> bytes:
         param = self._param(name)
         given = np.asarray(value)
         count = param.bytes // param.dtype.itemsize
@@ -273,7 +284,7 @@ class Session:
         if not (np.isfinite(data).all() if param.dtype.kind == "f" else np.array_equal(data, given)):
             message = f"Parameter {name} of {self.info.model} is of type {param.dtype}, found numbers that it cannot hold."
             raise DataError(message, hint="Were these weights learned with another model?")
-        return (data.tobytes(),)
+        return data.tobytes()
 
     def _input(self, x: ArrayLike) -> bytes:
         values = _as_given(np.ascontiguousarray(x, np.float32), self.pieces.input)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinytrain.device.link import Command
@@ -40,6 +41,9 @@ def load(session: Session) -> Kept:
 def factory_reset(session: Session) -> Kept:
     """Back to the compiled weights, also at each start from now on."""
     return _call(session, Command.FACTORY_RESET)
+
+
+CALLS: dict[str, Callable[[Session], Kept]] = {"save": save, "load": load, "factory-reset": factory_reset}
 
 
 def _call(session: Session, command: Command, flags: int = 0) -> Kept:

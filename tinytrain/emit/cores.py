@@ -41,7 +41,7 @@ typedef struct {{
 
 static void {symbol}_work(const void *arguments, int32_t core)
 {{
-const {symbol}_arguments *const a = arguments;
+const {symbol}_arguments *const a = (const {symbol}_arguments *)arguments;
 {slice_}({passed}, core);
 }}
 

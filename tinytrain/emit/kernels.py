@@ -184,7 +184,8 @@ class KernelContext:
         lines = [f"/* {op_text(self.op)}: {ins} -> {outs} */"]
         lines += [f"__attribute__((noinline)) static void {self.symbol}({', '.join(params)})", "{"]
         for i, o in self.call.shared:
-            lines.append(f"    const {self.ins[i].dtype.c} *const {self.in_names[i]} = (const void *){self.out_names[o]};")
+            kind = self.ins[i].dtype.c
+            lines.append(f"    const {kind} *const {self.in_names[i]} = (const {kind} *)(const void *){self.out_names[o]};")
         lines += [f"    const {t.computed.dtype.c} {name}_0 = {PLAIN.read(f'{name}[0]', t.dtype.c)};" for t, name in self._hoisted()]
         for op, more in self._steps:
             for position, n in enumerate(more, start=1):

@@ -115,7 +115,7 @@ class Emitter:
     def files(self) -> dict[str, str]:
         """File name → text."""
         name = self.program.name
-        entries = {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+        entries = self._entries
         params = {v: self._param(v, key) for v, key in link_keys(self.program).items()}
         weights, state = (tuple(p for v, p in params.items() if v.role is role) for role in (Role.PARAM, Role.STATE))
         context: dict[str, Any] = {
@@ -123,7 +123,7 @@ class Emitter:
             "accumulate": self.program.accumulate, "entries": entries,
             "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
             "sums": [params[v] for v in self.program.sums()],
-            "schemes": (schemes := [self._scheme(train, entries) for train in self.program.trains]),
+            "schemes": (schemes := [*self.schemes.values()]),
             "infinite": INFINITE,
             "sample": self._sample(), "measures": any(scheme.room for scheme in schemes),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
@@ -182,6 +182,15 @@ class Emitter:
         assert y is not None
         outputs = plan.graph.outputs[-len(y.parts) :]
         return [(y.at(part.offset), self._at(plan, v), v.type.nbytes) for part, v in zip(y.parts, outputs, strict=True)]
+
+    @cached_property
+    def _entries(self) -> dict[str, list[str]]:
+        return {key: self._entry(plan) for key, plan in self.plan.entries.items()}
+
+    @cached_property
+    def schemes(self) -> dict[str, CScheme]:
+        """How each trains, by its entry point."""
+        return {train: self._scheme(train, self._entries) for train in self.program.trains}
 
     def _entry(self, plan: Plan) -> list[str]:
         """The calls of one entry point, in order."""

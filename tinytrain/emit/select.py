@@ -16,6 +16,7 @@ from tinytrain.ir.graph import Node
 from tinytrain.ir.op import Declined, Fusable, Kernel, no
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import F16
+from tinytrain.ops.simd import FLUSHING
 
 NEAR = 1.05                                               # times the least estimate
 Params = tuple[tuple[str, int], ...]
@@ -172,9 +173,8 @@ def _asks_no_more(node: Node, kernel: Kernel, frugal: Kernel, cores: int) -> boo
 
 
 def _rounding(kernel: Kernel) -> tuple[bool, bool]:
-    """Whether it takes subnormal numbers for zeros, as vectors of Helium do, and whether it rounds products: a choice must not change what
-    the twin computes."""
-    return kernel.isa in ("mve", "mveh") and any(dtype.is_float for dtype in kernel.dtypes), kernel.exact
+    """Whether it takes subnormal numbers for zeros, and whether it rounds products: a choice must not change what the twin computes."""
+    return kernel.isa in FLUSHING and any(dtype.is_float for dtype in kernel.dtypes), kernel.exact
 
 
 def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:

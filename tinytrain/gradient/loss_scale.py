@@ -24,8 +24,9 @@ class LossScale:
     """All gradients are `start`, a power of two, times what they are on their way; an update divides it out.
 
     An infinite gradient, or one that is not a number, halves that, and `steps` steps without one double it; with 0 steps it stays.
-    `on_overflow`: `rest` leaves out the updates that lie behind it on the way back, and the first step at a new scale makes none at all;
-    `step` leaves out all of them: gradients are kept until the last is known. Raises ValueError for a scale that is none.
+    `on_overflow`: `rest` leaves out the updates that lie behind it on the way back, and the first step at a scale, as the one behind an
+    overflow, makes none at all; `step` leaves out all of them: gradients are kept until the last is known. Raises ValueError for a scale
+    that is none.
     """
 
     start: float = 2.0**10
@@ -64,7 +65,8 @@ class Scaler:
         factor = g.emit(UpdateFactor(self.tries), self.record, self.overflowed, name="update_factor")
         self.updates[self.record] = g.emit(NextLossScale(self.chosen.steps), self.record, self.overflowed, name=f"{LOSS_SCALE}_new")
         grads = []
-        for g.origin, grad in named:
+        for name, grad in named:
+            g.origin = name
             grads.append(g.emit(Unscale(), grad, factor, name=grad.name))
         g.origin = at
         return factor, grads

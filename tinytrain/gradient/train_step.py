@@ -76,29 +76,13 @@ def _train(
 
     With accumulation the graph only sums; then also what is summed where.
     """
-    later = [node for node in forward.nodes if node.op.per_update and optimiser.accumulate > 1]
-    if later:
-        made = {v for node in later for v in node.outputs}
-        forward = forward.replace(
-            nodes=tuple(node for node in forward.nodes if node not in later),
-            updates={old: new for old, new in forward.updates.items() if new not in made},
-        )
+    forward, later = _put_off(forward, optimiser.accumulate)
     _, g, loss = with_loss(forward, aims)
     g.name = name
     updater, nodes, scaler = Updater(g, optimiser, states), list(g.nodes), None
     if chosen := optimiser.loss_scale:
         scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), loss, optimiser.accumulate)
-    try:
-        found = slice_gradients(g, nodes, loss, [(target.read, target.want) for target in targets], scaler.scale if scaler else None)
-    except ValueError as error:
-        raise ModelError(f"{forward.name}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
-    if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
-        raise ModelError(
-            f"{forward.name}: the loss does not depend on {', '.join(missing)}, or only through roundings, signs and comparisons.",
-            hint="Nothing is learned there: take it out of the scheme, or change the model.",
-        )
-
-    grads = [found[target.read, target.want] for target in targets]
+    grads = _gradients(g, nodes, loss, targets, scaler.scale if scaler else None, forward.name)
     updates = forward.updates
     if scaler:
         updater.factor, grads = scaler.unscaled([(target.param.name, grad) for target, grad in zip(targets, grads, strict=True)])
@@ -123,6 +107,30 @@ def _train(
     else:
         updater.add_all([(target.param, grad, target.rate) for target, grad in zip(targets, grads, strict=True)])
     return g.graph([loss], {**updates, **updater.updates}), sums
+
+
+def _put_off(forward: Graph, accumulate: int) -> tuple[Graph, list[Node]]:
+    """The graph without what runs once an update, where that is one of several samples; and those nodes."""
+    later = [node for node in forward.nodes if node.op.per_update and accumulate > 1]
+    made = {v for node in later for v in node.outputs}
+    nodes = tuple(node for node in forward.nodes if node not in later)
+    return forward.replace(nodes=nodes, updates={old: new for old, new in forward.updates.items() if new not in made}), later
+
+
+def _gradients(
+    g: Builder, nodes: Sequence[Node], loss: Value, targets: Sequence[Target], scale: Value | None, model: str
+) -> list[Value]:
+    """Of each target, times `scale` if there is one. Raises ModelError where one cannot be built, or the loss does not depend on it."""
+    try:
+        found = slice_gradients(g, nodes, loss, [(target.read, target.want) for target in targets], scale)
+    except ValueError as error:
+        raise ModelError(f"{model}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
+    if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
+        raise ModelError(
+            f"{model}: the loss does not depend on {', '.join(missing)}, or only through roundings, signs and comparisons.",
+            hint="Nothing is learned there: take it out of the scheme, or change the model.",
+        )
+    return [found[target.read, target.want] for target in targets]
 
 
 def _apply(train: Graph, sums: _Sums, optimiser: Optimiser, states: States) -> Graph:

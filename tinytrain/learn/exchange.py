@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinytrain.atomic import write_bytes
+from tinytrain.device import delta
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.frontend.export import export
 from tinytrain.ir.types import Array
-from tinytrain.learn import delta
-from tinytrain.learn.delta import Compression
+from tinytrain.learn.compression import Compression, packed, unpacked
 from tinytrain.learn.state import LEARNED, State
-from tinytrain.learn.weights import export_learned, not_finite, on_device, parameters, restore
+from tinytrain.learn.weights import compiled, export_learned, not_finite, parameters, restore
 from tinytrain.reading import read_limited
 
 if TYPE_CHECKING:
@@ -36,31 +37,44 @@ def pull(
     """
     if not changes and output.suffix not in ENDINGS:
         raise OutputError(f"{output} ends in neither {' nor '.join(ENDINGS)}.", hint="A delta (--delta) may have any name.")
-    learned, optimiser = parameters(project, session)
-    if bad := not_finite({**learned, **optimiser}):
-        raise DeviceError(f"{bad} is not finite on the device; nothing was written.", hint="Reset it, and train with a lower --lr.")
-    stored = _compiled(project, learned)
-    if changes:
-        data = delta.encode(learned, stored, project.manifest.model_sha256, compression)
-    elif output.suffix == ".onnx":
-        data = export(project.model, learned, str(project.folder)).SerializeToString()
-    else:
-        data = State(learned, optimiser, None).to_bytes()
+    before = compiled(project, session)
+    data = _changes(session, before, compression) if changes else _whole(project, session, output)
     write_bytes(output, data)
-    count, stored_bytes = sum(array.size for array in stored.values()), sum(array.nbytes for array in stored.values())
+    count, stored_bytes = sum(array.size for array in before.values()), sum(array.nbytes for array in before.values())
     say(f"pulled     {output}: {count:,} weights, which take {stored_bytes:,} B, in {len(data):,} B")
+
+
+def _changes(session: Session, before: Mapping[str, Array], compression: Compression | None) -> bytes:
+    device = session.link.transport.name
+    data = delta.export(session)
+    head, body = delta.opened(data, device)
+    learned = delta.applied(body, before, device)
+    _check_finite(learned)
+    return data if compression is None else replace(head, format=delta.PACKED).sealed(packed(learned, before, compression))
+
+
+def _whole(project: Project, session: Session, output: Path) -> bytes:
+    learned, optimiser = parameters(project, session)
+    _check_finite({**learned, **optimiser})
+    if output.suffix == ".onnx":
+        model: bytes = export(project.model, learned, str(project.folder)).SerializeToString()
+        return model
+    return State(learned, optimiser, None).to_bytes()
+
+
+def _check_finite(arrays: Mapping[str, Array]) -> None:
+    if bad := not_finite(arrays):
+        raise DeviceError(f"{bad} is not finite on the device; nothing was written.", hint="Reset it, and train with a lower --lr.")
 
 
 def push(project: Project, session: Session, path: Path, say: Callable[[str], None]) -> None:
     """Write weights of `pull` or `train` (.npz), or a delta, into the device, and make them the project's learned ones.
 
-    A delta leaves the optimiser as it is. Raises DataError for a file that is damaged or of another model.
+    Behind a delta the optimiser starts anew. Raises DataError for a file that is damaged or of another model.
     """
     before = session.get_params()
     if path.is_file() and _is_delta(path):
-        data = read_limited(path, MOST_DELTA_BYTES, "a delta", DataError)
-        compiled = _compiled(project, dict.fromkeys(p.name for p in project.manifest.parameters))
-        session.set_params(on_device(project, delta.decode(data, compiled, project.manifest.model_sha256, path)))
+        _put(project, session, path)
     else:
         restore(project, session, path)
     after = session.get_params()
@@ -71,10 +85,18 @@ def push(project: Project, session: Session, path: Path, say: Callable[[str], No
         say(f"{file.suffix[1:]:<10} {file}")
 
 
+def _put(project: Project, session: Session, path: Path) -> None:
+    """Nothing is written into the device unless all of the delta is for it."""
+    head, body = delta.opened(read_limited(path, MOST_DELTA_BYTES, "a delta", DataError), path)
+    device, before = delta.head(session), compiled(project, session)
+    if (head.model, head.layout) != (device.model, device.layout):
+        raise DataError(f"{path} changes the weights of another model or scheme than this project's.", hint=delta.HINT)
+    learned = (delta.applied if head.format == delta.RUNS else unpacked)(body, before, path)
+    if bad := not_finite(learned):
+        raise DataError(f"{path} makes {bad} infinite, or not a number; nothing was written.", hint=delta.HINT)
+    delta.put(session, head, before, learned)
+
+
 def _is_delta(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(len(delta.MAGIC)) == delta.MAGIC
-
-
-def _compiled(project: Project, names: Mapping[str, Array | None]) -> dict[str, Array]:
-    return {name: project.initializers[name] for name in names}

@@ -60,12 +60,7 @@ def train_project(project: Project, data: Path, validation: Path | None, plan: P
     Raises DataError for unusable data, DeviceError where the device fails, Diverged where training made things worse; what earlier
     epochs or an earlier training learned is then on disk.
     """
-    if project.manifest.target is None:
-        message = f"{project.folder} was compiled for inference only; expected a project with a loss."
-        raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
-    samples = load(project, data, "train", plan.limit, progress=progress)
-    if samples.y is None:
-        raise DataError(f"{data} has no targets to train with.", hint="An .npz needs y beside x.")
+    samples = _with_targets(project, data, "train", plan.limit, progress)
     accumulate = project.manifest.accumulate
     held = load(project, validation, "test", progress=progress) if validation else None
     settings = _settings(project, samples, held, plan)
@@ -223,6 +218,37 @@ def infer_project(
         write_bytes(output, npz(dict(named)))
         progress.say(f"outputs    {output}")
     return outputs
+
+
+def evaluate_project(
+    project: Project, data: Path, progress: Progress, *, learned: bool, limit: int | None, timeout: float
+) -> tuple[float | None, float | None]:
+    """(accuracy, mean loss) of the samples of a file with the device's weights, or with `learned` those of learned.npz; says both.
+
+    Accuracy is None where the targets are no labels. Raises DataError for data without targets, or a project without a loss.
+    """
+    samples = _with_targets(project, data, "test", limit, progress)
+    with project.session(timeout=timeout) as session:
+        if learned:
+            restore(project, session)
+        accuracy, loss = evaluate(session, samples, progress)
+        parts = label_accuracies(project.manifest, session, samples)
+    progress.say(f"loss       {loss:.4f} of {len(samples):,} samples")
+    for of, part in (("", accuracy), *((f" of output {name}", part) for name, part in parts.items())):
+        if part is not None:
+            progress.say(f"accuracy   {part:.2%}{of}")
+    return accuracy, loss
+
+
+def _with_targets(project: Project, path: Path, which: str, limit: int | None, progress: Progress) -> Dataset:
+    """Samples for a loss. Raises DataError where the project has none, or the samples no targets."""
+    if project.manifest.target is None:
+        message = f"{project.folder} was compiled for inference only; expected a project with a loss."
+        raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
+    samples = load(project, path, which, limit, progress=progress)
+    if samples.y is None:
+        raise DataError(f"{path} has no targets.", hint="An .npz needs y beside x.")
+    return samples
 
 
 def load(

@@ -54,6 +54,13 @@ def on_device(project: Project, learned: Mapping[str, Array]) -> dict[str, Array
         return {p.key: p.source.to_ir(learned[p.name], p.shape) for p in project.manifest.parameters}
 
 
+def compiled(project: Project, session: Session) -> dict[str, Array]:
+    """Trained weights as they were compiled: flat, by the device's names and in its order and types."""
+    _check_parameters(project, session)
+    known, dtypes = on_device(project, project.initializers), session.dtypes
+    return {key: np.ascontiguousarray(known[key], dtype).reshape(-1) for key, dtype in dtypes.items() if key in known}
+
+
 def export_learned(project: Project, session: Session) -> Path:
     """Write what the device has learned as `learned.npz` and `learned.onnx`; returns the latter."""
     return save(project, *parameters(project, session))

@@ -7,7 +7,6 @@ advance: t' = t + 1, once a step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,8 @@ import numpy as np
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Elementwise, Example, Kernel, Tie, Wanted, f32
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
-from tinytrain.ir.words import literal
-from tinytrain.random import random_u32
+from tinytrain.ir.words import Words, literal
+from tinytrain.ops.draws import drawn, word_text
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,11 @@ class Dropout(Elementwise):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         x, counter = arrays
-        at = (int(counter[0]) * x.size + np.arange(x.size, dtype=np.int64)) & 0xFFFFFFFF
-        kept = random_u32(self.seed, at).reshape(x.shape).astype(np.int64) >= self._threshold()
+        kept = drawn(self.seed, counter, x.shape).astype(np.int64) >= self._threshold()
         return (np.where(kept, x * x.dtype.type(1 / (1 - self.ratio)), np.zeros_like(x)),)
 
-    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
-        if operand == 0:
-            return super().load(operand, pointer, i, c, types)
-        size = math.prod(types[0].shape)
-        return "uint32_t", f"tt_random(UINT32_C({self.seed & 0xFFFFFFFF}), (uint32_t){pointer}[0] * UINT32_C({size}) + (uint32_t)({i}))"
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         x, word = operands

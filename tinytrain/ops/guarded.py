@@ -60,10 +60,10 @@ class Unscale(Elementwise):
 
 @dataclass(frozen=True)
 class Kept(Elementwise):
-    """new, old (like new), k f32[1] -> new where k > 0, else old."""
+    """made, old (like made), k f32[1] -> made where k > 0, else old."""
 
     name = "kept"
-    args = ("new", "old", "k")
+    args = ("made", "old", "k")
     results = ("chosen",)
     kernels = (*elementwise(), Kernel("elementwise", (S32, S32, F32), macro="elementwise"))
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from tinytrain.ir.op import Elementwise, Example, Kernel, Op
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType
+from tinytrain.ir.words import Words
+from tinytrain.ops.draws import drawn, word_text
 from tinytrain.ops.fixed import bit_length, dithered_step, round7
-from tinytrain.random import random_u32
 
 ONE = TensorType((1,), S32)
 LIMITS = {S8: (-127, 127), S32: (-(2**30), 2**30)}       # symmetric weights; biases that leave room for the sum they are added to
@@ -139,19 +140,14 @@ class SgdInteger(Elementwise):
         g, w, m, s = (a.astype(np.int64) for a in arrays[:4])
         words = np.full(g.shape, 2**31, np.int64)
         if self.stochastic:
-            at = (int(arrays[4][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
-            words = random_u32(self.seed, at).reshape(g.shape).astype(np.int64)
+            words = drawn(self.seed, arrays[4], g.shape).astype(np.int64)
         least, most = self.within or LIMITS[self.kind]
         # a bias of a channel of tiny scale may lie beyond: it is not pulled back
         low, high = (np.minimum(w, least), np.maximum(w, most)) if self.kind is S32 else (least, most)
         return (np.clip(w - dithered_step(g, m, s, words), low, high).astype(arrays[1].dtype),)
 
-    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
-        kind, source = super().load(operand, pointer, i, c, types)
-        if operand < 4:
-            return kind, source
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({types[0].numel}) + (uint32_t)({i})"
-        return "uint32_t", f"tt_random(UINT32_C({self.seed & 0xFFFFFFFF}), {counter})"
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, w, m, s = operands[:4]

@@ -20,9 +20,9 @@ import numpy as np
 from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
 from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
-from tinytrain.ir.words import literal
+from tinytrain.ir.words import Words, literal
+from tinytrain.ops.draws import drawn, word_text
 from tinytrain.ops.optimiser_int import rounded
-from tinytrain.random import random_u32
 
 FIRST_EXPONENT = -20
 _MOST = 127
@@ -68,15 +68,11 @@ class MomentumQ(Elementwise):
         with np.errstate(over="ignore", invalid="ignore"):
             v = real(self.momentum) * (q.astype(total.dtype) * np.ldexp(real(1), e)) + g
             direction = g + real(self.momentum) * v if self.nesterov else v
-            at = (int(counter[0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
-            kept = rounded(v * np.ldexp(real(1), -e_new), "stochastic", _MOST, random_u32(self.seed, at).reshape(g.shape))
+            kept = rounded(v * np.ldexp(real(1), -e_new), "stochastic", _MOST, drawn(self.seed, counter, g.shape))
         return direction, kept.astype(np.int8), *((np.zeros_like(total),) if self.clear else ())
 
-    def load(self, operand: int, pointer: str, i: str, c: str, types: Sequence[TensorType]) -> tuple[str, str]:
-        if self.args[operand] != "counter":
-            return super().load(operand, pointer, i, c, types)
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({types[0].numel}) + (uint32_t)({i})"
-        return "uint32_t", f"tt_random(UINT32_C({self.seed & 0xFFFFFFFF}), {counter})"
+    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def expr(self, *operands: str) -> tuple[str, ...]:
         g, q, e, e_new, word = operands

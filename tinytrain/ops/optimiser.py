@@ -8,6 +8,7 @@ learning rate outside the velocity, so that it may change from step to step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,11 @@ from tinytrain.ir.op import Elementwise, Example, f32
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.ir.words import Words
 from tinytrain.ops.simd import elementwise
+
+
+def in_place(args: Sequence[str], results: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(input, output) of each result `x_new` that may stand where the argument `x` does."""
+    return tuple((args.index(old), o) for o, new in enumerate(results) if (old := new.removesuffix("_new")) in args)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,7 @@ class Sgd(Elementwise):
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        velocity = ((3, 1),) if self.momentum else ()
-        return (1, 0), *velocity, *(((0, len(self.results) - 1),) if self.clear else ((0, 0),))
+        return *in_place(self.args, self.results), *(() if self.clear else ((0, 0),))
 
 
 Sgd.examples = tuple(

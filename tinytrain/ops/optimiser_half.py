@@ -19,9 +19,9 @@ import numpy as np
 from tinytrain.ir.op import Example, f32
 from tinytrain.ir.types import F32, S16, S32, Array, TensorType
 from tinytrain.ir.words import Words
-from tinytrain.ops.optimiser import Sgd
+from tinytrain.ops.draws import drawn, word_text
+from tinytrain.ops.optimiser import Sgd, in_place
 from tinytrain.ops.simd import elementwise
-from tinytrain.random import random_u32
 
 _AWAY, _NORMAL = np.float32(2.0**-16), np.float32(2.0**-14)  # the latter is the least half with a leading one
 
@@ -65,8 +65,8 @@ class SgdHalf(Sgd):
 
     @property
     def results(self) -> tuple[str, ...]:                 # type: ignore[override]
-        w_new, *others = super().results
-        return (w_new, *others[: bool(self.momentum)], *(["r_new"] if self.master else []), *others[bool(self.momentum) :])
+        optional = {"v_new": self.momentum != 0, "r_new": self.master, "g_new": self.clear}
+        return ("w_new", *(name for name, there in optional.items() if there))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         made = super().infer(*types[:-1])
@@ -78,14 +78,15 @@ class SgdHalf(Sgd):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         grad, w, *others, kept = arrays
+        held = join(w, kept).astype(w.dtype) if self.master else w
+        made = dict(zip(super().results, super().reference(grad, held, *others), strict=True))
+        to = made["w_new"]
         if self.master:
-            w = join(w, kept).astype(w.dtype)
-        to, *more = super().reference(grad, w, *others)
-        if self.master:
-            new, rest = split(to)
-            return (new.astype(to.dtype), *more[: bool(self.momentum)], rest, *more[bool(self.momentum) :])
-        at = (int(kept[0]) * w.size + np.arange(w.size, dtype=np.int64)) & 0xFFFFFFFF
-        return self._drawn(to, random_u32(self.seed, at).reshape(w.shape)), *more
+            half, made["r_new"] = split(to)
+            made["w_new"] = half.astype(to.dtype)
+        else:
+            made["w_new"] = self._drawn(to, drawn(self.seed, kept, w.shape))
+        return tuple(made[name] for name in self.results)
 
     @staticmethod
     def _drawn(to: Array, words: Array) -> Array:
@@ -96,18 +97,16 @@ class SgdHalf(Sgd):
         return np.asarray(((dithered & np.uint32(0xFFFFE000)).view(np.float32) - lift).astype(to.dtype))
 
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
-        if self.args[operand] != "counter":
-            return None
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({whole.numel}) + (uint32_t)({i})"
-        return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         g, weight, *others, kept = operands
-        to, *more = self._moved(w, g, w.master(weight, kept) if self.master else weight, *others)
-        if not self.master:
-            return w.drawn_half(to, kept), *more
-        new = w.master_half(to)
-        return (new, *more[: bool(self.momentum)], w.rest(to, new), *more[bool(self.momentum) :])
+        made = dict(zip(super().results, self._moved(w, g, w.master(weight, kept) if self.master else weight, *others), strict=True))
+        to = made["w_new"]
+        made["w_new"] = w.master_half(to) if self.master else w.drawn_half(to, kept)
+        if self.master:
+            made["r_new"] = w.rest(to, made["w_new"])
+        return tuple(made[name] for name in self.results)
 
     def _moved(self, w: Words, g: str, weight: str, lr: str, *v: str) -> tuple[str, ...]:
         """What sgd gives, each product rounded: r is what rounding leaves, and would tell a fused one from another."""
@@ -124,9 +123,7 @@ class SgdHalf(Sgd):
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        args, results = self.args, self.results
-        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("g", "g_new"))
-        return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
+        return in_place(self.args, self.results)
 
 
 def _example(op: SgdHalf, shape: tuple[int, ...] = (5, 7)) -> Example:

@@ -28,8 +28,9 @@ from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Elementwise, Example, no
 from tinytrain.ir.types import F32, S8, S32, Array, DType, TensorType, Value
 from tinytrain.ir.words import PLAIN, Words, literal
+from tinytrain.ops.draws import drawn, word_text
+from tinytrain.ops.optimiser import in_place
 from tinytrain.ops.simd import elementwise
-from tinytrain.random import random_u32
 
 Rounding = Literal["stochastic", "nearest", "residual", "master", "truncate"]
 _BOUND = {8: 127, 32: 2**30}                              # of weights, by their bits
@@ -102,9 +103,7 @@ class SgdInt(Elementwise):
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
-        args, results = self.args, self.results
-        pairs = (("w", "w_new"), ("v", "v_new"), ("r", "r_new"), ("m", "m_new"), ("g", "g_new"))
-        return tuple((args.index(a), results.index(b)) for a, b in pairs if a in args and b in results)
+        return in_place(self.args, self.results)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         kinds = dict(zip(self.args, types, strict=True))
@@ -133,8 +132,7 @@ class SgdInt(Elementwise):
             units = 256 if self.rounding == "residual" else 1
             words = np.zeros(g.shape, np.uint32)
             if self.draws:
-                at = (int(given["counter"][0]) * g.size + np.arange(g.size, dtype=np.int64)) & 0xFFFFFFFF
-                words = random_u32(self.seed, at).reshape(g.shape)
+                words = drawn(self.seed, given["counter"], g.shape)
             bound = _BOUND[self.bits] * units
             old = w.astype(np.int64) * units + given.get("r", np.zeros(1, np.int8)).astype(np.int64)
             if self.rounding == "truncate":
@@ -153,10 +151,7 @@ class SgdInt(Elementwise):
         return tuple(made[name] for name in self.results)
 
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
-        if self.args[operand] != "counter":
-            return None
-        counter = f"(uint32_t){pointer}[0] * UINT32_C({whole.numel}) + (uint32_t)({i})"
-        return "uint32_t", w.random(self.seed & 0xFFFFFFFF, counter)
+        return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...] | None:
         if self.rounding not in ("stochastic", "nearest") or self.momentum or self.weight_decay or self.clear or self.within:

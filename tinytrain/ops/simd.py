@@ -47,6 +47,7 @@ class Simd:
     double: bool = False                                  # its tiles have twice as many lanes as the vectors of its words
     apart: bool = False                                   # what lies apart is loaded as quickly as neighbours
     exact: bool = True                                    # its tiles round no product
+    flushes: bool = False                                 # its vectors take subnormal floats for zeros
 
     @property
     def floats(self) -> tuple[tuple[DType, ...], ...]:
@@ -165,7 +166,8 @@ SIMD = (
     Simd("scalar", None, 4, 4),                           # 16 sums; a board's own compiler finds registers for them
     Simd("vfp", "vfp", 4, 5, packed=5, dots=True),        # Cortex-M with a single-precision FPU: 20 sums in 32 registers
     Simd("rvf", "rvf", 4, 6, packed=6, fixed=True),       # RISC-V F: 24 sums in 32 registers
-    Simd("mve", "mve", 4, 6, packed=4, words=True),       # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
+    # Helium: six sums and two operands in 8 registers of 128 bits, or four and four
+    Simd("mve", "mve", 4, 6, packed=4, words=True, flushes=True),
     Simd("rvv", "rvv", 16, 6, words=True, apart=True),    # RISC-V vectors, Zve32f at least: six sums and an operand, each of 512 bits
     Simd("wide", "wide", 16, 6, (), words=True),          # this computer: the same
 )
@@ -175,13 +177,15 @@ HALVES = (
     Simd("rvv", "zvfh", 16, 6, ("rvv", "zfh"), words=True, apart=True),
     Simd("rvv", "zvfh", 32, 3, ("rvv", "zfh"), words=True, double=True, apart=True),
     # Helium: three operands and a vector, or two: six sums of halves and two operands in 8 registers, fp32 sums in memory
-    Simd("mveh", "mveh", 8, 3, ("mve", "fp16"), words=True, exact=False),
-    Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False),
+    Simd("mveh", "mveh", 8, 3, ("mve", "fp16"), words=True, exact=False, flushes=True),
+    Simd("mveh", "mveh", 16, 3, ("mve", "fp16"), words=True, double=True, exact=False, flushes=True),
 )
 # units that make halves floats before they sum them: Helium has tiles for halves wherever it has some for floats
 WIDENING = tuple(simd for simd in SIMD if simd.isa not in (None, "mve"))
 # those with words of their own
 OF_HALVES = tuple(simd for simd in HALVES if simd.tag == simd.isa and not simd.double)
+# instruction sets whose kernels of floats flush
+FLUSHING = frozenset(simd.isa for simd in (*SIMD, *HALVES) if simd.flushes)
 # instruction set → the vocabulary that its kernels are written with
 VOCABULARIES = {simd.isa: simd.tag for simd in (*SIMD, *HALVES) if simd.isa}
 

@@ -19,7 +19,7 @@ from tinytrain.ops.loss_scale import LossScaleFactor
 from tinytrain.passes.halve_weights import beyond, fixed, halved, restored, unhalved
 from tinytrain.passes.pack_masks import turning_point
 from tinytrain.planner.updates import contents
-from tinytrain.schemes.precision import Rule, kept
+from tinytrain.schemes.precision import Rule, fp32_layers
 
 
 def lower_fp16(graph: Graph, fp32: Collection[str] = ()) -> Graph:
@@ -39,8 +39,8 @@ def halve_gradients(graph: Graph) -> Graph:
 
 
 def absorbed(rules: Sequence[Rule], before: Graph, after: Graph) -> dict[str, str]:
-    """What `kept` gives of the graph before passes fused it, and nodes that took such layers in: of a relu the convolution before it."""
-    found = kept(rules, before)
+    """The `fp32_layers` of the graph before passes fused it, and nodes that took such layers in: of a relu the convolution before it."""
+    found = fp32_layers(rules, before)
     content, makers, readers = contents(after), after.producers(), before.readers()
     for node in before.nodes:
         if node.origin in found:

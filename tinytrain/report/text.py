@@ -16,6 +16,8 @@ from tinytrain.passes.scale_gradients import dead_channels
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
+    from tinytrain.device.session import Session
+    from tinytrain.device.store import Kept
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
@@ -51,6 +53,7 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
+    lines += step_text(compiled)
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
     lines += [f"note       {note}" for note in compiled.imported.notes]
@@ -85,6 +88,21 @@ def _kernels(compiled: Compiled) -> list[str]:
     return lines
 
 
+def step_text(compiled: Compiled) -> list[str]:
+    """How long a step in pieces keeps a program waiting, and what guards take of it."""
+    step, guards = compiled.pieces, compiled.program.guards
+    if step is None:
+        return []
+    longest = "how long they are was not counted on this board"
+    if step.longest_instructions:
+        longest = f"the longest, {step.longest}, takes {step.longest_instructions:,} instructions (estimate)"
+    lines = [f"pieces     {step.count:,} of a training step; {longest}"]
+    if step.guard_instructions and step.guard_bytes:
+        cost = f"{step.guard_instructions:,} instructions of a step and {step.guard_bytes:,} B of flash (estimate)"
+        lines.append(f"guards     {guards}: {cost}; none with --guards none")
+    return lines
+
+
 def fp32_text(compiled: Compiled) -> list[str]:
     """Which layers of a model that is stored as fp16 are not, a line for each reason; and where that costs instructions."""
     reasons: dict[str, list[str]] = {}
@@ -115,6 +133,32 @@ def sizes_text(project: Project) -> str:
     text = f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
     held = [f"{m.name} {sizes.by_memory[m.name]:,} of {m.bytes:,} B" for m in project.board.memories if sizes.by_memory[m.name]]
     return "\n".join([text, *([f"memory     {'   '.join(held)}"] if held else [])])
+
+
+def kept_text(kept: Kept) -> str:
+    """What a board's flash held when it was last looked at."""
+    saved = f"save {kept.sequence:,} counts" if kept.sequence else "no save"
+    behind = ", and a torn one behind it" if kept.torn else ""
+    return f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats"
+
+
+def stats_text(session: Session) -> str:
+    """What a device says of itself. Raises DeviceError where its firmware does not train."""
+    from tinytrain.device.stats import stats
+
+    found, counters = stats(session), session.counters()
+    lines = [
+        f"device     {session.info.model} on {session.link.transport.name}",
+        f"samples    {found.kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
+    ]
+    if session.scale() is not None:
+        lines.append(f"fp16       loss scale {2.0**found.loss_scale:,g}, {found.overflowed:,} steps overflowed")
+    lines.append(kept_text(found.kept))
+    if counters.stack_reserved_bytes:
+        lines.append(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
+    if counters.clock_hz:
+        lines.append(f"clock      {counters.clock_hz:,} Hz")
+    return "\n".join(map(printable, lines))
 
 
 def boards_text() -> str:

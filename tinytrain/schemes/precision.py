@@ -51,7 +51,7 @@ def load(path: Path) -> tuple[Rule, ...]:
         return tuple(Rule(name, floats, f"asked for by {path.name}") for name, floats in layers.items())
 
 
-def kept(rules: Sequence[Rule], graph: Graph) -> dict[str, str]:
+def fp32_layers(rules: Sequence[Rule], graph: Graph) -> dict[str, str]:
     """The layers of a graph that stay fp32, each with why."""
     names = dict.fromkeys(node.origin for node in graph.nodes if node.origin)
     last = {name: next((rule for rule in reversed(rules) if rule.fits(name)), None) for name in names}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tinytrain.compiler import Options, load_forward, lowered
 from tinytrain.emit.fit import STACK_BYTES, needs_of, target_bytes
+from tinytrain.emit.instructions import Taken, code, data_bytes, load_table
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Tuning
 from tinytrain.gradient.train_step import build_program
@@ -21,7 +22,6 @@ from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan, ProgramPlan, plan_program
 from tinytrain.planner.updates import contents
 from tinytrain.schemes.scheme import Scheme, layers
-from tinytrain.search.instructions import Taken, code, data_bytes, load_table
 from tinytrain.target.board import load_board
 
 

@@ -66,7 +66,7 @@ def calibrated(model: Path, data: Path, options: Options, tolerance: float, prog
     """
     # gradients of weights are results of their own only where they are summed
     summed = dataclasses.replace(options.rule, accumulate=2)
-    narrow = dataclasses.replace(options, board="host", half_arithmetic=False, optimiser=summed, exact_seconds=0.0)
+    narrow = dataclasses.replace(options, board="host", cores=1, store=0, tuned=None, optimiser=summed, exact_seconds=0.0)
     wide = compile_model(model, dataclasses.replace(narrow, dtype="fp32"))
     project = Project(model, Manifest.of(describe(wide), model))
     samples = _some(load(project, data, "train", targets=bool(wide.program.trains), progress=progress))

@@ -19,7 +19,7 @@ from tinytrain.errors import BoardError
 from tinytrain.paths import config_dir, data_dir
 from tinytrain.target.clocks import clock_defines, uart_defines
 from tinytrain.target.flash_store import FlashStore, flash_store
-from tinytrain.target.isa import HALF_ARITHMETIC, ISAS
+from tinytrain.target.isa import ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
@@ -137,7 +137,7 @@ class Board:
     @property
     def half_arithmetic(self) -> tuple[str, ...]:
         """Its instruction sets that compute with halves."""
-        return tuple(tag for tag in self.isa if tag in HALF_ARITHMETIC)
+        return tuple(tag for tag in self.isa if ISAS[tag].halves)
 
     @property
     def ram(self) -> Memory | None:

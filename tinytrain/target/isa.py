@@ -11,11 +11,15 @@ from tinytrain.ops.simd import HALVES, SIMD
 
 @dataclass(frozen=True)
 class Isa:
-    """`header` of runtime_c/ is the vocabulary of its kernels, None where they are plain C; `needs` are tags that must stand beside it."""
+    """`header` of runtime_c/ is the vocabulary of its kernels, None where they are plain C; `needs` are tags that must stand beside it.
+
+    `halves`: its instructions compute with halves, where others convert them at most.
+    """
 
     tag: str
     header: str | None = None
     needs: tuple[str, ...] = ()
+    halves: bool = False
 
 
 ISAS = {
@@ -24,15 +28,13 @@ ISAS = {
         Isa("dsp", "tt_dsp.h"),                           # SMLAD and its like of Armv7E-M and Armv8-M
         Isa("fpu-sp"),
         Isa("fpu-dp", needs=("fpu-sp",)),
-        Isa("fp16", needs=("fpu-sp",)),                   # scalar half precision of Armv8.1-M
-        Isa("zfh", needs=("fpu-sp",)),                    # and of RISC-V
-        Isa("xpulp", "tt_simd_xpulp.h", ("rvf", "zfh")),  # pairs of halves of PULP's SmallFloat extension
-        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs) for simd in (*SIMD, *HALVES) if simd.isa),
+        Isa("fp16", needs=("fpu-sp",), halves=True),      # scalar half precision of Armv8.1-M
+        Isa("zfh", needs=("fpu-sp",), halves=True),       # and of RISC-V
+        # pairs of halves of PULP's SmallFloat extension
+        Isa("xpulp", "tt_simd_xpulp.h", ("rvf", "zfh"), halves=True),
+        *(Isa(simd.isa, f"tt_simd_{simd.tag}.h", simd.needs, halves=simd in HALVES) for simd in (*SIMD, *HALVES) if simd.isa),
     )
 }
-
-# those whose instructions compute with halves, where others convert them at most
-HALF_ARITHMETIC = ("fp16", "mveh", "zfh", "zvfh", "xpulp")
 
 
 def headers(tags: Collection[str]) -> list[str]:

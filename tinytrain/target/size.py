@@ -65,6 +65,7 @@ def sizes(elf: Path, memories: Sequence[Memory] = ()) -> Sizes:
     except (OSError, ELFError) as error:
         raise ToolError(f"{elf} is not a readable ELF file: {error}.", hint="Build the project again.") from None
     symbols: dict[str, int] = {}
-    for name, size in sorted(found.values(), key=lambda item: (-item[1], item[0])):
+    for name, size in found.values():
         symbols[name] = symbols.get(name, 0) + size       # static functions of two files may share a name
+    symbols = dict(sorted(symbols.items(), key=lambda item: (-item[1], item[0])))
     return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, symbols, held)

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tinytrain.device.flashers.tool import Commands, Firmware, Flasher, entry
-from tinytrain.errors import DeviceError
+from tinytrain.errors import BoardError, DeviceError
 from tinytrain.reading import read_limited
 from tinytrain.target.board import Board
 from tinytrain.target.image import segments, uf2
 
 INFO = "INFO_UF2.TXT"
+# Family IDs that the boot ROMs take, by the Board-ID of their drives; blocks of any other are skipped in silence (RP2040 datasheet,
+# 2.8.4.2; RP2350 datasheet, 5.5.3: Arm secure, RISC-V, Arm non-secure, absolute).
+TAKEN = {"RPI-RP2": (0xE48BFF56,), "RP2350": (0xE48BFF59, 0xE48BFF5A, 0xE48BFF5B, 0xE48BFF57)}
 MOUNTS = (Path("/media"), Path("/run/media"), Path("/Volumes"))
 _DEPTH = 2                                                # drives lie in a folder of their user there, or in none
 _MOST_INFO_BYTES = 1 << 12
@@ -32,6 +35,7 @@ class Uf2(Flasher):
     def prepare(self, firmware: Firmware, where: str) -> tuple[dict[Path, bytes], Commands]:
         file, image = firmware.elf.with_suffix(".uf2"), uf2_of(firmware.elf, firmware.board)
         wanted = entry(_table(firmware.board), "board_id", str, "how the drive's Board-ID begins", firmware.board)
+        _check_family(firmware.board, wanted)
         drive = _checked(Path(where), wanted) if where else _found(wanted)
         return {file: image}, (["cp", str(file), f"{drive}/"], ["sync"])
 
@@ -39,6 +43,15 @@ class Uf2(Flasher):
 def uf2_of(elf: Path, board: Board) -> bytes:
     """The firmware as a UF2 file for that board. Raises BoardError where the board takes none, ToolError for what is no firmware."""
     return uf2(segments(elf), entry(_table(board), "family", int, "a family ID of UF2", board))
+
+
+def _check_family(board: Board, board_id: str) -> None:
+    """Raises BoardError where the boot loader with that Board-ID is known to skip what is meant for the board's family."""
+    family, taken = _table(board)["family"], TAKEN.get(board_id, ())
+    if taken and family not in taken:
+        known = " or ".join(f"0x{one:08x}" for one in taken)
+        message = f"Board {board.name}: family in [flash] is 0x{family:08x}, which the boot loader {board_id} skips; expected {known}."
+        raise BoardError(message, hint="See docs/boards.md.")
 
 
 def _table(board: Board) -> Any:

@@ -26,6 +26,7 @@ from tinytrain.planner import ProgramPlan
 from tinytrain.target.timing import load_core
 
 TABLE = Path(__file__).with_name("instructions.json")
+GUARD = "guard f32"                                       # a look at floats (tt_guard.h), beside the kernels
 SORTS = ("base", "float", "float update", "integer", "integer update")
 
 

@@ -1,48 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training changed, as few bytes: the difference to the compiled weights, lossless or in the form of FedZip (arXiv 2102.01593).
+"""A delta in few bytes: the difference to the compiled weights, lossless or in the form of FedZip (arXiv 2102.01593).
 
 Lossless: the bits of each weight, taken as integers, less those that were compiled in. Otherwise the differences: the largest of each
 tensor (`topk`), as numbers of a code book that k-means made of them (`kmeans`), or both; then a bit for each weight says whether it
-changed. A file is `MAGIC`, 16 bytes that stand for the model and its trained tensors, and a zlib stream, which begins with the form.
+changed. The body of such a delta (`device.delta`) is a zlib stream, which begins with the form.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytrain.errors import DataError, TinytrainError
+from tinytrain.device.delta import damaged
+from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
 
-MAGIC = b"TTD1"
 MOST_CODES = 256                                          # a code is a byte
-_KEY_BYTES = 16
 _ROUNDS = 30                                              # of k-means; on a line it has settled long before
-_HEAD = struct.Struct("<4s16s")
 _LOSSLESS, _NUMBERS, _CODES = range(3)
 _COUNT = struct.Struct("<H")                              # entries of a code book
-_HINT = "Pull it again, with the project that it is pushed to."
 
 
 @dataclass(frozen=True)
 class Compression:
-    """`part` of each tensor's differences that is kept, the largest ones, at least one; `codes` different values of them, 0 for all."""
+    """`part` of each tensor's differences that is kept, the largest ones, at least one; `codes` different values of them, 0 for all.
+
+    `exact`: all of them, to the last bit.
+    """
 
     part: float = 1.0
     codes: int = 0
+    exact: bool = False
 
     @classmethod
     def of(cls, text: str) -> Compression:
-        """`topk:0.1`, `kmeans:16`, or both with a comma between. Raises TinytrainError."""
+        """`exact`, `topk:0.1`, `kmeans:16`, or the latter two with a comma between. Raises TinytrainError."""
+        if text == "exact":
+            return cls(exact=True)
         found: dict[str, float] = {}
         for word in text.split(","):
             match = re.fullmatch(r"(topk|kmeans):(\d+(?:\.\d+)?|\.\d+)", word)
@@ -57,39 +58,34 @@ class Compression:
 
 
 def _bad(text: str) -> TinytrainError:
-    message = f"--compress {text}: expected topk:PART (0 to 1), kmeans:CODES (1 to {MOST_CODES}), or topk:PART,kmeans:CODES."
+    message = f"--compress {text}: expected exact, topk:PART (0 to 1), kmeans:CODES (1 to {MOST_CODES}), or topk:PART,kmeans:CODES."
     return TinytrainError(message, hint="Try kmeans:16, then topk:0.3,kmeans:16; docs/training.md says what they cost.")
 
 
-def encode(learned: Mapping[str, Array], compiled: Mapping[str, Array], model: str, compression: Compression | None = None) -> bytes:
-    """`learned` and `compiled` are the same tensors by name, `model` is what tells the compiled model from others."""
-    form = _LOSSLESS if compression is None else _CODES if compression.codes else _NUMBERS
+def packed(learned: Mapping[str, Array], compiled: Mapping[str, Array], compression: Compression) -> bytes:
+    """The body of a delta: `learned` and `compiled` are the same tensors by name."""
+    form = _LOSSLESS if compression.exact else _CODES if compression.codes else _NUMBERS
     body = bytearray([form])
     for name, array in learned.items():
         new, old = _wide(array), _wide(compiled[name])
-        if compression is None:
+        if compression.exact:
             body += _planes(_folded(new.view(np.uint32) - old.view(np.uint32)))
         else:
             body += _lossy(new.astype(np.float64) - old, compression)
-    return _HEAD.pack(MAGIC, _key(compiled, model)) + zlib.compress(bytes(body), 9)
+    return zlib.compress(bytes(body), 9)
 
 
-def decode(data: bytes, compiled: Mapping[str, Array], model: str, path: Path) -> dict[str, Array]:
-    """The tensors that `encode` was given, as float32 or int32. `path` is for messages. Raises DataError: damaged, or of another model."""
-    if len(data) < _HEAD.size or not data.startswith(MAGIC):
-        raise _damaged(path)
-    _, key = _HEAD.unpack_from(data)
-    if key != _key(compiled, model):
-        raise DataError(f"{path} changes the weights of another model or scheme than this project's.", hint=_HINT)
+def unpacked(data: bytes, compiled: Mapping[str, Array], where: object) -> dict[str, Array]:
+    """The tensors that `packed` was given, or what is left of them, in their types. `where` is for messages. Raises DataError."""
     most = 1 + sum(6 * array.size + _COUNT.size + 4 * MOST_CODES for array in compiled.values())
     stream = zlib.decompressobj()
     try:
-        body = _Body(stream.decompress(data[_HEAD.size :], most + 1), path)
+        body = _Body(stream.decompress(data, most + 1), where)
     except zlib.error:
-        raise _damaged(path) from None
+        raise damaged(where) from None
     form = body.take(1)[0]
     if not stream.eof or form not in (_LOSSLESS, _NUMBERS, _CODES):
-        raise _damaged(path)
+        raise damaged(where)
     found: dict[str, Array] = {}
     for name, array in compiled.items():
         old = _wide(array)
@@ -97,15 +93,11 @@ def decode(data: bytes, compiled: Mapping[str, Array], model: str, path: Path) -
             new = (old.view(np.uint32) + _unfolded(_from_planes(body.take(4 * old.size)))).view(old.dtype)
         else:
             new = _moved(old, body.difference(old.size, form), array.dtype)
-        found[name] = new.reshape(array.shape)
+        with np.errstate(over="ignore"):
+            found[name] = new.astype(array.dtype).reshape(array.shape)
     if body.left():
-        raise _damaged(path)
+        raise damaged(where)
     return found
-
-
-def _key(compiled: Mapping[str, Array], model: str) -> bytes:
-    text = repr((model, [(name, array.shape, array.dtype.kind) for name, array in compiled.items()]))
-    return hashlib.sha256(text.encode()).digest()[:_KEY_BYTES]
 
 
 def _wide(array: Array) -> Array:
@@ -175,13 +167,13 @@ def _moved(old: Array, difference: NDArray[np.float32], dtype: np.dtype[np.gener
 class _Body:
     """What is left of an unpacked file."""
 
-    def __init__(self, data: bytes, path: Path) -> None:
-        self.data, self.at, self.path = data, 0, path
+    def __init__(self, data: bytes, where: object) -> None:
+        self.data, self.at, self.where = data, 0, where
 
     def take(self, count: int) -> bytes:
         self.at += count
         if self.at > len(self.data):
-            raise _damaged(self.path)
+            raise damaged(self.where)
         return self.data[self.at - count : self.at]
 
     def left(self) -> int:
@@ -197,14 +189,10 @@ class _Body:
             book = np.frombuffer(self.take(4 * _COUNT.unpack(self.take(_COUNT.size))[0]), "<f4")
             codes = np.frombuffer(self.take(count), np.uint8)
             if codes.max(initial=0) >= max(len(book), 1) or (count and not len(book)):
-                raise _damaged(self.path)
+                raise damaged(self.where)
             values = book[codes] if count else np.zeros(0, np.float32)
         found = np.zeros(size, np.float32)
         if not np.isfinite(values).all():
-            raise _damaged(self.path)
+            raise damaged(self.where)
         found[kept] = values
         return found
-
-
-def _damaged(path: Path) -> DataError:
-    return DataError(f"{path} is damaged, or no delta that `tinytrain pull` wrote.", hint=_HINT)

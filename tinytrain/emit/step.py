@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the pieces of a training step are, and what guards cost it: estimates of the table of factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tinytrain.emit.instructions import GUARD, Table, Work, load_table
+from tinytrain.emit.project import CScheme, Emitter
+from tinytrain.ir.graph import apply_of
+from tinytrain.ir.types import F32
+from tinytrain.planner import Plan
+from tinytrain.target.board import Board
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Of the scheme with the longest one: how many `NAME_train_continue` makes of a step, what the longest is for and how many
+    instructions it takes, how many of the step are guards, and how many bytes of flash; None on a core where nothing was counted.
+    """
+
+    count: int
+    longest: str
+    longest_instructions: int | None
+    guard_instructions: int | None
+    guard_bytes: int | None
+
+
+def pieces(emitter: Emitter, board: Board) -> Pieces | None:
+    """None of a program that only infers."""
+    table = load_table(board.core)
+    made = [_summed(list(_each(emitter, train, scheme, table)), table) for train, scheme in emitter.schemes.items()]
+    return max(made, key=lambda one: one.longest_instructions or one.count, default=None)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What it is for; its instructions without the looks behind it, and the number of floats of each of those."""
+
+    name: str
+    instructions: float
+    looks: list[int]
+
+
+def _each(emitter: Emitter, train: str, scheme: CScheme, table: Table | None) -> Iterator[_Piece]:
+    """The beginning of a step, and its pieces, in order."""
+    program, plan = emitter.program, emitter.plan
+    given = [kind.numel for v in program.entries[train].inputs for _, kind in v.parts or ((v.name, v.type),) if kind.dtype is F32]
+    yield _Piece("begin", 0.0, given if program.guards != "none" else [])
+    behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *([] for _ in scheme.apply)]
+    calls = _calls(emitter, [entry for key in (train, apply_of(train)) if (entry := plan.entries.get(key))], table)
+    for (name, instructions), looks in zip(calls, behind, strict=True):
+        yield _Piece(name, instructions, [look.count for look in looks])
+
+
+def _calls(emitter: Emitter, entries: Sequence[Plan], table: Table | None) -> Iterator[tuple[str, float]]:
+    """(name, instructions) of what is called, in order; a copy counts as nothing beside a kernel."""
+    for entry in entries:
+        for node in entry.graph.nodes:
+            if not node.op.view:
+                selection = emitter.chosen.select(node, spare=entry.room(node))
+                yield node.origin, table.taken(node, selection).instructions if table else 0.0
+        yield from ((old.name, 0.0) for old, _ in entry.copies)
+
+
+def _summed(each: list[_Piece], table: Table | None) -> Pieces:
+    if table is None:
+        return Pieces(len(each) - 1, "", None, None, None)
+    guards = [table.of(Work(GUARD, {"call": len(one.looks), "in": sum(one.looks)})).instructions for one in each]
+    most, longest = max((one.instructions + more, one.name) for one, more in zip(each, guards, strict=True))
+    number = sum(len(one.looks) for one in each)
+    code_bytes = table.code_bytes({"guards": 1, "look": number}) if number else 0
+    return Pieces(len(each) - 1, longest, round(most), round(sum(guards)), code_bytes)
