@@ -266,7 +266,8 @@ def guards(board: str) -> tuple[dict[str, Any], dict[str, int]]:
                 write(compiled, folder / name / kind)
                 flash[kind] = sizes(build(folder / name / kind, load_board(board))).flash_bytes
             code_bytes.append(flash["rest"] - flash["none"])
-            looks_.append(each["rest"].files[f"{each['rest'].program.name}.c"].count("tt_beyond("))
+            text = each["rest"].files[f"{each['rest'].program.name}.c"]
+            looks_.append(sum(map(text.count, ("tt_beyond(", "measure(ctx, "))))
         text = _LOOKS.format(name="mlp", NAME="MLP", sizes=", ".join(map(str, sizes_)), count=len(sizes_))
         (folder / "mlp" / "rest" / "app" / "main.c").write_text(text)
         nothing, few, many = counts(build(folder / "mlp" / "rest", load_board(board)), load_board(board), len(sizes_))
