@@ -22,7 +22,7 @@ from tinytrain.ops.words import HasGeometry
 
 _FARTHEST = 2**16                                         # halves that a vector of offsets reaches
 _NEXT, _SCALARS = 127, 6                                  # halves that VLDRH moves on by; of a tile, as chains and a vector leave registers
-_LITTLE = 2048                                            # bytes of scratch that are worth a kernel of halves
+_LITTLE, _LITTLE_WORDS = 2048, 6144                       # bytes of scratch that are worth a kernel of halves, and one of words
 
 
 def forward_halves() -> Iterator[Kernel]:
@@ -55,7 +55,8 @@ def in_planes() -> Iterator[Kernel]:
     """Of a convolution's weight, from halves: vectors along the channels of x or, turned, along those of dy.
 
     First those with vectors of x as it stands, row by row of positions, and of dy but a tile, which costs RAM, but little; then those of
-    maps with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do.
+    maps with their padding; then with x as it stands again, where a row of it follows the one before as those of positions do; last with
+    dy as words, of a tile alone.
     """
     units, macro = [simd for simd in HALVES if not simd.apart], "conv2d_grad_w_in_place"
     for simd in units:
@@ -66,7 +67,8 @@ def in_planes() -> Iterator[Kernel]:
     for simd in units:
         yield _weight(simd, _lies_in_line, partial(_in_place, BLOCK), partial(_run_bytes, BLOCK), macro)
     for simd in OF_HALVES:
-        yield _weight(simd, _in_words, _words, _word_bytes, "conv2d_grad_w_in_words", spare=False)
+        for accepts, spare in ((_few_words, False), (_in_words, True)):
+            yield _weight(simd, accepts, _words, _word_bytes, "conv2d_grad_w_in_words", spare)
 
 
 def _weight(simd: Simd, accepts: Callable[..., bool | Declined], params: Callable[..., dict[str, int]], scratch: Callable[..., int],
@@ -87,6 +89,11 @@ def _in_words(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Decline
     if step > _NEXT:
         return no(f"vectors {step} halves apart are farther than {_NEXT}")
     return _fits(False, simd, op, *types)
+
+
+def _few_words(simd: Simd, op: HasGeometry, *types: TensorType) -> bool | Declined:
+    word_bytes = _word_bytes(op, *types)
+    return _in_words(simd, op, *types) and (word_bytes <= _LITTLE_WORDS or no(f"words of {word_bytes} bytes are more than {_LITTLE_WORDS}"))
 
 
 def _words(simd: Simd, op: Op, *types: TensorType) -> dict[str, int]:
