@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tinytrain.atomic import write_bytes
 from tinytrain.device.flashers import choose
-from tinytrain.device.flashers.tool import Firmware
+from tinytrain.device.flashers.tool import Firmware, Flasher
 from tinytrain.device.project import Project
 from tinytrain.device.serial import SerialTransport
 from tinytrain.device.session import connect
@@ -17,7 +17,6 @@ from tinytrain.errors import DeviceError, ToolError
 from tinytrain.reading import plain
 
 SECONDS = 300                                             # of one command: a megabyte at 115,200 baud takes a minute and a half
-_SHOWN_LINES = 8                                          # the last ones of a tool that failed
 
 
 def flash_project(project: Project, via: str | None, say: Callable[[str], None], *, dry_run: bool, timeout: float) -> None:
@@ -35,7 +34,7 @@ def flash_project(project: Project, via: str | None, say: Callable[[str], None],
     for command in commands:
         say(f"command    {shlex.join(command)}")
         if not dry_run:
-            output += _run(command, firmware)
+            output += _run(command, flasher, firmware)
     if dry_run:
         said = "" if flasher.program() else f"; {flasher.programs[0]} is not installed ({flasher.get})"
         say(f"dry run    nothing was run{said}")
@@ -58,7 +57,7 @@ def _hello(project: Project, port: str, timeout: float) -> str:
         ) from None
 
 
-def _run(command: Sequence[str], firmware: Firmware) -> str:
+def _run(command: Sequence[str], flasher: Flasher, firmware: Firmware) -> str:
     """Everything that the command prints. Raises DeviceError where it fails."""
     try:
         done = subprocess.run(
@@ -73,7 +72,7 @@ def _run(command: Sequence[str], firmware: Firmware) -> str:
     if done.returncode:
         lines = [plain(line) for line in done.stdout.splitlines() if line.strip()]
         raise DeviceError(
-            f"{command[0]} could not flash board {firmware.board.name} (exit code {done.returncode}):", details=lines[-_SHOWN_LINES:],
+            f"{command[0]} could not flash board {firmware.board.name} (exit code {done.returncode}):", details=flasher.reason(lines),
             hint="Is the board connected and powered, and free for this user?",
         )
     return done.stdout

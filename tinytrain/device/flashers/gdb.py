@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinytrain.device.flashers.tool import Commands, Firmware, Flasher, unverified
@@ -13,6 +14,7 @@ from tinytrain.target.board import Board
 _ADDRESS = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")   # gdb itself would take a "| command" there
 _READ_BACK = re.compile(r"^Section (\S+), range .*: (matched|MIS-MATCHED)", re.MULTILINE)
 _LOADED = re.compile(r"^Start address .*, load size \d+", re.MULTILINE)     # without a server gdb compares the file with itself
+_SILENT = re.compile(r"\S+:\d+: .*(timed out|refused|unreachable|not known)")
 # Servers differ in what resets a chip; each says that it does not know the other one. Detaching lets the processor go on.
 _START = ("monitor system_reset", "monitor reset", "detach")
 
@@ -34,6 +36,10 @@ class Gdb(Flasher):
         given = [word for command in words for word in ("-ex", command)]
         program = self.program() or self.programs[0]
         return {}, ([program, "-nx", "-iex", "set auto-load no", "-batch", *given, str(firmware.elf)],)
+
+    def reason(self, lines: Sequence[str]) -> Sequence[str]:
+        """Without a server the first line says all; gdb goes on to commands that make no sense then."""
+        return lines[:1] if lines and _SILENT.match(lines[0]) else super().reason(lines)
 
     def verified(self, firmware: Firmware, output: str) -> str:
         found = _READ_BACK.findall(output)

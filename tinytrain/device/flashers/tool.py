@@ -15,6 +15,7 @@ from tinytrain.errors import BoardError, DeviceError
 from tinytrain.target.board import Board
 
 Commands = Sequence[Sequence[str]]
+_SHOWN_LINES = 8                                          # the last ones of a tool that failed
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Flasher(ABC):
         if self.proof and not re.search(self.proof, output):
             raise unverified(firmware, self.name)
         return f"read back by {self.name}" if self.proof else "written; only an answer of the firmware shows that it runs"
+
+    def reason(self, lines: Sequence[str]) -> Sequence[str]:
+        """Of what it printed, those that say why it failed."""
+        return lines[-_SHOWN_LINES:]
 
     def data(self, board: Board, kind: type[Any], called: str) -> Any:
         """The board's entry for this tool. Raises BoardError where it is missing or of another kind."""
