@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from cli_runs import save_model, sentence, succeed
 
-from tinytrain import zoo
-from tinytrain.compiler import Options, compile_model, understand
+from tinytrain.compiler import Options, understand
 from tinytrain.emit import kernels as emit_kernels
 from tinytrain.emit import tuned
 from tinytrain.emit.select import Choice, Count, Kernels, call_text
-from tinytrain.emit.tuned import Entry, Table, Tuning, calls_of, headers_of, made_of, processor, shipped, summed
+from tinytrain.emit.tuned import Entry, Table, Tuning, headers_of, made_of, processor, shipped, summed
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import f32
@@ -86,18 +84,6 @@ def test_counts_stand_for_the_kernel_whatever_is_written_about_it(monkeypatch: p
     assert len({*before}) > 10
     monkeypatch.setattr(tuned, "render", lambda *given: "/* more\n * words */  " + emit_kernels.render(*given).replace("\n", "\n\n"))
     assert [made_of(node, choice) for choice in choices] == before
-
-
-@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_counts_that_ship_are_of_the_kernels_that_there_are(model: str, board: str, tmp_path: Path) -> None:
-    """Otherwise nothing chooses by them, and nobody notices: then run `python benchmarks/tune.py`."""
-    onnx.save(zoo.model(model), tmp_path / "model.onnx")
-    compiled = compile_model(tmp_path / "model.onnx", Options(board=board))
-    (table,) = (one for one in shipped() if one.processor == processor(load_board(board)))
-    counts = Tuning.of(load_board(board)).kernels(compiled.program).counts
-    there = [call for call in calls_of(compiled.program) if call in table.calls]
-    assert len(there) >= 5 and all(counts[call] for call in there)
 
 
 def test_what_is_listed_is_taken_where_nothing_was_counted() -> None:
