@@ -64,7 +64,7 @@ __attribute__((noinline, unused)) static float tt_squares(const float *from, int
     return sum;
 }
 #elif defined(__riscv_flen) && !defined(__riscv_vector)
-#define TT_ADD_SQUARE(sum, at) sum = __builtin_fmaf(from[at], from[at], sum)
+#define TT_ADD_SQUARE(sum, at) __asm("fmadd.s %0, %1, %1, %0" : "+f"(sum) : "f"(from[at])) /* fmaf would be one of a C library */
 
 __attribute__((noinline, unused)) static float tt_squares(const float *from, int32_t n)
 {

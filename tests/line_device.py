@@ -73,6 +73,7 @@ class Line:
     """A transport to a device. Its time passes only while nothing comes; `clock` tells it."""
 
     name = "the device on the line"
+    doubt = ""
 
     def __init__(self, device: Device, damage: Damage) -> None:
         self.device, self.damage = device, damage

@@ -28,6 +28,7 @@ class NumpyDevice:
     """A transport. `damage` changes each answer (status, three zeros, payload) before it is framed; what begins with 0xff goes as it is."""
 
     name = "the NumPy device"
+    doubt = ""
 
     def __init__(self, compiled: Compiled, damage: Callable[[Command, bytes], bytes] | None = None) -> None:
         self.compiled, self.damage = compiled, damage

@@ -130,6 +130,7 @@ class Endless:
     """Never silent, never an answer."""
 
     name = "the endless device"
+    doubt = ""
 
     def __init__(self, chunk: bytes) -> None:
         self.chunk = chunk

@@ -101,6 +101,10 @@ class Transport(Protocol):
     def name(self) -> str:
         """What is at the other end, for messages."""
 
+    @property
+    def doubt(self) -> str:
+        """What to ask oneself when nothing there says hello, with a space behind it; empty where nothing else can be there."""
+
     def write(self, data: bytes, deadline: float) -> None:
         """Send everything. Raises DeviceError at the deadline, or when the other side has gone."""
 
@@ -342,8 +346,8 @@ class Link:
 
     def _give_up(self, command: Command) -> None:
         message = f"{self.transport.name} did not answer {command.name.lower()} within {self.timeout:g} s."
-        unknown = "Is it the right one, with this firmware, and --baud its rate? " if command is Command.HELLO else ""
-        raise DeviceError(message, hint=f"{unknown}Give it longer with --timeout, or reset the board.")
+        doubt = self.transport.doubt if command is Command.HELLO else ""
+        raise DeviceError(message, hint=f"{doubt}Give it longer with --timeout, or reset the board.")
 
     def _who(self) -> None:
         """Raise DeviceError where the device has been reset, or another host has opened a session with it."""

@@ -27,6 +27,8 @@ class ProcessTransport:
     Where setpriv is there (Linux), that holds for the end of the thread that opened it too, and when Python is killed.
     """
 
+    doubt = ""
+
     def __init__(self, name: str, command: Sequence[str], lifetime: float = LIFETIME_SECONDS) -> None:
         self.name = name
         program = shutil.which(command[0])

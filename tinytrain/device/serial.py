@@ -62,6 +62,8 @@ def _named(port: str) -> str:
 class SerialTransport:
     """An open port, of which this process is the only user. One that vanishes is opened again when it comes back."""
 
+    doubt = "Is it the right one, with this firmware, and --baud its rate? "
+
     def __init__(self, port: str, baud: int, *, patience: float = 0.0) -> None:
         """`patience`: seconds in which the port may still appear, as that of a board that was just flashed."""
         self._serial = _pyserial()
