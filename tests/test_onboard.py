@@ -16,6 +16,7 @@ from fake_firmware import need_tools
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.target.board import load_board
+from tinytrain.target.size import sizes
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 BOARDS = ("host", "netduinoplus2")
@@ -43,6 +44,8 @@ def lines(name: str, folder: Path) -> list[str]:
 
 def test_gestures_are_learned_from_a_button(tmp_path: Path) -> None:
     right = [int(match[1]) for line in lines("gestures", tmp_path) if (match := re.search(r": (\d+) right", line))]
+    elf = tmp_path / "netduinoplus2" / "build" / "gestures.elf"
+    assert sizes(elf, load_board("netduinoplus2").memories).ram_bytes <= 8 * 1024
     assert len(right) == 12 and sum(right[-4:]) >= 58
     write(compile_model(tmp_path / "gestures.onnx", Options()), tmp_path / "frozen")
     user = demo("gestures").example().user
