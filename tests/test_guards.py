@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -197,14 +197,18 @@ def test_a_weight_that_is_not_finite_is_seen_though_the_loss_hides_it(value: flo
     assert kept(device) == before
 
 
+def of_the_header(signature: str, returned: str, flags: Sequence[str], folder: Path) -> Callable[..., int]:
+    """A C function that returns this expression of tt_guard.h, compiled for this computer."""
+    source, library = folder / "called.c", folder / "called.so"
+    source.write_text(f'#include "tt_guard.h"\n{signature};\n{signature} {{ return {returned}; }}\n')
+    subprocess.run(["gcc", *STRICT, "-O1", *flags, "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", source, "-o", library], check=True)
+    called: Callable[..., int] = ctypes.CDLL(str(library)).called
+    return called
+
+
 @pytest.mark.parametrize("flags", [(), ("-DTT_SOFT_FLOATS",)], ids=["squares", "bits"])
 def test_the_size_of_floats_is_above_the_sum_of_their_squares(flags: tuple[str, ...], tmp_path: Path) -> None:
-    source = tmp_path / "size.c"
-    source.write_text('#include "tt_guard.h"\nint32_t size(const float *, int32_t);\n'
-                      "int32_t size(const float *from, int32_t n) { return tt_size(from, n); }\n")
-    library = tmp_path / "size.so"
-    subprocess.run(["gcc", *STRICT, "-O1", *flags, "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", source, "-o", library], check=True)
-    size = ctypes.CDLL(str(library)).size
+    size = of_the_header("int32_t called(const float *from, int32_t n)", "tt_size(from, n)", flags, tmp_path)
     rng = np.random.default_rng(0)
     for n in (1, 2, 3, 7, 8, 16, 31, 64, 1000):
         assert size(_pointer(np.zeros(n, np.float32)), n) == size(_pointer(np.full(n, 1e-20, np.float32)), n) == 0
@@ -227,12 +231,7 @@ def test_without_guards_nothing_is_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("-DTT_SOFT_FLOATS",)], ids=["squares", "bits"])
 def test_one_number_that_is_too_large_is_seen_wherever_it_stands(flags: tuple[str, ...], tmp_path: Path) -> None:
-    source = tmp_path / "look.c"
-    source.write_text('#include "tt_guard.h"\nint look(const float *, int32_t, uint32_t);\n'
-                      "int look(const float *from, int32_t n, uint32_t limit) { return tt_beyond(from, n, limit); }\n")
-    library = tmp_path / "look.so"
-    subprocess.run(["gcc", *STRICT, "-O1", *flags, "-shared", "-fPIC", f"-I{data_dir('runtime_c')}", source, "-o", library], check=True)
-    look = ctypes.CDLL(str(library)).look
+    look = of_the_header("int called(const float *from, int32_t n, uint32_t limit)", "tt_beyond(from, n, limit)", flags, tmp_path)
     rng = np.random.default_rng(0)
     for exponent in (20, 48, 128):
         most = float(2.0**exponent)
