@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from tinytrain.cli.command import Option
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Options
     from tinytrain.gradient.loss_scale import LossScale
+    from tinytrain.gradient.update import Optimiser
     from tinytrain.ops.schedule import Schedule
     from tinytrain.schemes.precision import Rule
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+option = functools.partial(click.option, cls=Option)
 
 
 class Number(click.FloatRange):
@@ -34,99 +37,15 @@ class Number(click.FloatRange):
         return number
 
 
-class Losses(click.Choice[str]):
-    """One for all outputs, or `NAME=LOSS` and more: which names there are only the model says."""
+def together(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """Several options as one decorator, in the order in which --help shows them."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "=" in str(value) else super().convert(value, param, ctx)
+    def decorate(command: Decorated) -> Decorated:
+        for one in reversed(options):
+            command = one(command)
+        return command
 
-
-MOST_UPDATES = 2**30
-SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
-SCHEDULE = (
-    click.option("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
-                 help="Course of the learning rate, from --lr on."),
-    click.option("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
-    click.option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
-                 help="Updates from one fall to the next, or to the end of the cosine."),
-    click.option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
-    click.option("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
-)
-
-
-def schedule_options(command: Command) -> Command:
-    """Options that say how the learning rate changes."""
-    for option in reversed(SCHEDULE):
-        command = option(command)
-    return command
-
-
-def model_options(command: Command) -> Command:
-    """Options that say how a model is read and what is trained."""
-    for option in reversed((
-        click.option("--loss", type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
-                     help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and "
-                     "its weight: label=ce,box=mse:0.5."),
-        click.option("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
-        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
-        click.option("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
-        click.option("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
-        click.option("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
-        click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
-                     help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
-                     "`compile` takes several: the device starts with the first and can switch."),
-        click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
-        click.option("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer."),
-        *SCHEDULE,
-        click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
-        click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
-        click.option("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-                     help="How momentum is kept: int8 takes a quarter of the memory."),
-        click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
-        click.option("--weight-decay", type=Number(0), default=0.0, show_default=True,
-                     help="Part of each weight that is added to its gradient; with adamw it is taken off beside the rest."),
-        click.option("--clip-value", type=Number(1e-6, 1e6), help="Bound of each element of a gradient."),
-        click.option("--clip-norm", type=Number(1e-6, 1e6), help="Bound of the norm of all gradients, which are then kept in RAM."),
-        click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
-        click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
-                     show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
-        click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
-                     help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
-        click.option("--master", type=click.Choice(["fp32", "none"]),
-                     help="Train fp32 weights behind what is stored, at four more bytes each for int8, two for fp16 (the default there)."),
-        click.option("--fp32", multiple=True, metavar="LAYER",
-                     help="With --dtype fp16: what this layer, or all of a pattern as 'head.*', reads and writes stays fp32."),
-        click.option("--precision", type=click.Path(path_type=Path), metavar="FILE",
-                     help="With --dtype fp16: a TOML file that says which layers stay fp32."),
-        click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
-                     help="Multiplies the learning rate of biases, gamma and beta."),
-        click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
-        click.option("--grad", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
-                     help="How gradients of activations are stored; int8 trains an int8 model without any floating point."),
-        click.option("--loss-scale", metavar="auto|N", help="What fp16 gradients are multiplied by on their way: auto, the default, "
-                     "starts at 1024, halves at an overflow and doubles behind many steps without; a power of two stays."),
-        click.option("--loss-scale-steps", type=click.IntRange(1, MOST_UPDATES), show_default="200", help="Steps until auto doubles it."),
-        click.option("--on-overflow", type=click.Choice(["rest", "step"]), show_default="rest",
-                     help="What an overflow of fp16 gradients leaves out: updates behind it, or all, for which gradients are kept in RAM."),
-        click.option("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
-                     help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
-                     "a sample or loss that is not finite leaves out all. none: nothing is looked at."),
-        click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
-        click.option("--optimise", "--optimize", type=click.Choice(["speed", "balanced", "size"]), default="balanced", show_default=True,
-                     help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
-        click.option("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
-        SHAPES,
-        click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
-        click.option("--head-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of its weights."),
-        click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
-        click.option("--running-statistics", is_flag=True,
-                     help="Batch norms, which are then not folded, follow the data: each update moves their mean and variance."),
-        click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
-        click.option("--bptt", "truncate", type=click.IntRange(0), default=0, metavar="K",
-                     help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
-    )):
-        command = option(command)
-    return command
+    return decorate
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -140,13 +59,51 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def compiler_options(board: str, *, several: bool = False, **given: Any) -> Options:
+    """What the options of a command say to the compiler. Raises TinytrainError where they do not fit each other.
+
+    A command that updates nothing has no options of updates; those of the compiler then stay as they are.
+    """
     from tinytrain.compiler import Options
     from tinytrain.frontend.new_head import NewHead
-    from tinytrain.gradient.update import Optimiser
 
     first, *further = given["schemes"]
     if further and not several:
         raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
+    loss = given["loss"] or "ce"
+    options = Options(
+        board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
+        loss_options=_loss_options(loss, given), rates=dict(map(_rate, given.get("rates", ()))), scheme=first,
+        fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
+        truncate=given["truncate"], shapes=parse_shapes(given["shapes"]), further_schemes=tuple(further),
+        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None, asked=_asked(given),
+    )
+    if "optimiser" not in given:
+        return options
+    return replace(
+        options, optimiser=_optimiser(given), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"],
+        loss_scale=_loss_scale(given), dtype=given["dtype"], precision=_precision(given), optimise=given["optimise"],
+        guards=given["guards"], tuned=given["tuned"],
+    )
+
+
+def _asked(given: Mapping[str, Any]) -> frozenset[str]:
+    """Options that only change what a model of some kinds has."""
+    asked = {
+        "--keep-batchnorm": given["keep_batchnorm"], "--running-statistics": given["running_statistics"],
+        "--dropout": given["dropout"], "--bptt": given["truncate"],
+    }
+    if "optimiser" in given:
+        asked |= {
+            "--rounding": given["rounding"] != "stochastic", "--no-qas": not given["qas"],
+            "--master": given["master"] is not None and given["dtype"] == "fp32",
+        }
+    return frozenset(option for option, is_asked in asked.items() if is_asked)
+
+
+def _optimiser(given: dict[str, Any]) -> Optimiser:
+    """How weights are updated. Raises TinytrainError where the options do not fit each other."""
+    from tinytrain.gradient.update import Optimiser
+
     kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:
         raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
@@ -169,23 +126,11 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
     if masters and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
         raise TinytrainError(message, hint="Leave one of them out.")
-    optimiser = Optimiser(
+    return Optimiser(
         given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
         kind=kind, rounding="master" if masters else given["rounding"], master=given["master"] != "none", bias_factor=given["bias_factor"],
         int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
         schedule=schedule_of(given, given["learning_rate"]),
-    )
-    loss = given["loss"] or "ce"
-    scale = _loss_scale(given)
-    return Options(
-        board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
-        loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
-        truncate=given["truncate"],
-        shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
-        dtype=given["dtype"], precision=_precision(given),
-        further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
-        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
     )
 
 
@@ -242,7 +187,7 @@ def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tupl
     from tinytrain.gradient.objective import Objective, losses
 
     names = dict.fromkeys(name for kind in losses().values() for name in kind.options)
-    chosen = {name: given[name] for name in names if given[name] is not None}
+    chosen = {name: given[name] for name in names if given.get(name) is not None}
     own = {name for _, key, _ in Objective(loss).items if key in losses() for name in losses()[key].options}
     if other := next((name for name in chosen if name not in own), None):
         owners = " and ".join(key for key, kind in losses().items() if other in kind.options)
@@ -300,19 +245,20 @@ def schedule_of(given: dict[str, Any], learning_rate: float | None) -> Schedule:
 
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
-TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
-                       help="Seconds to wait for one answer of the device.")
+device = functools.partial(click.option, cls=Option, section="Device")
+TIMEOUT = device("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
+                 help="Seconds to wait for one answer of the device.")
 PORT_KINDS = "/dev/ttyACM0, COM3, socket://HOST:PORT, or auto for the only one on USB"
-PORT = click.option("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
-                    "emulator, or this computer.")
-BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
-                    help="Rate of --port, bits a second.")
-TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
+PORT = device("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
+              "emulator, or this computer.")
+BAUD_RATE: dict[str, Any] = {"type": click.IntRange(300, 20_000_000), "default": 115_200, "show_default": True}
+BAUD = device("--baud", **BAUD_RATE, only_with="--port", help="Rate of --port, bits a second.")
+TRUST = device("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
 BOARD = click.option("--board", default="host", show_default=True,
                      help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
-def device_options(command: Command) -> Command:
+def device_options(command: Decorated) -> Decorated:
     """Options that say which device runs PROJECT. The command gets that project opened, and `timeout`; its own options stand before."""
 
     @functools.wraps(command)
@@ -321,18 +267,14 @@ def device_options(command: Command) -> Command:
 
         return command(project=Project.open(project, trust=trust, port=port, baud=baud), **given)
 
-    made = cast(Command, opened)
-    for option in reversed((PORT, BAUD, TIMEOUT, TRUST)):
-        made = option(made)
-    return made
+    return together(PORT, BAUD, TIMEOUT, TRUST)(cast(Decorated, opened))
 
 
-def job_options(command: Command) -> Command:
-    """Options that say where jobs run; they are the fields of `tinytrain.jobs.Jobs`."""
-    for option in reversed((
-        click.option("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it."),
-        click.option("--cluster", metavar="tcp://HOST:PORT", help="Run on the dask cluster with this scheduler."),
-        click.option("--cache", type=click.Path(path_type=Path), help="Folder for finished results; ~/.cache/tinytrain/jobs without it."),
-    )):
-        command = option(command)
-    return command
+_job = functools.partial(click.option, cls=Option, section="Where it runs")
+
+# Where jobs run: the fields of `tinytrain.jobs.Jobs`.
+job_options = together(
+    _job("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it."),
+    _job("--cluster", metavar="tcp://HOST:PORT", help="Run on the dask cluster with this scheduler."),
+    _job("--cache", type=click.Path(path_type=Path), help="Folder for finished results; ~/.cache/tinytrain/jobs without it."),
+)
