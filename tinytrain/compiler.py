@@ -105,7 +105,7 @@ class Options:
     classes: tuple[str, ...] = ()
     store: int = 0
     cores: int = 1
-    asked: frozenset[str] = frozenset()
+    asked: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective | None:

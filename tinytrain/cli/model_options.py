@@ -61,7 +61,7 @@ reading_options = together(
     reading("--running-statistics", is_flag=True, not_with=_LEARNS,
             help="Batch norms, which are then not folded, follow the data: each update moves their mean and variance."),
     reading("--dropout", is_flag=True, not_with=_LEARNS, help="Keep Dropout while training, with a seeded mask."),
-    reading("--bptt", "truncate", type=click.IntRange(0), default=0, metavar="K", not_with=_LEARNS,
+    reading("--bptt", type=click.IntRange(0), default=0, metavar="K", not_with=_LEARNS,
             help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
 )
 
@@ -86,7 +86,7 @@ gradient_options = together(
 
 # How what is trained changes, and in which numbers.
 update_options = together(
-    updates("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
+    updates("--lr", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
     RATES,
     updates("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
     updates("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
