@@ -30,6 +30,7 @@ STREAM = (
     ("report",),
     ("learn", "quantise", "verify"),
     ("search", "tune"),
+    ("answers",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(STREAM) for room in rooms}
