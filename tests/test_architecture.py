@@ -30,6 +30,7 @@ STREAM = (
     ("report",),
     ("learn", "quantise", "verify"),
     ("search", "tune"),
+    ("answers",),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -132,7 +132,8 @@ def select(node: Node, isa: Collection[str], *, spare: int | Literal[True] = Tru
     """
     kernels = node.op.kernels
     no_room = no("there is no memory to spare for its scratch")
-    verdicts = [(kernel, _suits(node, kernel, isa) if _has_room(node, kernel, spare, cores) else no_room) for kernel in kernels]
+    suited = [(kernel, _suits(node, kernel, isa)) for kernel in kernels]
+    verdicts = [(kernel, no_room if suits and not _has_room(node, kernel, spare, cores) else suits) for kernel, suits in suited]
     taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
     refused = tuple(
         (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")
