@@ -58,7 +58,7 @@ def test_netduino_has_the_memory_of_the_chip() -> None:
 
 @pytest.mark.parametrize("name", ["mps2-an836", "", "soc", "../boards/host", "toolchain", "nothing-like-it"])
 def test_unknown_board(name: str) -> None:
-    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, esp32-c3, hifive1, "):
+    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, browser, esp32-c3, hifive1, "):
         load_board(name)
 
 
