@@ -28,7 +28,7 @@ STREAM = (
     ("frontend", "emit"),
     ("compiler", "device"),
     ("report",),
-    ("learn", "quantise", "verify"),
+    ("learn", "quantise", "verify", "page"),
     ("search", "tune"),
     ("cli",),
 )

@@ -58,7 +58,7 @@ class Project:
         if not trust:
             project._check_seal(data)
             for name in project.manifest.files:
-                project._content(name)
+                project.content(name)
         return project
 
     @cached_property
@@ -75,7 +75,7 @@ class Project:
         expected = "the ONNX model of the project"
         again = "Compile the model again."
         with reading(path, expected, ModelError, hint=again):
-            model = onnx.load_model_from_string(self._content("model.onnx"))
+            model = onnx.load_model_from_string(self.content("model.onnx"))
             if outside := next((tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)), None):
                 raise ModelError(f"{path}: tensor {reprlib.repr(outside)} has its data in another file; expected {expected}.", hint=again)
             onnx.checker.check_model(model)
@@ -147,6 +147,13 @@ class Project:
         files = project_files(board, self.manifest.name, texts, stack_bytes=0)
         return self._built(board, {**{path: text.encode() for path, text in files.items()}, **lib})
 
+    @property
+    def device_name(self) -> str:
+        """What runs it, for a person."""
+        if self.port is not None:
+            return f"the board on {self.port}"
+        return "the host twin" if self.board.emulator == "twin" else f"an emulator of {self.board.title}"
+
     def sizes(self) -> Sizes:
         from tinytrain.target.size import sizes
 
@@ -175,7 +182,7 @@ class Project:
                 hint=f"Give --trust if you know who made it, {_AGAIN}",
             )
 
-    def _content(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes:
         """A file of the project; unless it is trusted, as the compiler wrote it."""
         path = self.folder / name
         data = read_limited(path, MOST_FILE_BYTES, "a file of the project", OutputError)
@@ -189,7 +196,7 @@ class Project:
         names = [*self.manifest.files]
         if self.trusted:
             names = [str(path.relative_to(self.folder)) for folder in ("lib", "app") for path in (self.folder / folder).glob("*.*")]
-        return {name: self._content(name) for name in sorted(names) if name.endswith(BUILT)}
+        return {name: self.content(name) for name in sorted(names) if name.endswith(BUILT)}
 
 
 def _compiler(board: Board) -> str:
