@@ -7,7 +7,7 @@
 #include "tt_link.h"
 #include "tt_port.h"
 
-#define IN_BYTES 65536
+#define IN_BYTES (1 << 19) /* of a frame, at most; what is never touched takes no memory */
 #define OUT_BYTES 4096
 
 #define EXPORT(name) __attribute__((export_name(#name)))
@@ -16,9 +16,9 @@
 __attribute__((import_module("tinytrain"), import_name("say"))) void tt_port_say(const void *data, uint32_t bytes);
 
 static struct {
-    uint8_t in[IN_BYTES], out[OUT_BYTES];
+    uint8_t in[IN_BYTES], out[OUT_BYTES], body[IN_BYTES];
     uint32_t waiting;
-    const tt_frame *frame; /* the last one that tt_port_unpack found */
+    const tt_frame *frame; /* that ended at the last call of tt_port_unpack */
 } port;
 
 EXPORT(tt_port_in) uint8_t *tt_port_in(void);
@@ -27,6 +27,8 @@ EXPORT(tt_port_take) void tt_port_take(uint32_t bytes);
 EXPORT(tt_port_write) uint32_t tt_port_write(uint32_t at, uint32_t bytes);
 EXPORT(tt_port_call) uint32_t tt_port_call(void);
 EXPORT(tt_port_pack) void tt_port_pack(uint32_t bytes, uint32_t token);
+EXPORT(tt_port_unpack) uint32_t tt_port_unpack(uint32_t from, uint32_t to);
+EXPORT(tt_port_body) uint32_t tt_port_body(uint32_t token);
 
 /* Where bytes for the other calls go, and how many there is room for. */
 uint8_t *tt_port_in(void)
@@ -50,14 +52,14 @@ void tt_port_take(uint32_t bytes)
 /* So many bytes are the message of a request from byte `at` on. Returns how many of them there was room for. */
 uint32_t tt_port_write(uint32_t at, uint32_t bytes)
 {
-    for (uint32_t i = 0; i < bytes; ++i) {
-        uint8_t *const to = tt_frame_at(tt_served.pieces, at + i);
-        if (!to) {
-            return i;
+    uint32_t written = 0;
+    for (const tt_piece *piece = tt_served.pieces; piece->bytes > 0; ++piece) {
+        for (; at < piece->bytes && written < bytes; ++at, ++written) {
+            ((uint8_t *)piece->at)[at] = port.in[written];
         }
-        *to = port.in[i];
+        at -= piece->bytes < at ? piece->bytes : at;
     }
-    return bytes;
+    return written;
 }
 
 /* Executes the request that was written. Returns its status, and says the payload of the answer. */
@@ -75,6 +77,42 @@ void tt_port_pack(uint32_t bytes, uint32_t token)
     tt_frame_begin();
     tt_frame_put(port.in, bytes);
     tt_frame_end(token);
+}
+
+/* All of a frame that is no short one, but its head. */
+static const tt_piece *anywhere(const uint8_t *first)
+{
+    static const tt_piece pieces[] = {{port.body, sizeof port.body}, {0, 0}};
+    for (uint32_t i = TT_FRAME_HEAD_BYTES; i < TT_FRAME_SHORT_BYTES; ++i) {
+        port.body[i - TT_FRAME_HEAD_BYTES] = first[i];
+    }
+    return pieces;
+}
+
+/* Takes what a board sends, from one byte up to another, until a frame ends. Returns where it goes on. */
+uint32_t tt_port_unpack(uint32_t from, uint32_t to)
+{
+    port.frame = 0;
+    while (from < to && !port.frame) {
+        port.frame = tt_frame_take(port.in[from++], anywhere);
+    }
+    return from;
+}
+
+/* Says the body of the frame that has ended, if it was made with that token. Returns how many bytes it has, 0 where there is none. */
+uint32_t tt_port_body(uint32_t token)
+{
+    if (!port.frame || port.frame->residue != tt_frame_residue(token)) {
+        return 0;
+    }
+    const uint32_t bytes = port.frame->bytes - TT_FRAME_CRC_BYTES;
+    if (port.frame->bytes <= TT_FRAME_SHORT_BYTES) {
+        tt_port_say(port.frame->first, bytes);
+    } else {
+        tt_port_say(port.frame->first, TT_FRAME_HEAD_BYTES);
+        tt_port_say(port.body, bytes - TT_FRAME_HEAD_BYTES);
+    }
+    return bytes;
 }
 
 void tt_port_start(void)
