@@ -26,9 +26,10 @@ def page_html(project: Mapping[str, Any], *, socket: str | None = None) -> str:
     The policy in its head forbids everything else: other scripts, and any connection.
     """
     loader, style = _text("loader.js"), _text("style.css")
+    connects = f"blob: data: {socket}" if socket else "blob: data:"
     policy = {
         "default-src": "'none'", "script-src": f"{_hash(loader)} data: 'wasm-unsafe-eval'", "worker-src": "data:",
-        "style-src": _hash(style), "img-src": "blob: data:", "media-src": "blob:", "connect-src": " ".join(["blob: data:", *([socket] if socket else [])]),
+        "style-src": _hash(style), "img-src": "blob: data:", "media-src": "blob:", "connect-src": connects,
         "base-uri": "'none'", "form-action": "'none'",
     }
     names = ", ".join(dict.fromkeys(build["manifest"]["name"] for build in project["builds"]))

@@ -120,7 +120,7 @@ class Costs:
         entries = [train, *(entry for name, entry in plan.entries.items() if name == "apply")]
         each = [self.taken(node, kernels, entry) for entry in entries for node in entry.graph.nodes]
         nodes = [node for entry in entries for node in entry.graph.nodes if not node.op.view]
-        forward = _forward(train.graph)
+        forward = train.graph.needed(train.graph.outputs[:1])
         macs = {node: _macs(node) for node in train.graph.nodes}
         table, data = self._table, data_bytes(program)
         return SchemeCost(
@@ -141,7 +141,7 @@ class Costs:
         names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
         owner = _owners(self.forward, names, kinds)
-        forward = _forward(train.graph)
+        forward = train.graph.needed(train.graph.outputs[:1])
         sums: dict[str, dict[str, float]] = {name: {} for name in names}
 
         def add(layer: str, what: str, amount: float) -> None:
@@ -175,18 +175,6 @@ def _owners(forward: Graph, names: list[str], kinds: Mapping[str, str]) -> dict[
 
 def _macs(node: Node) -> int:
     return node.op.cost(*node.kinds).macs
-
-
-def _forward(train: Graph) -> set[Node]:
-    """The nodes that the loss needs."""
-    producers = train.producers()
-    todo, found = [train.outputs[0]], set()
-    while todo:
-        node = producers.get(todo.pop())
-        if node is not None and node not in found:
-            found.add(node)
-            todo += node.inputs
-    return found
 
 
 def saved(train: Graph, forward: set[Node]) -> dict[Value, Node]:
