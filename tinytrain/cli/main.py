@@ -40,8 +40,8 @@ ELSEWHERE = {
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
     "From a model to firmware": ("model", "quantize", "compile", "verify", "tune"),
-    "What is trained, and what that costs": ("scheme", "contribution", "search"),
-    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports"),
+    "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
+    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page"),
     "What was learned": ("pull", "push", "store"),
     "What there is": ("boards", "new-board", "ops", "doctor"),
 }
