@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tinytrain.cli.answer import Answer
 from tinytrain.cli.command import Command
 from tinytrain.cli.options import option
 
@@ -18,13 +19,14 @@ TRUST = option("--trust", is_flag=True, help="Show folders that were not compile
 @FOLDERS
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
 @TRUST
-def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
+def page(projects: tuple[Path, ...], output: Path, trust: bool) -> Answer:
     """Write PROJECTS (folders that `compile` made) as one self-contained HTML page: memory, layers, builds side by side."""
     from tinytrain.atomic import write_text
+    from tinytrain.cli.results import Written
     from tinytrain.device.project import Project
     from tinytrain.page.writer import page_html
     from tinytrain.report.page import project_json
 
     text = page_html(project_json([Project.open(folder, trust=trust) for folder in projects]))
     write_text(output, text)
-    click.echo(f"page       {output}, {len(text.encode()):,} B")
+    return Answer(f"page       {output}, {len(text.encode()):,} B", Written(output))

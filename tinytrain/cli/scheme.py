@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
 from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
@@ -73,28 +74,28 @@ def scheme() -> None:
 @RATES
 @option("--last", type=click.IntRange(1), not_with="--scheme", help="Short for --scheme last:K.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
-def write(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
+def write(model: Path, last: int | None, output: Path | None, **given: Any) -> Answer:
     """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
     from tinytrain.atomic import write_text
+    from tinytrain.cli.results import SchemeWrite
     from tinytrain.compiler import scheme_of
     from tinytrain.report.text import frozen_text
 
     given["schemes"] = (f"last:{last}",) if last else given["schemes"]
     scheme, frozen = scheme_of(model, compiler_options("host", **given))
     text = scheme.to_toml() + (f"\n# {said}\n" if (said := frozen_text(frozen)) else "")
-    if output is None:
-        click.echo(text, nl=False)
-    else:
+    if output is not None:
         write_text(output, text)
-        click.echo(f"scheme     {output}")
+    return Answer(f"scheme     {output}" if output else text.rstrip("\n"), SchemeWrite(text, output), asked=output is None)
 
 
 @scheme.command(epilog="Example: tinytrain scheme show model.onnx --scheme scheme.toml --board netduinoplus2")
 @MODEL
 @BOARD
 @model_options
-def show(model: Path, board: str, **given: Any) -> None:
+def show(model: Path, board: str, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
+    from tinytrain.cli.results import SchemeShow
     from tinytrain.compiler import chosen_scheme
     from tinytrain.report.text import frozen_text
     from tinytrain.search.cost import Costs
@@ -105,9 +106,11 @@ def show(model: Path, board: str, **given: Any) -> None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
     costs = Costs(model, options, options.exact_seconds)
     chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
-    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(chosen)))
-    if said := frozen_text(costs.frozen):
-        click.echo(said)
+    cost = costs.cost(chosen)
+    text = cost_text(costs.forward.name, costs.board, cost)
+    said = frozen_text(costs.frozen)
+    result = SchemeShow(costs.forward.name, costs.board.name, cost, tuple(costs.frozen))
+    return Answer(f"{text}\n{said}" if said else text, result, asked=True)
 
 
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
@@ -120,8 +123,7 @@ def show(model: Path, board: str, **given: Any) -> None:
 @option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
 @option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
 @option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True)
-@option("--evaluations", type=click.IntRange(1), default=300, show_default=True, only_with="--method evolution|random",
-        help="Plans that evolution or chance may make.")
+@option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -132,11 +134,12 @@ def show(model: Path, board: str, **given: Any) -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
 @job_options
 @model_options
-def search(model: Path, board: str, output: Path | None, **given: Any) -> None:
+def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer:
     """Find the scheme of MODEL with the largest sum of contributions under a budget.
 
     RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
     """
+    from tinytrain.cli.results import FoundScheme, Search
     from tinytrain.search.sweep import Request, run
 
     keys = (
@@ -149,4 +152,11 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> None:
     for path in (output, asked["plot"]):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
-    run(model, compiler_options(board, **given), Request(output=output, **asked), click.echo)
+    request = Request(output=output, **asked)
+    with progress() as bar:
+        found = run(model, compiler_options(board, **given), request, bar)
+    schemes = tuple(
+        None if one is None else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy)
+        for one, budget, accuracy in zip(found.chosen, request.budgets, found.accuracies, strict=True)
+    )
+    return Answer(found.text(request), Search(schemes, found.files))
