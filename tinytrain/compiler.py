@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
-from tinytrain.atomic import uninterrupted
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
+from tinytrain.atomic import whole_folder
+from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import Emitter, link_keys
-from tinytrain.emit.step import Pieces, pieces
+from tinytrain.emit.step import Estimate, Pieces, estimate, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.classes import class_names
@@ -40,7 +38,6 @@ from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.passes.watch_gradients import watch_gradients
 from tinytrain.planner import ProgramPlan, plan_program
-from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
@@ -119,7 +116,8 @@ class Options:
 class Compiled:
     """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
 
-    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains.
+    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains. `estimate` is None where nothing was counted,
+    `room` on the host.
     """
 
     prepared: Prepared
@@ -135,6 +133,8 @@ class Compiled:
     frozen: tuple[Frozen, ...] = ()
     class_names: tuple[str, ...] = ()
     pieces: Pieces | None = None
+    estimate: Estimate | None = None
+    room: Room | None = None
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -212,11 +212,12 @@ def compile_model(path: Path, options: Options) -> Compiled:
     if options.store:
         check_kept(program, board)
     names = class_names(options.classes, model.prepared, program.entries["infer"])
+    took = estimate(plan, kernels, board)
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
         emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
-        pieces(emitter, board),
+        pieces(emitter, board), took, room(program, plan, board, took.code_bytes if took else 0),
     )
 
 
@@ -239,24 +240,10 @@ def write(
     if out.exists() and not (force and (out / "manifest.json").is_file()):
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
         raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
-        raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
-    try:
-        manifest = _fill(compiled, staging, packages)
+    with whole_folder(out) as folder:
+        manifest = _fill(compiled, folder, packages)
         if then is not None:
-            then(staging)
-        staging.chmod(0o755)
-        with uninterrupted():
-            _put(staging, out)
-    except OSError as error:
-        message = f"{out} cannot be written: {error.strerror or first_line(error)}; nothing was written."
-        raise OutputError(message, hint="Check its permissions and the space left, or choose another -o.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            then(folder)
     return manifest
 
 
@@ -279,20 +266,6 @@ def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str
     (folder / "manifest.json").write_bytes(data)
     (folder / "manifest.seal").write_text(f"{seal(data)}\n", encoding="ascii")
     return manifest
-
-
-def _put(staging: Path, out: Path) -> None:
-    """Give the folder its place; what stands there goes when that is done."""
-    before = staging.with_name(f"{staging.name}.before")
-    if out.exists():
-        out.rename(before)
-    try:
-        staging.rename(out)
-    except OSError:
-        if before.exists():
-            before.rename(out)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _c_files(compiled: Compiled) -> dict[str, str]:
@@ -342,6 +315,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
             },
         },
         "pieces": asdict(compiled.pieces) if compiled.pieces else None,
+        "estimate": asdict(compiled.estimate) if compiled.estimate else None,
+        "room": asdict(compiled.room) if compiled.room else None,
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }

@@ -127,10 +127,11 @@ def compile_command(
     tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.answers.nearest import suggesting
     from tinytrain.compiler import compile_model, write
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
@@ -144,14 +145,14 @@ def compile_command(
         options = calibrated_options(model, data, options, tolerance)
     elif tolerance is not None:
         raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-    compiled = compile_model(model, options)
-    if build:
-        find_tools(compiled.board)
-    write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
+    with suggesting(model, options):
+        compiled = compile_model(model, options)
+        if build:
+            find_tools(compiled.board)
+        write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
     click.echo(compiled_text(compiled))
     click.echo(f"project    {output}")
-    if build:
-        click.echo(sizes_text(Project.open(output)))
+    click.echo(sizes_text(Project.open(output)) if build else room_text(compiled.room))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
