@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -229,11 +229,12 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
 
 
 def write(
-    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None
+    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None,
+    more: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the self-contained project, sealed as this user's, and return its manifest. The folder appears whole or not at all.
 
-    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too.
+    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too, `more` are further files.
     `then` is given the folder before it appears; what it raises takes the folder away. Raises OutputError where `out` exists; `force`
     replaces it only if it is a folder that this function made, and only when all else is done.
     """
@@ -241,13 +242,13 @@ def write(
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
         raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
     with whole_folder(out) as folder:
-        manifest = _fill(compiled, folder, packages)
+        manifest = _fill(compiled, folder, packages, more or {})
         if then is not None:
             then(folder)
     return manifest
 
 
-def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str, Any]:
+def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mapping[str, bytes]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
     texts = {**_c_files(compiled), "README.md": compiled.readme}
     sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
@@ -255,12 +256,13 @@ def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str
     for kind in packages:
         texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
-    for name, text in texts.items():
+    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more)
+    written["model.onnx"] = compiled.prepared.model.SerializeToString(deterministic=True)
+    for name, content in written.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    (folder / "model.onnx").write_bytes(compiled.prepared.model.SerializeToString())
+        (folder / name).write_bytes(content)
     golden_vectors(compiled.program).save(folder / "golden.npz")
-    files = {name: digest((folder / name).read_bytes()) for name in sorted((*texts, "model.onnx", "golden.npz"))}
+    files = {name: digest((folder / name).read_bytes()) for name in sorted((*written, "golden.npz"))}
     manifest = {**describe(compiled), "files": files}
     data = (json.dumps(manifest, indent=2) + "\n").encode()
     (folder / "manifest.json").write_bytes(data)

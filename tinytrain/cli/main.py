@@ -43,7 +43,7 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "fit": "tinytrain.cli.fit",
+    "stats": "tinytrain.cli.port", "fit": "tinytrain.cli.fit", "diff": "tinytrain.cli.diff",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -122,11 +122,16 @@ def main(debug: bool) -> None:
                    "those in the model's metadata `classes` without it.")
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
+@click.option("--emit-graph", "graph", is_flag=True,
+              help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
+@click.option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
+    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.answers.explain import explained
+    from tinytrain.answers.graph import graph_files
     from tinytrain.answers.nearest import suggesting
     from tinytrain.compiler import compile_model, write
     from tinytrain.data.classes import class_names
@@ -149,8 +154,11 @@ def compile_command(
         compiled = compile_model(model, options)
         if build:
             find_tools(compiled.board)
-        write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
+        built = (lambda folder: Project.open(folder).elf()) if build else None
+        write(compiled, output, force=force, packages=packages, then=built, more=graph_files(compiled) if graph else None)
     click.echo(compiled_text(compiled))
+    if explain:
+        click.echo(f"\n{explained(compiled)}\n")
     click.echo(f"project    {output}")
     click.echo(sizes_text(Project.open(output)) if build else room_text(compiled.room))
 

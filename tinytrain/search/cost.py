@@ -145,7 +145,7 @@ class Costs:
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)
         parts = self._by_layer(program, train, kernels)
-        forward = _forward(train.graph)
+        forward = forward_nodes(train.graph)
         macs = {node: _macs(node) for node in train.graph.nodes}
         found, data = estimate(plan, kernels, self.board), data_bytes(program)
         code_bytes = found.code_bytes if found else 0
@@ -164,7 +164,7 @@ class Costs:
         names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
         owner = _owners(self.forward, names, kinds)
-        forward = _forward(train.graph)
+        forward = forward_nodes(train.graph)
         sums: dict[str, dict[str, float]] = {name: {} for name in names}
 
         def add(layer: str, what: str, amount: float) -> None:
@@ -207,7 +207,7 @@ def _macs(node: Node) -> int:
     return node.op.cost(*node.kinds).macs
 
 
-def _forward(train: Graph) -> set[Node]:
+def forward_nodes(train: Graph) -> set[Node]:
     """The nodes that the loss needs."""
     producers = train.producers()
     todo, found = [train.outputs[0]], set()
