@@ -19,7 +19,6 @@ from tinytrain.ir.op import Op
 from tinytrain.ir.text import graph_text, op_text
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan
-from tinytrain.search.cost import forward_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +45,7 @@ def graph_model(plan: Plan, kernels: Kernels, name: str) -> onnx.ModelProto:
     from onnx import helper, numpy_helper
 
     graph, names = plan.graph, _names(plan.graph)
-    forward = forward_nodes(graph) if graph.updates else {*graph.nodes}
+    forward = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
     nodes = []
     for position, node in enumerate(graph.nodes):
         made = helper.make_node(

@@ -145,7 +145,7 @@ class Costs:
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)
         parts = self._by_layer(program, train, kernels)
-        forward = forward_nodes(train.graph)
+        forward = train.graph.needed(train.graph.outputs[:1])
         macs = {node: _macs(node) for node in train.graph.nodes}
         found, data = estimate(plan, kernels, self.board), data_bytes(program)
         code_bytes = found.code_bytes if found else 0
@@ -164,7 +164,7 @@ class Costs:
         names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
         owner = _owners(self.forward, names, kinds)
-        forward = forward_nodes(train.graph)
+        forward = train.graph.needed(train.graph.outputs[:1])
         sums: dict[str, dict[str, float]] = {name: {} for name in names}
 
         def add(layer: str, what: str, amount: float) -> None:
@@ -205,18 +205,6 @@ def _owners(forward: Graph, names: list[str], kinds: Mapping[str, str]) -> dict[
 
 def _macs(node: Node) -> int:
     return node.op.cost(*node.kinds).macs
-
-
-def forward_nodes(train: Graph) -> set[Node]:
-    """The nodes that the loss needs."""
-    producers = train.producers()
-    todo, found = [train.outputs[0]], set()
-    while todo:
-        node = producers.get(todo.pop())
-        if node is not None and node not in found:
-            found.add(node)
-            todo += node.inputs
-    return found
 
 
 def saved(train: Graph, forward: set[Node]) -> dict[Value, Node]:

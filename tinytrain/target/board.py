@@ -23,7 +23,7 @@ from tinytrain.target.isa import ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
-EMULATORS = ("qemu", "rp2040js")
+EMULATORS = ("qemu", "rp2040js", "node", "twin")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
 
@@ -50,7 +50,7 @@ class Memory:
 class Toolchain:
     """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board.
 
-    `objdump` is the disassembler's command, empty where there is none.
+    `objdump` is the disassembler's command, empty where there is none; `suffix` that of the file that it links.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Toolchain:
     link_flags: tuple[str, ...]
     libraries: tuple[str, ...]
     objdump: tuple[str, ...] = ()
+    suffix: str = ".elf"
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
-        emulator=emulator.text("kind", "qemu"),
+        emulator=emulator.text("kind", "qemu" if data.table("memory").tables() else "twin"),
         machine=emulator.texts("command"),
         clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
@@ -299,7 +300,7 @@ def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
         raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
     toolchain = Toolchain(
         path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries"),
-        data.texts("objdump"),
+        data.texts("objdump"), data.text("suffix", ".elf"),
     )
     data.refuse_unread()
     return toolchain
