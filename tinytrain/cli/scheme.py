@@ -95,8 +95,9 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> N
 @model_options
 def show(model: Path, board: str, **given: Any) -> None:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
+    from tinytrain.answers.nearest import check_room
     from tinytrain.compiler import chosen_scheme
-    from tinytrain.report.text import frozen_text
+    from tinytrain.report.text import frozen_text, room_text
     from tinytrain.search.cost import Costs
     from tinytrain.search.show import cost_text
 
@@ -105,9 +106,12 @@ def show(model: Path, board: str, **given: Any) -> None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
     costs = Costs(model, options, options.exact_seconds)
     chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
-    click.echo(cost_text(costs.forward.name, costs.board, costs.cost(chosen)))
+    cost = costs.cost(chosen)
+    click.echo(cost_text(costs.forward.name, costs.board, cost))
     if said := frozen_text(costs.frozen):
         click.echo(said)
+    check_room(costs.forward.name, cost.room, model, options)
+    click.echo(room_text(cost.room))
 
 
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
