@@ -35,11 +35,11 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "fit": "tinytrain.cli.fit", "diff": "tinytrain.cli.diff",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
-    "From a model to firmware": ("model", "quantize", "compile", "verify", "tune"),
+    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
     "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page"),
     "What was learned": ("pull", "push", "store"),
@@ -78,17 +78,23 @@ def main(debug: bool) -> None:
                    "those in the model's metadata `classes` without it.")
 @option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
+@option("--emit-graph", "graph", is_flag=True,
+              help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
+@option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
+    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.answers.explain import explained
+    from tinytrain.answers.graph import graph_files
+    from tinytrain.answers.nearest import suggesting
     from tinytrain.api.choices import check_fp16
     from tinytrain.api.model import Model
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
@@ -102,11 +108,17 @@ def compile_command(
         )
     if build:
         find_tools(made.board)
-    made.write(output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
-    return Answer(
-        "\n".join([compiled_text(made.compiled), f"project    {output}", *([sizes_text(made.project)] if build else [])]),
-        compile_result(made.compiled, output, made.project if build else None),
-    )
+    compiled = made.compiled
+    with suggesting(model, compiled.options):
+        made.write(
+            output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
+            more=graph_files(compiled) if graph else None,
+        )
+    lines = [
+        compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
+        sizes_text(made.project) if build else room_text(compiled.room),
+    ]
+    return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tinytrain.ir.types import Role
 
 if TYPE_CHECKING:
+    from tinytrain.answers.diff import Difference
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
     from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
+    from tinytrain.emit.fit import Room
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.learn.state import Epoch
     from tinytrain.quantise.report import Report
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Base of all kinds."""
+    """Base of all kinds; `commands` are those that give it."""
 
     schema: ClassVar[str]
+    commands: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Written(Result):
     """A file or folder that was made."""
 
     schema = "written/1"
+    commands = ("model", "new-board", "page")
     path: Path
 
 
@@ -61,6 +65,7 @@ class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
+    commands = ("flash", "pull", "push", "monitor", "tune")
     lines: tuple[str, ...]
 
 
@@ -68,10 +73,12 @@ class Said(Result):
 class Compile(Result):
     """A project; more stands in its manifest.json. `trained` counts the weights that any scheme trains, of these `layers`.
 
-    Sizes of flash, data and bss are those of the linked firmware, null without it.
+    `room` is what the planner and estimates leave of the board, null on the host; sizes of flash, data and bss are those of the linked
+    firmware, null without it.
     """
 
     schema = "compile/1"
+    commands = ("compile",)
     project: Path
     name: str
     board: str
@@ -81,6 +88,7 @@ class Compile(Result):
     lower_bound_bytes: int
     proven_optimal: bool
     constants_bytes: int
+    room: Room | None
     firmware: Path | None
     flash_bytes: int | None
     data_bytes: int | None
@@ -95,9 +103,21 @@ def compile_result(compiled: Compiled, folder: Path, built: Project | None) -> C
     return Compile(
         folder, program.name, compiled.board.name, sum(v.type.numel for v in parameters),
         tuple(dict.fromkeys(name for scheme in compiled.schemes for name in scheme.layers)), plan.arena_bytes, plan.lower_bound_bytes,
-        plan.proven_optimal, sum(v.type.nbytes for v in program.stored(Role.CONST)), built.elf() if built else None,
+        plan.proven_optimal, sum(v.type.nbytes for v in program.stored(Role.CONST)), compiled.room, built.elf() if built else None,
         sizes.flash_bytes if sizes else None, sizes.data_bytes if sizes else None, sizes.bss_bytes if sizes else None,
     )
+
+
+@dataclass(frozen=True)
+class Diff(Result):
+    """What two projects differ in, and how many files are the same in both; exit code 1 where there are differences."""
+
+    schema = "diff/1"
+    commands = ("diff",)
+    first: Path
+    second: Path
+    differences: tuple[Difference, ...]
+    same_files: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,7 @@ class Train(Result):
     """A training: mean loss `before` the first step, each epoch (of a resumed training the earlier ones too), and the files written."""
 
     schema = "train/1"
+    commands = ("train",)
     project: Path
     before: float
     epochs: tuple[Epoch, ...]
@@ -118,6 +139,7 @@ class Infer(Result):
     """
 
     schema = "infer/1"
+    commands = ("infer",)
     samples: int
     accuracy: float | None
     accuracies: dict[str, float]
@@ -129,6 +151,7 @@ class Evaluate(Result):
     """Mean loss of so many samples, and accuracies as in `infer`."""
 
     schema = "evaluate/1"
+    commands = ("evaluate",)
     samples: int
     loss: float
     accuracy: float | None
@@ -140,6 +163,7 @@ class Verify(Result):
     """Gradients against an oracle. `declined` says why it could not be asked; exit code 1 where the check has not `passed`."""
 
     schema = "verify/1"
+    commands = ("verify",)
     oracle: str
     limit: float
     passed: bool
@@ -153,6 +177,7 @@ class Quantize(Result):
     """An int8 model, and what each layer lost."""
 
     schema = "quantize/1"
+    commands = ("quantize",)
     model: Path
     report: Report
 
@@ -162,6 +187,7 @@ class Fit(Result):
     """Boards and schemes: each row has bytes, instructions, cycles and milliseconds of a training step, null where they are not known."""
 
     schema = "fit/1"
+    commands = ("fit",)
     model: str
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
@@ -172,6 +198,7 @@ class SchemeShow(Result):
     """What a scheme costs on a board, layer by layer, and what no scheme trains."""
 
     schema = "scheme-show/1"
+    commands = ("scheme show",)
     model: str
     board: str
     cost: SchemeCost
@@ -183,6 +210,7 @@ class SchemeWrite(Result):
     """A scheme as TOML, and the file that it was written to."""
 
     schema = "scheme-write/1"
+    commands = ("scheme write",)
     scheme: str
     path: Path | None
 
@@ -192,6 +220,7 @@ class Contribution(Result):
     """What training each part of a model alone gains; the file has the same."""
 
     schema = "contribution/1"
+    commands = ("contribution",)
     path: Path
     found: Contributions
 
@@ -215,6 +244,7 @@ class Search(Result):
     """A scheme for each budget, null where none fits; and the files written."""
 
     schema = "search/1"
+    commands = ("search",)
     found: tuple[FoundScheme | None, ...]
     files: tuple[Path, ...]
 
@@ -224,6 +254,7 @@ class DeviceStats(Result):
     """What a device says of itself. `loss_scale` in `stats` is the exponent of a power of two."""
 
     schema = "stats/1"
+    commands = ("stats",)
     model: str
     device: str
     stats: Stats
@@ -237,6 +268,7 @@ class Store(Result):
     """What a board's flash holds after `what` was done: the samples behind its weights, and its saves."""
 
     schema = "store/1"
+    commands = ("store",)
     what: str
     kept: Kept
 
@@ -246,6 +278,7 @@ class Boards(Result):
     """Those that --board takes by name."""
 
     schema = "boards/1"
+    commands = ("boards",)
     boards: tuple[BoardLine, ...]
 
 
@@ -254,6 +287,7 @@ class Ops(Result):
     """`onnx`: op → the numbers that it is taken with, fp32 and int8. `ops`: the compiler's own."""
 
     schema = "ops/1"
+    commands = ("ops",)
     onnx: dict[str, tuple[str, ...]]
     ops: tuple[OpLine, ...]
 
@@ -263,6 +297,7 @@ class Doctor(Result):
     """Each tool: `found` is false for one that is too old, whose `version` then says what is there."""
 
     schema = "doctor/1"
+    commands = ("doctor",)
     tools: tuple[Finding, ...]
 
 
@@ -277,4 +312,5 @@ class Ports(Result):
     """The serial ports of this computer."""
 
     schema = "ports/1"
+    commands = ("ports",)
     ports: tuple[Port, ...]

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from tinytrain.cli.answer import Answer, progress
+from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
 from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import OutputError, TinytrainError
+from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
@@ -95,9 +95,10 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> A
 @model_options
 def show(model: Path, board: str, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
+    from tinytrain.answers.nearest import check_room
     from tinytrain.cli.results import SchemeShow
     from tinytrain.compiler import chosen_scheme
-    from tinytrain.report.text import frozen_text
+    from tinytrain.report.text import frozen_text, room_text
     from tinytrain.search.cost import Costs
     from tinytrain.search.show import cost_text
 
@@ -107,10 +108,15 @@ def show(model: Path, board: str, **given: Any) -> Answer:
     costs = Costs(model, options, options.exact_seconds)
     chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
     cost = costs.cost(chosen)
-    text = cost_text(costs.forward.name, costs.board, cost)
     said = frozen_text(costs.frozen)
+    text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
+    try:
+        check_room(costs.forward.name, cost.room, model, options)
+    except DoesNotFit:
+        say(text)
+        raise
     result = SchemeShow(costs.forward.name, costs.board.name, cost, tuple(costs.frozen))
-    return Answer(f"{text}\n{said}" if said else text, result, asked=True)
+    return Answer(f"{text}\n{room_text(cost.room)}", result, asked=True)
 
 
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
