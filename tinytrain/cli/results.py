@@ -56,7 +56,7 @@ class Written(Result):
     """A file or folder that was made."""
 
     schema = "written/1"
-    commands = ("model", "new-board", "page")
+    commands = ("init", "model", "new-board", "page")
     path: Path
 
 
