@@ -7,21 +7,20 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from tinytrain.cli.command import Option
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
+    from tinytrain.api.choices import Choices
     from tinytrain.compiler import Options
-    from tinytrain.gradient.loss_scale import LossScale
-    from tinytrain.ops.schedule import Schedule
-    from tinytrain.schemes.precision import Rule
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+option = functools.partial(click.option, cls=Option)
 
 
 class Number(click.FloatRange):
@@ -34,99 +33,15 @@ class Number(click.FloatRange):
         return number
 
 
-class Losses(click.Choice[str]):
-    """One for all outputs, or `NAME=LOSS` and more: which names there are only the model says."""
+def together(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """Several options as one decorator, in the order in which --help shows them."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "=" in str(value) else super().convert(value, param, ctx)
+    def decorate(command: Decorated) -> Decorated:
+        for one in reversed(options):
+            command = one(command)
+        return command
 
-
-MOST_UPDATES = 2**30
-SHAPES = click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
-SCHEDULE = (
-    click.option("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
-                 help="Course of the learning rate, from --lr on."),
-    click.option("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
-    click.option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
-                 help="Updates from one fall to the next, or to the end of the cosine."),
-    click.option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
-    click.option("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
-)
-
-
-def schedule_options(command: Command) -> Command:
-    """Options that say how the learning rate changes."""
-    for option in reversed(SCHEDULE):
-        command = option(command)
-    return command
-
-
-def model_options(command: Command) -> Command:
-    """Options that say how a model is read and what is trained."""
-    for option in reversed((
-        click.option("--loss", type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
-                     help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and "
-                     "its weight: label=ce,box=mse:0.5."),
-        click.option("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
-        click.option("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
-        click.option("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
-        click.option("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
-        click.option("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
-        click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
-                     help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
-                     "`compile` takes several: the device starts with the first and can switch."),
-        click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
-        click.option("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer."),
-        *SCHEDULE,
-        click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
-        click.option("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
-        click.option("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-                     help="How momentum is kept: int8 takes a quarter of the memory."),
-        click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
-        click.option("--weight-decay", type=Number(0), default=0.0, show_default=True,
-                     help="Part of each weight that is added to its gradient; with adamw it is taken off beside the rest."),
-        click.option("--clip-value", type=Number(1e-6, 1e6), help="Bound of each element of a gradient."),
-        click.option("--clip-norm", type=Number(1e-6, 1e6), help="Bound of the norm of all gradients, which are then kept in RAM."),
-        click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
-        click.option("--rounding", type=click.Choice(["stochastic", "nearest", "residual", "truncate"]), default="stochastic",
-                     show_default=True, help="How int8 weights are updated; residual keeps 8 more bits of each."),
-        click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
-                     help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
-        click.option("--master", type=click.Choice(["fp32", "none"]),
-                     help="Train fp32 weights behind what is stored, at four more bytes each for int8, two for fp16 (the default there)."),
-        click.option("--fp32", multiple=True, metavar="LAYER",
-                     help="With --dtype fp16: what this layer, or all of a pattern as 'head.*', reads and writes stays fp32."),
-        click.option("--precision", type=click.Path(path_type=Path), metavar="FILE",
-                     help="With --dtype fp16: a TOML file that says which layers stay fp32."),
-        click.option("--bias-factor", type=Number(0), default=1.0, show_default=True,
-                     help="Multiplies the learning rate of biases, gamma and beta."),
-        click.option("--int8-input", is_flag=True, help="The device takes samples as int8, in the scale of an int8 model's input."),
-        click.option("--grad", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
-                     help="How gradients of activations are stored; int8 trains an int8 model without any floating point."),
-        click.option("--loss-scale", metavar="auto|N", help="What fp16 gradients are multiplied by on their way: auto, the default, "
-                     "starts at 1024, halves at an overflow and doubles behind many steps without; a power of two stays."),
-        click.option("--loss-scale-steps", type=click.IntRange(1, MOST_UPDATES), show_default="200", help="Steps until auto doubles it."),
-        click.option("--on-overflow", type=click.Choice(["rest", "step"]), show_default="rest",
-                     help="What an overflow of fp16 gradients leaves out: updates behind it, or all, for which gradients are kept in RAM."),
-        click.option("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
-                     help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
-                     "a sample or loss that is not finite leaves out all. none: nothing is looked at."),
-        click.option("--qas/--no-qas", default=True, help="Quantisation-aware scaling of int8 gradients."),
-        click.option("--optimise", "--optimize", type=click.Choice(["speed", "balanced", "size"]), default="balanced", show_default=True,
-                     help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
-        click.option("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
-        SHAPES,
-        click.option("--new-head", type=click.IntRange(1), metavar="N", help="Replace the classifier by a new one with N classes."),
-        click.option("--head-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of its weights."),
-        click.option("--keep-batchnorm", is_flag=True, help="Do not fold batch norms into weights: gamma and beta can be trained."),
-        click.option("--running-statistics", is_flag=True,
-                     help="Batch norms, which are then not folded, follow the data: each update moves their mean and variance."),
-        click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
-        click.option("--bptt", "truncate", type=click.IntRange(0), default=0, metavar="K",
-                     help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
-    )):
-        command = option(command)
-    return command
+    return decorate
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -140,123 +55,25 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def compiler_options(board: str, *, several: bool = False, **given: Any) -> Options:
-    from tinytrain.compiler import Options
-    from tinytrain.frontend.new_head import NewHead
-    from tinytrain.gradient.update import Optimiser
+    """What the options of `model_options` took, as the compiler's own; those that a command does not have are as they are there.
 
-    first, *further = given["schemes"]
-    if further and not several:
-        raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
-    kind = given["optimiser"]
-    if given["nesterov"] and not given["momentum"]:
-        raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    if given["momentum_type"] == "int8" and not given["momentum"]:
-        raise TinytrainError("--momentum-type int8 has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    if given["momentum"] and kind not in ("sgd", "rmsprop"):
-        message = f"--momentum is that of SGD and RMSProp; expected none with --optimiser {kind}."
-        raise TinytrainError(message, hint="Leave it out. Adam has its own.")
-    if given["nesterov"] and kind != "sgd":
-        raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
-    if given["clip_value"] and given["clip_norm"]:
-        raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
-    for name in ("fp32", "precision"):
-        if given[name]:
-            check_fp16(f"--{name}", given["dtype"])
-    if given["dtype"] == "fp16" and given["grad"] != "fp32":
-        message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    masters = given["master"] == "fp32"
-    if masters and given["rounding"] != "stochastic":
-        message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    optimiser = Optimiser(
-        given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
-        kind=kind, rounding="master" if masters else given["rounding"], master=given["master"] != "none", bias_factor=given["bias_factor"],
-        int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
-        schedule=schedule_of(given, given["learning_rate"]),
-    )
-    loss = given["loss"] or "ce"
-    scale = _loss_scale(given)
-    return Options(
-        board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
-        loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
-        truncate=given["truncate"],
-        shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
-        dtype=given["dtype"], precision=_precision(given),
-        further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
-        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
-    )
+    Raises TinytrainError where they do not fit together.
+    """
+    from tinytrain.api.choices import options_of
+
+    schemes = given.pop("schemes")
+    if len(schemes) > 1 and not several:
+        raise TinytrainError(f"--scheme is given {len(schemes)} times; expected one.", hint="Only `tinytrain compile` takes several.")
+    return options_of(board, schemes, choices(given))
 
 
-def _precision(given: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules of the file, which those of --fp32 follow. Raises SchemeError."""
-    from tinytrain.schemes.precision import Rule, load
-
-    rules = load(given["precision"]) if given["precision"] else ()
-    return (*rules, *(Rule(name, "fp32", "asked for by --fp32") for name in given["fp32"]))
-
-
-def check_fp16(option: str, dtype: str) -> None:
-    """Raise TinytrainError where an option would have no effect because nothing is stored as fp16."""
-    if dtype != "fp16":
-        message = f"{option} has no effect with --dtype {dtype}; expected --dtype fp16."
-        raise TinytrainError(message, hint="Add it, or leave the other one out.")
-
-
-def calibrated_options(model: Path, data: Path, options: Options, tolerance: float | None) -> Options:
-    """The options with what samples say about fp16. Raises TinytrainError."""
-    from tinytrain.report.live import training_bar
-    from tinytrain.search.precision import TOLERANCE, calibrated
-
-    check_fp16("--data", options.dtype)
-    with training_bar() as bar:
-        return calibrated(model, data, options, TOLERANCE if tolerance is None else tolerance, bar)
-
-
-def _loss_scale(given: Mapping[str, Any]) -> LossScale:
-    """How fp16 gradients are scaled. Raises TinytrainError where that is no scale, or there are no such gradients."""
-    from tinytrain.gradient.loss_scale import LossScale
-    from tinytrain.ops.loss_scale import LARGEST, LEAST
-
-    names = ("loss_scale", "loss_scale_steps", "on_overflow")
-    if "fp16" not in (given["grad"], given["dtype"]) and (other := next((name for name in names if given[name] is not None), None)):
-        message = f"--{other.replace('_', '-')} is for gradients that are stored as fp16; expected --grad fp16 or --dtype fp16."
-        raise TinytrainError(message, hint="Leave it out.")
-    text, steps, on_overflow = (given[name] for name in names)
-    made = LossScale(on_overflow=on_overflow or "rest")
-    if text in (None, "auto"):
-        return replace(made, steps=steps or made.steps)
-    if steps is not None:
-        message = f"--loss-scale-steps has no effect with --loss-scale {text}, which stays as it is; expected --loss-scale auto."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    try:
-        return replace(made, start=float(text), steps=0)
-    except (ValueError, OverflowError):
-        message = f"--loss-scale {text}: expected auto, or a power of two from 2^{LEAST} to 2^{LARGEST}."
-        raise TinytrainError(message, hint="Leave it out: auto starts at 1024.") from None
-
-
-def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tuple[float, ...]]:
-    """Options of a loss that were given. Raises TinytrainError where they are those of another one."""
-    from tinytrain.gradient.objective import Objective, losses
-
-    names = dict.fromkeys(name for kind in losses().values() for name in kind.options)
-    chosen = {name: given[name] for name in names if given[name] is not None}
-    own = {name for _, key, _ in Objective(loss).items if key in losses() for name in losses()[key].options}
-    if other := next((name for name in chosen if name not in own), None):
-        owners = " and ".join(key for key, kind in losses().items() if other in kind.options)
-        message = f"--{other.replace('_', '-')} is that of --loss {owners}; expected none with --loss {loss}."
-        raise TinytrainError(message, hint="Leave it out.")
-    return {name: _weights(value) if isinstance(value, str) else value for name, value in chosen.items()}
-
-
-def _weights(text: str) -> tuple[float, ...]:
-    weights = tuple(map(_number, text.split(",")))
-    if not all(0 <= weight <= 1e6 for weight in weights) or not any(weights):
-        message = f"--class-weights {text}: expected one number for each class, as 1,0.5,2: 0 to 1,000,000, and not all 0."
-        raise TinytrainError(message, hint="Try what a class has fewer samples than the mean one.")
-    return weights
+def choices(given: Mapping[str, Any]) -> Choices:
+    """What `model_options` took, with texts as what they mean. Raises TinytrainError where they mean nothing."""
+    weights = given.get("class_weights")
+    return cast("Choices", {
+        **given, "shapes": parse_shapes(given["shapes"]), "rates": dict(map(_rate, given.get("rates", ()))),
+        "class_weights": weights and weights.split(","),
+    })
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -274,45 +91,22 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def schedule_of(given: dict[str, Any], learning_rate: float | None) -> Schedule:
-    """The course of the learning rate: its options are taken out. Raises TinytrainError where they do not fit each other."""
-    from tinytrain.ops.schedule import Schedule
-
-    names = ("schedule", "warmup", "schedule_steps", "schedule_factor", "lr_min")
-    given = {name: given.pop(name) for name in names}
-    course, warmup, steps, factor, least = given.values()
-    users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
-    for name, courses in users.items():
-        if given[name] is not None and course not in courses:
-            message = f"--{name.replace('_', '-')} has no effect with --schedule {course}; expected {' or '.join(courses)}."
-            raise TinytrainError(message, hint="Leave it out.")
-    if course != "constant" and steps is None:
-        raise TinytrainError(f"--schedule {course} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
-                             "as many updates as samples, divided by --accumulate.")
-    if course == "cosine" and steps <= warmup:
-        message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
-        raise TinytrainError(message, hint="They count from the first update on.")
-    if least is not None and learning_rate is not None and least > learning_rate:
-        message = f"--lr-min {least:g} lies above --lr {learning_rate:g}; expected that or less."
-        raise TinytrainError(message, hint="Leave it out: the learning rate then falls towards 0.")
-    return Schedule(course, warmup, steps or 0, factor or 0.1, least or 0.0)
-
-
 MODEL = click.argument("model", type=click.Path(path_type=Path))
 PROJECT = click.argument("project", type=click.Path(path_type=Path))
-TIMEOUT = click.option("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
-                       help="Seconds to wait for one answer of the device.")
+device = functools.partial(click.option, cls=Option, section="Device")
+TIMEOUT = device("--timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
+                 help="Seconds to wait for one answer of the device.")
 PORT_KINDS = "/dev/ttyACM0, COM3, socket://HOST:PORT, or auto for the only one on USB"
-PORT = click.option("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
-                    "emulator, or this computer.")
-BAUD = click.option("--baud", type=click.IntRange(300, 20_000_000), default=115_200, show_default=True,
-                    help="Rate of --port, bits a second.")
-TRUST = click.option("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
+PORT = device("--port", metavar="PORT", help=f"Serial port of the real board that runs PROJECT: {PORT_KINDS}; without it an "
+              "emulator, or this computer.")
+BAUD_RATE: dict[str, Any] = {"type": click.IntRange(300, 20_000_000), "default": 115_200, "show_default": True}
+BAUD = device("--baud", **BAUD_RATE, only_with="--port", help="Rate of --port, bits a second.")
+TRUST = device("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
 BOARD = click.option("--board", default="host", show_default=True,
                      help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
-def device_options(command: Command) -> Command:
+def device_options(command: Decorated) -> Decorated:
     """Options that say which device runs PROJECT. The command gets that project opened, and `timeout`; its own options stand before."""
 
     @functools.wraps(command)
@@ -321,18 +115,14 @@ def device_options(command: Command) -> Command:
 
         return command(project=Project.open(project, trust=trust, port=port, baud=baud), **given)
 
-    made = cast(Command, opened)
-    for option in reversed((PORT, BAUD, TIMEOUT, TRUST)):
-        made = option(made)
-    return made
+    return together(PORT, BAUD, TIMEOUT, TRUST)(cast(Decorated, opened))
 
 
-def job_options(command: Command) -> Command:
-    """Options that say where jobs run; they are the fields of `tinytrain.jobs.Jobs`."""
-    for option in reversed((
-        click.option("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it."),
-        click.option("--cluster", metavar="tcp://HOST:PORT", help="Run on the dask cluster with this scheduler."),
-        click.option("--cache", type=click.Path(path_type=Path), help="Folder for finished results; ~/.cache/tinytrain/jobs without it."),
-    )):
-        command = option(command)
-    return command
+_job = functools.partial(click.option, cls=Option, section="Where it runs")
+
+# Where jobs run: the fields of `tinytrain.jobs.Jobs`.
+job_options = together(
+    _job("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it."),
+    _job("--cluster", metavar="tcp://HOST:PORT", help="Run on the dask cluster with this scheduler."),
+    _job("--cache", type=click.Path(path_type=Path), help="Folder for finished results; ~/.cache/tinytrain/jobs without it."),
+)

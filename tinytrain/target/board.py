@@ -6,7 +6,6 @@ They lie in the folders that TINYTRAIN_BOARDS names, in the user's own, and in t
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tinytrain.errors import BoardError
+from tinytrain.errors import BoardError, did_you_mean
 from tinytrain.paths import config_dir, data_dir
 from tinytrain.target.clocks import clock_defines, uart_defines
 from tinytrain.target.flash_store import FlashStore, flash_store
@@ -23,7 +22,7 @@ from tinytrain.target.isa import ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
-EMULATORS = ("qemu", "rp2040js")
+EMULATORS = ("qemu", "rp2040js", "node", "twin")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
 
@@ -50,7 +49,7 @@ class Memory:
 class Toolchain:
     """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board.
 
-    `objdump` is the disassembler's command, empty where there is none.
+    `objdump` is the disassembler's command, empty where there is none; `suffix` that of the file that it links.
     """
 
     name: str
@@ -60,6 +59,7 @@ class Toolchain:
     link_flags: tuple[str, ...]
     libraries: tuple[str, ...]
     objdump: tuple[str, ...] = ()
+    suffix: str = ".elf"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Board:
     the board of this computer whose floats have the same bits.
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
-    data for flash tools. `real`: a kit with this chip can be bought. `store` is where learned weights may be kept, None where the board
-    does not say.
+    data for flash tools. `real`: a kit with this chip can be bought, for about `price_usd`, 0 where nobody says. `store`
+    is where learned weights may be kept, None where the board does not say.
     """
 
     name: str
@@ -109,6 +109,7 @@ class Board:
     most_cores: int = 1
     sharing: Sharing = field(default_factory=Sharing, hash=False)
     cores: int = 1
+    price_usd: int = 0
 
     def with_cores(self, cores: int) -> Board:
         """The same with so many cores at work. Raises BoardError where it has fewer."""
@@ -224,7 +225,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         if soc_path is None:
             chips = sorted({found.parent.name for place in folders for found in place.glob("soc/*/soc.toml")})
             message = f"{path}: soc = {soc!r}, but there is no soc/{soc}/soc.toml; known chips are {', '.join(chips)}."
-            raise BoardError(message, hint=_nearest(soc, chips, "Name one of them, or put its folder beside the board's."))
+            raise BoardError(message, hint=did_you_mean(soc, chips, "Name one of them, or put its folder beside the board's."))
         places.append(soc_path.parent)
         data = Table(merged(read_toml(soc_path), data.values), path)
         data.text("soc")
@@ -247,7 +248,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
-        emulator=emulator.text("kind", "qemu"),
+        emulator=emulator.text("kind", "qemu" if data.table("memory").tables() else "twin"),
         machine=emulator.texts("command"),
         clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
@@ -259,7 +260,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         file=path,
         places=(*places, data_dir("runtime_c")),
         store=flash_store(data.table("flash_store")),
-        most_cores=sharing.number("cores", 1),
+        most_cores=sharing.number("cores", 1), price_usd=data.number("price_usd", 0),
         sharing=Sharing(
             sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
         ),
@@ -279,13 +280,8 @@ def _board_file(name: str, folders: Sequence[Path]) -> Path:
     elif name and name not in SOURCE_FOLDERS and (found := find_data(f"{name}/{BOARD_FILE}", folders)):
         return found.resolve()
     known = board_names(folders)
-    hint = _nearest(name, known, "See `tinytrain boards`; a board of your own is given as a path, ./my-board.toml.")
+    hint = did_you_mean(name, known, "See `tinytrain boards`; a board of your own is given as a path, ./my-board.toml.")
     raise BoardError(f"There is no board {name!r}; known boards are {', '.join(known)}.", hint=hint)
-
-
-def _nearest(name: str, known: Sequence[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, known, 3, 0.5)
-    return f"Did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
@@ -298,7 +294,7 @@ def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
         raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
     toolchain = Toolchain(
         path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries"),
-        data.texts("objdump"),
+        data.texts("objdump"), data.text("suffix", ".elf"),
     )
     data.refuse_unread()
     return toolchain
@@ -322,10 +318,9 @@ def _memory(name: str, table: Table, path: Path) -> Memory:
 def _check_isa(isa: Sequence[str], path: Path) -> None:
     for tag in isa:
         if tag not in ISAS:
-            near = difflib.get_close_matches(tag, ISAS, 3, 0.5)
             raise BoardError(
                 f"{path}: isa has {tag!r}; known instruction sets are {', '.join(ISAS)}.",
-                hint=f"Did you mean {' or '.join(near)}?" if near else "Leave it out: kernels then use what the board has besides.",
+                hint=did_you_mean(tag, ISAS, "Leave it out: kernels then use what the board has besides."),
             )
         lacking = [other for other in ISAS[tag].needs if other not in isa]
         if lacking:
