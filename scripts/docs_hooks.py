@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make docs` (mkdocs.yml) makes of the pages: README.md is the home page, headers of a compiled model are the reference of C.
 
-A mark of a page, `<!-- README.md -->` or `<!-- lib/model.h -->`, stands for what it names.
+A mark of a page, `<!-- README.md -->`, `<!-- lib/model.h -->` or `<!-- Python -->`, stands for what it names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = re.compile(r"<!-- (README\.md|lib/[\w.]+) -->")
+MARK = re.compile(r"<!-- (README\.md|Python|lib/[\w.]+) -->")
 OUTSIDE = re.compile(r"\[`?([^\]`]+)`?\]\(\.\./([^)]+)\)")              # a link from docs/ to another folder of the source tree
 FETCHED = re.compile(r'<script src="https://[^"]*"></script>')
 # of a header: its licence, what includes it, and for which language
@@ -26,7 +26,7 @@ DECLARED = (
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """The page with what its marks stand for, and without links that lead out of docs/."""
-    markdown = MARK.sub(lambda mark: readme() if mark[1] == "README.md" else header(mark[1]), markdown)
+    markdown = MARK.sub(lambda mark: MAKERS.get(mark[1], header)(mark[1]), markdown)
     return OUTSIDE.sub(lambda link: f"{link[1]} (`{link[2]}`)" if link[1] != link[2] else f"`{link[2]}`", markdown)
 
 
@@ -40,10 +40,18 @@ def on_post_template(output_content: str, template_name: str, config: Any) -> st
     return FETCHED.sub("", output_content)
 
 
-def readme() -> str:
+def readme(name: str) -> str:
     """README.md with links as from docs/."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.sub(r"\]\((?!docs/|https:|#)", "](../", text).replace("](docs/", "](")
+
+
+def python(name: str) -> str:
+    """What mkdocstrings is to make of each public name of the package."""
+    import tinytrain
+
+    public = [getattr(tinytrain, name) for name in tinytrain.__all__ if not name.startswith("__")]
+    return "\n\n".join(f"::: {one.__module__}.{one.__name__}\n    options:\n      heading_level: 2" for one in public)
 
 
 def header(name: str) -> str:
@@ -83,3 +91,4 @@ def headers() -> dict[str, str]:
 
 
 _HEADERS: dict[str, str] = {}
+MAKERS = {"README.md": readme, "Python": python}
