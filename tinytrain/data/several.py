@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.data.arrays import Npz
-from tinytrain.data.dataset import AS_MANY, SAMPLE_KEYS, TARGET_KEYS, Dataset, Layout, NoTargets, Target, Vectors, arrange
+from tinytrain.data.dataset import AS_MANY, SAMPLE_KEYS, TARGET_KEYS, Dataset, NoTargets, Target, Vectors, arrange
+from tinytrain.data.layout import Layout
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 
