@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.data.arrays import Npz, read_npy
+from tinytrain.data.file import DataFile
 from tinytrain.data.images import read_images
 from tinytrain.data.labels import Raw, counted, is_whole, named, numbered, what_is_odd, whole
 from tinytrain.data.layout import Layout, across, axes_as_in_model
-from tinytrain.data.source import Source
 from tinytrain.data.tables import read_csv
 from tinytrain.data.windows import cut
 from tinytrain.errors import DataError
@@ -57,15 +57,17 @@ Target = Labels | Vectors | None
 class Dataset:
     """x: float32 (n, *device shape). y: int32 (n,) for labels, float32 (n, *device shape of the output) for vectors, else None.
 
-    `odd` (n,), bool, tells what is not normal from what is, for a model that is trained to give back its own input. `classes` are the
-    names of labels, in order. `notes`: what the file does not say itself, such as which column is taken as the label. `doubts`: what
-    may well be wrong about it. `summary`: how all of it was read, in one line; whoever loads a file says that.
+    `itself`: y is x, for a model that is trained to give back its own input; `odd` (n,), bool, then tells what is not normal from what is,
+    where labels are given. `classes` are the names of labels, in order. `notes`: what the file does not say itself, such as which column
+    is taken as the label. `doubts`: what may well be wrong about it. `summary`: how all of it was read, in one line; whoever loads a file
+    says that.
     """
 
     x: Array
     y: Array | None
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    itself: bool = False
     odd: Array | None = None
     doubts: tuple[str, ...] = ()
     summary: str = ""
@@ -80,7 +82,7 @@ class Dataset:
 
 
 def load_dataset(
-    source: Source | str | Path, layout: Layout, target: Target, *, split: str = "train", classes: Sequence[str] = ()
+    given: DataFile | str | Path, layout: Layout, target: Target, *, split: str = "train", classes: Sequence[str] = ()
 ) -> Dataset:
     """Read a data file; samples may have ONNX layout, channels-last layout, no axis for a single channel, or be flat.
 
@@ -88,31 +90,31 @@ def load_dataset(
     names that the model has for its labels; without them those of the file count, in their order there.
     Raises DataError for a missing file, another kind of file, wrong shapes, labels out of range, numbers that are not finite.
     """
-    source = Source.of(source)
-    raw, order = _read(source, layout, target, split), source.order
+    file = DataFile.of(given)
+    raw, order = _read(file, layout, target, split), file.order
     x, y, notes = raw.x, raw.y, raw.notes
-    if source.window:
-        x, y, said = cut(source, x, y, labels=bool(raw.names) or isinstance(target, Labels) or _gives_back(target, layout))
-        x, order = across(x, layout, order)
-        notes += said
-    found = arrange(x, y, layout, target, str(source), source=dataclasses.replace(source, order=order), names=raw.names, classes=classes)
+    if file.window:
+        x, y, said = cut(file, x, y, labels=bool(raw.names) or isinstance(target, Labels) or _gives_back(target, layout))
+        x, order, laid = across(x, layout, order)
+        notes += said + laid
+    found = arrange(x, y, layout, target, str(file), file=dataclasses.replace(file, order=order), names=raw.names, classes=classes)
     notes += found.notes
-    return dataclasses.replace(found, notes=notes, summary=f"{source}: {'; '.join((_summary(found, layout, source, target), *notes))}")
+    return dataclasses.replace(found, notes=notes, summary=f"{file}: {'; '.join((_summary(found, layout, file, target), *notes))}")
 
 
-def _read(source: Source, layout: Layout, target: Target, split: str) -> Raw:
-    path = source.path
+def _read(file: DataFile, layout: Layout, target: Target, split: str) -> Raw:
+    path = file.path
     with reading(path, f"a data file: {KINDS}", DataError, "Check the path."):
         exists, folder = path.exists(), path.is_dir()
     suffix = path.suffix.lower()
     if not exists:
         raise DataError(f"{path} does not exist; expected a data file: {KINDS}.", hint="Check the path.")
     if folder:
-        source.refuse("a folder of images", "targets", "columns", "window", "order")
+        file.refuse("a folder of images", "targets", "columns", "window", "order")
         return read_images(path, layout.shape, labelled=target is not None)
     if suffix == ".csv":
-        return read_csv(source, math.prod(layout.shape), 0 if target is None else 1 if isinstance(target, Labels) else target.layout.size)
-    source.refuse("no table", "targets", "columns")
+        return read_csv(file, math.prod(layout.shape), 0 if target is None else 1 if isinstance(target, Labels) else target.layout.size)
+    file.refuse("no table", "targets", "columns")
     if suffix == ".npz":
         return _from_npz(path, split)
     if suffix == ".npy":
@@ -124,21 +126,20 @@ def _read(source: Source, layout: Layout, target: Target, split: str) -> Raw:
 
 
 def arrange(
-    x: Array, y: Array | None, layout: Layout, target: Target, where: str, *, source: Source | None = None, names: Sequence[str] = (),
+    x: Array, y: Array | None, layout: Layout, target: Target, where: str, *, file: DataFile | None = None, names: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Dataset:
     """Check arrays and bring them into the layout of the device; `where` stands in messages.
 
-    `names` are those of the labels in `y`, which may be texts themselves; `classes` those that the model has. `source` says how to scale
+    `names` are those of the labels in `y`, which may be texts themselves; `classes` those that the model has. `file` says how to scale
     the samples, and in which order their axes are. Raises DataError.
     """
-    source = source or Source(Path(where))
-    given, doubts = axes_as_in_model(x, layout, where, "samples", source.order)
-    samples = _laid(source.scaled(given, layout.channel), layout, where, "samples")
+    file = file or DataFile(Path(where))
+    given, doubts = axes_as_in_model(x, layout, where, "samples", file.order)
+    samples = _laid(file.scaled(given, layout.channel), layout, where, "samples")
     if target is None:
         return Dataset(samples, None, doubts=doubts)
-    itself = _gives_back(target, layout)
-    if y is None and not itself:
+    if y is None and not _gives_back(target, layout):
         raise NoTargets(
             f"{where} holds samples but no targets; expected both.",
             hint=f"Store them under one of the names {', '.join(TARGET_KEYS)}.",
@@ -154,17 +155,13 @@ def arrange(
     if isinstance(target, Labels):
         assert y is not None
         return Dataset(samples, whole(y, target.classes, where), classes=tuple(classes), doubts=doubts)
-    odd: Array | None = None
-    notes: tuple[str, ...] = ()
-    if itself and (y is None or _tells_apart(y, target, source)):
-        # an autoencoder is trained towards its own input
-        if y is not None:
-            odd, notes = what_is_odd(y, classes, source.normal, where)
-        goal = samples.transpose(0, *(a + 1 for a in layout.back)).reshape(len(samples), *target.layout.shape)
-    else:
-        assert y is not None
+    if y is not None and not (_gives_back(target, layout) and _tells_apart(y, target, file)):
         goal, _ = axes_as_in_model(_one_hot(y, target, where), target.layout, where, "targets", None)
-    return Dataset(samples, _laid(goal, target.layout, where, "targets"), notes, tuple(classes), odd, doubts)
+        return Dataset(samples, _laid(goal, target.layout, where, "targets"), classes=tuple(classes), doubts=doubts)
+    # an autoencoder is trained towards its own input
+    goal = samples.transpose(0, *(a + 1 for a in layout.back)).reshape(len(samples), *target.layout.shape)
+    odd, notes = what_is_odd(y, classes, file.normal, where) if y is not None else (None, ())
+    return Dataset(samples, _laid(goal, target.layout, where, "targets"), notes, tuple(classes), True, odd, doubts)
 
 
 def _gives_back(target: Target, layout: Layout) -> bool:
@@ -172,15 +169,15 @@ def _gives_back(target: Target, layout: Layout) -> bool:
     return isinstance(target, Vectors) and target.layout.size == layout.size
 
 
-def _tells_apart(y: Array, target: Vectors, source: Source) -> bool:
+def _tells_apart(y: Array, target: Vectors, file: DataFile) -> bool:
     """Whether these are labels beside the samples that a model gives back, and no targets themselves."""
     size = target.layout.size
-    return y.size == len(y) and size > 1 and is_whole(y) and (source.normal is not None or 0 <= y.min() <= y.max() < size - 1)
+    return y.size == len(y) and size > 1 and is_whole(y) and (file.normal is not None or 0 <= y.min() <= y.max() < size - 1)
 
 
 def _one_hot(y: Array, target: Vectors, where: str) -> Array:
     """Integer labels as soft targets, where the output is a row of classes."""
-    if y.ndim == 1 and y.dtype.kind in "iu" and target.layout.size > 1:
+    if y.ndim == 1 and is_whole(y) and target.layout.size > 1:
         return np.eye(target.layout.size, dtype=np.float32)[whole(y, target.layout.size, where)]
     return y
 
@@ -198,10 +195,10 @@ def _laid(onnx: Array, layout: Layout, where: str, what: str) -> Array:
     return laid
 
 
-def _summary(found: Dataset, layout: Layout, source: Source, target: Target) -> str:
+def _summary(found: Dataset, layout: Layout, file: DataFile, target: Target) -> str:
     """What was read, for one line."""
     shape = f"({', '.join(map(str, layout.shape))})"
-    said = [f"{len(found):,} samples of {shape}, {found.x.min():.5g} to {found.x.max():.5g} {source.scaling_text()}"]
+    said = [f"{len(found):,} samples of {shape}, {found.x.min():.5g} to {found.x.max():.5g} {file.scaling_text()}"]
     if found.classes:
         said.append(f"classes {counted(found.classes)}")
     elif found.y is not None and isinstance(target, Labels):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.data.source import FIRST, LAST
+from tinytrain.data.file import FIRST, LAST
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 from tinytrain.reading import plain
@@ -99,17 +99,18 @@ def axes_as_in_model(x: Array, layout: Layout, where: str, what: str, order: str
     raise DataError(message, hint="Crop, pad or resize them to that shape.")
 
 
-def across(windows: Array, layout: Layout, order: str | None) -> tuple[Array, str | None]:
-    """Windows (n, time, channels) of a series, and the order to read them in, for a model that may have time last, first, or neither."""
+def across(windows: Array, layout: Layout, order: str | None) -> tuple[Array, str | None, tuple[str, ...]]:
+    """(windows (n, time, channels) of a series, the order to read them in, notes) for a model that has time last, first, or neither."""
     time, channels = windows.shape[1:]
+    said = ("each channel in one piece" if order == FIRST else "step by step, all channels of each",) if channels > 1 else ()
     if layout.shape == (channels, time) and layout.to_last:
-        return windows.transpose(0, 2, 1), order
+        return windows.transpose(0, 2, 1), order, ()
     if layout.shape == (layout.size,) and windows[0].size == layout.size:
         turned = windows.transpose(0, 2, 1) if order == FIRST else windows
-        return turned.reshape(len(windows), -1), None
+        return turned.reshape(len(windows), -1), None, said
     if _bare(layout.shape) == _bare((channels, time)) != _bare((time, channels)):
-        return windows.transpose(0, 2, 1), order
-    return windows, order
+        return windows.transpose(0, 2, 1), order, ()
+    return windows, order, ()
 
 
 def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinytrain.data.file import DataFile
 from tinytrain.data.labels import Raw, listed, named
 from tinytrain.data.rows import LABEL_COLUMNS, Table, is_name, numbers
-from tinytrain.data.source import Source
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 from tinytrain.reading import check_file, plain, reading
@@ -22,38 +22,38 @@ MOST_CHOSEN = 1_000_000                                   # characters of a line
 EXPECTED = "a table of numbers in text, separated by commas"
 
 
-def read_csv(source: Source, sample: int, target: int) -> Raw:
+def read_csv(file: DataFile, sample: int, target: int) -> Raw:
     """Samples of `sample` numbers, or the rows of a series, and their targets of `target` numbers; one target may be the name of a class.
 
     A table without targets is fine where they can be done without: they are None then. Raises DataError.
     """
-    path = source.path
+    path = file.path
     check_file(path, MOST_TABLE_BYTES, EXPECTED, DataError)
-    each = sample // source.window if source.window and sample % source.window == 0 else sample
-    if source.window and sample % source.window:
-        message = f"--window {source.window} does not fit the model, whose samples have {sample:,} numbers."
+    each = sample // file.window if file.window and sample % file.window == 0 else sample
+    if file.window and sample % file.window:
+        message = f"--window {file.window} does not fit the model, whose samples have {sample:,} numbers."
         raise DataError(message, hint="Expected as many rows as the model takes steps of time.")
-    longest = MOST_CHOSEN if source.columns or source.window else MOST_CELL * (sample + target + 2)
+    longest = MOST_CHOSEN if file.columns or file.window else MOST_CELL * (sample + target + 2)
     with reading(path, EXPECTED, DataError, "Save it as text in UTF-8, one sample a line."):
-        table = Table.open(path, longest, unnamed=bool(source.columns))
+        table = Table.open(path, longest, unnamed=bool(file.columns))
         if not table.begin:
-            raise _nothing(source)
-        features, targets, notes = _columns(source, table, each, target)
+            raise _nothing(file)
+        features, targets, notes = _columns(file, table, each, target)
         x, y = _read(table, features, targets if target else ())
     if not len(x):
-        raise _nothing(source)
+        raise _nothing(file)
     aims, classes = named(y) if y is not None else (None, ())
     return Raw(x, aims, classes, table.notes + notes)
 
 
-def _columns(source: Source, table: Table, each: int, target: int) -> tuple[list[int], list[int], tuple[str, ...]]:
+def _columns(file: DataFile, table: Table, each: int, target: int) -> tuple[list[int], list[int], tuple[str, ...]]:
     """(columns of a sample, of its targets, what was chosen)."""
     path, names, width = table.path, table.names, table.width
     notes: tuple[str, ...] = ()
-    targets = [_find(table, "--label", name) for name in source.targets]
+    targets = [_find(table, "--label", name) for name in file.targets]
     label = _label(table) if not targets else None
-    if source.columns:
-        features = [_find(table, "--channels", name) for name in source.columns]
+    if file.columns:
+        features = [_find(table, "--channels", name) for name in file.columns]
         if twice := next((i for i in features if i in targets), None):
             raise DataError(f"{path}: {table.called(twice)} is both a channel and the label; expected one of them.")
         targets = targets or [i for i in (label,) if i is not None and i not in features]
@@ -67,7 +67,7 @@ def _columns(source: Source, table: Table, each: int, target: int) -> tuple[list
             notes = (f"{last} of {path} {'are' if target > 1 else 'is'} taken as the target: no column is called label",)
         features = [i for i in range(width) if i not in targets]
     if len(features) != each:
-        raise _other_width(source, table, features, targets, each, target)
+        raise _other_width(file, table, features, targets, each, target)
     return features, targets, notes
 
 
@@ -97,21 +97,21 @@ def _label(table: Table) -> int | None:
 
 
 def _other_width(
-    source: Source, table: Table, features: Sequence[int], targets: Sequence[int], each: int, target: int
+    file: DataFile, table: Table, features: Sequence[int], targets: Sequence[int], each: int, target: int
 ) -> DataError:
     """Why these are not the columns of a sample; of a file that is no such table at all, the first cell that is no number."""
     number, row = next(table.rows(), (0, []))
     if not row:
-        return _nothing(source)
-    if not source.columns and numbers([row[i] for i in features]) is None:
+        return _nothing(file)
+    if not file.columns and numbers([row[i] for i in features]) is None:
         return table.no_number(number, row, features)
-    what = "the row of a window" if source.window else "the sample"
+    what = "the row of a window" if file.window else "the sample"
     hint = "Put one whole sample into a line, the target last or in a column called label."
     if table.names:
         hint = f"Choose columns by --channels and --label; there are {listed(table.names)}."
-    if not source.window and len(features) > 1 and each % len(features) == 0:
+    if not file.window and len(features) > 1 and each % len(features) == 0:
         hint = f"Where a line is one step of time: --window {each // len(features)}."
-    if source.columns:
+    if file.columns:
         return DataError(f"{table.path}: --channels names {len(features)} columns; expected {each} for {what}.", hint=hint)
     if targets:
         beside = f"the column {table.names[targets[0]]!r}" if table.names and len(targets) == 1 else f"{len(targets)} of the target"
@@ -147,5 +147,5 @@ def _read(table: Table, features: Sequence[int], targets: Sequence[int]) -> tupl
     return samples, np.frombuffer(y, np.float64).reshape(-1, *(() if len(targets) == 1 else (len(targets),)))
 
 
-def _nothing(source: Source) -> DataError:
-    return DataError(f"{source} holds no lines of numbers; expected one line a sample.", hint="Check that it is comma-separated text.")
+def _nothing(file: DataFile) -> DataError:
+    return DataError(f"{file} holds no lines of numbers; expected one line a sample.", hint="Check that it is comma-separated text.")

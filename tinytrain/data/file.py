@@ -17,7 +17,7 @@ ORDERS = (FIRST, LAST)
 
 
 @dataclass(frozen=True)
-class Source:
+class DataFile:
     """A data file or folder. A sample that the model gets is (value · scale − mean) / std.
 
     `columns` and `targets` name those of a table, or count them from 1; without them the file's own names decide. `window` rows of a
@@ -41,11 +41,11 @@ class Source:
         return str(self.path)
 
     @classmethod
-    def of(cls, given: Source | Path | str) -> Source:
+    def of(cls, given: DataFile | Path | str) -> DataFile:
         """A path alone is read without further ado."""
-        return given if isinstance(given, Source) else cls(Path(given))
+        return given if isinstance(given, DataFile) else cls(Path(given))
 
-    def at(self, path: Path | None) -> Source | None:
+    def at(self, path: Path | None) -> DataFile | None:
         """Another file that is read as this one is."""
         from dataclasses import replace
 
