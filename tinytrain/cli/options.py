@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -32,6 +32,34 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Finite numbers with commas between, each maybe a fraction."""
+
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        numbers = []
+        for part in str(value).split(","):
+            above, slash, below = part.partition("/")
+            try:
+                number = float(above) / (float(below) if slash else 1.0)
+            except (ValueError, ZeroDivisionError):
+                number = math.nan
+            if not math.isfinite(number):
+                self.fail(f"{value} is not numbers as 0.5, 1/255 or 0.1,0.2,0.3.", param, ctx)
+            numbers.append(number)
+        return tuple(numbers)
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Texts with commas between."""
+
+    name = "A,B,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(name.strip() for name in str(value).split(","))
 
 
 class Losses(click.Choice[str]):
@@ -325,6 +353,50 @@ def device_options(command: Command) -> Command:
     for option in reversed((PORT, BAUD, TIMEOUT, TRUST)):
         made = option(made)
     return made
+
+
+DATA_KINDS = "npz with x and y, npy, csv, or a folder of images"
+_READING = (
+    click.option("--label", "--target", "targets", type=Names(), help="Columns of a csv that are the target, by name or counted from 1; "
+                 "one that is called so without it."),
+    click.option("--channels", "columns", type=Names(), help="Columns of a csv that are the sample, in the order of the model; all others "
+                 "without it."),
+    click.option("--window", type=click.IntRange(1), metavar="ROWS", help="The data is a series: so many rows make one sample."),
+    click.option("--step", type=click.IntRange(1), metavar="ROWS", show_default="ROWS of --window", help="From one window to the next."),
+    click.option("--scale", type=Numbers(), metavar="N", help="What values are multiplied by first, as 1/255."),
+    click.option("--mean", type=Numbers(), help="What is then taken off: one number, or one for each channel."),
+    click.option("--std", type=Numbers(), help="What the rest is divided by."),
+    click.option("--layout", "order", type=click.Choice(["channels-first", "channels-last"]),
+                 help="Order of the axes of samples in the file; what their sizes say without it."),
+    click.option("--normal", metavar="CLASS", help="Of a model that gives back what is normal: the class that is."),
+)
+
+
+def data_options(usage: str = f"{DATA_KINDS}.", *, required: bool = True) -> Callable[[Command], Command]:
+    """Options that say which samples are read, and how. The command gets `data`, and `validation` where it has that, as a `DataFile`."""
+
+    def decorated(command: Command) -> Command:
+        @functools.wraps(command)
+        def read(data: Path | None, **given: Any) -> Any:
+            from tinytrain.data.file import OPTIONS, DataFile
+
+            how = {field.name: value for field in fields(DataFile)[1:] if (value := given.pop(field.name)) is not None}
+            if data is None:
+                if name := next(iter(how), None):
+                    option = OPTIONS.get(name, f"--{name}")
+                    raise TinytrainError(f"{option} has no effect without --data.", hint="Leave it out, or give both.")
+                return command(data=None, **given)
+            file = DataFile(data, **how)
+            if given.get("validation") is not None:
+                given["validation"] = replace(file, path=given["validation"])
+            return command(data=file, **given)
+
+        made = cast(Command, read)
+        for option in reversed((click.option("--data", type=click.Path(path_type=Path), required=required, help=usage), *_READING)):
+            made = option(made)
+        return made
+
+    return decorated
 
 
 def job_options(command: Command) -> Command:

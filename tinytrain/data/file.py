@@ -13,7 +13,8 @@ from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 
 FIRST, LAST = "channels-first", "channels-last"
-ORDERS = (FIRST, LAST)
+PIECE = 4096                                              # samples
+OPTIONS = {"targets": "--label", "columns": "--channels", "order": "--layout"}       # what a user knows a field by, if not by its name
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DataFile:
 
     `columns` and `targets` name those of a table, or count them from 1; without them the file's own names decide. `window` rows of a
     series make one sample, the next of which begins `step` rows later; 0: each row, or each first index, is one. `order` is that of the
-    axes in the file, None where their sizes say it. `mean` and `std` are one number, one a channel, or one an element.
-    `normal` is the class that a model of what is normal was trained on.
+    axes in the file, None where their sizes say it. `scale`, `mean` and `std` are none, one number, or one a channel. `normal` is the
+    class that is, of a model that gives back what is normal.
     """
 
     path: Path
@@ -31,7 +32,7 @@ class DataFile:
     columns: tuple[str, ...] = ()
     window: int = 0
     step: int = 0
-    scale: float = 1.0
+    scale: tuple[float, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     order: str | None = None
@@ -40,16 +41,18 @@ class DataFile:
     def __str__(self) -> str:
         return str(self.path)
 
+    def __post_init__(self) -> None:
+        """Raises DataError for what nobody could mean."""
+        if self.step and not self.window:
+            raise DataError("--step has no effect without --window.", hint="Leave it out, or give both.")
+        if not all((*self.scale, *self.std)):
+            found = "--std" if all(self.scale) else "--scale"
+            raise DataError(f"{found} is 0: nothing would be left of a value; expected another number.", hint="Try --scale 1/255.")
+
     @classmethod
     def of(cls, given: DataFile | Path | str) -> DataFile:
         """A path alone is read without further ado."""
         return given if isinstance(given, DataFile) else cls(Path(given))
-
-    def at(self, path: Path | None) -> DataFile | None:
-        """Another file that is read as this one is."""
-        from dataclasses import replace
-
-        return None if path is None else replace(self, path=path)
 
     @property
     def stride(self) -> int:
@@ -58,42 +61,47 @@ class DataFile:
 
     def refuse(self, kind: str, *names: str) -> None:
         """Raise DataError where an option is given that has no effect on such data."""
-        options = {"targets": "--label", "columns": "--channels", "window": "--window", "order": "--layout"}
-        if given := next((options[name] for name in names if getattr(self, name)), None):
+        if given := next((OPTIONS.get(name, f"--{name}") for name in names if getattr(self, name)), None):
             raise DataError(f"{self.path} is {kind}: {given} has no effect on it.", hint=f"Leave {given} out.")
-
-    def scaled(self, x: Array, channel: int) -> Array:
-        """(n, …) float32 in the model's axes, of which `channel`, without the batch, has one mean for each. Raises DataError."""
-        if not self.scales:
-            return x
-        scaled = x.astype(np.float64) * self.scale
-        scaled -= self._by_channel("--mean", self.mean or (0.0,), x.shape[1:], channel)
-        scaled /= self._by_channel("--std", self.std or (1.0,), x.shape[1:], channel)
-        with np.errstate(over="ignore"):
-            return scaled.astype(np.float32)
 
     @property
     def scales(self) -> bool:
-        return self.scale != 1 or bool(self.mean) or bool(self.std)
+        """Whether values are not taken as they are."""
+        return bool(self.scale or self.mean or self.std)
+
+    def scaled(self, x: Array, channel: int) -> Array:
+        """(n, …) in the model's axes, of which `channel`, without the batch, may have numbers of its own each. Raises DataError."""
+        if not self.scales:
+            return x
+        scale, mean, std = (
+            _by_channel(option, numbers, x.shape[1:], channel)
+            for option, numbers in (("--scale", self.scale or (1.0,)), ("--mean", self.mean or (0.0,)), ("--std", self.std or (1.0,)))
+        )
+        scaled = np.empty(x.shape, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):            # whoever checks that numbers are finite says so
+            for begin in range(0, len(x), PIECE):
+                rows = slice(begin, begin + PIECE)
+                scaled[rows] = (x[rows] * scale - mean) / std
+        return scaled
 
     def scaling_text(self) -> str:
         """As a sentence about values can hold it."""
-        if not self.scales:
-            return "taken as they are"
-        said = [f"times {self.scale:.6g}"] if self.scale != 1 else []
-        said += [f"minus {_listed(self.mean)}"] if self.mean else []
-        said += [f"divided by {_listed(self.std)}"] if self.std else []
-        return ", ".join(said)
+        said = [
+            f"{what} {_listed(numbers)}"
+            for what, numbers in (("times", self.scale), ("minus", self.mean), ("divided by", self.std)) if numbers
+        ]
+        return ", ".join(said) or "taken as they are"
 
-    def _by_channel(self, option: str, numbers: Sequence[float], shape: tuple[int, ...], channel: int) -> Array:
-        if len(numbers) == 1:
-            return np.array(numbers[0])
-        if len(shape) > 0 and len(numbers) == shape[channel]:
-            axes = [1] * len(shape)
-            axes[channel] = len(numbers)
-            return np.array(numbers).reshape(axes)
-        message = f"{option} has {len(numbers)} numbers; expected one, or one for each of the {shape[channel] if shape else 1} channels."
-        raise DataError(message, hint=f"The model takes samples of shape ({', '.join(map(str, shape))}).")
+
+def _by_channel(option: str, numbers: Sequence[float], shape: tuple[int, ...], channel: int) -> Array:
+    if len(numbers) == 1:
+        return np.array(numbers[0])
+    if shape and len(numbers) == shape[channel]:
+        axes = [1] * len(shape)
+        axes[channel] = len(numbers)
+        return np.array(numbers).reshape(axes)
+    message = f"{option} has {len(numbers)} numbers; expected one, or one for each of {shape[channel] if shape else 1} channels."
+    raise DataError(message, hint=f"The model takes samples of shape ({', '.join(map(str, shape))}).")
 
 
 def _listed(numbers: Sequence[float]) -> str:
