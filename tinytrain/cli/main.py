@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +21,21 @@ from tinytrain.cli.options import (
     PROJECT,
     SHAPES,
     Number,
-    calibrated_options,
-    check_fp16,
+    choices,
     compiler_options,
+    data_options,
     device_options,
     model_options,
     parse_shapes,
-    schedule_of,
     schedule_options,
+    threshold_options,
 )
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import OutputError, TinytrainError
 from tinytrain.reading import first_line
 from tinytrain.target.packages import package_kinds
 
 if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
     from tinytrain.device.project import Project
 
 # Command → the module that has it, which is imported when the command is asked for.
@@ -111,8 +111,7 @@ def main(debug: bool) -> None:
 @click.option("--build/--no-build", default=True, help="Also run the C compiler.")
 @click.option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@click.option("--data", type=click.Path(path_type=Path),
-              help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
+@data_options("With --dtype fp16: samples that choose which layers stay fp32", required=False)
 @click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
 @click.option("--store", type=click.IntRange(1), metavar="N",
@@ -123,40 +122,39 @@ def main(debug: bool) -> None:
 @click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: DataFile | None,
     tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
-    from tinytrain.compiler import compile_model, write
+    from tinytrain.api.choices import check_fp16
+    from tinytrain.api.model import Model
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
+    from tinytrain.report.live import training_bar
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores, store=store or 0)
     if half_arithmetic:
-        check_fp16("--half-arithmetic", options.dtype)
+        check_fp16("--half-arithmetic", given["dtype"])
         check_half_arithmetic(load_board(board))
-    if classes:
-        options = replace(options, classes=class_names(classes))
-    if data is not None:
-        options = calibrated_options(model, data, options, tolerance)
-    elif tolerance is not None:
-        raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-    compiled = compile_model(model, options)
+    with training_bar() as bar:
+        made = Model(model).compile(
+            board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
+            classes=class_names(classes) if classes else (), progress=bar, **choices(given),
+        )
     if build:
-        find_tools(compiled.board)
-    write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
-    click.echo(compiled_text(compiled))
+        find_tools(made.board)
+    made.write(output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
+    click.echo(compiled_text(made.compiled))
     click.echo(f"project    {output}")
     if build:
-        click.echo(sizes_text(Project.open(output)))
+        click.echo(sizes_text(made.project))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
 @click.option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True,
               help="Part of the data kept for that where no --validation is given.")
@@ -170,47 +168,71 @@ def compile_command(
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
+def train(project: Project, data: DataFile, validation: DataFile | None, timeout: float, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
-    from tinytrain.learn.training import Plan, train_project
+    from tinytrain.api.build import Build
     from tinytrain.report.live import training_bar
 
     if plan["changed"] and not plan["resume"]:
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
-    schedule = schedule_of(plan, lr)
-    with training_bar() as bar:
-        train_project(project, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        device.train(data, validation=validation, keep=True, progress=bar, **plan)
 
 
 @main.command()
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
+@data_options()
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@threshold_options
 @device_options
-def infer(project: Project, data: Path, **how: Any) -> None:
-    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
-    from tinytrain.learn.training import infer_project
+def infer(
+    project: Project, data: DataFile, learned: bool, limit: int | None, output: Path | None, timeout: float, **how: float | None,
+) -> None:
+    """Run PROJECT on its board over the samples of a data file; prints how good outputs are where there are targets."""
+    from tinytrain.api.build import Build
+    from tinytrain.atomic import write_bytes
+    from tinytrain.learn.state import npz
     from tinytrain.report.live import training_bar
+    from tinytrain.report.metrics_text import outputs_lines
 
-    with training_bar() as bar:
-        infer_project(project, data, bar, **how)
+    if output is not None and not output.parent.is_dir():
+        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        if learned:
+            device.load()
+        found = device.infer(data, limit=limit, progress=bar)
+    for line in outputs_lines(found.metrics(**how), found.said):
+        click.echo(line)
+    if output is not None:
+        write_bytes(output, npz(found.named))
+        click.echo(f"outputs    {output}")
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@threshold_options
 @device_options
-def evaluate_command(project: Project, data: Path, **how: Any) -> None:
-    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
-    from tinytrain.learn.training import evaluate_project
-    from tinytrain.report.live import training_bar
+def evaluate_command(project: Project, data: DataFile, learned: bool, limit: int | None, timeout: float, **how: float | None) -> None:
+    """Measure PROJECT on its board over the samples of a data file; nothing is learned.
 
-    with training_bar() as bar:
-        evaluate_project(project, data, bar, **how)
+    Prints the loss, and what suits the targets: confusion of classes, yes and no, MSE and MAE, or what a model cannot give back.
+    """
+    from tinytrain.api.build import Build
+    from tinytrain.report.live import training_bar
+    from tinytrain.report.metrics_text import outputs_lines
+
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        if learned:
+            device.load()
+        found = device.evaluate(data, limit=limit, progress=bar)
+    click.echo(f"loss       {found.loss:.4f} of {len(found):,} samples")
+    for line in outputs_lines(found.metrics(**how), found.said):
+        click.echo(line)
 
 
 @main.command()
@@ -231,7 +253,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
 
 @main.command()
 @MODEL
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
+@data_options("Samples to calibrate with")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
 @click.option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, help="What --method percentile keeps.")
@@ -242,10 +264,9 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
 @click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES
-def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
+def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.atomic import write_bytes, write_text
-    from tinytrain.errors import OutputError
     from tinytrain.quantise.convert import quantise_model
     from tinytrain.quantise.lockstep import Options
     from tinytrain.report.live import training_bar

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, model_options
+from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, data_options, job_options, model_options
 from tinytrain.errors import OutputError, TinytrainError
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -106,7 +106,7 @@ def show(model: Path, board: str, **given: Any) -> None:
 @click.command()
 @MODEL
 @BOARD
-@click.option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@data_options("Samples to analyse contributions on, and to measure what was found", required=False)
 @click.option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
 @click.option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
 @click.option("--flash", type=BYTES, help="Budget of flash, as 1M.")

@@ -11,7 +11,7 @@ from tinytrain.data.labels import listed
 
 def concerns(samples: Dataset, classes: int) -> tuple[str, ...]:
     """Sentences without a full stop, about samples to train with; `classes` of the model, 0 where its targets are no labels."""
-    found = list(samples.doubts)
+    found = []
     if len(samples) == 1:
         found.append("there is one sample only: whatever is learned is about that one")
     elif (samples.x == samples.x[0]).all():

@@ -138,7 +138,7 @@ def arrange(
     given, doubts = axes_as_in_model(x, layout, where, "samples", file.order)
     samples = _laid(file.scaled(given, layout.channel), layout, where, "samples")
     if target is None:
-        return Dataset(samples, None, doubts=doubts)
+        return Dataset(samples, None, classes=tuple(classes), doubts=doubts)
     if y is None and not _gives_back(target, layout):
         raise NoTargets(
             f"{where} holds samples but no targets; expected both.",
@@ -197,13 +197,17 @@ def _laid(onnx: Array, layout: Layout, where: str, what: str) -> Array:
 
 def _summary(found: Dataset, layout: Layout, file: DataFile, target: Target) -> str:
     """What was read, for one line."""
-    shape = f"({', '.join(map(str, layout.shape))})"
-    said = [f"{len(found):,} samples of {shape}, {found.x.min():.5g} to {found.x.max():.5g} {file.scaling_text()}"]
+    shape = f"({', '.join(map(str, layout.shape))})" if len(layout.shape) > 1 else f"{layout.size:,} number{_s(layout.size)}"
+    said = [f"{len(found):,} sample{_s(len(found))} of {shape}, {found.x.min():.5g} to {found.x.max():.5g} {file.scaling_text()}"]
     if found.classes:
         said.append(f"classes {counted(found.classes)}")
     elif found.y is not None and isinstance(target, Labels):
         said.append(f"labels {found.y.min()} to {found.y.max()}")
     return ", ".join(said)
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _from_npz(path: Path, split: str) -> Raw:
@@ -220,7 +224,7 @@ def _from_npz(path: Path, split: str) -> Raw:
             hint=f"Names that are known: {', '.join(SAMPLE_KEYS)}; for targets {', '.join(TARGET_KEYS)}.",
         )
     notes = tuple(
-        f"{names[0]} of {path} is taken as the {what}; {', '.join(names[1:])} may be meant as well, and is left out"
+        f"{names[0]} is taken as the {what}; {', '.join(names[1:])} may be meant as well, and is left out"
         for names, what in ((samples, "samples"), (targets, "targets")) if len(names) > 1
     )
     return Raw(file.read(samples[0]), file.read(targets[0]) if targets else None, (), notes)

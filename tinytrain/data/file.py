@@ -14,7 +14,10 @@ from tinytrain.ir.types import Array
 
 FIRST, LAST = "channels-first", "channels-last"
 PIECE = 4096                                              # samples
-OPTIONS = {"targets": "--label", "columns": "--channels", "order": "--layout"}       # what a user knows a field by, if not by its name
+OPTIONS = {                                               # what a user knows a field by
+    "targets": "--label", "columns": "--channels", "window": "--window", "step": "--step", "scale": "--scale", "mean": "--mean",
+    "std": "--std", "order": "--layout", "normal": "--normal",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class DataFile:
 
     def refuse(self, kind: str, *names: str) -> None:
         """Raise DataError where an option is given that has no effect on such data."""
-        if given := next((OPTIONS.get(name, f"--{name}") for name in names if getattr(self, name)), None):
+        if given := next((OPTIONS[name] for name in names if getattr(self, name)), None):
             raise DataError(f"{self.path} is {kind}: {given} has no effect on it.", hint=f"Leave {given} out.")
 
     @property

@@ -63,14 +63,14 @@ def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> Raw:
         raise DataError(message, hint=SMALLER)
     left = [file for file, _ in found if file.suffix.lower() not in SUFFIXES] + beside
     empty = [f"{i} ({plain(sub.name)})" for i, sub in enumerate(classes) if i not in {index for _, index in images}]
-    notes = _note("left out of", folder, [plain(file.name) for file in left]) + _note("classes without images in", folder, empty)
+    notes = _note("left out", [plain(file.name) for file in left]) + _note("classes without images", empty)
     x = np.stack([_read_image(file, shape) for file, _ in images])
     y = np.array([index for _, index in images], np.int32) if classes else None
     return Raw(x, y, tuple(sub.name.encode(errors="replace").decode() for sub in classes), notes)
 
 
-def _note(what: str, folder: Path, names: list[str]) -> tuple[str, ...]:
-    return (f"{len(names):,} {what} {folder}: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}",) if names else ()
+def _note(what: str, names: list[str]) -> tuple[str, ...]:
+    return (f"{len(names):,} {what}: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}",) if names else ()
 
 
 def _read_image(file: Path, shape: tuple[int, ...]) -> Array:

@@ -65,7 +65,7 @@ class Table:
                 above = [cell.strip(' "') for cell in remark.lstrip("# ").split(separator)]
                 names = _names(path, above, unnamed) if len(above) == width else []
                 if total >= COUNTED and row == [str(i) for i in range(total)]:
-                    notes = (f"line {number} of {path} counts 0, 1, 2, … as a line of names may; it is read as a sample",)
+                    notes = (f"line {number} counts 0, 1, 2, … as a line of names may; it is read as a sample",)
             return cls(path, longest, separator, names, width, total, begin, notes)
         return cls(path, longest, separator, [], 0, 0, 0, ())
 

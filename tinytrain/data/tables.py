@@ -60,11 +60,11 @@ def _columns(file: DataFile, table: Table, each: int, target: int) -> tuple[list
     else:
         if label is not None and (width == each + 1 or (names[label] != AXIS and width != each + max(target, 1))):
             targets = [label]
-            notes = (f"{table.called(label)} of {path} is taken as the target",) if names[label] == AXIS else ()
+            notes = (f"{table.called(label)} is taken as the target",) if names[label] == AXIS else ()
         elif not targets and width == each + max(target, 1):
             targets = list(range(each, width))
             last = f"the last {target} columns" if target > 1 else f"the last column{f' ({plain(names[-1])})' if names else ''}"
-            notes = (f"{last} of {path} {'are' if target > 1 else 'is'} taken as the target: no column is called label",)
+            notes = (f"{last} {'are' if target > 1 else 'is'} taken as the target: no column is called label",)
         features = [i for i in range(width) if i not in targets]
     if len(features) != each:
         raise _other_width(file, table, features, targets, each, target)

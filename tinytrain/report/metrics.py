@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 
+from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERCENTILE = 99.0                                         # of the errors of normal samples, below a suggested threshold
 LOGIT, PROBABILITY = 0.0, 0.5                             # from which on an output says yes
@@ -17,10 +21,15 @@ LOGIT, PROBABILITY = 0.0, 0.5                             # from which on an out
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """`confusion` (classes, classes) counts samples by their label and by the largest output. What is divided by 0 is not a number."""
+    """`confusion` (classes, classes) counts samples by their label and by the largest output. What is divided by 0 is not a number.
 
+    `auc` is that of two classes by the difference of their outputs; None of more, or where samples are of one class only.
+    """
+
+    kind: ClassVar[str] = "classes"
     names: tuple[str, ...]
     confusion: Array
+    auc: float | None = None
 
     @property
     def count(self) -> int:
@@ -52,7 +61,7 @@ class Classes:
             {"class": name, "samples": int(count), "precision": _plain(precision), "recall": _plain(recall), "f1": _plain(f1)}
             for name, count, precision, recall, f1 in rows
         ]
-        return {"kind": "classes", "accuracy": self.accuracy, "classes": each, "confusion": self.confusion.tolist()}
+        return {"kind": self.kind, "accuracy": self.accuracy, "auc": self.auc, "classes": each, "confusion": self.confusion.tolist()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,7 @@ class Binary:
     `auc` is that of all outputs; None where all are so, or none.
     """
 
+    kind: ClassVar[str] = "yes or no"
     threshold: float
     confusion: Array
     auc: float | None
@@ -80,7 +90,7 @@ class Binary:
 
     def plain(self) -> dict[str, Any]:
         return {
-            "kind": "binary", "threshold": self.threshold, "accuracy": self.accuracy, "precision": _plain(self.precision),
+            "kind": self.kind, "threshold": self.threshold, "accuracy": self.accuracy, "precision": _plain(self.precision),
             "recall": _plain(self.recall), "auc": self.auc, "confusion": self.confusion.tolist(),
         }
 
@@ -89,13 +99,14 @@ class Binary:
 class Errors:
     """Of numbers: `mse`, `mae` and `r2` (outputs,), the last not a number where a target never changes."""
 
+    kind: ClassVar[str] = "numbers"
     mse: Array
     mae: Array
     r2: Array
 
     def plain(self) -> dict[str, Any]:
         return {
-            "kind": "numbers", "mse": float(self.mse.mean()), "mae": float(self.mae.mean()),
+            "kind": self.kind, "mse": float(self.mse.mean()), "mae": float(self.mae.mean()),
             "outputs": [{"mse": float(s), "mae": float(a), "r2": _plain(r)} for s, a, r in zip(self.mse, self.mae, self.r2, strict=True)],
         }
 
@@ -108,6 +119,7 @@ class Reconstruction:
     None of `percentile` where it was given.
     """
 
+    kind: ClassVar[str] = "reconstruction"
     errors: Array
     odd: Array | None
     threshold: float
@@ -133,7 +145,7 @@ class Reconstruction:
 
     def plain(self) -> dict[str, Any]:
         return {
-            "kind": "reconstruction", "mse": float(self.errors.mean()), "threshold": self.threshold, "percentile": self.percentile,
+            "kind": self.kind, "mse": float(self.errors.mean()), "threshold": self.threshold, "percentile": self.percentile,
             "auc": self.auc, "found": self.found, "false_alarms": self.alarms, "errors": self.errors.tolist(),
         }
 
@@ -146,7 +158,13 @@ def classes(outputs: Array, labels: Array, names: Sequence[str] = ()) -> Classes
     count = outputs.shape[1]
     confusion = np.zeros((count, count), np.int64)
     np.add.at(confusion, (labels, outputs.argmax(axis=1)), 1)
-    return Classes((*names, *map(str, range(len(names), count)))[:count], confusion)
+    auc = area(outputs[:, 1] - outputs[:, 0], labels == 1) if count == 2 else None
+    return Classes(class_names(names, count), confusion, auc)
+
+
+def class_names(known: Sequence[str], count: int) -> tuple[str, ...]:
+    """Of so many classes; those that nobody has named are called by their number."""
+    return (*known, *map(str, range(len(known), count)))[:count]
 
 
 def binary(outputs: Array, targets: Array, threshold: float | None = None) -> Binary:
@@ -166,15 +184,47 @@ def errors(outputs: Array, targets: Array) -> Errors:
     return Errors(mse, np.mean(np.abs(apart), axis=0), 1 - _ratio(mse, np.var(targets.astype(np.float64), axis=0)))
 
 
-def reconstruction(
-    outputs: Array, samples: Array, odd: Array | None = None, *, percentile: float = PERCENTILE, threshold: float | None = None
-) -> Reconstruction:
-    """outputs and samples alike, (n, elements); `odd` (n,) bool."""
+class Threshold(TypedDict, total=False):
+    """What says that a sample is not normal, or an output yes: above `threshold`; or what `percentile` of normal samples lie below."""
+
+    percentile: float | None
+    threshold: float | None
+
+
+def reconstruction(outputs: Array, samples: Array, odd: Array | None = None, **how: Unpack[Threshold]) -> Reconstruction:
+    """outputs and samples alike, (n, elements); `odd` (n,) bool. Raises DataError where both a threshold and a percentile are given."""
+    percentile, threshold = how.get("percentile"), how.get("threshold")
+    if percentile is not None and threshold is not None:
+        raise DataError("--percentile has no effect beside --threshold.", hint="Leave one of them out.")
     found = np.mean((outputs.astype(np.float64) - samples) ** 2, axis=1)
     if threshold is not None:
         return Reconstruction(found, odd, threshold, None)
     normal = found if odd is None or odd.all() else found[~odd]
+    percentile = PERCENTILE if percentile is None else percentile
     return Reconstruction(found, odd, float(np.percentile(normal, percentile, method="higher")), percentile)
+
+
+def measured(outputs: Array, targets: Array, loss: str | None, names: Sequence[str] = (), **how: Unpack[Threshold]) -> Metric:
+    """What suits the targets: (n,) int labels, (n, outputs) of one-hot rows or of 0 and 1, or any numbers. outputs are (n, outputs).
+
+    Raises DataError where a threshold or percentile is given that has no effect.
+    """
+    threshold = how.get("threshold")
+    if targets.dtype.kind == "i":
+        found: Metric = classes(outputs, targets, names)
+    elif set(np.unique(targets)) <= {0, 1}:
+        if loss != "bce" and targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
+            found = classes(outputs, targets.argmax(axis=1), names)
+        else:
+            # other losses than that of logits make outputs that lie around 0 and 1
+            found = binary(outputs, targets, PROBABILITY if threshold is None and loss != "bce" else threshold)
+    else:
+        found = errors(outputs, targets)
+    for option, given in how.items():
+        if given is not None and not (option == "threshold" and isinstance(found, Binary)):
+            message = f"--{option} has no effect on outputs that are measured as {found.kind}."
+            raise DataError(message, hint="Leave it out: it is for models that give back their own input.")
+    return found
 
 
 def area(scores: Array, positive: Array) -> float | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tinytrain.errors import printable
@@ -14,6 +16,15 @@ MOST_CLASSES = 20                                         # that a matrix on a t
 MOST_OUTPUTS = 12
 MOST_PAIRS = 5
 SHORT = 10                                                # characters of a name above a column
+
+
+def outputs_lines(metrics: Mapping[str, Metric], said: Mapping[str, tuple[Array, tuple[str, ...]]]) -> list[str]:
+    """Lines about each output by its name, alone without: how good it is, or else what it says (rows (n, elements), names of classes)."""
+    lines = []
+    for name, (rows, names) in said.items():
+        lines += [f"output     {printable(name)}"] if len(said) > 1 else []
+        lines += metric_lines(metrics[name]) if name in metrics else said_lines(rows, names)
+    return lines
 
 
 def metric_lines(metric: Metric) -> list[str]:
