@@ -41,7 +41,7 @@ def test_scale_then_mean_then_std_channel_by_channel(tmp_path: Path) -> None:
     for stored in (X, X.transpose(0, 2, 3, 1)):
         found = load(save(tmp_path, stored), MAP, scale=(1 / 255,), mean=tuple(mean), std=tuple(std))
         np.testing.assert_allclose(found.x, want, rtol=1e-6)
-    assert "times 0.00392157, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)" in found.summary
+    assert "(each times 0.00392157, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)" in found.summary
 
 
 def test_channels_of_other_models_are_last(tmp_path: Path) -> None:

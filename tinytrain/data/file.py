@@ -93,7 +93,7 @@ class DataFile:
             f"{what} {_listed(numbers)}"
             for what, numbers in (("times", self.scale), ("minus", self.mean), ("divided by", self.std)) if numbers
         ]
-        return ", ".join(said) or "taken as they are"
+        return f"(each {', '.join(said)})" if said else "taken as they are"
 
 
 def _by_channel(option: str, numbers: Sequence[float], shape: tuple[int, ...], channel: int) -> Array:

@@ -13,6 +13,7 @@ from tinytrain.ir.types import Array
 from tinytrain.reading import plain
 
 SHOWN = 6
+MOST_COUNTED = 20
 NORMAL = ("normal", "ok", "good", "healthy", "0")          # what those may be called that a model of what is normal knows
 
 
@@ -50,13 +51,13 @@ def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -
     return place[y], tuple(known)
 
 
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(map(plain, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def listed(names: Sequence[str], shown: int = SHOWN) -> str:
+    return ", ".join(map(plain, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def counted(names: Sequence[str]) -> str:
     """The names with their numbers, as `0 cat, 1 dog`."""
-    return listed([f"{number} {name}" for number, name in enumerate(names)])
+    return listed([f"{number} {name}" for number, name in enumerate(names)], MOST_COUNTED)
 
 
 def whole(y: Array, classes: int, where: str) -> Array:

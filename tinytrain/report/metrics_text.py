@@ -52,7 +52,7 @@ def _classes(metric: Classes) -> list[str]:
         rows.append([name, f"{numbers[0]:,}", *map(_percent, numbers[1:])])
     lines += _indented(table(rows))
     if len(names) <= MOST_CLASSES:
-        head = ["is, below; taken for, right", *(name[:SHORT] for name in names)]
+        head = ["true class, taken for", *(name[:SHORT] for name in names)]
         return [*lines, *_indented(table([head, *([name, *map(str, row)] for name, row in zip(names, confusion, strict=True))]))]
     apart = confusion - np.diag(np.diag(confusion))
     worst = [np.unravel_index(i, apart.shape) for i in np.argsort(apart, axis=None)[: -MOST_PAIRS - 1 : -1]]
