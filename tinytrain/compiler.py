@@ -17,6 +17,7 @@ from tinytrain import __version__, passes
 from tinytrain.atomic import uninterrupted
 from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
 from tinytrain.emit.golden import golden_vectors
+from tinytrain.emit.plan_json import plan_json
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.step import Pieces, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
@@ -262,7 +263,8 @@ def write(
 
 def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
-    texts = {**_c_files(compiled), "README.md": compiled.readme}
+    plan = plan_json(compiled.program, compiled.plan, compiled.tuning.kernels(compiled.program), compiled.board)
+    texts = {**_c_files(compiled), "README.md": compiled.readme, "plan.json": json.dumps(plan, separators=(",", ":")) + "\n"}
     sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
     purpose = "trains and infers" if compiled.program.trains else "infers"
     for kind in packages:

@@ -382,8 +382,8 @@ def connect(
 
 def open_session(project: Path, board: Board, *, icount: bool = False, timeout: float = 60.0) -> Session:
     """The same for a folder of the caller's own that is built with `make`. Raises ToolError where it is not."""
-    elf = next((project / "build").glob("*.elf"), None)
+    elf = next((project / "build").glob(f"*{board.toolchain.suffix}"), None)
     if elf is None:
-        raise ToolError(f"{project} is not built: there is no ELF file in {project / 'build'}.", hint=f"Run `make` in {project}.")
+        raise ToolError(f"{project} is not built: there is no firmware in {project / 'build'}.", hint=f"Run `make` in {project}.")
     path = project / "manifest.json"
     return start(elf, board, Manifest.read(path) if path.is_file() else None, icount=icount, timeout=timeout)

@@ -132,7 +132,7 @@ def select(node: Node, isa: Collection[str], *, spare: int | Literal[True] = Tru
     """
     kernels = node.op.kernels
     no_room = no("there is no memory to spare for its scratch")
-    verdicts = [(kernel, _suits(node, kernel, isa) if _has_room(node, kernel, spare, cores) else no_room) for kernel in kernels]
+    verdicts = [(kernel, _suits(node, kernel, isa) and (_has_room(node, kernel, spare, cores) or no_room)) for kernel in kernels]
     taken = next((kernel for kernel, verdict in reversed(verdicts) if verdict), None)
     refused = tuple(
         (kernel, verdict.why if isinstance(verdict, Declined) else "a faster one was taken")
@@ -184,7 +184,7 @@ def _suits(node: Node, kernel: Kernel, isa: Collection[str]) -> bool | Declined:
     for position, v in enumerate(node.inputs[:arity]):
         if not kernel.reads(node.op, position, v.type.dtype):
             expected = kernel.dtypes[min(position, len(kernel.dtypes) - 1)]
-            return no(f"input {position} is {v.type.dtype}, the kernel takes {expected}")
+            return no(f"input {position} is {v.type.dtype.tag}, the kernel takes {expected.tag}")
     if not kernel.writes_half(node.op) and any(v.type.dtype is F16 for v in node.outputs):
         return no("the kernel writes no fp16")
     return kernel.accepts(node.op, *node.kinds[:arity])

@@ -107,6 +107,16 @@ class Graph:
                 found[v].append(node)
         return found
 
+    def needed(self, values: Iterable[Value]) -> set[Node]:
+        """The nodes that these values are made by, directly or not."""
+        producers, waiting, found = self.producers(), list(values), set[Node]()
+        while waiting:
+            node = producers.get(waiting.pop())
+            if node is not None and node not in found:
+                found.add(node)
+                waiting += node.inputs
+        return found
+
     def kept(self) -> set[Value]:
         """Values that must exist when the graph has run."""
         return set(self.outputs) | set(self.updates.values())

@@ -26,7 +26,10 @@ from tinytrain.planner.plan import Buffer, Needs, Peak, Plan, ProgramPlan
 from tinytrain.planner.reorder import reorder
 from tinytrain.planner.updates import Bound, bind_updates, starts
 
-__all__ = ["Buffer", "Needs", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
+__all__ = ["ALIGN", "Buffer", "Needs", "Peak", "Placement", "Plan", "ProgramPlan", "check_plan", "plan_program"]
+
+
+ALIGN = 8                                                 # bytes: what every offset in an arena is a multiple of
 
 
 def no_needs(node: Node) -> Needs:
@@ -53,7 +56,7 @@ class _Draft:
 
 
 def plan_program(
-    program: Program, *, align: int = 8, needs: Callable[[Node], Needs] = no_needs, exact_seconds: float = 3.0
+    program: Program, *, align: int = ALIGN, needs: Callable[[Node], Needs] = no_needs, exact_seconds: float = 3.0
 ) -> ProgramPlan:
     """Plan every entry point.
 

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several builds side by side: a row for each quantity, with what it is more or less than in the first build.
+
+import { html } from "./dom.js";
+import { bytes, count, milliseconds } from "./format.js";
+import { flashBytes, mainEntry, ramBytes, work } from "./kinds.js";
+
+export function compare(builds) {
+    const quantity = (title, of, shown) => ({ title, of, shown });
+    const step = (build) => work(build, build.plan.entries[mainEntry(build)]);
+    const rows = [
+        { title: "board", text: (build) => build.board.title },
+        { title: "trains", text: (build) => scheme(build) },
+        { title: "numbers", text: (build) => numbers(build) },
+        quantity("weights trained", (build) => build.plan.layers.reduce((sum, layer) => sum + layer.trained, 0), count),
+        quantity("arena", (build) => build.plan.memory.arena_bytes, bytes),
+        quantity("lower bound", (build) => build.plan.memory.lower_bound_bytes, bytes),
+        quantity("RAM in all", ramBytes, bytes),
+        quantity("flash", flashBytes, bytes),
+        quantity("MACs forward", (build) => step(build).forward, count),
+        quantity("MACs backward", (build) => step(build).backward, count),
+        quantity("instructions a step", (build) => step(build).instructions, count),
+        quantity("time a step", (build) => step(build).ms, milliseconds),
+    ];
+    return html("div", { class: "scroll", role: "region", "aria-label": "Builds side by side", tabindex: "0" }, html("table", {},
+        html("thead", {}, html("tr", {}, html("td"), builds.map((build) => html("th", { scope: "col", class: "number" }, build.folder)))),
+        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title),
+            builds.map((build) => html("td", { class: "number" }, row.text ? row.text(build) : cell(row, build, builds[0]))))))));
+}
+
+function cell(row, build, first) {
+    const [value, before] = [row.of(build), row.of(first)];
+    if (value === null) return "not counted";
+    if (build === first || !before || value === before) return row.shown(value);
+    const percent = (value / before - 1) * 100;
+    return [row.shown(value), html("span", { class: "soft" }, ` ${percent > 0 ? "+" : "−"}${Math.abs(percent).toFixed(Math.abs(percent) < 10 ? 1 : 0)} %`)];
+}
+
+function scheme(build) {
+    const layers = build.plan.layers.filter((layer) => layer.trained).map((layer) => layer.name);
+    if (!layers.length) return "nothing";
+    return layers.length > 3 ? `${layers.length} layers from ${layers[0]} on` : layers.join(", ");
+}
+
+function numbers(build) {
+    const input = build.manifest.parameters.length ? build.plan.fixed.find((buffer) => buffer.kind === "weights") : null;
+    const tag = input ? input.type.split("[")[0] : build.manifest.dtype;
+    return tag === "s8" ? `int8, gradients ${build.manifest.gradients}` : build.manifest.dtype;
+}
