@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from tinytrain.cli.options import MODEL, compiler_options, model_options
+from tinytrain.cli.options import MODEL, compiler_options, data_options, model_options
 from tinytrain.errors import TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
 
 
 @click.command(epilog="Example: tinytrain fit model.onnx --data data.npz")
@@ -18,9 +21,9 @@ from tinytrain.errors import TinytrainError
 @click.option("--board", "boards", multiple=True, help="Only this board, with all schemes; may be given again. The kits that can be "
               "bought without it.")
 @click.option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
-@click.option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
+@data_options("Samples to calibrate int8 on", required=False)
 @model_options
-def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **given: Any) -> None:
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> None:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 
     Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.
