@@ -203,11 +203,11 @@ def infer(
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    for line in outputs_lines(found.metrics(**how), found.said):
-        click.echo(line)
     if output is not None:
         write_bytes(output, npz(found.named))
         click.echo(f"outputs    {output}")
+    for line in outputs_lines(found.metrics(**how), found.said):
+        click.echo(line)
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
