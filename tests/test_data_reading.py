@@ -124,6 +124,8 @@ def test_what_is_normal(tmp_path: Path) -> None:
     x, target = RNG.normal(size=(6, 6)), Vectors(FLAT)
     plain = load(save(tmp_path, x), FLAT, target)
     assert plain.itself and plain.odd is None
+    twice = load(save(tmp_path, x, x), FLAT, target, scale=(2.0,))
+    assert twice.itself and (twice.y == twice.x).all()
     numbered = load(save(tmp_path, x, np.array([0, 0, 1, 1, 0, 0])), FLAT, target)
     np.testing.assert_array_equal(numbered.odd, [0, 0, 1, 1, 0, 0])
     np.testing.assert_array_equal(numbered.y, numbered.x)

@@ -63,6 +63,8 @@ def test_pictures_from_folder_to_confusion(drawings: Path, tmp_path: Path) -> No
         rows = [line.split() for line in text.splitlines()]
         assert ["cross", "0", "-", "-", "-"] in rows and ["line", "12", "100.0%", "100.0%", "100.0%"] in rows
         assert ["true", "class,", "taken", "for", "circle", "cross", "dot", "line"] in rows and ["dot", "0", "0", "12", "0"] in rows
+    text = succeed("evaluate", out, "--data", drawings / "test", "--learned")
+    assert "warning    the project was trained with values (each times 0.00392157); here they are taken as they are" in text
     flat = tmp_path / "flat"
     flat.mkdir()
     (flat / "a.png").write_bytes((drawings / "test" / "line" / "0.png").read_bytes())

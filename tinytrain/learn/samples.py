@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinytrain.data.dataset import Dataset, Labels, NoTargets, Target, Vectors
-from tinytrain.data.given import Source, dataset, dataset_of_records
+from tinytrain.data.file import DataFile
+from tinytrain.data.given import Given, Source, dataset, dataset_of_records
 from tinytrain.data.layout import Layout
 from tinytrain.device.manifest import Manifest, Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError
 from tinytrain.ir.types import S32, DType
-from tinytrain.learn.state import LEARNED, read_record
+from tinytrain.learn.state import LEARNED, Record, read_record
 from tinytrain.report.live import Progress
 
 
@@ -25,23 +26,30 @@ def load(
 ) -> Dataset:
     """The samples of a source in the layout of the project's device; without `targets` only the samples are read. Says how it was read.
 
-    `classes` are the names that labels are known by; None: those of the project.
+    `classes` are the names that labels are known by; None: those of the project, or else of the samples that it was trained with.
     """
-    found = _found(project.manifest, source, which, targets, known_classes(project) if classes is None else classes)
+    record = record_of(project) if classes is None else None
+    known = classes or project.manifest.classes or (record.classes if record else ())
+    found = _found(project.manifest, source, which, targets, known)
     if progress is not None:
         if found.summary:
             progress.say(f"data       {found.summary}")
         for doubt in found.doubts:
             progress.say(f"warning    {doubt}")
+        if record is not None and record.scaling not in ("", scaling := scaling_of(source)):
+            progress.say(f"warning    the project was trained with values {record.scaling}; here they are {scaling}")
     return found.some(slice(limit))
 
 
-def known_classes(project: Project) -> tuple[str, ...]:
-    """The names of the project's classes: those that it was compiled with, or else those of the samples that it was trained with."""
-    if project.manifest.classes:
-        return project.manifest.classes
+def record_of(project: Project) -> Record | None:
+    """How the project was trained; None where it was not, or with another model."""
     record = read_record(project.folder / LEARNED)
-    return record.classes if record is not None and record.model_sha256 == project.manifest.model_sha256 else ()
+    return record if record is not None and record.model_sha256 == project.manifest.model_sha256 else None
+
+
+def scaling_of(source: Source) -> str:
+    """What becomes of the values of a file; "" where there is none."""
+    return "" if isinstance(source, Given) else DataFile.of(source).scaling_text()
 
 
 def load_with_targets(

@@ -54,7 +54,7 @@ class Record:
     """How weights came to be. `settings` is what a resumed training has in common with this one, each named as a user knows it.
 
     `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step. `classes` are the names of
-    labels that the samples had.
+    labels that the samples had, `scaling` says how values of a file became samples; "" where they were no file's.
     """
 
     model_sha256: str
@@ -62,6 +62,7 @@ class Record:
     before: float
     epochs: tuple[Epoch, ...]
     classes: tuple[str, ...] = ()
+    scaling: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -80,7 +81,8 @@ class Record:
         names = found.get("classes", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("classes that are none")
-        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names))
+        scaling = str(found.get("scaling", ""))
+        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling)
 
 
 @dataclass(frozen=True)

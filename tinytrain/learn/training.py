@@ -22,7 +22,7 @@ from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import check_export
 from tinytrain.learn.outputs import evaluate, infer
-from tinytrain.learn.samples import known_classes, load, load_with_targets, split
+from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, epoch_text, samples_digest
 from tinytrain.learn.weights import parameters, restore, save
@@ -67,12 +67,13 @@ class Lesson:
     samples: Dataset
     held: Dataset | None
     settings: Settings
+    scaling: str = ""                                     # what became of the values of a file
 
 
 def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
     """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few."""
     # another training, which is not gone on with, need not have had the same classes
-    known = known_classes(project) if plan.resume else project.manifest.classes
+    known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
     held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
@@ -86,7 +87,7 @@ def lesson(project: Project, data: Source, validation: Source | None, plan: Plan
     if len(samples) < accumulate:
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
-    return Lesson(samples, held, settings)
+    return Lesson(samples, held, settings, scaling_of(data))
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
@@ -110,7 +111,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
     yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
-    record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else (), samples.classes)
+    record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else (), samples.classes, taught.scaling)
     if not record.epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     good = session.get_params()
