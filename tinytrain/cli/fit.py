@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tinytrain.cli.options import MODEL, compiler_options, data_options, model_options
+from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
+from tinytrain.cli.model_options import model_options
+from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.data.file import DataFile
 
 
-@click.command(epilog="Example: tinytrain fit model.onnx --data data.npz")
+@click.command(cls=Command, epilog="Example: tinytrain fit model.onnx --data data.npz")
 @MODEL
-@click.option("--board", "boards", multiple=True, help="Only this board, with all schemes; may be given again. The kits that can be "
-              "bought without it.")
-@click.option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
+@option("--board", "boards", multiple=True,
+        help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
+@option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
 @data_options("Samples to calibrate int8 on", required=False)
 @model_options
 def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> None:

@@ -111,7 +111,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
     yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
-    record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else (), samples.classes, taught.scaling)
+    epochs = record.epochs if record else ()
+    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling)
     if not record.epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     good = session.get_params()
