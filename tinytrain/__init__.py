@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tinytrain.api.history import History as History
     from tinytrain.api.model import Model as Model
     from tinytrain.api.model import load as load
+    from tinytrain.data.file import DataFile as DataFile
     from tinytrain.errors import TinytrainError as TinytrainError
 
 __version__ = "0.1.0"
@@ -28,7 +29,8 @@ __version__ = "0.1.0"
 # Name → the module that has it, which is imported when the name is first asked for.
 _ELSEWHERE = {
     "Build": "tinytrain.api.build", "open": "tinytrain.api.build", "Device": "tinytrain.api.device", "History": "tinytrain.api.history",
-    "Model": "tinytrain.api.model", "load": "tinytrain.api.model", "TinytrainError": "tinytrain.errors",
+    "Model": "tinytrain.api.model", "load": "tinytrain.api.model", "DataFile": "tinytrain.data.file",
+    "TinytrainError": "tinytrain.errors",
 }
 __all__ = ["__version__", *_ELSEWHERE]
 

@@ -11,6 +11,7 @@ import click
 
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
 from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
@@ -122,7 +123,7 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
 @MODEL
 @BOARD
-@option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@data_options("Samples to analyse contributions on, and to measure what was found", required=False)
 @option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
 @option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")

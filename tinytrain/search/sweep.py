@@ -12,6 +12,7 @@ from statistics import mean
 
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
@@ -26,7 +27,7 @@ from tinytrain.search.space import Budget, space
 class Request:
     """What is asked for; sizes in bytes, the rest as `tinytrain search --help` says."""
 
-    data: Path | None = None
+    data: Source | None = None
     contribution: Path | None = None
     sram: int | None = None
     flash: int | None = None
