@@ -66,7 +66,7 @@ class Model:
             options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
         elif tolerance is not None:
             raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-        with suggesting(self.path, options):
+        with suggesting(self.path, options, progress or Quiet()):
             return Build(compile_model(self.path, options), keeps=self)
 
     def quantise(

@@ -90,6 +90,7 @@ def show(model: Path, board: str, **given: Any) -> None:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
     from tinytrain.answers.nearest import check_room
     from tinytrain.compiler import chosen_scheme
+    from tinytrain.report.live import training_bar
     from tinytrain.report.text import frozen_text, room_text
     from tinytrain.search.cost import Costs
     from tinytrain.search.show import cost_text
@@ -103,7 +104,8 @@ def show(model: Path, board: str, **given: Any) -> None:
     click.echo(cost_text(costs.forward.name, costs.board, cost))
     if said := frozen_text(costs.frozen):
         click.echo(said)
-    check_room(costs.forward.name, cost.room, model, options)
+    with training_bar() as bar:
+        check_room(costs.forward.name, cost.room, model, options, bar)
     click.echo(room_text(cost.room))
 
 
