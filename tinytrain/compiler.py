@@ -20,6 +20,7 @@ from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.step import Estimate, Pieces, estimate, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
+from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
@@ -72,6 +73,7 @@ class Options:
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
+    `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
     """
 
     board: str = "host"
@@ -101,6 +103,7 @@ class Options:
     classes: tuple[str, ...] = ()
     store: int = 0
     cores: int = 1
+    asked: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective | None:
@@ -145,6 +148,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
 
     folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
     prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head)
+    check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import click
 
+from tinytrain.cli.command import Command
+from tinytrain.cli.options import option
+
 FOLDERS = click.argument("projects", nargs=-1, required=True, type=click.Path(path_type=Path))
-TRUST = click.option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
+TRUST = option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
 
 
-@click.command(epilog="Example: tinytrain page out -o page.html")
+@click.command(cls=Command, epilog="Example: tinytrain page out -o page.html")
 @FOLDERS
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
 @TRUST
 def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
     """Write PROJECTS (folders that `compile` made) as one self-contained HTML page: memory, layers, builds side by side."""

@@ -21,6 +21,7 @@ from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
 from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
+from tinytrain.frontend.foreign import refuse_foreign
 from tinytrain.frontend.functions import inline_functions
 from tinytrain.frontend.limits import MAX_BYTES, check_finite, check_sizes, check_value_sizes, wrong_types
 from tinytrain.frontend.literals import exported_numbers, literal_values
@@ -152,11 +153,13 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
     try:
         model.ParseFromString(content)
     except (DecodeError, RecursionError):
+        refuse_foreign(content, path)
         raise ModelError(
             f"{path} ({len(content):,} bytes) is corrupt, truncated or not an ONNX file; expected a complete ONNX model.",
             hint="Export or download it again.",
         ) from None
     if not model.graph.node:
+        refuse_foreign(content, path)
         raise ModelError(
             f"{path} ({len(content):,} bytes) holds no ONNX graph with nodes; expected a complete ONNX model.",
             hint="It may be empty, truncated or of another format: export it again.",
