@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tinytrain"
 STREAM = (
     ("", "errors", "paths", "random"),
     ("reading", "seal", "zoo"),
-    ("atomic",),
+    ("atomic", "origins"),
     ("jobs", "ir"),
     ("ops", "data"),
     ("verify.reference", "planner", "schemes", "target"),

@@ -110,7 +110,7 @@ def compile_command(
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    with suggesting(model, compiled.options):
+    with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,

@@ -112,7 +112,8 @@ def show(model: Path, board: str, **given: Any) -> Answer:
     said = frozen_text(costs.frozen)
     text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
     try:
-        check_room(costs.forward.name, cost.room, model, options)
+        with progress() as bar:
+            check_room(costs.forward.name, cost.room, model, options, bar)
     except DoesNotFit:
         say(text)
         raise
