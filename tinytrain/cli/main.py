@@ -43,7 +43,7 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."

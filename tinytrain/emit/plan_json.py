@@ -103,12 +103,13 @@ def _buffers(entry: Plan, whole: ProgramPlan, forward: set[Node]) -> Iterator[di
         first = owner.get(v)
         kind = "sample" if v in graph.inputs else "activation" if first in forward else "gradient"
         yield _buffer(v, kind, entry.offsets[v], start, end, first.origin if first else "")
-    scratch = {node: (at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | entry.spare
+    spare = {node: ("spare", *place) for node, place in entry.spare.items()}
+    scratch = {node: ("scratch", at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | spare
     for position, node in enumerate(graph.nodes):
         if node in scratch:
-            at, size = scratch[node]
+            kind, offset, size = scratch[node]
             yield {
-                "name": f"scratch of {node.op.name}", "kind": "scratch", "offset": at, "bytes": size, "start": position,
+                "name": f"scratch of {node.op.name}", "kind": kind, "offset": offset, "bytes": size, "start": position,
                 "end": position + 1, "layer": node.origin, "type": "",
             }
 
@@ -121,9 +122,9 @@ def _buffer(v: Value, kind: str, offset: int, start: int, end: int, layer: str) 
 
 
 def _used(buffers: Iterable[Mapping[str, Any]], fixed_bytes: int, nodes: int) -> list[int]:
-    """Bytes in use while each node runs; where buffers lie over each other they count once."""
+    """Bytes that are needed while each node runs; where buffers lie over each other they count once, and what is to spare not at all."""
     there = defaultdict(list)
-    for buffer in buffers:
+    for buffer in (buffer for buffer in buffers if buffer["kind"] != "spare"):
         for position in range(buffer["start"], buffer["end"]):
             there[position].append((buffer["offset"], buffer["offset"] + -(-buffer["bytes"] // ALIGN) * ALIGN))
     found = []

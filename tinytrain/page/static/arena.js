@@ -11,6 +11,7 @@ const LEFT = 74;
 const TOP = 24;
 const BOTTOM = 26;
 const RIGHT = 8;
+const LEAST = 0.5;                                        // pixels of a box
 const LETTER = 6.6;                                       // pixels of one, about
 
 /** A picture of an entry of a build; `top` is where its bytes end, so that pictures side by side have one scale. */
@@ -61,9 +62,10 @@ export function arena(build, key, top) {
     function box(buffer, index) {
         const [from, to] = [across(lane[buffer.start]), across(lane[buffer.end])];
         const [low, high] = [up(buffer.offset), up(buffer.offset + buffer.bytes)];
-        if (to - from < 0.2 || low - high < 0.2) return null;
+        if (to === from || low === high) return null;     // not in what is seen
         const rect = svg("rect", {
-            class: index === chosen ? "box chosen" : "box", x: from, y: high, width: to - from, height: low - high, "data-index": index,
+            class: index === chosen ? "box chosen" : "box", x: from, y: high, "data-index": index,
+            width: Math.max(LEAST, to - from), height: Math.max(LEAST, low - high),
         });
         rect.style.fill = colour(buffer.kind);
         const letters = Math.floor((to - from - 6) / LETTER);
@@ -171,8 +173,7 @@ export function arena(build, key, top) {
     }, "by time");
     const controls = html("div", { class: "controls" },
         button("+", "Zoom in", () => seen.zoom(0.6)), button("−", "Zoom out", () => seen.zoom(1 / 0.6)),
-        button("whole", "Show the whole arena", () => seen.reset()), timed ? scale : null,
-        html("span", { class: "soft" }, "Drag to move. Click the picture, then the wheel or + and − zoom, and arrow keys go from buffer to buffer."));
+        button("whole", "Show the whole arena", () => seen.reset()), timed ? scale : null);
     return html("div", {}, controls, frame, legend(boxes, entry));
 }
 
