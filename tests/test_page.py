@@ -100,8 +100,9 @@ def test_the_arena_says_what_each_box_is(chromium: Any, projects: tuple[Path, Pa
         ]
         assert f"arena = lower bound, {memory['arena_bytes']:,} B" in page.locator(".arena svg").inner_html()
         peak = entry["nodes"][entry["peak"]["node"]]
-        assert f"peak {entry['peak']['bytes']:,} B in {peak['layer']} ({peak['op']}, {peak['phase']})" in page.inner_text(".legend >> nth=0")
-        assert page.locator(".phase.forward").count() and page.locator(".phase.backward").count()
+        where = f"{peak['layer']} ({peak['op']}, {peak['phase']})"
+        assert f"peak {entry['peak']['bytes']:,} B in {where}" in page.inner_text(".legend >> nth=0")
+        assert page.locator(".phase.forward").count() == page.locator(".phase.backward").count() == 1
 
 
 def axis(page: Any) -> str:
@@ -130,7 +131,7 @@ def test_the_arena_is_zoomed_and_walked_by_keys(chromium: Any, projects: tuple[P
         assert first_height() == before
         page.get_by_role("button", name="Zoom in").click()
         seen = axis(page)
-        assert seen != "calls 1 to 16 of 16, in order"
+        assert seen != "calls 1 to 13 of 13"
         picture.hover()
         page.mouse.down()
         page.mouse.move(300, 400, steps=3)
@@ -139,7 +140,7 @@ def test_the_arena_is_zoomed_and_walked_by_keys(chromium: Any, projects: tuple[P
         page.get_by_role("button", name="Show the whole arena").click()
         assert first_height() == before and widest() > 1000
         page.get_by_role("button", name="by time").click()
-        assert "over estimated cycles" in axis(page)
+        assert axis(page).startswith("estimated cycles 1 to ")
         page.keyboard.press("Escape")
 
 
