@@ -74,6 +74,9 @@ typedef struct {
     tt_status (*keep)(uint32_t command, uint32_t flags); /* TT_SAVE, TT_LOAD or TT_FACTORY_RESET */
 } tt_model;
 
+/* The model of this firmware: main.c has it. */
+extern const tt_model tt_served;
+
 /* Takes one byte that has come, and answers where it ends a request: for a main loop that does other things, too. */
 void tt_link_take(const tt_model *model, uint8_t byte);
 

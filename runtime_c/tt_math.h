@@ -132,6 +132,8 @@ static inline float tt_sqrtf(float x)
     float y;
     __asm("fsqrt.s %0, %1" : "=f"(y) : "f"(x));
     return y;
+#elif defined(__wasm__)
+    return __builtin_sqrtf(x);
 #else
     int32_t e = 0;
     if (u < UINT32_C(0x00800000)) {

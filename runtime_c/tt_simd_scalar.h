@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Portable vocabulary: a vector is four floats, in registers of their own or, where the compiler of a host twin has them, in one. */
+/* Portable vocabulary: a vector is four floats, in registers of their own or, where the compiler of a host twin or of a browser has
+ * them, in one. */
 #ifndef TT_SIMD_SCALAR_H
 #define TT_SIMD_SCALAR_H
 
 #include "tt_tile.h"
 
-#if defined(__SSE2__) || defined(__ARM_NEON)
+#if defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__)
 typedef float tt_v_scalar __attribute__((vector_size(16), aligned(4)));
 
 static inline tt_v_scalar tt_zero_scalar(void)

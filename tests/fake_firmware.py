@@ -19,6 +19,7 @@ def need_tools(board: Board) -> None:
     """Skip where the board's compiler or emulator is not installed."""
     missing = [] if any(map(shutil.which, board.toolchain.cc)) else [board.toolchain.cc[0]]
     missing += [board.machine[0]] if board.machine and not shutil.which(board.machine[0]) else []
+    missing += ["node"] if board.emulator == "node" and not shutil.which("node") else []
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}")
 

@@ -14,6 +14,7 @@ import pytest
 from compilers import installed
 from fake_firmware import STACK_BYTES, build_fake, need_tools, write_fake
 
+from tinytrain.device.project import BROWSER
 from tinytrain.errors import BoardError, DoesNotFit, ToolError
 from tinytrain.ir.op import registry
 from tinytrain.ops.curve import erf
@@ -58,7 +59,7 @@ def test_netduino_has_the_memory_of_the_chip() -> None:
 
 @pytest.mark.parametrize("name", ["mps2-an836", "", "soc", "../boards/host", "toolchain", "nothing-like-it"])
 def test_unknown_board(name: str) -> None:
-    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, esp32-c3, hifive1, "):
+    with pytest.raises(BoardError, match=f"There is no board {re.escape(repr(name))}; known boards are host, browser, esp32-c3, hifive1, "):
         load_board(name)
 
 
@@ -121,7 +122,7 @@ def test_kernels_name_known_instruction_sets() -> None:
     assert all((data_dir("runtime_c") / header).is_file() for header in headers(ISAS))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != BROWSER])
 def test_build_and_sizes(tmp_path: Path, name: str) -> None:
     """The firmware without a model stays small: it is what every project pays for start-up and link."""
     elf = build_fake(tmp_path, name) / "build" / "fake.elf"
@@ -135,7 +136,7 @@ def test_build_and_sizes(tmp_path: Path, name: str) -> None:
         assert found.ram_bytes == found.data_bytes + found.bss_bytes + STACK_BYTES
 
 
-@pytest.mark.parametrize("name", ["host", "netduinoplus2", "riscv-virt"])
+@pytest.mark.parametrize("name", ["host", "netduinoplus2", "riscv-virt", BROWSER])
 def test_cmake_builds_it_too(tmp_path: Path, name: str) -> None:
     board = load_board(name)
     need_tools(board)
@@ -145,7 +146,7 @@ def test_cmake_builds_it_too(tmp_path: Path, name: str) -> None:
     for command in (["cmake", "-S", ".", "-B", "cmake"], ["cmake", "--build", "cmake"]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "cmake" / "fake.elf").is_file()
+    assert (tmp_path / "cmake" / f"fake{board.toolchain.suffix}").is_file()
 
 
 def test_make_takes_another_compiler(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_an_image_holds_what_is_loaded(firmware: Firmware) -> None:
     assert start == 0x08000000
     assert int.from_bytes(image[4:8], "little") & ~1 in range(start, start + len(image))       # the reset vector
     with pytest.raises(ToolError, match="is no ELF file"):
-        segments(firmware.elf.with_suffix(".seal"))
+        segments(firmware.elf.with_suffix(".elf.seal"))
 
 
 def test_uf2_goes_to_the_drive_of_that_board_alone(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import reprlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from tinytrain import __version__
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.device.manifest import Manifest
-from tinytrain.errors import ModelError, OutputError
+from tinytrain.errors import ModelError, OutputError, ToolError
 from tinytrain.ir.types import Array
 from tinytrain.reading import read_limited, reading
 from tinytrain.seal import digest, is_sealed, seal
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 MOST_FILE_BYTES = (1 << 31) - 1                           # protobuf has the same limit
 MOST_SEAL_BYTES = 1 << 10
 BAUD = 115_200                                            # of the boards' UARTs
+BROWSER = "browser"                                      # the board of a page
 BUILT = (".c", ".h", ".S", ".ld")                         # what a firmware is built from
 _AGAIN = "or compile the model again."
 
@@ -101,22 +103,25 @@ class Project:
 
     @cached_property
     def _elf(self) -> Path:
+        return self._built(self.board, self._sources())
+
+    def _built(self, board: Board, files: Mapping[str, bytes]) -> Path:
+        """What these files make for a board: in build/, made again only where they, the board or its compiler have changed."""
         from tinytrain.target.build import build_apart
 
-        name, files = self.manifest.name, self._sources()
-        elf = self.folder / "build" / f"{name}.elf"
-        stamp = elf.with_suffix(".seal")
-        recipe = [__version__, repr(self.board), _compiler(self.board), {path: digest(data) for path, data in files.items()}]
+        elf = self.folder / "build" / f"{self.manifest.name}{board.toolchain.suffix}"
+        stamp = elf.with_name(f"{elf.name}.seal")
+        recipe = [__version__, repr(board), _compiler(board), {path: digest(data) for path, data in files.items()}]
 
         def made_of(data: bytes) -> bytes:
-            """What a seal stands for that says: this ELF was built here from these files."""
+            """What a seal stands for that says: this firmware was built here from these files."""
             return json.dumps([*recipe, digest(data)]).encode()
 
         if elf.is_file() and stamp.is_file():
             seal_ = read_limited(stamp, MOST_SEAL_BYTES, "a seal", OutputError)
             if is_sealed(made_of(read_limited(elf, MOST_FILE_BYTES, "a firmware", OutputError)), seal_):
                 return elf
-        made = build_apart(files, name, self.board)
+        made = build_apart(files, self.manifest.name, board)
         elf.parent.mkdir(exist_ok=True)
         for file, data in made.items():
             write_bytes(elf.parent / file, data, 0o755 if file == elf.name else 0o644)
@@ -127,12 +132,28 @@ class Project:
         """The firmware, built if need be. Raises ToolError without a compiler, DoesNotFit where the linker says so."""
         return self._elf
 
+    def module(self) -> Path:
+        """The same C of the model as a WebAssembly module, for a browser: what its kernels compute has the bits of the board's.
+
+        Raises ToolError where clang or its linker is missing, or the project shares a step among several cores.
+        """
+        from tinytrain.target.build import project_files
+
+        if self.manifest.cores > 1:
+            message = f"{self.folder} shares each step among {self.manifest.cores} cores; a browser runs it on one."
+            raise ToolError(message, hint="Compile the model without --cores.")
+        lib = {path: data for path, data in self._sources().items() if path.startswith("lib/")}
+        board = load_board(BROWSER)
+        texts = {path.removeprefix("lib/"): data.decode() for path, data in lib.items()}
+        files = project_files(board, self.manifest.name, texts, stack_bytes=0)
+        return self._built(board, {**{path: text.encode() for path, text in files.items()}, **lib})
+
     @property
     def device_name(self) -> str:
         """What runs it, for a person."""
         if self.port is not None:
             return f"the board on {self.port}"
-        return "the host twin" if self.board.is_host else f"an emulator of {self.board.title}"
+        return "the host twin" if self.board.emulator == "twin" else f"an emulator of {self.board.title}"
 
     def sizes(self) -> Sizes:
         from tinytrain.target.size import sizes

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, reserved_bytes
 from tinytrain.emit.instructions import Table, code, data_bytes, load_table
 from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.ir.graph import Graph, Node, Program
@@ -34,6 +34,7 @@ def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Boar
             "buffer_bytes": buffer_bytes(program), "stack_bytes": STACK_BYTES * board.cores,
             "data_bytes": data_bytes(program), "code_bytes": table.code_bytes(code(plan, kernels)) if table else None,
         },
+        "counted_on": table.core if table else None,
         "layers": _layers(program, owners),
         "fixed": [
             _buffer(v, "weights" if v.role is Role.PARAM else "optimiser", at, 0, 0, owners.get(v, ""))
@@ -50,7 +51,7 @@ def _arena_in(program: Program, plan: ProgramPlan, board: Board) -> str | None:
     """The memory that the arena is in; None on the host."""
     if board.is_host:
         return None
-    return arena_memory(board, plan.arena_bytes, buffer_bytes(program) + STACK_BYTES * board.cores).name
+    return arena_memory(board, plan.arena_bytes, reserved_bytes(program, board)).name
 
 
 def _entry(entry: Plan, whole: ProgramPlan, kernels: Kernels, table: Table | None, choices: dict[Selection, int]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tinytrain.target.isa import ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
-EMULATORS = ("qemu", "rp2040js")
+EMULATORS = ("qemu", "rp2040js", "node", "twin")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
 
@@ -50,7 +50,7 @@ class Memory:
 class Toolchain:
     """A C compiler: `cc` lists commands in order of preference, `package` is what apt calls it, the flags are for every board.
 
-    `objdump` is the disassembler's command, empty where there is none.
+    `objdump` is the disassembler's command, empty where there is none; `suffix` that of the file that it links.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Toolchain:
     link_flags: tuple[str, ...]
     libraries: tuple[str, ...]
     objdump: tuple[str, ...] = ()
+    suffix: str = ".elf"
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class Board:
     the board of this computer whose floats have the same bits.
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
-    data for flash tools. `real`: a kit with this chip can be bought. `store` is where learned weights may be kept, None where the board
-    does not say.
+    data for flash tools. `real`: a kit with this chip can be bought, for about `price_usd`, 0 where nobody says. `store`
+    is where learned weights may be kept, None where the board does not say.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Board:
     most_cores: int = 1
     sharing: Sharing = field(default_factory=Sharing, hash=False)
     cores: int = 1
+    price_usd: int = 0
 
     def with_cores(self, cores: int) -> Board:
         """The same with so many cores at work. Raises BoardError where it has fewer."""
@@ -247,7 +249,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         toolchain=toolchain,
         flags=data.texts("flags"),
         memories=tuple(_memory(region, table, path) for region, table in data.table("memory").tables().items()),
-        emulator=emulator.text("kind", "qemu"),
+        emulator=emulator.text("kind", "qemu" if data.table("memory").tables() else "twin"),
         machine=emulator.texts("command"),
         clock_hz=clock_hz,
         timer_hz=emulator.number("timer_hz", 0),
@@ -259,7 +261,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         file=path,
         places=(*places, data_dir("runtime_c")),
         store=flash_store(data.table("flash_store")),
-        most_cores=sharing.number("cores", 1),
+        most_cores=sharing.number("cores", 1), price_usd=data.number("price_usd", 0),
         sharing=Sharing(
             sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
         ),
@@ -298,7 +300,7 @@ def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
         raise BoardError(f"{path}: cc is missing, expected a list of compiler commands.", hint="Example: cc = [\"gcc\"]")
     toolchain = Toolchain(
         path.stem, data.texts("cc"), data.text("package"), data.texts("flags"), data.texts("link_flags"), data.texts("libraries"),
-        data.texts("objdump"),
+        data.texts("objdump"), data.text("suffix", ".elf"),
     )
     data.refuse_unread()
     return toolchain

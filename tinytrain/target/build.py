@@ -131,7 +131,7 @@ def build(project: Path, board: Board, *, jobs: int = 2) -> Path:
 def build_apart(files: Mapping[str, bytes], name: str, board: Board, *, jobs: int = 2) -> dict[str, bytes]:
     """Build these files alone, in a folder that nobody else writes to, by the commands that this tinytrain has for the board.
 
-    File name → content of what came out: the ELF, and a board's map. Raises as `build` does.
+    File name → content of what came out: the firmware, and a board's map. Raises as `build` does.
     """
     command = ["make", f"-j{jobs}", f"CC={find_tools(board)}"]
     try:
@@ -164,9 +164,9 @@ def _make(folder: Path, board: Board, command: list[str], called: str, hint: str
             less = "Use a smaller model" if board.rom and f"of {board.rom.name}" in why else "Train less of the model (--scheme last:1)"
             raise DoesNotFit(why, hint=f"{less}, or choose a board with more memory (tinytrain boards).")
         raise ToolError(f"Building {called} failed:", details=(lines or done.stderr.splitlines())[:_SHOWN_LINES], hint=hint)
-    elf = next((folder / "build").glob("*.elf"), None)
+    elf = next((folder / "build").glob(f"*{board.toolchain.suffix}"), None)
     if elf is None:
-        raise ToolError(f"Building {called} left no ELF file.", hint="Was the Makefile changed?")
+        raise ToolError(f"Building {called} left no file *{board.toolchain.suffix}.", hint="Was the Makefile changed?")
     return elf
 
 

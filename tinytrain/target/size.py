@@ -11,6 +11,8 @@ from tinytrain.errors import ToolError
 from tinytrain.target.board import Memory
 
 _WRITE, _ALLOC = 1, 2                                     # section flags of the ELF standard
+_MODULE = b"\0asm\1\0\0\0"                               # of the WebAssembly core specification, as what follows
+_MEMORY_SECTION, _STORED_SECTIONS, _PAGE_BYTES = 5, (10, 11), 65536
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Sizes:
 
 
 def sizes(elf: Path, memories: Sequence[Memory] = ()) -> Sizes:
-    """Sizes of an ELF file, for a board with these memories. Raises ToolError for anything else."""
+    """Sizes of an ELF file, for a board with these memories, or of a WebAssembly module. Raises ToolError for anything else."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import SymbolTableSection
 
+    if elf.suffix == ".wasm":
+        return _module_sizes(elf)
     totals = {"flash": 0, "data": 0, "bss": 0, "stack": 0}
     arena = 0
     held = {m.name: 0 for m in memories}
@@ -69,3 +73,31 @@ def sizes(elf: Path, memories: Sequence[Memory] = ()) -> Sizes:
         symbols[name] = symbols.get(name, 0) + size       # static functions of two files may share a name
     symbols = dict(sorted(symbols.items(), key=lambda item: (-item[1], item[0])))
     return Sizes(totals["flash"] + totals["data"], totals["data"], totals["bss"], totals["stack"], arena, symbols, held)
+
+
+def _module_sizes(module: Path) -> Sizes:
+    """Code and data as they are downloaded, and the memory that it starts with, which holds its stack too."""
+    found, at = dict[int, bytes](), len(_MODULE)
+    try:
+        data = module.read_bytes()
+        if not data.startswith(_MODULE):
+            raise ValueError("it does not begin as one")
+        while at < len(data):
+            section = data[at]
+            count, at = _number(data, at + 1)
+            found[section], at = data[at : at + count], at + count
+        memory = found[_MEMORY_SECTION]                    # number of memories; flags, least pages and more of the first
+        pages, _ = _number(memory, 2)
+    except (OSError, ValueError, LookupError) as error:
+        raise ToolError(f"{module} is not a readable WebAssembly module: {error}.", hint="Build the project again.") from None
+    return Sizes(sum(len(found.get(section, b"")) for section in _STORED_SECTIONS), 0, pages * _PAGE_BYTES)
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned LEB128 number, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 0x80:
+            return value, at

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page's link, without a page: a device that is a program, and the same model as WebAssembly.
+// `node page_device.mjs MODULE MANIFEST STEPS PROGRAM…` prints JSON: how far the two are equal, and how long a step takes.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+
+import { LinkChannel } from "../tinytrain/page/static/link.js";
+import { Module } from "../tinytrain/page/static/module.js";
+import { Session, difference } from "../tinytrain/page/static/session.js";
+
+const [wasm, manifestFile, steps, ...command] = process.argv.slice(2);
+const bytes = readFileSync(wasm), manifest = JSON.parse(readFileSync(manifestFile));
+
+/** What the worker of the page does, in this thread. */
+async function here() {
+    const module = await Module.load(bytes);
+    return {
+        name: "this program",
+        async calls(messages) {
+            const began = performance.now();
+            const answers = messages.map((request) => module.call(request));
+            return { answers, ms: performance.now() - began };
+        },
+        async close() {},
+    };
+}
+
+/** A program's standard input and output; each `lost`-th write is lost. */
+function piped(lost = 0) {
+    const program = spawn(command[0], command.slice(1), { stdio: ["pipe", "pipe", "inherit"] });
+    const chunks = program.stdout[Symbol.asyncIterator]();
+    let writes = 0;
+    return {
+        name: "the program",
+        async write(data) { if (!lost || ++writes % lost) program.stdin.write(data); },
+        async read() { return (await chunks.next()).value ?? null; },
+        async close() {
+            program.kill();
+            if (program.exitCode === null && program.signalCode === null) await once(program, "exit");
+        },
+    };
+}
+
+let seed = 1;
+function random() { // any numbers will do
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return seed / 2 ** 32;
+}
+
+const browser = await Session.open(await here(), manifest);
+const link = await LinkChannel.open(piped(), await Module.load(bytes));
+const device = await Session.open(link, manifest);
+const samples = Array.from({ length: Number(steps) }, () => ({
+    x: Float32Array.from({ length: browser.inputs }, random), target: Math.floor(random() * browser.outputs),
+}));
+const results = await Promise.all([browser, device].map((session) => session.train(samples)));
+const weights = await Promise.all([browser, device].map((session) => session.weights()));
+const outputs = await Promise.all([browser, device].map((session) => session.infer(samples[0].x)));
+const changed = difference(...weights);
+await device.reset();
+const reset = difference(weights[0], await device.weights());
+await device.setWeights(weights[0]);
+const pushed = difference(weights[0], await device.weights());
+const evaluated = await Promise.all([browser, device].map((session) => session.evaluate(samples.slice(0, 2))));
+await device.close();
+
+const lossy = await Session.open(await LinkChannel.open(piped(5), await Module.load(bytes)), manifest);
+const again = await lossy.train(samples);
+const lost = difference(new Map([["loss", Float32Array.from(again.losses)]]), new Map([["loss", Float32Array.from(results[0].losses)]]));
+await lossy.close();
+console.log(JSON.stringify({
+    info: link.info, losses: results.map((result) => result.losses), changed, reset, pushed, lost, outputs: outputs.map((y) => [...y]),
+    evaluated: evaluated.map((found) => found.map(({ loss, output }) => [loss, ...output])), ms: results[0].ms / samples.length,
+}));

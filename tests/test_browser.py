@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Board `browser`: the C of any board as WebAssembly, in Node.js, has the bits of that board's twin."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from ctypes.util import find_library
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from compilers import quick
+from fake_firmware import need_tools
+
+from tinytrain.compiler import Options, compile_model, write
+from tinytrain.device.node import start_node
+from tinytrain.device.project import BROWSER, Project
+from tinytrain.device.session import Session, connect
+from tinytrain.errors import ToolError
+from tinytrain.gradient.update import Optimiser
+from tinytrain.paths import data_dir
+from tinytrain.target.board import load_board
+from tinytrain.target.size import sizes
+from tinytrain.zoo import model
+
+BOARDS = ("host", "host-fused", "netduinoplus2", "mps3-an547")
+STEPS = 12
+ADAM = Optimiser(0.003, kind="adam")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    need_tools(load_board(BROWSER))
+
+
+def compiled(folder: Path, board: str, **options: object) -> Project:
+    onnx.save(model("cnn"), folder / "model.onnx")
+    write(compile_model(folder / "model.onnx", Options(board=board, **options)), folder / board)      # type: ignore[arg-type]
+    return Project.open(folder / board)
+
+
+def in_node(project: Project) -> Session:
+    board = load_board(BROWSER)
+    return connect(start_node(project.module(), board), board, project.manifest)
+
+
+def steps(session: Session) -> list[bytes]:
+    """Bits of losses, an output, and all that has been learned."""
+    rng = np.random.default_rng(7)
+    losses = [session.train_step(x, i % 10).loss for i, x in enumerate(rng.random((STEPS, 8, 8, 1), np.float32))]
+    x = rng.random((8, 8, 1), np.float32)
+    assert session.evaluate(x, 3)[0] > 0
+    return [np.float32(losses).tobytes(), session.infer(x).tobytes(), *(array.tobytes() for array in session.get_params().values())]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_bits_are_those_of_the_twin(name: str, tmp_path: Path) -> None:
+    """Kernels for an instruction set are plain C there, and fused arithmetic is computed."""
+    need_tools(board := load_board(name))
+    project = compiled(tmp_path, name, optimiser=ADAM)
+    with in_node(project) as there:
+        found = steps(there)
+    twin = project if board.is_host else compiled(tmp_path, board.twin, optimiser=ADAM)
+    with twin.session() as here:
+        assert steps(here) == found
+
+
+def test_the_board_itself(tmp_path: Path) -> None:
+    """Its own project is one as any other: commands run it in Node.js, its sizes are those of the module."""
+    project = compiled(tmp_path, BROWSER)
+    assert project.elf().suffix == ".wasm" and project.elf() == project.module()
+    found = project.sizes()
+    assert 1000 < found.flash_bytes < project.elf().stat().st_size and found.ram_bytes % 65536 == 0
+    with project.session() as session:
+        mine = steps(session)
+        session.reset()
+        assert steps(session) == mine
+
+
+def test_a_damaged_module_has_no_sizes(tmp_path: Path) -> None:
+    for data in (b"", b"\0asm\1\0\0\0", b"\0asm\1\0\0\0\5", b"\x7fELF"):
+        (tmp_path / "model.wasm").write_bytes(data)
+        with pytest.raises(ToolError, match=r"model\.wasm is not a readable WebAssembly module"):
+            sizes(tmp_path / "model.wasm")
+
+
+def test_several_cores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="shares each step among 2 cores; a browser runs it on one"):
+        compiled(tmp_path, "host", cores=2).module()
+
+
+def test_products_and_sums_are_rounded_once(tmp_path: Path) -> None:
+    """tt_fused.c against the C library of this computer: random bits, ties, numbers that cancel, the smallest and the largest."""
+    library = tmp_path / "fused.so"
+    source = data_dir("runtime_c") / "tt_fused.c"
+    subprocess.run([quick(), "-std=c99", "-O2", "-ffp-contract=off", "-fno-builtin", "-Dfmaf=tt_fmaf", "-shared", "-fPIC", str(source),
+                    "-o", str(library)], check=True)
+    ours, theirs = ctypes.CDLL(str(library)).tt_fmaf, ctypes.CDLL(find_library("m")).fmaf
+    for function in (ours, theirs):
+        function.argtypes, function.restype = [ctypes.c_float] * 3, ctypes.c_float
+    rng = np.random.default_rng(3)
+    bits = rng.integers(0, 1 << 32, (3, 6000), np.uint32).view(np.float32)
+    near = rng.standard_normal((3, 6000), np.float32)
+    near[2] = -near[0] * near[1] * rng.choice(np.float32([1, 1 + 2**-23, 2**-24, 2**24]), 6000)
+    small = rng.integers(-9, 10, (3, 6000)).astype(np.float32) * np.float32([[2.0**-75], [2.0**-74], [2.0**-149]])
+    edges = np.float32([0.0, -0.0, 1.0, -1.0, 2**-126, 3.4028235e38, -3.4028235e38, np.inf, -np.inf, np.nan])
+    cases = np.concatenate([bits, near, small, np.stack(np.meshgrid(edges, edges, edges)).reshape(3, -1)], axis=1)
+    for a, b, c in cases.T.tolist():
+        mine, right = np.float32(ours(a, b, c)), np.float32(theirs(a, b, c))
+        assert mine.tobytes() == right.tobytes() or (np.isnan(mine) and np.isnan(right)), (a.hex(), b.hex(), c.hex())
