@@ -56,7 +56,9 @@ def _arena_in(program: Program, plan: ProgramPlan, board: Board) -> str | None:
 
 def _entry(entry: Plan, whole: ProgramPlan, kernels: Kernels, table: Table | None, choices: dict[Selection, int]) -> dict[str, Any]:
     graph = entry.graph
-    forward = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    needed = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    turn = max((i for i, node in enumerate(graph.nodes) if node in needed), default=-1)
+    forward = {*graph.nodes[: turn + 1]}                  # also what keeps something of an activation for the backward pass
     buffers = list(_buffers(entry, whole, forward))
     used = _used(buffers, whole.fixed_bytes, len(graph.nodes))
     return {
