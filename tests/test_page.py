@@ -55,8 +55,8 @@ def plan_of(project: Path) -> dict[str, Any]:
 def test_the_plan_says_what_the_planner_did(model: str, options: Options, tmp_path: Path) -> None:
     onnx.save(zoo.model(model), tmp_path / "model.onnx")
     compiled = compile_model(tmp_path / "model.onnx", options)
-    plan = plan_json(compiled.program, compiled.plan, compiled.tuning.kernels(compiled.program), compiled.board)
-    assert json.loads(json.dumps(plan)) == plan
+    kernels = compiled.tuning.kernels(compiled.program)
+    plan = json.loads(json.dumps(plan_json(compiled.program, compiled.plan, kernels, compiled.board)))
     for key, entry in plan["entries"].items():
         assert max(node["used_bytes"] for node in entry["nodes"]) == entry["peak"]["bytes"] == entry["lower_bound_bytes"]
         assert entry["nodes"][entry["peak"]["node"]]["used_bytes"] == entry["peak"]["bytes"]

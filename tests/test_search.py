@@ -195,7 +195,7 @@ def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
     (("--sweep", "1K:2K"), "1K:2K is not a range like 60K:150K:30K."),
     (("--sram", "9K", "--sweep", "9K"), "--sram and --sweep are both given"),
     (("--sram", "9K", "--plot", "p.png"), "--plot is of a sweep."),
-    (("--sram", "9K", "--report", "r.json"), "--report is of a sweep."),
+    (("--sram", "9K", "--report", "r.json"), "--report has no effect without --sweep."),
     (("--sram", "9K", "--measure"), "--measure needs samples to train on."),
     (("--sram", "9K", "--scheme", "bias"), "a search finds the scheme itself"),
     (("--step-instructions", "1M", "--board", "host"), "no instructions were counted on host"),

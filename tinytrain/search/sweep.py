@@ -93,9 +93,8 @@ def _check(model: Path, options: Options, request: Request) -> None:
         raise TinytrainError("Nothing says what training a layer is worth.", hint="Give --data train.npz, or --contribution file.json.")
     if request.measure and request.data is None:
         raise TinytrainError("--measure needs samples to train on.", hint="Give --data train.npz.")
-    for option, path in (("--plot", request.plot), ("--report", request.report)):
-        if path is not None and not request.sweep:
-            raise TinytrainError(f"{option} is of a sweep.", hint="Give --sweep 60K,100K,150K.")
+    if request.plot is not None and not request.sweep:
+        raise TinytrainError("--plot is of a sweep.", hint="Give --sweep 60K,100K,150K.")
     if request.sweep and request.sram is not None:
         raise TinytrainError("--sram and --sweep are both given; expected one of them.", hint="--sweep lists the budgets of RAM.")
     if options.loss is None:
@@ -138,7 +137,8 @@ def sweep_json(costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequen
     points = [
         {
             "budget_bytes": one.budget.ram_bytes, "ram_bytes": one.cost.ram_bytes, "flash_bytes": one.cost.flash_bytes,
-            "instructions": one.cost.instructions, "milliseconds": one.cost.milliseconds, "gain": one.found.gain, "accuracy": accuracy,
+            "instructions": one.cost.instructions, "milliseconds": one.cost.estimate and one.cost.estimate.milliseconds,
+            "gain": one.found.gain, "accuracy": accuracy,
             "weights": one.cost.weights, "biases": one.cost.biases, "layers": list(one.scheme.layers), "scheme": one.scheme.to_toml(),
         }
         for one, accuracy in zip(chosen, accuracies, strict=True) if one
