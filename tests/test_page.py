@@ -182,6 +182,26 @@ def test_builds_side_by_side(chromium: Any, projects: tuple[Path, Path], tmp_pat
         assert "all 80" in page.get_by_role("region", name="Layers").inner_text()
 
 
+@needs_browser
+def test_every_kind_of_project_is_shown(chromium: Any, tmp_path: Path) -> None:
+    """On the host, for inference only, and with two schemes whose gradients are summed: each call of each can be looked at."""
+    model = save_model(tmp_path, "mlp")
+    summed = ("--scheme", "last:1", "--scheme", "full", "--accumulate", 2)
+    kinds = {"host": (), "infer": ("--loss", "none", "--board", BOARD), "several": summed}
+    for name, given in kinds.items():
+        succeed("compile", model, *given, "--no-build", "-o", tmp_path / name)
+    with shown(chromium, written(tmp_path, *(tmp_path / name for name in kinds))) as page:
+        keys = page.locator("#call option").evaluate_all("all => all.map((option) => option.value)")
+        assert sorted(keys) == ["apply", "apply_1", "infer", "train", "train_1"]
+        for key in keys:
+            page.select_option("#call", key)
+            assert page.locator(".arena").count() == sum(key in plan_of(tmp_path / name)["entries"] for name in kinds)
+        for index in range(len(kinds)):
+            page.select_option("#build", str(index))
+        assert "There is no such call in this build." in page.inner_text("main")
+        assert page.get_by_text("The host has as much memory as it takes").count() == 2
+
+
 def sweep(*points: tuple[int, float, float | None], ram: int = 65_536) -> str:
     """A report of schemes (RAM, gain, accuracy) on a board with so much RAM."""
     def point(ram_bytes: int, gain: float, accuracy: float | None) -> dict[str, Any]:
