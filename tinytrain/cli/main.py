@@ -37,13 +37,14 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "fit": "tinytrain.cli.fit", "diff": "tinytrain.cli.diff",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "diff": "tinytrain.cli.diff",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
     "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
-    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page"),
+    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
     "What there is": ("boards", "new-board", "ops", "doctor"),
 }

@@ -67,7 +67,7 @@ class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
-    commands = ("flash", "pull", "push", "monitor", "tune")
+    commands = ("flash", "pull", "push", "monitor", "tune", "open")
     lines: tuple[str, ...]
 
 
