@@ -22,7 +22,8 @@ from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn import exchange
 from tinytrain.learn.compression import Compression
-from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.training import train_decaying
 from tinytrain.report.live import Quiet
 from tinytrain.report.text import table
 
@@ -56,7 +57,7 @@ def main(seeds: int) -> None:
                 for name in (form or "plain" for form in FORMS):
                     with project.session() as session:
                         exchange.push(project, session, folder / name, _quiet)
-                        accuracy = evaluate(session, world.held, Quiet())[0] or 0.0
+                        accuracy = evaluate(session, world.held, Quiet()).accuracy or 0.0
                         found.setdefault(name, []).append(((folder / name).stat().st_size, accuracy))
         for name, results in found.items():
             sizes, accuracies = np.array(results).T

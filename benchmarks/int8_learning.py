@@ -32,7 +32,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError, TinytrainError
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.update import Optimiser
-from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.training import train_decaying
 from tinytrain.report.live import Progress, Quiet, training_bar
 
 HERE = Path(__file__).resolve().parent
@@ -138,7 +139,7 @@ def learn(case: Case, rate: float, epochs: int, adapt: Dataset, held: Dataset, o
             train_decaying(session, adapt, rate, epochs, case.seed)
         except DeviceError:
             return 0.0, ram
-        return evaluate(session, held, Quiet())[0] or 0.0, ram
+        return evaluate(session, held, Quiet()).accuracy or 0.0, ram
 
 
 def measure(case: Case, epochs: int | None, out: Path, work: Path) -> Row:

@@ -34,7 +34,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.jobs import Jobs
-from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.training import train_decaying
 from tinytrain.learn.yardstick import Diverged
 from tinytrain.report.live import Progress, Quiet, training_bar
 from tinytrain.schemes.scheme import Scheme, load, preset
@@ -129,10 +130,10 @@ def learn(out: Path, run: Run) -> tuple[float, float]:
         with Project.open(folder / "project").session() as session:
             try:
                 train_decaying(session, samples.learn, run.rate, task.epochs, run.seed)
-                accuracy, loss = evaluate(session, measuring, Quiet())
+                found = evaluate(session, measuring, Quiet())
             except Diverged:
                 return 0.0, -LOST
-    return accuracy or 0.0, -min(loss, LOST) if loss is not None and math.isfinite(loss) else -LOST
+    return found.accuracy or 0.0, -min(found.loss, LOST) if math.isfinite(found.loss) else -LOST
 
 
 def contributions(task: Transfer, out: Path, jobs: Jobs, progress: Progress) -> Contributions:

@@ -23,7 +23,8 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import evaluate, train_decaying
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.training import train_decaying
 from tinytrain.learn.weights import export_learned
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
@@ -90,7 +91,7 @@ def start(task: Task, out: Path) -> Start:
     seen, unseen = parts(world.before, len(world.before) * 9 // 10)
     with project.session() as session:
         train_decaying(session, seen, task.pretrain_rate, task.pretrain_epochs, seed=0)
-        before, shifted = (evaluate(session, samples, Quiet())[0] or 0.0 for samples in (unseen, world.held))
+        before, shifted = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, world.held))
         write_bytes(model, export_learned(project, session).read_bytes())
     np.savez(folder / "calibration.npz", x=np.concatenate([seen.x[:CALIBRATION], world.adapt.x[:CALIBRATION]]))
     converted = quantise_model(model, folder / "calibration.npz", lockstep.Options(equalise=task.equalise), Quiet())

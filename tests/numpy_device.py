@@ -123,7 +123,7 @@ def on_numpy(
         target, quant = self.manifest.target, self.manifest.input.quant
         return Session(
             NumpyDevice(compiled, damage), compiled.board, timeout=timeout, target_dtype=target.np if target else None,
-            input_quant=quant, pieces=Pieces.of(self.manifest),
+            input_quant=quant, pieces=Pieces.of(self.manifest), manifest=self.manifest,
         )
 
     monkeypatch.setattr(Project, "session", session)

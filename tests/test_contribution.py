@@ -100,7 +100,9 @@ def test_a_gain_is_that_of_tinytrain_train(folder: Path, found: Contributions, t
     """The same candidate by hand: compiled, trained and measured as by the commands."""
     from tinytrain.compiler import compile_model, write
     from tinytrain.device.project import Project
-    from tinytrain.learn.training import evaluate, load, split, train_epoch
+    from tinytrain.learn.outputs import evaluate
+    from tinytrain.learn.samples import load, split
+    from tinytrain.learn.training import train_epoch
 
     options = Options(scheme=Scheme({"fc1": {"weight": Select()}}))
     write(compile_model(folder / "two.onnx", options), tmp_path / "p")
@@ -108,11 +110,11 @@ def test_a_gain_is_that_of_tinytrain_train(folder: Path, found: Contributions, t
     samples, held = split(load(project, folder / "data.npz", "train"), 0.25, 1)
     assert held is not None
     with project.session() as session:
-        before, _ = evaluate(session, held, Quiet())
+        before = evaluate(session, held, Quiet()).accuracy
         for epoch in range(3):
             session.set_lr(0.01 * (1 - epoch / 3))
             train_epoch(session, samples, None, epoch, 1, Quiet())
-        after, _ = evaluate(session, held, Quiet())
+        after = evaluate(session, held, Quiet()).accuracy
     assert before is not None
     assert after is not None
     assert gain(found, "fc1 weight").gains[1] == pytest.approx(after - before)

@@ -22,7 +22,7 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, ModelError, TinytrainError, printable
 from tinytrain.frontend.prepare import prepare
-from tinytrain.learn.training import load as load_samples
+from tinytrain.learn.samples import load as load_samples
 
 LAST = {"w": f32(1, 5), "b": f32(1), "axes": i64(-1), "three": f32(3, 5), "all": i64(3), "first": i64(0), "empty": np.zeros(0, np.int64)}
 OUTPUTS = {

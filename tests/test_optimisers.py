@@ -17,6 +17,7 @@ from onnx_models import ModelMaker
 from quant_models import int8_dense
 from test_ops_reference import node_tests
 
+import tinytrain
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, describe, write
 from tinytrain.device.manifest import Manifest
@@ -25,13 +26,11 @@ from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import Plan, train_project
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad
 from tinytrain.ops.direction import Direction
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.schedule import Schedule
-from tinytrain.report.live import Quiet
 from tinytrain.verify.reference import ReferenceModel
 
 STEPS, INPUTS, OUTPUTS = 12, 5, 3
@@ -244,23 +243,27 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     rng, said = np.random.default_rng(0), list[float]()
     np.savez(tmp_path / "data.npz", x=rng.normal(size=(8, INPUTS)).astype(np.float32), y=rng.normal(size=(8, OUTPUTS)).astype(np.float32))
 
-    def train(optimiser: Optimiser, plan: Plan) -> None:
+    def train(optimiser: Optimiser, **plan: Any) -> None:
         compiled = linear(tmp_path, optimiser=optimiser)
         write(compiled, tmp_path / "project", force=True)
         on_numpy(monkeypatch, compiled)
-        train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, plan, Quiet())
+        go_on(**plan)
+
+    def go_on(**plan: Any) -> None:
+        with tinytrain.open(tmp_path / "project").device() as device:
+            device.train(tmp_path / "data.npz", keep=True, **plan)
 
     plain, schedule = Session.set_lr, Schedule("cosine", 2, 6, least=0.01)
     monkeypatch.setattr(Session, "set_lr", lambda self, rate: (said.append(rate), plain(self, rate))[1])
-    train(Optimiser(RATE, accumulate=2), Plan(epochs=2, holdout=0.0, schedule=schedule))
+    course = {"schedule": "cosine", "warmup": 2, "schedule_steps": 6, "lr_min": 0.01}
+    train(Optimiser(RATE, accumulate=2), epochs=2, **course)
     assert said == pytest.approx([rates(schedule, update) for update in range(8)])
-    again = Plan(epochs=3, holdout=0.0, schedule=schedule, resume=True)
-    train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, again, Quiet())
+    go_on(epochs=3, resume=True, **course)
     assert said[8:] == pytest.approx([0.01] * 4)
     with pytest.raises(DataError, match=r"was trained with --schedule schedule\(course='cosine'.*; found --schedule none\."):
-        train_project(Project.open(tmp_path / "project"), tmp_path / "data.npz", None, Plan(4, holdout=0.0, resume=True), Quiet())
+        go_on(epochs=4, resume=True)
     with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
-        train(Optimiser(RATE, schedule=Schedule(warmup=2)), Plan(holdout=0.0, schedule=schedule))
+        train(Optimiser(RATE, schedule=Schedule(warmup=2)), **course)
 
 
 def test_the_manifest_tells_one_training_from_another(tmp_path: Path) -> None:

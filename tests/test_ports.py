@@ -20,7 +20,7 @@ from tinytrain.errors import DataError, ModelError
 from tinytrain.gradient.objective import aims_of, with_loss
 from tinytrain.gradient.train_step import inference
 from tinytrain.ir.types import Role
-from tinytrain.learn.training import load
+from tinytrain.learn.samples import load
 from tinytrain.verify.checks import check_graph
 
 INPUTS = {"image": (2, 6, 6), "state": (5,)}

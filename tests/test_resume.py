@@ -13,14 +13,12 @@ import pytest
 from cli_runs import run, save_data, save_model, save_text, sentence, succeed, tree
 from numpy_device import made, on_numpy
 
+import tinytrain
 from tinytrain.compiler import Compiled
 from tinytrain.data.dataset import Dataset
-from tinytrain.device.project import Project
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn.state import Epoch, npz
-from tinytrain.learn.training import Plan, train_project
 from tinytrain.learn.yardstick import Yardstick
-from tinytrain.report.live import Quiet
 
 OPTIONS = ("--lr", 0.005, "--holdout", 0.2)
 
@@ -76,9 +74,8 @@ def test_killed_between_any_two_writes(out: Path, monkeypatch: pytest.MonkeyPatc
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", replacing)
-        plan = Plan(epochs=3, learning_rate=0.005, holdout=0.2)
-        with pytest.raises(Killed):
-            train_project(Project.open(out), out.parent / "d.npz", None, plan, Quiet())
+        with pytest.raises(Killed), tinytrain.open(out).device() as device:
+            device.train(out.parent / "d.npz", epochs=3, lr=0.005, holdout=0.2, keep=True)
         monkeypatch.setattr(os, "replace", replace)
         finished = done.count("learned.npz")
         text = succeed(*call(out, "--epochs", 3, "--resume"))

@@ -1,4 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tinytrain: compile an ONNX model into C firmware that trains on a microcontroller."""
+"""tinytrain: compile an ONNX model into C firmware that trains on a microcontroller.
+
+    import tinytrain as tt
+
+    build = tt.load("model.onnx").compile(board="netduinoplus2", scheme="last:2")
+    with build.twin() as device:
+        history = device.train(x, y, epochs=5)
+        device.save("learned.onnx")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinytrain.api.build import Build as Build
+    from tinytrain.api.build import open as open
+    from tinytrain.api.device import Device as Device
+    from tinytrain.api.history import History as History
+    from tinytrain.api.model import Model as Model
+    from tinytrain.api.model import load as load
+    from tinytrain.errors import TinytrainError as TinytrainError
 
 __version__ = "0.1.0"
+
+# Name → the module that has it, which is imported when the name is first asked for.
+_ELSEWHERE = {
+    "Build": "tinytrain.api.build", "open": "tinytrain.api.build", "Device": "tinytrain.api.device", "History": "tinytrain.api.history",
+    "Model": "tinytrain.api.model", "load": "tinytrain.api.model", "TinytrainError": "tinytrain.errors",
+}
+__all__ = ["__version__", *_ELSEWHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module 'tinytrain' has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,7 +25,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import evaluate, train_epoch
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.training import train_epoch
 from tinytrain.learn.weights import export_learned
 from tinytrain.report.live import Progress, training_bar
 from tinytrain.target.board import load_board
@@ -71,7 +72,7 @@ def adapt(model: Path, board: str, samples: Dataset, held: Dataset, progress: Pr
     """Train on the board in its new world; accuracy on the held-back samples before, and after each epoch."""
     project = compiled(model, board, 0.02)
     with project.session() as session:
-        curve = [evaluate(session, held, progress)[0] or 0.0]
+        curve = [evaluate(session, held, progress).accuracy or 0.0]
         progress.say(f"digits turned by 90 degrees: accuracy {curve[0]:.1%}")
         for number in range(1, ADAPT_EPOCHS + 1):
             curve.append(train_epoch(session, samples, held, number, 0, progress).accuracy or 0.0)

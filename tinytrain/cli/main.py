@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +21,14 @@ from tinytrain.cli.options import (
     PROJECT,
     SHAPES,
     Number,
-    calibrated_options,
-    check_fp16,
+    choices,
     compiler_options,
     device_options,
     model_options,
     parse_shapes,
-    schedule_of,
     schedule_options,
 )
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import OutputError, TinytrainError
 from tinytrain.reading import first_line
 from tinytrain.target.packages import package_kinds
 
@@ -43,7 +40,7 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
 }
 EXIT_FAULT = 70
 _SPACE = "Check the path, its permissions and the space left."
@@ -127,31 +124,30 @@ def compile_command(
     tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
 ) -> None:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
-    from tinytrain.compiler import compile_model, write
+    from tinytrain.api.choices import check_fp16
+    from tinytrain.api.model import Model
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
+    from tinytrain.report.live import training_bar
     from tinytrain.report.text import compiled_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
-    options = replace(compiler_options(board, several=True, **given), cores=cores, store=store or 0)
     if half_arithmetic:
-        check_fp16("--half-arithmetic", options.dtype)
+        check_fp16("--half-arithmetic", given["dtype"])
         check_half_arithmetic(load_board(board))
-    if classes:
-        options = replace(options, classes=class_names(classes))
-    if data is not None:
-        options = calibrated_options(model, data, options, tolerance)
-    elif tolerance is not None:
-        raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-    compiled = compile_model(model, options)
+    with training_bar() as bar:
+        made = Model(model).compile(
+            board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
+            classes=class_names(classes) if classes else (), progress=bar, **choices(given),
+        )
     if build:
-        find_tools(compiled.board)
-    write(compiled, output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
-    click.echo(compiled_text(compiled))
+        find_tools(made.board)
+    made.write(output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
+    click.echo(compiled_text(made.compiled))
     click.echo(f"project    {output}")
     if build:
-        click.echo(sizes_text(Project.open(output)))
+        click.echo(sizes_text(made.project))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
@@ -170,16 +166,15 @@ def compile_command(
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: Path, validation: Path | None, lr: float | None, **plan: Any) -> None:
+def train(project: Project, data: Path, validation: Path | None, timeout: float, **plan: Any) -> None:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
-    from tinytrain.learn.training import Plan, train_project
+    from tinytrain.api.build import Build
     from tinytrain.report.live import training_bar
 
     if plan["changed"] and not plan["resume"]:
         raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
-    schedule = schedule_of(plan, lr)
-    with training_bar() as bar:
-        train_project(project, data, validation, Plan(learning_rate=lr, schedule=schedule, **plan), bar)
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        device.train(data, validation=validation, keep=True, progress=bar, **plan)
 
 
 @main.command()
@@ -189,13 +184,24 @@ def train(project: Project, data: Path, validation: Path | None, lr: float | Non
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
 @device_options
-def infer(project: Project, data: Path, **how: Any) -> None:
+def infer(project: Project, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
     """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
-    from tinytrain.learn.training import infer_project
+    from tinytrain.api.build import Build
+    from tinytrain.atomic import write_bytes
+    from tinytrain.learn.state import npz
     from tinytrain.report.live import training_bar
 
-    with training_bar() as bar:
-        infer_project(project, data, bar, **how)
+    if output is not None and not output.parent.is_dir():
+        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        if learned:
+            device.load()
+        found = device.infer(data, limit=limit, progress=bar)
+    if found.accuracy is not None:
+        click.echo(f"accuracy   {found.accuracy:.2%} of {len(found):,} samples")
+    if output is not None:
+        write_bytes(output, npz(found.named))
+        click.echo(f"outputs    {output}")
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
@@ -204,13 +210,20 @@ def infer(project: Project, data: Path, **how: Any) -> None:
 @click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @device_options
-def evaluate_command(project: Project, data: Path, **how: Any) -> None:
+def evaluate_command(project: Project, data: Path, learned: bool, limit: int | None, timeout: float) -> None:
     """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
-    from tinytrain.learn.training import evaluate_project
+    from tinytrain.api.build import Build
     from tinytrain.report.live import training_bar
 
-    with training_bar() as bar:
-        evaluate_project(project, data, bar, **how)
+    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+        if learned:
+            device.load()
+        found = device.evaluate(data, limit=limit, progress=bar)
+    click.echo(f"loss       {found.loss:.4f} of {len(found):,} samples")
+    if found.accuracy is not None:
+        click.echo(f"accuracy   {found.accuracy:.2%}")
+    for name, accuracy in found.accuracies.items():
+        click.echo(f"accuracy   {accuracy:.2%} of output {name}")
 
 
 @main.command()
@@ -245,7 +258,6 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
 def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.atomic import write_bytes, write_text
-    from tinytrain.errors import OutputError
     from tinytrain.quantise.convert import quantise_model
     from tinytrain.quantise.lockstep import Options
     from tinytrain.report.live import training_bar

@@ -7,7 +7,6 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,10 +15,8 @@ import click
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
+    from tinytrain.api.choices import Choices
     from tinytrain.compiler import Options
-    from tinytrain.gradient.loss_scale import LossScale
-    from tinytrain.ops.schedule import Schedule
-    from tinytrain.schemes.precision import Rule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,7 +72,7 @@ def model_options(command: Command) -> Command:
         click.option("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                      help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
                      "`compile` takes several: the device starts with the first and can switch."),
-        click.option("--lr", "learning_rate", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
+        click.option("--lr", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
         click.option("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer."),
         *SCHEDULE,
         click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
@@ -122,7 +119,7 @@ def model_options(command: Command) -> Command:
         click.option("--running-statistics", is_flag=True,
                      help="Batch norms, which are then not folded, follow the data: each update moves their mean and variance."),
         click.option("--dropout", is_flag=True, help="Keep Dropout while training, with a seeded mask."),
-        click.option("--bptt", "truncate", type=click.IntRange(0), default=0, metavar="K",
+        click.option("--bptt", type=click.IntRange(0), default=0, metavar="K",
                      help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
     )):
         command = option(command)
@@ -140,123 +137,22 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def compiler_options(board: str, *, several: bool = False, **given: Any) -> Options:
-    from tinytrain.compiler import Options
-    from tinytrain.frontend.new_head import NewHead
-    from tinytrain.gradient.update import Optimiser
+    """What `model_options` took, as the compiler's own. Raises TinytrainError where it does not fit together."""
+    from tinytrain.api.choices import options_of
 
-    first, *further = given["schemes"]
-    if further and not several:
-        raise TinytrainError(f"--scheme is given {1 + len(further)} times; expected one.", hint="Only `tinytrain compile` takes several.")
-    kind = given["optimiser"]
-    if given["nesterov"] and not given["momentum"]:
-        raise TinytrainError("--nesterov has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    if given["momentum_type"] == "int8" and not given["momentum"]:
-        raise TinytrainError("--momentum-type int8 has no effect with momentum 0; expected --momentum above 0.", hint="Try --momentum 0.9.")
-    if given["momentum"] and kind not in ("sgd", "rmsprop"):
-        message = f"--momentum is that of SGD and RMSProp; expected none with --optimiser {kind}."
-        raise TinytrainError(message, hint="Leave it out. Adam has its own.")
-    if given["nesterov"] and kind != "sgd":
-        raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
-    if given["clip_value"] and given["clip_norm"]:
-        raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
-    for name in ("fp32", "precision"):
-        if given[name]:
-            check_fp16(f"--{name}", given["dtype"])
-    if given["dtype"] == "fp16" and given["grad"] != "fp32":
-        message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    masters = given["master"] == "fp32"
-    if masters and given["rounding"] != "stochastic":
-        message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    optimiser = Optimiser(
-        given["learning_rate"], given["momentum"], given["nesterov"], given["weight_decay"], given["accumulate"],
-        kind=kind, rounding="master" if masters else given["rounding"], master=given["master"] != "none", bias_factor=given["bias_factor"],
-        int8_momentum=given["momentum_type"] == "int8", clip_value=given["clip_value"] or 0.0, clip_norm=given["clip_norm"] or 0.0,
-        schedule=schedule_of(given, given["learning_rate"]),
-    )
-    loss = given["loss"] or "ce"
-    scale = _loss_scale(given)
-    return Options(
-        board=board, loss=None if loss == "none" else loss, loss_by_default=given["loss"] is None,
-        loss_options=_loss_options(loss, given), rates=dict(map(_rate, given["rates"])), scheme=first, optimiser=optimiser,
-        fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
-        truncate=given["truncate"],
-        shapes=parse_shapes(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=scale,
-        dtype=given["dtype"], precision=_precision(given),
-        further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
-        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
-    )
+    schemes = given.pop("schemes")
+    if len(schemes) > 1 and not several:
+        raise TinytrainError(f"--scheme is given {len(schemes)} times; expected one.", hint="Only `tinytrain compile` takes several.")
+    return options_of(board, schemes, choices(given))
 
 
-def _precision(given: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules of the file, which those of --fp32 follow. Raises SchemeError."""
-    from tinytrain.schemes.precision import Rule, load
-
-    rules = load(given["precision"]) if given["precision"] else ()
-    return (*rules, *(Rule(name, "fp32", "asked for by --fp32") for name in given["fp32"]))
-
-
-def check_fp16(option: str, dtype: str) -> None:
-    """Raise TinytrainError where an option would have no effect because nothing is stored as fp16."""
-    if dtype != "fp16":
-        message = f"{option} has no effect with --dtype {dtype}; expected --dtype fp16."
-        raise TinytrainError(message, hint="Add it, or leave the other one out.")
-
-
-def calibrated_options(model: Path, data: Path, options: Options, tolerance: float | None) -> Options:
-    """The options with what samples say about fp16. Raises TinytrainError."""
-    from tinytrain.report.live import training_bar
-    from tinytrain.search.precision import TOLERANCE, calibrated
-
-    check_fp16("--data", options.dtype)
-    with training_bar() as bar:
-        return calibrated(model, data, options, TOLERANCE if tolerance is None else tolerance, bar)
-
-
-def _loss_scale(given: Mapping[str, Any]) -> LossScale:
-    """How fp16 gradients are scaled. Raises TinytrainError where that is no scale, or there are no such gradients."""
-    from tinytrain.gradient.loss_scale import LossScale
-    from tinytrain.ops.loss_scale import LARGEST, LEAST
-
-    names = ("loss_scale", "loss_scale_steps", "on_overflow")
-    if "fp16" not in (given["grad"], given["dtype"]) and (other := next((name for name in names if given[name] is not None), None)):
-        message = f"--{other.replace('_', '-')} is for gradients that are stored as fp16; expected --grad fp16 or --dtype fp16."
-        raise TinytrainError(message, hint="Leave it out.")
-    text, steps, on_overflow = (given[name] for name in names)
-    made = LossScale(on_overflow=on_overflow or "rest")
-    if text in (None, "auto"):
-        return replace(made, steps=steps or made.steps)
-    if steps is not None:
-        message = f"--loss-scale-steps has no effect with --loss-scale {text}, which stays as it is; expected --loss-scale auto."
-        raise TinytrainError(message, hint="Leave one of them out.")
-    try:
-        return replace(made, start=float(text), steps=0)
-    except (ValueError, OverflowError):
-        message = f"--loss-scale {text}: expected auto, or a power of two from 2^{LEAST} to 2^{LARGEST}."
-        raise TinytrainError(message, hint="Leave it out: auto starts at 1024.") from None
-
-
-def _loss_options(loss: str, given: Mapping[str, Any]) -> dict[str, float | tuple[float, ...]]:
-    """Options of a loss that were given. Raises TinytrainError where they are those of another one."""
-    from tinytrain.gradient.objective import Objective, losses
-
-    names = dict.fromkeys(name for kind in losses().values() for name in kind.options)
-    chosen = {name: given[name] for name in names if given[name] is not None}
-    own = {name for _, key, _ in Objective(loss).items if key in losses() for name in losses()[key].options}
-    if other := next((name for name in chosen if name not in own), None):
-        owners = " and ".join(key for key, kind in losses().items() if other in kind.options)
-        message = f"--{other.replace('_', '-')} is that of --loss {owners}; expected none with --loss {loss}."
-        raise TinytrainError(message, hint="Leave it out.")
-    return {name: _weights(value) if isinstance(value, str) else value for name, value in chosen.items()}
-
-
-def _weights(text: str) -> tuple[float, ...]:
-    weights = tuple(map(_number, text.split(",")))
-    if not all(0 <= weight <= 1e6 for weight in weights) or not any(weights):
-        message = f"--class-weights {text}: expected one number for each class, as 1,0.5,2: 0 to 1,000,000, and not all 0."
-        raise TinytrainError(message, hint="Try what a class has fewer samples than the mean one.")
-    return weights
+def choices(given: Mapping[str, Any]) -> Choices:
+    """What `model_options` took, with texts as what they mean. Raises TinytrainError where they mean nothing."""
+    weights = given["class_weights"]
+    return cast("Choices", {
+        **given, "shapes": parse_shapes(given["shapes"]), "rates": dict(map(_rate, given["rates"])),
+        "class_weights": weights and weights.split(","),
+    })
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -272,30 +168,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def schedule_of(given: dict[str, Any], learning_rate: float | None) -> Schedule:
-    """The course of the learning rate: its options are taken out. Raises TinytrainError where they do not fit each other."""
-    from tinytrain.ops.schedule import Schedule
-
-    names = ("schedule", "warmup", "schedule_steps", "schedule_factor", "lr_min")
-    given = {name: given.pop(name) for name in names}
-    course, warmup, steps, factor, least = given.values()
-    users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
-    for name, courses in users.items():
-        if given[name] is not None and course not in courses:
-            message = f"--{name.replace('_', '-')} has no effect with --schedule {course}; expected {' or '.join(courses)}."
-            raise TinytrainError(message, hint="Leave it out.")
-    if course != "constant" and steps is None:
-        raise TinytrainError(f"--schedule {course} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
-                             "as many updates as samples, divided by --accumulate.")
-    if course == "cosine" and steps <= warmup:
-        message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
-        raise TinytrainError(message, hint="They count from the first update on.")
-    if least is not None and learning_rate is not None and least > learning_rate:
-        message = f"--lr-min {least:g} lies above --lr {learning_rate:g}; expected that or less."
-        raise TinytrainError(message, hint="Leave it out: the learning rate then falls towards 0.")
-    return Schedule(course, warmup, steps or 0, factor or 0.1, least or 0.0)
 
 
 MODEL = click.argument("model", type=click.Path(path_type=Path))

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tinytrain page`: compiled projects as one HTML file."""
+"""`tinytrain page` and `tinytrain open`: compiled projects as one HTML page, in a file or served to this computer's browser."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+from tinytrain.cli.options import BAUD, PORT
+from tinytrain.errors import TinytrainError
 
 FOLDERS = click.argument("projects", nargs=-1, required=True, type=click.Path(path_type=Path))
 TRUST = click.option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
@@ -25,3 +28,28 @@ def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
     text = page_html(project_json([Project.open(folder, trust=trust) for folder in projects]))
     write_text(output, text)
     click.echo(f"page       {output}, {len(text.encode()):,} B")
+
+
+@click.command("open", epilog="Example: tinytrain open out --port auto")
+@FOLDERS
+@PORT
+@BAUD
+@click.option("--at", type=click.IntRange(0, 65535), default=0, help="TCP port of 127.0.0.1 to listen on; any that is free without it.")
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
+@TRUST
+def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, trust: bool) -> None:
+    """Serve the page of PROJECTS to this computer alone, with a connection to their devices, until Ctrl-C."""
+    import webbrowser
+
+    from tinytrain.device.project import Project
+    from tinytrain.page.server import serve
+
+    if port is not None and len(projects) > 1:
+        raise TinytrainError(f"--port is the board of one project; {len(projects)} are given.", hint="Name one project, or leave it out.")
+
+    def opened(address: str) -> None:
+        click.echo(f"page       {address}\nend it     Ctrl-C")
+        if browser:
+            webbrowser.open(address)
+
+    serve([Project.open(folder, trust=trust, port=port, baud=baud) for folder in projects], at, opened)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -25,18 +26,36 @@ def load_records(path: Path, inputs: Mapping[str, Layout], targets: Mapping[str,
             f"{', '.join((*inputs, *targets))}.",
             hint=f"numpy.savez(path, {', '.join(f'{name}={name}' for name in (*inputs, *targets))})",
         )
-    file = Npz(path)
-    x = [arrange(_read(file, name, SAMPLE_KEYS if len(inputs) == 1 else (), split), None, layout, None, f"{path}/{name}").x
+    return records(Npz(path), inputs, targets, split=split)
+
+
+class Stored(Protocol):
+    """Arrays by name; `path` is for messages."""
+
+    @property
+    def path(self) -> str | Path: ...
+
+    @property
+    def entries(self) -> Container[str]: ...
+
+    def names(self) -> str: ...
+
+    def read(self, name: str) -> Array: ...
+
+
+def records(file: Stored, inputs: Mapping[str, Layout], targets: Mapping[str, Target], *, split: str) -> Dataset:
+    """The same, of what is stored already."""
+    x = [arrange(_read(file, name, SAMPLE_KEYS if len(inputs) == 1 else (), split), None, layout, None, f"{file.path}/{name}").x
          for name, layout in inputs.items()]
     y = [_target(file, name, target, TARGET_KEYS if len(targets) == 1 else (), split) for name, target in targets.items()]
     counts = {name: len(array) for name, array in zip((*inputs, *targets), (*x, *y), strict=True)}
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        raise DataError(f"{path} holds different numbers of samples ({found}); expected as many of each.", hint=AS_MANY)
+        raise DataError(f"{file.path} holds different numbers of samples ({found}); expected as many of each.", hint=AS_MANY)
     return Dataset(_joined(x), _joined(y) if targets else None)
 
 
-def _target(file: Npz, name: str, target: Target, others: tuple[str, ...], split: str) -> Array:
+def _target(file: Stored, name: str, target: Target, others: tuple[str, ...], split: str) -> Array:
     y = _read(file, name, others, split)
     # the samples do not matter here: as many as there are targets
     found = arrange(np.zeros((len(y) if y.ndim else 1, 1), np.float32), y, Layout((1,), (0,)), target, f"{file.path}/{name}").y
@@ -44,7 +63,7 @@ def _target(file: Npz, name: str, target: Target, others: tuple[str, ...], split
     return found if isinstance(target, Vectors) else found.reshape(-1, 1)
 
 
-def _read(file: Npz, name: str, others: tuple[str, ...], split: str) -> Array:
+def _read(file: Stored, name: str, others: tuple[str, ...], split: str) -> Array:
     for key in (f"{name}_{split}", name, *(f"{other}_{split}" for other in others), *others):
         if key in file.entries:
             return file.read(key)

@@ -92,16 +92,17 @@ class Session:
 
     `target_dtype` is that of the model's target (int32 label or float32); without it the array's own kind decides. `input_quant` is the
     (scale, zero point) of a model whose input is int8: samples are given as real numbers all the same. So are records, whose `pieces` say
-    what becomes of them: integers are given and taken as numbers too.
+    what becomes of them: integers are given and taken as numbers too. `manifest` is that of the project, where there is one.
     All methods raise DeviceError where the device does not answer or refuses, DataError where an array does not fit the model.
     """
 
     def __init__(
         self, transport: Transport, board: Board, *, icount: bool = False, timeout: float = 60.0,
         target_dtype: np.dtype[Any] | None = None, input_quant: tuple[float, int] | None = None, counter: Counter | None = None,
-        pieces: Pieces | None = None, link: Link | None = None,
+        pieces: Pieces | None = None, link: Link | None = None, manifest: Manifest | None = None,
     ) -> None:
         self.board = board
+        self.manifest = manifest
         self.counts_instructions = icount and board.timer_hz > 0
         self.target_dtype = target_dtype
         self.input_quant = input_quant
@@ -370,7 +371,7 @@ def connect(
     dtype = target.np if target else None
     session = Session(
         transport, board, icount=icount, timeout=timeout, target_dtype=dtype, input_quant=quant, counter=counter,
-        pieces=Pieces.of(manifest) if manifest else None,
+        pieces=Pieces.of(manifest) if manifest else None, manifest=manifest,
     )
     if manifest and session.info.model_hash.hex() != manifest.model_sha256:
         session.close()

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
+from tinytrain.emit.instructions import data_bytes
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import DoesNotFit, SchemeError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Needs, ProgramPlan
 from tinytrain.target.board import Board
-from tinytrain.target.memory import arena_memory, constant_memories
+from tinytrain.target.memory import CODE_PART, constant_memories
 
 STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
 _PART = 4                                                 # of the maps of a node: so much scratch is little
@@ -65,20 +67,49 @@ def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
     return {v: m.name for v, m in zip(stored, memories, strict=True) if m is not board.rom}
 
 
+@dataclass(frozen=True)
+class Room:
+    """Bytes that a firmware takes of a board's RAM (arena, buffers, stack) and flash (constants, first values, code), and what is left:
+    below 0 what is missing."""
+
+    ram_bytes: int
+    ram_left: int
+    flash_bytes: int
+    flash_left: int
+
+    @property
+    def fits(self) -> bool:
+        return min(self.ram_left, self.flash_left) >= 0
+
+
+def room(program: Program, plan: ProgramPlan, board: Board, code_bytes: int) -> Room | None:
+    """Whether a program fits, and with how much to spare; `code_bytes` is an estimate. None on the host, which has no bounds."""
+    if board.is_host:
+        return None
+    reserved, data = reserved_bytes(program, board), data_bytes(program)
+    assert board.ram is not None and board.rom is not None, board.name
+    places = [board.ram.bytes - reserved, *(m.bytes for m in board.rams[1:])]
+    kept = board.rom.bytes // CODE_PART if len(board.flashes) > 1 else 0
+    flash_left = sum(m.bytes for m in board.flashes) - max(code_bytes, kept) - data
+    return Room(plan.arena_bytes + reserved, max(places) - plan.arena_bytes, data + code_bytes, flash_left)
+
+
+def reserved_bytes(program: Program, board: Board) -> int:
+    """RAM that a firmware takes beside its arena: buffers, and the stack of each core."""
+    return buffer_bytes(program) + STACK_BYTES * board.cores
+
+
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     """Raise DoesNotFit, before any C compiler runs, where the arena fits no RAM, or buffers and stack not the first."""
-    if board.is_host:
+    taken = room(program, plan, board, 0)
+    if taken is None or taken.ram_left >= 0:
         return
     buffers, stack = buffer_bytes(program), STACK_BYTES * board.cores
-    arena = arena_memory(board, plan.arena_bytes, buffers + stack)
-    if plan.arena_bytes + (buffers + stack if arena is board.ram else 0) <= arena.bytes:
-        return
-    need = plan.arena_bytes + buffers + stack
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
-        f"{program.name} needs {need:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {stack:,}), "
+        f"{program.name} needs {taken.ram_bytes:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {stack:,}), "
         f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",

@@ -97,11 +97,12 @@ class Taken:
 
 
 class Table:
-    """The factors of one core. A kernel that was never counted is taken for the mean of others of its op, or of all."""
+    """The factors of one core, named `core`. A kernel that was never counted is taken for the mean of others of its op, or of all."""
 
-    def __init__(self, core: Mapping[str, Any]) -> None:
-        self._kernels: dict[str, dict[str, list[float]]] = core["kernels"]
-        self._code: dict[str, int] = core["code"]
+    def __init__(self, core: str, factors: Mapping[str, Any]) -> None:
+        self.core = core
+        self._kernels: dict[str, dict[str, list[float]]] = factors["kernels"]
+        self._code: dict[str, int] = factors["code"]
 
     def taken(self, node: Node, selection: Selection) -> Taken:
         """By one call: as it was counted, or an estimate."""
@@ -144,4 +145,4 @@ def load_table(core: str) -> Table | None:
         if known is None or not known.like:
             return None
         core = known.like
-    return Table(cores[core])
+    return Table(core, cores[core])

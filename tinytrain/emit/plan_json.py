@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, reserved_bytes
 from tinytrain.emit.instructions import Table, code, data_bytes, load_table
 from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.ir.graph import Graph, Node, Program
@@ -34,6 +34,7 @@ def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Boar
             "buffer_bytes": buffer_bytes(program), "stack_bytes": STACK_BYTES * board.cores,
             "data_bytes": data_bytes(program), "code_bytes": table.code_bytes(code(plan, kernels)) if table else None,
         },
+        "counted_on": table.core if table else None,
         "layers": _layers(program, owners),
         "fixed": [
             _buffer(v, "weights" if v.role is Role.PARAM else "optimiser", at, 0, 0, owners.get(v, ""))
@@ -50,7 +51,7 @@ def _arena_in(program: Program, plan: ProgramPlan, board: Board) -> str | None:
     """The memory that the arena is in; None on the host."""
     if board.is_host:
         return None
-    return arena_memory(board, plan.arena_bytes, buffer_bytes(program) + STACK_BYTES * board.cores).name
+    return arena_memory(board, plan.arena_bytes, reserved_bytes(program, board)).name
 
 
 def _entry(entry: Plan, whole: ProgramPlan, kernels: Kernels, table: Table | None, choices: dict[Selection, int]) -> dict[str, Any]:
@@ -103,12 +104,13 @@ def _buffers(entry: Plan, whole: ProgramPlan, forward: set[Node]) -> Iterator[di
         first = owner.get(v)
         kind = "sample" if v in graph.inputs else "activation" if first in forward else "gradient"
         yield _buffer(v, kind, entry.offsets[v], start, end, first.origin if first else "")
-    scratch = {node: (at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | entry.spare
+    spare = {node: ("spare", *place) for node, place in entry.spare.items()}
+    scratch = {node: ("scratch", at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | spare
     for position, node in enumerate(graph.nodes):
         if node in scratch:
-            at, size = scratch[node]
+            kind, offset, size = scratch[node]
             yield {
-                "name": f"scratch of {node.op.name}", "kind": "scratch", "offset": at, "bytes": size, "start": position,
+                "name": f"scratch of {node.op.name}", "kind": kind, "offset": offset, "bytes": size, "start": position,
                 "end": position + 1, "layer": node.origin, "type": "",
             }
 
@@ -121,9 +123,9 @@ def _buffer(v: Value, kind: str, offset: int, start: int, end: int, layer: str) 
 
 
 def _used(buffers: Iterable[Mapping[str, Any]], fixed_bytes: int, nodes: int) -> list[int]:
-    """Bytes in use while each node runs; where buffers lie over each other they count once."""
+    """Bytes that are needed while each node runs; where buffers lie over each other they count once, and what is to spare not at all."""
     there = defaultdict(list)
-    for buffer in buffers:
+    for buffer in (buffer for buffer in buffers if buffer["kind"] != "spare"):
         for position in range(buffer["start"], buffer["end"]):
             there[position].append((buffer["offset"], buffer["offset"] + -(-buffer["bytes"] // ALIGN) * ALIGN))
     found = []

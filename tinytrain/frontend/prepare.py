@@ -76,7 +76,7 @@ def prepare(
 
 
 def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
-    model, digest = _read(path)
+    model, digest = read_model(path)
     check_sizes(model, path)
     load_external_data(model, path)
     opset_of(model, path)
@@ -135,8 +135,8 @@ def c_name(stem: str) -> str:
     return f"model_{name}" if taken else name
 
 
-def _read(path: Path) -> tuple[onnx.ModelProto, bytes]:
-    """The parsed file without its external data, and its SHA-256."""
+def read_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
+    """The parsed file without its external data, and its SHA-256. Raises ModelError."""
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -35,10 +35,10 @@ def pull(
 
     Raises OutputError for another ending, DeviceError where the device does not hold finite weights.
     """
-    if not changes and output.suffix not in ENDINGS:
-        raise OutputError(f"{output} ends in neither {' nor '.join(ENDINGS)}.", hint="A delta (--delta) may have any name.")
+    if not changes:
+        check_ending(output)
     before = compiled(project, session)
-    data = _changes(session, before, compression) if changes else _whole(project, session, output)
+    data = _changes(session, before, compression) if changes else whole(project, session, output)
     write_bytes(output, data)
     count, stored_bytes = sum(array.size for array in before.values()), sum(array.nbytes for array in before.values())
     say(f"pulled     {output}: {count:,} weights, which take {stored_bytes:,} B, in {len(data):,} B")
@@ -53,7 +53,15 @@ def _changes(session: Session, before: Mapping[str, Array], compression: Compres
     return data if compression is None else replace(head, format=delta.PACKED).sealed(packed(learned, before, compression))
 
 
-def _whole(project: Project, session: Session, output: Path) -> bytes:
+def check_ending(output: Path) -> None:
+    """Raises OutputError where it says neither weights nor a model."""
+    if output.suffix not in ENDINGS:
+        raise OutputError(f"{output} ends in neither {' nor '.join(ENDINGS)}.", hint="A delta (--delta) may have any name.")
+
+
+def whole(project: Project, session: Session, output: Path) -> bytes:
+    """All that the device has learned, in the form that the ending of `output` says: `.npz` or `.onnx`. Raises OutputError for another."""
+    check_ending(output)
     learned, optimiser = parameters(project, session)
     _check_finite({**learned, **optimiser})
     if output.suffix == ".onnx":

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 
-def parameters(project: Project, session: Session) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name)."""
+def parameters(
+    project: Project, session: Session, read: Mapping[str, Array] | None = None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the device has learned: (parameters by ONNX initializer name in ONNX layout, state of the optimiser by name).
+
+    `read` is what `session.get_params()` gave.
+    """
     _check_parameters(project, session)
-    read = session.get_params()
+    read = dict(session.get_params() if read is None else read)
     before = project.initializers
     learned: dict[str, Array] = {}
     for p in project.manifest.parameters:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, load_dataset
+from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets
+from tinytrain.data.given import Source, dataset
 from tinytrain.errors import DataError, ModelError
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
@@ -37,8 +38,8 @@ class Quantised:
     report: Report
 
 
-def quantise_model(path: Path, data: Path, options: Options, progress: Progress) -> Quantised:
-    """Quantise an ONNX file with the samples of a data file. Raises ModelError, DataError."""
+def quantise_model(path: Path, data: Source, options: Options, progress: Progress) -> Quantised:
+    """Quantise an ONNX file with samples. Raises ModelError, DataError."""
     prepared = prepare(path, shapes=options.shapes)
     refuse_quantised(prepared)
     refuse_later_outputs(prepared)
@@ -75,15 +76,15 @@ def quantise_model(path: Path, data: Path, options: Options, progress: Progress)
     return Quantised(written, _report(path, options, prepared, plan, scales, outcome, samples, notes))
 
 
-def _samples(path: Path, model: Imported, most: int) -> tuple[Dataset, list[str]]:
-    """(evenly spread samples, with labels where the file has integer labels that the output of the model can stand for; notes)."""
+def _samples(source: Source, model: Imported, most: int) -> tuple[Dataset, list[str]]:
+    """(evenly spread samples, with labels where there are integer labels that the output of the model can stand for; notes)."""
     layout = Layout(model.input.onnx_shape[1:], model.input.perm)
     classes = math.prod(model.output.onnx_shape)
     notes: list[str] = []
     try:
-        found = load_dataset(path, layout, Labels(classes))
+        found = dataset(source, layout, Labels(classes))
     except DataError as error:
-        found = load_dataset(path, layout, None)
+        found = dataset(source, layout, None)
         if not isinstance(error, NoTargets):
             notes.append(f"no accuracy: {error.sentences[0]}")
     notes += found.notes
@@ -93,7 +94,7 @@ def _samples(path: Path, model: Imported, most: int) -> tuple[Dataset, list[str]
     return Dataset(found.x[chosen], None if found.y is None else found.y[chosen]), notes
 
 
-def _refuse_constant(seen: dict[str, Observed], plan: Plan, samples: Dataset, data: Path) -> None:
+def _refuse_constant(seen: dict[str, Observed], plan: Plan, samples: Dataset, data: Source) -> None:
     entry = plan.entry
     if entry is not None and seen[entry].low == seen[entry].high:
         raise DataError(

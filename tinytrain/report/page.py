@@ -61,7 +61,7 @@ def _plan(project: Project) -> dict[str, Any]:
 
 def _firmware(project: Project) -> dict[str, Any] | None:
     """What the linker made of it, where it was built."""
-    if project.board.is_host or not (project.folder / "build" / f"{project.manifest.name}.elf").is_file():
+    if project.board.is_host or not (project.folder / "build" / f"{project.manifest.name}{project.board.toolchain.suffix}").is_file():
         return None
     sizes = project.sizes()
     return {"flash_bytes": sizes.flash_bytes, "ram_bytes": sizes.ram_bytes, "by_memory": sizes.by_memory}

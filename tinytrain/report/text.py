@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tinytrain.device.project import Project
     from tinytrain.device.session import Session
     from tinytrain.device.store import Kept
+    from tinytrain.emit.fit import Room
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.target.doctor import Finding
@@ -30,6 +31,21 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def kilobytes(bytes_: int) -> str:
+    """`44.5 KB`, of 1,024 bytes."""
+    return f"{bytes_ / 1024:,.1f} KB"
+
+
+def room_text(room: Room | None) -> str:
+    """`fits, 44.5 KB of RAM and 964.0 KB of flash left`, or what is short."""
+    if room is None:
+        return "this computer has no bound"
+    if room.fits:
+        return f"fits, {kilobytes(room.ram_left)} of RAM and {kilobytes(room.flash_left)} of flash left"
+    lacking = [f"{kilobytes(-left)} of {kind}" for kind, left in (("RAM", room.ram_left), ("flash", room.flash_left)) if left < 0]
+    return f"is {' and '.join(lacking)} short"
 
 
 def compiled_text(compiled: Compiled) -> str:

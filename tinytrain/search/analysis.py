@@ -26,7 +26,9 @@ from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.jobs import Jobs
-from tinytrain.learn.training import evaluate, load, split, train_decaying
+from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.samples import load, split
+from tinytrain.learn.training import train_decaying
 from tinytrain.learn.yardstick import Diverged
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
@@ -266,16 +268,15 @@ def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, f
     samples, held = (work.samples, work.held) if work.held else split(work.samples, settings.holdout, seed)
     assert held is not None, "checked where the data is read"
     session.reset()
-    accuracy, loss = evaluate(session, held, Quiet())
-    assert loss is not None
+    before = evaluate(session, held, Quiet())
     try:
         train_decaying(session, samples, optimiser.learning_rate, settings.epochs, seed, optimiser.accumulate)
-        accuracy_after, loss_after = evaluate(session, held, Quiet())
+        after = evaluate(session, held, Quiet())
+        loss, accuracy = after.loss, after.accuracy
     except Diverged:
-        accuracy_after, loss_after = 0.0, 2 * loss
-    assert loss_after is not None
-    drop = loss - loss_after if np.isfinite(loss_after) else -loss
-    return accuracy, drop if accuracy is None or accuracy_after is None else accuracy_after - accuracy, drop
+        loss, accuracy = 2 * before.loss, 0.0
+    drop = before.loss - loss if np.isfinite(loss) else -before.loss
+    return before.accuracy, drop if before.accuracy is None or accuracy is None else accuracy - before.accuracy, drop
 
 
 # --- scored -------------------------------------------------------------------------------------------------------

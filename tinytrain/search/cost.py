@@ -7,22 +7,25 @@ measured under emulation (instructions.py).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tinytrain.compiler import Options, load_forward, lowered
-from tinytrain.emit.fit import STACK_BYTES, needs_of, target_bytes
+from tinytrain.emit.fit import STACK_BYTES, Room, needs_of, room, target_bytes
 from tinytrain.emit.instructions import Taken, code, data_bytes, load_table
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.tuned import Tuning
 from tinytrain.gradient.train_step import build_program
 from tinytrain.ir.graph import Graph, Node, Program
+from tinytrain.ir.op import registry
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan, ProgramPlan, plan_program
 from tinytrain.planner.updates import contents
 from tinytrain.schemes.scheme import Scheme, layers
-from tinytrain.target.board import load_board
+from tinytrain.target.board import Board, load_board
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class SchemeCost:
     `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
     optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
     and the estimated code. `instructions` and `cycles` of a step are an estimate, None for a core whose kernels were never counted;
-    `uncounted` names kernels that stand in the estimate as others of their kind.
+    `milliseconds` are those cycles at the clock that the firmware sets; `counted_on` is the core where kernels were counted, which may be
+    one that the board's is like, and `uncounted` names those that stand in the estimate as others of their kind. `room` is what the
+    firmware leaves of the board, None on the host.
     """
 
     weights: int
@@ -61,8 +66,11 @@ class SchemeCost:
     flash_bytes: int
     instructions: int | None
     cycles: int | None
+    milliseconds: float | None
+    counted_on: str
     uncounted: tuple[str, ...]
     layers: tuple[LayerCost, ...]
+    room: Room | None
 
 
 class Costs:
@@ -73,15 +81,30 @@ class Costs:
 
     def __init__(self, model: Path, options: Options, exact_seconds: float = 0.0) -> None:
         self.options = options
-        self.board = load_board(options.board)
         self.prepared, imported, self.forward = load_forward(model, options)
         self.frozen = imported.constants.frozen(self.forward)
         self.layers = layers(self.forward)
         self.exact_seconds = exact_seconds
-        self.tuning = Tuning.of(self.board, options.optimise, options.tuned)
-        self._table = load_table(self.board.core)
+        self._last: dict[tuple[object, ...], tuple[Program, ProgramPlan]] = {}
+        self._place(load_board(options.board))
+
+    def _place(self, board: Board) -> None:
+        self.board = board
+        self.tuning = Tuning.of(board, self.options.optimise, self.options.tuned)
+        self._table = load_table(board.core)
         self._known: dict[str, SchemeCost] = {}
-        self._last: tuple[tuple[str, float], Program, ProgramPlan] | None = None
+
+    def on(self, board: Board) -> Costs:
+        """The same model on another board. What is planned for one holds for the next, where the two have the same kernels."""
+        other = copy.copy(self)
+        other._place(board)
+        return other
+
+    @property
+    def family(self) -> tuple[object, ...]:
+        """What boards have in common for which a program has the same kernels, and so the same plan."""
+        tables = tuple(table.processor for table in self.tuning.tables)
+        return tuple(sorted(_telling().intersection(self.board.isa))), self.board.cores, tables
 
     def program(self, scheme: Scheme) -> Program:
         """The training program of a scheme, through all passes."""
@@ -90,11 +113,13 @@ class Costs:
     def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
         """The training program of a scheme and its plan; asked again right away, the same ones."""
         seconds = self.exact_seconds if exact_seconds is None else exact_seconds
-        key = (scheme.to_toml(), seconds)
-        if self._last is None or self._last[0] != key:
+        key = (scheme.to_toml(), seconds, self.family)
+        if key not in self._last:
             program = self.program(scheme)
-            self._last = key, program, plan_program(program, align=8, needs=needs_of(self.tuning.kernels(program)), exact_seconds=seconds)
-        return self._last[1:]
+            plan = plan_program(program, align=8, needs=needs_of(self.tuning.kernels(program)), exact_seconds=seconds)
+            self._last.clear()
+            self._last[key] = program, plan
+        return self._last[key]
 
     def cost(self, scheme: Scheme, exact_seconds: float | None = None) -> SchemeCost:
         """What a scheme costs; the same one is planned only once."""
@@ -123,17 +148,20 @@ class Costs:
         forward = train.graph.needed(train.graph.outputs[:1])
         macs = {node: _macs(node) for node in train.graph.nodes}
         table, data = self._table, data_bytes(program)
+        code_bytes = table.code_bytes(code(plan, kernels)) if table else 0
+        cycles = round(sum(one.cycles for one in each)) if table else None
         return SchemeCost(
             weights=sum(p.weights for p in parts), biases=sum(p.biases for p in parts), updated_bytes=sum(p.updated_bytes for p in parts),
             saved_bytes=sum(p.saved_bytes for p in parts),
             forward_macs=sum(n for node, n in macs.items() if node in forward),
             backward_macs=sum(n for node, n in macs.items() if node not in forward),
             arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
-            data_bytes=data, flash_bytes=data + (table.code_bytes(code(plan, kernels)) if table else 0),
+            data_bytes=data, flash_bytes=data + code_bytes,
             instructions=round(sum(one.instructions for one in each)) if table else None,
-            cycles=round(sum(one.cycles for one in each)) if table else None,
+            cycles=cycles, milliseconds=cycles / self.board.clock_hz * 1000 if cycles and self.board.clock_hz else None,
+            counted_on=table.core if table else "",
             uncounted=tuple(dict.fromkeys(name for n in nodes for name in table.uncounted(n, kernels.select(n)))) if table else (),
-            layers=tuple(parts),
+            layers=tuple(parts), room=room(program, plan, self.board, code_bytes),
         )
 
     def _by_layer(self, program: Program, train: Plan, kernels: Kernels) -> list[LayerCost]:
@@ -162,6 +190,13 @@ class Costs:
         if self._table is None:
             whole = {name: {**each, "instructions": None} for name, each in whole.items()}  # type: ignore[dict-item]
         return [LayerCost(name, **whole[name]) for name in names]
+
+
+@cache
+def _telling() -> frozenset[str]:
+    """The instruction sets by which kernels are told apart."""
+    kernels = [kernel for op in registry().values() for kernel in op.kernels]
+    return frozenset(tag for kernel in kernels for tag in (kernel.isa, *kernel.pays_without) if tag)
 
 
 def _owners(forward: Graph, names: list[str], kinds: Mapping[str, str]) -> dict[str, str]:

@@ -18,11 +18,12 @@ from numpy.typing import DTypeLike
 
 from tinytrain.compiler import Options, compile_model, describe, understand
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.given import Source
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import F16, Array, Role, Value
-from tinytrain.learn.training import load
+from tinytrain.learn.samples import load
 from tinytrain.passes.halve_weights import HALF_MAX
 from tinytrain.report.live import Progress
 from tinytrain.schemes.precision import Rule
@@ -58,7 +59,7 @@ class Seen:
         return f"fp16 takes its {self.value.name} {error:.1%} off on the samples" if error > tolerance >= least else None
 
 
-def calibrated(model: Path, data: Path, options: Options, tolerance: float, progress: Progress) -> Options:
+def calibrated(model: Path, data: Source, options: Options, tolerance: float, progress: Progress) -> Options:
     """The same options with a rule for each layer that must stay fp32; rules that are there already keep the last word.
 
     `tolerance` is for the root of the squares of what is missed, in parts of that of all. Raises DataError for data that does not fit the

@@ -82,8 +82,8 @@ class Board:
     the board of this computer whose floats have the same bits.
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
-    data for flash tools. `real`: a kit with this chip can be bought. `store` is where learned weights may be kept, None where the board
-    does not say.
+    data for flash tools. `real`: a kit with this chip can be bought, for about `price_usd`, 0 where nobody says. `store`
+    is where learned weights may be kept, None where the board does not say.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Board:
     most_cores: int = 1
     sharing: Sharing = field(default_factory=Sharing, hash=False)
     cores: int = 1
+    price_usd: int = 0
 
     def with_cores(self, cores: int) -> Board:
         """The same with so many cores at work. Raises BoardError where it has fewer."""
@@ -260,7 +261,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         file=path,
         places=(*places, data_dir("runtime_c")),
         store=flash_store(data.table("flash_store")),
-        most_cores=sharing.number("cores", 1),
+        most_cores=sharing.number("cores", 1), price_usd=data.number("price_usd", 0),
         sharing=Sharing(
             sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
         ),

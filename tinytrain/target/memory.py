@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tinytrain.target.board import Board, Memory
 
 CONSTANT_ALIGN = 16
-_CODE_PART = 2                                            # of the first flash, 1/2 stays free for code where constants can go elsewhere
+CODE_PART = 2                                            # of the first flash, 1/2 stays free for code where constants can go elsewhere
 
 
 def arena_memory(board: Board, arena_bytes: int, reserved_bytes: int) -> Memory:
@@ -32,7 +32,7 @@ def constant_memories(board: Board, sizes: Sequence[int]) -> list[Memory] | None
     room = {m.name: m.bytes for m in board.flashes}
     if len(room) > 1:
         first = board.flashes[0]
-        room[first.name] -= first.bytes // _CODE_PART
+        room[first.name] -= first.bytes // CODE_PART
     found: dict[int, Memory] = {}
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         bytes_ = -(-sizes[i] // CONSTANT_ALIGN) * CONSTANT_ALIGN if len(room) > 1 else sizes[i]

@@ -24,8 +24,9 @@ export function compare(builds) {
     ];
     return html("div", { class: "scroll", role: "region", "aria-label": "Builds side by side", tabindex: "0" }, html("table", {},
         html("thead", {}, html("tr", {}, html("td"), builds.map((build) => html("th", { scope: "col", class: "number" }, build.folder)))),
-        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title),
-            builds.map((build) => html("td", { class: "number" }, row.text ? row.text(build) : cell(row, build, builds[0]))))))));
+        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title), builds.map((build) => (
+            row.text ? html("td", { class: "text" }, row.text(build)) : html("td", { class: "number" }, cell(row, build, builds[0]))
+        )))))));
 }
 
 function cell(row, build, first) {

@@ -3,7 +3,7 @@
 
 export const KINDS = {
     weights: "trained weights", optimiser: "optimiser state", sample: "sample", activation: "activations", gradient: "gradients",
-    scratch: "scratch", temporaries: "activations, gradients, scratch", buffers: "buffers of the firmware", stack: "stack (reserved)",
+    scratch: "scratch", spare: "scratch in bytes to spare", temporaries: "activations, gradients, scratch", buffers: "buffers of the firmware", stack: "stack (reserved)",
     constants: "constants, first weights", code: "code",
 };
 

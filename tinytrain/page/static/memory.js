@@ -11,6 +11,8 @@ import { layers } from "./layers.js";
 export const name = "memory";
 export const title = "Memory";
 
+const HINT = "Drag to move, pinch to zoom. When the picture is clicked, the wheel or + and − zoom, and arrow keys go from buffer to buffer.";
+
 export function offered() {
     return true;
 }
@@ -39,7 +41,7 @@ export function mount(element, { builds }) {
     element.append(
         ...(several ? [html("h2", {}, "Side by side"), compare(builds)] : []),
         html("p", { class: "controls" }, html("label", { for: "call" }, "show a"), entry),
-        html("h2", {}, "The arena over the call"), pictures,
+        html("h2", {}, "The arena over the call"), html("p", { class: "soft controls" }, HINT), pictures,
         html("h2", {}, "Memory by kind"), beside(bars),
         html("h2", {}, "Layer by layer"), several ? html("p", { class: "controls" }, html("label", { for: "build" }, "of"), build) : "", table,
     );

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fits where: `tinytrain fit` says what `compile` would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from cli_runs import save_data, save_model, sentence, succeed
+
+from tinytrain import zoo
+from tinytrain.answers.candidates import cheapest_first, depths, presets, real_boards
+from tinytrain.answers.fit import Fits, Request, fit
+from tinytrain.compiler import Options, compile_model, load_forward
+from tinytrain.emit.fit import reserved_bytes
+from tinytrain.errors import DoesNotFit
+from tinytrain.report.live import Quiet
+from tinytrain.target.board import load_board
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "cnn.onnx"
+    onnx.save(zoo.model("cnn"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(cnn: Path) -> Fits:
+    return fit(cnn, Options(), Request(tuple(real_boards())), Quiet())
+
+
+def test_depths_grow_by_halves() -> None:
+    assert depths(1) == [] and depths(4) == [1, 2, 3] and depths(40) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+
+
+def test_presets_are_those_that_train_most_first(cnn: Path) -> None:
+    *_, forward = load_forward(cnn, Options())
+    assert [scheme.preset for scheme in presets(forward)] == ["full", "last:2", "last:1", "bias"]
+
+
+def test_the_cheapest_board_comes_first(found: Fits) -> None:
+    names = list(dict.fromkeys(answer.found.board.name for answer in found.answers))
+    assert names == [board.name for board in real_boards()]
+    prices = [board.price_usd for board in real_boards()]
+    known = [price for price in prices if price]
+    assert known == sorted(known) and prices[: len(known)] == known
+    small, large = load_board("microbit"), load_board("netduinoplus2")
+    assert cheapest_first([large, small]) == [small, large]
+
+
+def test_a_line_is_what_compile_says(cnn: Path, found: Fits) -> None:
+    """On a board that the whole model is too large for: the largest that fits compiles, the next one does not."""
+    answer = next(a for a in found.answers if (a.found.board.name, a.found.dtype) == ("microbit", "fp32"))
+    assert (answer.found.scheme, answer.larger and answer.larger.scheme) == ("last:1", "last:2")
+    compiled = compile_model(cnn, Options(board="microbit", scheme="last:1"))
+    room = answer.found.cost.room
+    assert room and room.ram_bytes == compiled.plan.arena_bytes + reserved_bytes(compiled.program, compiled.board)
+    assert room.ram_bytes + room.ram_left == 16 * 1024
+    with pytest.raises(DoesNotFit):
+        compile_model(cnn, Options(board="microbit", scheme="last:2"))
+
+
+def test_every_dtype_has_its_line(found: Fits) -> None:
+    rows = {(row["board"], row["dtype"]): row for row in found.plain()["rows"]}
+    kit = {dtype: rows["netduinoplus2", dtype] for dtype in ("fp32", "fp16", "int8")}
+    assert all(row["fits"] and row["scheme"] == "full" for row in kit.values())
+    assert kit["int8"]["ram_bytes"] < kit["fp16"]["ram_bytes"] < kit["fp32"]["ram_bytes"]
+    row = kit["fp32"]
+    assert row["clock_hz"] == 168_000_000 and row["milliseconds"] == pytest.approx(row["cycles"] / 168_000)
+
+
+def test_the_table_says_what_its_figures_mean(cnn: Path, tmp_path: Path) -> None:
+    text = succeed("fit", cnn, "--board", "microbit", "--board", "netduinoplus2", "--dtype", "fp32")
+    lines = text.splitlines()
+    assert [line.split()[3] for line in lines[1:9]] == ["full", "last:2", "last:1", "bias"] * 2
+    assert "KB of RAM short" in lines[1] and "fits, " in lines[3] and lines[4].startswith("microbit")
+    assert "at the clock that the firmware sets" in text and "kernels were counted on cortex-m3" in text
+    data = save_data(tmp_path / "data.npz", shape=(1, 8, 8))
+    assert "random samples" not in succeed("fit", cnn, "--board", "microbit", "--scheme", "bias", "--data", data)
+
+
+def test_an_int8_model_is_tried_as_it_is(cnn: Path, tmp_path: Path) -> None:
+    data = save_data(tmp_path / "data.npz", shape=(1, 8, 8))
+    succeed("quantize", cnn, "--data", data, "-o", tmp_path / "int8.onnx")
+    rows = succeed("fit", tmp_path / "int8.onnx", "--board", "microbit").split("\n\n")[0].splitlines()[1:]
+    assert {row.split()[2] for row in rows} == {"int8"}
+
+
+def test_refusals(cnn: Path, tmp_path: Path) -> None:
+    assert "has no scheme to fit" in sentence("fit", cnn, "--loss", "none")
+    assert "There is no board 'microbot'" in sentence("fit", cnn, "--board", "microbot")
+    assert "missing.onnx" in sentence("fit", tmp_path / "missing.onnx")
+    mlp = save_model(tmp_path)
+    assert "no batch norm left to train" in sentence("fit", mlp, "--scheme", "batchnorm")

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What could be compiled in place of what was asked for: schemes, ways to store numbers, boards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain.compiler import Options
+from tinytrain.errors import ModelError, SchemeError
+from tinytrain.frontend.ports import Port
+from tinytrain.frontend.prepare import prepare
+from tinytrain.ir.graph import Graph
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.quantise.lockstep import Options as Quantise
+from tinytrain.quantise.normalise import refuse_quantised
+from tinytrain.report.live import Quiet
+from tinytrain.schemes.scheme import Scheme, layers, preset
+from tinytrain.search.cost import Costs, SchemeCost
+from tinytrain.target.board import Board, board_names, load_board
+
+DTYPES = ("fp32", "fp16", "int8")
+_SAMPLES = 8                                              # sizes and times do not depend on what ranges are
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scheme on a board; `asks` are the options of `compile` that it takes besides --board and --scheme."""
+
+    board: Board
+    dtype: str
+    scheme: str
+    asks: str
+    cost: SchemeCost
+
+    @property
+    def fits(self) -> bool:
+        return self.cost.room is None or self.cost.room.fits
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A model whose numbers are stored as `dtype`; `asks` as in `Candidate`."""
+
+    dtype: str
+    costs: Costs
+    asks: str
+
+    @cached_property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """Presets, the one that trains most first."""
+        return presets(self.costs.forward)
+
+    def on(self, board: Board, scheme: Scheme) -> Candidate:
+        return Candidate(board, self.dtype, scheme.preset, self.asks, self._costs(board).cost(scheme))
+
+    def _costs(self, board: Board) -> Costs:
+        return self._placed.setdefault(board.name, self.costs.on(board))
+
+    @cached_property
+    def _placed(self) -> dict[str, Costs]:
+        return {}
+
+    def family(self, board: Board) -> str:
+        """Boards of one are planned together, one after another."""
+        return repr(self._costs(board).family)
+
+
+def presets(forward: Graph) -> tuple[Scheme, ...]:
+    """`full`, `last:K` for some K, `bias`, and `batchnorm` where there are any: the one that trains most first, none twice."""
+    number = len(layers(forward))
+    names = ["full", *(f"last:{k}" for k in reversed(depths(number))), "bias", "batchnorm"]
+    sizes = {layer.name: {kind: v.type.numel for kind, v in layer.parameters.items()} for layer in layers(forward)}
+    found: dict[str, tuple[int, Scheme]] = {}
+    for name in names:
+        try:
+            scheme = preset(name, forward)
+        except SchemeError:
+            continue                                      # no batch norm is left
+        trained = sum(sizes[layer][kind] for layer, kinds in scheme.layers.items() for kind in kinds)
+        if trained:
+            found.setdefault(repr(scheme.layers), (trained, scheme))
+    return tuple(scheme for _, scheme in sorted(found.values(), key=lambda one: -one[0]))
+
+
+def depths(layer_number: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, 16, …: those K of `last:K` that are tried, all below the number of layers."""
+    found: list[int] = []
+    for power in count():
+        for k in (2**power, 3 * 2**power // 2):
+            if k >= layer_number:
+                return found
+            if k not in found:
+                found.append(k)
+    raise AssertionError
+
+
+def real_boards() -> list[Board]:
+    """The kits that can be bought, the cheapest first."""
+    return cheapest_first([board for board in map(load_board, board_names()) if board.real])
+
+
+def cheapest_first(boards: Sequence[Board]) -> list[Board]:
+    """By price; those of which no price is known behind them, by RAM and flash."""
+    def key(board: Board) -> tuple[float, int, int, str]:
+        ram, flash = (sum(m.bytes for m in memories) for memories in (board.rams, board.flashes))
+        return board.price_usd or float("inf"), ram, flash, board.name
+
+    return sorted(boards, key=key)
+
+
+def is_quantised(model: Path, options: Options) -> bool:
+    """Whether a model is int8 already. Raises ModelError for what is no model."""
+    prepared = prepare(model, shapes=options.shapes)
+    try:
+        refuse_quantised(prepared)
+    except ModelError:
+        return True
+    return False
+
+
+def variant(model: Path, options: Options, dtype: str, data: Path | None, folder: Path) -> Variant:
+    """The model with its numbers stored like that; the int8 form of an fp32 one is written to `folder`.
+
+    It is calibrated on samples of `data`, or on random ones, which is good for sizes and times. Raises TinytrainError.
+    """
+    if dtype == "int8":
+        return Variant(dtype, Costs(quantised(model, options, data, folder), options), "the model of `tinytrain quantize`")
+    asks = "--dtype fp16" if dtype == "fp16" else ""
+    return Variant(dtype, Costs(model, replace(options, dtype=dtype)), asks)  # type: ignore[arg-type]
+
+
+def quantised(model: Path, options: Options, data: Path | None, folder: Path) -> Path:
+    """Path of the model in int8."""
+    if is_quantised(model, options):
+        return model
+    if data is None:
+        from tinytrain.frontend.onnx_import import import_model
+
+        data = folder / "samples.npz"
+        np.savez(data, x=_samples(import_model(prepare(model, shapes=options.shapes)).input))
+    made = quantise_model(model, data, Quantise(samples=_SAMPLES, shapes=options.shapes), Quiet())
+    path = folder / f"{model.stem}.onnx"
+    path.write_bytes(made.model.SerializeToString())
+    return path
+
+
+def _samples(port: Port) -> np.ndarray:
+    shape = port.onnx_shape[1:]
+    return np.random.default_rng(0).standard_normal((_SAMPLES, *shape)).astype(np.float32)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain fit`: which scheme of a model trains on which board, in how much memory, and how long a step takes.
+
+Nothing is compiled: memory is what the planner says, code, instructions and cycles are estimates from counts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinytrain.answers.candidates import DTYPES, Candidate, Variant, cheapest_first, is_quantised, presets, variant
+from tinytrain.compiler import Options
+from tinytrain.emit.fit import Room
+from tinytrain.errors import TinytrainError
+from tinytrain.report.live import Progress
+from tinytrain.report.text import kilobytes, room_text, table
+from tinytrain.schemes.scheme import Scheme, check_trains, resolve
+from tinytrain.target.board import Board
+
+BASIS = (
+    "ms         of a step: cycles by the core's timing table (boards/core) over counted kernels, at the clock that the firmware sets",
+    "left out   waits for flash and caches, wrongly predicted branches, interrupts, and what brings the samples",
+    "RAM        arena, buffers and reserved stack, as planned; flash: constants and first values, and an estimate of the code",
+    "$          about what the maker of the kit asked, where its board says so: for order only",
+)
+_SOFT = "; without a unit for them floats take as long as their values have it, half or twice of what stands here"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. `schemes` None: all presets; `dtypes`: of `DTYPES`; `every`: all of them, not the largest that fits alone."""
+
+    boards: tuple[Board, ...]
+    schemes: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    every: bool = False
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A line: `found` is the largest candidate that fits, or, where none does, the one that lacks least; `larger` the next one, which does
+    not fit, if there is one."""
+
+    found: Candidate
+    larger: Candidate | None = None
+
+
+@dataclass(frozen=True)
+class Fits:
+    """The lines, of the cheapest board first, and what is to be said about them."""
+
+    model: str
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: bytes, instructions, cycles and milliseconds of a training step."""
+        return {"model": self.model, "rows": [_plain(answer.found) for answer in self.answers], "notes": list(self.notes)}
+
+
+def fit(model: Path, options: Options, request: Request, progress: Progress) -> Fits:
+    """Raises TinytrainError where the model cannot be trained; a way to store numbers that it does not have is a note."""
+    dtypes = ("int8",) if is_quantised(model, options) else request.dtypes
+    answers: list[Answer] = []
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="tinytrain-") as folder:
+        for dtype in dtypes:
+            try:
+                made = variant(model, options, dtype, request.data, Path(folder))
+                answers += _answers(made, request, progress)
+            except TinytrainError as error:
+                if len(dtypes) == 1 or dtype == "fp32":
+                    raise
+                notes.append(f"{dtype} is left out: {error.sentences[0]}")
+        if "int8" in dtypes[1:] and request.data is None:
+            notes.append("int8 is calibrated on random samples, which is good for sizes and times; give --data for ranges of yours")
+    notes += _counted(answers)
+    order = {board.name: place for place, board in enumerate(cheapest_first(request.boards))}
+    answers.sort(key=lambda answer: order[answer.found.board.name])
+    return Fits(model.name, tuple(answers), tuple(notes))
+
+
+def _counted(answers: Sequence[Answer]) -> list[str]:
+    """Which boards have the counts of another core."""
+    others: dict[str, dict[str, None]] = {}
+    for one in (answer.found for answer in answers):
+        if one.cost.counted_on not in ("", one.board.core):
+            others.setdefault(one.cost.counted_on, {})[one.board.core] = None
+    return [f"{', '.join(cores)}: kernels were counted on {core}{_SOFT if core == 'cortex-m3' else ''}" for core, cores in others.items()]
+
+
+def _answers(made: Variant, request: Request, progress: Progress) -> list[Answer]:
+    schemes = _schemes(made, request.schemes)
+    boards = sorted(request.boards, key=made.family)
+    progress.start(f"{made.dtype}", len(schemes) * len(boards))
+    tried: dict[str, list[Candidate]] = {board.name: [] for board in boards}
+    for scheme in schemes:
+        for board in boards:
+            progress.advance(f"{scheme.preset} on {board.name}")
+            if request.every or not any(one.fits for one in tried[board.name]):
+                tried[board.name].append(made.on(board, scheme))
+    if request.every:
+        return [Answer(one) for board in boards for one in tried[board.name]]
+    return [_best(each) for each in tried.values()]
+
+
+def _schemes(made: Variant, names: tuple[str, ...] | None) -> Sequence[Scheme]:
+    forward = made.costs.forward
+    found = presets(forward) if names is None else [resolve(name, forward) for name in names]
+    check_trains(found[0] if found else Scheme({}), forward, [f"{one.name} ({one.why})" for one in made.costs.frozen])
+    return found
+
+
+def _best(tried: list[Candidate]) -> Answer:
+    """Of candidates up to the first that fits, the largest first."""
+    if tried[-1].fits:
+        return Answer(tried[-1], tried[-2] if len(tried) > 1 else None)
+    return Answer(max(tried, key=lambda one: _left(one.cost.room)))
+
+
+def _left(room: Room | None) -> int:
+    return 0 if room is None else min(room.ram_left, room.flash_left)
+
+
+def _plain(one: Candidate) -> dict[str, Any]:
+    cost, room = one.cost, one.cost.room
+    return {
+        "board": one.board.name, "price_usd": one.board.price_usd or None, "dtype": one.dtype, "scheme": one.scheme, "fits": one.fits,
+        "trained": cost.weights + cost.biases, "ram_bytes": room.ram_bytes if room else cost.ram_bytes,
+        "ram_left": room.ram_left if room else None, "flash_bytes": cost.flash_bytes, "flash_left": room.flash_left if room else None,
+        "instructions": cost.instructions, "cycles": cost.cycles, "counted_on": cost.counted_on or None,
+        "clock_hz": one.board.clock_hz or None, "milliseconds": cost.milliseconds,
+    }
+
+
+def fit_text(fits: Fits) -> str:
+    """The table, its notes, and what its figures mean."""
+    rows = [["board", "$", "dtype", "scheme", "RAM", "flash", "instructions", "ms", ""]]
+    rows += [_row(answer) for answer in fits.answers]
+    return "\n".join([table(rows), "", *(f"note       {note}" for note in fits.notes), *BASIS])
+
+
+def _row(answer: Answer) -> list[str]:
+    one, cost, room = answer.found, answer.found.cost, answer.found.cost.room
+    verdict = room_text(room)
+    if answer.larger is not None:
+        verdict += f"; {answer.larger.scheme} {room_text(answer.larger.cost.room)}"
+    return [
+        one.board.name, str(one.board.price_usd or "-"), one.dtype, one.scheme, kilobytes(room.ram_bytes if room else cost.ram_bytes),
+        kilobytes(cost.flash_bytes), "-" if cost.instructions is None else f"{cost.instructions:,}", milliseconds_text(cost.milliseconds),
+        verdict,
+    ]
+
+
+def milliseconds_text(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled model that runs: it learns, predicts, and gives its weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tinytrain.api.choices import Course, schedule_of
+from tinytrain.api.history import History
+from tinytrain.atomic import write_bytes
+from tinytrain.data.given import Arrays, Samples, source_of
+from tinytrain.device.project import Project
+from tinytrain.errors import TinytrainError
+from tinytrain.ir.types import Array
+from tinytrain.learn.exchange import whole
+from tinytrain.learn.outputs import Evaluation, Outputs, evaluate, infer
+from tinytrain.learn.samples import load, load_for_outputs, load_with_targets
+from tinytrain.learn.training import Plan, lesson, train
+from tinytrain.learn.weights import parameters, restore
+from tinytrain.report.live import Progress, Quiet
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from tinytrain.device.session import Counters, Session
+
+
+class Device:
+    """A model on its host twin, an emulator or a real board. Use it in a `with` statement: leaving it ends what runs.
+
+    x is (n, *input shape without the batch), y (n,) integer labels or (n, *output shape); of models with several inputs, or targets of
+    several outputs, a mapping from their names. Either x is the path of a data file (docs/data.md), which has y too.
+    All methods raise DataError for what does not fit the model, DeviceError where the device does not answer or refuses.
+    """
+
+    def __init__(self, project: Project, *, icount: bool = False, timeout: float = 60.0) -> None:
+        self.project = project
+        self._start = partial(project.session, icount=icount, timeout=timeout)
+        self._session: Session | None = None
+        self._rate_is_ours = False                        # the learning rate is no longer the compiled one
+
+    @property
+    def session(self) -> Session:
+        """The conversation behind all of it. It begins when it is first needed: what is wrong with data is said without a device."""
+        if self._session is None:
+            self._session = self._start()
+        return self._session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the emulator or program, or let go of the port."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def train(
+        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: tuple[Arrays, Arrays] | str | Path | None = None,
+        holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
+        keep: bool = False, resume: bool = False, changed: bool = False, progress: Progress | None = None, **course: Unpack[Course],
+    ) -> History:
+        """Learn from samples, one by one, in an order that only `seed` and the number of the epoch decide.
+
+        Each epoch is measured by the samples of `validation`, or by the part `holdout` of x. `lr` is the learning rate in place of the
+        compiled one; `course` how it changes. Only the first `limit` samples are used; those with a loss below `skip_below` change nothing.
+        `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and
+        writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
+        samples or settings are others).
+
+        Raises Diverged where it got worse by training; the device then has the weights of the last epoch that did not.
+        """
+        if (resume or changed) and not (keep and resume):
+            message = "--resume is for training that is kept, and --changed for one that is resumed."
+            raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        schedule, progress = schedule_of(course, lr), progress or Quiet()
+        plan = Plan(
+            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, limit=limit, holdout=holdout,
+            skip_below=skip_below, scheme=scheme, schedule=schedule,
+        )
+        held = source_of(*validation) if isinstance(validation, tuple) else None if validation is None else source_of(validation)
+        taught = lesson(self.project, source_of(x, y), held, plan, progress)
+        if lr is None and self._rate_is_ours:
+            self.session.set_lr(self.project.manifest.learning_rate)
+        self._rate_is_ours = lr is not None or schedule.changes
+        return History(train(self.project, self.session, taught, plan, progress))
+
+    def predict(self, x: Samples, *, limit: int | None = None, progress: Progress | None = None) -> Array | dict[str, Array]:
+        """Outputs, float32 (n, *output shape without the batch); of a model with several outputs, a dict of them by name."""
+        samples = load(self.project, source_of(x), "test", limit, targets=False, progress=progress)
+        found = infer(self.session, samples, progress or Quiet()).named
+        return found if self.project.manifest.output.parts else found["y"]
+
+    def infer(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Outputs:
+        """The same with what is known of them: their accuracy, where there are labels."""
+        progress = progress or Quiet()
+        samples = load_for_outputs(self.project, source_of(x, y), "test", limit, progress)
+        return infer(self.session, samples, progress)
+
+    def evaluate(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+        """Mean loss, accuracy and outputs; nothing is learned."""
+        progress = progress or Quiet()
+        samples = load_with_targets(self.project, source_of(x, y), "test", limit, progress)
+        return evaluate(self.session, samples, progress)
+
+    def weights(self) -> dict[str, Array]:
+        """What the device has learned: arrays in ONNX layout, by the names of the ONNX initializers."""
+        return parameters(self.project, self.session)[0]
+
+    def save(self, path: str | Path) -> Path:
+        """Write what the device has learned: `.onnx` the model, `.npz` weights and state of the optimiser. Raises OutputError otherwise."""
+        write_bytes(Path(path), whole(self.project, self.session, Path(path)))
+        return Path(path)
+
+    def load(self, path: str | Path | None = None) -> None:
+        """Give the device what was saved as `.npz`; without a path learned.npz of its project. Raises DataError for another model's."""
+        restore(self.project, self.session, None if path is None else Path(path))
+
+    def reset(self) -> None:
+        """Back to the compiled weights, state of the optimiser and learning rate."""
+        self.session.reset()
+        self._rate_is_ours = False
+
+    def counters(self) -> Counters:
+        """Instructions of the last call where they are counted (`build.emulator(icount=True)`), stack, clock."""
+        return self.session.counters()

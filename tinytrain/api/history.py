@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a training went, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinytrain.learn.state import Epoch, Record
+
+
+@dataclass(frozen=True)
+class History:
+    """The epochs of one training, in order; of a resumed one those before it too."""
+
+    record: Record
+
+    def __len__(self) -> int:
+        return len(self.record.epochs)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return iter(self.record.epochs)
+
+    def __getitem__(self, epoch: int) -> Epoch:
+        return self.record.epochs[epoch]
+
+    @property
+    def before(self) -> float:
+        """Mean loss of some of the samples before the first step."""
+        return self.record.before
+
+    @property
+    def loss(self) -> list[float]:
+        """Mean loss of each epoch, of each sample before its update."""
+        return [epoch.loss for epoch in self]
+
+    @property
+    def accuracy(self) -> list[float | None]:
+        """On the validation samples; None without them, or where targets are no labels."""
+        return [epoch.accuracy for epoch in self]
+
+    @property
+    def validation_loss(self) -> list[float | None]:
+        return [epoch.validation_loss for epoch in self]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX model, and how it is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinytrain.api.build import Build, scratch
+from tinytrain.api.choices import Choices, check_fp16, options_of
+from tinytrain.atomic import write_bytes
+from tinytrain.compiler import compile_model
+from tinytrain.data.given import Given, Samples, source_of
+from tinytrain.errors import TinytrainError
+from tinytrain.report.live import Progress, Quiet
+from tinytrain.schemes.scheme import Scheme
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from tinytrain.quantise.ranges import Method
+    from tinytrain.quantise.report import Report
+
+
+class Model:
+    """An ONNX file. Made by `load` or `from_torch`."""
+
+    def __init__(self, path: str | Path, *, keeps: object = None) -> None:
+        """`keeps` is what must not go before this."""
+        self.path = Path(path)
+        self.report: Report | None = None                 # of `quantise`, of the model that it makes
+        self._keeps = keeps
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r})"
+
+    def compile(
+        self, board: str = "host", scheme: str | Scheme | Sequence[str | Scheme] = "full", *,
+        calibration: Samples | Given | None = None, tolerance: float | None = None, cores: int = 1, store: int = 0,
+        classes: Sequence[str] = (), progress: Progress | None = None, **choices: Unpack[Choices],
+    ) -> Build:
+        """Compile for a board; `scheme` is what is trained, or several of which the device starts with the first.
+
+        `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples as arrays (n, *input shape), or a data file. With
+        fp16 they choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away.
+        `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
+        Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
+        """
+        source = None if calibration is None else source_of(calibration)
+        if choices.get("dtype") == "int8":
+            if source is None:
+                message = "--dtype int8 needs calibration: samples that show the range of each tensor."
+                raise TinytrainError(message, hint="Give calibration=x.")
+            given: Choices = {**choices, "dtype": "fp32"}
+            quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
+            return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
+        schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
+        options = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
+        if source is not None:
+            from tinytrain.search.precision import TOLERANCE, calibrated
+
+            check_fp16("--data", options.dtype)
+            options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
+        elif tolerance is not None:
+            raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
+        return Build(compile_model(self.path, options), keeps=self)
+
+    def quantise(
+        self, calibration: Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,
+        bias_correction: bool = True, adaround: bool = False, per_tensor: bool = False, samples: int = 256,
+        shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Progress | None = None,
+    ) -> Model:
+        """The model in int8 (QDQ), by so many `samples` of calibration; its `report` says what each layer lost.
+
+        `tinytrain quantize --help` says what the rest is for. Raises ModelError, DataError.
+        """
+        from tinytrain.quantise.convert import quantise_model
+        from tinytrain.quantise.lockstep import Options
+
+        options = Options(
+            method=method, percentile=percentile, equalise=equalise, bias_correction=bias_correction, adaround=adaround,
+            per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
+        )
+        made = quantise_model(self.path, source_of(calibration), options, progress or Quiet())
+        quantised = Model("")
+        quantised.path = scratch(quantised) / self.path.name
+        write_bytes(quantised.path, made.model.SerializeToString())
+        quantised.report = made.report
+        return quantised
+
+
+def load(path: str | Path) -> Model:
+    """An ONNX file. Raises ModelError where it is none."""
+    from tinytrain.frontend.prepare import read_model
+
+    read_model(Path(path))
+    return Model(path)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tinytrain fit`: which board, which scheme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from tinytrain.cli.options import MODEL, compiler_options, model_options
+from tinytrain.errors import TinytrainError
+
+
+@click.command(epilog="Example: tinytrain fit model.onnx --data data.npz")
+@MODEL
+@click.option("--board", "boards", multiple=True, help="Only this board, with all schemes; may be given again. The kits that can be "
+              "bought without it.")
+@click.option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
+@click.option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
+@model_options
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **given: Any) -> None:
+    """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
+
+    Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.
+    """
+    from tinytrain.answers.candidates import DTYPES, real_boards
+    from tinytrain.answers.fit import Request, fit_text
+    from tinytrain.answers.fit import fit as answer
+    from tinytrain.report.live import training_bar
+    from tinytrain.target.board import board_names, load_board
+
+    ctx = click.get_current_context()
+    chosen = {name: ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in ("schemes", "dtype")}
+    schemes, dtype = given["schemes"], given["dtype"]
+    options = compiler_options("host", **{**given, "schemes": schemes[:1]})
+    if options.loss is None:
+        raise TinytrainError("--loss none: a model that only infers has no scheme to fit.", hint="Give --loss ce, mse or bce.")
+    asked = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
+    every = every or bool(boards) or chosen["schemes"]
+    request = Request(asked, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
+    with training_bar() as bar:
+        found = answer(model, options, request, bar)
+    click.echo(fit_text(found))

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples for a compiled project: of a file, or a program's arrays, in the layout of its device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, Target, Vectors
+from tinytrain.data.given import Source, dataset, dataset_of_records
+from tinytrain.device.manifest import Manifest, Port
+from tinytrain.device.project import Project
+from tinytrain.errors import DataError
+from tinytrain.ir.types import S32, DType
+from tinytrain.report.live import Progress
+
+
+def load(
+    project: Project, source: Source, which: str, limit: int | None = None, *, targets: bool = True, progress: Progress | None = None
+) -> Dataset:
+    """The samples of a source in the layout of the project's device; without `targets` only the samples are read. Says its notes."""
+    found = _found(project.manifest, source, which, targets)
+    if progress is not None:
+        for note in found.notes:
+            progress.say(f"data       {note}")
+    return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
+
+
+def load_with_targets(project: Project, source: Source, which: str, limit: int | None, progress: Progress) -> Dataset:
+    """Samples for a loss. Raises DataError where the project has none, or the samples no targets."""
+    if project.manifest.target is None:
+        message = f"{project.folder} was compiled for inference only; expected a project with a loss."
+        raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
+    samples = load(project, source, which, limit, progress=progress)
+    if samples.y is None:
+        raise DataError(f"{source} has no targets.", hint="An .npz needs y beside x.")
+    return samples
+
+
+def load_for_outputs(project: Project, source: Source, which: str, limit: int | None, progress: Progress) -> Dataset:
+    """Samples whose targets are welcome and not needed; says why it cannot use those that are there."""
+    try:
+        return load(project, source, which, limit, progress=progress)
+    except DataError as error:
+        samples = load(project, source, which, limit, targets=False, progress=progress)
+        if not isinstance(error, NoTargets):
+            progress.say(f"accuracy   unknown: {error.sentences[0]}")
+        return samples
+
+
+def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """(training samples, held-back samples): a seeded choice that does not depend on the epoch."""
+    assert samples.y is not None
+    order = np.random.default_rng((seed, 0)).permutation(len(samples))
+    cut = len(order) - int(len(order) * part)
+    keep, hold = order[:cut], order[cut:]
+    return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
+
+
+def _found(manifest: Manifest, source: Source, which: str, targets: bool) -> Dataset:
+    if manifest.input.parts or manifest.output.parts:
+        outputs = dict(manifest.output.parts)
+        wanted = {part.name: _wanted(part.dtype, outputs[part.name]) for part in manifest.targets} if targets else {}
+        inputs = manifest.input.parts or (("x", manifest.input),)
+        return dataset_of_records(source, {name: _layout(port) for name, port in inputs}, wanted, split=which)
+    kind = _wanted(manifest.target, manifest.output) if targets and manifest.target is not None else None
+    return dataset(source, _layout(manifest.input), kind, split=which)
+
+
+def _wanted(dtype: DType, output: Port) -> Target:
+    """What goes with an output whose target is of this type."""
+    return Labels(math.prod(output.shape)) if dtype is S32 else Vectors(_layout(output))
+
+
+def _layout(port: Port) -> Layout:
+    """A batch of one stands in front of the axes that are put in order; an output may have lost it."""
+    return Layout(port.onnx_shape[len(port.onnx_shape) - len(port.perm) :], port.perm)
