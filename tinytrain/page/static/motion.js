@@ -16,7 +16,7 @@ export function drawn(series, steps, channels) {
     const least = Math.min(...series), span = Math.max(...series) - least || 1;
     const line = (channel) => Array.from({ length: steps }, (_, step) =>
         `${((100 * step) / Math.max(1, steps - 1)).toFixed(2)},${(38 - (36 * (series[step * channels + channel] - least)) / span).toFixed(2)}`).join(" ");
-    return svg("svg", { viewBox: "0 0 100 40", class: "series", role: "img", "aria-label": `Last recording, ${steps} steps of ${channels} channels` },
+    return svg("svg", { viewBox: "0 0 100 40", class: "series", preserveAspectRatio: "none", role: "img", "aria-label": `Last recording, ${steps} steps of ${channels} channels` },
         Array.from({ length: channels }, (_, channel) => svg("polyline", { points: line(channel), class: `line${channel % 6}` })));
 }
 

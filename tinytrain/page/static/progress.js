@@ -54,7 +54,7 @@ export function trainingForm(learner, { session, epochs = 10, fail, epoch = () =
         const points = Array.from({ length: Math.ceil(losses.length / size) }, (_, i) => mean(losses.slice(i * size, (i + 1) * size).filter(Number.isFinite)));
         const most = Math.max(...points, 1e-9);
         const text = points.map((loss, i) => `${((100 * i) / Math.max(1, points.length - 1)).toFixed(2)},${(39 - (38 * loss) / most).toFixed(2)}`).join(" ");
-        line.replaceChildren(svg("svg", { viewBox: "0 0 100 40", class: "series", role: "img", "aria-label": `Loss over ${losses.length} steps, from ${points[0].toPrecision(3)} to ${points.at(-1).toPrecision(3)}` },
+        line.replaceChildren(svg("svg", { viewBox: "0 0 100 40", class: "series", preserveAspectRatio: "none", role: "img", "aria-label": `Loss over ${losses.length} steps, from ${points[0].toPrecision(3)} to ${points.at(-1).toPrecision(3)}` },
             svg("polyline", { points: text, class: "line0" })));
     }
     async function run() {

@@ -88,6 +88,8 @@ function panel(build) {
     const add = (work) => doing(async () => learner.add((await work()).map((x) => ({ x, label: chosen }))));
     const input = makeInput(build, () => predict(), add);
 
+    const bars = learner.names.map((text) => ({ bar: html("meter", { min: "0", max: "1", value: "0", "aria-label": text }), text: html("span", {}, text) }));
+
     const rows = learner.names.map((text, label) => {
         const counted = html("output", { class: "count" }, "0");
         const radio = html("input", { type: "radio", name: `class-${build.folder}`, checked: label === chosen, "aria-label": `Choose class ${text}`, onchange: () => { chosen = label; show(); } });
@@ -107,11 +109,14 @@ function panel(build) {
             less.disabled = !learner.count(label);
         });
         addButton.textContent = `Add as “${learner.names[chosen]}”`;
+        bars.forEach(({ bar, text }, label) => {
+            bar.setAttribute("aria-label", learner.names[label]);
+            text.textContent = learner.names[label];
+        });
     }
     learner.addEventListener("samples", show);
     learner.addEventListener("names", show);
 
-    const bars = learner.names.map(() => ({ bar: html("meter", { min: "0", max: "1", value: "0" }), text: html("span", {}) }));
     const verdict = html("p", { role: "status", class: "verdict" }, "Nothing is given yet.");
     let waiting = false, again = false;
     async function predict() {
@@ -123,11 +128,7 @@ function panel(build) {
             const values = shares(await (await learner.session()).infer(x), build.manifest.loss);
             const best = largest(values);
             verdict.textContent = `“${learner.names[best]}”, ${Math.round(100 * values[best])} %`;
-            bars.forEach(({ bar, text }, label) => {
-                bar.value = values[label];
-                bar.setAttribute("aria-label", learner.names[label]);
-                text.textContent = learner.names[label];
-            });
+            bars.forEach(({ bar }, label) => { bar.value = values[label]; });
         });
         waiting = false;
         if (again) { again = false; predict(); }
