@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.compiler import Options
+from tinytrain.data.given import Given
 from tinytrain.errors import ModelError, SchemeError
+from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.ports import Port
 from tinytrain.frontend.prepare import prepare
 from tinytrain.ir.graph import Graph
@@ -139,17 +141,13 @@ def quantised(model: Path, options: Options, data: Path | None, folder: Path) ->
     """Path of the model in int8."""
     if is_quantised(model, options):
         return model
-    if data is None:
-        from tinytrain.frontend.onnx_import import import_model
-
-        data = folder / "samples.npz"
-        np.savez(data, x=_samples(import_model(prepare(model, shapes=options.shapes)).input))
-    made = quantise_model(model, data, Quantise(samples=_SAMPLES, shapes=options.shapes), Quiet())
+    source = data or _random(import_model(prepare(model, shapes=options.shapes)).input)
+    made = quantise_model(model, source, Quantise(samples=_SAMPLES, shapes=options.shapes), Quiet())
     path = folder / f"{model.stem}.onnx"
     path.write_bytes(made.model.SerializeToString())
     return path
 
 
-def _samples(port: Port) -> np.ndarray:
+def _random(port: Port) -> Given:
     shape = port.onnx_shape[1:]
-    return np.random.default_rng(0).standard_normal((_SAMPLES, *shape)).astype(np.float32)
+    return Given(np.random.default_rng(0).standard_normal((_SAMPLES, *shape)).astype(np.float32))

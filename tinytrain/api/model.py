@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, scratch
 from tinytrain.api.choices import Choices, check_fp16, options_of
 from tinytrain.atomic import write_bytes
@@ -65,7 +66,8 @@ class Model:
             options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
         elif tolerance is not None:
             raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-        return Build(compile_model(self.path, options), keeps=self)
+        with suggesting(self.path, options):
+            return Build(compile_model(self.path, options), keeps=self)
 
     def quantise(
         self, calibration: Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, model_options
+from tinytrain.cli.command import Command
+from tinytrain.cli.model_options import model_options
+from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import OutputError, TinytrainError
 
 
@@ -17,19 +19,21 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
     return tuple(Number(0, 1, min_open=True).convert(number, param, ctx) for number in text.split(","))
 
 
-@click.command()
+@click.command(cls=Command, epilog="Example: tinytrain contribution model.onnx --data train.npz --lr 0.02 -o contribution.json")
 @MODEL
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
-@click.option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
-@click.option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True,
+@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
+@option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, not_with="--validation",
               help="Part of the data kept for that, another one for each seed, where no --validation is given.")
-@click.option("--score", type=click.Choice(["trained", "fisher", "gradient", "first-order"]), default="trained", show_default=True,
+@option("--score", type=click.Choice(["trained", "fisher", "gradient", "first-order"]), default="trained", show_default=True,
               help="Train each candidate alone, or a cheap score from the gradients of some samples.")
-@click.option("--ratios", callback=_ratios, default="0.125,0.25,0.5,1", show_default=True, help="Parts of the input channels of a weight.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Epochs of each training.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each candidate.")
-@click.option("--samples", type=click.IntRange(1), help="Use only N of the samples; without it all to train, 200 for a cheap score.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@option("--ratios", callback=_ratios, default="0.125,0.25,0.5,1", show_default=True, help="Parts of the input channels of a weight.")
+@option("--epochs", type=click.IntRange(1), default=5, show_default=True, only_with="--score trained",
+        help="Epochs of each training.")
+@option("--seeds", type=click.IntRange(1), default=3, show_default=True, only_with="--score trained",
+        help="Trainings of each candidate.")
+@option("--samples", type=click.IntRange(1), help="Use only N of the samples; without it all to train, 200 for a cheap score.")
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 @job_options
 @model_options
 def contribution(

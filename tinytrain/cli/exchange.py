@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinytrain.cli.options import PROJECT, device_options
+from tinytrain.cli.command import Command
+from tinytrain.cli.options import PROJECT, device_options, option
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.device.project import Project
 
 
-@click.command(epilog="Example: tinytrain pull out -o learned.onnx --port /dev/ttyACM0")
+@click.command(cls=Command, epilog="Example: tinytrain pull out -o learned.onnx --port /dev/ttyACM0")
 @PROJECT
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
-@click.option("--delta", is_flag=True, help="Only what has changed since the weights were compiled, bit for bit.")
-@click.option("--compress", metavar="exact|topk:PART,kmeans:CODES",
-              help="With --delta: packed for slow lines, which only `push` takes: exact, or the largest changes of each weight, in so many "
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="learned.npz, learned.onnx, or a delta to write.")
+@option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
+@option("--delta", is_flag=True, help="Only what has changed since the weights were compiled, bit for bit.")
+@option("--compress", metavar="exact|topk:PART,kmeans:CODES",
+              only_with="--delta",
+              help="Packed for slow lines, which only `push` takes: exact, or the largest changes of each weight, in so many "
                    "values, or one of both.")
 @device_options
 def pull(project: Project, output: Path, learned: bool, delta: bool, compress: str | None, timeout: float) -> None:
@@ -30,8 +32,6 @@ def pull(project: Project, output: Path, learned: bool, delta: bool, compress: s
     from tinytrain.learn.compression import Compression
     from tinytrain.learn.weights import restore
 
-    if compress is not None and not delta:
-        raise TinytrainError("--compress has no effect without --delta.", hint="Give both, or neither.")
     compression = Compression.of(compress) if compress is not None else None
     with project.session(timeout=timeout) as session:
         if learned:
@@ -39,7 +39,7 @@ def pull(project: Project, output: Path, learned: bool, delta: bool, compress: s
         exchange.pull(project, session, output, click.echo, changes=delta, compression=compression)
 
 
-@click.command(epilog="Example: tinytrain push out delta.ttd --port auto")
+@click.command(cls=Command, epilog="Example: tinytrain push out delta.ttd --port auto")
 @PROJECT
 @click.argument("weights", type=click.Path(path_type=Path))
 @device_options
@@ -51,7 +51,7 @@ def push(project: Project, weights: Path, timeout: float) -> None:
         exchange.push(project, session, weights, click.echo)
 
 
-@click.command(epilog="Example: tinytrain store out save --port /dev/ttyACM0")
+@click.command(cls=Command, epilog="Example: tinytrain store out save --port /dev/ttyACM0")
 @PROJECT
 @click.argument("what", type=click.Choice(["save", "load", "factory-reset"]))
 @device_options

@@ -9,16 +9,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinytrain.cli.options import MODEL, compiler_options, model_options
+from tinytrain.cli.command import Command
+from tinytrain.cli.model_options import model_options
+from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
 
 
-@click.command(epilog="Example: tinytrain fit model.onnx --data data.npz")
+@click.command(cls=Command, epilog="Example: tinytrain fit model.onnx --data data.npz")
 @MODEL
-@click.option("--board", "boards", multiple=True, help="Only this board, with all schemes; may be given again. The kits that can be "
-              "bought without it.")
-@click.option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
-@click.option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
+@option("--board", "boards", multiple=True,
+        help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
+@option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
+@option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
 @model_options
 def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **given: Any) -> None:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 
-from tinytrain.cli.options import BAUD, PORT
+from tinytrain.cli.command import Command
+from tinytrain.cli.options import BAUD, PORT, option
 from tinytrain.errors import TinytrainError
 
 FOLDERS = click.argument("projects", nargs=-1, required=True, type=click.Path(path_type=Path))
-TRUST = click.option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
+TRUST = option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
 
 
-@click.command(epilog="Example: tinytrain page out -o page.html")
+@click.command(cls=Command, epilog="Example: tinytrain page out -o page.html")
 @FOLDERS
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
 @TRUST
 def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
     """Write PROJECTS (folders that `compile` made) as one self-contained HTML page: memory, layers, builds side by side."""
@@ -30,12 +31,12 @@ def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
     click.echo(f"page       {output}, {len(text.encode()):,} B")
 
 
-@click.command("open", epilog="Example: tinytrain open out --port auto")
+@click.command("open", cls=Command, epilog="Example: tinytrain open out --port auto")
 @FOLDERS
 @PORT
 @BAUD
-@click.option("--at", type=click.IntRange(0, 65535), default=0, help="TCP port of 127.0.0.1 to listen on; any that is free without it.")
-@click.option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
+@option("--at", type=click.IntRange(0, 65535), default=0, help="TCP port of 127.0.0.1 to listen on; any that is free without it.")
+@option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
 @TRUST
 def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, trust: bool) -> None:
     """Serve the page of PROJECTS to this computer alone, with a connection to their devices, until Ctrl-C."""

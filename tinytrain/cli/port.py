@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinytrain.cli.options import BAUD, PROJECT, Number, device_options
+from tinytrain.cli.command import Command
+from tinytrain.cli.options import BAUD_RATE, PROJECT, Number, device_options, option
 
 if TYPE_CHECKING:
     from tinytrain.device.project import Project
 
 
-@click.command()
+@click.command(cls=Command, epilog="Example: tinytrain ports")
 def ports() -> None:
     """List the serial ports of this computer."""
     from tinytrain.device.serial import ports as found
@@ -22,11 +23,11 @@ def ports() -> None:
         click.echo(f"{device:<20} {description}".rstrip())
 
 
-@click.command(epilog="Example: tinytrain monitor /dev/ttyACM0 --seconds 10")
+@click.command(cls=Command, epilog="Example: tinytrain monitor /dev/ttyACM0 --seconds 10")
 @click.argument("port")
-@BAUD
-@click.option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
-@click.option("--hello/--listen", default=True, show_default=True,
+@option("--baud", **BAUD_RATE, help="Rate of PORT, bits a second.")
+@option("--seconds", type=Number(0, min_open=True), help="How long; until Ctrl-C without it.")
+@option("--hello/--listen", default=True, show_default=True,
               help="Greet the device first, which ends the session of any other host, or send nothing at all.")
 def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     """Show what comes from the board on PORT: its hello and counters, then text and frames as they arrive."""
@@ -36,7 +37,7 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> None:
     watch(SerialTransport(port, baud), click.echo, seconds=seconds, hello=hello)
 
 
-@click.command(epilog="Example: tinytrain stats out --port socket://bench.local:4001")
+@click.command(cls=Command, epilog="Example: tinytrain stats out --port socket://bench.local:4001")
 @PROJECT
 @device_options
 def stats(project: Project, timeout: float) -> None:

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How every command behaves: its help, what an option needs, errors, and exit codes (docs/cli.md).
+
+A user's error is one sentence on stderr and exit code 2; --debug shows the traceback. A fault of ours is one line, too, with exit code 70
+(EX_SOFTWARE of sysexits.h).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from tinytrain.errors import TinytrainError, did_you_mean
+from tinytrain.reading import first_line
+
+EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `doctor`
+EXIT_ERROR = 2                                            # as click has it for options that are none
+EXIT_FAULT = 70
+EXIT_INTERRUPTED = 130
+GENERAL = "Options"
+_SPACE = "Check the path, its permissions and the space left."
+
+
+class Option(click.Option):
+    """An option that stands under a heading of --help, and is refused where it would have no effect.
+
+    `only_with` and `not_with` name another option, with one of its values or without: "--resume", "--method percentile|mse"; its help
+    begins with what it is only good with.
+    """
+
+    def __init__(self, *declared: Any, section: str = GENERAL, only_with: str = "", not_with: str = "", **more: Any) -> None:
+        if only_with and (said := more.get("help")):
+            more["help"] = f"With {only_with}: {said[0].lower()}{said[1:]}"
+        super().__init__(*declared, **more)
+        self.section, self.only_with, self.not_with = section, only_with, not_with
+
+    def check(self, ctx: click.Context) -> None:
+        """Raises TinytrainError where the option was given and has no effect beside the others."""
+        if ctx.get_parameter_source(str(self.name)) in (ParameterSource.DEFAULT, None):
+            return
+        given = max(self.opts, key=len)
+        if self.only_with and not _holds(self.only_with, ctx):
+            raise TinytrainError(f"{given} has no effect without {self.only_with}.", hint="Leave it out, or give both.")
+        if self.not_with and _holds(self.not_with, ctx):
+            raise TinytrainError(f"{given} has no effect with {self.not_with}.", hint="Leave one of them out.")
+
+
+def _holds(condition: str, ctx: click.Context) -> bool:
+    """Whether an option has one of the values, or was given at all."""
+    option, _, values = condition.partition(" ")
+    name = str(next(param.name for param in ctx.command.params if option in (*param.opts, *param.secondary_opts)))
+    value = ctx.params[name]
+    return value in values.split("|") if values else bool(value) and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+class Command(click.Command):
+    """A command with its options under headings, and its example as it can be copied."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for param in self.params:
+            if isinstance(param, Option):
+                param.check(ctx)
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {GENERAL: []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections.setdefault(param.section if isinstance(param, Option) else GENERAL, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:                                   # never wrapped: an example is there to be copied
+            formatter.write(f"\n{self.epilog}\n")
+
+
+class Main(click.Group):
+    """The group of all commands: turns every TinytrainError into its sentence.
+
+    `sections` are the headings of --help with their commands, `elsewhere` the modules that have a command, imported when it is asked for.
+    """
+
+    command_class = Command
+
+    def __init__(
+        self, *given: Any, sections: Mapping[str, Sequence[str]] | None = None, elsewhere: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(*given, **more)
+        self.sections, self.elsewhere = sections or {}, elsewhere or {}
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """As a program: what nobody foresaw is our fault, and said so. Tests, which call `main`, see the exception itself."""
+        try:
+            return self.main(*args, **more)
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            kind = type(error).__name__
+            text = first_line(error)
+            said = kind if text == kind else f"{kind}: {text}"
+            click.echo(f"tinytrain: this is a fault of tinytrain ({said}).\nPlease report it; --debug shows the traceback.", err=True)
+            sys.exit(EXIT_FAULT)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            command: click.Command = getattr(importlib.import_module(self.elsewhere[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in (known := self.list_commands(ctx)):
+            ctx.fail(f"There is no command {args[0]!r}. {did_you_mean(args[0], known, 'See `tinytrain --help`.')}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                commands = ((name, self.get_command(ctx, name)) for name in names)
+                formatter.write_dl([(name, command.get_short_help_str(160)) for name, command in commands if command is not None])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TinytrainError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"tinytrain: {error}", err=True)
+            ctx.exit(EXIT_ERROR)
+        except OSError as error:
+            # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+                raise                                     # nobody reads on: click ends quietly
+            where = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"tinytrain: {where}{error.strerror or first_line(error)}.\n{_SPACE}", err=True)
+            ctx.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            click.echo("tinytrain: interrupted.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
