@@ -51,7 +51,7 @@ const samples = Array.from({ length: Number(steps) }, (_, i) => ({
 }));
 const results = await Promise.all([browser, device].map((session) => session.train(samples)));
 const weights = await Promise.all([browser, device].map((session) => session.weights()));
-const outputs = await Promise.all([browser, device].map((session) => session.infer(samples[0].x)));
+const outputs = await Promise.all([browser, device, device].map((session) => session.infer(samples[0].x))); // two at once wait for each other
 const changed = difference(...weights);
 await device.reset();
 const reset = difference(weights[0], await device.weights());

@@ -137,7 +137,7 @@ def test_the_pages_link_and_a_device(tmp_path: Path) -> None:
     }
     here, there = found["losses"]
     assert here == there and len(here) == STEPS and all(math.isfinite(loss) for loss in here)
-    assert found["outputs"][0] == found["outputs"][1] and found["evaluated"][0] == found["evaluated"][1]
+    assert found["outputs"][0] == found["outputs"][1] == found["outputs"][2] and found["evaluated"][0] == found["evaluated"][1]
     assert (found["changed"], found["pushed"], found["lost"]) == ("", "", "") and found["reset"].startswith("conv1_weight[")
 
 

@@ -146,7 +146,7 @@ def test_training_and_its_files(chromium: Any, address: str, project: Path, samp
         assert first < train(page, 6) > 85
         table = page.locator("table.confusion")
         assert table.locator("tbody tr").count() == 10
-        files = {name: kept(page, label, tmp_path) for name, label in (("npz", "Weights"), ("onnx", "Model"), ("samples", "Samples"))}
+        files = {name: kept(page, label, tmp_path) for name, label in (("npz", "Weights ("), ("onnx", "Model ("), ("samples", "Samples ("))}
         page.get_by_role("button", name="Forget what was learned").click()
         page.get_by_label("Take weights of a file").set_input_files(files["npz"])
         page.get_by_label("Add image files").wait_for()
@@ -188,7 +188,7 @@ def test_a_board_on_a_serial_port(chromium: Any, address: str, project: Path, sa
         before = train(page, 1)
         page.get_by_role("tab", name="Device").click()
         page.get_by_role("button", name="Connect a board").click()
-        assert "model on Netduino Plus 2" in says(page, "Connected: ")
+        assert "cnn on Netduino Plus 2" in says(page, "Connected: ")
         page.get_by_role("button", name="Compare").click()
         assert "Every bit is the same: 8 outputs" in says(page, "Every bit")
         page.get_by_role("button", name="Push").click()
@@ -207,7 +207,7 @@ def test_another_firmware_is_refused(chromium: Any, address: str, tmp_path: Path
     succeed("compile", tmp_path / "mlp.onnx", "--board", BOARD, "-o", tmp_path / "other")
     with shown(chromium, f"{address}#device") as page, ported(page, Project.open(tmp_path / "other").transport()):
         page.get_by_role("button", name="Connect a board").click()
-        page.get_by_role("alert").filter(has_text="is of another model (mlp) than model of this page. Flash this project").wait_for(timeout=WAIT_MS)
+        page.get_by_role("alert").filter(has_text="is of another model (mlp) than cnn of this page. Flash this project").wait_for(timeout=WAIT_MS)
 
 
 def test_what_is_not_permitted_is_a_sentence(chromium: Any, address: str, tmp_path: Path) -> None:

@@ -39,10 +39,13 @@ export function pictureInput([height, width, channels], changed, add) {
     const range = choice("Numbers", Object.keys(RANGES).filter((name) => channels === 3 || !name.startsWith("ImageNet")));
     const inverted = html("input", { type: "checkbox", onchange: () => changed() });
 
-    function clear() {
+    function blank() {
         pen.fillStyle = "#000";
         pen.fillRect(0, 0, canvas.width, canvas.height);
         empty = true;
+    }
+    function clear() {
+        blank();
         changed();
     }
     function draw(from, to) {
@@ -133,7 +136,7 @@ export function pictureInput([height, width, channels], changed, add) {
             return found;
         }),
     });
-    clear();
+    blank();
     return {
         element: html("div", {}, canvas, where,
             html("div", { class: "row" }, html("button", { type: "button", onclick: () => { stop(); clear(); } }, "Clear"), button),

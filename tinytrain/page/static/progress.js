@@ -61,6 +61,7 @@ export function trainingForm(learner, { session, epochs = 10, fail, epoch = () =
         running = true;
         stopping = false;
         losses = [];
+        said.textContent = "Starting …";
         list.replaceChildren();
         show();
         try {
