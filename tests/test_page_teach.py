@@ -207,7 +207,7 @@ def test_another_firmware_is_refused(chromium: Any, address: str, tmp_path: Path
     succeed("compile", tmp_path / "mlp.onnx", "--board", BOARD, "-o", tmp_path / "other")
     with shown(chromium, f"{address}#device") as page, ported(page, Project.open(tmp_path / "other").transport()):
         page.get_by_role("button", name="Connect a board").click()
-        page.get_by_role("alert").filter(has_text="is of another model (mlp) than cnn of this page. Flash this project").wait_for(timeout=WAIT_MS)
+        page.get_by_text("is of another model (mlp) than cnn of this page. Flash this project").wait_for(timeout=WAIT_MS)
 
 
 def test_what_is_not_permitted_is_a_sentence(chromium: Any, address: str, tmp_path: Path) -> None:

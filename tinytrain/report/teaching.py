@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a page needs to run a compiled model and to keep what it learns: the model as WebAssembly, and an ONNX file to write weights into."""
+"""What a page runs a compiled model with, and keeps what it learns in: the model as WebAssembly, and an ONNX file to write weights into."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ function panel(build) {
         html("div", { class: "columns" },
             html("section", { "aria-label": "Samples" }, html("h2", {}, "Samples"), input.element, addButton, html("ul", { class: "classes" }, rows.map((row) => row.element)), loadSamples),
             html("section", { "aria-label": "Prediction" }, html("h2", {}, "What the model says"), verdict,
-                html("ul", { class: "bars" }, bars.map(({ bar, text }) => html("li", {}, text, bar))))),
+                html("ul", { class: "guess" }, bars.map(({ bar, text }) => html("li", {}, text, bar))))),
         html("section", { "aria-label": "Training" }, html("h2", {}, "Training"), training.element, forget),
         html("section", { "aria-label": "Files" }, html("h2", {}, "Files"), html("div", { class: "row" }, keepButtons(build, weights, doing), keepSamples), loadWeights,
             html("p", { class: "soft" }, "samples.npz is what `tinytrain train --data` reads; learned.npz goes into a device by `tinytrain push`.")));
