@@ -55,8 +55,8 @@ def plan_of(project: Path) -> dict[str, Any]:
 def test_the_plan_says_what_the_planner_did(model: str, options: Options, tmp_path: Path) -> None:
     onnx.save(zoo.model(model), tmp_path / "model.onnx")
     compiled = compile_model(tmp_path / "model.onnx", options)
-    plan = plan_json(compiled.program, compiled.plan, compiled.tuning.kernels(compiled.program), compiled.board)
-    assert json.loads(json.dumps(plan)) == plan
+    kernels = compiled.tuning.kernels(compiled.program)
+    plan = json.loads(json.dumps(plan_json(compiled.program, compiled.plan, kernels, compiled.board)))
     for key, entry in plan["entries"].items():
         assert max(node["used_bytes"] for node in entry["nodes"]) == entry["peak"]["bytes"] == entry["lower_bound_bytes"]
         assert entry["nodes"][entry["peak"]["node"]]["used_bytes"] == entry["peak"]["bytes"]
@@ -180,6 +180,65 @@ def test_builds_side_by_side(chromium: Any, projects: tuple[Path, Path], tmp_pat
         assert page.locator(".arena").count() == 2
         page.select_option("#build", "1")
         assert "all 80" in page.get_by_role("region", name="Layers").inner_text()
+
+
+@needs_browser
+def test_every_kind_of_project_is_shown(chromium: Any, tmp_path: Path) -> None:
+    """On the host, for inference only, and with two schemes whose gradients are summed: each call of each can be looked at."""
+    model = save_model(tmp_path, "mlp")
+    summed = ("--scheme", "last:1", "--scheme", "full", "--accumulate", 2)
+    kinds = {"host": (), "infer": ("--loss", "none", "--board", BOARD), "several": summed}
+    for name, given in kinds.items():
+        succeed("compile", model, *given, "--no-build", "-o", tmp_path / name)
+    with shown(chromium, written(tmp_path, *(tmp_path / name for name in kinds))) as page:
+        keys = page.locator("#call option").evaluate_all("all => all.map((option) => option.value)")
+        assert sorted(keys) == ["apply", "apply_1", "infer", "train", "train_1"]
+        for key in keys:
+            page.select_option("#call", key)
+            assert page.locator(".arena").count() == sum(key in plan_of(tmp_path / name)["entries"] for name in kinds)
+        for index in range(len(kinds)):
+            page.select_option("#build", str(index))
+        assert "There is no such call in this build." in page.inner_text("main")
+        assert page.get_by_text("The host has as much memory as it takes").count() == 2
+
+
+def sweep(*points: tuple[int, float, float | None], ram: int = 65_536) -> str:
+    """A report of schemes (RAM, gain, accuracy) on a board with so much RAM."""
+    def point(ram_bytes: int, gain: float, accuracy: float | None) -> dict[str, Any]:
+        return {"budget_bytes": ram_bytes + 100, "ram_bytes": ram_bytes, "flash_bytes": 9_000, "instructions": None, "milliseconds": None,
+                "gain": gain, "accuracy": accuracy, "weights": 5, "biases": 1, "layers": ["fc"], "scheme": ""}
+
+    memories = [{"name": "ram", "kind": "ram", "bytes": ram}, {"name": "flash", "kind": "flash", "bytes": 1 << 20}]
+    board = {"name": "small", "title": "Small board", "core": "c", "clock_hz": 0, "host": False, "memories": memories}
+    return json.dumps({"format": 1, "model": "m.onnx", "model_sha256": "0", "board": board, "points": [point(*p) for p in points]})
+
+
+@needs_browser
+def test_a_sweep_and_its_front(chromium: Any, projects: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(sweep((20_000, 1.0, 0.5), (30_000, 2.0, 0.4), (40_000, 3.0, 0.9)))
+    succeed("page", projects[0], "--sweep", tmp_path / "sweep.json", "-o", tmp_path / "page.html")
+    with shown(chromium, (tmp_path / "page.html").as_uri()) as page:
+        assert (page.locator(".scheme").count(), page.locator(".scheme.best").count()) == (3, 2)
+        plot = page.get_by_role("img", name="accuracy, % of 3 schemes over RAM")
+        assert "small has 65,536 B" in plot.text_content() and "≤ 20 KB" in plot.text_content()
+        assert page.locator("#cost option").all_inner_texts() == ["RAM", "flash"]
+        page.select_option("#cost", "flash_bytes")
+        assert page.locator(".scheme.best").count() == 1
+        assert "90.0 %" in page.get_by_role("region", name="Schemes of the sweep").inner_text()
+        assert faults(page) == []
+    (tmp_path / "sweep.json").write_text(sweep((20_000, 1.0, None), ram=1 << 20))
+    succeed("page", projects[0], "--sweep", tmp_path / "sweep.json", "-o", tmp_path / "page.html")
+    with shown(chromium, (tmp_path / "page.html").as_uri()) as page:
+        assert "RAM; small has 1,048,576 B" in page.get_by_role("img", name="sum of contributions of 1 schemes").text_content()
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("{", "sweep.json: is damaged or of another kind"), ('{"format": 2}', "sweep.json has format 2; this version of tinytrain reads 1."),
+])
+def test_a_report_that_is_none(projects: tuple[Path, Path], tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    refused = sentence("page", projects[0], "--sweep", tmp_path / "sweep.json", "-o", tmp_path / "page.html")
+    assert said in refused and "tinytrain search --sweep" in refused
 
 
 @needs_browser

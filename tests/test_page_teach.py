@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The panels Teach and Device in a browser: drawing and training raise accuracy, files are those of the commands, a board on a serial port."""
+"""The panels Teach and Device in a browser: drawing and training raise accuracy, files are those of the commands, boards are driven."""
 
 from __future__ import annotations
 

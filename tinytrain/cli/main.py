@@ -35,8 +35,8 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page",
-    "fit": "tinytrain.cli.fit", "diff": "tinytrain.cli.diff",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "diff": "tinytrain.cli.diff",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {

@@ -12,21 +12,23 @@ from tinytrain.cli.options import BAUD, PORT, option
 from tinytrain.errors import TinytrainError
 
 FOLDERS = click.argument("projects", nargs=-1, required=True, type=click.Path(path_type=Path))
+SWEEP = option("--sweep", type=click.Path(path_type=Path), help="Also show a report of `tinytrain search --sweep`.")
 TRUST = option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
 
 
 @click.command(cls=Command, epilog="Example: tinytrain page out -o page.html")
 @FOLDERS
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@SWEEP
 @TRUST
-def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
+def page(projects: tuple[Path, ...], output: Path, sweep: Path | None, trust: bool) -> None:
     """Write PROJECTS (folders that `compile` made) as one self-contained HTML page: memory, layers, builds side by side."""
     from tinytrain.atomic import write_text
     from tinytrain.device.project import Project
     from tinytrain.page.writer import page_html
     from tinytrain.report.page import project_json
 
-    text = page_html(project_json([Project.open(folder, trust=trust) for folder in projects]))
+    text = page_html(project_json([Project.open(folder, trust=trust) for folder in projects], sweep=sweep))
     write_text(output, text)
     click.echo(f"page       {output}, {len(text.encode()):,} B")
 
@@ -37,8 +39,9 @@ def page(projects: tuple[Path, ...], output: Path, trust: bool) -> None:
 @BAUD
 @option("--at", type=click.IntRange(0, 65535), default=0, help="TCP port of 127.0.0.1 to listen on; any that is free without it.")
 @option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
+@SWEEP
 @TRUST
-def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, trust: bool) -> None:
+def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, sweep: Path | None, trust: bool) -> None:
     """Serve the page of PROJECTS to this computer alone, with a connection to their devices, until Ctrl-C."""
     import webbrowser
 
@@ -53,4 +56,4 @@ def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, brows
         if browser:
             webbrowser.open(address)
 
-    serve([Project.open(folder, trust=trust, port=port, baud=baud) for folder in projects], at, opened)
+    serve([Project.open(folder, trust=trust, port=port, baud=baud) for folder in projects], at, opened, sweep)

@@ -133,6 +133,7 @@ def show(model: Path, board: str, **given: Any) -> None:
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
 @option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
+@option("--report", type=click.Path(path_type=Path), only_with="--sweep", help="Write its schemes as JSON, for `tinytrain page --sweep`.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
 @job_options
 @model_options
@@ -145,12 +146,12 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> None:
 
     keys = (
         "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
-        "epochs", "seeds", "plot", "processes", "cluster", "cache",
+        "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
     asked = {key: given.pop(key) for key in keys}
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
-    for path in (output, asked["plot"]):
+    for path in (output, asked["plot"], asked["report"]):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
     run(model, compiler_options(board, **given), Request(output=output, **asked), click.echo)

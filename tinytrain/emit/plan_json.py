@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, reserved_bytes
-from tinytrain.emit.instructions import Table, code, data_bytes, load_table
+from tinytrain.emit.instructions import Table, data_bytes, load_table
 from tinytrain.emit.select import Choice, Kernels, Selection
+from tinytrain.emit.step import estimate
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import ALIGN, Plan, ProgramPlan
@@ -23,6 +25,7 @@ FORMAT = 1
 def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> dict[str, Any]:
     """Sizes in bytes, offsets from the arena's start; instructions and cycles are estimates, None on a core where nothing was counted."""
     table = load_table(board.core)
+    known = estimate(plan, kernels, board)
     choices: dict[Selection, int] = {}
     entries = {key: _entry(entry, plan, kernels, table, choices) for key, entry in plan.entries.items() if key != "evaluate"}
     owners = _owners(program)
@@ -32,9 +35,9 @@ def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Boar
             "fixed_bytes": plan.fixed_bytes, "arena_bytes": plan.arena_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
             "proven_optimal": plan.proven_optimal, "arena_in": _arena_in(program, plan, board),
             "buffer_bytes": buffer_bytes(program), "stack_bytes": STACK_BYTES * board.cores,
-            "data_bytes": data_bytes(program), "code_bytes": table.code_bytes(code(plan, kernels)) if table else None,
+            "data_bytes": data_bytes(program),
         },
-        "counted_on": table.core if table else None,
+        "estimate": asdict(known) if known else None,
         "layers": _layers(program, owners),
         "fixed": [
             _buffer(v, "weights" if v.role is Role.PARAM else "optimiser", at, 0, 0, owners.get(v, ""))
@@ -56,7 +59,9 @@ def _arena_in(program: Program, plan: ProgramPlan, board: Board) -> str | None:
 
 def _entry(entry: Plan, whole: ProgramPlan, kernels: Kernels, table: Table | None, choices: dict[Selection, int]) -> dict[str, Any]:
     graph = entry.graph
-    forward = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    needed = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    turn = max((i for i, node in enumerate(graph.nodes) if node in needed), default=-1)
+    forward = {*graph.nodes[: turn + 1]}                  # also what keeps something of an activation for the backward pass
     buffers = list(_buffers(entry, whole, forward))
     used = _used(buffers, whole.fixed_bytes, len(graph.nodes))
     return {

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.errors import OutputError, TinytrainError, ToolError
@@ -38,16 +39,16 @@ _WRITE_SECONDS = 30.0
 _FAILED = 1011                                            # of RFC 6455: the server met a condition that it did not expect
 
 
-def serve(projects: Sequence[Project], port: int, opened: Callable[[str], object]) -> None:
+def serve(projects: Sequence[Project], port: int, opened: Callable[[str], object], sweep: Path | None = None) -> None:
     """Serve until interrupted; `opened` is told the page's address once it is there. `port` 0: any that is free.
 
     Raises OutputError where the port is taken, and what making the page raises.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(projects, port, opened))
+        asyncio.run(_serve(projects, port, opened, sweep))
 
 
-async def _serve(projects: Sequence[Project], port: int, opened: Callable[[str], object]) -> None:
+async def _serve(projects: Sequence[Project], port: int, opened: Callable[[str], object], sweep: Path | None) -> None:
     try:
         sockets = bind_sockets(port, HOST)
     except OSError as error:
@@ -56,7 +57,7 @@ async def _serve(projects: Sequence[Project], port: int, opened: Callable[[str],
     host = f"{HOST}:{sockets[0].getsockname()[1]}"
     token = secrets.token_urlsafe(24)
     addresses = [f"ws://{host}/{token}/device/{index}" for index in range(len(projects))]
-    html = page_html(project_json(projects, addresses=addresses), socket=f"ws://{host}")
+    html = page_html(project_json(projects, sweep=sweep, addresses=addresses), socket=f"ws://{host}")
     common = {"host": host, "token": token}
     server = HTTPServer(Application([
         (r"/([\w-]+)/", _Page, {**common, "html": html}),

@@ -45,9 +45,11 @@ export function layers(build, entry) {
 
 function basis(build, counted, ms) {
     if (!counted) return `No kernel was counted on ${build.board.core}: there are no instructions and no times here.`;
-    const on = build.plan.counted_on === build.board.core ? "" : `, from kernels that were counted on ${build.plan.counted_on}`;
+    const { counted_on: core, uncounted } = build.plan.estimate;
+    const on = core === build.board.core ? "" : `, from kernels that were counted on ${core}`;
+    const guessed = uncounted.length ? ` Never counted, and taken for others of their kind: ${uncounted.join(", ")}.` : "";
     const at = ms === null ? "" : `, of ${milliseconds(ms)} in all at ${count(build.board.clock_hz / 1e6)} MHz`;
-    return `Instructions and times are estimates${at}: cycles of the timing table of ${build.board.core}, without wait states and caches${on}.`;
+    return `Instructions and times are estimates${at}: cycles of the timing table of ${build.board.core}, without wait states and caches${on}.${guessed}`;
 }
 
 function gathered(build, entry) {

@@ -7,6 +7,7 @@ import { compare } from "./compare.js";
 import { html } from "./dom.js";
 import { mainEntry } from "./kinds.js";
 import { layers } from "./layers.js";
+import { pareto } from "./pareto.js";
 
 export const name = "memory";
 export const title = "Memory";
@@ -17,7 +18,7 @@ export function offered() {
     return true;
 }
 
-export function mount(element, { builds }) {
+export function mount(element, { builds, sweep }) {
     const several = builds.length > 1;
     const beside = (of) => html("div", { class: several ? "side" : null }, builds.map((build) => (
         html("div", {}, several ? html("h3", {}, build.folder) : null, of(build))
@@ -44,6 +45,7 @@ export function mount(element, { builds }) {
         html("h2", {}, "The arena over the call"), html("p", { class: "soft controls" }, HINT), pictures,
         html("h2", {}, "Memory by kind"), beside(bars),
         html("h2", {}, "Layer by layer"), several ? html("p", { class: "controls" }, html("label", { for: "build" }, "of"), build) : "", table,
+        ...(sweep ? [html("h2", {}, "Schemes of a sweep"), pareto(sweep)] : []),
     );
 }
 
