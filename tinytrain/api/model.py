@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinytrain.api.build import Build, scratch
+from tinytrain.api.build import Build, Scratch
 from tinytrain.api.choices import Choices, check_fp16, options_of
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
@@ -84,8 +84,8 @@ class Model:
             per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
         )
         made = quantise_model(self.path, source_of(calibration), options, progress or Quiet())
-        quantised = Model("")
-        quantised.path = scratch(quantised) / self.path.name
+        scratch = Scratch()
+        quantised = Model(scratch.path / self.path.name, keeps=scratch)
         write_bytes(quantised.path, made.model.SerializeToString())
         quantised.report = made.report
         return quantised

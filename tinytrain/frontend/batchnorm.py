@@ -8,6 +8,7 @@ onnxscript are not used: they drop the names of nodes, and know no MatMul + Add.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,13 +32,26 @@ def settle_batchnorms(graph: onnx.GraphProto) -> list[str]:
     return notes
 
 
-def fold_batchnorms(model: onnx.ModelProto) -> None:
+@dataclass(frozen=True)
+class Folded:
+    """Names of tensors: `weight` with its axis of output channels, and `bias`, which was `before` ("" for none), have taken the batch
+    norm's scale, offset, mean and variance in.
+    """
+
+    weight: str
+    axis: int
+    bias: str
+    before: str
+    norm: tuple[str, str, str, str]
+    epsilon: float
+
+
+def fold_batchnorms(model: onnx.ModelProto) -> list[Folded]:
     """Fold each BatchNormalization behind Conv, Gemm, MatMul or MatMul + Add into its weights, in place."""
     folding = _Folding(model.graph)
-    for node in list(model.graph.node):
-        if node.op_type == "BatchNormalization":
-            folding.fold(node)
+    found = [folding.fold(node) for node in list(model.graph.node) if node.op_type == "BatchNormalization"]
     folding.clean()
+    return [folded for folded in found if folded is not None]
 
 
 class _Folding:
@@ -69,37 +83,39 @@ class _Folding:
             self.graph.initializer.append(tensor)
             self.tensors[name] = self.graph.initializer[-1]
 
-    def fold(self, norm: onnx.NodeProto) -> None:
+    def fold(self, norm: onnx.NodeProto) -> Folded | None:
         attributes = {a.name: a for a in norm.attribute}
         if "training_mode" in attributes and attributes["training_mode"].i:
-            return
+            return None
         if not all(name in self.tensors for name in norm.input[1:]):
-            return
+            return None
         matched = self._match(norm.input[0])
         if matched is None:
-            return
+            return None
         linear, add, weight, bias, out_axis = matched
         epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
         gamma, beta, mean, var = (self.array(name).astype(np.float64) for name in norm.input[1:])
         if not ((var + epsilon > 0).all() and np.isfinite(epsilon)):
-            return  # left for the importer, which says what is wrong with it
+            return None  # left for the importer, which says what is wrong with it
         scale = gamma / np.sqrt(var + epsilon)
         w = self.array(weight).astype(np.float64)
         along = [1] * w.ndim
         along[out_axis] = -1
         b = self.array(bias).astype(np.float64).reshape(-1) if bias else np.zeros_like(mean)
         self.store(weight, w * scale.reshape(along))
+        folded, name = (b - mean) * scale + beta, bias
         if bias:
             old = self.array(bias)
-            folded = (b - mean) * scale + beta
             self.store(bias, folded.reshape(old.shape) if old.size == folded.size else folded)
             (add or linear).output[0] = norm.output[0]
         else:
-            self._add_bias(linear, norm, (b - mean) * scale + beta)
+            name = self._add_bias(linear, norm, folded)
         self.graph.node.remove(norm)
+        scale_, offset, mean_, variance = norm.input[1:5]
+        return Folded(weight, out_axis, name, bias, (scale_, offset, mean_, variance), epsilon)
 
-    def _add_bias(self, linear: onnx.NodeProto, norm: onnx.NodeProto, bias: Array) -> None:
-        """Conv and Gemm get their third input; a MatMul gets an Add that takes the place of the batch norm."""
+    def _add_bias(self, linear: onnx.NodeProto, norm: onnx.NodeProto, bias: Array) -> str:
+        """Conv and Gemm get their third input; a MatMul gets an Add that takes the place of the batch norm. Its name."""
         from onnx import helper
 
         name = f"{linear.name}_bias"
@@ -114,6 +130,7 @@ class _Folding:
             del linear.input[2:]
             linear.input.append(name)
             linear.output[0] = norm.output[0]
+        return name
 
     def _match(self, value: str) -> tuple[onnx.NodeProto, onnx.NodeProto | None, str, str, int] | None:
         """(linear node, its Add or None, weight, bias or "", axis of the output channel in the weight)."""
