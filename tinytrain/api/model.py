@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
-from tinytrain.api.build import Build, scratch
+from tinytrain.api.build import Build, Scratch
 from tinytrain.api.choices import Choices, check_fp16, options_of
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
@@ -90,8 +90,8 @@ class Model:
         )
         source = source_of(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
-        quantised = Model("")
-        quantised.path = scratch(quantised) / self.path.name
+        scratch = Scratch()
+        quantised = Model(scratch.path / self.path.name, keeps=scratch)
         write_bytes(quantised.path, made.model.SerializeToString())
         quantised.report = made.report
         quantised._origins = (origin("model before quantisation", self.path), *_calibration(source))
