@@ -9,14 +9,14 @@ import click
 
 from tinytrain.cli.answer import Answer
 from tinytrain.cli.command import Command
-from tinytrain.cli.options import BYTES, option
+from tinytrain.cli.options import BOARD, BYTES, MODEL, option
 from tinytrain.cli.project_file import FILE, file_text
 from tinytrain.errors import DataError, OutputError
 
 
 @click.command(cls=Command, epilog="Example: tinytrain init model.onnx --board netduinoplus2 --data train.npz --scheme last:2")
-@click.argument("model", type=click.Path(path_type=Path))
-@option("--board", default="host", show_default=True, help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
+@MODEL
+@BOARD
 @option("--data", type=click.Path(path_type=Path), help="Samples to train with.")
 @option("--scheme", help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml.")
 @option("--budget", type=BYTES, help="RAM that it may take, as 100K; `search` finds the best scheme in it.")

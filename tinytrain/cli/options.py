@@ -123,8 +123,17 @@ PORT = device("--port", metavar="PORT", help=f"Serial port of the real board tha
 BAUD_RATE: dict[str, Any] = {"type": click.IntRange(300, 20_000_000), "default": 115_200, "show_default": True}
 BAUD = device("--baud", **BAUD_RATE, only_with="--port", help="Rate of --port, bits a second.")
 TRUST = device("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
-BOARD = click.option("--board", default="host", show_default=True,
-                     help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
+
+
+def _boards(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Names that a shell completes."""
+    from tinytrain.target.board import board_names
+
+    return [name for name in board_names() if name.startswith(begun)]
+
+
+BOARD = option("--board", default="host", show_default=True, shell_complete=_boards,
+               help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
 def device_options(command: Decorated) -> Decorated:

@@ -31,7 +31,7 @@ KEYS: dict[str, dict[str, str]] = {
     "data": dict.fromkeys(("train", "evaluate", "infer", "quantize", "fit", "contribution", "search"), "data"),
     "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show"), "schemes"),
     "budget": {"compile": "budget", "search": "sram"},
-    "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects"},
+    "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects", "open": "projects"},
 }
 # What a key is about, as the file's comments say it.
 MEANS = {

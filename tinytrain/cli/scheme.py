@@ -10,6 +10,7 @@ import click
 
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
@@ -90,7 +91,8 @@ def show(model: Path, board: str, **given: Any) -> Answer:
     said = frozen_text(costs.frozen)
     text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
     try:
-        check_room(costs.forward.name, cost.room, model, options)
+        with progress() as bar:
+            check_room(costs.forward.name, cost.room, model, options, bar)
     except DoesNotFit:
         say(text)
         raise
@@ -101,7 +103,7 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
 @MODEL
 @BOARD
-@option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@data_options("Samples to analyse contributions on, and to measure what was found", required=False)
 @option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
 @option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")
@@ -116,6 +118,7 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
 @option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
+@option("--report", type=click.Path(path_type=Path), only_with="--sweep", help="Write its schemes as JSON, for `tinytrain page --sweep`.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
 @job_options
 @model_options
@@ -129,12 +132,12 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
 
     keys = (
         "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
-        "epochs", "seeds", "plot", "processes", "cluster", "cache",
+        "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
     asked = {key: given.pop(key) for key in keys}
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
-    for path in (output, asked["plot"]):
+    for path in (output, asked["plot"], asked["report"]):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
     request = Request(output=output, **asked)
