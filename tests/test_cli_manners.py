@@ -49,6 +49,12 @@ def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_options_say_what_they_are_for(words: tuple[str, ...]) -> None:
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not param.help] == []
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not isinstance(param, Option)] == []
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_conditions_of_options_name_options(words: tuple[str, ...]) -> None:
     options = {name for param in ALL[words].params for name in param.opts}
     for param in ALL[words].params:

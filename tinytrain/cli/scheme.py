@@ -109,11 +109,12 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")
 @option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
 @option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
-@option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True)
+@option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True,
+        help="exact proves how far what it finds is from the best; the others do not.")
 @option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
-@option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of evolution and chance.")
 @option("--measure", is_flag=True, help="Train what was found on --data, and say the accuracy.")
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
