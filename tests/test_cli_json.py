@@ -219,6 +219,12 @@ def test_numbers_that_are_none() -> None:
         json_of("x/1", {"a": np.float32(1)})
 
 
+def test_no_command_prints_by_itself() -> None:
+    for path in (ROOT / "tinytrain" / "cli").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.stem in ("answer", "command") or not ("click.echo" in text or "print(" in text), f"{path.name}: return an Answer"
+
+
 # --- quiet, and progress ------------------------------------------------------------------------------------------
 
 

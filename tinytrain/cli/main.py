@@ -56,8 +56,7 @@ SECTIONS = {
     epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
 )
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Compile an ONNX model into C firmware that trains on a microcontroller."""
 
 

@@ -53,7 +53,7 @@ def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, brows
     if port is not None and len(projects) > 1:
         raise TinytrainError(f"--port is the board of one project; {len(projects)} are given.", hint="Name one project, or leave it out.")
 
-    said = Spoken()
+    said = Spoken(asked=True)
 
     def opened(address: str) -> None:
         said(f"page       {address}")
