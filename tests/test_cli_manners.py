@@ -70,6 +70,8 @@ def test_every_command_has_a_heading() -> None:
 def test_options_of_training_stand_only_where_something_is_trained() -> None:
     has = {words: {name for param in command.params for name in param.opts} for words, command in ALL.items()}
     assert "--momentum" in has["compile",] and "--loss" in has["verify",] and "--rate" in has["scheme", "write"]
+    for words in (("fit",), ("tune",), ("scheme", "show")):
+        assert "--momentum" in has[words] and not has[words] & {"--lr", "--rate"}
     for words in (("verify",), ("scheme", "write"), ("quantize",)):
         assert not has[words] & {"--momentum", "--lr", "--schedule", "--rounding", "--loss-scale", "--guards"}
 

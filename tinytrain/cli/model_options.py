@@ -84,10 +84,14 @@ gradient_options = together(
     SCHEME,
 )
 
-# How what is trained changes, and in which numbers.
-update_options = together(
+# By which rates what is trained changes: they cost nothing.
+rate_options = together(
     updates("--lr", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
     RATES,
+)
+
+# How it changes, and in which numbers.
+update_options = together(
     updates("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True,
             help="Rule by which gradients change weights."),
     updates("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True,
@@ -130,5 +134,8 @@ update_options = together(
     kernels("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
 )
 
+# All that decides what training costs.
+cost_options = together(reading_options, gradient_options, update_options)
+
 # All that says how a model is read and what is trained.
-model_options = together(reading_options, gradient_options, update_options)
+model_options = together(reading_options, gradient_options, rate_options, update_options)

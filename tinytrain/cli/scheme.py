@@ -11,7 +11,7 @@ import click
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
+from tinytrain.cli.model_options import LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
 
@@ -72,7 +72,7 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> A
 @scheme.command(epilog="Example: tinytrain scheme show model.onnx --scheme scheme.toml --board netduinoplus2")
 @MODEL
 @BOARD
-@model_options
+@cost_options
 def show(model: Path, board: str, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
     from tinytrain.answers.nearest import check_room
