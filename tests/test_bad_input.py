@@ -220,7 +220,7 @@ def test_arena_larger_than_the_ram(tmp_path: Path) -> None:
     text = refused(tmp_path, "compile", dense(tmp_path / "big.onnx", 500, 80), "--board", "netduinoplus2", "-o", tmp_path / "out")
     assert "big needs " in text and "netduinoplus2 has 131,072 of ram, 65,536 of ccm." in text
     assert "The peak of train is in Gemm" in text
-    assert "Train less of the model (--scheme last:1), or choose a board with more memory" in text
+    assert "Nearest that fit:\n  --board netduinoplus2 --scheme last:1 " in text and "--board raspberry-pi-pico --scheme full" in text
     succeed("compile", tmp_path / "big.onnx", "--board", "netduinoplus2", "--scheme", "last:1", "--no-build", "-o", tmp_path / "out")
 
 
@@ -236,7 +236,7 @@ def test_flash_that_only_the_linker_finds_too_small(tmp_path: Path) -> None:
     model = dense(tmp_path / "big.onnx", 1000, 259)
     text = refused(tmp_path, "compile", model, "--board", board.name, "--scheme", "last:1", "-o", tmp_path / "out")
     assert "big does not fit: code and constants need more than the 1048576 bytes of flash of netduinoplus2." in text
-    assert "Use a smaller model, or choose a board with more memory" in text
+    assert "Nearest that fit:\n" in text and "--board netduinoplus2 --scheme last:1 --dtype fp16 " in text
 
 
 def test_missing_tools(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from cli_runs import save_data, save_model, sentence, succeed
+from cli_runs import save_data, save_model, save_text, sentence, succeed
 
 from tinytrain import zoo
 from tinytrain.answers.candidates import cheapest_first, depths, presets, real_boards
@@ -94,3 +95,34 @@ def test_refusals(cnn: Path, tmp_path: Path) -> None:
     assert "missing.onnx" in sentence("fit", tmp_path / "missing.onnx")
     mlp = save_model(tmp_path)
     assert "no batch norm left to train" in sentence("fit", mlp, "--scheme", "batchnorm")
+
+
+def test_what_does_not_fit_names_the_nearest_that_does(cnn: Path, tmp_path: Path) -> None:
+    """In `compile` and `scheme show`: a smaller scheme, halves, another board; each of them compiles."""
+    for command in (("compile", cnn, "-o", tmp_path / "out"), ("scheme", "show", cnn)):
+        said = sentence(*command, "--board", "microbit")
+        nearest = [line.split("  ")[1] for line in said.splitlines() if line.startswith("  --board")]
+        assert nearest == [
+            "--board microbit --scheme last:1", "--board microbit --scheme last:1 --dtype fp16",
+            "--board raspberry-pi-pico --scheme full",
+        ]
+        assert "KB of RAM and" in said and "`tinytrain fit` compares all" in said
+    assert not (tmp_path / "out").exists()
+    for number, options in enumerate(nearest):
+        said = succeed("compile", cnn, *options.split(), "--no-build", "-o", tmp_path / str(number))
+        assert said.splitlines()[-1].startswith("fits, ") and said.endswith(" of flash left\n")
+
+
+def test_what_fits_says_what_is_left(cnn: Path) -> None:
+    assert succeed("scheme", "show", cnn, "--board", "netduinoplus2").splitlines()[-1].startswith("fits, 105.0 KB of RAM and ")
+    assert succeed("scheme", "show", cnn).splitlines()[-1] == "fits, this computer has no bound"
+
+
+def test_a_board_that_nothing_fits_says_so(tmp_path: Path) -> None:
+    """Too many weights for the flash of any kit, whatever is trained."""
+    big = save_text(
+        tmp_path / "big.onnx", "big (float[1, 2048] x) => (float[1, 2048] y) <float[2048, 2048] w> { y = MatMul(x, w) }",
+        w=np.ones((2048, 2048), np.float32),
+    )
+    said = sentence("scheme", "show", big, "--loss", "mse", "--board", "microbit")
+    assert "big is 16," in said and "KB of RAM and 16," in said and "Nothing near to it fits." in said

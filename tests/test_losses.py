@@ -123,7 +123,7 @@ def test_class_weights_must_fit_the_classes(tmp_path: Path) -> None:
     (("--huber-delta", 2), "--huber-delta is that of --loss huber; expected none with --loss ce."),
     (("--loss", "mse", "--class-weights", "1,2"), "--class-weights is that of --loss ce and focal; expected none with --loss mse."),
     (("--loss", "ce", "--temperature", 2), "--temperature is that of --loss ce-soft; expected none with --loss ce."),
-    (("--loss", "none", "--focal-gamma", 2), "--focal-gamma is that of --loss focal; expected none with --loss none."),
+    (("--loss", "none", "--focal-gamma", 2), "--focal-gamma has no effect with --loss none."),
     (("--label-smoothing", 1), "1.0 is not in the range"),
     (("--class-weights", "1,x"), "--class-weights 1,x: expected one number for each class, as 1,0.5,2: 0 to 1,000,000, and not all 0."),
     (("--class-weights", "1,nan"), "--class-weights 1,nan: expected one number"),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -34,6 +35,42 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it takes the place of `out`, whatever stood there. Raises OutputError, and changes nothing
+    then, nor where the block raises."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
+        raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
+    try:
+        yield staging
+        staging.chmod(0o755)
+        with uninterrupted():
+            _put(staging, out)
+    except OSError as error:
+        message = f"{out} cannot be written: {error.strerror or first_line(error)}; nothing was written."
+        raise OutputError(message, hint="Check its permissions and the space left, or choose another -o.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put(staging: Path, out: Path) -> None:
+    """Give the folder its place; what stands there goes when that is done."""
+    before = staging.with_name(f"{staging.name}.before")
+    if out.exists():
+        out.rename(before)
+    try:
+        staging.rename(out)
+    except OSError:
+        if before.exists():
+            before.rename(out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager

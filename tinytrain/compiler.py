@@ -5,23 +5,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
-from tinytrain.atomic import uninterrupted
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of
+from tinytrain.atomic import whole_folder
+from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.plan_json import plan_json
 from tinytrain.emit.project import Emitter, link_keys
-from tinytrain.emit.step import Pieces, pieces
+from tinytrain.emit.step import Estimate, Pieces, estimate, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import ModelError, OutputError
+from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
@@ -33,6 +32,7 @@ from tinytrain.ir.graph import Graph, Guards, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
+from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
 from tinytrain.passes.lower_integer import lower_integer
@@ -40,8 +40,8 @@ from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.passes.watch_gradients import watch_gradients
+from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
-from tinytrain.reading import first_line
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
 from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
@@ -75,6 +75,8 @@ class Options:
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
+    `origins` are files that other options were read from.
+    `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
     """
 
     board: str = "host"
@@ -104,6 +106,8 @@ class Options:
     classes: tuple[str, ...] = ()
     store: int = 0
     cores: int = 1
+    origins: tuple[Origin, ...] = ()
+    asked: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective | None:
@@ -120,7 +124,8 @@ class Options:
 class Compiled:
     """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
 
-    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains.
+    `files` are the model's own C, by name; `frozen` are the constants that no scheme trains. `estimate` is None where nothing was counted,
+    `room` on the host.
     """
 
     prepared: Prepared
@@ -136,6 +141,19 @@ class Compiled:
     frozen: tuple[Frozen, ...] = ()
     class_names: tuple[str, ...] = ()
     pieces: Pieces | None = None
+    estimate: Estimate | None = None
+    room: Room | None = None
+
+    @property
+    def origins(self) -> list[Origin]:
+        """All files that it was made from: the same, read by the same versions, make the same bytes."""
+        options, board = self.options, self.board
+        names = [scheme for scheme in (options.scheme, *options.further_schemes) if isinstance(scheme, str)]
+        schemes = [Path(name) for name in names if name.endswith(".toml")]
+        own = [] if board.is_ours else [board.file, *(place / name for place in board.places[:-1] for name in board.sources)]
+        read = {"scheme": schemes, "counts of kernels": [self.tuning.file] if self.tuning.file else [], "board": own}
+        found = [origin(kind, path) for kind, paths in read.items() for path in paths if path.is_file()]
+        return [*self.prepared.origins, *options.origins, *found]
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -145,6 +163,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
 
     folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
     prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head)
+    check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
 
@@ -213,11 +232,12 @@ def compile_model(path: Path, options: Options) -> Compiled:
     if options.store:
         check_kept(program, board)
     names = class_names(options.classes, model.prepared, program.entries["infer"])
+    took = estimate(plan, kernels, board)
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
         emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
-        pieces(emitter, board),
+        pieces(emitter, board), took, room(program, plan, board, took.code_bytes if took else 0),
     )
 
 
@@ -229,72 +249,47 @@ def _int8_input(forward: Graph, path: Path) -> Graph:
 
 
 def write(
-    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None
+    compiled: Compiled, out: Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], object] | None = None,
+    more: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the self-contained project, sealed as this user's, and return its manifest. The folder appears whole or not at all.
 
-    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too.
+    `packages` are the kinds of ecosystems (`target.packages`) that find their way in it too, `more` are further files.
     `then` is given the folder before it appears; what it raises takes the folder away. Raises OutputError where `out` exists; `force`
     replaces it only if it is a folder that this function made, and only when all else is done.
     """
     if out.exists() and not (force and (out / "manifest.json").is_file()):
         hint = "Choose another -o, or give --force to replace it." if (out / "manifest.json").is_file() else "Choose another -o."
         raise OutputError(f"{out} exists already; nothing was written.", hint=hint)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        message = f"{out} cannot be made: {error.strerror} ({error.filename}); nothing was written."
-        raise OutputError(message, hint="Choose another -o, inside a folder that you may write to.") from error
-    try:
-        manifest = _fill(compiled, staging, packages)
+    with whole_folder(out) as folder:
+        manifest = _fill(compiled, folder, packages, more or {})
         if then is not None:
-            then(staging)
-        staging.chmod(0o755)
-        with uninterrupted():
-            _put(staging, out)
-    except OSError as error:
-        message = f"{out} cannot be written: {error.strerror or first_line(error)}; nothing was written."
-        raise OutputError(message, hint="Check its permissions and the space left, or choose another -o.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            then(folder)
     return manifest
 
 
-def _fill(compiled: Compiled, folder: Path, packages: Sequence[str]) -> dict[str, Any]:
+def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mapping[str, bytes]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
     plan = plan_json(compiled.program, compiled.plan, compiled.tuning.kernels(compiled.program), compiled.board)
-    texts = {**_c_files(compiled), "README.md": compiled.readme, "plan.json": json.dumps(plan, separators=(",", ":")) + "\n"}
+    texts = {**_c_files(compiled), "README.md": compiled.readme, "LICENSE": licence()}
+    texts["plan.json"] = json.dumps(plan, separators=(",", ":")) + "\n"
     sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
     purpose = "trains and infers" if compiled.program.trains else "infers"
     for kind in packages:
         texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
-    for name, text in texts.items():
+    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more)
+    written["model.onnx"] = compiled.prepared.model.SerializeToString(deterministic=True)
+    for name, content in written.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    (folder / "model.onnx").write_bytes(compiled.prepared.model.SerializeToString())
+        (folder / name).write_bytes(content)
     golden_vectors(compiled.program).save(folder / "golden.npz")
-    files = {name: digest((folder / name).read_bytes()) for name in sorted((*texts, "model.onnx", "golden.npz"))}
+    files = {name: digest((folder / name).read_bytes()) for name in sorted((*written, "golden.npz"))}
     manifest = {**describe(compiled), "files": files}
     data = (json.dumps(manifest, indent=2) + "\n").encode()
     (folder / "manifest.json").write_bytes(data)
     (folder / "manifest.seal").write_text(f"{seal(data)}\n", encoding="ascii")
     return manifest
-
-
-def _put(staging: Path, out: Path) -> None:
-    """Give the folder its place; what stands there goes when that is done."""
-    before = staging.with_name(f"{staging.name}.before")
-    if out.exists():
-        out.rename(before)
-    try:
-        staging.rename(out)
-    except OSError:
-        if before.exists():
-            before.rename(out)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _c_files(compiled: Compiled) -> dict[str, str]:
@@ -316,6 +311,9 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "name": program.name,
         "model": compiled.prepared.path.name,
         "model_sha256": compiled.prepared.hash.hex(),
+        "inputs": [asdict(one) for one in compiled.origins],
+        "versions": versions(),
+        "licence": {"code": "Apache-2.0", "weights": "that of the model"},
         "board": compiled.board.name,
         **({} if compiled.board.is_ours else {"board_file": str(compiled.board.file)}),
         **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),
@@ -344,6 +342,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
             },
         },
         "pieces": asdict(compiled.pieces) if compiled.pieces else None,
+        "estimate": asdict(compiled.estimate) if compiled.estimate else None,
+        "room": asdict(compiled.room) if compiled.room else None,
         "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }

@@ -6,8 +6,9 @@ The command line prints `str(error)` and leaves with exit code 2. Broken invaria
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 LONGEST_WORD = 250                                        # longer than any path or name that a person could tell from others
 
@@ -16,6 +17,12 @@ def printable(text: str) -> str:
     """Text on one line as a terminal may show it, whatever a file put into it: no control characters, no endless words."""
     clean = "".join(ch if ch.isprintable() else " " for ch in text)
     return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-50:]}", clean)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The names that `name` is nearest to, as a question; `otherwise` where none is near."""
+    near = difflib.get_close_matches(name, list(known), 3, 0.5)
+    return f"Did you mean {' or '.join(near)}?" if near else otherwise
 
 
 class TinytrainError(Exception):

@@ -14,10 +14,11 @@ from typing import Any
 
 from tinytrain.answers.candidates import DTYPES, Candidate, Variant, cheapest_first, is_quantised, presets, variant
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
-from tinytrain.report.text import kilobytes, room_text, table
+from tinytrain.report.text import kilobytes, milliseconds_text, room_text, table
 from tinytrain.schemes.scheme import Scheme, check_trains, resolve
 from tinytrain.target.board import Board
 
@@ -38,7 +39,7 @@ class Request:
     schemes: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] = DTYPES
     every: bool = False
-    data: Path | None = None
+    data: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def _counted(answers: Sequence[Answer]) -> list[str]:
     """Which boards have the counts of another core."""
     others: dict[str, dict[str, None]] = {}
     for one in (answer.found for answer in answers):
-        if one.cost.counted_on not in ("", one.board.core):
-            others.setdefault(one.cost.counted_on, {})[one.board.core] = None
+        estimate = one.cost.estimate
+        if estimate is not None and estimate.counted_on != one.board.core:
+            others.setdefault(estimate.counted_on, {})[one.board.core] = None
     return [f"{', '.join(cores)}: kernels were counted on {core}{_SOFT if core == 'cortex-m3' else ''}" for core, cores in others.items()]
 
 
@@ -128,13 +130,13 @@ def _left(room: Room | None) -> int:
 
 
 def _plain(one: Candidate) -> dict[str, Any]:
-    cost, room = one.cost, one.cost.room
+    cost, room, estimate = one.cost, one.cost.room, one.cost.estimate
     return {
         "board": one.board.name, "price_usd": one.board.price_usd or None, "dtype": one.dtype, "scheme": one.scheme, "fits": one.fits,
         "trained": cost.weights + cost.biases, "ram_bytes": room.ram_bytes if room else cost.ram_bytes,
         "ram_left": room.ram_left if room else None, "flash_bytes": cost.flash_bytes, "flash_left": room.flash_left if room else None,
-        "instructions": cost.instructions, "cycles": cost.cycles, "counted_on": cost.counted_on or None,
-        "clock_hz": one.board.clock_hz or None, "milliseconds": cost.milliseconds,
+        "instructions": cost.instructions, "cycles": cost.cycles, "milliseconds": estimate.milliseconds if estimate else None,
+        "counted_on": estimate.counted_on if estimate else None, "clock_hz": one.board.clock_hz or None,
     }
 
 
@@ -147,17 +149,14 @@ def fit_text(fits: Fits) -> str:
 
 def _row(answer: Answer) -> list[str]:
     one, cost, room = answer.found, answer.found.cost, answer.found.cost.room
+    milliseconds = cost.estimate.milliseconds if cost.estimate else None
     verdict = room_text(room)
     if answer.larger is not None:
         verdict += f"; {answer.larger.scheme} {room_text(answer.larger.cost.room)}"
     return [
         one.board.name, str(one.board.price_usd or "-"), one.dtype, one.scheme, kilobytes(room.ram_bytes if room else cost.ram_bytes),
-        kilobytes(cost.flash_bytes), "-" if cost.instructions is None else f"{cost.instructions:,}", milliseconds_text(cost.milliseconds),
+        kilobytes(cost.flash_bytes), "-" if cost.instructions is None else f"{cost.instructions:,}", milliseconds_text(milliseconds),
         verdict,
     ]
 
 
-def milliseconds_text(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return "-"
-    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"

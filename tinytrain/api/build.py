@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -103,14 +103,15 @@ class Build:
         ])
 
     def write(
-        self, folder: str | Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], Any] | None = None
+        self, folder: str | Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], Any] | None = None,
+        more: Mapping[str, bytes] | None = None,
     ) -> Path:
         """Write the self-contained project of C; it appears whole or not at all. Raises OutputError where it exists, or is on disk already.
 
         `force` replaces one that tinytrain made; `packages` are the ecosystems that find their way in it (docs/library.md); `then` is
-        given the folder before it appears.
+        given the folder before it appears; `more` are further files by name.
         """
-        write(self.compiled, Path(folder), force=force, packages=packages, then=then)
+        write(self.compiled, Path(folder), force=force, packages=packages, then=then, more=more)
         self._written = Project.open(Path(folder))
         return Path(folder)
 

@@ -19,6 +19,7 @@ from tinytrain.gradient.objective import Objective, losses
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ops.loss_scale import LARGEST, LEAST
 from tinytrain.ops.schedule import Schedule
+from tinytrain.origins import origin
 from tinytrain.schemes.precision import Rule, load
 
 if TYPE_CHECKING:
@@ -131,9 +132,21 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
         dtype=given["dtype"], precision=_precision(given),
+        origins=(origin("precision", Path(given["precision"])),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
-        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None,
+        new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None, asked=_asked(given),
     )
+
+
+def _asked(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options that only change what a model of some kinds has."""
+    asked = {
+        "--keep-batchnorm": given["keep_batchnorm"], "--running-statistics": given["running_statistics"],
+        "--dropout": given["dropout"], "--bptt": given["bptt"],
+        "--rounding": given["rounding"] != "stochastic", "--no-qas": not given["qas"],
+        "--master": given["master"] is not None and given["dtype"] == "fp32",
+    }
+    return tuple(option for option, is_asked in asked.items() if is_asked)
 
 
 def check_fp16(option: str, dtype: str) -> None:

@@ -273,7 +273,7 @@ def _ways(numbered: _Numbered, inputs: tuple[torch.Tensor, ...], exporter: Expor
         whole = prepare(path, fold_batchnorm=False).model
     folded = onnx.ModelProto()
     folded.CopyFrom(whole)
-    foldings = fold_batchnorms(folded)
+    foldings = [one for one in fold_batchnorms(folded).values() if isinstance(one, Folded)]
     positions = _arrays(whole)
     ways = [_Way(positions, _weighted(whole), [])]
     return [*ways, _Way(positions, _weighted(folded), foldings)] if foldings else ways

@@ -7,22 +7,27 @@ from pathlib import Path
 
 import click
 
-from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number
+from tinytrain.cli.answer import Answer, Spoken
+from tinytrain.cli.command import Command
+from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number, device, option
 
 
-@click.command(epilog="Example: tinytrain flash out --via gdb:localhost:3333 --port /dev/ttyACM0")
+@click.command(cls=Command, epilog="Example: tinytrain flash out --via gdb:localhost:3333 --port /dev/ttyACM0")
 @PROJECT
-@click.option("--via", metavar="TOOL[:WHERE]",
+@option("--via", metavar="TOOL[:WHERE]",
               help="pyocd, openocd, esptool, picotool, uf2 or gdb:HOST:PORT; without it the first that fits the board and is installed.")
-@click.option("--dry-run", is_flag=True, help="Only print the commands.")
-@click.option("--port", metavar="PORT", help=f"Serial port on which the firmware must answer then: {PORT_KINDS}.")
+@option("--dry-run", is_flag=True, help="Only print the commands.")
+@device("--port", metavar="PORT", help=f"Serial port on which the firmware must answer then: {PORT_KINDS}.")
 @BAUD
-@click.option("--timeout", type=Number(0, min_open=True), default=10.0, show_default=True, help="Seconds to wait for that answer.")
+@device("--timeout", only_with="--port",
+        type=Number(0, min_open=True), default=10.0, show_default=True, help="Seconds to wait for that answer.")
 @TRUST
-def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud: int, timeout: float, trust: bool) -> None:
+def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud: int, timeout: float, trust: bool) -> Answer:
     """Write the firmware of PROJECT into its board, read it back, and with --port hear it say hello."""
     from tinytrain.device.flash import flash_project
     from tinytrain.device.project import Project
 
     opened = Project.open(project, trust=trust, port=port, baud=baud)
-    flash_project(opened, via, click.echo, dry_run=dry_run, timeout=timeout)
+    said = Spoken()
+    flash_project(opened, via, said, dry_run=dry_run, timeout=timeout)
+    return said.answer()

@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parses, calls, prints. A user's error is one sentence on stderr and exit code 2; --debug shows the traceback.
-
-A fault of ours is one line, too, with exit code 70 (EX_SOFTWARE of sysexits.h).
-"""
+"""The command line: parses, calls, prints."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +10,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinytrain import __version__
+from tinytrain.cli.answer import Answer, progress
+from tinytrain.cli.command import EXIT_WRONG, Main
+from tinytrain.cli.data_options import data_options, threshold_options
+from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
 from tinytrain.cli.options import (
     BOARD,
     MODEL,
     PROJECT,
-    SHAPES,
     Number,
     choices,
     compiler_options,
     device_options,
-    model_options,
+    option,
     parse_shapes,
-    schedule_options,
 )
-from tinytrain.errors import OutputError, TinytrainError
-from tinytrain.reading import first_line
+from tinytrain.errors import OutputError
 from tinytrain.target.packages import package_kinds
 
 if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
     from tinytrain.device.project import Project
 
 # Command → the module that has it, which is imported when the command is asked for.
@@ -40,284 +37,281 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "diff": "tinytrain.cli.diff",
 }
-EXIT_FAULT = 70
-_SPACE = "Check the path, its permissions and the space left."
+# Heading of `tinytrain --help` → its commands.
+SECTIONS = {
+    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
+    "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
+    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
+    "What was learned": ("pull", "push", "store"),
+    "What there is": ("boards", "new-board", "ops", "doctor"),
+}
 
 
-class Main(click.Group):
-    """A group that turns every TinytrainError into its sentence."""
-
-    def __call__(self, *args: Any, **more: Any) -> Any:
-        """As a program: what nobody foresaw is our fault, and said so. Tests, which call `main`, see the exception itself."""
-        try:
-            return self.main(*args, **more)
-        except Exception as error:
-            if "--debug" in sys.argv:
-                raise
-            kind = type(error).__name__
-            text = first_line(error)
-            said = kind if text == kind else f"{kind}: {text}"
-            click.echo(f"tinytrain: this is a fault of tinytrain ({said}).\nPlease report it; --debug shows the traceback.", err=True)
-            sys.exit(EXIT_FAULT)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *ELSEWHERE])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in ELSEWHERE:
-            command: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
-            return command
-        return super().get_command(ctx, cmd_name)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except TinytrainError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"tinytrain: {error}", err=True)
-            ctx.exit(2)
-        except OSError as error:
-            # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
-            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
-                raise                                     # nobody reads on: click ends quietly
-            where = f"{error.filename}: " if error.filename is not None else ""
-            click.echo(f"tinytrain: {where}{error.strerror or first_line(error)}.\n{_SPACE}", err=True)
-            ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo("tinytrain: interrupted.", err=True)
-            ctx.exit(130)
-
-
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Main, sections=SECTIONS, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
+)
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Compile an ONNX model into C firmware that trains on a microcontroller."""
 
 
-@main.command("compile")
+@main.command("compile", epilog="Example: tinytrain compile model.onnx --board netduinoplus2 --scheme last:2 --lr 0.02 -o out")
 @MODEL
 @BOARD
 @model_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
-@click.option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
-@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
-@click.option("--build/--no-build", default=True, help="Also run the C compiler.")
-@click.option("--half-arithmetic", is_flag=True,
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
+@option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
+@option("--build/--no-build", default=True, help="Also run the C compiler.")
+@option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@click.option("--data", type=click.Path(path_type=Path),
-              help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
-@click.option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
-              help="With --data: part of a layer's results, or of its gradients, that fp16 may take away.")
-@click.option("--store", type=click.IntRange(1), metavar="N",
+@data_options("With --dtype fp16: samples that choose which layers stay fp32", required=False)
+@option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
+              only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
+@option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
-@click.option("--classes", metavar="A,B,...|FILE|FOLDER",
+@option("--classes", metavar="A,B,...|FILE|FOLDER",
               help="Names of the classes, for programs: here, one a line in a file, or as the subfolders of a folder of images are called; "
                    "those in the model's metadata `classes` without it.")
-@click.option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
+@option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
+@option("--emit-graph", "graph", is_flag=True,
+              help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
+@option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, **given: Any,
-) -> None:
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: DataFile | None,
+    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
+) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
+    from tinytrain.answers.explain import explained
+    from tinytrain.answers.graph import graph_files
+    from tinytrain.answers.nearest import suggesting
     from tinytrain.api.choices import check_fp16
     from tinytrain.api.model import Model
+    from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.report.live import training_bar
-    from tinytrain.report.text import compiled_text, sizes_text
+    from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
 
     if half_arithmetic:
         check_fp16("--half-arithmetic", given["dtype"])
         check_half_arithmetic(load_board(board))
-    with training_bar() as bar:
+    with progress() as bar:
         made = Model(model).compile(
             board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
             classes=class_names(classes) if classes else (), progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)
-    made.write(output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None)
-    click.echo(compiled_text(made.compiled))
-    click.echo(f"project    {output}")
-    if build:
-        click.echo(sizes_text(made.project))
+    compiled = made.compiled
+    with progress() as bar, suggesting(model, compiled.options, bar):
+        made.write(
+            output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
+            more=graph_files(compiled) if graph else None,
+        )
+    lines = [
+        compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
+        sizes_text(made.project) if build else room_text(compiled.room),
+    ]
+    return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
-@click.option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
-@click.option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True,
+@data_options()
+@option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
+@option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
-@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
+@option("--epochs", type=click.IntRange(1), default=1, show_default=True)
+@option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
-@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
-@click.option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
-@click.option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
-@click.option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
-@click.option("--changed", is_flag=True, help="With --resume: also where data or options are not those of before.")
+@option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
+@option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
+@option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--changed", is_flag=True, only_with="--resume",
+        help="Also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: Path, validation: Path | None, timeout: float, **plan: Any) -> None:
+def train(project: Project, data: DataFile, validation: DataFile | None, timeout: float, **plan: Any) -> Answer:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.api.build import Build
-    from tinytrain.report.live import training_bar
+    from tinytrain.cli.results import Train
 
-    if plan["changed"] and not plan["resume"]:
-        raise TinytrainError("--changed has no effect without --resume.", hint="Leave it out, or give both.")
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
-        device.train(data, validation=validation, keep=True, progress=bar, **plan)
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
+        history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
+    files = tuple(project.folder / name for name in ("history.json", "learned.npz", "learned.onnx"))
+    return Answer("", Train(project.folder, history.before, tuple(history), files))
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain infer out --data test.npz -o outputs.npz")
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
-@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@data_options()
+@option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
+@option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@threshold_options
 @device_options
-def infer(project: Project, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
-    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
+def infer(
+    project: Project, data: DataFile, learned: bool, limit: int | None, output: Path | None, timeout: float, **how: float | None,
+) -> Answer:
+    """Run PROJECT on its board over the samples of a data file; prints how good outputs are where there are targets."""
     from tinytrain.api.build import Build
     from tinytrain.atomic import write_bytes
+    from tinytrain.cli.results import Infer, plain
     from tinytrain.learn.state import npz
-    from tinytrain.report.live import training_bar
+    from tinytrain.report.metrics_text import outputs_lines
 
     if output is not None and not output.parent.is_dir():
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    if found.accuracy is not None:
-        click.echo(f"accuracy   {found.accuracy:.2%} of {len(found):,} samples")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said)
     if output is not None:
         write_bytes(output, npz(found.named))
-        click.echo(f"outputs    {output}")
+        lines.append(f"outputs    {output}")
+    return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
 @PROJECT
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
-@click.option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
-@click.option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@data_options()
+@option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
+@option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@threshold_options
 @device_options
-def evaluate_command(project: Project, data: Path, learned: bool, limit: int | None, timeout: float) -> None:
-    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
-    from tinytrain.api.build import Build
-    from tinytrain.report.live import training_bar
+def evaluate_command(project: Project, data: DataFile, learned: bool, limit: int | None, timeout: float, **how: float | None) -> Answer:
+    """Measure PROJECT on its board over the samples of a data file; nothing is learned.
 
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+    Prints the loss, and what suits the targets: confusion of classes, yes and no, MSE and MAE, or what a model cannot give back.
+    """
+    from tinytrain.api.build import Build
+    from tinytrain.cli.results import Evaluate, plain
+    from tinytrain.report.metrics_text import outputs_lines
+
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
         found = device.evaluate(data, limit=limit, progress=bar)
-    click.echo(f"loss       {found.loss:.4f} of {len(found):,} samples")
-    if found.accuracy is not None:
-        click.echo(f"accuracy   {found.accuracy:.2%}")
-    for name, accuracy in found.accuracies.items():
-        click.echo(f"accuracy   {accuracy:.2%} of output {name}")
+    metrics = found.metrics(**how)
+    lines = [f"loss       {found.loss:.4f} of {len(found):,} samples", *outputs_lines(metrics, found.said)]
+    return Answer("\n".join(lines), Evaluate(len(found), found.loss, plain(metrics)), asked=True)
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain verify model.onnx --scheme last:2")
 @MODEL
-@model_options
-@click.option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True,
+@reading_options
+@gradient_options
+@option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True,
               help="What the gradients are compared with.")
-@click.option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
-def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
+@option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
+def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
     """Check the gradients of MODEL: against central differences in float64, or against TVM."""
-    from tinytrain.verify.model import verify_model
+    from tinytrain.cli.results import Verify
+    from tinytrain.verify.model import LIMITS, verify_model
 
     report = verify_model(model, compiler_options("host", **given), oracle, samples)
-    click.echo(report.text)
-    if not report.passed:
-        sys.exit(1)
+    result = Verify(oracle, LIMITS[oracle], report.passed, report.errors, report.left_out, report.declined)
+    return Answer(report.text, result, asked=True, exit_code=0 if report.passed else EXIT_WRONG)
 
 
-@main.command()
+@main.command(epilog="Example: tinytrain quantize model.onnx --data train.npz -o int8.onnx")
 @MODEL
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
-@click.option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, help="What --method percentile keeps.")
-@click.option("--equalise", is_flag=True, help="Even out the channels of layers that follow each other, for depthwise networks.")
-@click.option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
-@click.option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
-@click.option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
-@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
-@click.option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
+@data_options("Samples to calibrate with")
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
+@option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, only_with="--method percentile",
+        help="Part of the values that a range keeps.")
+@option("--equalise", is_flag=True, help="Even out the channels of layers that follow each other, for depthwise networks.")
+@option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
+@option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
+@option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
+@option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
+@option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES
-def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
+def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.atomic import write_bytes, write_text
+    from tinytrain.cli.results import Quantize
     from tinytrain.quantise.convert import quantise_model
     from tinytrain.quantise.lockstep import Options
-    from tinytrain.report.live import training_bar
 
     for path in (output, report):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
-    with training_bar() as bar:
+    with progress() as bar:
         made = quantise_model(model, data, Options(shapes=parse_shapes(shapes), **given), bar)
     write_bytes(output, made.model.SerializeToString())
     if report is not None:
         write_text(report, made.report.to_json())
-    click.echo(f"{made.report.text()}\nmodel      {output}")
+    return Answer(f"{made.report.text()}\nmodel      {output}", Quantize(output, made.report))
 
 
-@main.command("model")
+@main.command("model", epilog="Example: tinytrain model cnn -o model.onnx")
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
-def model_command(name: str, output: Path, seed: int) -> None:
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
+def model_command(name: str, output: Path, seed: int) -> Answer:
     """Write a small untrained model to try things on: mlp (64-32-16-10), cnn (8x8 images, 10 classes) or gesture (3x32, 4 classes)."""
     from tinytrain import zoo
     from tinytrain.atomic import write_bytes
+    from tinytrain.cli.results import Written
 
     write_bytes(output, zoo.model(name, seed).SerializeToString())
-    click.echo(f"model      {output}")
+    return Answer(f"model      {output}", Written(output))
 
 
-@main.command()
-def boards() -> None:
+@main.command(epilog="Example: tinytrain boards")
+def boards() -> Answer:
     """List the boards."""
+    from tinytrain.cli.results import Boards
+    from tinytrain.report import lists
     from tinytrain.report.text import boards_text
 
-    click.echo(boards_text())
+    return Answer(boards_text(), Boards(tuple(lists.boards())), asked=True)
 
 
-@main.command("new-board")
+@main.command("new-board", epilog="Example: tinytrain new-board my-board --soc stm32f4")
 @click.argument("name")
-@click.option("--soc", required=True, help="Its chip: a folder of boards/soc, as stm32f4.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for it; here without.")
-def new_board(name: str, soc: str, output: Path) -> None:
+@option("--soc", required=True, help="Its chip: a folder of boards/soc, as stm32f4.")
+@option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for it; here without.")
+def new_board(name: str, soc: str, output: Path) -> Answer:
     """Write NAME/board.toml, a commented start for a board of your own."""
+    from tinytrain.cli.results import Written
     from tinytrain.target.new_board import write_new_board
 
     path = write_new_board(name, soc, output)
-    click.echo(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...")
+    return Answer(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...", Written(path))
 
 
-@main.command()
-def ops() -> None:
+@main.command(epilog="Example: tinytrain ops")
+def ops() -> Answer:
     """List the ops, their element types and the instruction sets they have kernels for."""
+    from tinytrain.cli.results import Ops
+    from tinytrain.frontend.supported import supported
+    from tinytrain.report import lists
     from tinytrain.report.text import ops_text
 
-    click.echo(ops_text())
+    taken = {name: (*(["fp32"] if plain else []), *(["int8"] if integer else [])) for name, (plain, integer) in supported().items()}
+    return Answer(ops_text(), Ops(taken, tuple(lists.ops())), asked=True)
 
 
-@main.command()
-def doctor() -> None:
+@main.command(epilog="Example: tinytrain doctor")
+def doctor() -> Answer:
     """List each tool: found, version, what needs it, how to get it."""
+    from tinytrain.cli.results import Doctor
     from tinytrain.report.text import doctor_text
     from tinytrain.target.doctor import examine
 
-    click.echo(doctor_text(examine()))
+    found = examine()
+    return Answer(doctor_text(found), Doctor(tuple(found)), asked=True)

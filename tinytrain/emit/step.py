@@ -1,17 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the pieces of a training step are, and what guards cost it: estimates of the table of factors."""
+"""How long a training step and its pieces are, and what guards cost it: estimates of the table of factors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinytrain.emit.instructions import GUARD, Table, Work, load_table
+from tinytrain.emit.instructions import GUARD, Table, Work, code, load_table
 from tinytrain.emit.project import CScheme, Emitter
+from tinytrain.emit.select import Kernels
 from tinytrain.ir.graph import apply_of
 from tinytrain.ir.types import F32
-from tinytrain.planner import Plan
+from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.target.board import Board
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one call, which is a training step with its update, or an inference where nothing is trained: instructions, cycles, and those as
+    milliseconds at the clock that the firmware sets, None where it sets none; `code_bytes` is all code of the firmware. `counted_on` is the
+    core where kernels were counted, which may be one that the board's is like; `uncounted` stand in it as others of their kind.
+    """
+
+    instructions: int
+    cycles: int
+    milliseconds: float | None
+    code_bytes: int
+    counted_on: str
+    uncounted: tuple[str, ...] = ()
+
+
+def estimate(plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | None:
+    """Of the first scheme; None on a core where nothing was counted."""
+    table = load_table(board.core)
+    if table is None:
+        return None
+    step = [plan.entries[key] for key in ("train", apply_of("train")) if key in plan.entries]
+    entries = step or [plan.entries["infer"]]
+    calls = [(node, kernels.select(node, spare=entry.room(node))) for entry in entries for node in entry.graph.nodes if not node.op.view]
+    taken = [table.taken(*call) for call in calls]
+    cycles = round(sum(one.cycles for one in taken))
+    uncounted = dict.fromkeys(name for call in calls for name in table.uncounted(*call))
+    return Estimate(
+        round(sum(one.instructions for one in taken)), cycles, cycles / board.clock_hz * 1000 if board.clock_hz else None,
+        table.code_bytes(code(plan, kernels)), table.core, tuple(uncounted),
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinytrain.ir.op import Declined, no
 from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def settle_batchnorms(graph: onnx.GraphProto) -> list[str]:
 
 @dataclass(frozen=True)
 class Folded:
-    """Names of tensors: `weight` with its axis of output channels, and `bias`, which was `before` ("" for none), have taken the batch
-    norm's scale, offset, mean and variance in.
+    """Names: the `linear` node whose tensors have taken the batch norm's scale, offset, mean and variance in: `weight`, with its axis of
+    output channels, and `bias`, which was `before` ("" for none).
     """
 
+    linear: str
     weight: str
     axis: int
     bias: str
@@ -46,12 +48,25 @@ class Folded:
     epsilon: float
 
 
-def fold_batchnorms(model: onnx.ModelProto) -> list[Folded]:
-    """Fold each BatchNormalization behind Conv, Gemm, MatMul or MatMul + Add into its weights, in place."""
+def fold_batchnorms(model: onnx.ModelProto) -> dict[str, Folded | Declined]:
+    """Fold each BatchNormalization behind Conv, Gemm, MatMul or MatMul + Add into its weights, in place; what became of each, by name."""
     folding = _Folding(model.graph)
-    found = [folding.fold(node) for node in list(model.graph.node) if node.op_type == "BatchNormalization"]
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    found = {node.name: folding.fold(node) for node in norms}
     folding.clean()
-    return [folded for folded in found if folded is not None]
+    return found
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A linear node whose output a batch norm scales, the Add of its bias if that is apart, names of weight and bias ("" without one), and
+    the axis of the output channel in the weight."""
+
+    linear: onnx.NodeProto
+    add: onnx.NodeProto | None
+    weight: str
+    bias: str
+    axis: int
 
 
 class _Folding:
@@ -83,24 +98,24 @@ class _Folding:
             self.graph.initializer.append(tensor)
             self.tensors[name] = self.graph.initializer[-1]
 
-    def fold(self, norm: onnx.NodeProto) -> Folded | None:
+    def fold(self, norm: onnx.NodeProto) -> Folded | Declined:
         attributes = {a.name: a for a in norm.attribute}
         if "training_mode" in attributes and attributes["training_mode"].i:
-            return None
+            return no("it is in training mode, and its new statistics are read")
         if not all(name in self.tensors for name in norm.input[1:]):
-            return None
-        matched = self._match(norm.input[0])
-        if matched is None:
-            return None
-        linear, add, weight, bias, out_axis = matched
+            return no("its parameters are computed")
+        found = self._match(norm.input[0])
+        if isinstance(found, Declined):
+            return found
+        linear, add, weight, bias = found.linear, found.add, found.weight, found.bias
         epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
         gamma, beta, mean, var = (self.array(name).astype(np.float64) for name in norm.input[1:])
         if not ((var + epsilon > 0).all() and np.isfinite(epsilon)):
-            return None  # left for the importer, which says what is wrong with it
+            return no("its variance is not above 0")      # the importer says what is wrong with it
         scale = gamma / np.sqrt(var + epsilon)
         w = self.array(weight).astype(np.float64)
         along = [1] * w.ndim
-        along[out_axis] = -1
+        along[found.axis] = -1
         b = self.array(bias).astype(np.float64).reshape(-1) if bias else np.zeros_like(mean)
         self.store(weight, w * scale.reshape(along))
         folded, name = (b - mean) * scale + beta, bias
@@ -112,7 +127,7 @@ class _Folding:
             name = self._add_bias(linear, norm, folded)
         self.graph.node.remove(norm)
         scale_, offset, mean_, variance = norm.input[1:5]
-        return Folded(weight, out_axis, name, bias, (scale_, offset, mean_, variance), epsilon)
+        return Folded(linear.name, weight, found.axis, name, bias, (scale_, offset, mean_, variance), epsilon)
 
     def _add_bias(self, linear: onnx.NodeProto, norm: onnx.NodeProto, bias: Array) -> str:
         """Conv and Gemm get their third input; a MatMul gets an Add that takes the place of the batch norm. Its name."""
@@ -132,29 +147,30 @@ class _Folding:
             linear.output[0] = norm.output[0]
         return name
 
-    def _match(self, value: str) -> tuple[onnx.NodeProto, onnx.NodeProto | None, str, str, int] | None:
-        """(linear node, its Add or None, weight, bias or "", axis of the output channel in the weight)."""
+    def _match(self, value: str) -> _Match | Declined:
         node, add, bias = self.producer.get(value), None, ""
-        if node is None or self.uses[value] != 1:
-            return None
+        if node is None:
+            return no("it scales an input of the model")
+        if self.uses[value] != 1:
+            return no(f"what {node.name} ({node.op_type}) gives has other readers too")
         if node.op_type == "Add":
             sides = [name for name in node.input if name not in self.tensors]
             if len(sides) != 1:
-                return None
+                return no(f"{node.name} (Add) adds no stored bias")
             add, bias = node, next(name for name in node.input if name in self.tensors)
             node = self.producer.get(sides[0])
             if node is None or node.op_type != "MatMul" or self.uses[sides[0]] != 1:
-                return None
+                return no(f"{add.name} (Add) adds a bias to no MatMul of its own")
         if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2:
-            return None
+            return no(f"{node.name} ({node.op_type}), before it, has no weights to fold it into")
         attributes = {a.name: a for a in node.attribute}
         if any(attributes[key].f != 1 for key in ("alpha", "beta") if key in attributes):
-            return None
+            return no(f"{node.name} scales its operands")
         weight = node.input[1]
         bias = bias or (node.input[2] if len(node.input) > 2 else "")
         # an initializer with a second reader must keep its value
         if not all(name in self.tensors and self.uses[name] == 1 for name in (weight, *([bias] if bias else []))):
-            return None
+            return no(f"weight or bias of {node.name} is computed, or has a second reader")
         dims = tuple(self.tensors[weight].dims)
         if node.op_type == "MatMul":
             axis = 1
@@ -164,10 +180,10 @@ class _Folding:
             axis = 0
         # the channels of a batch norm are on axis 1, those of a MatMul on the last one: the same only for two axes
         if node.op_type != "Conv" and (len(dims) != 2 or self.rank.get(value, 2 if node.op_type == "Gemm" else 0) != 2):
-            return None
+            return no(f"its channels are not the last axis of {node.name}")
         if bias and int(np.prod(self.tensors[bias].dims)) != dims[axis]:
-            return None
-        return node, add, weight, bias, axis
+            return no(f"{bias} is not one bias a channel")
+        return _Match(node, add, weight, bias, axis)
 
     def clean(self) -> None:
         """Drop the initializers that only folded batch norms read."""

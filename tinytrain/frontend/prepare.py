@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.apart import read_apart, store_apart
-from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
+from tinytrain.frontend.batchnorm import Folded, fold_batchnorms, settle_batchnorms
 from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
+from tinytrain.frontend.foreign import refuse_foreign
 from tinytrain.frontend.functions import inline_functions
 from tinytrain.frontend.limits import MAX_BYTES, check_finite, check_sizes, check_value_sizes, wrong_types
 from tinytrain.frontend.literals import exported_numbers, literal_values
@@ -33,6 +34,7 @@ from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes
 from tinytrain.frontend.supported import strange_ops
 from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
+from tinytrain.origins import Origin, origin
 from tinytrain.reading import first_line, read_limited, reading
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class Prepared:
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
     the file's nodes alone, not from its initializers; `bounds` are those of integers that the file clips to fewer bits; `notes` say what
-    else became of the file; `refusals` why it cannot be imported, to which the import adds its own.
+    else became of the file, `became` what became of single nodes, by name: batch norms, and what was computed; `refusals` why it cannot be
+    imported, to which the import adds its own; `origins` are the files.
     """
 
     model: onnx.ModelProto
@@ -65,6 +68,8 @@ class Prepared:
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     refusals: tuple[ModelError, ...] = ()
+    became: Mapping[str, str] = field(default_factory=dict)
+    origins: tuple[Origin, ...] = ()
 
 
 def prepare(
@@ -78,7 +83,7 @@ def prepare(
 def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
     model, digest = read_model(path)
     check_sizes(model, path)
-    load_external_data(model, path)
+    origins = tuple(origin("model", file) for file in (path, *load_external_data(model, path)))
     opset_of(model, path)
     sort_nodes(model, path)
     settle_constants(model)
@@ -95,7 +100,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
+    given = [node.name for node in model.graph.node]
     model, bounds = _folded(model, path)
+    left = {node.name for node in model.graph.node}
+    became = {name: "computed when compiling: all that it reads is known then" for name in given if name not in left}
     while (defined := inline_functions(model)) is not None:
         literals |= literal_values(defined.graph, literals)
         notes = tuple(dict.fromkeys((*notes, *read_apart(defined.graph, literals))))
@@ -104,7 +112,12 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model = one_sample(model, path, batch)
     notes = (*notes, *settle_batchnorms(model.graph))
     if fold_batchnorm:
-        fold_batchnorms(model)
+        became |= {
+            name: f"folded into {one.linear}" if isinstance(one, Folded) else f"kept: {one.why}"
+            for name, one in fold_batchnorms(model).items()
+        }
+    else:
+        became |= {node.name: "kept: it was asked for" for node in model.graph.node if node.op_type == "BatchNormalization"}
     if new_head is not None:
         replace_head(model, path, new_head)
         digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
@@ -112,7 +125,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     refusals = wrong_types(model, path)
     bound_masks(model.graph)
     check_finite(model, path, settled=True)
-    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals)
+    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals, became, origins)
 
 
 def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
@@ -145,11 +158,13 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
     try:
         model.ParseFromString(content)
     except (DecodeError, RecursionError):
+        refuse_foreign(content, path)
         raise ModelError(
             f"{path} ({len(content):,} bytes) is corrupt, truncated or not an ONNX file; expected a complete ONNX model.",
             hint="Export or download it again.",
         ) from None
     if not model.graph.node:
+        refuse_foreign(content, path)
         raise ModelError(
             f"{path} ({len(content):,} bytes) holds no ONNX graph with nodes; expected a complete ONNX model.",
             hint="It may be empty, truncated or of another format: export it again.",

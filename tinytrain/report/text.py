@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
-from tinytrain.ir.op import Elementwise, registry
 from tinytrain.ir.types import Role
 from tinytrain.passes.scale_gradients import dead_channels
+from tinytrain.report.lists import boards, ops
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
-    from tinytrain.device.session import Session
+    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
     from tinytrain.emit.fit import Room
+    from tinytrain.emit.step import Estimate
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
+    from tinytrain.target.board import Board
     from tinytrain.target.doctor import Finding
 
 _LISTED = "those of the ops' lists are taken, whatever --optimise says; `tinytrain tune` counts them"
@@ -41,11 +44,26 @@ def kilobytes(bytes_: int) -> str:
 def room_text(room: Room | None) -> str:
     """`fits, 44.5 KB of RAM and 964.0 KB of flash left`, or what is short."""
     if room is None:
-        return "this computer has no bound"
+        return "fits, this computer has no bound"
     if room.fits:
         return f"fits, {kilobytes(room.ram_left)} of RAM and {kilobytes(room.flash_left)} of flash left"
     lacking = [f"{kilobytes(-left)} of {kind}" for kind, left in (("RAM", room.ram_left), ("flash", room.flash_left)) if left < 0]
     return f"is {' and '.join(lacking)} short"
+
+
+def estimate_text(estimate: Estimate, board: Board) -> str:
+    """`183,784 instructions, 252,841 cycles: 1.51 ms at 168 MHz (estimate)`, and by which core's counts."""
+    time = ""
+    if estimate.milliseconds is not None:
+        time = f": {milliseconds_text(estimate.milliseconds)} ms at {board.clock_hz / 1e6:,.4g} MHz, without waits for memory"
+    counted = "" if estimate.counted_on == board.core else f", by counts of {estimate.counted_on}"
+    return f"{estimate.instructions:,} instructions, {estimate.cycles:,} cycles of {board.core}{time} (estimate{counted})"
+
+
+def milliseconds_text(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def compiled_text(compiled: Compiled) -> str:
@@ -69,6 +87,8 @@ def compiled_text(compiled: Compiled) -> str:
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
     ]
+    if compiled.estimate is not None:
+        lines.append(f"step       {estimate_text(compiled.estimate, compiled.board)}")
     lines += step_text(compiled)
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
@@ -144,11 +164,12 @@ def frozen_text(frozen: Sequence[Frozen]) -> str:
 
 
 def sizes_text(project: Project) -> str:
-    """Build the project and say what the linker made of it."""
+    """Build the project and say what the linker made of it, and what is left."""
     sizes = project.sizes()
     text = f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
     held = [f"{m.name} {sizes.by_memory[m.name]:,} of {m.bytes:,} B" for m in project.board.memories if sizes.by_memory[m.name]]
-    return "\n".join([text, *([f"memory     {'   '.join(held)}"] if held else [])])
+    left = [f"{kilobytes(m.bytes - sizes.by_memory[m.name])} of {m.name}" for m in project.board.memories if sizes.by_memory[m.name]]
+    return "\n".join([text, *([f"memory     {'   '.join(held)}", f"fits, {' and '.join(left)} left"] if held else [])])
 
 
 def kept_text(kept: Kept) -> str:
@@ -158,11 +179,8 @@ def kept_text(kept: Kept) -> str:
     return f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats"
 
 
-def stats_text(session: Session) -> str:
-    """What a device says of itself. Raises DeviceError where its firmware does not train."""
-    from tinytrain.device.stats import stats
-
-    found, counters = stats(session), session.counters()
+def stats_text(session: Session, found: Stats, counters: Counters) -> str:
+    """What a device says of itself."""
     lines = [
         f"device     {session.info.model} on {session.link.transport.name}",
         f"samples    {found.kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
@@ -178,16 +196,11 @@ def stats_text(session: Session) -> str:
 
 
 def boards_text() -> str:
-    from tinytrain.target.board import board_names, load_board
-
     rows = [["board", "title", "core", "flash", "RAM", "emulator"]]
-    for name in board_names():
-        board = load_board(name)
-        size = {m.kind: f"{m.bytes // 1024:,} KB" for m in reversed(board.memories)}
-        emulator = "-" if board.is_host else "none, not run by us"
-        if board.machine:
-            emulator = board.machine[0] if board.emulator == "qemu" else board.emulator
-        rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), emulator])
+    for board in boards():
+        flash, ram = ("-" if size is None else f"{size // 1024:,} KB" for size in (board.flash_bytes, board.ram_bytes))
+        emulator = board.emulator or ("-" if board.host else "none, not run by us")
+        rows.append([board.name, board.title, board.core, flash, ram, emulator])
     return table(rows)
 
 
@@ -198,11 +211,9 @@ def ops_text() -> str:
     taken = [["ONNX", "fp32", "int8"]]
     taken += [[name, "yes" if plain else "", "yes" if integer else ""] for name, (plain, integer) in supported().items()]
     rows = [["op", "dtype", "kernels", "in epilogues", "gradient"]]
-    for name, op in registry().items():
-        dtypes = sorted({kernel.dtypes[0].tag for kernel in op.kernels})
-        isas = sorted({kernel.isa or "portable C" for kernel in op.kernels}) or ["view, no code"]
-        epilogue = "yes" if issubclass(op, Elementwise) else ""
-        rows.append([name, ", ".join(dtypes), ", ".join(isas), epilogue, "yes" if op.differentiable else ""])
+    for op in ops():
+        kernels = ", ".join(op.kernels) or "view, no code"
+        rows.append([op.name, ", ".join(op.dtypes), kernels, "yes" if op.epilogue else "", "yes" if op.gradient else ""])
     return f"{table(taken)}\n\n{table(rows)}"
 
 

@@ -169,6 +169,9 @@ def preset(text: str, graph: Graph) -> Scheme:
     if text in plain:
         chosen = plain[text]
     elif name in ("last", "bias-last") and last:
+        if last > len(all_layers) > 0:
+            message = f"{text}: {graph.name} has {len(all_layers)} layers that can be trained; expected {name}:{len(all_layers)} or less."
+            raise SchemeError(message, hint=f"{'full' if name == 'last' else 'bias'} trains all of them.")
         chosen = all_layers[-last:]
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)

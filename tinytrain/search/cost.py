@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tinytrain.compiler import Options, load_forward, lowered
 from tinytrain.emit.fit import STACK_BYTES, Room, needs_of, room, target_bytes
-from tinytrain.emit.instructions import Taken, code, data_bytes, load_table
+from tinytrain.emit.instructions import Taken, data_bytes, load_table
 from tinytrain.emit.select import Kernels
+from tinytrain.emit.step import Estimate, estimate
 from tinytrain.emit.tuned import Tuning
 from tinytrain.gradient.train_step import build_program
 from tinytrain.ir.graph import Graph, Node, Program
@@ -48,10 +49,8 @@ class SchemeCost:
     `weights` and `biases` are updated elements (biases: all that has one dimension, γ and β among them), `updated_bytes` their size;
     `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
     optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
-    and the estimated code. `instructions` and `cycles` of a step are an estimate, None for a core whose kernels were never counted;
-    `milliseconds` are those cycles at the clock that the firmware sets; `counted_on` is the core where kernels were counted, which may be
-    one that the board's is like, and `uncounted` names those that stand in the estimate as others of their kind. `room` is what the
-    firmware leaves of the board, None on the host.
+    and the estimated code; `estimate` is None for a core whose kernels were never counted. `room` is what the firmware leaves of the board,
+    None on the host.
     """
 
     weights: int
@@ -64,13 +63,17 @@ class SchemeCost:
     ram_bytes: int
     data_bytes: int
     flash_bytes: int
-    instructions: int | None
-    cycles: int | None
-    milliseconds: float | None
-    counted_on: str
-    uncounted: tuple[str, ...]
+    estimate: Estimate | None
     layers: tuple[LayerCost, ...]
     room: Room | None
+
+    @property
+    def instructions(self) -> int | None:
+        return self.estimate.instructions if self.estimate else None
+
+    @property
+    def cycles(self) -> int | None:
+        return self.estimate.cycles if self.estimate else None
 
 
 class Costs:
@@ -142,26 +145,18 @@ class Costs:
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)
         parts = self._by_layer(program, train, kernels)
-        entries = [train, *(entry for name, entry in plan.entries.items() if name == "apply")]
-        each = [self.taken(node, kernels, entry) for entry in entries for node in entry.graph.nodes]
-        nodes = [node for entry in entries for node in entry.graph.nodes if not node.op.view]
         forward = train.graph.needed(train.graph.outputs[:1])
         macs = {node: _macs(node) for node in train.graph.nodes}
-        table, data = self._table, data_bytes(program)
-        code_bytes = table.code_bytes(code(plan, kernels)) if table else 0
-        cycles = round(sum(one.cycles for one in each)) if table else None
+        found, data = estimate(plan, kernels, self.board), data_bytes(program)
+        code_bytes = found.code_bytes if found else 0
         return SchemeCost(
             weights=sum(p.weights for p in parts), biases=sum(p.biases for p in parts), updated_bytes=sum(p.updated_bytes for p in parts),
             saved_bytes=sum(p.saved_bytes for p in parts),
             forward_macs=sum(n for node, n in macs.items() if node in forward),
             backward_macs=sum(n for node, n in macs.items() if node not in forward),
             arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
-            data_bytes=data, flash_bytes=data + code_bytes,
-            instructions=round(sum(one.instructions for one in each)) if table else None,
-            cycles=cycles, milliseconds=cycles / self.board.clock_hz * 1000 if cycles and self.board.clock_hz else None,
-            counted_on=table.core if table else "",
-            uncounted=tuple(dict.fromkeys(name for n in nodes for name in table.uncounted(n, kernels.select(n)))) if table else (),
-            layers=tuple(parts), room=room(program, plan, self.board, code_bytes),
+            data_bytes=data, flash_bytes=data + code_bytes, estimate=found, layers=tuple(parts),
+            room=room(program, plan, self.board, code_bytes),
         )
 
     def _by_layer(self, program: Program, train: Plan, kernels: Kernels) -> list[LayerCost]:

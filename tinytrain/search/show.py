@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tinytrain.report.text import table
+from tinytrain.report.text import estimate_text, table
 from tinytrain.search.cost import LayerCost, SchemeCost
 from tinytrain.target.board import Board
 
@@ -12,8 +12,6 @@ def cost_text(name: str, board: Board, cost: SchemeCost) -> str:
     """A line for each layer, then totals. A layer's share includes what stands between it and the next one."""
     rows = [["layer", "weights", "biases", "updated B", "saved B", "backward MACs", "instructions"]]
     rows += [_row(layer) for layer in cost.layers]
-    instructions = "not counted on this board" if cost.instructions is None else f"{cost.instructions:,} instructions a step (estimate)"
-    cycles = f", {cost.cycles:,} cycles of {board.core} without waits for memory (estimate)" if cost.cycles else ""
     lines = [
         table(rows), "",
         f"scheme     of {name} for {board.title}",
@@ -22,10 +20,10 @@ def cost_text(name: str, board: Board, cost: SchemeCost) -> str:
         f"MACs       {cost.forward_macs:,} forward, {cost.backward_macs:,} backward",
         f"RAM        {cost.ram_bytes:,} B planned: arena {cost.arena_bytes:,} with parameters, then the target and the reserved stack",
         f"flash      {cost.flash_bytes:,} B: {cost.data_bytes:,} of constants and initial values, code {_code(cost)}",
-        f"runs       {instructions}{cycles}",
+        f"step       {estimate_text(cost.estimate, board) if cost.estimate else 'not counted on this board'}",
     ]
-    if cost.uncounted:
-        lines.append(f"uncounted  {', '.join(cost.uncounted)}: taken for others of their kind")
+    if cost.estimate and cost.estimate.uncounted:
+        lines.append(f"uncounted  {', '.join(cost.estimate.uncounted)}: taken for others of their kind")
     return "\n".join(lines)
 
 

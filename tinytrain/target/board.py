@@ -6,7 +6,6 @@ They lie in the folders that TINYTRAIN_BOARDS names, in the user's own, and in t
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tinytrain.errors import BoardError
+from tinytrain.errors import BoardError, did_you_mean
 from tinytrain.paths import config_dir, data_dir
 from tinytrain.target.clocks import clock_defines, uart_defines
 from tinytrain.target.flash_store import FlashStore, flash_store
@@ -226,7 +225,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         if soc_path is None:
             chips = sorted({found.parent.name for place in folders for found in place.glob("soc/*/soc.toml")})
             message = f"{path}: soc = {soc!r}, but there is no soc/{soc}/soc.toml; known chips are {', '.join(chips)}."
-            raise BoardError(message, hint=_nearest(soc, chips, "Name one of them, or put its folder beside the board's."))
+            raise BoardError(message, hint=did_you_mean(soc, chips, "Name one of them, or put its folder beside the board's."))
         places.append(soc_path.parent)
         data = Table(merged(read_toml(soc_path), data.values), path)
         data.text("soc")
@@ -281,13 +280,8 @@ def _board_file(name: str, folders: Sequence[Path]) -> Path:
     elif name and name not in SOURCE_FOLDERS and (found := find_data(f"{name}/{BOARD_FILE}", folders)):
         return found.resolve()
     known = board_names(folders)
-    hint = _nearest(name, known, "See `tinytrain boards`; a board of your own is given as a path, ./my-board.toml.")
+    hint = did_you_mean(name, known, "See `tinytrain boards`; a board of your own is given as a path, ./my-board.toml.")
     raise BoardError(f"There is no board {name!r}; known boards are {', '.join(known)}.", hint=hint)
-
-
-def _nearest(name: str, known: Sequence[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, known, 3, 0.5)
-    return f"Did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def _toolchain(name: str, board: Path, folders: Sequence[Path]) -> Toolchain:
@@ -324,10 +318,9 @@ def _memory(name: str, table: Table, path: Path) -> Memory:
 def _check_isa(isa: Sequence[str], path: Path) -> None:
     for tag in isa:
         if tag not in ISAS:
-            near = difflib.get_close_matches(tag, ISAS, 3, 0.5)
             raise BoardError(
                 f"{path}: isa has {tag!r}; known instruction sets are {', '.join(ISAS)}.",
-                hint=f"Did you mean {' or '.join(near)}?" if near else "Leave it out: kernels then use what the board has besides.",
+                hint=did_you_mean(tag, ISAS, "Leave it out: kernels then use what the board has besides."),
             )
         lacking = [other for other in ISAS[tag].needs if other not in isa]
         if lacking:
