@@ -23,6 +23,7 @@ from test_cli_manners import ALL
 
 from tinytrain.cli import results
 from tinytrain.cli.answer import json_of
+from tinytrain.report import live
 from tinytrain.report.live import Lines, training_bar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,7 +245,8 @@ class Clock:
         return self.now
 
 
-def test_a_line_every_ten_seconds() -> None:
+def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "EVERY_SECONDS", 10.0)
     said: list[str] = []
     told_: list[str] = []
     clock = Clock()
