@@ -100,6 +100,7 @@ def test_a_board_is_named_nearest(tmp_path: Path) -> None:
     (("--head-seed", 3), "--head-seed has no effect without --new-head."),
     (("--loss", "none", "--momentum", 0.9), "--momentum has no effect with --loss none."),
     (("--loss", "none", "--scheme", "last:1"), "--scheme has no effect with --loss none."),
+    (("--scheme", "last:1", "--rate", "fc1=0.5"), "--rate has no effect on layer 'fc1', which is not trained."),
     (("--fp16-tolerance", 0.1), "--fp16-tolerance has no effect without --data."),
 ], ids=str)
 def test_what_changes_nothing_is_refused(given: tuple[object, ...], said: str, tmp_path: Path) -> None:
@@ -121,6 +122,11 @@ def test_what_changes_nothing_is_refused(given: tuple[object, ...], said: str, t
 ], ids=str)
 def test_options_that_need_others(given: tuple[object, ...], said: str) -> None:
     assert said in sentence(*given)
+
+
+def test_a_table_of_counts_for_the_host_is_ignored_aloud(tmp_path: Path) -> None:
+    text = succeed("compile", save_model(tmp_path), "--tuned", "counts.json", "--no-build", "-o", tmp_path / "out")
+    assert "note       counts.json is ignored: kernels are not counted on the host" in text
 
 
 def test_last_of_all_layers_is_no_mistake(tmp_path: Path) -> None:
