@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import click
 
-from tinytrain.cli.command import Option
+from tinytrain.cli.option import Option
 from tinytrain.cli.options import Decorated, Number, option, together
 from tinytrain.errors import TinytrainError
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
 @data_options("Samples to calibrate int8 on", required=False)
 @model_options
-def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> None:
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 
     Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.
@@ -34,7 +35,7 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None
     from tinytrain.answers.candidates import DTYPES, real_boards
     from tinytrain.answers.fit import Request, fit_text
     from tinytrain.answers.fit import fit as answer
-    from tinytrain.report.live import training_bar
+    from tinytrain.cli.results import Fit
     from tinytrain.target.board import board_names, load_board
 
     ctx = click.get_current_context()
@@ -46,6 +47,7 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None
     asked = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
     every = every or bool(boards) or chosen["schemes"]
     request = Request(asked, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
-    with training_bar() as bar:
+    with progress() as bar:
         found = answer(model, options, request, bar)
-    click.echo(fit_text(found))
+    plain = found.plain()
+    return Answer(fit_text(found), Fit(plain["model"], tuple(plain["rows"]), tuple(plain["notes"])), asked=True)
