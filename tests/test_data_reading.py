@@ -117,7 +117,7 @@ def test_a_class_that_a_folder_lacks_shifts_no_other(tmp_path: Path) -> None:
     one = load(tmp_path / "set", MAP, Vectors(Layout((1,), (0,))))
     np.testing.assert_array_equal(one.y, [[0], [1]])
     assert "is a folder of images: --layout has no effect on it." in refusal(tmp_path / "set", MAP, Labels(2), order=LAST)
-    assert "is a folder of images: --window has no effect on it." in refusal(tmp_path / "set", MAP, Labels(2), window=4)
+    assert "holds no recordings; expected files .csv, .npy, .npz in it, or in one" in refusal(tmp_path / "set", MAP, Labels(2), window=4)
 
 
 def test_what_is_normal(tmp_path: Path) -> None:
