@@ -28,6 +28,7 @@ from tinytrain.reading import reading
 
 SAMPLE_KEYS = ("x", "X", "data", "images", "samples", "inputs", "features")
 TARGET_KEYS = ("y", "Y", "labels", "label", "target", "targets")
+CLASS_KEYS = ("classes", "class_names", "label_names", "target_names")
 KINDS = ".npz, .npy, .csv, or a folder of images"
 AS_MANY = "Store as many targets as samples, in the same order."
 
@@ -232,7 +233,14 @@ def _from_npz(path: Path, split: str) -> Raw:
         f"{names[0]} is taken as the {what}; {', '.join(names[1:])} may be meant as well, and is left out"
         for names, what in ((samples, "samples"), (targets, "targets")) if len(names) > 1
     )
-    return Raw(file.read(samples[0]), file.read(targets[0]) if targets else None, (), notes)
+    x, y = file.read(samples[0]), file.read(targets[0]) if targets else None
+    return Raw(x, y, _named_in(file) if y is not None and is_whole(y) else (), notes)
+
+
+def _named_in(file: Npz) -> tuple[str, ...]:
+    """What the file calls its classes, in the order of their numbers."""
+    names = next((file.read(key) for key in _known(file, CLASS_KEYS)), np.empty(0))
+    return tuple(map(str, names)) if names.ndim == 1 and names.dtype.kind == "U" else ()
 
 
 def _known(file: Npz, names: Sequence[str]) -> list[str]:
