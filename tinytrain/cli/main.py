@@ -180,11 +180,10 @@ def infer(
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    metrics = found.metrics(**how)
-    lines = outputs_lines(metrics, found.said)
-    if output is not None:
+    if output is not None:                                # first: what is wrong with a threshold takes no outputs away
         write_bytes(output, npz(found.named))
-        lines.append(f"outputs    {output}")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said) + ([f"outputs    {output}"] if output is not None else [])
     return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 
