@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tinytrain.api.choices import Course, schedule_of
+from tinytrain.api.choices import Course, Teaching, schedule_of
 from tinytrain.api.history import History
+from tinytrain.api.values import check
 from tinytrain.atomic import write_bytes
-from tinytrain.data.given import Arrays, File, Samples, source_of
+from tinytrain.data.given import Arrays, File, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
@@ -66,7 +67,7 @@ class Device:
             self._session = None
 
     def train(
-        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: tuple[Arrays, Arrays] | File | None = None,
+        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
         holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
         keep: bool = False, resume: bool = False, changed: bool = False, progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
@@ -83,12 +84,14 @@ class Device:
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
+        check(Teaching, {**numbers, **course})
         schedule, progress = schedule_of(course, lr), progress or Quiet()
         plan = Plan(
             epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, limit=limit, holdout=holdout,
             skip_below=skip_below, scheme=scheme, schedule=schedule,
         )
-        held = source_of(*validation) if isinstance(validation, tuple) else None if validation is None else source_of(validation)
+        held = None if validation is None else source_of_both(validation)
         taught = lesson(self.project, source_of(x, y), held, plan, progress)
         if lr is None and self._rate_is_ours:
             self.session.set_lr(self.project.manifest.learning_rate)
