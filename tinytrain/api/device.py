@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinytrain.api.choices import Course, Teaching, schedule_of
 from tinytrain.api.history import History
 from tinytrain.api.values import check
 from tinytrain.atomic import write_bytes
-from tinytrain.data.given import Arrays, File, Pair, Samples, source_of, source_of_both
+from tinytrain.data.given import Arrays, File, Given, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
@@ -27,7 +30,7 @@ from tinytrain.report.live import Progress, Quiet
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.session import Counters, Session, Step
 
 
 class Device:
@@ -98,6 +101,15 @@ class Device:
         self._rate_is_ours = lr is not None or schedule.changes
         return History(train(self.project, self.session, taught, plan, progress))
 
+    def step(self, x: Arrays, y: Arrays) -> Step:
+        """One training step: one x in the shape of the input, one y, a label or in the shape of the output; without a batch.
+
+        Its `instructions` are counted where `build.emulator(icount=True)` runs it.
+        """
+        samples = load_with_targets(self.project, Given(_batch_of_one(x), _batch_of_one(y)), "train", None, Quiet())
+        assert samples.y is not None
+        return self.session.train_step(samples.x[0], samples.y[0])
+
     def predict(self, x: Samples, *, limit: int | None = None, progress: Progress | None = None) -> Array | dict[str, Array]:
         """Outputs, float32 (n, *output shape without the batch); of a model with several outputs, a dict of them by name."""
         samples = load(self.project, source_of(x), "test", limit, targets=False, progress=progress)
@@ -139,3 +151,9 @@ class Device:
     def counters(self) -> Counters:
         """Instructions of the last call where they are counted (`build.emulator(icount=True)`), stack, clock."""
         return self.session.counters()
+
+
+def _batch_of_one(given: Arrays) -> Arrays:
+    if isinstance(given, Mapping):
+        return {name: np.asarray(array)[None] for name, array in given.items()}
+    return np.asarray(given)[None]
