@@ -14,6 +14,7 @@ from tinytrain.api.choices import Choices, Placing, check_fp16, options_of
 from tinytrain.api.values import check
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
+from tinytrain.data.file import DataFile
 from tinytrain.data.given import Given, Pair, Samples, Source, source_of_both
 from tinytrain.errors import TinytrainError
 from tinytrain.origins import Origin, origin
@@ -102,7 +103,7 @@ class Model:
 
 def _calibration(source: Source | None) -> tuple[Origin, ...]:
     """The file that samples came from; none of arrays."""
-    return (origin("calibration", source),) if isinstance(source, Path) else ()
+    return () if source is None or isinstance(source, Given) else (origin("calibration", DataFile.of(source).path),)
 
 
 def load(path: str | Path) -> Model:
