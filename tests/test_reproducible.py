@@ -41,7 +41,8 @@ def test_the_same_bytes_in_any_folder(options: tuple[str, ...], tmp_path: Path) 
         given = model.name if seed == "1" else str(model)
         done = subprocess.run(
             [sys.executable, "-m", "tinytrain", "compile", given, "--board", "netduinoplus2", "--no-build", "-o", str(out), *options],
-            cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert done.returncode == 0, done.stderr
         made.append(tree(out))

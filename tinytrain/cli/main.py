@@ -118,7 +118,8 @@ def compile_command(
     if explain:
         click.echo(f"\n{explained(compiled)}\n")
     click.echo(f"project    {output}")
-    click.echo(sizes_text(made.project) if build else room_text(compiled.room))
+    unsure = "" if compiled.room is None or compiled.room.fits else ", by an estimate of its code: the linker will say"
+    click.echo(sizes_text(made.project) if build else f"{room_text(compiled.room)}{unsure}")
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
@@ -135,6 +136,7 @@ def compile_command(
 @option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
