@@ -85,6 +85,7 @@ def test_train_writes_history_and_weights(folder: Path) -> None:
     assert [e["steps"] for e in epochs] == [32, 32]
     assert epochs[1]["loss"] < epochs[0]["loss"]
     assert all(0 <= e["accuracy"] <= 1 and e["validation_loss"] > 0 for e in epochs)
+    assert text.splitlines()[0].startswith(f"data       {data}: 40 samples of 64 numbers, ")
     said = [line for line in text.splitlines() if line.startswith("epoch ")]
     assert [line[:16] for line in said] == ["epoch 0/2   loss", "epoch 1/2   loss", "epoch 2/2   loss"]
     assert said[0].endswith("before training") and all("   validation loss " in line and "   accuracy " in line for line in said)

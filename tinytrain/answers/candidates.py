@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.compiler import Options
-from tinytrain.data.given import Given
+from tinytrain.data.given import Given, Source
 from tinytrain.errors import ModelError, SchemeError
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.ports import Port
@@ -132,7 +132,7 @@ def is_quantised(model: Path, options: Options) -> bool:
     return False
 
 
-def variant(model: Path, options: Options, dtype: str, data: Path | None, folder: Path) -> Variant:
+def variant(model: Path, options: Options, dtype: str, data: Source | None, folder: Path) -> Variant:
     """The model with its numbers stored like that; the int8 form of an fp32 one is written to `folder`.
 
     It is calibrated on samples of `data`, or on random ones, which is good for sizes and times. Raises TinytrainError.
@@ -143,7 +143,7 @@ def variant(model: Path, options: Options, dtype: str, data: Path | None, folder
     return Variant(dtype, Costs(model, replace(options, dtype=dtype)), asks)  # type: ignore[arg-type]
 
 
-def quantised(model: Path, options: Options, data: Path | None, folder: Path) -> Path:
+def quantised(model: Path, options: Options, data: Source | None, folder: Path) -> Path:
     """Path of the model in int8."""
     if is_quantised(model, options):
         return model

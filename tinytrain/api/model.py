@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
-from tinytrain.api.build import Build, scratch
+from tinytrain.api.build import Build, Scratch
 from tinytrain.api.choices import Choices, check_fp16, options_of
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
+from tinytrain.data.file import DataFile
 from tinytrain.data.given import Given, Samples, Source, source_of
 from tinytrain.errors import TinytrainError
 from tinytrain.origins import Origin, origin
@@ -90,8 +91,8 @@ class Model:
         )
         source = source_of(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
-        quantised = Model("")
-        quantised.path = scratch(quantised) / self.path.name
+        scratch = Scratch()
+        quantised = Model(scratch.path / self.path.name, keeps=scratch)
         write_bytes(quantised.path, made.model.SerializeToString())
         quantised.report = made.report
         quantised._origins = (origin("model before quantisation", self.path), *_calibration(source))
@@ -100,7 +101,7 @@ class Model:
 
 def _calibration(source: Source | None) -> tuple[Origin, ...]:
     """The file that samples came from; none of arrays."""
-    return (origin("calibration", source),) if isinstance(source, Path) else ()
+    return () if source is None or isinstance(source, Given) else (origin("calibration", DataFile.of(source).path),)
 
 
 def load(path: str | Path) -> Model:

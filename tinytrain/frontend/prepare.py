@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.apart import read_apart, store_apart
-from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
+from tinytrain.frontend.batchnorm import Folded, fold_batchnorms, settle_batchnorms
 from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
@@ -112,7 +112,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model = one_sample(model, path, batch)
     notes = (*notes, *settle_batchnorms(model.graph))
     if fold_batchnorm:
-        became |= fold_batchnorms(model)
+        became |= {
+            name: f"folded into {one.linear}" if isinstance(one, Folded) else f"kept: {one.why}"
+            for name, one in fold_batchnorms(model).items()
+        }
     else:
         became |= {node.name: "kept: it was asked for" for node in model.graph.node if node.op_type == "BatchNormalization"}
     if new_head is not None:
