@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
@@ -39,14 +40,14 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 def contribution(
     model: Path, data: Path, validation: Path | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
     holdout: float, score: str, ratios: tuple[float, ...], epochs: int, seeds: int, samples: int | None, **given: Any,
-) -> None:
+) -> Answer:
     """Find what training each part of MODEL alone gains on the samples of a data file.
 
     What is finished is kept: started again after an interruption, it goes on.
     """
+    from tinytrain.cli.results import Contribution
     from tinytrain.jobs import Jobs
     from tinytrain.paths import cache_dir
-    from tinytrain.report.live import training_bar
     from tinytrain.search.analysis import Settings, analyse
 
     if given["schemes"] != ("full",):
@@ -55,12 +56,12 @@ def contribution(
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make the folder first.")
     options = compiler_options("host", **given)
     settings = Settings(score, ratios, epochs, seeds, holdout, samples)
-    with training_bar() as bar:
+    with progress() as bar:
         jobs = Jobs(processes, cluster, cache or cache_dir() / "jobs")
         found = analyse(model, data, validation, options, settings, jobs, bar)
     found.save(output)
-    click.echo(found.text())
+    lines = [found.text()]
     if found.refused:
         name, why = next(iter(found.refused.items()))
-        click.echo(f"left out   {len(found.refused)} candidates; {name}: {why}")
-    click.echo(f"written    {output}")
+        lines.append(f"left out   {len(found.refused)} candidates; {name}: {why}")
+    return Answer("\n".join([*lines, f"written    {output}"]), Contribution(output, found))
