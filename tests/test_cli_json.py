@@ -167,7 +167,7 @@ def test_train_and_what_follows(folder: Path) -> None:
     assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
     assert trained["epochs"] == json.loads((out / "history.json").read_text())["epochs"]
     assert answer("evaluate", out, *data, "--learned")["samples"] == 40
-    assert 0 <= answer("infer", out, *data, "-o", folder / "y.npz")["accuracy"] <= 1
+    assert 0 <= answer("infer", out, *data, "-o", folder / "y.npz")["metrics"]["y"]["accuracy"] <= 1
     assert answer("stats", out)["model"] == "mlp"
     assert answer("pull", out, "--learned", "-o", folder / "w.npz")["lines"][0].startswith("pulled")
     assert len(answer("push", out, folder / "w.npz")["lines"]) == 3

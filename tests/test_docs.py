@@ -110,8 +110,8 @@ def test_every_key_of_a_manifest_and_of_a_board_has_its_place(tmp_path: Path) ->
     (tmp_path / "model.onnx").write_bytes(zoo.model("mlp").SerializeToString())
     made = describe(compile_model(tmp_path / "model.onnx", Options()))
     named = set(re.findall(r"`([a-z_0-9]+)`", (ROOT / "docs" / "files.md").read_text(encoding="utf-8")))
-    assert not set(made) - named, "docs/files.md"
+    assert not (missing := sorted(set(made) - named)), f"docs/files.md lacks {missing}"
     named = set(re.findall(r"`\[?([a-z_0-9]+)\]?`", (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")))
     files = [*data_dir("boards").glob("*/board.toml"), *data_dir("boards").glob("soc/*/soc.toml")]
     known = {key for path in files for key in read_toml(path)}
-    assert len(files) > 20 and not known - named, "docs/toml.md"
+    assert len(files) > 20 and not (missing := sorted(known - named)), f"docs/toml.md lacks {missing}"

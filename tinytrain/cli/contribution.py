@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import OutputError, TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
 
 
 def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
@@ -22,7 +26,7 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 
 @click.command(cls=Command, epilog="Example: tinytrain contribution model.onnx --data train.npz --lr 0.02 -o contribution.json")
 @MODEL
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
 @option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, not_with="--validation",
               help="Part of the data kept for that, another one for each seed, where no --validation is given.")
@@ -38,7 +42,7 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 @job_options
 @model_options
 def contribution(
-    model: Path, data: Path, validation: Path | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
+    model: Path, data: DataFile, validation: DataFile | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
     holdout: float, score: str, ratios: tuple[float, ...], epochs: int, seeds: int, samples: int | None, **given: Any,
 ) -> Answer:
     """Find what training each part of MODEL alone gains on the samples of a data file.

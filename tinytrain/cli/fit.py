@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
 
 
 @click.command(cls=Command, epilog="Example: tinytrain fit model.onnx --data data.npz")
@@ -21,9 +25,9 @@ from tinytrain.errors import TinytrainError
 @option("--board", "boards", multiple=True,
         help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
 @option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
-@option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
+@data_options("Samples to calibrate int8 on", required=False)
 @model_options
-def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **given: Any) -> Answer:
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 
     Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.

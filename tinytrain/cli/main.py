@@ -12,9 +12,11 @@ import click
 from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
+from tinytrain.cli.data_options import data_options, threshold_options
 from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
 from tinytrain.cli.options import (
     BOARD,
+    BYTES,
     MODEL,
     PROJECT,
     Number,
@@ -28,6 +30,7 @@ from tinytrain.errors import OutputError
 from tinytrain.target.packages import package_kinds
 
 if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
     from tinytrain.device.project import Project
 
 # Command → the module that has it, which is imported when the command is asked for.
@@ -36,15 +39,15 @@ ELSEWHERE = {
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
     "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
-    "diff": "tinytrain.cli.diff",
+    "diff": "tinytrain.cli.diff", "init": "tinytrain.cli.init", "completion": "tinytrain.cli.completion",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
-    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
+    "From a model to firmware": ("init", "model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
     "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
-    "What there is": ("boards", "new-board", "ops", "doctor"),
+    "What there is": ("boards", "new-board", "ops", "doctor", "completion"),
 }
 
 
@@ -65,11 +68,11 @@ def main(debug: bool) -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
+@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@option("--data", type=click.Path(path_type=Path),
-              help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
+@data_options("With --dtype fp16: samples that choose which layers stay fp32", required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
 @option("--store", type=click.IntRange(1), metavar="N",
@@ -83,8 +86,9 @@ def main(debug: bool) -> None:
               help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
 @option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
+    model: Path, board: str, output: Path, force: bool, cores: int, budget: int | None, build: bool, half_arithmetic: bool,
+    data: DataFile | None, tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool,
+    graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
@@ -95,6 +99,7 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
+    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -110,7 +115,9 @@ def compile_command(
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    with suggesting(model, compiled.options):
+    if budget is not None:
+        check_budget(compiled.program, compiled.plan, compiled.board, budget)
+    with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,
@@ -124,7 +131,7 @@ def compile_command(
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
@@ -139,7 +146,7 @@ def compile_command(
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: Path, validation: Path | None, timeout: float, **plan: Any) -> Answer:
+def train(project: Project, data: DataFile, validation: DataFile | None, timeout: float, **plan: Any) -> Answer:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.api.build import Build
     from tinytrain.cli.results import Train
@@ -152,17 +159,21 @@ def train(project: Project, data: Path, validation: Path | None, timeout: float,
 
 @main.command(epilog="Example: tinytrain infer out --data test.npz -o outputs.npz")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
+@data_options()
 @option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@threshold_options
 @device_options
-def infer(project: Project, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> Answer:
-    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
+def infer(
+    project: Project, data: DataFile, learned: bool, limit: int | None, output: Path | None, timeout: float, **how: float | None,
+) -> Answer:
+    """Run PROJECT on its board over the samples of a data file; prints how good outputs are where there are targets."""
     from tinytrain.api.build import Build
     from tinytrain.atomic import write_bytes
-    from tinytrain.cli.results import Infer
+    from tinytrain.cli.results import Infer, plain
     from tinytrain.learn.state import npz
+    from tinytrain.report.metrics_text import outputs_lines
 
     if output is not None and not output.parent.is_dir():
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
@@ -170,33 +181,37 @@ def infer(project: Project, data: Path, learned: bool, limit: int | None, output
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    lines = [] if found.accuracy is None else [f"accuracy   {found.accuracy:.2%} of {len(found):,} samples"]
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said)
     if output is not None:
         write_bytes(output, npz(found.named))
         lines.append(f"outputs    {output}")
-    return Answer("\n".join(lines), Infer(len(found), found.accuracy, found.accuracies, output), asked=True)
+    return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@threshold_options
 @device_options
-def evaluate_command(project: Project, data: Path, learned: bool, limit: int | None, timeout: float) -> Answer:
-    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
+def evaluate_command(project: Project, data: DataFile, learned: bool, limit: int | None, timeout: float, **how: float | None) -> Answer:
+    """Measure PROJECT on its board over the samples of a data file; nothing is learned.
+
+    Prints the loss, and what suits the targets: confusion of classes, yes and no, MSE and MAE, or what a model cannot give back.
+    """
     from tinytrain.api.build import Build
-    from tinytrain.cli.results import Evaluate
+    from tinytrain.cli.results import Evaluate, plain
+    from tinytrain.report.metrics_text import outputs_lines
 
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
         found = device.evaluate(data, limit=limit, progress=bar)
-    lines = [f"loss       {found.loss:.4f} of {len(found):,} samples"]
-    if found.accuracy is not None:
-        lines.append(f"accuracy   {found.accuracy:.2%}")
-    lines += [f"accuracy   {accuracy:.2%} of output {name}" for name, accuracy in found.accuracies.items()]
-    return Answer("\n".join(lines), Evaluate(len(found), found.loss, found.accuracy, found.accuracies), asked=True)
+    metrics = found.metrics(**how)
+    lines = [f"loss       {found.loss:.4f} of {len(found):,} samples", *outputs_lines(metrics, found.said)]
+    return Answer("\n".join(lines), Evaluate(len(found), found.loss, plain(metrics)), asked=True)
 
 
 @main.command(epilog="Example: tinytrain verify model.onnx --scheme last:2")
@@ -218,7 +233,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 
 @main.command(epilog="Example: tinytrain quantize model.onnx --data train.npz -o int8.onnx")
 @MODEL
-@option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
+@data_options("Samples to calibrate with")
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
 @option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, only_with="--method percentile",
@@ -230,7 +245,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 @option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES
-def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
+def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.atomic import write_bytes, write_text
     from tinytrain.cli.results import Quantize

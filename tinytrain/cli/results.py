@@ -9,6 +9,7 @@ Sizes are in bytes, accuracies and ratios parts of 1. Paths are as they were giv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tinytrain.learn.state import Epoch
     from tinytrain.quantise.report import Report
     from tinytrain.report.lists import BoardLine, OpLine
+    from tinytrain.report.metrics import Metric
     from tinytrain.search.contribution import Contributions
     from tinytrain.search.cost import SchemeCost
     from tinytrain.target.doctor import Finding
@@ -56,7 +58,7 @@ class Written(Result):
     """A file or folder that was made."""
 
     schema = "written/1"
-    commands = ("model", "new-board", "page")
+    commands = ("init", "model", "new-board", "page")
     path: Path
 
 
@@ -65,7 +67,7 @@ class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
-    commands = ("flash", "pull", "push", "monitor", "tune")
+    commands = ("flash", "pull", "push", "monitor", "tune", "completion", "open")
     lines: tuple[str, ...]
 
 
@@ -134,28 +136,30 @@ class Train(Result):
 
 @dataclass(frozen=True)
 class Infer(Result):
-    """Outputs of so many samples, in the file `output` where one was asked for. `accuracy` is null where targets are no labels; of a model
-    with several outputs `accuracies` has each that has labels.
+    """Outputs of so many samples, in the file `output` where one was asked for. `metrics` of each output that has targets, by its name, y
+    for a single one; their `kind` is classes, yes or no, numbers, or reconstruction.
     """
 
     schema = "infer/1"
     commands = ("infer",)
     samples: int
-    accuracy: float | None
-    accuracies: dict[str, float]
+    metrics: dict[str, dict[str, Any]]
     output: Path | None
 
 
 @dataclass(frozen=True)
 class Evaluate(Result):
-    """Mean loss of so many samples, and accuracies as in `infer`."""
+    """Mean loss of so many samples, and metrics as in `infer`."""
 
     schema = "evaluate/1"
     commands = ("evaluate",)
     samples: int
     loss: float
-    accuracy: float | None
-    accuracies: dict[str, float]
+    metrics: dict[str, dict[str, Any]]
+
+
+def plain(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    return {name: metric.plain() for name, metric in metrics.items()}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,10 @@ import click
 
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
-from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
+from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
-
-_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
-
-
-class Amount(click.ParamType):  # type: ignore[type-arg]
-    """A number with a suffix: bytes, where K is 1024, or a count, where it is 1000."""
-
-    def __init__(self, units: dict[str, int], example: str) -> None:
-        self.units = units
-        self.name = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
-        if not found or (amount := round(float(found[1]) * self.units[found[2].upper()])) <= 0:
-            self.fail(f"{value} is not an amount like {self.name}.", param, ctx)
-        return amount
-
-
-BYTES, COUNT = Amount(_SIZES, "150K"), Amount(_COUNTS, "60M")
 
 
 class Budgets(click.ParamType):  # type: ignore[type-arg]
@@ -111,7 +91,8 @@ def show(model: Path, board: str, **given: Any) -> Answer:
     said = frozen_text(costs.frozen)
     text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
     try:
-        check_room(costs.forward.name, cost.room, model, options)
+        with progress() as bar:
+            check_room(costs.forward.name, cost.room, model, options, bar)
     except DoesNotFit:
         say(text)
         raise
@@ -122,7 +103,7 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
 @MODEL
 @BOARD
-@option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@data_options("Samples to analyse contributions on, and to measure what was found", required=False)
 @option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
 @option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")

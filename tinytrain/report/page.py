@@ -13,6 +13,7 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.emit.plan_json import FORMAT as PLAN_FORMAT
 from tinytrain.errors import OutputError
 from tinytrain.reading import read_limited, reading
+from tinytrain.report.teaching import Teaching
 
 if TYPE_CHECKING:
     from tinytrain.device.project import Project
@@ -42,6 +43,8 @@ def project_json(
 
 
 def _build(project: Project, address: str | None) -> dict[str, Any]:
+    teaching = Teaching.of(project)
+    files = {} if teaching.why_not else {"model.wasm": teaching.module, "learned.onnx": teaching.learned}
     return {
         "folder": project.folder.resolve().name,
         "manifest": json.loads(Manifest.read_bytes(project.folder / "manifest.json")),
@@ -49,7 +52,8 @@ def _build(project: Project, address: str | None) -> dict[str, Any]:
         "board": board_json(project.board),
         "firmware": _firmware(project),
         "device": address and {"address": address, "name": project.device_name},
-        "files": {name: base64.b64encode(data).decode() for name, data in _files(project).items()},
+        "files": {name: base64.b64encode(data).decode() for name, data in files.items()},
+        "teaching": {"why_not": teaching.why_not, "places": list(teaching.places)},
     }
 
 
@@ -86,8 +90,3 @@ def board_json(board: Board) -> dict[str, Any]:
         "name": board.name, "title": board.title, "core": board.core, "clock_hz": board.clock_hz, "host": board.is_host,
         "memories": [{"name": m.name, "kind": m.kind, "bytes": m.bytes} for m in board.memories],
     }
-
-
-def _files(project: Project) -> dict[str, bytes]:
-    """What panels need of a project besides, by name: those that train have the model, to write what was learned into."""
-    return {"model.onnx": project.content("model.onnx")} if project.manifest.target is not None else {}

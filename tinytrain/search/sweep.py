@@ -14,6 +14,7 @@ from typing import Any
 
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
@@ -29,7 +30,7 @@ from tinytrain.search.space import Budget, space
 class Request:
     """What is asked for; sizes in bytes, the rest as `tinytrain search --help` says."""
 
-    data: Path | None = None
+    data: Source | None = None
     contribution: Path | None = None
     sram: int | None = None
     flash: int | None = None
@@ -69,8 +70,8 @@ class Found:
         else:
             lines = [one.text() for one in self.chosen if one]
             lines += [f"accuracy   {accuracy:.2%} after training it" for accuracy in self.accuracies if accuracy is not None]
-        called = {request.plot: "plot", request.report: "report"}
-        lines += [f"{called.get(path, 'scheme'):<10} {path}" for path in self.files]
+        kinds = {request.plot: "plot", request.report: "report"}
+        lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
         return "\n".join(lines)
 
 
