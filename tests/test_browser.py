@@ -159,8 +159,7 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     with project.session() as session:
         restore(project, session, tmp_path / "learned.npz")
         export_learned(project, session)
-    learned, ours = (onnx.load(folder / "learned.onnx") for folder in (tmp_path, project.folder))
-    assert learned == ours
+    assert (tmp_path / "learned.onnx").read_bytes() == (project.folder / "learned.onnx").read_bytes()
 
 
 def kept(folder: Path, kind: str) -> Project:
