@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-deltas bench-host bench-browser bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,10 +74,14 @@ sparse: setup ## table of found update schemes against last-k, bias-only and ful
 fuzz-link: setup ## feed the link bytes that no host would send, under sanitizers (10 minutes; ARGS="--seconds 60")
 	@$(PYTHON) tests/fuzz_link.py $(ARGS)
 
+docs: setup ## make the site of docs/, for a browser without a network: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet $(ARGS)
+	@echo site/index.html
+
 lint: setup ## ruff and mypy alone
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
 
 clean: ## remove caches and outputs; .venv stays
-	@rm -rf build dist out examples/*/out benchmarks/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist out site examples/*/out benchmarks/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find tinytrain tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +

@@ -119,7 +119,7 @@ stamp=.venv/tinytrain-setup.stamp
 wanted=$({ pwd; cat pyproject.toml constraints.txt scripts/setup.sh; } | cksum) # pwd: an editable install points to its folder
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing Python packages into .venv"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[solver,plot,examples,dev]"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[solver,plot,examples,dev,docs]"
     # The oracle has no wheel for every platform, and only tests and `verify --oracle tvm` use it.
     .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[tvm]" ||
         say "TVM cannot be installed here: going on without the tests and checks that compare with it."

@@ -155,9 +155,9 @@ def test_products_and_sums_are_rounded_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     bits = rng.integers(0, 1 << 32, (3, 6000), np.uint32).view(np.float32)
     near = rng.standard_normal((3, 6000), np.float32)
-    near[2] = -near[0] * near[1] * rng.choice(np.float32([1, 1 + 2**-23, 2**-24, 2**24]), 6000)
-    small = rng.integers(-9, 10, (3, 6000)).astype(np.float32) * np.float32([[2.0**-75], [2.0**-74], [2.0**-149]])
-    edges = np.float32([0.0, -0.0, 1.0, -1.0, 2**-126, 3.4028235e38, -3.4028235e38, np.inf, -np.inf, np.nan])
+    near[2] = -near[0] * near[1] * rng.choice(np.array([1, 1 + 2**-23, 2**-24, 2**24], np.float32), 6000)
+    small = rng.integers(-9, 10, (3, 6000)).astype(np.float32) * np.array([[2.0**-75], [2.0**-74], [2.0**-149]], np.float32)
+    edges = np.array([0.0, -0.0, 1.0, -1.0, 2**-126, 3.4028235e38, -3.4028235e38, np.inf, -np.inf, np.nan], np.float32)
     cases = np.concatenate([bits, near, small, np.stack(np.meshgrid(edges, edges, edges)).reshape(3, -1)], axis=1)
     for a, b, c in cases.T.tolist():
         mine, right = np.float32(ours(a, b, c)), np.float32(theirs(a, b, c))

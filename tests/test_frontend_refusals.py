@@ -121,7 +121,7 @@ def test_all_unsupported_ops_are_said_at_once(tmp_path: Path) -> None:
     assert lines[1:] == [
         "  Bernoulli: draw0, draw1, draw2, draw3 and 2 more", "  com.microsoft.Gelu: gelu", "  RandomNormalLike: act",
         "  RandomUniformLike: RandomUniformLike_9",
-        "Replace the layer by supported ones before exporting, or add a handler (README: add an op).",
+        "Replace the layer by supported ones before exporting, or add a handler (docs/adding-an-op.md).",
     ]
     agrees(save(path, [FC, n("Relu", "z")], LAYER, (1, 4)), f32(1, 4))
 

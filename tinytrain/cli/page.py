@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tinytrain.cli.answer import Answer, Spoken
 from tinytrain.cli.command import Command
 from tinytrain.cli.options import BAUD, PORT, option
 from tinytrain.errors import TinytrainError
@@ -21,16 +22,17 @@ TRUST = option("--trust", is_flag=True, help="Show folders that were not compile
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
 @SWEEP
 @TRUST
-def page(projects: tuple[Path, ...], output: Path, sweep: Path | None, trust: bool) -> None:
+def page(projects: tuple[Path, ...], output: Path, sweep: Path | None, trust: bool) -> Answer:
     """Write PROJECTS (folders that `compile` made) as one self-contained HTML page: memory, layers, builds side by side."""
     from tinytrain.atomic import write_text
+    from tinytrain.cli.results import Written
     from tinytrain.device.project import Project
     from tinytrain.page.writer import page_html
     from tinytrain.report.page import project_json
 
     text = page_html(project_json([Project.open(folder, trust=trust) for folder in projects], sweep=sweep))
     write_text(output, text)
-    click.echo(f"page       {output}, {len(text.encode()):,} B")
+    return Answer(f"page       {output}, {len(text.encode()):,} B", Written(output))
 
 
 @click.command("open", cls=Command, epilog="Example: tinytrain open out --port auto")
@@ -41,7 +43,7 @@ def page(projects: tuple[Path, ...], output: Path, sweep: Path | None, trust: bo
 @option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
 @SWEEP
 @TRUST
-def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, sweep: Path | None, trust: bool) -> None:
+def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, sweep: Path | None, trust: bool) -> Answer:
     """Serve the page of PROJECTS to this computer alone, with a connection to their devices, until Ctrl-C."""
     import webbrowser
 
@@ -51,9 +53,13 @@ def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, brows
     if port is not None and len(projects) > 1:
         raise TinytrainError(f"--port is the board of one project; {len(projects)} are given.", hint="Name one project, or leave it out.")
 
+    said = Spoken()
+
     def opened(address: str) -> None:
-        click.echo(f"page       {address}\nend it     Ctrl-C")
+        said(f"page       {address}")
+        said("end it     Ctrl-C")
         if browser:
             webbrowser.open(address)
 
     serve([Project.open(folder, trust=trust, port=port, baud=baud) for folder in projects], at, opened, sweep)
+    return said.answer()

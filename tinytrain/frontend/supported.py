@@ -46,7 +46,7 @@ def full_name(node: onnx.NodeProto) -> str:
 
 
 def _unsupported(strange: dict[str, list[str]], file: str) -> ModelError:
-    advice = "Replace the layer by supported ones before exporting, or add a handler (README: add an op)."
+    advice = "Replace the layer by supported ones before exporting, or add a handler (docs/adding-an-op.md)."
     (op, nodes), *more = strange.items()
     if not more and len(nodes) == 1:
         return ModelError(f"{nodes[0]} ({op}) in {file}: this op is not supported; expected one that `tinytrain ops` lists.", hint=advice)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -14,10 +14,11 @@ from typing import Any
 
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
-from tinytrain.report.live import Progress, training_bar
+from tinytrain.report.live import Progress
 from tinytrain.report.page import SWEEP_FORMAT, board_json
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
@@ -29,7 +30,7 @@ from tinytrain.search.space import Budget, space
 class Request:
     """What is asked for; sizes in bytes, the rest as `tinytrain search --help` says."""
 
-    data: Path | None = None
+    data: Source | None = None
     contribution: Path | None = None
     sram: int | None = None
     flash: int | None = None
@@ -54,38 +55,53 @@ class Request:
         return [Budget(ram, self.flash, self.step_instructions) for ram in self.sweep or (self.sram,)]
 
 
-def run(model: Path, options: Options, request: Request, echo: Callable[[str], None]) -> list[Chosen | None]:
-    """Search as asked; says what was found. Raises TinytrainError subclasses, and writes nothing then."""
+@dataclass(frozen=True)
+class Found:
+    """For each budget the best scheme, and its accuracy where that was measured; None where nothing fits, or nothing was measured."""
+
+    chosen: list[Chosen | None]
+    accuracies: list[float | None]
+    files: tuple[Path, ...]
+
+    def text(self, request: Request) -> str:
+        """Lines for people."""
+        if request.sweep:
+            lines = [sweep_text(self.chosen, request.budgets, self.accuracies)]
+        else:
+            lines = [one.text() for one in self.chosen if one]
+            lines += [f"accuracy   {accuracy:.2%} after training it" for accuracy in self.accuracies if accuracy is not None]
+        kinds = {request.plot: "plot", request.report: "report"}
+        lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
+        return "\n".join(lines)
+
+
+def run(model: Path, options: Options, request: Request, progress: Progress) -> Found:
+    """Search as asked, and write the files. Raises TinytrainError subclasses, and writes nothing then."""
     _check(model, options, request)
     costs = Costs(model, options)
     if request.step_instructions is not None and not costs.counted:
         message = f"--step-instructions: no instructions were counted on {costs.board.name}, so that none can be estimated."
         raise TinytrainError(message, hint="Choose the board that will train (--board; see tinytrain boards).")
-    with training_bar() as bar:
-        jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
-        found = _contributions(model, options, request, jobs, bar)
-        if found.model_sha256 != costs.prepared.hash.hex():
-            message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
-            raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
-        effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
-        bar.start("search", request.evaluations * len(request.budgets))
-        chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, bar.advance)
-        accuracies = _measured(model, options, request, chosen, jobs, bar)
-    if request.sweep:
-        echo(sweep_text(chosen, request.budgets, accuracies))
-    else:
-        echo("".join(one.text() for one in chosen if one))
-        echo("".join(f"accuracy   {accuracy:.2%} after training it" for accuracy in accuracies if accuracy is not None))
+    jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
+    found = _contributions(model, options, request, jobs, progress)
+    if found.model_sha256 != costs.prepared.hash.hex():
+        message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
+        raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
+    effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
+    progress.start("search", request.evaluations * len(request.budgets))
+    chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, progress.advance)
+    accuracies = _measured(model, options, request, chosen, jobs, progress)
+    files = []
     if request.plot is not None:
         write_bytes(request.plot, _plotted(chosen, accuracies))
-        echo(f"plot       {request.plot}")
+        files.append(request.plot)
     if request.report is not None:
         write_text(request.report, json.dumps(sweep_json(costs, chosen, accuracies)) + "\n")
-        echo(f"report     {request.report}")
+        files.append(request.report)
     if request.output is not None and chosen[-1] is not None:
         write_text(request.output, chosen[-1].scheme.to_toml())
-        echo(f"scheme     {request.output}")
-    return chosen
+        files.append(request.output)
+    return Found(chosen, accuracies, tuple(files))
 
 
 def _check(model: Path, options: Options, request: Request) -> None:

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages say what is so: their blocks run, their commands and options are there, the site builds and asks nobody for anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from conftest import ROOT
+from pages import blocks, run_page
+
+from tinytrain.cli.main import main
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
+# What a page needs besides a C compiler: modules, programs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "README.md": ARM,
+    "docs/anomaly.md": ARM,
+    "docs/extending.md": ARM,
+    "docs/int8.md": ("sklearn", *ARM),
+    "docs/keras.md": ("tf2onnx", "tensorflow", "sklearn", *ARM),
+    "docs/pytorch.md": ("torch", "sklearn", *ARM),
+    "docs/sklearn.md": ("skl2onnx", "sklearn", *ARM),
+    "docs/sparse.md": ("ortools", "sklearn", *ARM),
+    "docs/toml.md": ARM,
+}
+RUN = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page)) and page != "docs/adding-an-op.md"]
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_page_runs_as_written(page: str, tmp_path: Path) -> None:
+    for need in NEEDS.get(page, ()):
+        if importlib.util.find_spec(need) is None and shutil.which(need) is None:
+            pytest.skip(f"needs {need}")
+    run_page(page, tmp_path)
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Every call of tinytrain on a page, in blocks and in running text."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    spans = re.findall(r"`(tinytrain [^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in blocks(page) for line in block.text.replace("\\\n", " ").splitlines()]
+    for line in [*spans, *lines]:
+        if line.startswith("tinytrain ") and not line.startswith("tinytrain:"):
+            yield shlex.split(" ".join(line.split()), comments=True)[1:]
+
+
+def options(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h", "--version"}
+
+
+def every_command(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from every_command(command)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_their_options_are_there(page: str) -> None:
+    for words in commands(page):
+        command: click.Command = main
+        while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z][a-z-]+", words[0]):
+            found = command.get_command(click.Context(command), words[0])
+            assert found is not None, f"{page}: there is no tinytrain {words[0]}"
+            command, words = found, words[1:]
+        given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= options(command) | options(main), f"{page}: {command.name} has no {sorted(given - options(command))}"
+
+
+def test_options_named_alone_are_those_of_a_command() -> None:
+    known = options(main).union(*map(options, every_command(main)))
+    ours = re.compile(r"`(--[a-z][a-z0-9-]+)[ =`]")
+    others = {"--targets", "--library", "--no-system", "--update-golden", "--doctest-modules"}                   # of pyOCD, git, ...
+    for page in PAGES:
+        unknown = set(ours.findall((ROOT / page).read_text(encoding="utf-8"))) - known - others
+        assert not unknown, f"{page}: no command has {sorted(unknown)}"
+
+
+def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="needs the extra docs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= len(PAGES)
+    for path in pages:
+        fetched = re.findall(r'(?:src|<link[^>]*href)="?(https?:[^" >]+)', path.read_text(encoding="utf-8"))
+        assert not fetched, f"{path.name} fetches {fetched}"
+
+
+def test_every_key_of_a_manifest_and_of_a_board_has_its_place(tmp_path: Path) -> None:
+    from tinytrain import zoo
+    from tinytrain.compiler import Options, compile_model, describe
+    from tinytrain.paths import data_dir
+    from tinytrain.target.table import read_toml
+
+    (tmp_path / "model.onnx").write_bytes(zoo.model("mlp").SerializeToString())
+    made = describe(compile_model(tmp_path / "model.onnx", Options()))
+    named = set(re.findall(r"`([a-z_0-9]+)`", (ROOT / "docs" / "files.md").read_text(encoding="utf-8")))
+    assert not set(made) - named, "docs/files.md"
+    named = set(re.findall(r"`\[?([a-z_0-9]+)\]?`", (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")))
+    files = [*data_dir("boards").glob("*/board.toml"), *data_dir("boards").glob("soc/*/soc.toml")]
+    known = {key for path in files for key in read_toml(path)}
+    assert len(files) > 20 and not known - named, "docs/toml.md"
