@@ -67,6 +67,7 @@ have arm-none-eabi-gcc || missing gcc-arm-none-eabi "compiler for Cortex-M board
 have qemu-system-arm || missing qemu-system-arm "emulator of Cortex-M boards"
 have qemu-system-riscv32 || missing qemu-system-misc "emulator of RISC-V boards"
 have gdb-multiarch || missing gdb-multiarch "flashing by a GDB server, QEMU's own among them"
+have chromium || missing chromium "browser that tests the page, without a window"
 have node && have npm || missing "nodejs npm" "what the emulator of the Raspberry Pi Pico runs in"
 have riscv64-unknown-elf-gcc || missing gcc-riscv64-unknown-elf "compiler for RISC-V boards without floats"
 have ccache || missing ccache "tests compile what many builds have alike only once"
@@ -92,17 +93,20 @@ if [ -n "$packages" ] || [ "$clang" = no ]; then
     fi
 fi
 
-# --- The emulator of the RP2040, by its lock file ------------------------------------------------------------------------
+# --- What comes from npm, each by its lock file -----------------------------------------------------------------------------
 
-emulator=tinytrain/device/rp2040js
-if have npm && ! cmp -s "$emulator/package-lock.json" "$emulator/node_modules/tinytrain.lock"; then
-    say "installing rp2040js"
-    if npm ci --prefix "$emulator" --no-audit --no-fund --silent; then
-        cp "$emulator/package-lock.json" "$emulator/node_modules/tinytrain.lock"
-    else
-        say "rp2040js cannot be installed here: going on without board raspberry-pi-pico."
+installed_by_npm() { # installed_by_npm FOLDER WITHOUT: what its lock file names, again only when that has changed
+    if have npm && ! cmp -s "$1/package-lock.json" "$1/node_modules/tinytrain.lock"; then
+        say "installing ${1##*/}"
+        if npm ci --prefix "$1" --no-audit --no-fund --silent; then
+            cp "$1/package-lock.json" "$1/node_modules/tinytrain.lock"
+        else
+            say "${1##*/} cannot be installed here: going on without $2."
+        fi
     fi
-fi
+}
+installed_by_npm tinytrain/device/rp2040js "board raspberry-pi-pico"
+installed_by_npm tests/axe "the tests of how accessible the page is"
 
 # --- Python packages: again only when what is asked for has changed ---------------------------------------------------
 

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 
 import { LinkChannel } from "../tinytrain/page/static/link.js";
 import { Module } from "../tinytrain/page/static/module.js";
+import { randomUnit } from "../tinytrain/page/static/random.js";
 import { Session, difference } from "../tinytrain/page/static/session.js";
 
 const [wasm, manifestFile, steps, ...command] = process.argv.slice(2);
@@ -42,21 +43,15 @@ function piped(lost = 0) {
     };
 }
 
-let seed = 1;
-function random() { // any numbers will do
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return seed / 2 ** 32;
-}
-
 const browser = await Session.open(await here(), manifest);
 const link = await LinkChannel.open(piped(), await Module.load(bytes));
 const device = await Session.open(link, manifest);
-const samples = Array.from({ length: Number(steps) }, () => ({
-    x: Float32Array.from({ length: browser.inputs }, random), target: Math.floor(random() * browser.outputs),
+const samples = Array.from({ length: Number(steps) }, (_, i) => ({
+    x: Float32Array.from({ length: browser.inputs }, (_, j) => randomUnit(i, j)), target: i % browser.outputs,
 }));
 const results = await Promise.all([browser, device].map((session) => session.train(samples)));
 const weights = await Promise.all([browser, device].map((session) => session.weights()));
-const outputs = await Promise.all([browser, device].map((session) => session.infer(samples[0].x)));
+const outputs = await Promise.all([browser, device, device].map((session) => session.infer(samples[0].x))); // two at once wait for each other
 const changed = difference(...weights);
 await device.reset();
 const reset = difference(weights[0], await device.weights());

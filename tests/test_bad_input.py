@@ -236,7 +236,7 @@ def test_flash_that_only_the_linker_finds_too_small(tmp_path: Path) -> None:
     model = dense(tmp_path / "big.onnx", 1000, 259)
     text = refused(tmp_path, "compile", model, "--board", board.name, "--scheme", "last:1", "-o", tmp_path / "out")
     assert "big does not fit: code and constants need more than the 1048576 bytes of flash of netduinoplus2." in text
-    assert "Nearest that fit:\n" in text and "--board netduinoplus2 --dtype fp16 --scheme last:1 " in text
+    assert "Nearest that fit:\n" in text and "--board netduinoplus2 --scheme last:1 --dtype fp16 " in text
 
 
 def test_missing_tools(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,23 +4,35 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import math
 import subprocess
 from ctypes.util import find_library
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from compilers import quick
 from fake_firmware import need_tools
+from sklearn.datasets import load_digits
 
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.node import start_node
 from tinytrain.device.project import BROWSER, Project
+from tinytrain.device.qemu import qemu_command
 from tinytrain.device.session import Session, connect
 from tinytrain.errors import ToolError
 from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.weights import export_learned, restore
 from tinytrain.paths import data_dir
+from tinytrain.quantise import lockstep
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.random import random_u32
+from tinytrain.report.live import Quiet
+from tinytrain.report.page import project_json
+from tinytrain.schemes.scheme import Scheme, Select
 from tinytrain.target.board import load_board
 from tinytrain.target.size import sizes
 from tinytrain.zoo import model
@@ -110,3 +122,63 @@ def test_products_and_sums_are_rounded_once(tmp_path: Path) -> None:
     for a, b, c in cases.T.tolist():
         mine, right = np.float32(ours(a, b, c)), np.float32(theirs(a, b, c))
         assert mine.tobytes() == right.tobytes() or (np.isnan(mine) and np.isnan(right)), (a.hex(), b.hex(), c.hex())
+
+
+def test_the_pages_link_and_a_device(tmp_path: Path) -> None:
+    """What the page does with a board on a serial port: train there and here, with the same bits; read, write and reset weights; and on a
+    line that loses packets.
+    """
+    need_tools(load_board("netduinoplus2"))
+    project = compiled(tmp_path, "netduinoplus2")
+    command = qemu_command(project.elf(), project.board)
+    found = node("page_device.mjs", project.module(), project.folder / "manifest.json", STEPS, *command)
+    assert found["info"] | {"arena": 0} == {
+        "model": "model", "board": "netduinoplus2", "hash": project.manifest.model_sha256, "arena": 0,
+    }
+    here, there = found["losses"]
+    assert here == there and len(here) == STEPS and all(math.isfinite(loss) for loss in here)
+    assert found["outputs"][0] == found["outputs"][1] == found["outputs"][2] and found["evaluated"][0] == found["evaluated"][1]
+    assert (found["changed"], found["pushed"], found["lost"]) == ("", "", "") and found["reset"].startswith("conv1_weight[")
+
+
+@pytest.mark.parametrize("kind", ["plain", "partial", "int8", "half"])
+def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
+    """Its files are those of `tinytrain train`: weights go into the twin and give the same bits, the model's file is the same as pull's."""
+    digits = load_digits()
+    np.savez(tmp_path / "data.npz", x=np.float32(digits.images[:120, None] / 16), y=digits.target[:120])
+    project = kept(tmp_path, kind)
+    (tmp_path / "page.json").write_text(json.dumps(project_json([project])))
+    found = node("page_keep.mjs", tmp_path / "page.json", tmp_path / "data.npz", tmp_path)
+    assert found["samples"] and found["count"] == 120 and found["random"] == int(random_u32(5, 7))
+    assert found["weights"] == ""
+    assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
+    assert found["refused"] == [
+        "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
+        "data.npz has no arrays x and y.", f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
+    ]
+    with project.session() as session:
+        restore(project, session, tmp_path / "learned.npz")
+        export_learned(project, session)
+    learned, ours = (onnx.load(folder / "learned.onnx") for folder in (tmp_path, project.folder))
+    assert learned == ours
+
+
+def kept(folder: Path, kind: str) -> Project:
+    """The CNN; with channels of a weight and one bias that are trained; as int8; and stored as fp16."""
+    onnx.save(model("cnn"), path := folder / "model.onnx")
+    if kind == "int8":
+        onnx.save(quantise_model(path, folder / "data.npz", lockstep.Options(), Quiet()).model, path := folder / "int8.onnx")
+    parts = Scheme({"conv2": {"weight": Select(channels=(1, 4, 5))}, "fc": {"weight": Select(0.5), "bias": Select()}})
+    options = Options(
+        scheme=parts if kind == "partial" else "full", dtype="fp16" if kind == "half" else "fp32", optimiser=Optimiser(0.05),
+    )
+    write(compile_model(path, options), folder / "out")
+    return Project.open(folder / "out")
+
+
+def node(script: str, *arguments: object) -> dict[str, Any]:
+    command = ["node", str(Path(__file__).with_name(script)), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -85,7 +85,8 @@ def test_train_writes_history_and_weights(folder: Path) -> None:
     assert [e["steps"] for e in epochs] == [32, 32]
     assert epochs[1]["loss"] < epochs[0]["loss"]
     assert all(0 <= e["accuracy"] <= 1 and e["validation_loss"] > 0 for e in epochs)
-    assert text.splitlines()[0].startswith("epoch 1/2   loss ")
+    assert text.splitlines()[0].startswith(f"data       {data}: 40 samples of 64 numbers, ")
+    assert text.splitlines()[1].startswith("epoch 1/2   loss ")
     assert "\r" not in text and "\x1b" not in text, "a progress bar where nobody looks at a terminal"
     before = succeed("infer", out, "--data", data)
     after = succeed("infer", out, "--data", data, "--learned", "-o", folder / "y.npz")

@@ -103,7 +103,7 @@ def test_what_changes_nothing_is_refused(given: tuple[object, ...], said: str, t
     (("train", "out", "--data", "d", "--changed"), "--changed has no effect without --resume."),
     (("train", "out", "--data", "d", "--validation", "v", "--holdout", 0.2), "--holdout has no effect with --validation."),
     (("quantize", "m", "--data", "d", "-o", "q", "--percentile", 99), "--percentile has no effect without --method percentile."),
-    (("search", "m", "--evaluations", 9), "--evaluations has no effect without --method evolution|random."),
+    (("search", "m", "--method", "random", "--seconds", 9), "--seconds has no effect without --method exact."),
     (("contribution", "m", "--data", "d", "-o", "c", "--score", "fisher", "--seeds", 2), "--seeds has no effect without --score trained."),
     (("pull", "out", "-o", "d", "--compress", "exact"), "--compress has no effect without --delta."),
     (("scheme", "m", "--last", 2, "--scheme", "full"), "--last has no effect with --scheme."),

@@ -111,8 +111,8 @@ def test_a_choice_between_names_is_said(tmp_path: Path) -> None:
     found = load_dataset(tmp_path / "d.npz", MAP, LABELS)
     assert len(found) == 5
     assert found.notes == (
-        f"x of {tmp_path}/d.npz is taken as the samples; images may be meant as well, and is left out",
-        f"y of {tmp_path}/d.npz is taken as the targets; target may be meant as well, and is left out",
+        "x is taken as the samples; images may be meant as well, and is left out",
+        "y is taken as the targets; target may be meant as well, and is left out",
     )
 
 

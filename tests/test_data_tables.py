@@ -86,13 +86,13 @@ def test_the_label_may_stand_anywhere(name: str, at: int, tmp_path: Path) -> Non
     found = load(tmp_path, "\n".join(lines))
     np.testing.assert_array_equal(found.x, X.astype(np.float32))
     np.testing.assert_array_equal(found.y, Y)
-    said = (f"column {at + 1} (y) of {tmp_path / 'd.csv'} is taken as the target",) if name == "y" else ()
+    said = (f"column {at + 1} (y) is taken as the target",) if name == "y" else ()
     assert found.notes == said
 
 
 @pytest.mark.parametrize(("first", "said"), [
-    ("", "the last column of"), ("label_id,ax,ay,button\n", "the last column (button) of"),
-    ("x,y,z,activity\n", "the last column (activity) of"), ("0,ax,ay,b\n", None),
+    ("", "the last column"), ("label_id,ax,ay,button\n", "the last column (button)"),
+    ("x,y,z,activity\n", "the last column (activity)"), ("0,ax,ay,b\n", None),
 ])
 def test_a_last_column_that_nobody_called_label_is_said(first: str, said: str | None, tmp_path: Path) -> None:
     """y beside z is an axis of a sensor."""
@@ -103,14 +103,14 @@ def test_a_last_column_that_nobody_called_label_is_said(first: str, said: str | 
     found = load(tmp_path, first + body)
     np.testing.assert_array_equal(found.x, X.astype(np.float32))
     np.testing.assert_array_equal(found.y, Y)
-    assert found.notes == (f"{said} {tmp_path / 'd.csv'} is taken as the target: no column is called label",)
+    assert found.notes == (f"{said} is taken as the target: no column is called label",)
     assert load(tmp_path, first + body, None).notes == found.notes
 
 
 def test_targets_that_are_vectors(tmp_path: Path) -> None:
     found = load(tmp_path, "1,2,3,0.5,0.25\n4,5,6,7,8\n", Vectors(Layout((2,), (0,))))
     np.testing.assert_array_equal(found.y, [[0.5, 0.25], [7, 8]])
-    assert found.notes == (f"the last 2 columns of {tmp_path / 'd.csv'} are taken as the target: no column is called label",)
+    assert found.notes == ("the last 2 columns are taken as the target: no column is called label",)
     plain = load(tmp_path, "1,2,3\n4,5,6\n", None)
     assert plain.y is None and plain.notes == ()
 
@@ -119,7 +119,7 @@ def test_a_counting_first_line_is_said(tmp_path: Path) -> None:
     """pandas numbers columns that have no names."""
     found = load(tmp_path, "0,1,2,3\n4,5,6,1\n", None, Layout((4,), (0,)))
     assert len(found) == 2
-    assert found.notes == (f"line 1 of {tmp_path / 'd.csv'} counts 0, 1, 2, … as a line of names may; it is read as a sample",)
+    assert found.notes == ("line 1 counts 0, 1, 2, … as a line of names may; it is read as a sample",)
 
 
 NUMBERS = {
@@ -170,7 +170,10 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "index kept": ("Unnamed: 0,a,b,c\n0,1,2,3\n", ": column 1 has no name, as an index of lines has none; expected a name"),
     "label among too few": ("label,a,b\n0,1,2\n", ": its rows hold 2 numbers beside the column 'label'; expected 3"),
     "label among too many": ("label,a,b,c,d\n0,1,2,3,4\n", ": its rows hold 4 numbers beside the column 'label'; expected 3"),
-    "text labels": ("a,b,c,label\n1,2,3,cat\n", ": line 2, column 4 (label) holds 'cat' (columns are separated by commas); expected"),
+    "a name": ("a,b,c,label\n1,2,3,1\n1,2,3,cat\n", ": line 3, column 4 (label) holds 'cat' (columns are separated by commas); expected"),
+    "a number": ("1,2,3,cat\n1,2,3,1\n", ": line 2, column 4 holds '1' (columns are separated by commas); expected a name, as line 1 has."),
+    "no name": ("1,2,3,cat\n1,2,3,N/A\n", ": line 2, column 4 holds 'N/A' (columns are separated by commas); expected a name, as"),
+    "too many names": ("1,2,3,a\n1,2,3,b\n1,2,3,c\n1,2,3,d\n", ": label 3 of sample 3 is out of range; the model has 3 outputs, exp"),
     "labels between": (PLAIN.replace("\n2,", "\n2.5,"), ": its labels are not integers (the first is 2.5); expected 0 to 2."),
     "labels below": (PLAIN.replace("\n2,", "\n-2,"), ": label -2 of sample 0 is out of range; the model has 3 outputs, expected 0 to 2."),
     "labels above": (PLAIN.replace("\n1,", "\n3,"), ": label 3 of sample 2 is out of range; the model has 3 outputs, expected 0 to 2."),
@@ -228,10 +231,11 @@ def test_a_mark_does_not_take_the_label_away_and_choices_are_said(tmp_path: Path
     (tmp_path / "mark.csv").write_bytes(codecs.BOM_UTF8 + text.encode())
     said = succeed("train", out, "--data", tmp_path / "mark.csv", "--epochs", 5)
     assert "epoch 5/5" in said and "accuracy 100.00%" in said.partition("epoch 5/5")[2]
-    assert "data " not in said
+    read = f"60 samples of 4 numbers, {x.min():.5g} to {x.max():.5g} taken as they are, labels 0 to 2"
+    assert f"data       {tmp_path / 'mark.csv'}: {read}" in said
     (tmp_path / "other.csv").write_text(text.replace("label", "kind"))
-    note = f"data       the last column (button) of {tmp_path / 'other.csv'} is taken as the target: no column is called label"
-    assert note in succeed("infer", out, "--data", tmp_path / "other.csv").splitlines()
+    note = "; the last column (button) is taken as the target: no column is called label"
+    assert succeed("infer", out, "--data", tmp_path / "other.csv").splitlines()[0].endswith(note)
     before = tree(tmp_path)
     assert "holds '1,5'" in sentence("train", out, "--data", _written(tmp_path / "bad.csv", "1,5;2;3;4;0\n"))
     (tmp_path / "bad.csv").unlink()

@@ -103,7 +103,7 @@ def test_what_does_not_fit_names_the_nearest_that_does(cnn: Path, tmp_path: Path
         said = sentence(*command, "--board", "microbit")
         nearest = [line.split("  ")[1] for line in said.splitlines() if line.startswith("  --board")]
         assert nearest == [
-            "--board microbit --scheme last:1", "--board microbit --dtype fp16 --scheme last:1",
+            "--board microbit --scheme last:1", "--board microbit --scheme last:1 --dtype fp16",
             "--board raspberry-pi-pico --scheme full",
         ]
         assert "KB of RAM and" in said and "`tinytrain fit` compares all" in said

@@ -205,7 +205,7 @@ def test_label_out_of_range(label: int, shown: str, tmp_path: Path) -> None:
 
 def test_labels_that_are_no_integers(tmp_path: Path) -> None:
     assert "its labels are not integers (the first is 0.5); expected 0 to 2." in refusal(save(tmp_path / "d.npz", x=X, y=Y + 0.5))
-    assert "its labels are not integers (the first is cat)" in refusal(save(tmp_path / "d.npz", x=X, y=np.array(["cat"] * 7)))
+    assert "its labels are not integers (the first is 2026)" in refusal(save(tmp_path / "d.npz", x=X, y=np.array(["2026"] * 7, "M8[Y]")))
     assert "a label has 3 values; expected one integer for each sample." in refusal(save(tmp_path / "d.npz", x=X, y=np.eye(3)[Y]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import random
 from pathlib import Path
 
@@ -175,11 +176,15 @@ def test_search_writes_a_scheme(cnn: Path, analysis: Path) -> None:
 
 
 def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
-    plot = cnn.with_name("pareto.png")
+    plot, report = cnn.with_name("pareto.png"), cnn.with_name("sweep.json")
     pytest.importorskip("matplotlib")
-    text = succeed("search", cnn, "--contribution", analysis, "--board", BOARD, "--sweep", "3K:21K:9K", "--evaluations", 20, "--plot", plot)
+    text = succeed("search", cnn, "--contribution", analysis, "--board", BOARD, "--sweep", "3K:21K:9K", "--evaluations", 20, "--plot", plot,
+                   "--report", report)
     assert [line.split()[0] for line in text.splitlines()[1:4]] == ["3,072", "12,288", "21,504"] and "too small" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(report.read_text())
+    assert [point["budget_bytes"] for point in found["points"]] == [12_288, 21_504] and found["board"]["name"] == BOARD
+    assert all(point["ram_bytes"] <= point["budget_bytes"] and point["accuracy"] is None for point in found["points"])
 
 
 @pytest.mark.parametrize(("given", "said"), [
@@ -190,6 +195,7 @@ def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
     (("--sweep", "1K:2K"), "1K:2K is not a range like 60K:150K:30K."),
     (("--sram", "9K", "--sweep", "9K"), "--sram and --sweep are both given"),
     (("--sram", "9K", "--plot", "p.png"), "--plot is of a sweep."),
+    (("--sram", "9K", "--report", "r.json"), "--report has no effect without --sweep."),
     (("--sram", "9K", "--measure"), "--measure needs samples to train on."),
     (("--sram", "9K", "--scheme", "bias"), "a search finds the scheme itself"),
     (("--step-instructions", "1M", "--board", "host"), "no instructions were counted on host"),

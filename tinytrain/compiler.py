@@ -32,6 +32,7 @@ from tinytrain.ir.graph import Graph, Guards, Program
 from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
+from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
 from tinytrain.passes.lower_integer import lower_integer
@@ -39,6 +40,7 @@ from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
 from tinytrain.passes.watch_gradients import watch_gradients
+from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
@@ -73,6 +75,7 @@ class Options:
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
+    `origins` are files that other options were read from.
     `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
     """
 
@@ -103,6 +106,7 @@ class Options:
     classes: tuple[str, ...] = ()
     store: int = 0
     cores: int = 1
+    origins: tuple[Origin, ...] = ()
     asked: tuple[str, ...] = ()
 
     @property
@@ -139,6 +143,17 @@ class Compiled:
     pieces: Pieces | None = None
     estimate: Estimate | None = None
     room: Room | None = None
+
+    @property
+    def origins(self) -> list[Origin]:
+        """All files that it was made from: the same, read by the same versions, make the same bytes."""
+        options, board = self.options, self.board
+        names = [scheme for scheme in (options.scheme, *options.further_schemes) if isinstance(scheme, str)]
+        schemes = [Path(name) for name in names if name.endswith(".toml")]
+        own = [] if board.is_ours else [board.file, *(place / name for place in board.places[:-1] for name in board.sources)]
+        read = {"scheme": schemes, "counts of kernels": [self.tuning.file] if self.tuning.file else [], "board": own}
+        found = [origin(kind, path) for kind, paths in read.items() for path in paths if path.is_file()]
+        return [*self.prepared.origins, *options.origins, *found]
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -256,7 +271,8 @@ def write(
 def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mapping[str, bytes]) -> dict[str, Any]:
     """All files of a project; the manifest has the SHA-256 of each, and a seal that says who made it."""
     plan = plan_json(compiled.program, compiled.plan, compiled.tuning.kernels(compiled.program), compiled.board)
-    texts = {**_c_files(compiled), "README.md": compiled.readme, "plan.json": json.dumps(plan, separators=(",", ":")) + "\n"}
+    texts = {**_c_files(compiled), "README.md": compiled.readme, "LICENSE": licence()}
+    texts["plan.json"] = json.dumps(plan, separators=(",", ":")) + "\n"
     sources = [file.removeprefix("lib/") for file in texts if re.fullmatch(r"lib/.*\.c", file)]
     purpose = "trains and infers" if compiled.program.trains else "infers"
     for kind in packages:
@@ -295,6 +311,9 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "name": program.name,
         "model": compiled.prepared.path.name,
         "model_sha256": compiled.prepared.hash.hex(),
+        "inputs": [asdict(one) for one in compiled.origins],
+        "versions": versions(),
+        "licence": {"code": "Apache-2.0", "weights": "that of the model"},
         "board": compiled.board.name,
         **({} if compiled.board.is_ours else {"board_file": str(compiled.board.file)}),
         **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),

@@ -16,6 +16,12 @@ def data_dir(name: Literal["boards", "codegen", "runtime_c"]) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
+def licence() -> str:
+    """The text of the licence of tinytrain, and of the C that it writes."""
+    installed = _PACKAGE / "_data" / "LICENSE"
+    return (installed if installed.is_file() else _PACKAGE.parent / "LICENSE").read_text(encoding="utf-8")
+
+
 def cache_dir() -> Path:
     """The user's folder for what can be computed again: `$XDG_CACHE_HOME/tinytrain`, by default `~/.cache/tinytrain`. It need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinytrain"

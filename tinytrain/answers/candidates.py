@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tinytrain.compiler import Options
-from tinytrain.data.given import Given
+from tinytrain.data.given import Given, Source
 from tinytrain.errors import ModelError, SchemeError
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.ports import Port
@@ -32,7 +32,7 @@ _SAMPLES = 8                                              # sizes and times do n
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scheme on a board; `asks` are the options of `compile` that it takes besides --board and --scheme."""
+    """A scheme on a board; `asks` is what it takes besides --board and --scheme of `compile`."""
 
     board: Board
     dtype: str
@@ -67,6 +67,12 @@ class Variant:
     @cached_property
     def _placed(self) -> dict[str, Costs]:
         return {}
+
+    def hopeless(self, board: Board, scheme: Scheme) -> bool:
+        """Whether what a scheme trains is more than all RAM of a board, which needs no plan to see."""
+        sizes = {(layer.name, kind): v.type.nbytes for layer in self.costs.layers for kind, v in layer.parameters.items()}
+        trained = sum(sizes[layer, kind] for layer, kinds in scheme.layers.items() for kind, part in kinds.items() if part.whole)
+        return not board.is_host and trained > sum(m.bytes for m in board.rams)
 
     def family(self, board: Board) -> str:
         """Boards of one are planned together, one after another."""
@@ -126,18 +132,18 @@ def is_quantised(model: Path, options: Options) -> bool:
     return False
 
 
-def variant(model: Path, options: Options, dtype: str, data: Path | None, folder: Path) -> Variant:
+def variant(model: Path, options: Options, dtype: str, data: Source | None, folder: Path) -> Variant:
     """The model with its numbers stored like that; the int8 form of an fp32 one is written to `folder`.
 
     It is calibrated on samples of `data`, or on random ones, which is good for sizes and times. Raises TinytrainError.
     """
     if dtype == "int8":
-        return Variant(dtype, Costs(quantised(model, options, data, folder), options), "the model of `tinytrain quantize`")
+        return Variant(dtype, Costs(quantised(model, options, data, folder), options), "after tinytrain quantize")
     asks = "--dtype fp16" if dtype == "fp16" else ""
     return Variant(dtype, Costs(model, replace(options, dtype=dtype)), asks)  # type: ignore[arg-type]
 
 
-def quantised(model: Path, options: Options, data: Path | None, folder: Path) -> Path:
+def quantised(model: Path, options: Options, data: Source | None, folder: Path) -> Path:
     """Path of the model in int8."""
     if is_quantised(model, options):
         return model

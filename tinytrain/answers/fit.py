@@ -14,6 +14,7 @@ from typing import Any
 
 from tinytrain.answers.candidates import DTYPES, Candidate, Variant, cheapest_first, is_quantised, presets, variant
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
@@ -38,7 +39,7 @@ class Request:
     schemes: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] = DTYPES
     every: bool = False
-    data: Path | None = None
+    data: Source | None = None
 
 
 @dataclass(frozen=True)

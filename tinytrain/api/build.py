@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import weakref
@@ -12,21 +13,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinytrain.api import html
 from tinytrain.api.device import Device
-from tinytrain.compiler import Compiled, compile_model, write
+from tinytrain.api.plan import Plan
+from tinytrain.compiler import Compiled, compile_model, describe, write
+from tinytrain.device.manifest import EXPECTED, Manifest
 from tinytrain.device.project import BAUD, Project
 from tinytrain.errors import BoardError, OutputError
+from tinytrain.reading import reading
 from tinytrain.target.board import Board
 
 if TYPE_CHECKING:
     from tinytrain.target.size import Sizes
 
 
-def scratch(owner: object) -> Path:
-    """A folder that goes when its owner does."""
-    folder = Path(tempfile.mkdtemp(prefix="tinytrain."))
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
-    return folder
+class Scratch:
+    """A folder that goes when nobody holds this any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="tinytrain."))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 class Build:
@@ -38,6 +44,7 @@ class Build:
         self._compiled = compiled
         self._written = project
         self._keeps = keeps
+        self._scratch: Scratch | None = None
 
     @property
     def compiled(self) -> Compiled:
@@ -51,7 +58,8 @@ class Build:
     def project(self) -> Project:
         """The compiled project on disk; written to a temporary folder where it is nowhere yet."""
         if self._written is None:
-            self.write(scratch(self) / self.compiled.program.name)
+            self._scratch = Scratch()
+            self.write(self._scratch.path / self.compiled.program.name)
         assert self._written is not None
         return self._written
 
@@ -62,6 +70,37 @@ class Build:
     @property
     def board(self) -> Board:
         return self._compiled.board if self._compiled else self.project.board
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The manifest: what was compiled from what, with which sizes and layouts (manifest.json of the folder)."""
+        if self._compiled is not None:
+            return describe(self._compiled)
+        path = self.folder / "manifest.json"
+        with reading(path, EXPECTED, OutputError):
+            found = json.loads(Manifest.read_bytes(path))
+            assert isinstance(found, dict), "Project.open has read it"
+            return found
+
+    @property
+    def plan(self) -> Plan:
+        """Where the memory goes. Raises OutputError where a manifest that was changed does not say so."""
+        described = self.described
+        with reading(Path("manifest.json"), EXPECTED, OutputError):
+            return Plan.of(described["memory"])
+
+    def _repr_html_(self) -> str:
+        said, plan = self.described, self.plan
+        ram = sum(memory.bytes for memory in self.board.memories if memory.kind == "ram")
+        layers = dict.fromkeys(layer for scheme in said["schemes"] for layer in scheme)
+        return html.table([
+            ["model", said["name"]],
+            ["board", self.board.title],
+            ["trains", ", ".join(layers) or "nothing"],
+            ["loss", said["loss"] or "none"],
+            ["arena", f"{plan.arena_bytes:,} B" + (f" of {ram:,} B of RAM" if ram else "")],
+            ["constants", f"{said['constants_bytes']:,} B"],
+        ])
 
     def write(
         self, folder: str | Path, *, force: bool = False, packages: Sequence[str] = (), then: Callable[[Path], Any] | None = None,

@@ -19,6 +19,7 @@ from tinytrain.gradient.objective import Objective, losses
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ops.loss_scale import LARGEST, LEAST
 from tinytrain.ops.schedule import Schedule
+from tinytrain.origins import origin
 from tinytrain.schemes.precision import Rule, load
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
         dtype=given["dtype"], precision=_precision(given),
+        origins=(origin("precision", Path(given["precision"])),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None, asked=_asked(given),
     )

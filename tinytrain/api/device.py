@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from tinytrain.api.choices import Course, schedule_of
 from tinytrain.api.history import History
 from tinytrain.atomic import write_bytes
-from tinytrain.data.given import Arrays, Samples, source_of
+from tinytrain.data.given import Arrays, File, Samples, source_of
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.exchange import whole
 from tinytrain.learn.outputs import Evaluation, Outputs, evaluate, infer
 from tinytrain.learn.samples import load, load_for_outputs, load_with_targets
+from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.training import Plan, lesson, train
 from tinytrain.learn.weights import parameters, restore
 from tinytrain.report.live import Progress, Quiet
@@ -32,7 +33,8 @@ class Device:
     """A model on its host twin, an emulator or a real board. Use it in a `with` statement: leaving it ends what runs.
 
     x is (n, *input shape without the batch), y (n,) integer labels or (n, *output shape); of models with several inputs, or targets of
-    several outputs, a mapping from their names. Either x is the path of a data file (docs/data.md), which has y too.
+    several outputs, a mapping from their names. Either x is a data file (docs/data.md), which has y too: a path, or a `DataFile` that
+    says how to read it.
     All methods raise DataError for what does not fit the model, DeviceError where the device does not answer or refuses.
     """
 
@@ -62,7 +64,7 @@ class Device:
             self._session = None
 
     def train(
-        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: tuple[Arrays, Arrays] | str | Path | None = None,
+        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: tuple[Arrays, Arrays] | File | None = None,
         holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
         keep: bool = False, resume: bool = False, changed: bool = False, progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
@@ -107,6 +109,8 @@ class Device:
         """Mean loss, accuracy and outputs; nothing is learned."""
         progress = progress or Quiet()
         samples = load_with_targets(self.project, source_of(x, y), "test", limit, progress)
+        if doubt := scale_doubt(self.session, samples):
+            progress.say(f"warning    {doubt}")
         return evaluate(self.session, samples, progress)
 
     def weights(self) -> dict[str, Array]:

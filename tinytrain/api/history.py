@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tinytrain.api import html
 from tinytrain.learn.state import Epoch, Record
 
 
@@ -42,3 +43,9 @@ class History:
     @property
     def validation_loss(self) -> list[float | None]:
         return [epoch.validation_loss for epoch in self]
+
+    def _repr_html_(self) -> str:
+        rows: list[list[object]] = [["epoch", "loss", "validation loss", "accuracy", "samples", "seconds"]]
+        rows += [[e.epoch, e.loss, e.validation_loss, None if e.accuracy is None else f"{e.accuracy:.2%}", e.steps, round(e.seconds, 1)]
+                 for e in self]
+        return html.table(rows, heading=True) + (html.curve("loss", self.loss) if len(self) > 1 else "")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
-from tinytrain.api.build import Build, scratch
+from tinytrain.api.build import Build, Scratch
 from tinytrain.api.choices import Choices, check_fp16, options_of
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
-from tinytrain.data.given import Given, Samples, source_of
+from tinytrain.data.file import DataFile
+from tinytrain.data.given import Given, Samples, Source, source_of
 from tinytrain.errors import TinytrainError
+from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.scheme import Scheme
 
@@ -33,6 +35,7 @@ class Model:
         self.path = Path(path)
         self.report: Report | None = None                 # of `quantise`, of the model that it makes
         self._keeps = keeps
+        self._origins: tuple[Origin, ...] = ()            # files that its own was made from
 
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r})"
@@ -66,7 +69,8 @@ class Model:
             options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
         elif tolerance is not None:
             raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
-        with suggesting(self.path, options):
+        options = replace(options, origins=(*options.origins, *self._origins, *_calibration(source)))
+        with suggesting(self.path, options, progress or Quiet()):
             return Build(compile_model(self.path, options), keeps=self)
 
     def quantise(
@@ -85,12 +89,19 @@ class Model:
             method=method, percentile=percentile, equalise=equalise, bias_correction=bias_correction, adaround=adaround,
             per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
         )
-        made = quantise_model(self.path, source_of(calibration), options, progress or Quiet())
-        quantised = Model("")
-        quantised.path = scratch(quantised) / self.path.name
+        source = source_of(calibration)
+        made = quantise_model(self.path, source, options, progress or Quiet())
+        scratch = Scratch()
+        quantised = Model(scratch.path / self.path.name, keeps=scratch)
         write_bytes(quantised.path, made.model.SerializeToString())
         quantised.report = made.report
+        quantised._origins = (origin("model before quantisation", self.path), *_calibration(source))
         return quantised
+
+
+def _calibration(source: Source | None) -> tuple[Origin, ...]:
+    """The file that samples came from; none of arrays."""
+    return () if source is None or isinstance(source, Given) else (origin("calibration", DataFile.of(source).path),)
 
 
 def load(path: str | Path) -> Model:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from tinytrain.cli.answer import JSON, JSON_ASKED, QUIET, Answer, fail, show
+from tinytrain.cli.option import GENERAL, Option
 from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
 
@@ -22,44 +23,15 @@ EXIT_WRONG = 1                                            # what was checked is 
 EXIT_ERROR = 2                                            # as click has it for options that are none
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
-GENERAL = "Options"
 _SPACE = "Check the path, its permissions and the space left."
 
 
-class Option(click.Option):
-    """An option that stands under a heading of --help, and is refused where it would have no effect.
-
-    `only_with` and `not_with` name another option, with one of its values or without: "--resume", "--method percentile|mse"; its help
-    begins with what it is only good with.
-    """
-
-    def __init__(self, *declared: Any, section: str = GENERAL, only_with: str = "", not_with: str = "", **more: Any) -> None:
-        if only_with and (said := more.get("help")):
-            more["help"] = f"With {only_with}: {said[0].lower()}{said[1:]}"
-        super().__init__(*declared, **more)
-        self.section, self.only_with, self.not_with = section, only_with, not_with
-
-    def check(self, ctx: click.Context) -> None:
-        """Raises TinytrainError where the option was given and has no effect beside the others."""
-        if ctx.get_parameter_source(str(self.name)) in (ParameterSource.DEFAULT, None):
-            return
-        given = max(self.opts, key=len)
-        if self.only_with and not _holds(self.only_with, ctx):
-            raise TinytrainError(f"{given} has no effect without {self.only_with}.", hint="Leave it out, or give both.")
-        if self.not_with and _holds(self.not_with, ctx):
-            raise TinytrainError(f"{given} has no effect with {self.not_with}.", hint="Leave one of them out.")
-
-
-def _holds(condition: str, ctx: click.Context) -> bool:
-    """Whether an option has one of the values, or was given at all."""
-    option, _, values = condition.partition(" ")
-    name = str(next(param.name for param in ctx.command.params if option in (*param.opts, *param.secondary_opts)))
-    value = ctx.params[name]
-    return value in values.split("|") if values else bool(value) and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-
-
 class Command(click.Command):
-    """A command with its options under headings, and its example as it can be copied."""
+    """A command with its options under headings, and its example as it can be copied. What it returns is an `Answer`, or nothing."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.params += [JSON, QUIET]
 
     def invoke(self, ctx: click.Context) -> Any:
         for param in self.params:
@@ -128,21 +100,31 @@ class Main(click.Group):
                 commands = ((name, self.get_command(ctx, name)) for name in names)
                 formatter.write_dl([(name, command.get_short_help_str(160)) for name, command in commands if command is not None])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[JSON_ASKED] = "--json" in args           # before it is parsed: what cannot be parsed is said in JSON too
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
+        except click.UsageError as error:
+            fail(ctx, error.format_message(), said=False)
+            raise
         except TinytrainError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"tinytrain: {error}", err=True)
+            fail(ctx, " ".join(error.sentences), error.details, error.hint)
             ctx.exit(EXIT_ERROR)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise                                     # nobody reads on: click ends quietly
             where = f"{error.filename}: " if error.filename is not None else ""
-            click.echo(f"tinytrain: {where}{error.strerror or first_line(error)}.\n{_SPACE}", err=True)
+            fail(ctx, f"{where}{error.strerror or first_line(error)}.", hint=_SPACE)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             click.echo("tinytrain: interrupted.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+        if isinstance(answer, Answer):
+            show(ctx, answer)
+            ctx.exit(answer.exit_code)

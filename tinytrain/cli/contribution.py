@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import OutputError, TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
 
 
 def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
@@ -21,7 +26,7 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 
 @click.command(cls=Command, epilog="Example: tinytrain contribution model.onnx --data train.npz --lr 0.02 -o contribution.json")
 @MODEL
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
 @option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, not_with="--validation",
               help="Part of the data kept for that, another one for each seed, where no --validation is given.")
@@ -37,16 +42,16 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 @job_options
 @model_options
 def contribution(
-    model: Path, data: Path, validation: Path | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
+    model: Path, data: DataFile, validation: DataFile | None, output: Path, processes: int | None, cluster: str | None, cache: Path | None,
     holdout: float, score: str, ratios: tuple[float, ...], epochs: int, seeds: int, samples: int | None, **given: Any,
-) -> None:
+) -> Answer:
     """Find what training each part of MODEL alone gains on the samples of a data file.
 
     What is finished is kept: started again after an interruption, it goes on.
     """
+    from tinytrain.cli.results import Contribution
     from tinytrain.jobs import Jobs
     from tinytrain.paths import cache_dir
-    from tinytrain.report.live import training_bar
     from tinytrain.search.analysis import Settings, analyse
 
     if given["schemes"] != ("full",):
@@ -55,12 +60,12 @@ def contribution(
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make the folder first.")
     options = compiler_options("host", **given)
     settings = Settings(score, ratios, epochs, seeds, holdout, samples)
-    with training_bar() as bar:
+    with progress() as bar:
         jobs = Jobs(processes, cluster, cache or cache_dir() / "jobs")
         found = analyse(model, data, validation, options, settings, jobs, bar)
     found.save(output)
-    click.echo(found.text())
+    lines = [found.text()]
     if found.refused:
         name, why = next(iter(found.refused.items()))
-        click.echo(f"left out   {len(found.refused)} candidates; {name}: {why}")
-    click.echo(f"written    {output}")
+        lines.append(f"left out   {len(found.refused)} candidates; {name}: {why}")
+    return Answer("\n".join([*lines, f"written    {output}"]), Contribution(output, found))

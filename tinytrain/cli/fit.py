@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
+
+if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
 
 
 @click.command(cls=Command, epilog="Example: tinytrain fit model.onnx --data data.npz")
@@ -20,9 +25,9 @@ from tinytrain.errors import TinytrainError
 @option("--board", "boards", multiple=True,
         help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
 @option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
-@option("--data", type=click.Path(path_type=Path), help="Samples to calibrate int8 on: npz with x, npy, csv, or a folder of images.")
+@data_options("Samples to calibrate int8 on", required=False)
 @model_options
-def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **given: Any) -> None:
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 
     Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.
@@ -30,7 +35,7 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **
     from tinytrain.answers.candidates import DTYPES, real_boards
     from tinytrain.answers.fit import Request, fit_text
     from tinytrain.answers.fit import fit as answer
-    from tinytrain.report.live import training_bar
+    from tinytrain.cli.results import Fit
     from tinytrain.target.board import board_names, load_board
 
     ctx = click.get_current_context()
@@ -42,6 +47,7 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: Path | None, **
     asked = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
     every = every or bool(boards) or chosen["schemes"]
     request = Request(asked, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
-    with training_bar() as bar:
+    with progress() as bar:
         found = answer(model, options, request, bar)
-    click.echo(fit_text(found))
+    plain = found.plain()
+    return Answer(fit_text(found), Fit(plain["model"], tuple(plain["rows"]), tuple(plain["notes"])), asked=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tinytrain.cli.answer import Answer, Spoken
 from tinytrain.cli.command import Command
 from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number, device, option
 
@@ -21,10 +22,12 @@ from tinytrain.cli.options import BAUD, PORT_KINDS, PROJECT, TRUST, Number, devi
 @device("--timeout", only_with="--port",
         type=Number(0, min_open=True), default=10.0, show_default=True, help="Seconds to wait for that answer.")
 @TRUST
-def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud: int, timeout: float, trust: bool) -> None:
+def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud: int, timeout: float, trust: bool) -> Answer:
     """Write the firmware of PROJECT into its board, read it back, and with --port hear it say hello."""
     from tinytrain.device.flash import flash_project
     from tinytrain.device.project import Project
 
     opened = Project.open(project, trust=trust, port=port, baud=baud)
-    flash_project(opened, via, click.echo, dry_run=dry_run, timeout=timeout)
+    said = Spoken()
+    flash_project(opened, via, said, dry_run=dry_run, timeout=timeout)
+    return said.answer()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinytrain import __version__
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
+from tinytrain.cli.data_options import data_options, threshold_options
 from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
 from tinytrain.cli.options import (
     BOARD,
@@ -28,6 +29,7 @@ from tinytrain.errors import OutputError
 from tinytrain.target.packages import package_kinds
 
 if TYPE_CHECKING:
+    from tinytrain.data.file import DataFile
     from tinytrain.device.project import Project
 
 # Command → the module that has it, which is imported when the command is asked for.
@@ -35,13 +37,14 @@ ELSEWHERE = {
     "contribution": "tinytrain.cli.contribution", "flash": "tinytrain.cli.flash", "pull": "tinytrain.cli.exchange",
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
-    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "fit": "tinytrain.cli.fit", "diff": "tinytrain.cli.diff",
+    "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
+    "diff": "tinytrain.cli.diff",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
-    "From a model to firmware": ("model", "quantize", "compile", "verify", "tune"),
+    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
-    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page"),
+    "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
     "What there is": ("boards", "new-board", "ops", "doctor"),
 }
@@ -67,8 +70,7 @@ def main(debug: bool) -> None:
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@option("--data", type=click.Path(path_type=Path),
-              help="With --dtype fp16: samples that choose which layers stay fp32: npz with x and y, npy, csv, or a folder of images.")
+@data_options("With --dtype fp16: samples that choose which layers stay fp32", required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
 @option("--store", type=click.IntRange(1), metavar="N",
@@ -78,22 +80,22 @@ def main(debug: bool) -> None:
                    "those in the model's metadata `classes` without it.")
 @option("--package", "packages", type=click.Choice(package_kinds()), multiple=True,
               help="Also make the folder a package of this ecosystem (docs/library.md).")
-@click.option("--emit-graph", "graph", is_flag=True,
+@option("--emit-graph", "graph", is_flag=True,
               help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
-@click.option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
+@option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: Path | None,
+    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: DataFile | None,
     tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
-) -> None:
+) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
     from tinytrain.answers.graph import graph_files
     from tinytrain.answers.nearest import suggesting
     from tinytrain.api.choices import check_fp16
     from tinytrain.api.model import Model
+    from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.report.live import training_bar
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -101,7 +103,7 @@ def compile_command(
     if half_arithmetic:
         check_fp16("--half-arithmetic", given["dtype"])
         check_half_arithmetic(load_board(board))
-    with training_bar() as bar:
+    with progress() as bar:
         made = Model(model).compile(
             board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
             classes=class_names(classes) if classes else (), progress=bar, **choices(given),
@@ -109,21 +111,21 @@ def compile_command(
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    with suggesting(model, compiled.options):
+    with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,
         )
-    click.echo(compiled_text(compiled))
-    if explain:
-        click.echo(f"\n{explained(compiled)}\n")
-    click.echo(f"project    {output}")
-    click.echo(sizes_text(made.project) if build else room_text(compiled.room))
+    lines = [
+        compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
+        sizes_text(made.project) if build else room_text(compiled.room),
+    ]
+    return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
 
 @main.command(epilog="Example: tinytrain train out --data data.npz --epochs 5 --port auto")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
@@ -138,62 +140,72 @@ def compile_command(
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: Path, validation: Path | None, timeout: float, **plan: Any) -> None:
+def train(project: Project, data: DataFile, validation: DataFile | None, timeout: float, **plan: Any) -> Answer:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.api.build import Build
-    from tinytrain.report.live import training_bar
+    from tinytrain.cli.results import Train
 
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
-        device.train(data, validation=validation, keep=True, progress=bar, **plan)
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
+        history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
+    files = tuple(project.folder / name for name in ("history.json", "learned.npz", "learned.onnx"))
+    return Answer("", Train(project.folder, history.before, tuple(history), files))
 
 
 @main.command(epilog="Example: tinytrain infer out --data test.npz -o outputs.npz")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x (and y), npy, csv, or a folder of images.")
+@data_options()
 @option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="npz for the outputs.")
+@threshold_options
 @device_options
-def infer(project: Project, data: Path, learned: bool, limit: int | None, output: Path | None, timeout: float) -> None:
-    """Run PROJECT on its board over the samples of a data file; prints the accuracy where there are labels."""
+def infer(
+    project: Project, data: DataFile, learned: bool, limit: int | None, output: Path | None, timeout: float, **how: float | None,
+) -> Answer:
+    """Run PROJECT on its board over the samples of a data file; prints how good outputs are where there are targets."""
     from tinytrain.api.build import Build
     from tinytrain.atomic import write_bytes
+    from tinytrain.cli.results import Infer, plain
     from tinytrain.learn.state import npz
-    from tinytrain.report.live import training_bar
+    from tinytrain.report.metrics_text import outputs_lines
 
     if output is not None and not output.parent.is_dir():
         raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    if found.accuracy is not None:
-        click.echo(f"accuracy   {found.accuracy:.2%} of {len(found):,} samples")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said)
     if output is not None:
         write_bytes(output, npz(found.named))
-        click.echo(f"outputs    {output}")
+        lines.append(f"outputs    {output}")
+    return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 
 @main.command("evaluate", epilog="Example: tinytrain evaluate out --data test.npz --port auto")
 @PROJECT
-@option("--data", type=click.Path(path_type=Path), required=True, help="npz with x and y, npy, csv, or a folder of images.")
+@data_options()
 @option("--learned", is_flag=True, help="Start from PROJECT/learned.npz in place of the weights that the device has.")
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
+@threshold_options
 @device_options
-def evaluate_command(project: Project, data: Path, learned: bool, limit: int | None, timeout: float) -> None:
-    """Measure loss and accuracy of PROJECT on its board over the samples of a data file; nothing is learned."""
-    from tinytrain.api.build import Build
-    from tinytrain.report.live import training_bar
+def evaluate_command(project: Project, data: DataFile, learned: bool, limit: int | None, timeout: float, **how: float | None) -> Answer:
+    """Measure PROJECT on its board over the samples of a data file; nothing is learned.
 
-    with training_bar() as bar, Build(project=project).device(timeout=timeout) as device:
+    Prints the loss, and what suits the targets: confusion of classes, yes and no, MSE and MAE, or what a model cannot give back.
+    """
+    from tinytrain.api.build import Build
+    from tinytrain.cli.results import Evaluate, plain
+    from tinytrain.report.metrics_text import outputs_lines
+
+    with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
         found = device.evaluate(data, limit=limit, progress=bar)
-    click.echo(f"loss       {found.loss:.4f} of {len(found):,} samples")
-    if found.accuracy is not None:
-        click.echo(f"accuracy   {found.accuracy:.2%}")
-    for name, accuracy in found.accuracies.items():
-        click.echo(f"accuracy   {accuracy:.2%} of output {name}")
+    metrics = found.metrics(**how)
+    lines = [f"loss       {found.loss:.4f} of {len(found):,} samples", *outputs_lines(metrics, found.said)]
+    return Answer("\n".join(lines), Evaluate(len(found), found.loss, plain(metrics)), asked=True)
 
 
 @main.command(epilog="Example: tinytrain verify model.onnx --scheme last:2")
@@ -203,19 +215,19 @@ def evaluate_command(project: Project, data: Path, learned: bool, limit: int | N
 @option("--oracle", type=click.Choice(["differences", "tvm"]), default="differences", show_default=True,
               help="What the gradients are compared with.")
 @option("--samples", type=click.IntRange(1), default=40, show_default=True, help="Elements compared in each parameter.")
-def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
+def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
     """Check the gradients of MODEL: against central differences in float64, or against TVM."""
-    from tinytrain.verify.model import verify_model
+    from tinytrain.cli.results import Verify
+    from tinytrain.verify.model import LIMITS, verify_model
 
     report = verify_model(model, compiler_options("host", **given), oracle, samples)
-    click.echo(report.text)
-    if not report.passed:
-        sys.exit(EXIT_WRONG)
+    result = Verify(oracle, LIMITS[oracle], report.passed, report.errors, report.left_out, report.declined)
+    return Answer(report.text, result, asked=True, exit_code=0 if report.passed else EXIT_WRONG)
 
 
 @main.command(epilog="Example: tinytrain quantize model.onnx --data train.npz -o int8.onnx")
 @MODEL
-@option("--data", type=click.Path(path_type=Path), required=True, help="Calibration samples: npz with x (and y), npy, csv, images.")
+@data_options("Samples to calibrate with")
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="minmax", show_default=True, help="Choice of ranges.")
 @option("--percentile", type=Number(50, 100, min_open=True), default=99.99, show_default=True, only_with="--method percentile",
@@ -227,69 +239,79 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> None:
 @option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES
-def quantize(model: Path, data: Path, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> None:
+def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.atomic import write_bytes, write_text
+    from tinytrain.cli.results import Quantize
     from tinytrain.quantise.convert import quantise_model
     from tinytrain.quantise.lockstep import Options
-    from tinytrain.report.live import training_bar
 
     for path in (output, report):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
-    with training_bar() as bar:
+    with progress() as bar:
         made = quantise_model(model, data, Options(shapes=parse_shapes(shapes), **given), bar)
     write_bytes(output, made.model.SerializeToString())
     if report is not None:
         write_text(report, made.report.to_json())
-    click.echo(f"{made.report.text()}\nmodel      {output}")
+    return Answer(f"{made.report.text()}\nmodel      {output}", Quantize(output, made.report))
 
 
 @main.command("model", epilog="Example: tinytrain model cnn -o model.onnx")
 @click.argument("name")
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the weights.")
-def model_command(name: str, output: Path, seed: int) -> None:
+def model_command(name: str, output: Path, seed: int) -> Answer:
     """Write a small untrained model to try things on: mlp (64-32-16-10), cnn (8x8 images, 10 classes) or gesture (3x32, 4 classes)."""
     from tinytrain import zoo
     from tinytrain.atomic import write_bytes
+    from tinytrain.cli.results import Written
 
     write_bytes(output, zoo.model(name, seed).SerializeToString())
-    click.echo(f"model      {output}")
+    return Answer(f"model      {output}", Written(output))
 
 
 @main.command(epilog="Example: tinytrain boards")
-def boards() -> None:
+def boards() -> Answer:
     """List the boards."""
+    from tinytrain.cli.results import Boards
+    from tinytrain.report import lists
     from tinytrain.report.text import boards_text
 
-    click.echo(boards_text())
+    return Answer(boards_text(), Boards(tuple(lists.boards())), asked=True)
 
 
 @main.command("new-board", epilog="Example: tinytrain new-board my-board --soc stm32f4")
 @click.argument("name")
 @option("--soc", required=True, help="Its chip: a folder of boards/soc, as stm32f4.")
 @option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for it; here without.")
-def new_board(name: str, soc: str, output: Path) -> None:
+def new_board(name: str, soc: str, output: Path) -> Answer:
     """Write NAME/board.toml, a commented start for a board of your own."""
+    from tinytrain.cli.results import Written
     from tinytrain.target.new_board import write_new_board
 
     path = write_new_board(name, soc, output)
-    click.echo(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...")
+    return Answer(f"board      {path}\nuse it     tinytrain compile MODEL --board {path} ...", Written(path))
 
 
 @main.command(epilog="Example: tinytrain ops")
-def ops() -> None:
+def ops() -> Answer:
     """List the ops, their element types and the instruction sets they have kernels for."""
+    from tinytrain.cli.results import Ops
+    from tinytrain.frontend.supported import supported
+    from tinytrain.report import lists
     from tinytrain.report.text import ops_text
 
-    click.echo(ops_text())
+    taken = {name: (*(["fp32"] if plain else []), *(["int8"] if integer else [])) for name, (plain, integer) in supported().items()}
+    return Answer(ops_text(), Ops(taken, tuple(lists.ops())), asked=True)
 
 
 @main.command(epilog="Example: tinytrain doctor")
-def doctor() -> None:
+def doctor() -> Answer:
     """List each tool: found, version, what needs it, how to get it."""
+    from tinytrain.cli.results import Doctor
     from tinytrain.report.text import doctor_text
     from tinytrain.target.doctor import examine
 
-    click.echo(doctor_text(examine()))
+    found = examine()
+    return Answer(doctor_text(found), Doctor(tuple(found)), asked=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from tinytrain.cli.command import Option
+from tinytrain.cli.option import Option
 from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:

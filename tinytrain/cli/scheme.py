@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
+from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
 from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import OutputError, TinytrainError
+from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
@@ -73,29 +75,29 @@ def scheme() -> None:
 @RATES
 @option("--last", type=click.IntRange(1), not_with="--scheme", help="Short for --scheme last:K.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output without it.")
-def write(model: Path, last: int | None, output: Path | None, **given: Any) -> None:
+def write(model: Path, last: int | None, output: Path | None, **given: Any) -> Answer:
     """Write the update scheme of MODEL as TOML, to be edited and given to --scheme."""
     from tinytrain.atomic import write_text
+    from tinytrain.cli.results import SchemeWrite
     from tinytrain.compiler import scheme_of
     from tinytrain.report.text import frozen_text
 
     given["schemes"] = (f"last:{last}",) if last else given["schemes"]
     scheme, frozen = scheme_of(model, compiler_options("host", **given))
     text = scheme.to_toml() + (f"\n# {said}\n" if (said := frozen_text(frozen)) else "")
-    if output is None:
-        click.echo(text, nl=False)
-    else:
+    if output is not None:
         write_text(output, text)
-        click.echo(f"scheme     {output}")
+    return Answer(f"scheme     {output}" if output else text.rstrip("\n"), SchemeWrite(text, output), asked=output is None)
 
 
 @scheme.command(epilog="Example: tinytrain scheme show model.onnx --scheme scheme.toml --board netduinoplus2")
 @MODEL
 @BOARD
 @model_options
-def show(model: Path, board: str, **given: Any) -> None:
+def show(model: Path, board: str, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
     from tinytrain.answers.nearest import check_room
+    from tinytrain.cli.results import SchemeShow
     from tinytrain.compiler import chosen_scheme
     from tinytrain.report.text import frozen_text, room_text
     from tinytrain.search.cost import Costs
@@ -107,25 +109,29 @@ def show(model: Path, board: str, **given: Any) -> None:
     costs = Costs(model, options, options.exact_seconds)
     chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
     cost = costs.cost(chosen)
-    click.echo(cost_text(costs.forward.name, costs.board, cost))
-    if said := frozen_text(costs.frozen):
-        click.echo(said)
-    check_room(costs.forward.name, cost.room, model, options)
-    click.echo(room_text(cost.room))
+    said = frozen_text(costs.frozen)
+    text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
+    try:
+        with progress() as bar:
+            check_room(costs.forward.name, cost.room, model, options, bar)
+    except DoesNotFit:
+        say(text)
+        raise
+    result = SchemeShow(costs.forward.name, costs.board.name, cost, tuple(costs.frozen))
+    return Answer(f"{text}\n{room_text(cost.room)}", result, asked=True)
 
 
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")
 @MODEL
 @BOARD
-@option("--data", type=click.Path(path_type=Path), help="Samples to analyse contributions on, and to measure what was found.")
+@data_options("Samples to analyse contributions on, and to measure what was found", required=False)
 @option("--contribution", type=click.Path(path_type=Path), help="Analysis by `tinytrain contribution`; made from --data without it.")
 @option("--sram", type=BYTES, help="Budget of RAM, as 150K: arena, target and reserved stack.")
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")
 @option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
 @option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
 @option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True)
-@option("--evaluations", type=click.IntRange(1), default=300, show_default=True, only_with="--method evolution|random",
-        help="Plans that evolution or chance may make.")
+@option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -133,24 +139,33 @@ def show(model: Path, board: str, **given: Any) -> None:
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
 @option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
+@option("--report", type=click.Path(path_type=Path), only_with="--sweep", help="Write its schemes as JSON, for `tinytrain page --sweep`.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
 @job_options
 @model_options
-def search(model: Path, board: str, output: Path | None, **given: Any) -> None:
+def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer:
     """Find the scheme of MODEL with the largest sum of contributions under a budget.
 
     RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
     """
+    from tinytrain.cli.results import FoundScheme, Search
     from tinytrain.search.sweep import Request, run
 
     keys = (
         "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
-        "epochs", "seeds", "plot", "processes", "cluster", "cache",
+        "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
     asked = {key: given.pop(key) for key in keys}
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
-    for path in (output, asked["plot"]):
+    for path in (output, asked["plot"], asked["report"]):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
-    run(model, compiler_options(board, **given), Request(output=output, **asked), click.echo)
+    request = Request(output=output, **asked)
+    with progress() as bar:
+        found = run(model, compiler_options(board, **given), request, bar)
+    schemes = tuple(
+        None if one is None else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy)
+        for one, budget, accuracy in zip(found.chosen, request.budgets, found.accuracies, strict=True)
+    )
+    return Answer(found.text(request), Search(schemes, found.files))

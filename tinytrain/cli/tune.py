@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import BOARD, MODEL, compiler_options, option
@@ -21,19 +22,19 @@ from tinytrain.cli.options import BOARD, MODEL, compiler_options, option
 @option("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it.")
 @option("--again", is_flag=True, help="Count everything again.")
 @model_options
-def tune(model: Path, board: str, cost: str, processes: int | None, again: bool, **given: Any) -> None:
+def tune(model: Path, board: str, cost: str, processes: int | None, again: bool, **given: Any) -> Answer:
     """Run every way to make the kernels of MODEL on the emulated board, and remember what each takes: `compile` then takes the best.
 
     What is counted already is not run again: an interrupted run goes on. The counts go to --tuned.
     """
+    from tinytrain.cli.results import Said
     from tinytrain.compiler import understand
     from tinytrain.jobs import Jobs
-    from tinytrain.report.live import training_bar
     from tinytrain.target.board import load_board
     from tinytrain.tune.tune import tune_program
 
     options = compiler_options(board, several=True, **given)
-    with training_bar() as bar:
+    with progress() as bar:
         program = understand(model, options).program
         result = tune_program(program, load_board(board), Jobs(processes), bar, cost=cost, path=options.tuned, again=again)
-    click.echo(result)
+    return Answer(result, Said(tuple(result.splitlines())))

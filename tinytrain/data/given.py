@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinytrain.data.dataset import Dataset, Layout, Target, Vectors, arrange, load_dataset
+from tinytrain.data.dataset import Dataset, Target, Vectors, arrange, load_dataset
+from tinytrain.data.file import OPTIONS, DataFile
+from tinytrain.data.layout import Layout
 from tinytrain.data.several import load_records, records
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
@@ -33,30 +35,33 @@ class Given:
         return "data"
 
 
-Source = Path | Given
-Samples = Arrays | str | Path                             # as a program gives them: arrays, or the path of a data file
+Source = Path | DataFile | Given
+File = str | Path | DataFile
+Samples = Arrays | File                                   # as a program gives them
 
 
 def source_of(x: Samples | Given, y: Arrays | None = None) -> Source:
     """A file has its own targets."""
-    return Path(x) if isinstance(x, str) else x if isinstance(x, (Path, Given)) else Given(x, y)
+    return Path(x) if isinstance(x, str) else x if isinstance(x, (Path, DataFile, Given)) else Given(x, y)
 
 
-def dataset(source: Source, layout: Layout, target: Target, *, split: str = "train") -> Dataset:
-    """The samples of a file, or those given. Raises DataError as `load_dataset` does."""
-    if isinstance(source, Path):
-        return load_dataset(source, layout, target, split=split)
+def dataset(source: Source, layout: Layout, target: Target, *, split: str = "train", classes: Sequence[str] = ()) -> Dataset:
+    """The samples of a file, or those given; `classes` are the names that labels are known by. Raises DataError as `load_dataset` does."""
+    if not isinstance(source, Given):
+        return load_dataset(source, layout, target, split=split, classes=classes)
     x, y = _array(source.x, "x"), None if source.y is None else _array(source.y, "y")
     _check(x, layout, "x")
     if isinstance(target, Vectors) and y is not None and (y.dtype.kind == "f" or y.ndim > 1):
         _check(y, target.layout, "y")
-    return arrange(x, y, layout, target, str(source))
+    return arrange(x, y, layout, target, str(source), classes=classes)
 
 
 def dataset_of_records(source: Source, inputs: Mapping[str, Layout], targets: Mapping[str, Target], *, split: str = "train") -> Dataset:
     """The same for models with several inputs or outputs. Raises DataError as `load_records` does."""
-    if isinstance(source, Path):
-        return load_records(source, inputs, targets, split=split)
+    if not isinstance(source, Given):
+        file = DataFile.of(source)
+        file.refuse("for a model with several inputs or outputs", *OPTIONS)
+        return load_records(file.path, inputs, targets, split=split)
     named = {**_named(source.x, [*inputs], "x"), **(_named(source.y, [*targets], "y") if source.y is not None else {})}
     layouts = {**inputs, **{name: target.layout for name, target in targets.items() if isinstance(target, Vectors)}}
     for name, layout in layouts.items():

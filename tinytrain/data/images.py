@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.data.arrays import MOST_BYTES, SMALLER
+from tinytrain.data.labels import Raw
 from tinytrain.errors import DataError, ToolError
 from tinytrain.ir.types import Array
 from tinytrain.reading import plain, read_limited, reading
@@ -37,8 +38,8 @@ def class_folders(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
 
 
-def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> tuple[Array, Array | None, tuple[str, ...]]:
-    """(uint8 (n, C, H, W), labels, notes): subfolders in alphabetical order are the classes 0, 1, …"""
+def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> Raw:
+    """uint8 (n, C, H, W), and labels: subfolders in alphabetical order are the classes 0, 1, …, and have their names."""
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(
             f"{folder} is a folder of images, but the model takes samples of shape {shape}; expected (1, H, W) or (3, H, W) for images.",
@@ -62,13 +63,14 @@ def read_images(folder: Path, shape: tuple[int, ...], labelled: bool) -> tuple[A
         raise DataError(message, hint=SMALLER)
     left = [file for file, _ in found if file.suffix.lower() not in SUFFIXES] + beside
     empty = [f"{i} ({plain(sub.name)})" for i, sub in enumerate(classes) if i not in {index for _, index in images}]
-    notes = _note("left out of", folder, [plain(file.name) for file in left]) + _note("classes without images in", folder, empty)
+    notes = _note("left out", [plain(file.name) for file in left]) + _note("classes without images", empty)
     x = np.stack([_read_image(file, shape) for file, _ in images])
-    return x, np.array([index for _, index in images], np.int32) if classes else None, notes
+    y = np.array([index for _, index in images], np.int32) if classes else None
+    return Raw(x, y, tuple(sub.name.encode(errors="replace").decode() for sub in classes), notes)
 
 
-def _note(what: str, folder: Path, names: list[str]) -> tuple[str, ...]:
-    return (f"{len(names):,} {what} {folder}: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}",) if names else ()
+def _note(what: str, names: list[str]) -> tuple[str, ...]:
+    return (f"{len(names):,} {what}: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}",) if names else ()
 
 
 def _read_image(file: Path, shape: tuple[int, ...]) -> Array:

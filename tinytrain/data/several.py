@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from tinytrain.data.arrays import Npz
-from tinytrain.data.dataset import AS_MANY, SAMPLE_KEYS, TARGET_KEYS, Dataset, Layout, NoTargets, Target, Vectors, arrange
+from tinytrain.data.dataset import AS_MANY, SAMPLE_KEYS, TARGET_KEYS, Dataset, NoTargets, Target, Vectors, arrange
+from tinytrain.data.layout import Layout
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 
@@ -45,14 +46,19 @@ class Stored(Protocol):
 
 def records(file: Stored, inputs: Mapping[str, Layout], targets: Mapping[str, Target], *, split: str) -> Dataset:
     """The same, of what is stored already."""
-    x = [arrange(_read(file, name, SAMPLE_KEYS if len(inputs) == 1 else (), split), None, layout, None, f"{file.path}/{name}").x
-         for name, layout in inputs.items()]
+    found = [arrange(_read(file, name, SAMPLE_KEYS if len(inputs) == 1 else (), split), None, layout, None, f"{file.path}/{name}")
+             for name, layout in inputs.items()]
+    x = [part.x for part in found]
     y = [_target(file, name, target, TARGET_KEYS if len(targets) == 1 else (), split) for name, target in targets.items()]
     counts = {name: len(array) for name, array in zip((*inputs, *targets), (*x, *y), strict=True)}
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        raise DataError(f"{file.path} holds different numbers of samples ({found}); expected as many of each.", hint=AS_MANY)
-    return Dataset(_joined(x), _joined(y) if targets else None)
+        said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DataError(f"{file.path} holds different numbers of samples ({said}); expected as many of each.", hint=AS_MANY)
+    ranges = ", ".join(f"{name} {part.min():.5g} to {part.max():.5g}" for name, part in zip(inputs, x, strict=True))
+    return Dataset(
+        _joined(x), _joined(y) if targets else None, doubts=tuple(doubt for part in found for doubt in part.doubts),
+        summary=f"{file.path}: {len(x[0]):,} samples, {ranges} taken as they are",
+    )
 
 
 def _target(file: Stored, name: str, target: Target, others: tuple[str, ...], split: str) -> Array:

@@ -1,182 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of numbers in text (.csv): one sample a line, separated by commas, semicolons or tabs; UTF-8, or UTF-16 and UTF-32 that say so.
-
-They say so by a byte order mark. A line of names may come first, also as a comment (`numpy.savetxt` writes it so). Lines that are empty,
-hold separators alone, or begin with # are left out, and so are separators at the end of every line. A number is decimal, with a point:
-1, -2.5, 3e-4. What else could be meant (a decimal comma, 1_000, nan) is refused with its place. docs/data.md says which column is the
-label.
-"""
+"""Tables (.csv) as samples: which columns are read, and which are the target. docs/data.md says it for people."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import re
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count, islice
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
+from tinytrain.data.file import DataFile
+from tinytrain.data.labels import Raw, listed, named
+from tinytrain.data.rows import LABEL_COLUMNS, Table, is_name, numbers
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 from tinytrain.reading import check_file, plain, reading
 
-LABEL_COLUMNS = ("label", "labels", "class", "target")
 AXIS = "y"                                                # a label too, where it is no axis of x, y, z
-SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
-MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 MOST_TABLE_BYTES = 150_000_000
 MOST_CELL = 1_000                                         # characters of a cell, on average over a line
+MOST_CHOSEN = 1_000_000                                   # characters of a line of which columns are chosen
 EXPECTED = "a table of numbers in text, separated by commas"
-COUNTED = 3                                               # columns from which on 0, 1, 2 in the first line look like names
-
-_DIGITS = re.compile(r"[0-9+\-.eE]*")
-_LIKE_A_NUMBER = re.compile(r"[+-]?(\.?\d.*|nan|inf|infinity)|n/?a|null|none|", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Table:
-    """`numbers`: float64 (n, columns). `names` of the columns in lower case, none where the file gives none."""
+def read_csv(file: DataFile, sample: int, target: int) -> Raw:
+    """Samples of `sample` numbers, or the rows of a series, and their targets of `target` numbers; one target may be the name of a class.
 
-    names: list[str]
-    numbers: Array
-    notes: tuple[str, ...] = ()
-
-
-def read_csv(path: Path, sample: int, target: int) -> tuple[Array, Array | None, tuple[str, ...]]:
-    """(samples of `sample` numbers, their targets of `target` numbers, notes on what was chosen).
-
-    A table without targets is fine where they can be done without: they are None then.
+    A table without targets is fine where they can be done without: they are None then. Raises DataError.
     """
+    path = file.path
     check_file(path, MOST_TABLE_BYTES, EXPECTED, DataError)
+    each = sample // file.window if file.window and sample % file.window == 0 else sample
+    if file.window and sample % file.window:
+        message = f"--window {file.window} does not fit the model, whose samples have {sample:,} numbers."
+        raise DataError(message, hint="Expected as many rows as the model takes steps of time.")
+    longest = MOST_CHOSEN if file.columns or file.window else MOST_CELL * (sample + target + 2)
     with reading(path, EXPECTED, DataError, "Save it as text in UTF-8, one sample a line."):
-        table = _read(path, MOST_CELL * (sample + target + 2))
-    data, names, notes = table.numbers, table.names, table.notes
-    width = data.shape[1]
-    column = _label(path, names) if target <= 1 else None
-    if column is not None and width == sample + 1:
-        if names[column] == AXIS:
-            notes += (f"column {column + 1} ({AXIS}) of {path} is taken as the target",)
-        return np.delete(data, column, axis=1), data[:, column], notes
-    if column is not None and names[column] != AXIS:
-        message = f"{path}: its rows hold {width - 1} numbers beside the column {names[column]!r}; expected {sample} for the sample."
-        raise DataError(message, hint="Put one whole sample into a line; rename the column if it is no label.")
-    if width == sample:
-        return data, None, notes
-    if width == sample + max(target, 1):
-        last = f"the last {target} columns" if target > 1 else f"the last column{f' ({plain(names[-1])})' if names else ''}"
-        notes += (f"{last} of {path} {'are' if target > 1 else 'is'} taken as the target: no column is called label",)
-        return data[:, :sample], data[:, -1] if target <= 1 else data[:, sample:], notes
-    raise DataError(
-        f"{path}: its rows hold {width} numbers; expected {sample} for the sample and {max(target, 1)} for the target.",
-        hint="Put one whole sample into a line, the target last or in a column called label.",
-    )
+        table = Table.open(path, longest, unnamed=bool(file.columns))
+        if not table.begin:
+            raise _nothing(file)
+        features, targets, notes = _columns(file, table, each, target)
+        x, y = _read(table, features, targets if target else ())
+    if not len(x):
+        raise _nothing(file)
+    aims, classes = named(y) if y is not None else (None, ())
+    return Raw(x, aims, classes, table.notes + notes)
 
 
-def _label(path: Path, names: list[str]) -> int | None:
+def _columns(file: DataFile, table: Table, each: int, target: int) -> tuple[list[int], list[int], tuple[str, ...]]:
+    """(columns of a sample, of its targets, what was chosen)."""
+    path, names, width = table.path, table.names, table.width
+    notes: tuple[str, ...] = ()
+    targets = [_find(table, "--label", name) for name in file.targets]
+    label = _label(table) if not targets else None
+    if file.columns:
+        features = [_find(table, "--channels", name) for name in file.columns]
+        if twice := next((i for i in features if i in targets), None):
+            raise DataError(f"{path}: {table.called(twice)} is both a channel and the label; expected one of them.")
+        targets = targets or [i for i in (label,) if i is not None and i not in features]
+    else:
+        if label is not None and (width == each + 1 or (names[label] != AXIS and width != each + max(target, 1))):
+            targets = [label]
+            notes = (f"{table.called(label)} is taken as the target",) if names[label] == AXIS else ()
+        elif not targets and width == each + max(target, 1):
+            targets = list(range(each, width))
+            last = f"the last {target} columns" if target > 1 else f"the last column{f' ({plain(names[-1])})' if names else ''}"
+            notes = (f"{last} {'are' if target > 1 else 'is'} taken as the target: no column is called label",)
+        features = [i for i in range(width) if i not in targets]
+    if len(features) != each:
+        raise _other_width(file, table, features, targets, each, target)
+    return features, targets, notes
+
+
+def _find(table: Table, option: str, given: str) -> int:
+    """The column of that name, or of that number from 1 on where none is called so."""
+    name = given.strip().lower()
+    found = [i for i, other in enumerate(table.names) if other == name]
+    if not found and name.isdecimal() and 1 <= int(name) <= table.width:
+        return int(name) - 1
+    if len(found) != 1:
+        has = f"its columns are {listed(table.names)}" if table.names else f"it has {table.width} columns without names"
+        count = "no column" if not found else f"{len(found)} columns"
+        raise DataError(f"{table.path}: {option} {plain(given)}: {count} of that name; {has}.", hint="A number counts columns from 1.")
+    return found[0]
+
+
+def _label(table: Table) -> int | None:
     """The column that is called a label."""
+    names = table.names
     found = [i for i, name in enumerate(names) if name in LABEL_COLUMNS]
     if not found and "z" not in names:
         found = [i for i, name in enumerate(names) if name == AXIS]
     if len(found) > 1:
         called = " and ".join(f"{i + 1} ({names[i]})" for i in found)
-        raise DataError(f"{path}: columns {called} are both called labels; expected one.", hint="Take the others out, or rename them.")
+        raise DataError(f"{table.path}: columns {called} are both called labels; expected one.", hint="Say which: --label NAME.")
     return found[0] if found else None
 
 
-def _read(path: Path, longest: int) -> Table:
-    first = [line for _, line in islice((found for found in _lines(path, longest) if not found[1].startswith("#")), 2)]
-    separator = next(s for s in SEPARATORS if s in first[-1] or s == ",") if first else ","
-    names: list[str] = []
-    numbers = array("d")
-    notes: tuple[str, ...] = ()
-    remark = ""
-    total = width = 0
-    for number, line in _lines(path, longest):
-        if line.startswith("#"):
-            remark = remark if width else line
-            continue
-        row = [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))]
-        if not any(row):
-            continue
-        if not width:
-            total, width = len(row), max(i for i, cell in enumerate(row, 1) if cell)
-            names = _names(path, row[:width])
-            if names:
-                continue
-            above = [cell.strip(' "') for cell in remark.lstrip("# ").split(separator)]
-            names = _names(path, above) if len(above) == width else []
-            if total >= COUNTED and row == [str(i) for i in range(total)]:
-                notes = (f"line {number} of {path} counts 0, 1, 2, … as a line of names may; it is read as a sample",)
-        if len(row) != total or any(row[width:]):
-            beyond = max((i for i, cell in enumerate(row, 1) if cell), default=0)
-            raise DataError(
-                f"{path}: line {number} holds {beyond} values (separated by {SEPARATORS[separator]}), the first one {width}; "
-                "expected as many in each line.", hint="Complete the line, or take it out.",
-            )
-        found = _numbers(row[:width])
+def _other_width(
+    file: DataFile, table: Table, features: Sequence[int], targets: Sequence[int], each: int, target: int
+) -> DataError:
+    """Why these are not the columns of a sample; of a file that is no such table at all, the first cell that is no number."""
+    number, row = next(table.rows(), (0, []))
+    if not row:
+        return _nothing(file)
+    if not file.columns and numbers([row[i] for i in features]) is None:
+        return table.no_number(number, row, features)
+    what = "the row of a window" if file.window else "the sample"
+    hint = "Put one whole sample into a line, the target last or in a column called label."
+    if table.names:
+        hint = f"Choose columns by --channels and --label; there are {listed(table.names)}."
+    if not file.window and len(features) > 1 and each % len(features) == 0:
+        hint = f"Where a line is one step of time: --window {each // len(features)}."
+    if file.columns:
+        return DataError(f"{table.path}: --channels names {len(features)} columns; expected {each} for {what}.", hint=hint)
+    if targets:
+        beside = f"the column {table.names[targets[0]]!r}" if table.names and len(targets) == 1 else f"{len(targets)} of the target"
+        return DataError(f"{table.path}: its rows hold {len(features)} numbers beside {beside}; expected {each} for {what}.", hint=hint)
+    message = f"{table.path}: its rows hold {table.width} numbers; expected {each} for {what} and {max(target, 1)} for the target."
+    return DataError(message, hint=hint)
+
+
+def _read(table: Table, features: Sequence[int], targets: Sequence[int]) -> tuple[Array, Array | None]:
+    """float64 (n, features), and float64 or text (n,), float64 (n, targets): one target may be a name, in each row or in none."""
+    x, y, texts, first = array("d"), array("d"), list[str](), 0
+    for number, row in table.rows():
+        first = first or number
+        found, aims = (numbers([row[i] for i in columns]) for columns in (features, targets))
         if found is None:
-            raise _no_number(path, number, row[:width], names, separator)
-        numbers.extend(found)
-    if not numbers:
-        raise DataError(f"{path} holds no lines of numbers; expected one line a sample.", hint="Check that it is comma-separated text.")
-    return Table(names, np.frombuffer(numbers, np.float64).reshape(-1, width), notes)
+            raise table.no_number(number, row, sorted({*features, *(targets if y else ())}))
+        x.extend(found)
+        if aims is not None and not texts:
+            y.extend(aims)
+        elif len(targets) == 1 and not y and aims is None and is_name(row[targets[0]]):
+            texts.append(row[targets[0]])
+        elif texts:
+            cell = row[targets[0]]
+            raise table.refusal(number, targets[0], cell, f"a name, as line {first} has", "Give all labels as names, or all as numbers.")
+        else:
+            hint = f"Give all labels as numbers, as line {first} has one, or all as names." if y else ""
+            raise table.no_number(number, row, targets, hint)
+    samples = np.frombuffer(x, np.float64).reshape(-1, len(features))
+    if texts:
+        return samples, np.array(texts)
+    if not targets:
+        return samples, None
+    return samples, np.frombuffer(y, np.float64).reshape(-1, *(() if len(targets) == 1 else (len(targets),)))
 
 
-def _lines(path: Path, longest: int) -> Iterator[tuple[int, str]]:
-    """(its number from 1, a line that is not empty), blanks at its ends taken off, but not tabs, which separate."""
-    with path.open("rb") as file:
-        begin = file.read(4)
-    encoding = next((name for mark, name in MARKS.items() if begin.startswith(mark)), "utf-8-sig")
-    with path.open(encoding=encoding) as text:
-        for number in count(1):
-            line = text.readline(longest + 1)
-            if not line:
-                return
-            if len(line) > longest:
-                message = f"{path}: line {number} has more than {longest:,} characters; expected one sample."
-                raise DataError(message, hint="Put each sample into a line of its own.")
-            if "\0" in line:
-                message = f"{path}: line {number} holds zero bytes, as UTF-16 without its mark does; expected text in UTF-8."
-                raise DataError(message, hint="Save it as text in UTF-8.")
-            if line.strip():
-                yield number, line.strip(" \r\n")
-
-
-def _names(path: Path, row: list[str]) -> list[str]:
-    """Names of columns in lower case; none where the line holds something else.
-
-    Names are: a label among them, or none of them a number and one at least nothing like a number.
-    """
-    names = [cell.lower() for cell in row]
-    labelled = any(name in LABEL_COLUMNS for name in names)
-    if not labelled and (any(_numbers([cell]) for cell in row) or all(_LIKE_A_NUMBER.fullmatch(name) for name in names)):
-        return []
-    if unnamed := next((i for i, name in enumerate(names, 1) if not name or name.startswith("unnamed:")), None):
-        message = f"{path}: column {unnamed} has no name, as an index of lines has none; expected a name for each column."
-        raise DataError(message, hint="Take the index out (pandas: to_csv(path, index=False)), or name the column.")
-    return names
-
-
-def _numbers(row: list[str]) -> list[float] | None:
-    """None where a cell is no decimal number. Python itself would also read 1_000, nan and digits of other scripts."""
-    if not _DIGITS.fullmatch("".join(row)):
-        return None
-    try:
-        return [float(cell) for cell in row]
-    except ValueError:
-        return None
-
-
-def _no_number(path: Path, number: int, row: list[str], names: list[str], separator: str) -> DataError:
-    column, cell = next((i, cell) for i, cell in enumerate(row) if _numbers([cell]) is None)
-    called = f" ({plain(names[column])})" if names else ""
-    found = f"holds {plain(repr(cell))}" if cell else "is empty"
-    hint = "Replace text by numbers, for example class names by 0, 1, 2."
-    if "," in cell:
-        hint = "Write decimals with a point: 1.5 in place of 1,5."
-    where = f"{path}: line {number}, column {column + 1}{called}"
-    return DataError(f"{where} {found} (columns are separated by {SEPARATORS[separator]}); expected a number.", hint=hint)
+def _nothing(file: DataFile) -> DataError:
+    return DataError(f"{file} holds no lines of numbers; expected one line a sample.", hint="Check that it is comma-separated text.")

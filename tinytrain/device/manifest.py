@@ -82,7 +82,7 @@ class Manifest:
 
     `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference. `cores` share
-    the work of a call.
+    the work of a call. `classes` are the names of the output's elements, where they have any.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Manifest:
     files: Mapping[str, str]
     macs: int
     cores: int = 1
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -155,6 +156,7 @@ class Manifest:
             chosen=digest(json.dumps([described.get(key) for key in keys]).encode()),
             files=_files(top) if "files" in described else {},
             cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
+            classes=top.texts("classes") if "classes" in described else (),
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
         )
 
@@ -185,6 +187,12 @@ class _Fields:
         if not isinstance(value, str) or not 0 < len(value) <= MOST_CHARACTERS:
             self.refuse(key, f"a text of at most {MOST_CHARACTERS} characters")
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and len(name) <= MOST_CHARACTERS for name in value):
+            self.refuse(key, f"a list of texts of at most {MOST_CHARACTERS} characters")
+        return tuple(value)
 
     def name(self, key: str, pattern: str, called: str) -> str:
         value = self.values.get(key)

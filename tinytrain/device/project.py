@@ -24,6 +24,7 @@ from tinytrain.target.board import Board, load_board
 if TYPE_CHECKING:
     import onnx
 
+    from tinytrain.device.link import Transport
     from tinytrain.device.session import Session
     from tinytrain.target.size import Sizes
 
@@ -159,6 +160,13 @@ class Project:
 
         return sizes(self.elf(), self.board.memories)
 
+    def transport(self) -> Transport:
+        """The bytes of its device, which nobody has greeted yet: the port, or a program that is started. Raises ToolError, DeviceError."""
+        from tinytrain.device.emulators import start_device
+        from tinytrain.device.serial import SerialTransport
+
+        return start_device(self.elf(), self.board) if self.port is None else SerialTransport(self.port, self.baud)
+
     def session(self, *, icount: bool = False, counts: bool = False, timeout: float = 60.0) -> Session:
         """Start the device (host twin or emulator), or open the port of the real one, and greet it.
 
@@ -167,9 +175,7 @@ class Project:
         from tinytrain.device.session import connect, start
 
         if self.port is not None:
-            from tinytrain.device.serial import SerialTransport
-
-            return connect(SerialTransport(self.port, self.baud), self.board, self.manifest, timeout=timeout)
+            return connect(self.transport(), self.board, self.manifest, timeout=timeout)
         return start(self.elf(), self.board, self.manifest, icount=icount, counts=counts, timeout=timeout)
 
     def _check_seal(self, manifest: bytes) -> None:

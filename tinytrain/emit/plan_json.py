@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes
-from tinytrain.emit.instructions import Table, code, data_bytes, load_table
+from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, reserved_bytes
+from tinytrain.emit.instructions import Table, data_bytes, load_table
 from tinytrain.emit.select import Choice, Kernels, Selection
+from tinytrain.emit.step import estimate
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import ALIGN, Plan, ProgramPlan
@@ -23,6 +25,7 @@ FORMAT = 1
 def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> dict[str, Any]:
     """Sizes in bytes, offsets from the arena's start; instructions and cycles are estimates, None on a core where nothing was counted."""
     table = load_table(board.core)
+    known = estimate(plan, kernels, board)
     choices: dict[Selection, int] = {}
     entries = {key: _entry(entry, plan, kernels, table, choices) for key, entry in plan.entries.items() if key != "evaluate"}
     owners = _owners(program)
@@ -32,8 +35,9 @@ def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Boar
             "fixed_bytes": plan.fixed_bytes, "arena_bytes": plan.arena_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
             "proven_optimal": plan.proven_optimal, "arena_in": _arena_in(program, plan, board),
             "buffer_bytes": buffer_bytes(program), "stack_bytes": STACK_BYTES * board.cores,
-            "data_bytes": data_bytes(program), "code_bytes": table.code_bytes(code(plan, kernels)) if table else None,
+            "data_bytes": data_bytes(program),
         },
+        "estimate": asdict(known) if known else None,
         "layers": _layers(program, owners),
         "fixed": [
             _buffer(v, "weights" if v.role is Role.PARAM else "optimiser", at, 0, 0, owners.get(v, ""))
@@ -50,12 +54,14 @@ def _arena_in(program: Program, plan: ProgramPlan, board: Board) -> str | None:
     """The memory that the arena is in; None on the host."""
     if board.is_host:
         return None
-    return arena_memory(board, plan.arena_bytes, buffer_bytes(program) + STACK_BYTES * board.cores).name
+    return arena_memory(board, plan.arena_bytes, reserved_bytes(program, board)).name
 
 
 def _entry(entry: Plan, whole: ProgramPlan, kernels: Kernels, table: Table | None, choices: dict[Selection, int]) -> dict[str, Any]:
     graph = entry.graph
-    forward = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    needed = graph.needed(graph.outputs[:1]) if graph.updates else {*graph.nodes}
+    turn = max((i for i, node in enumerate(graph.nodes) if node in needed), default=-1)
+    forward = {*graph.nodes[: turn + 1]}                  # also what keeps something of an activation for the backward pass
     buffers = list(_buffers(entry, whole, forward))
     used = _used(buffers, whole.fixed_bytes, len(graph.nodes))
     return {
@@ -103,12 +109,13 @@ def _buffers(entry: Plan, whole: ProgramPlan, forward: set[Node]) -> Iterator[di
         first = owner.get(v)
         kind = "sample" if v in graph.inputs else "activation" if first in forward else "gradient"
         yield _buffer(v, kind, entry.offsets[v], start, end, first.origin if first else "")
-    scratch = {node: (at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | entry.spare
+    spare = {node: ("spare", *place) for node, place in entry.spare.items()}
+    scratch = {node: ("scratch", at, entry.scratch_sizes[node]) for node, at in entry.scratch_offsets.items()} | spare
     for position, node in enumerate(graph.nodes):
         if node in scratch:
-            at, size = scratch[node]
+            kind, offset, size = scratch[node]
             yield {
-                "name": f"scratch of {node.op.name}", "kind": "scratch", "offset": at, "bytes": size, "start": position,
+                "name": f"scratch of {node.op.name}", "kind": kind, "offset": offset, "bytes": size, "start": position,
                 "end": position + 1, "layer": node.origin, "type": "",
             }
 
@@ -121,9 +128,9 @@ def _buffer(v: Value, kind: str, offset: int, start: int, end: int, layer: str) 
 
 
 def _used(buffers: Iterable[Mapping[str, Any]], fixed_bytes: int, nodes: int) -> list[int]:
-    """Bytes in use while each node runs; where buffers lie over each other they count once."""
+    """Bytes that are needed while each node runs; where buffers lie over each other they count once, and what is to spare not at all."""
     there = defaultdict(list)
-    for buffer in buffers:
+    for buffer in (buffer for buffer in buffers if buffer["kind"] != "spare"):
         for position in range(buffer["start"], buffer["end"]):
             there[position].append((buffer["offset"], buffer["offset"] + -(-buffer["bytes"] // ALIGN) * ALIGN))
     found = []

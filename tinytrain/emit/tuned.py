@@ -150,13 +150,14 @@ def shipped() -> tuple[Table, ...]:
 class Tuning:
     """By what the kernels of a board compete, for whatever program: of its tables the first that has a call counts.
 
-    `note` is to be said.
+    `note` is to be said; `file` is the user's own table, where one counts.
     """
 
     board: Board
     tables: tuple[Table, ...] = ()
     optimise: Optimise = "balanced"
     note: str = ""
+    file: Path | None = None
     _known: dict[str, Mapping[str, Count | None]] = field(default_factory=dict)
 
     @classmethod
@@ -173,7 +174,7 @@ class Tuning:
         for what, found, here in (("processor", table.processor, processor(board)), ("compiler", table.compiler, compiler_version(board))):
             if here and found != here:
                 return cls(board, tables, optimise, f"{own} is ignored: it was made for the {what} {found}, here is {here}")
-        return cls(board, (table, *tables), optimise)
+        return cls(board, (table, *tables), optimise, file=own)
 
     def kernels(self, program: Program, optimise: Optimise | None = None) -> Kernels:
         """How kernels are found for a program."""

@@ -33,15 +33,28 @@ def settle_batchnorms(graph: onnx.GraphProto) -> list[str]:
     return notes
 
 
-def fold_batchnorms(model: onnx.ModelProto) -> dict[str, str]:
+@dataclass(frozen=True)
+class Folded:
+    """Names: the `linear` node whose tensors have taken the batch norm's scale, offset, mean and variance in: `weight`, with its axis of
+    output channels, and `bias`, which was `before` ("" for none).
+    """
+
+    linear: str
+    weight: str
+    axis: int
+    bias: str
+    before: str
+    norm: tuple[str, str, str, str]
+    epsilon: float
+
+
+def fold_batchnorms(model: onnx.ModelProto) -> dict[str, Folded | Declined]:
     """Fold each BatchNormalization behind Conv, Gemm, MatMul or MatMul + Add into its weights, in place; what became of each, by name."""
-    folding, became = _Folding(model.graph), {}
-    for node in list(model.graph.node):
-        if node.op_type == "BatchNormalization":
-            folded = folding.fold(node)
-            became[node.name] = f"kept: {folded.why}" if isinstance(folded, Declined) else f"folded into {folded}"
+    folding = _Folding(model.graph)
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    found = {node.name: folding.fold(node) for node in norms}
     folding.clean()
-    return became
+    return found
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,7 @@ class _Folding:
             self.graph.initializer.append(tensor)
             self.tensors[name] = self.graph.initializer[-1]
 
-    def fold(self, norm: onnx.NodeProto) -> str | Declined:
-        """The name of the node into whose weights it went."""
+    def fold(self, norm: onnx.NodeProto) -> Folded | Declined:
         attributes = {a.name: a for a in norm.attribute}
         if "training_mode" in attributes and attributes["training_mode"].i:
             return no("it is in training mode, and its new statistics are read")
@@ -106,18 +118,19 @@ class _Folding:
         along[found.axis] = -1
         b = self.array(bias).astype(np.float64).reshape(-1) if bias else np.zeros_like(mean)
         self.store(weight, w * scale.reshape(along))
+        folded, name = (b - mean) * scale + beta, bias
         if bias:
             old = self.array(bias)
-            folded = (b - mean) * scale + beta
             self.store(bias, folded.reshape(old.shape) if old.size == folded.size else folded)
             (add or linear).output[0] = norm.output[0]
         else:
-            self._add_bias(linear, norm, (b - mean) * scale + beta)
+            name = self._add_bias(linear, norm, folded)
         self.graph.node.remove(norm)
-        return linear.name
+        scale_, offset, mean_, variance = norm.input[1:5]
+        return Folded(linear.name, weight, found.axis, name, bias, (scale_, offset, mean_, variance), epsilon)
 
-    def _add_bias(self, linear: onnx.NodeProto, norm: onnx.NodeProto, bias: Array) -> None:
-        """Conv and Gemm get their third input; a MatMul gets an Add that takes the place of the batch norm."""
+    def _add_bias(self, linear: onnx.NodeProto, norm: onnx.NodeProto, bias: Array) -> str:
+        """Conv and Gemm get their third input; a MatMul gets an Add that takes the place of the batch norm. Its name."""
         from onnx import helper
 
         name = f"{linear.name}_bias"
@@ -132,6 +145,7 @@ class _Folding:
             del linear.input[2:]
             linear.input.append(name)
             linear.output[0] = norm.output[0]
+        return name
 
     def _match(self, value: str) -> _Match | Declined:
         node, add, bias = self.producer.get(value), None, ""

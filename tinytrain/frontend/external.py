@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     import onnx
 
 
-def load_external_data(model: onnx.ModelProto, path: Path) -> None:
-    """Put the content of external files into the tensors. Raises ModelError for a missing, short or foreign file."""
+def load_external_data(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Put the content of external files into the tensors; which files. Raises ModelError for a missing, short or foreign one."""
     import onnx
     from onnx.external_data_helper import load_external_data_for_tensor
 
     folder = path.resolve().parent
+    read: dict[Path, None] = {}
     for name, tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -39,6 +40,8 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> None:
             ) from error
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+        read[folder / location] = None
+    return [*read]
 
 
 def _size(path: Path, folder: Path, name: str, location: str) -> int:

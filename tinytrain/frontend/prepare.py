@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.apart import read_apart, store_apart
-from tinytrain.frontend.batchnorm import fold_batchnorms, settle_batchnorms
+from tinytrain.frontend.batchnorm import Folded, fold_batchnorms, settle_batchnorms
 from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
@@ -34,6 +34,7 @@ from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes
 from tinytrain.frontend.supported import strange_ops
 from tinytrain.frontend.told import tell_shapes
 from tinytrain.ir.builder import identifier
+from tinytrain.origins import Origin, origin
 from tinytrain.reading import first_line, read_limited, reading
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Prepared:
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
     the file's nodes alone, not from its initializers; `bounds` are those of integers that the file clips to fewer bits; `notes` say what
     else became of the file, `became` what became of single nodes, by name: batch norms, and what was computed; `refusals` why it cannot be
-    imported, to which the import adds its own.
+    imported, to which the import adds its own; `origins` are the files.
     """
 
     model: onnx.ModelProto
@@ -68,6 +69,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     refusals: tuple[ModelError, ...] = ()
     became: Mapping[str, str] = field(default_factory=dict)
+    origins: tuple[Origin, ...] = ()
 
 
 def prepare(
@@ -81,7 +83,7 @@ def prepare(
 def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
     model, digest = read_model(path)
     check_sizes(model, path)
-    load_external_data(model, path)
+    origins = tuple(origin("model", file) for file in (path, *load_external_data(model, path)))
     opset_of(model, path)
     sort_nodes(model, path)
     settle_constants(model)
@@ -110,7 +112,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     model = one_sample(model, path, batch)
     notes = (*notes, *settle_batchnorms(model.graph))
     if fold_batchnorm:
-        became |= fold_batchnorms(model)
+        became |= {
+            name: f"folded into {one.linear}" if isinstance(one, Folded) else f"kept: {one.why}"
+            for name, one in fold_batchnorms(model).items()
+        }
     else:
         became |= {node.name: "kept: it was asked for" for node in model.graph.node if node.op_type == "BatchNormalization"}
     if new_head is not None:
@@ -120,7 +125,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     refusals = wrong_types(model, path)
     bound_masks(model.graph)
     check_finite(model, path, settled=True)
-    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals, became)
+    return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals, became, origins)
 
 
 def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:

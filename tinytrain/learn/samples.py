@@ -4,35 +4,62 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets, Target, Vectors
-from tinytrain.data.given import Source, dataset, dataset_of_records
+from tinytrain.data.dataset import Dataset, Labels, NoTargets, Target, Vectors
+from tinytrain.data.file import DataFile
+from tinytrain.data.given import Given, Source, dataset, dataset_of_records
+from tinytrain.data.layout import Layout
 from tinytrain.device.manifest import Manifest, Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError
 from tinytrain.ir.types import S32, DType
+from tinytrain.learn.state import LEARNED, Record, read_record
 from tinytrain.report.live import Progress
 
 
 def load(
-    project: Project, source: Source, which: str, limit: int | None = None, *, targets: bool = True, progress: Progress | None = None
+    project: Project, source: Source, which: str, limit: int | None = None, *, targets: bool = True, progress: Progress | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """The samples of a source in the layout of the project's device; without `targets` only the samples are read. Says its notes."""
-    found = _found(project.manifest, source, which, targets)
+    """The samples of a source in the layout of the project's device; without `targets` only the samples are read. Says how it was read.
+
+    `classes` are the names that labels are known by; None: those of the project, or else of the samples that it was trained with.
+    """
+    record = record_of(project) if classes is None else None
+    known = classes or project.manifest.classes or (record.classes if record else ())
+    found = _found(project.manifest, source, which, targets, known)
     if progress is not None:
-        for note in found.notes:
-            progress.say(f"data       {note}")
-    return Dataset(found.x[:limit], None if found.y is None else found.y[:limit])
+        if found.summary:
+            progress.say(f"data       {found.summary}")
+        for doubt in found.doubts:
+            progress.say(f"warning    {doubt}")
+        if record is not None and record.scaling not in ("", scaling := scaling_of(source)):
+            progress.say(f"warning    the project was trained with values {record.scaling}; here they are {scaling}")
+    return found.some(slice(limit))
 
 
-def load_with_targets(project: Project, source: Source, which: str, limit: int | None, progress: Progress) -> Dataset:
+def record_of(project: Project) -> Record | None:
+    """How the project was trained; None where it was not, or with another model."""
+    record = read_record(project.folder / LEARNED)
+    return record if record is not None and record.model_sha256 == project.manifest.model_sha256 else None
+
+
+def scaling_of(source: Source) -> str:
+    """What becomes of the values of a file; "" where there is none."""
+    return "" if isinstance(source, Given) else DataFile.of(source).scaling_text()
+
+
+def load_with_targets(
+    project: Project, source: Source, which: str, limit: int | None, progress: Progress, classes: Sequence[str] | None = None
+) -> Dataset:
     """Samples for a loss. Raises DataError where the project has none, or the samples no targets."""
     if project.manifest.target is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
         raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
-    samples = load(project, source, which, limit, progress=progress)
+    samples = load(project, source, which, limit, progress=progress, classes=classes)
     if samples.y is None:
         raise DataError(f"{source} has no targets.", hint="An .npz needs y beside x.")
     return samples
@@ -55,17 +82,17 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
     order = np.random.default_rng((seed, 0)).permutation(len(samples))
     cut = len(order) - int(len(order) * part)
     keep, hold = order[:cut], order[cut:]
-    return Dataset(samples.x[keep], samples.y[keep]), Dataset(samples.x[hold], samples.y[hold]) if len(hold) else None
+    return samples.some(keep), samples.some(hold) if len(hold) else None
 
 
-def _found(manifest: Manifest, source: Source, which: str, targets: bool) -> Dataset:
+def _found(manifest: Manifest, source: Source, which: str, targets: bool, classes: Sequence[str]) -> Dataset:
     if manifest.input.parts or manifest.output.parts:
         outputs = dict(manifest.output.parts)
         wanted = {part.name: _wanted(part.dtype, outputs[part.name]) for part in manifest.targets} if targets else {}
         inputs = manifest.input.parts or (("x", manifest.input),)
         return dataset_of_records(source, {name: _layout(port) for name, port in inputs}, wanted, split=which)
     kind = _wanted(manifest.target, manifest.output) if targets and manifest.target is not None else None
-    return dataset(source, _layout(manifest.input), kind, split=which)
+    return dataset(source, _layout(manifest.input), kind, split=which, classes=classes)
 
 
 def _wanted(dtype: DType, output: Port) -> Target:

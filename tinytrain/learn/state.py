@@ -53,13 +53,16 @@ class Epoch:
 class Record:
     """How weights came to be. `settings` is what a resumed training has in common with this one, each named as a user knows it.
 
-    `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step.
+    `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step. `classes` are the names of
+    labels that the samples had, `scaling` says how values of a file became samples; "" where they were no file's.
     """
 
     model_sha256: str
     settings: Settings
     before: float
     epochs: tuple[Epoch, ...]
+    classes: tuple[str, ...] = ()
+    scaling: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -75,7 +78,11 @@ class Record:
             numbers = [value for value in asdict(epoch).values() if value is not None]
             if epoch.epoch != number or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
                 raise ValueError(f"epoch {number} that is none")
-        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs)
+        names = found.get("classes", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("classes that are none")
+        scaling = str(found.get("scaling", ""))
+        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling)
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,15 @@ def read_state(path: Path, shapes: Mapping[str, tuple[int, ...]], elements: Mapp
         if not np.isfinite(array).all():
             raise DataError(f"{path}: {reprlib.repr(name)} holds numbers that are not finite; expected weights.", hint=_HINT)
     return State({name: arrays[name] for name in shapes}, {name: arrays[STATE + name] for name in elements}, record)
+
+
+def read_record(path: Path) -> Record | None:
+    """How the weights in such a file came to be; None where there is no file, or it does not say so. Raises DataError for a damaged one."""
+    if not path.is_file():
+        return None
+    with reading(path, EXPECTED, DataError, hint=_HINT), zipfile.ZipFile(path) as file:
+        member = next((info for info in file.infolist() if info.filename == f"{RECORD}.npy"), None)
+        return None if member is None else Record.of(_array(file, member, None).tobytes())
 
 
 def _array(file: zipfile.ZipFile, member: zipfile.ZipInfo, count: int | None) -> Array:

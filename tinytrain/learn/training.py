@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.atomic import uninterrupted, write_text
+from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError
@@ -20,7 +22,8 @@ from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import check_export
 from tinytrain.learn.outputs import evaluate, infer
-from tinytrain.learn.samples import load, load_with_targets, split
+from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
+from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, epoch_text, samples_digest
 from tinytrain.learn.weights import parameters, restore, save
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
@@ -30,6 +33,7 @@ from tinytrain.report.live import Progress, Quiet
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
+HELD = "give another recording as --validation"
 HISTORY = "history.json"                                  # the record of learned.npz, for people to read
 
 
@@ -63,20 +67,27 @@ class Lesson:
     samples: Dataset
     held: Dataset | None
     settings: Settings
+    scaling: str = ""                                     # what became of the values of a file
 
 
 def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
-    """The samples of a plan. Raises DataError for unusable data, or too few."""
-    samples = load_with_targets(project, data, "train", plan.limit, progress)
+    """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few."""
+    # another training, which is not gone on with, need not have had the same classes
+    known = None if plan.resume else project.manifest.classes
+    samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
-    held = load(project, validation, "test", progress=progress) if validation is not None else None
+    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
+    for concern in concerns(samples, math.prod(project.manifest.output.shape)):
+        progress.say(f"warning    {concern}")
     settings = _settings(project, samples, held, plan)
     if held is None and plan.holdout > 0:
+        if isinstance(data, DataFile) and data.stride < data.window:
+            progress.say(f"warning    windows overlap, so that those of --holdout share rows with those of the training: {HELD}")
         samples, held = split(samples, plan.holdout, plan.seed)
     if len(samples) < accumulate:
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
-    return Lesson(samples, held, settings)
+    return Lesson(samples, held, settings, scaling_of(data))
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
@@ -100,7 +111,10 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
     yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
-    record = Record(project.manifest.model_sha256, settings, yardstick.before, record.epochs if record else ())
+    epochs = record.epochs if record else ()
+    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling)
+    if not record.epochs and (doubt := scale_doubt(session, samples)):
+        progress.say(f"warning    {doubt}")
     good = session.get_params()
     if record.epochs:
         _checkpoint(project, session, good, record)       # what is written from the record may be behind it

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import reprlib
 from collections.abc import Mapping
@@ -78,6 +79,8 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
     if bad := not_finite({**learned, **state}):
         raise DeviceError(f"{bad} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
     model = export(project.model, learned, str(project.folder))
+    if record is not None and record.classes and not any(entry.key == "classes" for entry in model.metadata_props):
+        model.metadata_props.add(key="classes", value=json.dumps(record.classes))       # `compile` reads it again
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
     write_bytes(project.folder / "learned.onnx", model.SerializeToString())
     return project.folder / "learned.onnx"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.data.dataset import Dataset, Labels, Layout, NoTargets
+from tinytrain.data.dataset import Dataset, Labels, NoTargets
 from tinytrain.data.given import Source, dataset
+from tinytrain.data.layout import Layout
 from tinytrain.errors import DataError, ModelError
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
@@ -87,11 +88,11 @@ def _samples(source: Source, model: Imported, most: int) -> tuple[Dataset, list[
         found = dataset(source, layout, None)
         if not isinstance(error, NoTargets):
             notes.append(f"no accuracy: {error.sentences[0]}")
-    notes += found.notes
+    notes += ((found.summary,) if found.summary else ()) + found.doubts
     chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
     if len(chosen) < FEW_SAMPLES:
         notes.append(f"only {len(chosen)} samples: expect better ranges from 100 or more")
-    return Dataset(found.x[chosen], None if found.y is None else found.y[chosen]), notes
+    return found.some(chosen), notes
 
 
 def _refuse_constant(seen: dict[str, Observed], plan: Plan, samples: Dataset, data: Source) -> None:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
-from tinytrain.ir.op import Elementwise, registry
 from tinytrain.ir.types import Role
 from tinytrain.passes.scale_gradients import dead_channels
+from tinytrain.report.lists import boards, ops
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
     from tinytrain.device.project import Project
-    from tinytrain.device.session import Session
+    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
     from tinytrain.emit.fit import Room
     from tinytrain.emit.step import Estimate
@@ -178,11 +179,8 @@ def kept_text(kept: Kept) -> str:
     return f"flash      {saved}{behind}; {kept.foreign:,} saves of other models or schemes, {kept.newer:,} of later formats"
 
 
-def stats_text(session: Session) -> str:
-    """What a device says of itself. Raises DeviceError where its firmware does not train."""
-    from tinytrain.device.stats import stats
-
-    found, counters = stats(session), session.counters()
+def stats_text(session: Session, found: Stats, counters: Counters) -> str:
+    """What a device says of itself."""
     lines = [
         f"device     {session.info.model} on {session.link.transport.name}",
         f"samples    {found.kept.steps:,} trained, {found.skipped:,} skipped, {found.not_finite:,} left out for what was not finite",
@@ -198,16 +196,11 @@ def stats_text(session: Session) -> str:
 
 
 def boards_text() -> str:
-    from tinytrain.target.board import board_names, load_board
-
     rows = [["board", "title", "core", "flash", "RAM", "emulator"]]
-    for name in board_names():
-        board = load_board(name)
-        size = {m.kind: f"{m.bytes // 1024:,} KB" for m in reversed(board.memories)}
-        emulator = "-" if board.is_host else "none, not run by us"
-        if board.machine:
-            emulator = board.machine[0] if board.emulator == "qemu" else board.emulator
-        rows.append([name, board.title, board.core, size.get("flash", "-"), size.get("ram", "-"), emulator])
+    for board in boards():
+        flash, ram = ("-" if size is None else f"{size // 1024:,} KB" for size in (board.flash_bytes, board.ram_bytes))
+        emulator = board.emulator or ("-" if board.host else "none, not run by us")
+        rows.append([board.name, board.title, board.core, flash, ram, emulator])
     return table(rows)
 
 
@@ -218,11 +211,9 @@ def ops_text() -> str:
     taken = [["ONNX", "fp32", "int8"]]
     taken += [[name, "yes" if plain else "", "yes" if integer else ""] for name, (plain, integer) in supported().items()]
     rows = [["op", "dtype", "kernels", "in epilogues", "gradient"]]
-    for name, op in registry().items():
-        dtypes = sorted({kernel.dtypes[0].tag for kernel in op.kernels})
-        isas = sorted({kernel.isa or "portable C" for kernel in op.kernels}) or ["view, no code"]
-        epilogue = "yes" if issubclass(op, Elementwise) else ""
-        rows.append([name, ", ".join(dtypes), ", ".join(isas), epilogue, "yes" if op.differentiable else ""])
+    for op in ops():
+        kernels = ", ".join(op.kernels) or "view, no code"
+        rows.append([op.name, ", ".join(op.dtypes), kernels, "yes" if op.epilogue else "", "yes" if op.gradient else ""])
     return f"{table(taken)}\n\n{table(rows)}"
 
 

@@ -20,6 +20,7 @@ from tinytrain import __version__
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import Compiled, Options, compile_model, describe, load_forward, write
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.given import Source
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
@@ -81,7 +82,7 @@ class Workload:
 
 
 def analyse(
-    model: Path, data: Path, validation: Path | None, options: Options, settings: Settings, jobs: Jobs, progress: Progress
+    model: Path, data: Source, validation: Source | None, options: Options, settings: Settings, jobs: Jobs, progress: Progress
 ) -> Contributions:
     """The contribution of every candidate of a model. `options.scheme` is not used.
 
@@ -98,7 +99,7 @@ def analyse(
 
 
 def workload(
-    model: Path, data: Path, validation: Path | None, options: Options, settings: Settings, progress: Progress | None = None
+    model: Path, data: Source, validation: Source | None, options: Options, settings: Settings, progress: Progress | None = None
 ) -> Workload:
     """What `measure` needs to train a model. Raises DataError as `analyse` does."""
     options = dataclasses.replace(options, scheme="none", board="host", exact_seconds=0.0)
@@ -107,12 +108,12 @@ def workload(
 
 
 def _data(
-    compiled: Compiled, model: Path, data: Path, validation: Path | None, settings: Settings, progress: Progress | None
+    compiled: Compiled, model: Path, data: Source, validation: Source | None, settings: Settings, progress: Progress | None
 ) -> tuple[Dataset, Dataset | None]:
     """(samples to learn from and, without a validation file, to measure on; samples of the validation file)."""
     project = Project(model, Manifest.of(describe(compiled), model))
     samples = _some(load(project, data, "train", progress=progress), settings.samples or (None if settings.score == TRAINED else FEW))
-    held = load(project, validation, "test", progress=progress) if validation else None
+    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation else None
     for path, found in ((data, samples), (validation, held)):
         if found is not None and found.y is not None and found.y.dtype.kind == "i" and len(np.unique(found.y)) == 1:
             message = f"{path} has samples of one class only ({int(found.y[0])}); expected two or more: any model learns to say one thing."
@@ -132,7 +133,7 @@ def _some(samples: Dataset, count: int | None) -> Dataset:
     if count is None or count >= len(samples):
         return samples
     chosen = np.sort(np.random.default_rng(0).permutation(len(samples))[:count])
-    return Dataset(samples.x[chosen], None if samples.y is None else samples.y[chosen])
+    return samples.some(chosen)
 
 
 def _embedded(model: Path) -> bytes:

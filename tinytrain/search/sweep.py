@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
+from tinytrain.data.given import Source
 from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
-from tinytrain.report.live import Progress, training_bar
+from tinytrain.report.live import Progress
+from tinytrain.report.page import SWEEP_FORMAT, board_json
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
 from tinytrain.search.search import Chosen, Effort, Method, Whole, search, sweep_text
@@ -26,7 +30,7 @@ from tinytrain.search.space import Budget, space
 class Request:
     """What is asked for; sizes in bytes, the rest as `tinytrain search --help` says."""
 
-    data: Path | None = None
+    data: Source | None = None
     contribution: Path | None = None
     sram: int | None = None
     flash: int | None = None
@@ -40,6 +44,7 @@ class Request:
     epochs: int = 5
     seeds: int = 3
     plot: Path | None = None
+    report: Path | None = None
     output: Path | None = None
     processes: int | None = None
     cluster: str | None = None
@@ -50,35 +55,53 @@ class Request:
         return [Budget(ram, self.flash, self.step_instructions) for ram in self.sweep or (self.sram,)]
 
 
-def run(model: Path, options: Options, request: Request, echo: Callable[[str], None]) -> list[Chosen | None]:
-    """Search as asked; says what was found. Raises TinytrainError subclasses, and writes nothing then."""
+@dataclass(frozen=True)
+class Found:
+    """For each budget the best scheme, and its accuracy where that was measured; None where nothing fits, or nothing was measured."""
+
+    chosen: list[Chosen | None]
+    accuracies: list[float | None]
+    files: tuple[Path, ...]
+
+    def text(self, request: Request) -> str:
+        """Lines for people."""
+        if request.sweep:
+            lines = [sweep_text(self.chosen, request.budgets, self.accuracies)]
+        else:
+            lines = [one.text() for one in self.chosen if one]
+            lines += [f"accuracy   {accuracy:.2%} after training it" for accuracy in self.accuracies if accuracy is not None]
+        kinds = {request.plot: "plot", request.report: "report"}
+        lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
+        return "\n".join(lines)
+
+
+def run(model: Path, options: Options, request: Request, progress: Progress) -> Found:
+    """Search as asked, and write the files. Raises TinytrainError subclasses, and writes nothing then."""
     _check(model, options, request)
     costs = Costs(model, options)
     if request.step_instructions is not None and not costs.counted:
         message = f"--step-instructions: no instructions were counted on {costs.board.name}, so that none can be estimated."
         raise TinytrainError(message, hint="Choose the board that will train (--board; see tinytrain boards).")
-    with training_bar() as bar:
-        jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
-        found = _contributions(model, options, request, jobs, bar)
-        if found.model_sha256 != costs.prepared.hash.hex():
-            message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
-            raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
-        effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
-        bar.start("search", request.evaluations * len(request.budgets))
-        chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, bar.advance)
-        accuracies = _measured(model, options, request, chosen, jobs, bar)
-    if request.sweep:
-        echo(sweep_text(chosen, request.budgets, accuracies))
-    else:
-        echo("".join(one.text() for one in chosen if one))
-        echo("".join(f"accuracy   {accuracy:.2%} after training it" for accuracy in accuracies if accuracy is not None))
+    jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
+    found = _contributions(model, options, request, jobs, progress)
+    if found.model_sha256 != costs.prepared.hash.hex():
+        message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
+        raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
+    effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
+    progress.start("search", request.evaluations * len(request.budgets))
+    chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, progress.advance)
+    accuracies = _measured(model, options, request, chosen, jobs, progress)
+    files = []
     if request.plot is not None:
         write_bytes(request.plot, _plotted(chosen, accuracies))
-        echo(f"plot       {request.plot}")
+        files.append(request.plot)
+    if request.report is not None:
+        write_text(request.report, json.dumps(sweep_json(costs, chosen, accuracies)) + "\n")
+        files.append(request.report)
     if request.output is not None and chosen[-1] is not None:
         write_text(request.output, chosen[-1].scheme.to_toml())
-        echo(f"scheme     {request.output}")
-    return chosen
+        files.append(request.output)
+    return Found(chosen, accuracies, tuple(files))
 
 
 def _check(model: Path, options: Options, request: Request) -> None:
@@ -123,6 +146,23 @@ def _measured(
         found[whole] = None if result.get("before") is None else result["before"] + mean(result["gains"])
         bar.advance("")
     return [None if whole is None else found[whole] for whole in wholes]
+
+
+def sweep_json(costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> dict[str, Any]:
+    """What a page shows of a sweep (docs/page.md): the schemes that were found, with what they cost and gain. Accuracies are 0 to 1."""
+    points = [
+        {
+            "budget_bytes": one.budget.ram_bytes, "ram_bytes": one.cost.ram_bytes, "flash_bytes": one.cost.flash_bytes,
+            "instructions": one.cost.instructions, "milliseconds": one.cost.estimate and one.cost.estimate.milliseconds,
+            "gain": one.found.gain, "accuracy": accuracy,
+            "weights": one.cost.weights, "biases": one.cost.biases, "layers": list(one.scheme.layers), "scheme": one.scheme.to_toml(),
+        }
+        for one, accuracy in zip(chosen, accuracies, strict=True) if one
+    ]
+    return {
+        "format": SWEEP_FORMAT, "model": costs.prepared.path.name, "model_sha256": costs.prepared.hash.hex(),
+        "board": board_json(costs.board), "points": points,
+    }
 
 
 def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> bytes:

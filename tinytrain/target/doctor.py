@@ -83,6 +83,7 @@ PACKAGES = (
     Package("pyocd", "flash", "flashing Cortex-M boards with a debug probe"),
     Package("esptool", "flash", "flashing ESP32 boards"),
     Package("matplotlib", "plot", "plots of learning curves"),
+    Package("tornado", "page", "`tinytrain open`: the page served to a browser"),
     Package("distributed", "cluster", "analysis and search on several machines (--cluster)"),
     Package("scikit-learn", "examples", "data of the examples"),
 )

@@ -11,6 +11,7 @@ const LEFT = 74;
 const TOP = 24;
 const BOTTOM = 26;
 const RIGHT = 8;
+const LEAST = 0.5;                                        // pixels of a box
 const LETTER = 6.6;                                       // pixels of one, about
 
 /** A picture of an entry of a build; `top` is where its bytes end, so that pictures side by side have one scale. */
@@ -22,7 +23,7 @@ export function arena(build, key, top) {
         ...build.plan.fixed.map((buffer) => ({ ...buffer, start: 0, end: last })),
         ...entry.buffers,
     ].sort((a, b) => a.start - b.start || a.offset - b.offset);
-    const lanes = { calls: positions(nodes.map(() => 1)), time: positions(nodes.map((node) => node.cycles ?? 0)) };
+    const lanes = { calls: positions(nodes.map((node) => (isCall(node) ? 1 : 0))), time: positions(nodes.map((node) => node.cycles ?? 0)) };
     const timed = lanes.time[last] > 0;
     let lane = lanes.calls;
     let chosen = null;
@@ -61,9 +62,10 @@ export function arena(build, key, top) {
     function box(buffer, index) {
         const [from, to] = [across(lane[buffer.start]), across(lane[buffer.end])];
         const [low, high] = [up(buffer.offset), up(buffer.offset + buffer.bytes)];
-        if (to - from < 0.2 || low - high < 0.2) return null;
+        if (to === from || low === high) return null;     // not in what is seen
         const rect = svg("rect", {
-            class: index === chosen ? "box chosen" : "box", x: from, y: high, width: to - from, height: low - high, "data-index": index,
+            class: index === chosen ? "box chosen" : "box", x: from, y: high, "data-index": index,
+            width: Math.max(LEAST, to - from), height: Math.max(LEAST, low - high),
         });
         rect.style.fill = colour(buffer.kind);
         const letters = Math.floor((to - from - 6) / LETTER);
@@ -102,9 +104,8 @@ export function arena(build, key, top) {
             svg("text", { class: "axis", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, count(value))
         ));
         found.push(svg("text", { class: "axis", x: 4, y: TOP - 8 }, "bytes"));
-        const [first, end] = [seen.now.x0, seen.now.x1].map((value) => clamped(lane.findIndex((at) => at >= value - 1e-9), 0, last));
-        const words = lane === lanes.time ? "over estimated cycles" : "in order";
-        const label = `calls ${count(first + 1)} to ${count(Math.max(first + 1, end))} of ${count(nodes.length)}, ${words}`;
+        const words = lane === lanes.time ? "estimated cycles" : "calls";
+        const label = `${words} ${count(Math.floor(seen.now.x0) + 1)} to ${count(Math.ceil(seen.now.x1))} of ${count(lane[last])}`;
         found.push(svg("text", { class: "axis", x: (LEFT + width) / 2, y: height - 8, "text-anchor": "middle" }, label));
         return found;
     }
@@ -171,8 +172,7 @@ export function arena(build, key, top) {
     }, "by time");
     const controls = html("div", { class: "controls" },
         button("+", "Zoom in", () => seen.zoom(0.6)), button("−", "Zoom out", () => seen.zoom(1 / 0.6)),
-        button("whole", "Show the whole arena", () => seen.reset()), timed ? scale : null,
-        html("span", { class: "soft" }, "Drag to move. Click the picture, then the wheel or + and − zoom, and arrow keys go from buffer to buffer."));
+        button("whole", "Show the whole arena", () => seen.reset()), timed ? scale : null);
     return html("div", {}, controls, frame, legend(boxes, entry));
 }
 
@@ -217,12 +217,17 @@ function positions(sizes) {
     return found;
 }
 
+/** Whether a node is a call of a kernel; others only show bytes in another shape, and take no time. */
+function isCall(node) {
+    return node.choice !== null;
+}
+
 /** Calls of one phase that follow each other. */
 function runs(nodes) {
     const found = [];
     nodes.forEach((node, index) => {
         const before = found[found.length - 1];
-        if (before?.phase === node.phase) before.end = index + 1;
+        if (before && (before.phase === node.phase || !isCall(node))) before.end = index + 1;
         else found.push({ phase: node.phase, start: index, end: index + 1 });
     });
     return found;

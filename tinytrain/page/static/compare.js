@@ -3,11 +3,11 @@
 
 import { html } from "./dom.js";
 import { bytes, count, milliseconds } from "./format.js";
-import { flashBytes, mainEntry, ramBytes, work } from "./kinds.js";
+import { flashBytes, macs, mainEntry, ramBytes } from "./kinds.js";
 
 export function compare(builds) {
     const quantity = (title, of, shown) => ({ title, of, shown });
-    const step = (build) => work(build, build.plan.entries[mainEntry(build)]);
+    const step = (build, phase) => macs(build.plan.entries[mainEntry(build)], phase);
     const rows = [
         { title: "board", text: (build) => build.board.title },
         { title: "trains", text: (build) => scheme(build) },
@@ -17,15 +17,16 @@ export function compare(builds) {
         quantity("lower bound", (build) => build.plan.memory.lower_bound_bytes, bytes),
         quantity("RAM in all", ramBytes, bytes),
         quantity("flash", flashBytes, bytes),
-        quantity("MACs forward", (build) => step(build).forward, count),
-        quantity("MACs backward", (build) => step(build).backward, count),
-        quantity("instructions a step", (build) => step(build).instructions, count),
-        quantity("time a step", (build) => step(build).ms, milliseconds),
+        quantity("MACs forward", (build) => step(build, "forward"), count),
+        quantity("MACs backward", (build) => step(build, "backward"), count),
+        quantity("instructions a step", (build) => build.plan.estimate?.instructions ?? null, count),
+        quantity("time a step", (build) => build.plan.estimate?.milliseconds ?? null, milliseconds),
     ];
     return html("div", { class: "scroll", role: "region", "aria-label": "Builds side by side", tabindex: "0" }, html("table", {},
         html("thead", {}, html("tr", {}, html("td"), builds.map((build) => html("th", { scope: "col", class: "number" }, build.folder)))),
-        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title),
-            builds.map((build) => html("td", { class: "number" }, row.text ? row.text(build) : cell(row, build, builds[0]))))))));
+        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title), builds.map((build) => (
+            row.text ? html("td", { class: "text" }, row.text(build)) : html("td", { class: "number" }, cell(row, build, builds[0]))
+        )))))));
 }
 
 function cell(row, build, first) {

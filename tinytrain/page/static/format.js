@@ -10,9 +10,13 @@ export function bytes(number) {
     return `${count(number)} B`;
 }
 
-/** Milliseconds with three digits that count. */
+/** Three digits that count, and all before the point. */
+export function digits(number) {
+    return number >= 100 ? count(number) : number.toPrecision(3);
+}
+
 export function milliseconds(number) {
-    return `${number >= 100 ? count(number) : number.toPrecision(3)} ms`;
+    return `${digits(number)} ms`;
 }
 
 /** "1 layer", "2 layers" */

@@ -3,7 +3,7 @@
 
 export const KINDS = {
     weights: "trained weights", optimiser: "optimiser state", sample: "sample", activation: "activations", gradient: "gradients",
-    scratch: "scratch", temporaries: "activations, gradients, scratch", buffers: "buffers of the firmware", stack: "stack (reserved)",
+    scratch: "scratch", spare: "scratch in bytes to spare", temporaries: "activations, gradients, scratch", buffers: "buffers of the firmware", stack: "stack (reserved)",
     constants: "constants, first weights", code: "code",
 };
 
@@ -31,7 +31,7 @@ export function memories(build) {
         found.push({
             name: flash.map((memory) => memory.name).join(" and "), bytes: flash.reduce((sum, memory) => sum + memory.bytes, 0),
             parts: [{ kind: "constants", bytes: sizes.data_bytes }, { kind: "code", bytes: Math.max(0, code) }],
-            note: build.firmware ? "" : sizes.code_bytes ? "code is an estimate: the project was not built" : "without code: the project was not built",
+            note: build.firmware ? "" : build.plan.estimate ? "code is an estimate: the project was not built" : "without code: the project was not built",
         });
     }
     return found;
@@ -45,16 +45,12 @@ export function ramBytes(build) {
 
 /** Bytes of flash as built, or as estimated; of constants alone where nobody knows more. */
 export function flashBytes(build) {
-    return build.firmware ? build.firmware.flash_bytes : build.plan.memory.data_bytes + (build.plan.memory.code_bytes ?? 0);
+    return build.firmware ? build.firmware.flash_bytes : build.plan.memory.data_bytes + (build.plan.estimate?.code_bytes ?? 0);
 }
 
-/** Sums over the calls of an entry: MACs by phase, instructions and cycles (null where nothing was counted), milliseconds. */
-export function work(build, entry) {
-    const nodes = entry?.nodes ?? [];
-    const sum = (key) => nodes.some((node) => node[key] !== null) ? nodes.reduce((total, node) => total + (node[key] ?? 0), 0) : null;
-    const macs = (phase) => nodes.filter((node) => node.phase === phase).reduce((total, node) => total + node.macs, 0);
-    const cycles = sum("cycles");
-    return { forward: macs("forward"), backward: macs("backward"), instructions: sum("instructions"), cycles, ms: time(build, cycles) };
+/** MACs of an entry in a phase. */
+export function macs(entry, phase) {
+    return entry.nodes.filter((node) => node.phase === phase).reduce((total, node) => total + node.macs, 0);
 }
 
 /** Milliseconds of so many cycles at the clock that the firmware sets; null where either is not known. */

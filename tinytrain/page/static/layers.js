@@ -2,7 +2,7 @@
 // What each layer takes, and which kernels its calls have and why.
 
 import { html } from "./dom.js";
-import { bytes, count, milliseconds, plural } from "./format.js";
+import { bytes, count, digits, milliseconds, plural } from "./format.js";
 import { time } from "./kinds.js";
 import { sortable } from "./table.js";
 
@@ -25,7 +25,7 @@ export function layers(build, entry) {
         number("MACs", "macs", "multiply-accumulates, forward and backward"),
         ...(counted ? [
             number("instructions", "instructions", "estimate from counts under emulation"),
-            number("ms", "ms", "estimated cycles at the clock that the firmware sets", (value) => (value ? value.toPrecision(3) : "–")),
+            number("ms", "ms", "estimated cycles at the clock that the firmware sets", (value) => (value ? digits(value) : "–")),
         ] : []),
         number("share", "share", "of the step", (value) => `${(100 * value).toFixed(1)} %`),
     ];
@@ -36,7 +36,7 @@ export function layers(build, entry) {
     const total = [
         plural(rows.length, "layer"), `${count(sum("trained"))} of ${count(sum("trained") + sum("frozen"))}`, count(sum("ram_bytes")),
         count(Math.max(...rows.map((row) => row.used_bytes))), count(sum("flash_bytes")), count(sum("macs")),
-        ...(counted ? [count(sum("instructions")), ms === null ? "–" : ms.toPrecision(3)] : []), "100 %",
+        ...(counted ? [count(sum("instructions")), ms === null ? "–" : digits(ms)] : []), "100 %",
     ];
     return html("div", {},
         sortable("Layers", columns, rows, { more: (row) => calls(build, row), total }),
@@ -45,8 +45,11 @@ export function layers(build, entry) {
 
 function basis(build, counted, ms) {
     if (!counted) return `No kernel was counted on ${build.board.core}: there are no instructions and no times here.`;
+    const { counted_on: core, uncounted } = build.plan.estimate;
+    const on = core === build.board.core ? "" : `, from kernels that were counted on ${core}`;
+    const guessed = uncounted.length ? ` Never counted, and taken for others of their kind: ${uncounted.join(", ")}.` : "";
     const at = ms === null ? "" : `, of ${milliseconds(ms)} in all at ${count(build.board.clock_hz / 1e6)} MHz`;
-    return `Instructions and times are estimates${at}: cycles of the timing table of ${build.board.core}, without wait states and caches.`;
+    return `Instructions and times are estimates${at}: cycles of the timing table of ${build.board.core}, without wait states and caches${on}.${guessed}`;
 }
 
 function gathered(build, entry) {

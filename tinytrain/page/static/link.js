@@ -56,6 +56,7 @@ export class LinkChannel {
         this.number = 0;
         this.nonce = crypto.getRandomValues(new Uint32Array(1))[0] || 1;
         this.usual = new Map(); // ms until a command is answered
+        this.before = Promise.resolve(); // the calls that are not done
         this.heard = [];
         this.wake = () => {};
         this.ended = null; // why nothing comes any more
@@ -88,14 +89,19 @@ export class LinkChannel {
         this.info = { model, board, hash: Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join(""), arena: words.getUint32(24, true) };
     }
 
-    /** { answers: [{ status, payload }], ms } of messages, one after the other. */
-    async calls(messages) {
+    /** { answers: [{ status, payload }], ms } of messages, one after the other, whoever else asks for some meanwhile. */
+    calls(messages) {
+        const done = this.before.then(() => this.called(messages));
+        this.before = done.catch(() => {});
+        return done;
+    }
+
+    async called(messages) {
         const began = performance.now();
         const answers = [];
         for (const request of messages) {
             this.number = (this.number % MOST_NUMBER) + 1;
-            const answer = await this.exchange(this.number, request, true);
-            answers.push(answer);
+            answers.push(await this.exchange(this.number, request, true));
         }
         return { answers, ms: performance.now() - began };
     }

@@ -7,15 +7,18 @@ import { compare } from "./compare.js";
 import { html } from "./dom.js";
 import { mainEntry } from "./kinds.js";
 import { layers } from "./layers.js";
+import { pareto } from "./pareto.js";
 
 export const name = "memory";
 export const title = "Memory";
+
+const HINT = "Drag to move, pinch to zoom. When the picture is clicked, the wheel or + and − zoom, and arrow keys go from buffer to buffer.";
 
 export function offered() {
     return true;
 }
 
-export function mount(element, { builds }) {
+export function mount(element, { builds, sweep }) {
     const several = builds.length > 1;
     const beside = (of) => html("div", { class: several ? "side" : null }, builds.map((build) => (
         html("div", {}, several ? html("h3", {}, build.folder) : null, of(build))
@@ -39,9 +42,10 @@ export function mount(element, { builds }) {
     element.append(
         ...(several ? [html("h2", {}, "Side by side"), compare(builds)] : []),
         html("p", { class: "controls" }, html("label", { for: "call" }, "show a"), entry),
-        html("h2", {}, "The arena over the call"), pictures,
+        html("h2", {}, "The arena over the call"), html("p", { class: "soft controls" }, HINT), pictures,
         html("h2", {}, "Memory by kind"), beside(bars),
         html("h2", {}, "Layer by layer"), several ? html("p", { class: "controls" }, html("label", { for: "build" }, "of"), build) : "", table,
+        ...(sweep ? [html("h2", {}, "Schemes of a sweep"), pareto(sweep)] : []),
     );
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A conversation with a model: in this page's worker, or on a device. Samples and weights are arrays as the device has them.
 
+import { rint, size } from "./layout.js";
 import { joined, meaning, message } from "./module.js";
 
 export const COMMAND = {
@@ -55,12 +56,6 @@ export class WorkerChannel {
     }
 }
 
-/** Half-way cases go to the even neighbour, as NumPy's rint does. */
-function rint(x) {
-    const rounded = Math.round(x);
-    return rounded - x === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
-}
-
 function bytesOf(array) {
     return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
@@ -78,10 +73,9 @@ export class Session {
         this.manifest = manifest;
         this.name = channel.name;
         this.parameters = new Map();
-        const size = (port) => port.shape.reduce((a, b) => a * b, 1);
-        this.inputs = size(manifest.input);
-        this.outputs = size(manifest.output);
-        this.targets = manifest.target ? size(manifest.target) : 0;
+        this.inputs = size(manifest.input.shape);
+        this.outputs = size(manifest.output.shape);
+        this.targets = manifest.target ? size(manifest.target.shape) : 0;
         const sample = ((this.input(new Float32Array(this.inputs)).length + 3) & ~3) + 4 * this.targets;
         this.room = Math.max(64, sample);
     }

@@ -4,9 +4,11 @@
 
 import { html, stepped } from "./dom.js";
 import { plural } from "./format.js";
+import * as device from "./device.js";
 import * as memory from "./memory.js";
+import * as teach from "./teach.js";
 
-const PANELS = [memory];
+const PANELS = [memory, teach, device];
 const FORMAT = 1;
 
 function alert(text) {

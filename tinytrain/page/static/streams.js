@@ -37,12 +37,16 @@ export async function openSocket(address, name) {
     socket.binaryType = "arraybuffer";
     const waiting = [];
     let wake = () => {}, ended = null;
-    socket.onmessage = ({ data }) => { waiting.push(new Uint8Array(data)); wake(); };
+    socket.onmessage = ({ data }) => { // an error is a text
+        if (typeof data === "string") ended = data;
+        else waiting.push(new Uint8Array(data));
+        wake();
+    };
     await new Promise((resolve, reject) => {
         socket.onopen = resolve;
         socket.onclose = () => reject(new Error(`Nothing answers at ${new URL(address).host}: is \`tinytrain open\` still running?`));
     });
-    socket.onclose = ({ reason }) => { ended = reason || "`tinytrain open` has ended the connection"; wake(); };
+    socket.onclose = () => { ended ??= "`tinytrain open` has ended the connection"; wake(); };
     return {
         name,
         write: async (bytes) => socket.send(bytes),

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the page collects, learns and keeps, without a page. `node page_keep.mjs PROJECT.json SAMPLES.npz FOLDER`: trains with these samples,
+// writes the files that a person would download, reads them again, and prints JSON.
+import { readFileSync, writeFileSync } from "node:fs";
+
+import { decoded, learnedNpz, learnedOnnx, samplesNpz, samplesOf, weightsOf } from "../tinytrain/page/static/keep.js";
+import { Module } from "../tinytrain/page/static/module.js";
+import { randomU32 } from "../tinytrain/page/static/random.js";
+import { Session, difference } from "../tinytrain/page/static/session.js";
+import { train } from "../tinytrain/page/static/training.js";
+
+const [projectFile, samplesFile, folder] = process.argv.slice(2);
+const [build] = JSON.parse(readFileSync(projectFile)).builds;
+const module = await Module.load(decoded(build.files["model.wasm"]));
+const session = await Session.open({
+    name: "this program",
+    async calls(messages) {
+        const began = performance.now();
+        return { answers: messages.map((request) => module.call(request)), ms: performance.now() - began };
+    },
+}, build.manifest);
+
+const samples = await samplesOf(build, Uint8Array.from(readFileSync(samplesFile)), samplesFile, session.outputs);
+const epochs = [];
+await train(session, samples, { epochs: 2, classes: session.outputs, told: ({ evaluated }) => evaluated && epochs.push(evaluated) });
+const weights = await session.weights();
+const files = { "learned.npz": learnedNpz(build, weights), "learned.onnx": learnedOnnx(build, weights), "samples.npz": samplesNpz(build, samples) };
+for (const [name, bytes] of Object.entries(files)) writeFileSync(`${folder}/${name}`, bytes);
+const kinds = new Map([...session.parameters].map(([key, { kind }]) => [key, kind]));
+const again = await weightsOf(build, files["learned.npz"], "learned.npz", kinds);
+const same = await samplesOf(build, files["samples.npz"], "samples.npz", session.outputs);
+const refused = [];
+for (const bytes of [new Uint8Array(40), files["learned.npz"]]) {
+    await samplesOf(build, bytes, "data.npz", session.outputs).catch((error) => refused.push(error.message));
+}
+await weightsOf(build, files["samples.npz"], "data.npz", kinds).catch((error) => refused.push(error.message));
+console.log(JSON.stringify({
+    epochs, refused, weights: difference(again, weights), count: same.length, random: randomU32(5, 7),
+    samples: same.every(({ x, label }, i) => label === samples[i].label && x.every((value, j) => value === samples[i].x[j])),
+}));

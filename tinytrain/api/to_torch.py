@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a device has learned back in a PyTorch module, whatever exporter and compiler have made of its weights on the way.
+
+Where each number of the module went is seen, not guessed: a copy of the module whose numbers are their own positions goes the same way.
+What was moved, transposed, joined or split then says itself where it comes from. Only a folded batch norm has to be computed back: it keeps
+its own statistics and scale, and the function is that of the learned model.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinytrain.api.from_torch import Exporter, export, pytorch, run
+from tinytrain.errors import ModelError
+from tinytrain.frontend.batchnorm import Folded, fold_batchnorms
+from tinytrain.frontend.prepare import prepare
+from tinytrain.frontend.stored import stored_tensors
+from tinytrain.ir.types import Array
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+FIRST = 1 << 22                                           # positions begin beyond the constants that a model has of its own
+LAST = 1 << 24                                            # from here on not every integer is an fp32
+WEAK = 1e-6                                               # scale of a batch norm that cannot be divided by
+NEAR = 1e-3                                               # part of the largest output that rounding may make
+EVEN = 1e-5                                               # part of a number that folding may make
+
+
+def to_torch(module: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+    """Write the weights of a learned model (`Device.save`, learned.onnx) into the module that it was exported from; returns the module.
+
+    Batch norms that were folded keep scale, mean and variance of the module; what was learned goes into the layers in front of them and
+    their offsets. An int8 model gives the reals that its integers stand for. The module changes only when all of it fits and it computes
+    what the model does. Raises ToolError without PyTorch, ModelError for another architecture.
+    """
+    torch = pytorch()
+    path = Path(path)
+    learned = _Learned.read(path)
+    numbered = _Numbered.of(module, path)
+    refused: ModelError | None = None
+    for exporter in ("trace", "export"):
+        try:
+            ways = _ways(numbered, learned.inputs, exporter)
+        except ModelError as error:
+            refused = refused or error
+            continue
+        for way in ways:
+            if (differs := _difference(way.weighted, learned.weighted, numbered)) is None:
+                found = numbered.values(way, learned)
+                changed = numbered.filled(module, found)
+                _check(changed, learned, path)
+                with torch.no_grad():
+                    for own, new in zip(_tensors(module).values(), _tensors(changed).values(), strict=True):
+                        own.copy_(new)
+                return module
+            refused = ModelError(
+                f"{path} is of another architecture than {type(module).__name__}: {differs}.",
+                hint="Give the module that it was exported from, with as many classes. What tinytrain.from_torch exports comes back.",
+            )
+    assert refused is not None
+    raise refused
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A node that reads stored tensors: its kind, and the names and shapes of these by the place that they have among its inputs."""
+
+    kind: str
+    name: str
+    reads: tuple[tuple[int, str, tuple[int, ...]], ...]
+
+    @property
+    def form(self) -> object:
+        return self.kind, [(place, shape) for place, _, shape in self.reads]
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """The learned model with reals in place of integers."""
+
+    model: onnx.ModelProto
+    arrays: dict[str, Array]
+    weighted: list[_Weighted]
+
+    @classmethod
+    def read(cls, path: Path) -> _Learned:
+        model = _reals(prepare(path, fold_batchnorm=False).model)
+        return cls(model, _arrays(model), _weighted(model))
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """Samples of noise, with a batch of 1; of integers zeros, which any table has."""
+        import onnx
+
+        torch, rng = pytorch(), np.random.default_rng(0)
+        shapes = [([d.dim_value for d in entry.type.tensor_type.shape.dim], entry.type.tensor_type.elem_type)
+                  for entry in self.model.graph.input]
+        return tuple(
+            torch.from_numpy(rng.normal(size=shape).astype(np.float32) if kind == onnx.TensorProto.FLOAT else
+                             np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(kind)))
+            for shape, kind in shapes
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What the numbered copy became: positions by the names of tensors, and which batch norms were folded."""
+
+    positions: dict[str, Array]
+    weighted: list[_Weighted]
+    folded: list[Folded]
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered:
+    """A copy of the module with positions for numbers; `flat` are the numbers themselves, in order of their positions."""
+
+    copy: torch.nn.Module
+    flat: Array
+    names: list[tuple[int, str]]                          # where each tensor begins
+
+    @classmethod
+    def of(cls, module: torch.nn.Module, path: Path) -> _Numbered:
+        torch = pytorch()
+        made = copy.deepcopy(module).eval()
+        begin, names, parts = FIRST, [], []
+        for name, tensor in _tensors(made).items():
+            parts.append(tensor.detach().cpu().double().numpy().reshape(-1))
+            names.append((begin, name))
+            with torch.no_grad():
+                tensor.copy_(torch.arange(begin, begin + tensor.numel()).reshape(tensor.shape))
+            begin += tensor.numel()
+        if begin > LAST:
+            raise ModelError(
+                f"{type(module).__name__} has {begin - FIRST:,} numbers; expected at most {LAST - FIRST:,}.",
+                hint=f"Read {path} by onnx, and copy what was trained.",
+            )
+        return cls(made, np.concatenate([*parts, np.zeros(0)]), names)
+
+    def called(self, positions: Array) -> str:
+        """The module's name of what lies there."""
+        known = [name for begin, name in self.names if positions.size and begin <= positions.reshape(-1)[0]]
+        return known[-1] if known and self.moved(positions).all() else "a constant"
+
+    def moved(self, positions: Array) -> Array:
+        """Where there are positions, and no constants of the model's own."""
+        return np.asarray((positions >= FIRST) & (positions < FIRST + len(self.flat)) & (positions == np.round(positions)))
+
+    def now(self, positions: Array) -> Array:
+        """What the module has there; constants as they are."""
+        at = np.where(self.moved(positions), positions - FIRST, 0).astype(int)
+        return np.where(self.moved(positions), self.flat[at], positions).astype(np.float64)
+
+    def values(self, way: _Way, learned: _Learned) -> Array:
+        """The module's numbers, with what was learned. Raises ModelError where the module has no place for something."""
+        pairs = zip(way.weighted, learned.weighted, strict=True)
+        names = {mine: theirs for a, b in pairs for (_, mine, _), (_, theirs, _) in zip(a.reads, b.reads, strict=True)}
+        new, known = self.flat.copy(), np.zeros(len(self.flat), bool)
+
+        def put(positions: Array, array: Array, what: str) -> None:
+            moved = self.moved(positions)
+            at = (positions[moved] - FIRST).astype(int)
+            stays, got = self.now(positions), array.astype(np.float64)
+            bound = EVEN * (1.0 + np.abs(stays))
+            if (np.abs(got - stays)[~moved] > bound[~moved]).any():
+                message = f"{what} was trained, for which {type(self.copy).__name__} has no parameter."
+                raise ModelError(message, hint="Give its layer a bias, or freeze it.")
+            if (np.abs(got[moved] - new[at]) > bound[moved])[known[at]].any():
+                message = f"{what} is one tensor of {type(self.copy).__name__} for several readers, which were trained apart."
+                raise ModelError(message, hint="Freeze it, or give each reader one of its own.")
+            new[at], known[at] = got[moved], True
+
+        folded = {name for fold in way.folded for name in (fold.weight, fold.bias)}
+        for mine, theirs in names.items():
+            if mine not in folded:
+                put(way.positions[mine], learned.arrays[theirs], theirs)
+        for fold in way.folded:
+            self._unfold(fold, way, learned.arrays[names[fold.weight]], learned.arrays[names[fold.bias]], put)
+        return new
+
+    def _unfold(self, fold: Folded, way: _Way, weight: Array, bias: Array, put: Any) -> None:
+        """W' = s·W and b' = s·(b − μ) + β, with s = γ/√(σ² + ε) of the module, say what W is, and β, or b where there is no β."""
+        where = way.positions
+        gamma, beta, mean, variance = (self.now(where[name]) for name in fold.norm)
+        deviation = np.sqrt(variance + fold.epsilon)
+        scale = gamma / deviation
+        weak = np.abs(scale) < WEAK
+        scale = np.where(weak, 1.0, scale)
+        along = [-1 if axis == fold.axis else 1 for axis in range(weight.ndim)]
+        put(where[fold.weight], weight / scale.reshape(along), fold.weight)
+        put(where[fold.norm[0]], np.where(weak, deviation, gamma), fold.norm[0])
+        before = where[fold.before] if fold.before else np.zeros(0)
+        if self.moved(where[fold.norm[1]]).all():
+            b = self.now(before).reshape(-1) if before.size else 0.0
+            put(where[fold.norm[1]], bias.reshape(-1) - scale * (b - mean), fold.norm[1])
+        else:
+            b = (bias.reshape(-1) - beta) / scale + mean
+            put(before if before.size else np.zeros_like(b), b.reshape(before.shape if before.size else b.shape), fold.bias)
+
+    def filled(self, module: torch.nn.Module, flat: Array) -> torch.nn.Module:
+        """A copy of the module with other numbers, in evaluation mode."""
+        torch = pytorch()
+        made, begin = copy.deepcopy(module).eval(), 0
+        for tensor in _tensors(made).values():
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(flat[begin : begin + tensor.numel()].reshape(tensor.shape)))
+            begin += tensor.numel()
+        return made
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers that are reals, each once."""
+    every = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: tensor for name, tensor in every.items() if tensor.is_floating_point()}
+
+
+def _ways(numbered: _Numbered, inputs: tuple[torch.Tensor, ...], exporter: Exporter) -> list[_Way]:
+    """The numbered copy as the compiler has it, with batch norms and with those folded that can be. Raises ModelError."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "numbered.onnx"
+        export(numbered.copy, inputs, path, exporter, ())
+        whole = prepare(path, fold_batchnorm=False).model
+    folded = onnx.ModelProto()
+    folded.CopyFrom(whole)
+    foldings = [one for one in fold_batchnorms(folded).values() if isinstance(one, Folded)]
+    positions = _arrays(whole)
+    ways = [_Way(positions, _weighted(whole), [])]
+    return [*ways, _Way(positions, _weighted(folded), foldings)] if foldings else ways
+
+
+def _arrays(model: onnx.ModelProto) -> dict[str, Array]:
+    from onnx import numpy_helper
+
+    return {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+
+
+def _weighted(model: onnx.ModelProto) -> list[_Weighted]:
+    """Nodes that read stored reals, in order."""
+    import onnx
+
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    every = [_Weighted(node.op_type, node.name, tuple((i, name, shapes[name]) for i, name in enumerate(node.input) if name in shapes))
+             for node in model.graph.node]
+    return [node for node in every if node.reads]
+
+
+def _difference(mine: list[_Weighted], theirs: list[_Weighted], numbered: _Numbered) -> str | None:
+    """The first difference of two models, for a sentence."""
+    for own, other in zip(mine, theirs):
+        if own.form != other.form:
+            return f"{_said(other)} stands where the module has {_said(own)}"
+    if len(mine) != len(theirs):
+        return f"it has {len(theirs)} layers with weights, the module {len(mine)}"
+    return None
+
+
+def _said(node: _Weighted) -> str:
+    shapes = " and ".join(str(shape) for _, _, shape in node.reads)
+    return f"{node.reads[0][1]} ({node.kind} with {shapes})"
+
+
+def _reals(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without quantisation: stored integers as the reals that they stand for, and nothing rounded between layers."""
+    import onnx
+    from onnx import numpy_helper
+
+    made, stored = onnx.ModelProto(), stored_tensors(model)
+    made.CopyFrom(model)
+    graph, same = made.graph, dict[str, str]()
+    for node in list(graph.node):
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        if node.output[0] in stored:
+            graph.initializer.append(numpy_helper.from_array(stored[node.output[0]], node.output[0]))
+        else:
+            same[node.output[0]] = same.get(node.input[0], node.input[0])
+        graph.node.remove(node)
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = same.get(name, name)
+    made_by = {name: node for node in graph.node for name in node.output}
+    for output in graph.output:
+        if output.name in same:
+            node = made_by[same[output.name]]
+            before = same[output.name]
+            for other in graph.node:
+                for i, name in enumerate(other.input):
+                    other.input[i] = output.name if name == before else name
+            node.output[[*node.output].index(before)] = output.name
+    for entry in graph.input:
+        if any(node.op_type == "DequantizeLinear" and node.input[0] == entry.name for node in model.graph.node):
+            entry.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return made
+
+
+def _check(changed: torch.nn.Module, learned: _Learned, path: Path) -> None:
+    """The module must compute what the model does. Raises ModelError."""
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = learned.inputs
+    entries = [entry.name for entry in learned.model.graph.input]
+    try:
+        want = ReferenceEvaluator(learned.model).run(None, {name: x.numpy() for name, x in zip(entries, inputs, strict=True)})
+    except Exception:                                     # whatever an evaluator without some operator raises: the structure is the same
+        return
+    for got, wanted in zip(run(changed, inputs), want, strict=True):
+        gap = np.abs(got.numpy().reshape(-1) - np.reshape(wanted, -1)).max(initial=0.0)
+        if not gap <= NEAR * (np.abs(wanted).max(initial=0.0) + NEAR):
+            message = f"{type(changed).__name__} with the weights of {path} does not compute the same: the two differ by up to {gap:.3g}."
+            raise ModelError(message, hint="Give the module that it was exported from.")
