@@ -218,7 +218,7 @@ def test_train_writes_what_it_learned_and_compares_it_with_the_device(tmp_path: 
     unknown = "learned.onnx  not compared with the device: "
     assert f"{unknown}24 MACs are too many for onnx's evaluator" in succeed("train", folder, "--data", data)
     monkeypatch.undo()
-    monkeypatch.setattr(learn_export, "_quantising", lambda: (object,))
+    monkeypatch.setattr(learn_export, "quantising", lambda: (object,))
     assert f"{unknown}onnx's evaluator cannot run it (" in succeed("train", folder, "--data", data)
 
 

@@ -38,8 +38,10 @@ class Device:
     All methods raise DataError for what does not fit the model, DeviceError where the device does not answer or refuses.
     """
 
-    def __init__(self, project: Project, *, icount: bool = False, timeout: float = 60.0) -> None:
+    def __init__(self, project: Project, *, icount: bool = False, timeout: float = 60.0, keeps: object = None) -> None:
+        """`keeps` is what must not go before this."""
         self.project = project
+        self._keeps = keeps
         self._start = partial(project.session, icount=icount, timeout=timeout)
         self._session: Session | None = None
         self._rate_is_ours = False                        # the learning rate is no longer the compiled one

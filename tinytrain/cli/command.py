@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tinytrain.cli.answer import JSON, JSON_ASKED, QUIET, Answer, fail, show
-from tinytrain.cli.option import GENERAL, Option
+from tinytrain.cli.option import GENERAL, PROJECT, TABLE, Option
+from tinytrain.cli.project_file import FILE, HINT, defaults, read
 from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
 
@@ -32,6 +34,16 @@ class Command(click.Command):
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self.params += [JSON, QUIET]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """With the project file's values for what the command line does not say. Raises TinytrainError for a bad one."""
+        ctx.default_map, ctx.meta[TABLE] = defaults(ctx.meta.get(PROJECT, {}), _words(ctx), self.params)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            if error.param is not None and ctx.get_parameter_source(str(error.param.name)) is ParameterSource.DEFAULT_MAP:
+                raise TinytrainError(f"{FILE}: {error.format_message()}", hint=HINT) from error
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         for param in self.params:
@@ -51,6 +63,11 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.epilog:                                   # never wrapped: an example is there to be copied
             formatter.write(f"\n{self.epilog}\n")
+
+
+def _words(ctx: click.Context) -> list[str]:
+    """The names of a command below the program's."""
+    return [] if ctx.parent is None else [*_words(ctx.parent), str(ctx.info_name)]
 
 
 class Main(click.Group):
@@ -106,6 +123,7 @@ class Main(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            ctx.meta[PROJECT] = read(self.list_commands(ctx))
             answer = super().invoke(ctx)
         except click.UsageError as error:
             fail(ctx, error.format_message(), said=False)

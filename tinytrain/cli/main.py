@@ -16,6 +16,7 @@ from tinytrain.cli.data_options import data_options, threshold_options
 from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
 from tinytrain.cli.options import (
     BOARD,
+    BYTES,
     MODEL,
     PROJECT,
     Number,
@@ -38,15 +39,15 @@ ELSEWHERE = {
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
     "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
-    "diff": "tinytrain.cli.diff",
+    "diff": "tinytrain.cli.diff", "init": "tinytrain.cli.init", "completion": "tinytrain.cli.completion",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
-    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
+    "From a model to firmware": ("init", "model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
     "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
-    "What there is": ("boards", "new-board", "ops", "doctor"),
+    "What there is": ("boards", "new-board", "ops", "doctor", "completion"),
 }
 
 
@@ -67,6 +68,7 @@ def main(debug: bool) -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
+@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
@@ -84,8 +86,9 @@ def main(debug: bool) -> None:
               help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
 @option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: DataFile | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
+    model: Path, board: str, output: Path, force: bool, cores: int, budget: int | None, build: bool, half_arithmetic: bool,
+    data: DataFile | None, tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool,
+    graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
@@ -96,6 +99,7 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
+    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -111,6 +115,8 @@ def compile_command(
     if build:
         find_tools(made.board)
     compiled = made.compiled
+    if budget is not None:
+        check_budget(compiled.program, compiled.plan, compiled.board, budget)
     with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,

@@ -58,7 +58,7 @@ class Written(Result):
     """A file or folder that was made."""
 
     schema = "written/1"
-    commands = ("model", "new-board", "page")
+    commands = ("init", "model", "new-board", "page")
     path: Path
 
 
@@ -67,7 +67,7 @@ class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
-    commands = ("flash", "pull", "push", "monitor", "tune", "open")
+    commands = ("flash", "pull", "push", "monitor", "tune", "completion", "open")
     lines: tuple[str, ...]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,8 @@ from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
-from tinytrain.cli.options import BOARD, MODEL, Number, compiler_options, job_options, option
+from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
-
-_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
-
-
-class Amount(click.ParamType):  # type: ignore[type-arg]
-    """A number with a suffix: bytes, where K is 1024, or a count, where it is 1000."""
-
-    def __init__(self, units: dict[str, int], example: str) -> None:
-        self.units = units
-        self.name = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
-        if not found or (amount := round(float(found[1]) * self.units[found[2].upper()])) <= 0:
-            self.fail(f"{value} is not an amount like {self.name}.", param, ctx)
-        return amount
-
-
-BYTES, COUNT = Amount(_SIZES, "150K"), Amount(_COUNTS, "60M")
 
 
 class Budgets(click.ParamType):  # type: ignore[type-arg]
