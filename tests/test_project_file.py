@@ -102,7 +102,7 @@ def test_init_replaces_nothing_unasked(here: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("model = [", "tinytrain.toml: is not valid TOML"),
-    ("modle = 'mlp.onnx'", "tinytrain.toml has the key 'modle'; expected model, board, data, scheme, budget, output"),
+    ("modle = 'mlp.onnx'", "tinytrain.toml has the key 'modle'; expected model, board, data, label, channels"),
     ("modle = 'mlp.onnx'", "Did you mean model?"),
     ("[trian]\nepochs = 2", "tinytrain.toml has a table 'trian'"),
     ("[compile]\nmomentun = 1", "tinytrain.toml: [compile] momentun: `tinytrain compile` has no option --momentun.\nDid you mean momentum"),

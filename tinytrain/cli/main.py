@@ -121,9 +121,10 @@ def compile_command(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,
         )
+    unsure = "" if compiled.room is None or compiled.room.fits else ", by an estimate of its code: the linker will say"
     lines = [
         compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
-        sizes_text(made.project) if build else room_text(compiled.room),
+        sizes_text(made.project) if build else f"{room_text(compiled.room)}{unsure}",
     ]
     return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
@@ -142,6 +143,7 @@ def compile_command(
 @option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
@@ -180,11 +182,10 @@ def infer(
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    metrics = found.metrics(**how)
-    lines = outputs_lines(metrics, found.said)
-    if output is not None:
+    if output is not None:                                # first: what is wrong with a threshold takes no outputs away
         write_bytes(output, npz(found.named))
-        lines.append(f"outputs    {output}")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said) + ([f"outputs    {output}"] if output is not None else [])
     return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 
