@@ -42,10 +42,10 @@ def test_the_command_line_counts_more(here: Path) -> None:
 def test_a_table_has_options_of_its_command(here: Path) -> None:
     succeed("init", "mlp.onnx", "--data", "data.npz")
     with FILE.open("a", encoding="utf-8") as file:
-        file.write('[compile]\nmomentum = 0.9\nnesterov = true\nbuild = false\n[scheme.show]\nrate = ["fc1=0.5"]\n')
+        file.write('[compile]\nmomentum = 0.9\nnesterov = true\nbuild = false\n[scheme.write]\nrate = ["fc1=0.5"]\n')
     assert "firmware" not in succeed("compile")
     assert '"nesterov": true' in (here / "out" / "manifest.json").read_text()
-    succeed("scheme", "show")
+    assert "rate = 0.5" in succeed("scheme", "write")
 
 
 def test_what_changes_nothing_is_refused_in_a_table_and_left_out_above(here: Path) -> None:
