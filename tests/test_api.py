@@ -235,6 +235,7 @@ CHOICES = {
     "together": ({"nesterov": True}, "--nesterov has no effect with momentum 0"),
     "cores": ({"cores": 0}, "cores is 0; expected a whole number of at least 1."),
     "loss": ({"loss": "mes"}, "mes"),
+    "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
     "board": ({"board": "arduino"}, "There is no board 'arduino'"),
 }
 

@@ -59,6 +59,8 @@ class Model:
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
                 raise TinytrainError(message, hint="Give calibration=x.")
+            if tolerance is not None:
+                raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
