@@ -72,7 +72,8 @@ class Device:
     def train(
         self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
         holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
-        keep: bool = False, resume: bool = False, changed: bool = False, progress: Progress | None = None, **course: Unpack[Course],
+        keep: bool = False, resume: bool = False, changed: bool = False, force: bool = False,
+        progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
         """Learn from samples, one by one, in an order that only `seed` and the number of the epoch decide.
 
@@ -80,7 +81,7 @@ class Device:
         compiled one; `course` how it changes. Only the first `limit` samples are used; those with a loss below `skip_below` change nothing.
         `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and
         writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
-        samples or settings are others).
+        samples or settings are others). What an earlier training has left there is replaced with `force` only.
 
         Raises Diverged where it got worse by training; the device then has the weights of the last epoch that did not.
         """
@@ -91,8 +92,8 @@ class Device:
         check(Teaching, {**numbers, **course})
         schedule, progress = schedule_of(course, lr), progress or Quiet()
         plan = Plan(
-            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, limit=limit, holdout=holdout,
-            skip_below=skip_below, scheme=scheme, schedule=schedule,
+            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, force=force, limit=limit,
+            holdout=holdout, skip_below=skip_below, scheme=scheme, schedule=schedule,
         )
         held = None if validation is None else source_of_both(validation)
         taught = lesson(self.project, source_of(x, y), held, plan, progress)
