@@ -33,6 +33,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/extending.md": ARM,
     "docs/int8.md": ("sklearn", *ARM),
     "docs/keras.md": ("tf2onnx", "tensorflow", "sklearn", *ARM),
+    "docs/python.md": ARM,
     "docs/pytorch.md": ("torch", "sklearn", *ARM),
     "docs/sklearn.md": ("skl2onnx", "sklearn", *ARM),
     "docs/sparse.md": ("ortools", "sklearn", *ARM),
