@@ -201,7 +201,7 @@ def test_manifest_of_something_else(project: Path, built: Path, tmp_path: Path) 
 
 def test_board(built: Path) -> None:
     text = refused(built, "compile", built / "mlp.onnx", "--board", "arduino", "-o", built / "never")
-    assert "There is no board 'arduino'; known boards are host, esp32-c3, hifive1, host-fused, host-mve, lm3s6965evb," in text
+    assert "There is no board 'arduino'; known boards are host, browser, esp32-c3, hifive1, host-fused, host-mve, lm3s6965evb," in text
     assert "Did you mean netduinoplus2?" in text
     assert "See `tinytrain boards`;" in refused(built, "compile", built / "mlp.onnx", "--board", "zzz", "-o", built / "never")
     text = refused(built, "compile", built / "mlp.onnx", "--board", "pulp-virt", "--cores", "9", "-o", built / "never")

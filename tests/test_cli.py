@@ -185,6 +185,8 @@ def test_lists() -> None:
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         run("--debug", "compile", tmp_path / "nope.onnx", "-o", tmp_path / "out")
+    with pytest.raises(ModelError):
+        run("compile", tmp_path / "nope.onnx", "-o", tmp_path / "out", "--debug")
 
 
 @pytest.mark.parametrize("board", ["host", "netduinoplus2"])

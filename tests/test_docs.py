@@ -19,6 +19,11 @@ from pages import blocks, run_page
 
 from tinytrain.cli.main import main
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
 # What a page needs besides a C compiler: modules, programs.
@@ -66,6 +71,13 @@ def every_command(group: click.Group) -> Iterator[click.Command]:
         yield command
         if isinstance(command, click.Group):
             yield from every_command(command)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_toml_is_valid(page: str) -> None:
+    for block in blocks(page):
+        if block.language == "toml":
+            tomllib.loads(block.text)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -111,7 +111,7 @@ def test_resuming_with_other_data_or_validation_is_refused(out: Path) -> None:
     succeed(*call(out))
     other = save_data(out.parent / "other.npz", count=21)
     assert "was trained with samples of --data " in sentence(*call(out, "--resume", "--data", other))
-    text = sentence(*call(out, "--resume", "--validation", other))
+    text = sentence("train", out, "--data", out.parent / "d.npz", "--lr", 0.005, "--resume", "--validation", other)
     assert "with samples of --validation none, --holdout 0.2; found samples of --validation " in text and ", --holdout none." in text
     assert "--changed has no effect without --resume." in sentence(*call(out, "--changed"))
 
