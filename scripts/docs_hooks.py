@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make docs` (mkdocs.yml) makes of the pages: README.md is the home page, headers of a compiled model are the reference of C.
 
-A mark of a page, `<!-- README.md -->`, `<!-- lib/model.h -->` or `<!-- Python -->`, stands for what it names.
+A mark of a page, as `<!-- README.md -->` or `<!-- lib/model.h -->`, stands for what it names.
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 ROOT = Path(__file__).resolve().parent.parent
-MARK = re.compile(r"<!-- (README\.md|Python|lib/[\w.]+) -->")
+MARK = re.compile(r"<!-- (README\.md|tinytrain|Python|lib/[\w.]+) -->")
 OUTSIDE = re.compile(r"\[`?([^\]`]+)`?\]\(\.\./([^)]+)\)")              # a link from docs/ to another folder of the source tree
 FETCHED = re.compile(r'<script src="https://[^"]*"></script>')
 # of a header: its licence, what includes it, and for which language
@@ -31,19 +34,38 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Nothing is fetched from elsewhere: the theme would load a script for searching in pages that no server serves."""
-    return FETCHED.sub("", output)
+    """Nothing is fetched from elsewhere: for search in pages that no server serves the theme would load a script, whose part ours takes."""
+    script = (ROOT / "scripts" / "search_from_disk.js").read_text(encoding="utf-8")
+    return FETCHED.sub(lambda _: f"<script>{script}</script>", output)
 
 
 def on_post_template(output_content: str, template_name: str, config: Any) -> str:
     """The same of pages that are made from no text."""
-    return FETCHED.sub("", output_content)
+    return on_post_page(output_content, None, config)
 
 
 def readme(name: str) -> str:
     """README.md with links as from docs/."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.sub(r"\]\((?!docs/|https:|#)", "](../", text).replace("](docs/", "](")
+
+
+def commands(name: str) -> str:
+    """The help of the command line and of each command, under its name."""
+    from tinytrain.cli.main import main
+
+    return "\n".join(helped(click.Context(main, info_name=name, terminal_width=82, max_content_width=82)))
+
+
+def helped(context: click.Context) -> Iterator[str]:
+    """The section of a command, then those of its own commands."""
+    command = context.command
+    yield f"## {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from helped(click.Context(inner, context, name))
 
 
 def python(name: str) -> str:
@@ -91,4 +113,4 @@ def headers() -> dict[str, str]:
 
 
 _HEADERS: dict[str, str] = {}
-MAKERS = {"README.md": readme, "Python": python}
+MAKERS = {"README.md": readme, "tinytrain": commands, "Python": python}

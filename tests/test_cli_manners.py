@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 import numpy as np
 import pytest
 from cli_runs import run, save_model, sentence, succeed
+from click.shell_completion import ShellComplete
 
 from tinytrain.cli.command import Command, Option
 from tinytrain.cli.main import SECTIONS, main
@@ -38,12 +40,18 @@ ALL = dict(commands())
 def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
     command = ALL[words]
     assert isinstance(command, Command), "give it cls=Command of tinytrain.cli.command"
-    found = re.search(r"^Example: tinytrain (.*)$", command.epilog or "", re.MULTILINE)
+    found = re.search(r"^Example: .*?tinytrain ([^)]*)", command.epilog or "", re.MULTILINE)
     assert found, "give it epilog='Example: tinytrain ...'"
     given = shlex.split(found[1])
     assert tuple(given[: len(words)]) == words
     command.make_context(words[-1], given[len(words):])
     assert command.epilog in succeed(*words, "--help").splitlines()
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_options_say_what_they_are_for(words: tuple[str, ...]) -> None:
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not param.help] == []
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not isinstance(param, Option)] == []
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -62,6 +70,8 @@ def test_every_command_has_a_heading() -> None:
 def test_options_of_training_stand_only_where_something_is_trained() -> None:
     has = {words: {name for param in command.params for name in param.opts} for words, command in ALL.items()}
     assert "--momentum" in has["compile",] and "--loss" in has["verify",] and "--rate" in has["scheme", "write"]
+    for words in (("fit",), ("tune",), ("scheme", "show")):
+        assert "--momentum" in has[words] and not has[words] & {"--lr", "--rate"}
     for words in (("verify",), ("scheme", "write"), ("quantize",)):
         assert not has[words] & {"--momentum", "--lr", "--schedule", "--rounding", "--loss-scale", "--guards"}
 
@@ -154,3 +164,22 @@ def test_exit_codes_stand_in_the_help() -> None:
     text = " ".join(succeed("--help").split())
     assert "0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted" in text
     assert run("xyzzy").exit_code == 2
+
+
+@pytest.mark.parametrize(("words", "begun", "completed"), [
+    ((), "tr", ["train"]),
+    (("scheme",), "sh", ["show"]),
+    (("compile", "m.onnx", "--board"), "netd", ["netduinoplus2"]),
+    (("train", "out"), "--ep", ["--epochs"]),
+    (("compile", "m.onnx", "--optimiser"), "ada", ["adagrad", "adam", "adamw"]),
+])
+def test_completion(words: tuple[str, ...], begun: str, completed: list[str]) -> None:
+    found = ShellComplete(main, {}, "tinytrain", "_TINYTRAIN_COMPLETE").get_completions([*words], begun)
+    assert sorted(item.value for item in found) == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("needs bash, whose version is looked at")
+    assert "_TINYTRAIN_COMPLETE" in succeed("completion", shell)

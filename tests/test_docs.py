@@ -19,6 +19,11 @@ from pages import blocks, run_page
 
 from tinytrain.cli.main import main
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
 # What a page needs besides a C compiler: modules, programs.
@@ -69,6 +74,13 @@ def every_command(group: click.Group) -> Iterator[click.Command]:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_toml_is_valid(page: str) -> None:
+    for block in blocks(page):
+        if block.language == "toml":
+            tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_and_their_options_are_there(page: str) -> None:
     for words in commands(page):
         command: click.Command = main
@@ -110,8 +122,8 @@ def test_every_key_of_a_manifest_and_of_a_board_has_its_place(tmp_path: Path) ->
     (tmp_path / "model.onnx").write_bytes(zoo.model("mlp").SerializeToString())
     made = describe(compile_model(tmp_path / "model.onnx", Options()))
     named = set(re.findall(r"`([a-z_0-9]+)`", (ROOT / "docs" / "files.md").read_text(encoding="utf-8")))
-    assert not set(made) - named, "docs/files.md"
+    assert not (missing := sorted(set(made) - named)), f"docs/files.md lacks {missing}"
     named = set(re.findall(r"`\[?([a-z_0-9]+)\]?`", (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")))
     files = [*data_dir("boards").glob("*/board.toml"), *data_dir("boards").glob("soc/*/soc.toml")]
     known = {key for path in files for key in read_toml(path)}
-    assert len(files) > 20 and not known - named, "docs/toml.md"
+    assert len(files) > 20 and not (missing := sorted(known - named)), f"docs/toml.md lacks {missing}"

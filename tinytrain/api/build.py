@@ -128,7 +128,7 @@ class Build:
 
         `icount` makes an emulator count instructions, and slower.
         """
-        return Device(self.project, icount=icount, timeout=timeout)
+        return Device(self.project, icount=icount, timeout=timeout, keeps=self)
 
     def twin(self, *, timeout: float = 60.0) -> Device:
         """The same C as a program of this computer: the bits of the board, in a fraction of an emulator's time."""
@@ -147,7 +147,7 @@ class Build:
 
         `tinytrain flash` writes the firmware into it. Raises ToolError without pyserial, DeviceError where another firmware answers.
         """
-        return Build(project=replace(self.project, port=port, baud=baud)).device(timeout=timeout)
+        return Device(replace(self.project, port=port, baud=baud), timeout=timeout, keeps=self)
 
     @cached_property
     def _twin(self) -> Build:

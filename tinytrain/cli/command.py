@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from tinytrain.cli.answer import JSON, JSON_ASKED, QUIET, Answer, fail, show
-from tinytrain.cli.option import GENERAL, Option
+from tinytrain.cli.answer import DEBUG, DEBUG_ASKED, JSON, JSON_ASKED, QUIET, Answer, fail, show
+from tinytrain.cli.option import GENERAL, PROJECT, TABLE, Option
+from tinytrain.cli.project_file import FILE, HINT, defaults, read
 from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
 
-EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `doctor`
+EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `diff`
 EXIT_ERROR = 2                                            # as click has it for options that are none
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
@@ -31,7 +33,17 @@ class Command(click.Command):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self.params += [JSON, QUIET]
+        self.params += [JSON, QUIET, DEBUG]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """With the project file's values for what the command line does not say. Raises TinytrainError for a bad one."""
+        ctx.default_map, ctx.meta[TABLE] = defaults(ctx.meta.get(PROJECT, {}), _words(ctx), self.params)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            if error.param is not None and ctx.get_parameter_source(str(error.param.name)) is ParameterSource.DEFAULT_MAP:
+                raise TinytrainError(f"{FILE}: {error.format_message()}", hint=HINT) from error
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         for param in self.params:
@@ -53,6 +65,11 @@ class Command(click.Command):
             formatter.write(f"\n{self.epilog}\n")
 
 
+def _words(ctx: click.Context) -> list[str]:
+    """The names of a command below the program's."""
+    return [] if ctx.parent is None else [*_words(ctx.parent), str(ctx.info_name)]
+
+
 class Main(click.Group):
     """The group of all commands: turns every TinytrainError into its sentence.
 
@@ -65,6 +82,7 @@ class Main(click.Group):
         self, *given: Any, sections: Mapping[str, Sequence[str]] | None = None, elsewhere: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(*given, **more)
+        self.params.append(DEBUG)
         self.sections, self.elsewhere = sections or {}, elsewhere or {}
 
     def __call__(self, *args: Any, **more: Any) -> Any:
@@ -106,18 +124,19 @@ class Main(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            ctx.meta[PROJECT] = read(self.list_commands(ctx))
             answer = super().invoke(ctx)
         except click.UsageError as error:
             fail(ctx, error.format_message(), said=False)
             raise
         except TinytrainError as error:
-            if ctx.params.get("debug"):
+            if ctx.meta.get(DEBUG_ASKED):
                 raise
             fail(ctx, " ".join(error.sentences), error.details, error.hint)
             ctx.exit(EXIT_ERROR)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
-            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+            if ctx.meta.get(DEBUG_ASKED) or isinstance(error, BrokenPipeError):
                 raise                                     # nobody reads on: click ends quietly
             where = f"{error.filename}: " if error.filename is not None else ""
             fail(ctx, f"{where}{error.strerror or first_line(error)}.", hint=_SPACE)

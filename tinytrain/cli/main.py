@@ -13,9 +13,10 @@ from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
-from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
+from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
 from tinytrain.cli.options import (
     BOARD,
+    BYTES,
     MODEL,
     PROJECT,
     Number,
@@ -38,15 +39,15 @@ ELSEWHERE = {
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
     "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
-    "diff": "tinytrain.cli.diff",
+    "diff": "tinytrain.cli.diff", "init": "tinytrain.cli.init", "completion": "tinytrain.cli.completion",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
-    "From a model to firmware": ("model", "quantize", "compile", "verify", "diff", "tune"),
+    "From a model to firmware": ("init", "model", "quantize", "compile", "verify", "diff", "tune"),
     "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
     "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
-    "What there is": ("boards", "new-board", "ops", "doctor"),
+    "What there is": ("boards", "new-board", "ops", "doctor", "completion"),
 }
 
 
@@ -55,8 +56,7 @@ SECTIONS = {
     epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
 )
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Compile an ONNX model into C firmware that trains on a microcontroller."""
 
 
@@ -67,6 +67,7 @@ def main(debug: bool) -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
+@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
@@ -84,8 +85,9 @@ def main(debug: bool) -> None:
               help="Also write what a training step computes to graph/: as ONNX for viewers such as Netron, and as text.")
 @option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
-    model: Path, board: str, output: Path, force: bool, cores: int, build: bool, half_arithmetic: bool, data: DataFile | None,
-    tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
+    model: Path, board: str, output: Path, force: bool, cores: int, budget: int | None, build: bool, half_arithmetic: bool,
+    data: DataFile | None, tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool,
+    graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
@@ -96,6 +98,7 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
+    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -111,14 +114,17 @@ def compile_command(
     if build:
         find_tools(made.board)
     compiled = made.compiled
+    if budget is not None:
+        check_budget(compiled.program, compiled.plan, compiled.board, budget)
     with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,
         )
+    unsure = "" if compiled.room is None or compiled.room.fits else ", by an estimate of its code: the linker will say"
     lines = [
         compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
-        sizes_text(made.project) if build else room_text(compiled.room),
+        sizes_text(made.project) if build else f"{room_text(compiled.room)}{unsure}",
     ]
     return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
@@ -129,14 +135,15 @@ def compile_command(
 @option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
-@option("--epochs", type=click.IntRange(1), default=1, show_default=True)
-@option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
+@option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Times that all samples are seen.")
+@schedules("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
@@ -175,11 +182,10 @@ def infer(
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    metrics = found.metrics(**how)
-    lines = outputs_lines(metrics, found.said)
-    if output is not None:
+    if output is not None:                                # first: what is wrong with a threshold takes no outputs away
         write_bytes(output, npz(found.named))
-        lines.append(f"outputs    {output}")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said) + ([f"outputs    {output}"] if output is not None else [])
     return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 

@@ -11,6 +11,8 @@ from click.core import ParameterSource
 from tinytrain.errors import TinytrainError
 
 GENERAL = "Options"
+PROJECT = "tinytrain.project"                             # of a context: the project file
+TABLE = "tinytrain.table"                                 # of a context: what the command's own table of the project file says
 
 
 class Option(click.Option):
@@ -28,7 +30,8 @@ class Option(click.Option):
 
     def check(self, ctx: click.Context) -> None:
         """Raises TinytrainError where the option was given and has no effect beside the others."""
-        if ctx.get_parameter_source(str(self.name)) in (ParameterSource.DEFAULT, None):
+        name = str(self.name)
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE and name not in ctx.meta[TABLE]:
             return
         given = max(self.opts, key=len)
         if self.only_with and not _holds(self.only_with, ctx):

@@ -33,6 +33,27 @@ class Number(click.FloatRange):
         return number
 
 
+_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_COUNTS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A number with a suffix: bytes, where K is 1024, or a count, where it is 1000."""
+
+    def __init__(self, units: dict[str, int], example: str) -> None:
+        self.units = units
+        self.name = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if not found or (amount := round(float(found[1]) * self.units[found[2].upper()])) <= 0:
+            self.fail(f"{value} is not an amount like {self.name}.", param, ctx)
+        return amount
+
+
+BYTES, COUNT = Amount(_SIZES, "150K"), Amount(_COUNTS, "60M")
+
+
 def together(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
     """Several options as one decorator, in the order in which --help shows them."""
 
@@ -102,8 +123,17 @@ PORT = device("--port", metavar="PORT", help=f"Serial port of the real board tha
 BAUD_RATE: dict[str, Any] = {"type": click.IntRange(300, 20_000_000), "default": 115_200, "show_default": True}
 BAUD = device("--baud", **BAUD_RATE, only_with="--port", help="Rate of --port, bits a second.")
 TRUST = device("--trust", is_flag=True, help="Run the C of PROJECT as it is, though others made it or it was changed.")
-BOARD = click.option("--board", default="host", show_default=True,
-                     help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
+
+
+def _boards(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Names that a shell completes."""
+    from tinytrain.target.board import board_names
+
+    return [name for name in board_names() if name.startswith(begun)]
+
+
+BOARD = option("--board", default="host", show_default=True, shell_complete=_boards,
+               help="A board by name (see `tinytrain boards`), or the path of its file or folder.")
 
 
 def device_options(command: Decorated) -> Decorated:

@@ -58,8 +58,17 @@ class Written(Result):
     """A file or folder that was made."""
 
     schema = "written/1"
-    commands = ("model", "new-board", "page")
+    commands = ("init", "model", "new-board", "page")
     path: Path
+
+
+@dataclass(frozen=True)
+class Served(Result):
+    """Where the page is until Ctrl-C; printed as soon as it is there."""
+
+    schema = "served/1"
+    commands = ("open",)
+    address: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
-    commands = ("flash", "pull", "push", "monitor", "tune", "open")
+    commands = ("flash", "pull", "push", "monitor", "tune", "completion")
     lines: tuple[str, ...]
 
 

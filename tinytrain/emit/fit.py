@@ -117,6 +117,14 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     )
 
 
+def check_budget(program: Program, plan: ProgramPlan, board: Board, budget_bytes: int) -> None:
+    """Raise DoesNotFit where a firmware takes more RAM than a person wants to give."""
+    taken = plan.arena_bytes + reserved_bytes(program, board)
+    if taken > budget_bytes:
+        message = f"{program.name} needs {taken:,} bytes of RAM (arena, buffers, stack), the budget is {budget_bytes:,}."
+        raise DoesNotFit(message, hint=f"`tinytrain search --sram {budget_bytes}` finds the scheme that is worth most in it.")
+
+
 def check_kept(program: Program, board: Board) -> None:
     """Raise SchemeError where nothing is learned, DoesNotFit where the pages of the board's store do not hold two records: the new one,
     and the one that counts until it is whole.

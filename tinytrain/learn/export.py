@@ -93,7 +93,7 @@ def evaluated(model: onnx.ModelProto, port: Port, samples: Array) -> Array:
     """Outputs of the model, a row each, for samples in the layout of the device."""
     from onnx.reference import ReferenceEvaluator
 
-    evaluator: Any = ReferenceEvaluator(model, new_ops=list(_quantising()))
+    evaluator: Any = ReferenceEvaluator(model, new_ops=list(quantising()))
     rows = []
     for x in samples:
         parts = zip(model.graph.input, port.apart(x[None]), port.each, strict=True)
@@ -116,7 +116,7 @@ def _as_stored(model: onnx.ModelProto, entry: onnx.ValueInfoProto, x: Array) -> 
     return np.asarray(np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype))
 
 
-def _quantising() -> tuple[type, type]:
+def quantising() -> tuple[type, type]:
     """QuantizeLinear and DequantizeLinear, of which the evaluator has only newer versions than most models use."""
     from onnx.reference.op_run import OpRun
 

@@ -47,6 +47,7 @@ def said_lines(outputs: Array, names: tuple[str, ...]) -> list[str]:
 def _classes(metric: Classes) -> list[str]:
     lines = [f"accuracy   {metric.accuracy:.2%} of {metric.count:,} samples"]
     confusion, counts, names = metric.confusion, metric.confusion.sum(axis=1), [printable(name) for name in metric.names]
+    lines += _auc(metric.auc)
     rows = [["class", "samples", "precision", "recall", "F1"]]
     for name, *numbers in zip(names, counts, metric.precision, metric.recall, metric.f1, strict=True):
         rows.append([name, f"{numbers[0]:,}", *map(_percent, numbers[1:])])
@@ -66,7 +67,7 @@ def _binary(metric: Binary) -> list[str]:
         f"accuracy   {metric.accuracy:.2%} of {int(metric.confusion.sum()):,} outputs, which say yes above {metric.threshold:g}",
         f"yes        {yes_yes:,} of {yes_yes + yes_no:,} found (recall {_percent(metric.recall)}), precision {_percent(metric.precision)}",
         f"no         {no_no:,} of {no_no + no_yes:,} found, {no_yes:,} taken for yes",
-        *([f"AUC        {metric.auc:.4f}"] if metric.auc is not None else []),
+        *_auc(metric.auc),
     ]
 
 
@@ -99,7 +100,11 @@ def _reconstruction(metric: Reconstruction) -> list[str]:
         lines.append(f"found      {metric.found:.2%} of {int(odd.sum()):,} samples that are not normal lie above it")
     if odd is not None and metric.alarms is not None:
         lines.append(f"alarms     {metric.alarms:.2%} of {int((~odd).sum()):,} normal samples lie above it")
-    return [*lines, *([f"AUC        {metric.auc:.4f}"] if metric.auc is not None else [])]
+    return [*lines, *_auc(metric.auc)]
+
+
+def _auc(area: float | None) -> list[str]:
+    return [] if area is None else [f"AUC        {area:.4f}"]
 
 
 def _percent(number: float) -> str:
