@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
+
+from tinytrain.report import live
 
 ROOT = Path(__file__).resolve().parent.parent
 RP2040JS = ROOT / "tinytrain" / "device" / "rp2040js"
@@ -50,6 +53,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Once more: a fixture that others share has drawn some in the first test only."""
     same_numbers(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_clock_in_what_is_printed() -> None:
+    """How far work is, which is said every ten seconds, depends on the computer."""
+    live.EVERY_SECONDS = math.inf
 
 
 @pytest.fixture(scope="session", autouse=True)

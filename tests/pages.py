@@ -65,11 +65,11 @@ def _run(command: Sequence[str], block: Block, folder: Path) -> str:
 
 def _assert_shown(lines: Sequence[str], said: str) -> None:
     """All lines are among those of the output, in their order, whatever their figures and spaces are."""
-    rest = iter([_plain(line) for line in said.splitlines()])
+    rest = iter([plain(line) for line in said.splitlines()])
     for line in filter(str.strip, lines):
-        pattern = re.escape(_plain(line)).replace("…", ".*")
+        pattern = re.escape(plain(line)).replace("…", ".*")
         assert any(re.fullmatch(pattern, other) for other in rest), f"{line!r} is not, or not there, in\n{said}"
 
 
-def _plain(line: str) -> str:
+def plain(line: str) -> str:
     return " ".join(FIGURE.sub("0", line).split())

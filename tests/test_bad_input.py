@@ -201,7 +201,7 @@ def test_manifest_of_something_else(project: Path, built: Path, tmp_path: Path) 
 
 def test_board(built: Path) -> None:
     text = refused(built, "compile", built / "mlp.onnx", "--board", "arduino", "-o", built / "never")
-    assert "There is no board 'arduino'; known boards are host, esp32-c3, hifive1, host-fused, host-mve, lm3s6965evb," in text
+    assert "There is no board 'arduino'; known boards are host, browser, esp32-c3, hifive1, host-fused, host-mve, lm3s6965evb," in text
     assert "Did you mean netduinoplus2?" in text
     assert "See `tinytrain boards`;" in refused(built, "compile", built / "mlp.onnx", "--board", "zzz", "-o", built / "never")
     text = refused(built, "compile", built / "mlp.onnx", "--board", "pulp-virt", "--cores", "9", "-o", built / "never")
@@ -269,7 +269,7 @@ def test_firmware_that_does_not_answer(
     script: str, timeout: float, expected: str, project: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emulators, "start_twin", lambda program: ProcessTransport("the host twin", ["sh", "-c", script]))
-    assert expected in refused(tmp_path, "train", project, "--data", built / "d.npz", "--timeout", timeout)
+    assert expected in refused(tmp_path, "train", project, "--force", "--data", built / "d.npz", "--timeout", timeout)
 
 
 @needs_proc
@@ -290,7 +290,7 @@ def test_firmware_that_stops_in_the_middle(project: Path, tmp_path: Path) -> Non
 
     thread = threading.Thread(target=freeze, daemon=True)
     thread.start()
-    text = sentence("train", project, "--data", save_data(tmp_path / "d.npz"), "--epochs", 100_000, "--timeout", 4)
+    text = sentence("train", project, "--data", save_data(tmp_path / "d.npz"), "--epochs", 100_000, "--timeout", 4, "--force")
     thread.join(60)
     assert "the host twin did not answer " in text and "within 4 s.\nGive it longer with --timeout, or reset the board." in text
     assert ended(frozen[0]), "the frozen program is still there"
@@ -310,7 +310,7 @@ def ended(pid: int) -> bool:
 
 
 def test_loss_that_is_not_finite(project: Path, built: Path, tmp_path: Path) -> None:
-    text = refused(tmp_path, "train", project, "--data", built / "d.npz", "--lr", "1e30")
+    text = refused(tmp_path, "train", project, "--data", built / "d.npz", "--lr", "1e30", "--force")
     assert "The loss is not finite after 2 samples of epoch 1; what was learned in this epoch is dropped." in text
     assert "Train with a lower learning rate (--lr)." in text
 
@@ -318,7 +318,7 @@ def test_loss_that_is_not_finite(project: Path, built: Path, tmp_path: Path) -> 
 def test_weights_that_are_not_finite(project: Path, tmp_path: Path) -> None:
     """The loss before the one update is finite, what the update leaves is not."""
     data = save_data(tmp_path / "one.npz", count=1)
-    text = refused(tmp_path, "train", project, "--data", data, "--lr", "3e38", "--holdout", 0)
+    text = refused(tmp_path, "train", project, "--data", data, "--lr", "3e38", "--holdout", 0, "--force")
     assert "The loss is not finite after epoch 1: " in text and "what was learned in this epoch is dropped." in text
 
 

@@ -86,7 +86,11 @@ def test_train_writes_history_and_weights(folder: Path) -> None:
     assert epochs[1]["loss"] < epochs[0]["loss"]
     assert all(0 <= e["accuracy"] <= 1 and e["validation_loss"] > 0 for e in epochs)
     assert text.splitlines()[0].startswith(f"data       {data}: 40 samples of 64 numbers, ")
-    assert text.splitlines()[1].startswith("epoch 1/2   loss ")
+    said = [line for line in text.splitlines() if line.startswith("epoch ")]
+    assert [line[:16] for line in said] == ["epoch 0/2   loss", "epoch 1/2   loss", "epoch 2/2   loss"]
+    assert said[0].endswith("before training") and all("   validation loss " in line and "   accuracy " in line for line in said)
+    untrained = json.loads((out / "history.json").read_text())["untrained"]
+    assert untrained["epoch"] == 0 and untrained["validation_loss"] > epochs[1]["validation_loss"]
     assert "\r" not in text and "\x1b" not in text, "a progress bar where nobody looks at a terminal"
     before = succeed("infer", out, "--data", data)
     after = succeed("infer", out, "--data", data, "--learned", "-o", folder / "y.npz")
@@ -116,10 +120,10 @@ def test_resumed_training_equals_uninterrupted(folder: Path, holdout: float) -> 
     36 and 30 samples are left to train with: a whole number of fours, and not.
     """
     out, data = folder / "out", ("--data", folder / "data.npz", "--holdout", holdout, "--lr", 0.02)
-    succeed("train", out, *data, "--epochs", 3)
+    succeed("train", out, *data, "--epochs", 3, "--force")
     whole, weights = history(out), (out / "learned.onnx").read_bytes()
     assert {e["steps"] for e in whole} == {36 if holdout == 0.1 else 28}
-    succeed("train", out, *data, "--epochs", 1)
+    succeed("train", out, *data, "--epochs", 1, "--force")
     assert len(history(out)) == 1
     succeed("train", out, *data, "--epochs", 3, "--resume")
     assert history(out) == whole
@@ -181,6 +185,8 @@ def test_lists() -> None:
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         run("--debug", "compile", tmp_path / "nope.onnx", "-o", tmp_path / "out")
+    with pytest.raises(ModelError):
+        run("compile", tmp_path / "nope.onnx", "-o", tmp_path / "out", "--debug")
 
 
 @pytest.mark.parametrize("board", ["host", "netduinoplus2"])

@@ -23,6 +23,7 @@ from test_cli_manners import ALL
 
 from tinytrain.cli import results
 from tinytrain.cli.answer import json_of
+from tinytrain.report import live
 from tinytrain.report.live import Lines, training_bar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,6 +220,12 @@ def test_numbers_that_are_none() -> None:
         json_of("x/1", {"a": np.float32(1)})
 
 
+def test_no_command_prints_by_itself() -> None:
+    for path in (ROOT / "tinytrain" / "cli").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.stem in ("answer", "command") or not ("click.echo" in text or "print(" in text), f"{path.name}: return an Answer"
+
+
 # --- quiet, and progress ------------------------------------------------------------------------------------------
 
 
@@ -238,7 +245,8 @@ class Clock:
         return self.now
 
 
-def test_a_line_every_ten_seconds() -> None:
+def test_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "EVERY_SECONDS", 10.0)
     said: list[str] = []
     told_: list[str] = []
     clock = Clock()

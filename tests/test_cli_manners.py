@@ -49,6 +49,12 @@ def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_options_say_what_they_are_for(words: tuple[str, ...]) -> None:
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not param.help] == []
+    assert [param.name for param in ALL[words].params if isinstance(param, click.Option) and not isinstance(param, Option)] == []
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_conditions_of_options_name_options(words: tuple[str, ...]) -> None:
     options = {name for param in ALL[words].params for name in param.opts}
     for param in ALL[words].params:
@@ -64,6 +70,8 @@ def test_every_command_has_a_heading() -> None:
 def test_options_of_training_stand_only_where_something_is_trained() -> None:
     has = {words: {name for param in command.params for name in param.opts} for words, command in ALL.items()}
     assert "--momentum" in has["compile",] and "--loss" in has["verify",] and "--rate" in has["scheme", "write"]
+    for words in (("fit",), ("tune",), ("scheme", "show")):
+        assert "--momentum" in has[words] and not has[words] & {"--lr", "--rate"}
     for words in (("verify",), ("scheme", "write"), ("quantize",)):
         assert not has[words] & {"--momentum", "--lr", "--schedule", "--rounding", "--loss-scale", "--guards"}
 

@@ -104,6 +104,16 @@ def test_a_model_knows_its_classes(tmp_path: Path) -> None:
     assert load(save(tmp_path, X, Y), MAP, Labels(3), ("a", "b", "c")).classes == ("a", "b", "c")
 
 
+def test_an_archive_may_name_its_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y, class_names=np.array(["dog", "cat", "ant"]))
+    found = load(tmp_path / "d.npz", MAP, Labels(3))
+    np.testing.assert_array_equal(found.y, Y)
+    assert found.classes == ("dog", "cat", "ant")
+    np.testing.assert_array_equal(load(tmp_path / "d.npz", MAP, Labels(3), ("ant", "cat", "dog")).y, 2 - Y)
+    np.savez(tmp_path / "d.npz", x=X, y=Y, classes=np.array(["dog", "cat"]))
+    assert "label 2 of sample 2 is out of range; the model has 2 outputs" in refusal(tmp_path / "d.npz", MAP, Labels(3), ("cat", "dog"))
+
+
 def test_a_class_that_a_folder_lacks_shifts_no_other(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     for name in ("ant", "dog"):
@@ -117,7 +127,7 @@ def test_a_class_that_a_folder_lacks_shifts_no_other(tmp_path: Path) -> None:
     one = load(tmp_path / "set", MAP, Vectors(Layout((1,), (0,))))
     np.testing.assert_array_equal(one.y, [[0], [1]])
     assert "is a folder of images: --layout has no effect on it." in refusal(tmp_path / "set", MAP, Labels(2), order=LAST)
-    assert "is a folder of images: --window has no effect on it." in refusal(tmp_path / "set", MAP, Labels(2), window=4)
+    assert "holds no recordings; expected files .csv, .npy, .npz in it, or in one" in refusal(tmp_path / "set", MAP, Labels(2), window=4)
 
 
 def test_what_is_normal(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinytrain.data import windows
+from tinytrain.data import series
 from tinytrain.data.dataset import Dataset, Labels, Target, Vectors, load_dataset
 from tinytrain.data.file import FIRST, DataFile
 from tinytrain.data.layout import Layout
@@ -73,6 +73,33 @@ def test_columns_may_be_counted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other.x[:, :, 0], found.x[:, :, 2])
 
 
+def test_a_folder_of_recordings_has_a_class_in_each_subfolder(tmp_path: Path) -> None:
+    for name, begin, end in (("wave", 0, 40), ("rest", 40, 100), ("rest", 0, 10), ("wave", 40, 60)):
+        (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
+        rows = [f"{i},{','.join(map(str, row))},?" for i, row in enumerate(SERIES[begin:end])]
+        (tmp_path / "set" / name / f"{begin}.csv").write_text("\n".join(["time,ax,ay,az,remark", *rows]))
+    found = load_dataset(DataFile(tmp_path / "set", columns=("ax", "ay", "az"), window=WINDOW, step=8), TIMES_LAST, Labels(2))
+    want = [SERIES[start : start + WINDOW] for start in (*range(40, 85, 8), *range(0, 25, 8), 40)]
+    np.testing.assert_array_equal(found.x, np.stack(want).astype(np.float32))
+    np.testing.assert_array_equal(found.y, [0] * 6 + [1] * 5)
+    assert found.classes == ("rest", "wave") and "11 windows of 16 rows, one each 8; from 3 recordings, 1 too short" in found.summary
+    with pytest.raises(DataError, match="all of its 4 recordings are shorter than the 64 rows of one window"):
+        load_dataset(DataFile(tmp_path / "set", columns=("ax", "ay", "az"), window=64), Layout((3, 64), (1, 0)), Labels(2))
+
+
+def test_recordings_with_labels_of_their_own(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        recording(tmp_path / "set").rename(tmp_path / "set" / f"{name}.csv")
+    found = load(tmp_path / "set", TIMES_LAST, columns=("ax", "ay", "az"), targets=("activity",))
+    one = load(recording(tmp_path), TIMES_LAST)
+    np.testing.assert_array_equal(found.x, np.concatenate([one.x, one.x]))
+    np.testing.assert_array_equal(found.y, np.concatenate([one.y, one.y]))
+    np.save(tmp_path / "set" / "c.npy", SERIES)
+    with pytest.raises(DataError, match="is no table: --label has no effect on it"):
+        load(tmp_path / "set", TIMES_LAST, columns=("ax", "ay", "az"), targets=("activity",))
+
+
 REFUSED = {
     "too short": ({}, Layout((3, 128), (1, 0)), {"window": 128}, "holds 100 rows; expected at least the 128 of one window."),
     "two labels everywhere": ({"y": np.arange(ROWS) % 2}, TIMES_LAST, {}, "none of its 11 windows of 16 rows has one label for"),
@@ -108,8 +135,8 @@ def test_tables_that_make_no_windows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "line 2, column 5 (activity) holds 'walk'" in said(columns=(), targets=("time",))
     path.write_text(path.read_text().replace("40,", "40,5,", 1))
     assert ": line 4 holds 6 values (separated by commas), the first one 5; expected as many in each line." in said()
-    monkeypatch.setattr(windows, "MOST_BYTES", 100)
-    assert "gives 10 windows of 16 rows; expected at most 100 bytes of them as fp32." in str(said_of(recording(tmp_path)))
+    monkeypatch.setattr(series, "MOST_BYTES", 100)
+    assert "gives more than 100 bytes of windows as fp32." in str(said_of(recording(tmp_path)))
 
 
 def said_of(path: Path) -> DataError:

@@ -237,7 +237,7 @@ def test_a_mark_does_not_take_the_label_away_and_choices_are_said(tmp_path: Path
     note = "; the last column (button) is taken as the target: no column is called label"
     assert succeed("infer", out, "--data", tmp_path / "other.csv").splitlines()[0].endswith(note)
     before = tree(tmp_path)
-    assert "holds '1,5'" in sentence("train", out, "--data", _written(tmp_path / "bad.csv", "1,5;2;3;4;0\n"))
+    assert "holds '1,5'" in sentence("train", out, "--data", _written(tmp_path / "bad.csv", "1,5;2;3;4;0\n"), "--force")
     (tmp_path / "bad.csv").unlink()
     assert tree(tmp_path) == before
 

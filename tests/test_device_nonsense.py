@@ -74,7 +74,7 @@ def test_mutated_answers(count: int, trained: tuple[Compiled, Path], monkeypatch
     refused = 0
     for number in range(count):
         on_numpy(monkeypatch, compiled, mutated(rng, rng.choice([1, rng.randrange(2, 12), rng.randrange(12, 40)])), timeout=0.05)
-        result = run("train", out, "--data", out.parent / "d.npz", "--epochs", 1 + number % 2)
+        result = run("train", out, "--data", out.parent / "d.npz", "--force", "--epochs", 1 + number % 2)
         assert result.exit_code in (0, 2)
         if result.exit_code == 2:
             refused += 1
@@ -112,7 +112,7 @@ def test_lies(case: str, trained: tuple[Compiled, Path], monkeypatch: pytest.Mon
     command, change, said = LIES[case]
     before = tree(out)
     on_numpy(monkeypatch, compiled, lambda c, body: body[:4] + change(body[4:]) if c is command else body)
-    assert said in sentence("train", out, "--data", out.parent / "d.npz")
+    assert said in sentence("train", out, "--force", "--data", out.parent / "d.npz")
     assert tree(out) == before
 
 
@@ -172,6 +172,6 @@ def test_a_board_without_an_emulator(trained: tuple[Compiled, Path], tmp_path: P
     _, out = trained
     monkeypatch.setattr(Project, "board", replace(load_board("mps2-an386"), name="kit", machine=()))
     monkeypatch.setattr(Project, "elf", lambda self: tmp_path / "kit.elf")
-    for command in ("train", "infer"):
-        text = sentence(command, out, "--data", out.parent / "d.npz")
+    for command in (("train", "--force"), ("infer",)):
+        text = sentence(*command, out, "--data", out.parent / "d.npz")
         assert "Board kit has no emulator; expected one that this computer can run.\nCompile for --board host, or for one that" in text

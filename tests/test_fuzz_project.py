@@ -224,5 +224,5 @@ def test_weights_in_another_file(out: Path) -> None:
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
     (out / "model.onnx").write_bytes(model.SerializeToString())
-    text = sentence("train", out, "--data", out.parent / "d.npz", "--trust")
+    text = sentence("train", out, "--data", out.parent / "d.npz", "--trust", "--force")
     assert f"{out / 'model.onnx'}: tensor 'conv1_weight' has its data in another file; expected the ONNX model of the project." in text

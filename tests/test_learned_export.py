@@ -216,10 +216,10 @@ def test_train_writes_what_it_learned_and_compares_it_with_the_device(tmp_path: 
 
     monkeypatch.setattr(learn_export, "MOST_MACS", 0)
     unknown = "learned.onnx  not compared with the device: "
-    assert f"{unknown}24 MACs are too many for onnx's evaluator" in succeed("train", folder, "--data", data)
+    assert f"{unknown}24 MACs are too many for onnx's evaluator" in succeed("train", folder, "--data", data, "--force")
     monkeypatch.undo()
     monkeypatch.setattr(learn_export, "quantising", lambda: (object,))
-    assert f"{unknown}onnx's evaluator cannot run it (" in succeed("train", folder, "--data", data)
+    assert f"{unknown}onnx's evaluator cannot run it (" in succeed("train", folder, "--data", data, "--force")
 
 
 def test_train_keeps_what_it_learned_where_the_export_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

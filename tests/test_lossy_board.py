@@ -56,7 +56,7 @@ def test_steps_on_a_line_that_goes_bad(out: Path, port: TcpPort) -> None:
 @pytest.mark.parametrize(("lost", "flipped"), [(0.3, 0.0), (0.15, 0.15), (0.0, 0.3)])
 def test_a_training_on_a_bad_line(lost: float, flipped: float, out: Path, port: TcpPort) -> None:
     """From hello to the last weight, as a user starts it."""
-    train = ("train", out, "--data", out.parent / "d.npz", "--epochs", 2, "--holdout", 0, "--timeout", PROGRESS_SECONDS)
+    train = ("train", out, "--data", out.parent / "d.npz", "--epochs", 2, "--holdout", 0, "--force", "--timeout", PROGRESS_SECONDS)
     succeed(*train)
     clean = (out / "learned.onnx").read_bytes()
     (out / "learned.onnx").unlink()

@@ -139,11 +139,11 @@ def test_a_port_that_vanishes_while_training(project: Path, port: TcpPort, tmp_p
             port.vanish()
         return step(session, *sample)                     # type: ignore[arg-type]
 
-    succeed("train", project, "--data", data, "--epochs", 3)
+    succeed("train", project, "--data", data, "--epochs", 3, "--force")
     whole = (project / "learned.onnx").read_bytes()
     with monkeypatch.context() as while_training:
         while_training.setattr(Session, "train_step", until_it_goes)
-        said = sentence("train", project, "--data", data, "--epochs", 3, "--port", port.url)
+        said = sentence("train", project, "--data", data, "--epochs", 3, "--force", "--port", port.url)
     assert f"{port.url} has vanished, and did not come back within 0.5 s.\nPlug the board in again, and give the same command; " in said
     with twin_on_a_port(Project.open(project).elf()) as again:
         assert "epoch 2/3" in succeed("train", project, "--data", data, "--epochs", 3, "--resume", "--port", again.url)

@@ -145,6 +145,38 @@ def test_the_arena_is_zoomed_and_walked_by_keys(chromium: Any, projects: tuple[P
 
 
 @needs_browser
+def test_the_arena_by_fingers_and_wheel(chromium: Any, projects: tuple[Path, Path], tmp_path: Path) -> None:
+    with shown(chromium, written(tmp_path, projects[1]), viewport=NARROW, has_touch=True) as page:
+        picture = page.get_by_role("application")
+        picture.scroll_into_view_if_needed()
+        area = picture.bounding_box()
+        x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
+        page.touchscreen.tap(x, y)
+        assert page.get_by_role("status").inner_text().startswith("fc_weight")
+        fingers = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *apart: int) -> None:
+            points = [{"x": x + by, "y": y, "id": i} for i, by in enumerate(apart)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        whole = axis(page)
+        touch("touchStart", -20, 20)
+        for by in (30, 45, 60):
+            touch("touchMove", -by, by)
+        touch("touchEnd")
+        assert axis(page) != whole
+        page.get_by_role("button", name="Show the whole arena").click()
+        assert axis(page) == whole
+        page.mouse.move(x, y)
+        page.evaluate("document.activeElement.blur()")
+        page.mouse.wheel(0, -300)                         # the page scrolls on
+        assert axis(page) == whole
+        picture.focus()
+        page.mouse.wheel(0, -300)
+        page.wait_for_function("before => [...document.querySelectorAll('.arena text.axis')].pop().textContent !== before", arg=whole)
+
+
+@needs_browser
 def test_layers_are_sorted_and_unfolded(chromium: Any, projects: tuple[Path, Path], tmp_path: Path) -> None:
     plan = plan_of(projects[0])
     with shown(chromium, written(tmp_path, projects[0])) as page:

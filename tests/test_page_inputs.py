@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person gives the Teach panel besides drawings: sliders, recordings, files of numbers, a camera; and the socket of `tinytrain open`."""
+"""What the Teach panel takes besides drawings: sliders, recordings, files of numbers, a camera; and the socket of `tinytrain open`."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def test_sliders_and_rows_of_a_file(chromium: Any, tmp_path: Path) -> None:
             page.get_by_role("radio").nth(label).check()
             page.get_by_label("Add csv files of 3 columns").set_input_files(tmp_path / file)
             page.locator(".count").nth(label).filter(has_text="12").wait_for()
-        for file, said in (("ragged.csv", "ragged.csv: line 2 has 2 columns, and the first has 3."), ("words.csv", 'line 2 has "five" where')):
+        said = {"ragged.csv": "ragged.csv: line 2 has 2 columns, and the first has 3.", "words.csv": 'words.csv: line 2 has "five" where'}
+        for file, sentence in said.items():
             page.get_by_label("Add csv files").set_input_files(tmp_path / file)
-            says(page, said)
+            says(page, sentence)
         page.get_by_label("Learning rate").fill("0.5")
         page.get_by_label("Epochs").fill("20")
         page.get_by_role("button", name="Train", exact=True).click()

@@ -57,6 +57,20 @@ def server(project: Path) -> Iterator[tuple[str, str]]:
         yield found
 
 
+@pytest.mark.parametrize(("option", "lines", "said"), [
+    ("--json", 4, r'{"schema": "tinytrain/served/1", "address": "http://127\.0\.0\.1:\d+/[\w-]+/"}'),
+    ("--quiet", 1, r"page http://127\.0\.0\.1:\d+/[\w-]+/"),
+])
+def test_the_address_is_said_at_once_to_programs_too(project: Path, option: str, lines: int, said: str) -> None:
+    command = [sys.executable, "-m", "tinytrain", "open", str(project), "--no-browser", option]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = " ".join("".join(server.stdout.readline() for _ in range(lines)).split())
+        server.send_signal(signal.SIGINT)
+        assert server.wait(WAIT_SECONDS) == 0
+    assert re.fullmatch(said, found.replace("{ ", "{").replace(" }", "}")), found
+
+
 def get(host: str, path: str, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection(host, timeout=WAIT_SECONDS)
     with contextlib.closing(connection):

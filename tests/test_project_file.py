@@ -47,10 +47,10 @@ def test_a_key_may_be_called_as_a_command(here: Path) -> None:
 def test_a_table_has_options_of_its_command(here: Path) -> None:
     succeed("init", "mlp.onnx", "--data", "data.npz")
     with FILE.open("a", encoding="utf-8") as file:
-        file.write('[compile]\nmomentum = 0.9\nnesterov = true\nbuild = false\n[scheme.show]\nrate = ["fc1=0.5"]\n')
+        file.write('[compile]\nmomentum = 0.9\nnesterov = true\nbuild = false\n[scheme.write]\nrate = ["fc1=0.5"]\n')
     assert "firmware" not in succeed("compile")
     assert '"nesterov": true' in (here / "out" / "manifest.json").read_text()
-    succeed("scheme", "show")
+    assert "rate = 0.5" in succeed("scheme", "write")
 
 
 def test_what_changes_nothing_is_refused_in_a_table_and_left_out_above(here: Path) -> None:
@@ -107,7 +107,7 @@ def test_init_replaces_nothing_unasked(here: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("model = [", "tinytrain.toml: is not valid TOML"),
-    ("modle = 'mlp.onnx'", "tinytrain.toml has the key 'modle'; expected model, board, data, scheme, budget, output"),
+    ("modle = 'mlp.onnx'", "tinytrain.toml has the key 'modle'; expected model, board, data, label, channels"),
     ("modle = 'mlp.onnx'", "Did you mean model?"),
     ("[trian]\nepochs = 2", "tinytrain.toml has a table 'trian'"),
     ("[compile]\nmomentun = 1", "tinytrain.toml: [compile] momentun: `tinytrain compile` has no option --momentun.\nDid you mean momentum"),

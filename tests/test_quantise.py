@@ -314,7 +314,8 @@ def test_command_line(trained: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = trained
     out, report = tmp_path / "int8.onnx", tmp_path / "report.json"
     text = succeed("quantize", model, "--data", data, "-o", out, "--method", "percentile", "--samples", 20, "--report", report)
-    assert text.splitlines()[0].split() == ["layer", "op", "scale", "zero", "SNR", "weight", "SNR"]
+    assert text.startswith(f"data       {data}: ")
+    assert text.splitlines()[1].split() == ["layer", "op", "scale", "zero", "SNR", "weight", "SNR"]
     assert "accuracy   float32" in text
     assert text.splitlines()[-1] == f"model      {out}"
     found = json.loads(report.read_text())

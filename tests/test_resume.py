@@ -17,6 +17,7 @@ import tinytrain
 from tinytrain.compiler import Compiled
 from tinytrain.data.dataset import Dataset
 from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.forecast import duration, forecast_seconds, time_text
 from tinytrain.learn.state import Epoch, npz
 from tinytrain.learn.yardstick import Yardstick
 
@@ -79,7 +80,7 @@ def test_killed_between_any_two_writes(out: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(os, "replace", replace)
         finished = done.count("learned.npz")
         text = succeed(*call(out, "--epochs", 3, "--resume"))
-        assert sum(line.startswith("epoch ") for line in text.splitlines()) == 3 - finished
+        assert sum(line.startswith("epoch ") and "before training" not in line for line in text.splitlines()) == 3 - finished
         assert outcome(out) == whole, f"killed before write {stop + 1}, behind {done}"
     text = succeed(*call(out, "--epochs", 2, "--resume"))
     assert "trained    3 epochs already; --epochs 2 asks for no more" in text and outcome(out) == whole
@@ -110,15 +111,38 @@ def test_resuming_with_other_data_or_validation_is_refused(out: Path) -> None:
     succeed(*call(out))
     other = save_data(out.parent / "other.npz", count=21)
     assert "was trained with samples of --data " in sentence(*call(out, "--resume", "--data", other))
-    text = sentence(*call(out, "--resume", "--validation", other))
+    text = sentence("train", out, "--data", out.parent / "d.npz", "--lr", 0.005, "--resume", "--validation", other)
     assert "with samples of --validation none, --holdout 0.2; found samples of --validation " in text and ", --holdout none." in text
     assert "--changed has no effect without --resume." in sentence(*call(out, "--changed"))
+
+
+def test_an_earlier_training_is_not_replaced_unasked(out: Path) -> None:
+    """What is wrong with the data is said first; nothing is begun."""
+    succeed(*call(out))
+    before = tree(out)
+    assert f"{out} has learned.npz, learned.onnx, history.json of an earlier training; nothing was trained." in sentence(*call(out))
+    (out / "learned.npz").unlink()
+    assert f"{out} has learned.onnx, history.json of an earlier" in sentence(*call(out))
+    assert "does not exist" in sentence("train", out, "--data", out.parent / "none.npz")
+    assert "--force has no effect with --resume." in sentence(*call(out, "--force", "--resume"))
+    succeed(*call(out, "--force"))
+    assert tree(out).keys() == before.keys()
+
+
+def test_how_long_it_will_take_is_said_where_that_matters(out: Path) -> None:
+    project = tinytrain.open(out).project
+    assert project.manifest.work > 2
+    assert forecast_seconds(project, 0.25, 0.25, 2, 100, 10) == 2 * 110 * 0.25
+    assert forecast_seconds(project, 0.25, 0.0, 1, 100, 0) == 25 * project.manifest.work
+    assert time_text(project, 2.0, 3, 100) is None and time_text(project, None, 3, 100) is None
+    assert time_text(project, 600, 3, 100) == "time       about 10 min: 3 epochs of 100 steps on This computer (host twin)"
+    assert [duration(seconds) for seconds in (8.2, 600, 9000)] == ["8 s", "10 min", "2.5 h"]
 
 
 def test_without_a_rate_the_old_one_goes_on(out: Path) -> None:
     succeed(*call(out, "--epochs", 3))
     whole = outcome(out)
-    succeed(*call(out, "--epochs", 1))
+    succeed(*call(out, "--epochs", 1, "--force"))
     succeed("train", out, "--data", out.parent / "d.npz", "--holdout", 0.2, "--epochs", 3, "--resume")
     assert outcome(out) == whole
 
@@ -150,7 +174,7 @@ def test_a_diverged_training_leaves_a_good_result(rate: float, out: Path) -> Non
     """1e6: the loss stays finite for a while. 1.0: it falls back to that of a guess, with dead weights."""
     succeed(*call(out, "--epochs", 2))
     before = tree(out)
-    text = sentence(*call(out, "--epochs", 3, "--lr", rate))
+    text = sentence(*call(out, "--epochs", 3, "--lr", rate, "--force"))
     assert " is dropped." in text and "lower learning rate (--lr)" in text
     assert tree(out) == before
 
@@ -160,7 +184,7 @@ def test_samples_in_another_range_leave_a_good_result(out: Path) -> None:
     before = tree(out)
     with np.load(out.parent / "d.npz") as file:
         np.savez(out.parent / "raw.npz", x=file["x"] * 255, y=file["y"])
-    text = sentence(*call(out, "--epochs", 3, "--data", out.parent / "raw.npz"))
+    text = sentence(*call(out, "--epochs", 3, "--data", out.parent / "raw.npz", "--force"))
     assert " before training, " in text and "scale the samples as the model expects them" in text
     assert tree(out) == before
 

@@ -235,7 +235,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert (out / "scheme.toml").is_file() and 'preset = "last:2"' in (out / "scheme_2.toml").read_text()
 
     def learned(*options: object) -> dict[str, Array]:
-        succeed("train", out, "--data", data, *options)
+        succeed("train", out, "--data", data, *(() if "--resume" in options else ("--force",)), *options)
         return {t.name: numpy_helper.to_array(t) for t in onnx.load(out / "learned.onnx").graph.initializer}
 
     before = {t.name: numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
@@ -247,7 +247,7 @@ def test_command_line(tmp_path: Path) -> None:
     learned("--use-scheme", 2)
     for name, array in learned("--use-scheme", 2, "--epochs", 2, "--resume").items():
         np.testing.assert_array_equal(array, whole[name], err_msg=name)
-    message = sentence("train", out, "--data", data, "--use-scheme", 3)
+    message = sentence("train", out, "--data", data, "--force", "--use-scheme", 3)
     assert message == "tinytrain: cnn has schemes 0 to 2, found 3.\nCompile it with one --scheme for each.\n"
     message = sentence("scheme", model, "--scheme", "full", "--scheme", "head")
     assert message == "tinytrain: --scheme is given 2 times; expected one.\nOnly `tinytrain compile` takes several.\n"

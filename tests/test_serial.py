@@ -63,9 +63,9 @@ def port(project: Path) -> Iterator[str]:
 
 def test_train_over_a_port_learns_what_the_twin_learns(project: Path, port: str) -> None:
     data = project.parent / "d.npz"
-    succeed("train", project, "--data", data, "--epochs", 2)
+    succeed("train", project, "--data", data, "--epochs", 2, "--force")
     before = (project / "learned.onnx").read_bytes()
-    assert "loss" in succeed("train", project, "--data", data, "--epochs", 2, "--port", port)
+    assert "loss" in succeed("train", project, "--data", data, "--epochs", 2, "--force", "--port", port)
     assert (project / "learned.onnx").read_bytes() == before
     assert "accuracy" in succeed("infer", project, "--data", data, "--port", port)
 
@@ -133,7 +133,7 @@ def test_a_port_that_goes_while_bytes_leave_it(port: str, monkeypatch: pytest.Mo
 def test_a_silent_port(project: Path) -> None:
     master, slave = os.openpty()
     try:
-        said = sentence("train", project, "--data", project.parent / "d.npz", "--port", os.ttyname(slave), "--timeout", 0.5)
+        said = sentence("train", project, "--data", project.parent / "d.npz", "--force", "--port", os.ttyname(slave), "--timeout", 0.5)
         assert "did not answer hello within 0.5 s" in said
     finally:
         os.close(slave)

@@ -104,7 +104,8 @@ def _answers(made: Variant, request: Request, progress: Progress) -> list[Answer
     for scheme in schemes:
         for board in boards:
             progress.advance(f"{scheme.preset} on {board.name}")
-            if request.every or not any(one.fits for one in tried[board.name]):
+            in_vain = any(one.fits for one in tried[board.name]) or (scheme is not schemes[-1] and made.hopeless(board, scheme))
+            if request.every or not in_vain:
                 tried[board.name].append(made.on(board, scheme))
     if request.every:
         return [Answer(one) for board in boards for one in tried[board.name]]

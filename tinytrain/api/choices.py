@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from tinytrain.compiler import Options
+from tinytrain.api.values import Count, NotNegative, Number, Positive, check
+from tinytrain.compiler import Gradients, Options
+from tinytrain.emit.tuned import Optimise
 from tinytrain.errors import TinytrainError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, losses
-from tinytrain.gradient.update import Optimiser
+from tinytrain.gradient.update import Kind, Optimiser
+from tinytrain.ir.graph import Guards
 from tinytrain.ops.loss_scale import LARGEST, LEAST
 from tinytrain.ops.schedule import Schedule
 from tinytrain.origins import origin
@@ -26,60 +29,85 @@ if TYPE_CHECKING:
     from tinytrain.schemes.scheme import Scheme
 
 
+MOST_UPDATES = 2**30
+Updates = Annotated[int, Number(1, MOST_UPDATES, whole=True)]
+Bound = Annotated[float, Number(1e-6, 1e6)]
+
+
 class Course(TypedDict, total=False):
     """How the learning rate changes: from `lr` on, after so many updates of `warmup`, by `schedule`: constant, step or cosine.
 
     A step multiplies it by `schedule_factor` after each `schedule_steps` updates; a cosine ends then; both stop at `lr_min`.
     """
 
-    schedule: str
-    warmup: int
-    schedule_steps: int | None
-    schedule_factor: float | None
-    lr_min: float | None
+    schedule: Literal["constant", "step", "cosine"]
+    warmup: Annotated[int, Number(0, MOST_UPDATES, whole=True)]
+    schedule_steps: Updates | None
+    schedule_factor: Annotated[float, Number(1e-6, 1)] | None
+    lr_min: NotNegative | None
 
 
 class Choices(Course, total=False):
     """`tinytrain compile --help` says what each is for. `loss` None is ce where something can be trained."""
 
     loss: str | None
-    label_smoothing: float | None
+    label_smoothing: Annotated[float, Number(0, 1, "most")] | None
     class_weights: Sequence[float | str] | None
-    temperature: float | None
-    focal_gamma: float | None
-    huber_delta: float | None
-    lr: float
+    temperature: Annotated[float, Number(0.01, 100)] | None
+    focal_gamma: Annotated[float, Number(0, 100, "least")] | None
+    huber_delta: Bound | None
+    lr: NotNegative
     rates: Mapping[str, float]
-    optimiser: str
-    momentum: float
-    momentum_type: str
+    optimiser: Kind
+    momentum: Annotated[float, Number(0, 1, "most")]
+    momentum_type: Literal["fp32", "int8"]
     nesterov: bool
-    weight_decay: float
-    clip_value: float | None
-    clip_norm: float | None
-    accumulate: int
-    rounding: str
-    dtype: str
-    master: str | None
+    weight_decay: NotNegative
+    clip_value: Bound | None
+    clip_norm: Bound | None
+    accumulate: Positive
+    rounding: Literal["stochastic", "nearest", "residual", "truncate"]
+    dtype: Literal["fp32", "fp16", "int8"]
+    master: Literal["fp32", "none"] | None
     fp32: Sequence[str]
     precision: Path | None
-    bias_factor: float
+    bias_factor: NotNegative
     int8_input: bool
-    grad: str
+    grad: Gradients
     loss_scale: str | float | None
-    loss_scale_steps: int | None
-    on_overflow: str | None
-    guards: str
+    loss_scale_steps: Updates | None
+    on_overflow: Literal["rest", "step"] | None
+    guards: Guards
     qas: bool
-    optimise: str
+    optimise: Optimise
     tuned: Path | None
     shapes: Mapping[str, tuple[int, ...]]
-    new_head: int | None
-    head_seed: int
+    new_head: Positive | None
+    head_seed: Count
     keep_batchnorm: bool
     running_statistics: bool
     dropout: bool
-    bptt: int
+    bptt: Count
+
+
+class Placing(TypedDict, total=False):
+    """What a board is told besides."""
+
+    cores: Positive
+    store: Count
+    tolerance: Annotated[float, Number(0, 1, "least")] | None
+
+
+class Teaching(Course, total=False):
+    """How a device is trained."""
+
+    epochs: Positive
+    lr: NotNegative | None
+    holdout: Annotated[float, Number(0, 0.9)]
+    seed: Count
+    limit: Positive | None
+    skip_below: NotNegative
+    scheme: Count
 
 
 STEADY = Course(schedule="constant", warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
@@ -95,6 +123,7 @@ DEFAULTS = Choices(
 def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) -> Options:
     """The compiler's options. Raises TinytrainError where choices do not fit each other, SchemeError for a bad `precision`."""
     given: Mapping[str, Any] = {**DEFAULTS, **choices}
+    check(Choices, given)
     first, *further = schemes
     kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tinytrain.api.choices import Course, schedule_of
+import numpy as np
+
+from tinytrain.api.choices import Course, Teaching, schedule_of
 from tinytrain.api.history import History
+from tinytrain.api.values import check
 from tinytrain.atomic import write_bytes
-from tinytrain.data.given import Arrays, File, Samples, source_of
+from tinytrain.data.given import Arrays, File, Given, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.ir.types import Array
@@ -26,7 +30,7 @@ from tinytrain.report.live import Progress, Quiet
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.session import Counters, Session, Step
 
 
 class Device:
@@ -66,9 +70,10 @@ class Device:
             self._session = None
 
     def train(
-        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: tuple[Arrays, Arrays] | File | None = None,
+        self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
         holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
-        keep: bool = False, resume: bool = False, changed: bool = False, progress: Progress | None = None, **course: Unpack[Course],
+        keep: bool = False, resume: bool = False, changed: bool = False, force: bool = False,
+        progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
         """Learn from samples, one by one, in an order that only `seed` and the number of the epoch decide.
 
@@ -76,24 +81,35 @@ class Device:
         compiled one; `course` how it changes. Only the first `limit` samples are used; those with a loss below `skip_below` change nothing.
         `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and
         writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
-        samples or settings are others).
+        samples or settings are others). What an earlier training has left there is replaced with `force` only.
 
         Raises Diverged where it got worse by training; the device then has the weights of the last epoch that did not.
         """
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
+        check(Teaching, {**numbers, **course})
         schedule, progress = schedule_of(course, lr), progress or Quiet()
         plan = Plan(
-            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, limit=limit, holdout=holdout,
-            skip_below=skip_below, scheme=scheme, schedule=schedule,
+            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, force=force, limit=limit,
+            holdout=holdout, skip_below=skip_below, scheme=scheme, schedule=schedule,
         )
-        held = source_of(*validation) if isinstance(validation, tuple) else None if validation is None else source_of(validation)
+        held = None if validation is None else source_of_both(validation)
         taught = lesson(self.project, source_of(x, y), held, plan, progress)
         if lr is None and self._rate_is_ours:
             self.session.set_lr(self.project.manifest.learning_rate)
         self._rate_is_ours = lr is not None or schedule.changes
         return History(train(self.project, self.session, taught, plan, progress))
+
+    def step(self, x: Arrays, y: Arrays) -> Step:
+        """One training step: one x in the shape of the input, one y, a label or in the shape of the output; without a batch.
+
+        Its `instructions` are counted where `build.emulator(icount=True)` runs it.
+        """
+        samples = load_with_targets(self.project, Given(_batch_of_one(x), _batch_of_one(y)), "train", None, Quiet())
+        assert samples.y is not None
+        return self.session.train_step(samples.x[0], samples.y[0])
 
     def predict(self, x: Samples, *, limit: int | None = None, progress: Progress | None = None) -> Array | dict[str, Array]:
         """Outputs, float32 (n, *output shape without the batch); of a model with several outputs, a dict of them by name."""
@@ -136,3 +152,9 @@ class Device:
     def counters(self) -> Counters:
         """Instructions of the last call where they are counted (`build.emulator(icount=True)`), stack, clock."""
         return self.session.counters()
+
+
+def _batch_of_one(given: Arrays) -> Arrays:
+    if isinstance(given, Mapping):
+        return {name: np.asarray(array)[None] for name, array in given.items()}
+    return np.asarray(given)[None]

@@ -12,11 +12,13 @@ WIDTH, HEIGHT, EDGE = 320, 80, 4                          # pixels of a curve
 
 
 def table(rows: Sequence[Sequence[object]], *, heading: bool = False) -> str:
-    """Rows of cells; numbers stand to the right. `heading`: the first row names the columns."""
+    """Rows of cells; columns of numbers stand to the right. `heading`: the first row names the columns."""
+    body = rows[1:] if heading else rows
+    sides = ["right" if any(isinstance(row[i], (int, float)) for row in body) else "left" for i in range(len(rows[0]))]
     lines = []
     for i, row in enumerate(rows):
         kind = "th" if heading and not i else "td"
-        cells = (f'<{kind} style="text-align:{"right" if _is_number(cell) else "left"}">{_text(cell)}</{kind}>' for cell in row)
+        cells = (f'<{kind} style="text-align:{side}">{_text(cell)}</{kind}>' for cell, side in zip(row, sides, strict=True))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
@@ -33,10 +35,6 @@ def curve(name: str, values: Sequence[float]) -> str:
         f'<svg role="img" aria-label="{label}" width="{WIDTH}" height="{HEIGHT}"><title>{label}</title>'
         f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
     )
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, (int, float))
 
 
 def _text(cell: object) -> str:

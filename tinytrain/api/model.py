@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
-from tinytrain.api.choices import Choices, check_fp16, options_of
+from tinytrain.api.choices import Choices, Placing, check_fp16, options_of
+from tinytrain.api.values import check
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
 from tinytrain.data.file import DataFile
-from tinytrain.data.given import Given, Samples, Source, source_of
+from tinytrain.data.given import Given, Pair, Samples, Source, source_of_both
 from tinytrain.errors import TinytrainError
 from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
@@ -42,17 +43,18 @@ class Model:
 
     def compile(
         self, board: str = "host", scheme: str | Scheme | Sequence[str | Scheme] = "full", *,
-        calibration: Samples | Given | None = None, tolerance: float | None = None, cores: int = 1, store: int = 0,
+        calibration: Pair | Samples | Given | None = None, tolerance: float | None = None, cores: int = 1, store: int = 0,
         classes: Sequence[str] = (), progress: Progress | None = None, **choices: Unpack[Choices],
     ) -> Build:
         """Compile for a board; `scheme` is what is trained, or several of which the device starts with the first.
 
-        `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples as arrays (n, *input shape), or a data file. With
-        fp16 they choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away.
+        `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples x, or x and y, or a data file. With fp16 x and y
+        choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away.
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
         """
-        source = None if calibration is None else source_of(calibration)
+        check(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
+        source = None if calibration is None else source_of_both(calibration)
         if choices.get("dtype") == "int8":
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
@@ -74,7 +76,7 @@ class Model:
             return Build(compile_model(self.path, options), keeps=self)
 
     def quantise(
-        self, calibration: Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,
+        self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,
         bias_correction: bool = True, adaround: bool = False, per_tensor: bool = False, samples: int = 256,
         shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Progress | None = None,
     ) -> Model:
@@ -89,7 +91,7 @@ class Model:
             method=method, percentile=percentile, equalise=equalise, bias_correction=bias_correction, adaround=adaround,
             per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
         )
-        source = source_of(calibration)
+        source = source_of_both(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
         scratch = Scratch()
         quantised = Model(scratch.path / self.path.name, keeps=scratch)

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from tinytrain.cli.results import Result
     from tinytrain.report.live import Progress
 
-JSON_ASKED, QUIET_ASKED = "tinytrain.json", "tinytrain.quiet"
+JSON_ASKED, QUIET_ASKED, DEBUG_ASKED = "tinytrain.json", "tinytrain.quiet", "tinytrain.debug"
 JSON = Option(["--json"], is_flag=True, expose_value=False, section="Output", help="Print one JSON document (docs/json.md), and no text.")
 QUIET = Option(
     ["-q", "--quiet"], is_flag=True, expose_value=False, section="Output", help="Print errors, and what was asked for; not what was made.",
     callback=lambda ctx, param, value: ctx.meta.__setitem__(QUIET_ASKED, value),
+)
+DEBUG = Option(
+    ["--debug"], is_flag=True, is_eager=True, expose_value=False, section="Output", help="Show the traceback of an error.",
+    callback=lambda ctx, param, value: ctx.meta.__setitem__(DEBUG_ASKED, value or ctx.meta.get(DEBUG_ASKED)),
 )
 
 
@@ -59,19 +63,23 @@ def fail(ctx: click.Context, sentence: str, details: Sequence[str] = (), hint: s
         click.echo(json_of("error/1", {"error": sentence, "details": details, "hint": hint}))
 
 
-def say(line: str) -> None:
-    """A line on the way to the answer."""
+def say(line: str, *, asked: bool = False) -> None:
+    """A line on the way to the answer; with --quiet only where it was `asked` for."""
     meta = click.get_current_context().meta
-    if not meta.get(QUIET_ASKED):
+    if asked or not meta.get(QUIET_ASKED):
         click.echo(line, err=meta[JSON_ASKED])
 
 
 class Spoken(list[str]):
-    """Lines that are said at once, and are the answer."""
+    """Lines that are said at once, and are the answer; `asked` as there."""
+
+    def __init__(self, *, asked: bool = False) -> None:
+        super().__init__()
+        self.asked = asked
 
     def __call__(self, line: str) -> None:
         self.append(line)
-        say(line)
+        say(line, asked=self.asked)
 
     def answer(self) -> Answer:
         from tinytrain.cli.results import Said

@@ -15,13 +15,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinytrain.cli.answer import JSON, JSON_ASKED, QUIET, Answer, fail, show
+from tinytrain.cli.answer import DEBUG, DEBUG_ASKED, JSON, JSON_ASKED, QUIET, Answer, fail, show
 from tinytrain.cli.option import GENERAL, PROJECT, TABLE, Option
 from tinytrain.cli.project_file import FILE, HINT, defaults, read
 from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
 
-EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `doctor`
+EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `diff`
 EXIT_ERROR = 2                                            # as click has it for options that are none
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
@@ -33,7 +33,7 @@ class Command(click.Command):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self.params += [JSON, QUIET]
+        self.params += [JSON, QUIET, DEBUG]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """With the project file's values for what the command line does not say. Raises TinytrainError for a bad one."""
@@ -82,6 +82,7 @@ class Main(click.Group):
         self, *given: Any, sections: Mapping[str, Sequence[str]] | None = None, elsewhere: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(*given, **more)
+        self.params.append(DEBUG)
         self.sections, self.elsewhere = sections or {}, elsewhere or {}
 
     def __call__(self, *args: Any, **more: Any) -> Any:
@@ -129,13 +130,13 @@ class Main(click.Group):
             fail(ctx, error.format_message(), said=False)
             raise
         except TinytrainError as error:
-            if ctx.params.get("debug"):
+            if ctx.meta.get(DEBUG_ASKED):
                 raise
             fail(ctx, " ".join(error.sentences), error.details, error.hint)
             ctx.exit(EXIT_ERROR)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
-            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+            if ctx.meta.get(DEBUG_ASKED) or isinstance(error, BrokenPipeError):
                 raise                                     # nobody reads on: click ends quietly
             where = f"{error.filename}: " if error.filename is not None else ""
             fail(ctx, f"{where}{error.strerror or first_line(error)}.", hint=_SPACE)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import model_options
+from tinytrain.cli.model_options import cost_options
 from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
 @option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
 @data_options("Samples to calibrate int8 on", required=False)
-@model_options
+@cost_options
 def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 

@@ -13,7 +13,7 @@ from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
-from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options
+from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
 from tinytrain.cli.options import (
     BOARD,
     BYTES,
@@ -56,8 +56,7 @@ SECTIONS = {
     epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
 )
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Compile an ONNX model into C firmware that trains on a microcontroller."""
 
 
@@ -122,9 +121,10 @@ def compile_command(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
             more=graph_files(compiled) if graph else None,
         )
+    unsure = "" if compiled.room is None or compiled.room.fits else ", by an estimate of its code: the linker will say"
     lines = [
         compiled_text(compiled), *([f"\n{explained(compiled)}\n"] if explain else []), f"project    {output}",
-        sizes_text(made.project) if build else room_text(compiled.room),
+        sizes_text(made.project) if build else f"{room_text(compiled.room)}{unsure}",
     ]
     return Answer("\n".join(lines), compile_result(compiled, output, made.project if build else None))
 
@@ -135,14 +135,15 @@ def compile_command(
 @option("--validation", type=click.Path(path_type=Path), help="Samples to measure accuracy on after each epoch.")
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
-@option("--epochs", type=click.IntRange(1), default=1, show_default=True)
-@option("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
+@option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Times that all samples are seen.")
+@schedules("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
@@ -181,11 +182,10 @@ def infer(
         if learned:
             device.load()
         found = device.infer(data, limit=limit, progress=bar)
-    metrics = found.metrics(**how)
-    lines = outputs_lines(metrics, found.said)
-    if output is not None:
+    if output is not None:                                # first: what is wrong with a threshold takes no outputs away
         write_bytes(output, npz(found.named))
-        lines.append(f"outputs    {output}")
+    metrics = found.metrics(**how)
+    lines = outputs_lines(metrics, found.said) + ([f"outputs    {output}"] if output is not None else [])
     return Answer("\n".join(lines), Infer(len(found), plain(metrics), output), asked=True)
 
 

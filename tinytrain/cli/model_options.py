@@ -40,9 +40,9 @@ def _schedule(**common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
         course("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
                help="Course of the learning rate, from --lr on."),
         course("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
-        option("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
+        course("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
                help="Updates from one fall to the next, or to the end of the cosine."),
-        option("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
+        course("--schedule-factor", type=Number(1e-6, 1), show_default="0.1", help="What a step multiplies the learning rate by."),
         course("--lr-min", type=Number(0), show_default="0", help="Where the learning rate stops falling."),
     )
 
@@ -84,12 +84,18 @@ gradient_options = together(
     SCHEME,
 )
 
-# How what is trained changes, and in which numbers.
-update_options = together(
+# By which rates what is trained changes: they cost nothing.
+rate_options = together(
     updates("--lr", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
     RATES,
-    updates("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True),
-    updates("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True),
+)
+
+# How it changes, and in which numbers.
+update_options = together(
+    updates("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True,
+            help="Rule by which gradients change weights."),
+    updates("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True,
+            help="Part of the last update that goes into the next one, of sgd and rmsprop."),
     updates("--momentum-type", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
             help="How momentum is kept: int8 takes a quarter of the memory."),
     updates("--nesterov", is_flag=True, help="Nesterov momentum."),
@@ -128,5 +134,8 @@ update_options = together(
     kernels("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
 )
 
+# All that decides what training costs.
+cost_options = together(reading_options, gradient_options, update_options)
+
 # All that says how a model is read and what is trained.
-model_options = together(reading_options, gradient_options, update_options)
+model_options = together(reading_options, gradient_options, rate_options, update_options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tinytrain.cli.answer import Answer, Spoken
+from tinytrain.cli.answer import Answer, show
 from tinytrain.cli.command import Command
 from tinytrain.cli.options import BAUD, PORT, option
 from tinytrain.errors import TinytrainError
@@ -43,23 +43,21 @@ def page(projects: tuple[Path, ...], output: Path, sweep: Path | None, trust: bo
 @option("--browser/--no-browser", default=True, show_default=True, help="Show the page in this computer's browser.")
 @SWEEP
 @TRUST
-def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, sweep: Path | None, trust: bool) -> Answer:
+def open(projects: tuple[Path, ...], port: str | None, baud: int, at: int, browser: bool, sweep: Path | None, trust: bool) -> None:
     """Serve the page of PROJECTS to this computer alone, with a connection to their devices, until Ctrl-C."""
     import webbrowser
 
+    from tinytrain.cli.results import Served
     from tinytrain.device.project import Project
     from tinytrain.page.server import serve
 
     if port is not None and len(projects) > 1:
         raise TinytrainError(f"--port is the board of one project; {len(projects)} are given.", hint="Name one project, or leave it out.")
-
-    said = Spoken()
+    context = click.get_current_context()
 
     def opened(address: str) -> None:
-        said(f"page       {address}")
-        said("end it     Ctrl-C")
+        show(context, Answer(f"page       {address}\nend it     Ctrl-C", Served(address), asked=True))
         if browser:
             webbrowser.open(address)
 
     serve([Project.open(folder, trust=trust, port=port, baud=baud) for folder in projects], at, opened, sweep)
-    return said.answer()

@@ -36,7 +36,7 @@ def monitor(port: str, baud: int, seconds: float | None, hello: bool) -> Answer:
     from tinytrain.device.monitor import watch
     from tinytrain.device.serial import SerialTransport
 
-    said = Spoken()
+    said = Spoken(asked=True)
     watch(SerialTransport(port, baud), said, seconds=seconds, hello=hello)
     return said.answer()
 

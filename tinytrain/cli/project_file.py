@@ -23,12 +23,17 @@ FILE = Path("tinytrain.toml")
 EXPECTED = "a project file of `tinytrain init`"
 HINT = "Correct it, or write a new one: tinytrain init MODEL --force."
 _READS_MODEL = ("compile", "verify", "quantize", "tune", "fit", "scheme write", "scheme show", "contribution", "search")
+_READS_DATA = ("train", "evaluate", "infer", "quantize", "fit", "contribution", "search")
 _ON_DEVICE = ("train", "evaluate", "infer", "flash", "stats", "pull")
 # Key → the commands that take it, each with the name of its parameter.
 KEYS: dict[str, dict[str, str]] = {
     "model": dict.fromkeys(_READS_MODEL, "model"),
     "board": dict.fromkeys(("compile", "tune", "scheme show", "search"), "board"),
-    "data": dict.fromkeys(("train", "evaluate", "infer", "quantize", "fit", "contribution", "search"), "data"),
+    "data": dict.fromkeys(_READS_DATA, "data"),
+    **{key: dict.fromkeys(_READS_DATA, parameter) for key, parameter in (
+        ("label", "targets"), ("channels", "columns"), ("window", "window"), ("step", "step"), ("scale", "scale"), ("mean", "mean"),
+        ("std", "std"), ("layout", "order"), ("normal", "normal"),
+    )},
     "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show"), "schemes"),
     "budget": {"compile": "budget", "search": "sram"},
     "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects", "open": "projects"},
@@ -36,6 +41,9 @@ KEYS: dict[str, dict[str, str]] = {
 # What a key is about, as the file's comments say it.
 MEANS = {
     "model": "the ONNX file", "board": "as `tinytrain boards` lists them", "data": "samples: npz, npy, csv, or a folder of images",
+    "label": "columns of a csv that are the target", "channels": "columns that are the sample", "window": "rows of a series in one sample",
+    "step": "rows from one to the next", "scale": "what values are multiplied by", "mean": "what is then taken off",
+    "std": "what the rest is divided by", "layout": "channels-first or channels-last", "normal": "the class that is normal",
     "scheme": "what is trained", "budget": "bytes of RAM that it may take", "output": "the compiled project",
 }
 

@@ -63,11 +63,20 @@ class Written(Result):
 
 
 @dataclass(frozen=True)
+class Served(Result):
+    """Where the page is until Ctrl-C; printed as soon as it is there."""
+
+    schema = "served/1"
+    commands = ("open",)
+    address: str
+
+
+@dataclass(frozen=True)
 class Said(Result):
     """What a command did, line by line."""
 
     schema = "said/1"
-    commands = ("flash", "pull", "push", "monitor", "tune", "completion", "open")
+    commands = ("flash", "pull", "push", "monitor", "tune", "completion")
     lines: tuple[str, ...]
 
 

@@ -11,7 +11,7 @@ import click
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import LOSS, RATES, SCHEME, model_options, reading_options
+from tinytrain.cli.model_options import LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
 
@@ -72,7 +72,7 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> A
 @scheme.command(epilog="Example: tinytrain scheme show model.onnx --scheme scheme.toml --board netduinoplus2")
 @MODEL
 @BOARD
-@model_options
+@cost_options
 def show(model: Path, board: str, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
     from tinytrain.answers.nearest import check_room
@@ -109,11 +109,12 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")
 @option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
 @option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
-@option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True)
+@option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True,
+        help="exact proves how far what it finds is from the best; the others do not.")
 @option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
-@option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of evolution and chance.")
 @option("--measure", is_flag=True, help="Train what was found on --data, and say the accuracy.")
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")

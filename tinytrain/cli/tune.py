@@ -10,7 +10,7 @@ import click
 
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
-from tinytrain.cli.model_options import model_options
+from tinytrain.cli.model_options import cost_options
 from tinytrain.cli.options import BOARD, MODEL, compiler_options, option
 
 
@@ -21,7 +21,7 @@ from tinytrain.cli.options import BOARD, MODEL, compiler_options, option
               help="What kernels compete by; cycles are estimated.")
 @option("--jobs", "processes", type=click.IntRange(1), help="Processes on this machine; one a core without it.")
 @option("--again", is_flag=True, help="Count everything again.")
-@model_options
+@cost_options
 def tune(model: Path, board: str, cost: str, processes: int | None, again: bool, **given: Any) -> Answer:
     """Run every way to make the kernels of MODEL on the emulated board, and remember what each takes: `compile` then takes the best.
 

@@ -20,14 +20,15 @@ from tinytrain.data.file import DataFile
 from tinytrain.data.images import read_images
 from tinytrain.data.labels import Raw, counted, is_whole, named, numbered, what_is_odd, whole
 from tinytrain.data.layout import Layout, across, axes_as_in_model
+from tinytrain.data.series import read_series
 from tinytrain.data.tables import read_csv
-from tinytrain.data.windows import cut
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 from tinytrain.reading import reading
 
 SAMPLE_KEYS = ("x", "X", "data", "images", "samples", "inputs", "features")
 TARGET_KEYS = ("y", "Y", "labels", "label", "target", "targets")
+CLASS_KEYS = ("classes", "class_names", "label_names", "target_names")
 KINDS = ".npz, .npy, .csv, or a folder of images"
 AS_MANY = "Store as many targets as samples, in the same order."
 
@@ -91,14 +92,17 @@ def load_dataset(
     Raises DataError for a missing file, another kind of file, wrong shapes, labels out of range, numbers that are not finite.
     """
     file = DataFile.of(given)
-    raw, order = _read(file, layout, target, split), file.order
-    x, y, notes = raw.x, raw.y, raw.notes
+    order = file.order
+    laid: tuple[str, ...] = ()
     if file.window:
-        x, y, said = cut(file, x, y, labels=bool(raw.names) or isinstance(target, Labels) or _gives_back(target, layout))
-        x, order, laid = across(x, layout, order)
-        notes += said + laid
-    found = arrange(x, y, layout, target, str(file), file=dataclasses.replace(file, order=order), names=raw.names, classes=classes)
-    notes += found.notes
+        labels = isinstance(target, Labels) or _gives_back(target, layout)
+        raw = read_series(file, lambda part, labelled: _read(part, layout, target if labelled else None, split), labels=labels)
+        x, order, laid = across(raw.x, layout, order)
+    else:
+        raw = _read(file, layout, target, split)
+        x = raw.x
+    found = arrange(x, raw.y, layout, target, str(file), file=dataclasses.replace(file, order=order), names=raw.names, classes=classes)
+    notes = raw.notes + laid + found.notes
     return dataclasses.replace(found, notes=notes, summary=f"{file}: {'; '.join((_summary(found, layout, file, target), *notes))}")
 
 
@@ -110,7 +114,7 @@ def _read(file: DataFile, layout: Layout, target: Target, split: str) -> Raw:
     if not exists:
         raise DataError(f"{path} does not exist; expected a data file: {KINDS}.", hint="Check the path.")
     if folder:
-        file.refuse("a folder of images", "targets", "columns", "window", "order")
+        file.refuse("a folder of images", "targets", "columns", "order")
         return read_images(path, layout.shape, labelled=target is not None)
     if suffix == ".csv":
         return read_csv(file, math.prod(layout.shape), 0 if target is None else 1 if isinstance(target, Labels) else target.layout.size)
@@ -229,7 +233,14 @@ def _from_npz(path: Path, split: str) -> Raw:
         f"{names[0]} is taken as the {what}; {', '.join(names[1:])} may be meant as well, and is left out"
         for names, what in ((samples, "samples"), (targets, "targets")) if len(names) > 1
     )
-    return Raw(file.read(samples[0]), file.read(targets[0]) if targets else None, (), notes)
+    x, y = file.read(samples[0]), file.read(targets[0]) if targets else None
+    return Raw(x, y, _named_in(file) if y is not None and is_whole(y) else (), notes)
+
+
+def _named_in(file: Npz) -> tuple[str, ...]:
+    """What the file calls its classes, in the order of their numbers."""
+    names = next((file.read(key) for key in _known(file, CLASS_KEYS)), np.empty(0))
+    return tuple(map(str, names)) if names.ndim == 1 and names.dtype.kind == "U" else ()
 
 
 def _known(file: Npz, names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinytrain.data.dataset import Dataset, Target, Vectors, arrange, load_dataset
+from tinytrain.data.dataset import Dataset, NoTargets, Target, Vectors, arrange, load_dataset
 from tinytrain.data.file import OPTIONS, DataFile
 from tinytrain.data.layout import Layout
 from tinytrain.data.several import load_records, records
@@ -38,11 +38,17 @@ class Given:
 Source = Path | DataFile | Given
 File = str | Path | DataFile
 Samples = Arrays | File                                   # as a program gives them
+Pair = tuple[Arrays, Arrays]                              # x and y
 
 
 def source_of(x: Samples | Given, y: Arrays | None = None) -> Source:
     """A file has its own targets."""
     return Path(x) if isinstance(x, str) else x if isinstance(x, (Path, DataFile, Given)) else Given(x, y)
+
+
+def source_of_both(given: Pair | Samples | Given) -> Source:
+    """A pair is x and y; anything else is x alone, or a file."""
+    return Given(*given) if isinstance(given, tuple) and len(given) == 2 else source_of(given)
 
 
 def dataset(source: Source, layout: Layout, target: Target, *, split: str = "train", classes: Sequence[str] = ()) -> Dataset:
@@ -53,7 +59,10 @@ def dataset(source: Source, layout: Layout, target: Target, *, split: str = "tra
     _check(x, layout, "x")
     if isinstance(target, Vectors) and y is not None and (y.dtype.kind == "f" or y.ndim > 1):
         _check(y, target.layout, "y")
-    return arrange(x, y, layout, target, str(source), classes=classes)
+    try:
+        return arrange(x, y, layout, target, str(source), classes=classes)
+    except NoTargets:
+        raise NoTargets("x is given without targets; expected both.", hint="Give y, or x and y as a pair.") from None
 
 
 def dataset_of_records(source: Source, inputs: Mapping[str, Layout], targets: Mapping[str, Target], *, split: str = "train") -> Dataset:

@@ -47,8 +47,9 @@ def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -
     if foreign := next((name for name in names if name not in known), None):
         message = f"{where} has the class {plain(foreign)!r}; the model knows {listed(known)}."
         raise DataError(message, hint="Rename the class, or leave it out. `compile --classes` and the first training give the names.")
+    labels = whole(y, len(names), where)
     place = np.array([known.index(name) for name in names], np.int32)
-    return place[y], tuple(known)
+    return place[labels], tuple(known)
 
 
 def listed(names: Sequence[str], shown: int = SHOWN) -> str:

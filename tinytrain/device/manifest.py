@@ -76,13 +76,22 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Of a training step on the board, as estimated: `milliseconds` at the clock that the firmware sets, None where it sets none."""
+
+    instructions: int
+    milliseconds: float | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What was compiled. `target` is None for inference only, `targets` are those of several losses; `chosen` stands for all that decides
     what a state of training means; `scheduled`: the device changes its learning rate by itself.
 
     `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
-    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference. `cores` share
-    the work of a call. `classes` are the names of the output's elements, where they have any.
+    `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference, `work` is how many
+    times as many a training step has, 0 where that is not known; `step` is None where nothing was counted. `cores` share the work of a
+    call. `classes` are the names of the output's elements, where they have any.
     """
 
     name: str
@@ -103,6 +112,8 @@ class Manifest:
     files: Mapping[str, str]
     macs: int
     cores: int = 1
+    work: float = 0.0
+    step: Step | None = None
     classes: tuple[str, ...] = ()
 
     @classmethod
@@ -158,6 +169,8 @@ class Manifest:
             cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
             classes=top.texts("classes") if "classes" in described else (),
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
+            work=_work(top.inner("macs")) if "macs" in described else 0.0,
+            step=_step(top.inner("estimate")) if described.get("estimate") and described["target"] is not None else None,
         )
 
 
@@ -236,6 +249,16 @@ def _is_integer(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     return (isinstance(value, float) and math.isfinite(value)) or (_is_integer(value) and abs(value) < 2**63)
+
+
+def _work(macs: _Fields) -> float:
+    infer = macs.integer("infer", 0, 2**62)
+    return macs.integer("train", 0, 2**62) / infer if infer and "train" in macs.values else 0.0
+
+
+def _step(fields: _Fields) -> Step:
+    milliseconds = None if fields.values.get("milliseconds") is None else fields.real("milliseconds")
+    return Step(fields.integer("instructions", 0, 2**62), milliseconds)
 
 
 def _no_project(path: Path, error: OutputError) -> OutputError:

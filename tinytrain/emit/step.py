@@ -18,8 +18,9 @@ from tinytrain.target.board import Board
 @dataclass(frozen=True)
 class Estimate:
     """Of one call, which is a training step with its update, or an inference where nothing is trained: instructions, cycles, and those as
-    milliseconds at the clock that the firmware sets, None where it sets none; `code_bytes` is all code of the firmware. `counted_on` is the
-    core where kernels were counted, which may be one that the board's is like; `uncounted` stand in it as others of their kind.
+    milliseconds at the clock that the firmware sets, None where it sets none, or where several cores share them; `code_bytes` is all code
+    of the firmware. `counted_on` is the core where kernels were counted, which may be one that the board's is like; `uncounted` stand in it
+    as others of their kind.
     """
 
     instructions: int
@@ -41,8 +42,9 @@ def estimate(plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | No
     taken = [table.taken(*call) for call in calls]
     cycles = round(sum(one.cycles for one in taken))
     uncounted = dict.fromkeys(name for call in calls for name in table.uncounted(*call))
+    alone = board.clock_hz and board.cores == 1
     return Estimate(
-        round(sum(one.instructions for one in taken)), cycles, cycles / board.clock_hz * 1000 if board.clock_hz else None,
+        round(sum(one.instructions for one in taken)), cycles, cycles / board.clock_hz * 1000 if alone else None,
         table.code_bytes(code(plan, kernels)), table.core, tuple(uncounted),
     )
 

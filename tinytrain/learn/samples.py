@@ -18,6 +18,7 @@ from tinytrain.errors import DataError
 from tinytrain.ir.types import S32, DType
 from tinytrain.learn.state import LEARNED, Record, read_record
 from tinytrain.report.live import Progress
+from tinytrain.report.samples import say_how_read
 
 
 def load(
@@ -32,10 +33,7 @@ def load(
     known = classes or project.manifest.classes or (record.classes if record else ())
     found = _found(project.manifest, source, which, targets, known)
     if progress is not None:
-        if found.summary:
-            progress.say(f"data       {found.summary}")
-        for doubt in found.doubts:
-            progress.say(f"warning    {doubt}")
+        say_how_read(found, progress)
         if record is not None and record.scaling not in ("", scaling := scaling_of(source)):
             progress.say(f"warning    the project was trained with values {record.scaling}; here they are {scaling}")
     return found.some(slice(limit))

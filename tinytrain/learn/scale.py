@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 MOST = (16, 255)                                          # of grey values as they are stored
-FEW = 16                                                  # samples
+FEW = 8                                                   # samples
 BETTER = 0.5                                              # part of the loss that is left where samples were in another range
 
 

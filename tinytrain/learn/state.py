@@ -53,8 +53,9 @@ class Epoch:
 class Record:
     """How weights came to be. `settings` is what a resumed training has in common with this one, each named as a user knows it.
 
-    `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step. `classes` are the names of
-    labels that the samples had, `scaling` says how values of a file became samples; "" where they were no file's.
+    `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step, `untrained` that of the
+    validation samples and their accuracy, as epoch 0, None without any. `classes` are the names of labels that the samples had, `scaling`
+    says how values of a file became samples; "" where they were no file's.
     """
 
     model_sha256: str
@@ -63,6 +64,7 @@ class Record:
     epochs: tuple[Epoch, ...]
     classes: tuple[str, ...] = ()
     scaling: str = ""
+    untrained: Epoch | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -74,7 +76,8 @@ class Record:
         settings, epochs = found["settings"], tuple(Epoch(**epoch) for epoch in found["epochs"])
         if not isinstance(settings, dict) or not all(value is None or isinstance(value, (str, int, float)) for value in settings.values()):
             raise ValueError("settings that are none")
-        for number, epoch in enumerate(epochs, start=1):
+        untrained = Epoch(**found["untrained"]) if found.get("untrained") else None
+        for number, epoch in [*enumerate(epochs, start=1), *([(0, untrained)] if untrained else [])]:
             numbers = [value for value in asdict(epoch).values() if value is not None]
             if epoch.epoch != number or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
                 raise ValueError(f"epoch {number} that is none")
@@ -82,7 +85,7 @@ class Record:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("classes that are none")
         scaling = str(found.get("scaling", ""))
-        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling)
+        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling, untrained)
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,11 @@ def samples_digest(samples: Dataset) -> str:
 
 
 def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """One line for people."""
-    accuracy = f"   accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
+    """One line for people; epoch 0 is what was measured before training."""
+    measured = "" if epoch.validation_loss is None else f"   validation loss {epoch.validation_loss:.4f}"
+    measured += "" if epoch.accuracy is None else f"   accuracy {epoch.accuracy:.2%}"
+    if epoch.epoch == 0:
+        return f"epoch 0/{epochs}   loss {epoch.loss:.4f}{measured}   before training"
     counts = (("skipped", epoch.skipped), ("overflowed", epoch.overflowed))
     left_out = "".join(f", {count:,} {what}" for what, count in counts if count)
-    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{accuracy}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"
+    return f"epoch {epoch.epoch}/{epochs}   loss {epoch.loss:.4f}{measured}   {epoch.steps:,} steps in {epoch.seconds:.1f} s{left_out}"

@@ -17,10 +17,11 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError
+from tinytrain.errors import DataError, OutputError
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import check_export
+from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 HELD = "give another recording as --validation"
 HISTORY = "history.json"                                  # the record of learned.npz, for people to read
+LINK_CALLS = 4                                            # by which the time of one is measured
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Plan:
     Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
-    also where data or settings are others than they were.
+    also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
     """
 
     epochs: int = 1
@@ -53,6 +55,7 @@ class Plan:
     keep: bool = False
     resume: bool = False
     changed: bool = False
+    force: bool = False
     limit: int | None = None
     holdout: float = 0.1
     skip_below: float = 0.0
@@ -71,7 +74,9 @@ class Lesson:
 
 
 def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
-    """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few."""
+    """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few; OutputError where
+    that would replace an earlier training.
+    """
     # another training, which is not gone on with, need not have had the same classes
     known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
@@ -87,6 +92,8 @@ def lesson(project: Project, data: Source, validation: Source | None, plan: Plan
     if len(samples) < accumulate:
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
+    if plan.keep and not (plan.resume or plan.force):
+        _refuse_replacing(project)
     return Lesson(samples, held, settings, scaling_of(data))
 
 
@@ -112,9 +119,11 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     session.set_skip_below(plan.skip_below)
     yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
     epochs = record.epochs if record else ()
-    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling)
+    untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
+    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained)
     if not record.epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
+    _announce(project, session, record, taught, plan, progress)
     good = session.get_params()
     if record.epochs:
         _checkpoint(project, session, good, record)       # what is written from the record may be behind it
@@ -142,11 +151,54 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     return record
 
 
+def _refuse_replacing(project: Project) -> None:
+    """Raise OutputError where an earlier training has left something."""
+    left = [name for name in (LEARNED, "learned.onnx", HISTORY) if (project.folder / name).exists()]
+    if left:
+        message = f"{project.folder} has {', '.join(left)} of an earlier training; nothing was trained."
+        raise OutputError(message, hint="Give --resume to go on with it, or --force to train anew and replace it.")
+
+
+def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
+    """How good the model is before the first step."""
+    began = time.monotonic()
+    measured = evaluate(session, held, progress) if held is not None and len(held) else None
+    loss = measured.loss if measured and math.isfinite(measured.loss) else None
+    return Epoch(0, yardstick.before, measured.accuracy if measured else None, loss, 0, time.monotonic() - began)
+
+
+def _announce(project: Project, session: Session, record: Record, taught: Lesson, plan: Plan, progress: Progress) -> None:
+    """Say where a training begins, and what it will take."""
+    held, left = len(taught.held) if taught.held is not None else 0, plan.epochs - len(record.epochs)
+    steps = len(taught.samples) - len(taught.samples) % project.manifest.accumulate
+    if record.untrained and not record.epochs:
+        progress.say(epoch_text(record.untrained, plan.epochs))
+    seconds = None
+    if record.epochs:
+        seconds = left * record.epochs[-1].seconds
+    elif record.untrained and held:
+        seconds = forecast_seconds(project, record.untrained.seconds / held, _link_seconds(session), left, steps, held)
+    for line in (step_text(project), time_text(project, seconds, left, steps)):
+        if line and left > 0:
+            progress.say(line)
+
+
+def _link_seconds(session: Session) -> float:
+    """How long a question takes for which nothing is computed."""
+    began = time.monotonic()
+    for _ in range(LINK_CALLS):
+        session.counters()
+    return (time.monotonic() - began) / LINK_CALLS
+
+
 def _conclude(project: Project, session: Session, samples: Dataset, progress: Progress) -> None:
     """Say what came of it: accuracies of several outputs, whether `learned.onnx` is what the device has, where the files are."""
     if project.manifest.targets:
         for name, accuracy in infer(session, samples, Quiet()).accuracies.items():
             progress.say(f"accuracy   {accuracy:.2%} of output {name}")
+    counters = session.counters()
+    if counters.stack_reserved_bytes:
+        progress.say(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
     check_export(project, session, samples.x, progress.say)
     for file in (HISTORY, LEARNED, "learned.onnx"):
         progress.say(f"{file.split('.')[1]:<10} {project.folder / file}")
@@ -244,7 +296,7 @@ def _resume(project: Project, session: Session) -> Record | None:
     record = restore(project, session)
     if record is None:
         message = f"{path} does not say how it was trained; expected a file that `tinytrain train` of this version wrote."
-        raise DataError(message, hint="Train without --resume.")
+        raise DataError(message, hint="Train anew: --force in place of --resume.")
     return record
 
 
@@ -254,7 +306,7 @@ def _check_same(project: Project, record: Record, settings: Settings) -> None:
     if differs:
         was, found = (", ".join(f"{key} {_said(pair[i])}" for key, pair in differs.items()) for i in (0, 1))
         message = f"{project.folder / LEARNED} was trained with {was}; found {found}."
-        raise DataError(message, hint="Give what it was trained with, or --resume --changed to go on all the same, or no --resume.")
+        raise DataError(message, hint="Give what it was trained with, --resume --changed to go on all the same, or --force to train anew.")
 
 
 def _said(value: str | int | float | None) -> str:

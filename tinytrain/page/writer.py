@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page as one HTML file: what it shows as JSON, its modules as text, its style. It asks nothing of any network.
 
-A module imports others as `"./name.js"`, as Node does too; `loader.js` makes a data URL of each, which workers can import as well.
+A module imports others as `"./name.js"`, as Node does too; `loader.js` gives each an address in the page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def page_html(project: Mapping[str, Any], *, socket: str | None = None) -> str:
     loader, style = _text("loader.js"), _text("style.css")
     connects = f"blob: data: {socket}" if socket else "blob: data:"
     policy = {
-        "default-src": "'none'", "script-src": f"{_hash(loader)} data: 'wasm-unsafe-eval'", "worker-src": "data:",
+        "default-src": "'none'", "script-src": f"{_hash(loader)} blob: data: 'wasm-unsafe-eval'", "worker-src": "data:",
         "style-src": _hash(style), "img-src": "blob: data:", "media-src": "blob:", "connect-src": connects,
         "base-uri": "'none'", "form-action": "'none'",
     }

@@ -26,6 +26,7 @@ from tinytrain.quantise.qdq import write_qdq
 from tinytrain.quantise.ranges import PROBABILITIES, Observed, Scale, activation_scale
 from tinytrain.quantise.report import Report, Row, accuracy, finite
 from tinytrain.report.live import Progress
+from tinytrain.report.samples import say_how_read
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,7 @@ def quantise_model(path: Path, data: Source, options: Options, progress: Progres
             f"{path} has no Conv, Gemm or MatMul with stored weights; expected a layer that can be quantised.",
             hint="Compile it as it is.",
         )
-    samples, notes = _samples(data, model, options.samples)
+    samples, notes = _samples(data, model, options.samples, progress)
     method, histogram = options.method, options.method != "minmax"
     notes += model.notes
     seen = observe(model, plan, samples.x, progress, histogram=histogram and not options.equalise)
@@ -77,7 +78,7 @@ def quantise_model(path: Path, data: Source, options: Options, progress: Progres
     return Quantised(written, _report(path, options, prepared, plan, scales, outcome, samples, notes))
 
 
-def _samples(source: Source, model: Imported, most: int) -> tuple[Dataset, list[str]]:
+def _samples(source: Source, model: Imported, most: int, progress: Progress) -> tuple[Dataset, list[str]]:
     """(evenly spread samples, with labels where there are integer labels that the output of the model can stand for; notes)."""
     layout = Layout(model.input.onnx_shape[1:], model.input.perm)
     classes = math.prod(model.output.onnx_shape)
@@ -88,7 +89,7 @@ def _samples(source: Source, model: Imported, most: int) -> tuple[Dataset, list[
         found = dataset(source, layout, None)
         if not isinstance(error, NoTargets):
             notes.append(f"no accuracy: {error.sentences[0]}")
-    notes += ((found.summary,) if found.summary else ()) + found.doubts
+    say_how_read(found, progress)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))
     if len(chosen) < FEW_SAMPLES:
         notes.append(f"only {len(chosen)} samples: expect better ranges from 100 or more")

@@ -56,6 +56,8 @@ def estimate_text(estimate: Estimate, board: Board) -> str:
     time = ""
     if estimate.milliseconds is not None:
         time = f": {milliseconds_text(estimate.milliseconds)} ms at {board.clock_hz / 1e6:,.4g} MHz, without waits for memory"
+    elif board.cores > 1:
+        time = f", which {board.cores} cores share"
     counted = "" if estimate.counted_on == board.core else f", by counts of {estimate.counted_on}"
     return f"{estimate.instructions:,} instructions, {estimate.cycles:,} cycles of {board.core}{time} (estimate{counted})"
 
@@ -169,7 +171,9 @@ def sizes_text(project: Project) -> str:
     text = f"firmware   {project.elf()}\nflash      {sizes.flash_bytes:,} B   data {sizes.data_bytes:,} B   bss {sizes.bss_bytes:,} B"
     held = [f"{m.name} {sizes.by_memory[m.name]:,} of {m.bytes:,} B" for m in project.board.memories if sizes.by_memory[m.name]]
     left = [f"{kilobytes(m.bytes - sizes.by_memory[m.name])} of {m.name}" for m in project.board.memories if sizes.by_memory[m.name]]
-    return "\n".join([text, *([f"memory     {'   '.join(held)}", f"fits, {' and '.join(left)} left"] if held else [])])
+    if not held:
+        return f"{text}\n{room_text(None)}"
+    return f"{text}\nmemory     {'   '.join(held)}\nfits, {' and '.join(left)} left"
 
 
 def kept_text(kept: Kept) -> str:

@@ -72,6 +72,7 @@ TOOLS = (
     CLANG,
     LLD,
     Tool("qemu-system-riscv32", ("qemu-system-riscv32",), "emulated RISC-V boards", "apt-get install qemu-system-misc", minimum=(7, 2)),
+    Tool("node", ("node",), "boards browser and raspberry-pi-pico", "apt-get install nodejs", minimum=(18,)),
     Tool("cmake", ("cmake",), "building generated projects with CMake instead of make", "apt-get install cmake", minimum=(3, 16)),
     Tool("gdb-multiarch", ("gdb-multiarch",), "flashing by a GDB server", "apt-get install gdb-multiarch", minimum=(8,)),
     Tool("openocd", ("openocd",), "flashing boards with a debug probe", "apt-get install openocd"),

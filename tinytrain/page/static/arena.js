@@ -32,7 +32,7 @@ export function arena(build, key, top) {
     const whole = () => ({ x0: 0, x1: lane[last], y0: 0, y1: top * 1.06 });
     const picture = svg("svg", {
         tabindex: "0", role: "application", "aria-roledescription": "picture of the arena", "aria-label": summary(build, key),
-        onkeydown: pressed, onpointerover: hovered, onpointerleave: () => show(null),
+        onkeydown: pressed, onpointerover: hovered, onpointerleave: left,
     });
     const tip = html("div", { class: "tip", role: "status", hidden: true });
     const frame = html("div", { class: "arena" }, picture, tip);
@@ -128,6 +128,10 @@ export function arena(build, key, top) {
     function hovered(event) {
         const index = event.target.closest?.("[data-index]") ?? event.target.parentNode?.querySelector?.(":scope > [data-index]");
         if (event.pointerType !== "touch") show(index ? Number(index.dataset.index) : null);
+    }
+
+    function left(event) {
+        if (event.pointerType !== "touch") show(null);    // a finger leaves with every tap
     }
 
     function pressed(event) {

@@ -74,11 +74,18 @@ async function compared(learner, page, device) {
 
 function panel(build) {
     const learner = learnerOf(build);
-    const { place, fail, doing } = alertPlace();
+    const { place, fail, doing: tried } = alertPlace();
     const said = html("p", { role: "status" }, "Not connected.");
     const controls = html("div", { hidden: true });
     const verdict = html("p", { role: "status", class: "verdict" });
     let device = null;
+    /** One that has gone is no longer connected. */
+    const leave = () => device?.channel.ended && disconnect();
+    const doing = async (work) => {
+        const found = await tried(work);
+        await leave();
+        return found;
+    };
 
     async function connect(open) {
         await disconnect();
@@ -123,7 +130,7 @@ function panel(build) {
     const noSerial = !("serial" in navigator);
     serial.disabled = noSerial;
 
-    const training = trainingForm(learner, { session: async () => there(), fail, epochs: 1, label: "Train on the device", where: "on the device" });
+    const training = trainingForm(learner, { session: async () => there(), fail: (error) => { fail(error); leave(); }, epochs: 1, label: "Train on the device", where: "on the device" });
     controls.append(
         html("section", { "aria-label": "Bits" }, html("h2", {}, "The same bits"),
             html("div", { class: "row" }, action("Compare the device with this page", async () => compared(learner, await learner.session(), there()))), verdict),

@@ -2,8 +2,10 @@
 // What the panels of one build share: its model in a worker, the classes, and the samples that a person has collected.
 
 import { decoded } from "./keep.js";
+import { size } from "./layout.js";
 import { Session, WorkerChannel } from "./session.js";
 
+const CLASSES = ["ce", "ce-soft", "focal", "bce"]; // losses of them
 const learners = new Map();
 
 /** The learner of a build; the model starts when somebody first asks for its `session`. */
@@ -17,7 +19,7 @@ export function whyNot({ teaching, manifest }) {
     if (teaching.why_not) return teaching.why_not;
     const { target, input, output } = manifest;
     if (target.parts?.length || input.parts?.length || output.parts?.length) return "The model has several inputs or outputs, which the page does not teach. Use `tinytrain train`.";
-    if (target.dtype !== "s32" && target.shape.join() !== output.shape.join()) return "The model does not learn classes, which is what the page teaches. Use `tinytrain train`.";
+    if (!CLASSES.includes(manifest.loss) || size(output.shape) < 2) return `The model was compiled with loss ${manifest.loss}, and does not learn classes, which is what the page teaches. Use \`tinytrain train\`.`;
     if (input.dtype !== "f32" && input.dtype !== "s8") return `The model takes ${input.dtype}, which the page does not give. Use \`tinytrain train\`.`;
     return "";
 }
@@ -27,8 +29,7 @@ class Learner extends EventTarget {
         super();
         this.build = build;
         const { output, classes } = build.manifest;
-        const count = output.shape.reduce((a, b) => a * b, 1);
-        this.names = Array.from({ length: count }, (_, i) => classes?.[i] ?? String(i));
+        this.names = Array.from({ length: size(output.shape) }, (_, i) => classes?.[i] ?? String(i));
         this.samples = []; // { x, label }
         this.epochs = 0;
         this.opening = null;

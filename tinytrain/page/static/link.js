@@ -35,7 +35,7 @@ function view(bytes) {
  * frames are used and whose model is not. `timeout` in ms is the longest wait without anything new.
  */
 export class LinkChannel {
-    static async open(stream, codec, timeout = 30000) {
+    static async open(stream, codec, timeout = 60000) {
         const link = new LinkChannel(stream, codec, timeout);
         link.gone = link.listen();
         try {

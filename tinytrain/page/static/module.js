@@ -40,6 +40,8 @@ export class Module {
         let said = [];
         const { instance } = await WebAssembly.instantiate(bytes, {
             tinytrain: { say: (at, count) => said.push(new Uint8Array(instance.exports.memory.buffer, at, count).slice()) },
+        }).catch((error) => {
+            throw new Error(`This browser does not run the model: it takes WebAssembly with vectors, as Chrome 91, Firefox 89 and Safari 16.4 have (${error.message}).`, { cause: error });
         });
         const module = new Module(instance.exports, () => {
             const all = said.length === 1 ? said[0] : joined(said);

@@ -17,15 +17,18 @@ function percent(part) {
 
 function confusionTable(names, { confusion, accuracy, loss }, kept) {
     const most = Math.max(1, ...confusion.flat());
-    return html("table", { class: "confusion" },
-        html("caption", {}, `Rows: what it is. Columns: what the model says. ${percent(accuracy)} right, loss ${loss.toPrecision(4)}, on ${kept ? `${kept} samples kept back` : "the samples that it trains with"}`),
-        html("thead", {}, html("tr", {}, html("td"), names.map((name) => html("th", { scope: "col" }, name)))),
-        html("tbody", {}, confusion.map((row, i) => html("tr", {}, html("th", { scope: "row" }, names[i]),
-            row.map((value, j) => {
-                const cell = html("td", { class: i === j ? "right" : "wrong" }, value || "·");
-                cell.style.setProperty("--part", value / most);
-                return cell;
-            })))));
+    const cell = (value, right) => {
+        const element = html("td", { class: right ? "right" : "wrong" }, value || "·");
+        element.style.setProperty("--part", value / most);
+        return element;
+    };
+    return [
+        html("p", { class: "soft" }, `Rows: what it is. Columns: what the model says. ${percent(accuracy)} right, loss ${loss.toPrecision(4)}, on ${
+            kept ? `${count(kept)} samples kept back` : "the samples that it trains with"}.`),
+        html("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Confusion matrix" }, html("table", { class: "confusion" },
+            html("thead", {}, html("tr", {}, html("td"), names.map((name) => html("th", { scope: "col" }, name)))),
+            html("tbody", {}, confusion.map((row, i) => html("tr", {}, html("th", { scope: "row" }, names[i]), row.map((value, j) => cell(value, i === j))))))),
+    ];
 }
 
 /**
@@ -80,7 +83,7 @@ export function trainingForm(learner, { session, epochs = 10, fail, epoch = () =
                         learner.epochs = now.epoch + 1;
                         done += 1;
                         list.append(html("li", { value: now.epoch + 1 }, `${percent(now.evaluated.accuracy)}, loss ${now.evaluated.loss.toPrecision(3)}`));
-                        results.replaceChildren(confusionTable(learner.names, now.evaluated, now.kept));
+                        results.replaceChildren(...confusionTable(learner.names, now.evaluated, now.kept));
                         drawLoss();
                         epoch();
                     }

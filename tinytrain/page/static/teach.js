@@ -159,16 +159,17 @@ function panel(build) {
         place,
         html("div", { class: "columns" },
             html("section", { "aria-label": "Samples" }, html("h2", {}, "Samples"), input.element, addButton, html("ul", { class: "classes" }, rows.map((row) => row.element)), loadSamples),
-            html("section", { "aria-label": "Prediction" }, html("h2", {}, "What the model says"), verdict,
-                html("ul", { class: "guess" }, bars.map(({ bar, text }) => html("li", {}, text, bar))))),
-        html("section", { "aria-label": "Training" }, html("h2", {}, "Training"), training.element, forget),
+            html("div", {},
+                html("section", { "aria-label": "Prediction" }, html("h2", {}, "What the model says"), verdict,
+                    html("ul", { class: "guess" }, bars.map(({ bar, text }) => html("li", {}, text, bar)))),
+                html("section", { "aria-label": "Training" }, html("h2", {}, "Training"), training.element, forget))),
         html("section", { "aria-label": "Files" }, html("h2", {}, "Files"), html("div", { class: "row" }, keepButtons(build, weights, doing), keepSamples), loadWeights,
             html("p", { class: "soft" }, "samples.npz is what `tinytrain train --data` reads; learned.npz goes into a device by `tinytrain push`.")));
 }
 
-/** Outputs as shares of one: logits of a cross-entropy are made probabilities. */
+/** Logits as probabilities: of one class among all, or of each by itself. */
 function shares(values, loss) {
-    if (!loss.startsWith("ce") && loss !== "focal") return Array.from(values, (value) => Math.min(1, Math.max(0, value)));
+    if (loss === "bce") return Array.from(values, (value) => 1 / (1 + Math.exp(-value)));
     const most = Math.max(...values), powers = Array.from(values, (value) => Math.exp(value - most));
     const sum = powers.reduce((a, b) => a + b, 0);
     return powers.map((power) => power / sum);
