@@ -269,7 +269,9 @@ def test_a_scheme_that_trains_nothing_is_refused_but_for_none(tmp_path: Path) ->
     said = sentence("compile", model, "--loss", "mse", "--scheme", path, "-o", tmp_path / "p")
     assert "The scheme trains nothing of m, whose layers have weight." in said
     assert "The scheme bias trains nothing" in sentence("scheme", "show", model, "--loss", "mse", "--scheme", "bias")
-    succeed("compile", model, "--loss", "none", "--scheme", path, "--no-build", "-o", tmp_path / "p")
+    said = sentence("compile", model, "--loss", "none", "--scheme", path, "-o", tmp_path / "p")
+    assert "--scheme has no effect with --loss none." in said
+    succeed("compile", model, "--loss", "none", "--no-build", "-o", tmp_path / "p")
     path.write_text(succeed("scheme", model, "--scheme", "none"))
     succeed("compile", model, "--loss", "mse", "--scheme", path, "--no-build", "-o", tmp_path / "q")
     check_trains(Scheme({}, "none"), load_forward(model, Options())[2])
