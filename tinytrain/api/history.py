@@ -35,6 +35,11 @@ class History:
         return self.record.before
 
     @property
+    def untrained(self) -> Epoch | None:
+        """What the validation samples said before the first step, as epoch 0; None in a training that was kept by an older version."""
+        return self.record.untrained
+
+    @property
     def loss(self) -> list[float]:
         """Mean loss of each epoch, of each sample before its update."""
         return [epoch.loss for epoch in self]
