@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinytrain.api import html
-from tinytrain.learn.state import Epoch, Record
+from tinytrain.learn.state import Epoch, Record, epoch_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """The epochs of one training, in order; of a resumed one those before it too."""
 
     record: Record
+
+    def __repr__(self) -> str:
+        last = epoch_text(self[-1], self[-1].epoch) if len(self) else "no epoch"
+        return f"<History: {' '.join(last.split())}>"
 
     def __len__(self) -> int:
         return len(self.record.epochs)
