@@ -29,7 +29,7 @@ from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
 from tinytrain.report.text import kilobytes, milliseconds_text, room_text, table
-from tinytrain.schemes.scheme import Scheme, check_trains, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, preset, resolve
 from tinytrain.target.board import Board
 
 BASIS = (
@@ -140,7 +140,7 @@ def _tries(made: Variant, model: Path, names: tuple[str, ...] | None) -> list[tu
     kept = with_batchnorms(made, model) if names is None else None
     if kept is None:
         return tries
-    tries += [(kept, scheme) for scheme in kept.schemes if scheme.preset == BATCHNORM]
+    tries.append((kept, preset(BATCHNORM, kept.costs.forward)))
     return sorted(tries, key=lambda one: -trained(one[1], one[0].costs.forward))
 
 
