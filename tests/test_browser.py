@@ -66,7 +66,7 @@ def steps(session: Session) -> list[bytes]:
     losses = [session.train_step(x, i % 10).loss for i, x in enumerate(rng.random((STEPS, count), np.float32))]
     x = rng.random(count, np.float32)
     assert session.evaluate(x, 3)[0] > 0
-    return [np.float32(losses).tobytes(), session.infer(x).tobytes(), *(array.tobytes() for array in session.get_params().values())]
+    return [np.array(losses, np.float32).tobytes(), session.infer(x).tobytes(), *(array.tobytes() for array in session.get_params().values())]
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -109,7 +109,7 @@ def train(page: Any, epochs: int, button: str = "Train") -> float:
 def kept(page: Any, button: str, folder: Path) -> Path:
     with page.expect_download() as download:
         page.locator("[role=tabpanel]:visible").get_by_role("button", name=button).click()
-    path = folder / download.value.suggested_filename
+    path = folder / str(download.value.suggested_filename)
     download.value.save_as(path)
     return path
 
