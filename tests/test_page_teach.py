@@ -128,6 +128,12 @@ def test_drawings_are_learned(chromium: Any, address: str) -> None:
         page.get_by_role("button", name="Remove the last sample of class 1").click()
         assert page.locator(".count").all_text_contents()[:2] == ["10", "9"]
         assert train(page, 20) == 100
+        page.get_by_label("Epochs").fill("1000")
+        page.get_by_role("button", name="Train", exact=True).click()
+        says(page, "Epoch 2")
+        page.get_by_role("button", name="Stop").click()
+        says(page, "Stopped: ")
+        assert page.locator("table.confusion tbody tr").count() == 2
         stroke(page, (0.1, 0.5), (0.9, 0.5))
         assert says(page, "“lying”, ").endswith("%")
         page.get_by_role("button", name="Clear").click()

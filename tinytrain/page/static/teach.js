@@ -12,6 +12,8 @@ import { largest } from "./training.js";
 export const name = "teach";
 export const title = "Teach";
 
+const MOST_BARS = 20; // of predictions
+
 export function offered() {
     return true;
 }
@@ -88,7 +90,10 @@ function panel(build) {
     const add = (work) => doing(async () => learner.add((await work()).map((x) => ({ x, label: chosen }))));
     const input = makeInput(build, () => predict(), add);
 
-    const bars = learner.names.map((text) => ({ bar: html("meter", { min: "0", max: "1", value: "0", "aria-label": text }), text: html("span", {}, text) }));
+    const bars = learner.names.map((name, label) => {
+        const bar = html("meter", { min: "0", max: "1", value: "0", "aria-label": name }), text = html("span", {}, name);
+        return { bar, text, element: html("li", { hidden: label >= MOST_BARS }, text, bar) };
+    });
 
     const rows = learner.names.map((text, label) => {
         const counted = html("output", { class: "count" }, "0");
@@ -128,7 +133,12 @@ function panel(build) {
             const values = shares(await (await learner.session()).infer(x), build.manifest.loss);
             const best = largest(values);
             verdict.textContent = `“${learner.names[best]}”, ${Math.round(100 * values[best])} %`;
-            bars.forEach(({ bar }, label) => { bar.value = values[label]; });
+            const order = Array.from(values, (_, label) => label).sort((a, b) => values[b] - values[a]);
+            const shown = new Set(order.slice(0, MOST_BARS));
+            bars.forEach(({ bar, element }, label) => {
+                bar.value = values[label];
+                element.hidden = !shown.has(label);
+            });
         });
         waiting = false;
         if (again) { again = false; predict(); }
@@ -161,7 +171,7 @@ function panel(build) {
             html("section", { "aria-label": "Samples" }, html("h2", {}, "Samples"), input.element, addButton, html("ul", { class: "classes" }, rows.map((row) => row.element)), loadSamples),
             html("div", {},
                 html("section", { "aria-label": "Prediction" }, html("h2", {}, "What the model says"), verdict,
-                    html("ul", { class: "guess" }, bars.map(({ bar, text }) => html("li", {}, text, bar)))),
+                    html("ul", { class: "guess" }, bars.map((row) => row.element))),
                 html("section", { "aria-label": "Training" }, html("h2", {}, "Training"), training.element, forget))),
         html("section", { "aria-label": "Files" }, html("h2", {}, "Files"), html("div", { class: "row" }, keepButtons(build, weights, doing), keepSamples), loadWeights,
             html("p", { class: "soft" }, "samples.npz is what `tinytrain train --data` reads; learned.npz goes into a device by `tinytrain push`.")));
