@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-host: setup ## a training step of the host twin against PyTorch, where tha
 
 bench-browser: setup ## a training step as WebAssembly, in Node.js, against the host twin
 	@$(PYTHON) benchmarks/browser.py $(ARGS)
+
+bench-page: setup ## how long a page takes to open, and how large it is: MCUNet's, or that of projects (ARGS="out")
+	@$(PYTHON) benchmarks/page.py $(ARGS)
 
 bench-deltas: setup ## bytes and accuracy of what a device has learned, in each form of `pull` (2 minutes)
 	@$(PYTHON) benchmarks/deltas.py $(ARGS)

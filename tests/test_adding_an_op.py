@@ -63,6 +63,7 @@ from tinytrain.verify.checks import assert_matches
 cases = [case for case in all_cases() if case.op.name == "cumulate"]
 found = host_results(cases, Path(sys.argv[1]), False)
 for case in cases:
+    assert (case.kernel.macro == "cumulate_rows") == (case.op.inner(case.example.inputs[0].shape) > 1)
     assert_matches(case.decode(bytes.fromhex(found[str(case)])), case.want(), [t.dtype for t in case.outputs], str(case))
 print(len(cases), "cases equal")
 print(ops_text())

@@ -151,7 +151,7 @@ def test_dtypes_and_calibration(folder: Path) -> None:
     halves = model.compile(dtype="fp16", calibration=(x, y))
     assert halves.compiled.options.dtype == "fp16"
     quantised = model.quantise(x, method="mse")
-    assert quantised.report is not None and quantised.report.samples == 100
+    assert quantised.report.samples == 100
     with pytest.raises(TinytrainError, match="--dtype int8 needs calibration"):
         model.compile(dtype="int8")
 
@@ -235,6 +235,7 @@ CHOICES = {
     "together": ({"nesterov": True}, "--nesterov has no effect with momentum 0"),
     "cores": ({"cores": 0}, "cores is 0; expected a whole number of at least 1."),
     "loss": ({"loss": "mes"}, "mes"),
+    "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
     "board": ({"board": "arduino"}, "There is no board 'arduino'"),
 }
 
@@ -282,12 +283,14 @@ def test_files_and_devices_that_are_not_there(folder: Path, build: tt.Build, tmp
 def test_views_for_notebooks(build: tt.Build) -> None:
     with build.twin() as device:
         history = device.train(X, Y, epochs=2)
+        assert repr(device.evaluate(X, Y)).startswith("<Evaluation: loss ")
     for view, parts in (
         (build, ("<table>", "This computer (host twin)", "conv2, fc", "arena")), (build.plan, ("<th", "lower bound B", "train")),
         (history, ("<svg role=\"img\" aria-label=\"loss from", "<th", f"{history.loss[1]:.4g}")),
     ):
         text = view._repr_html_()
         assert all(part in text for part in parts), text
+        assert isinstance(view, tt.Plan) or len(repr(view)) < 200
         assert "<script" not in text and text.count("<td") == text.count("</td>")
 
 

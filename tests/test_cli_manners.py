@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import shlex
 import shutil
@@ -100,6 +101,7 @@ def test_a_board_is_named_nearest(tmp_path: Path) -> None:
     (("--head-seed", 3), "--head-seed has no effect without --new-head."),
     (("--loss", "none", "--momentum", 0.9), "--momentum has no effect with --loss none."),
     (("--loss", "none", "--scheme", "last:1"), "--scheme has no effect with --loss none."),
+    (("--scheme", "last:1", "--rate", "fc1=0.5"), "--rate has no effect on layer 'fc1', which is not trained."),
     (("--fp16-tolerance", 0.1), "--fp16-tolerance has no effect without --data."),
 ], ids=str)
 def test_what_changes_nothing_is_refused(given: tuple[object, ...], said: str, tmp_path: Path) -> None:
@@ -121,6 +123,11 @@ def test_what_changes_nothing_is_refused(given: tuple[object, ...], said: str, t
 ], ids=str)
 def test_options_that_need_others(given: tuple[object, ...], said: str) -> None:
     assert said in sentence(*given)
+
+
+def test_a_table_of_counts_for_the_host_is_ignored_aloud(tmp_path: Path) -> None:
+    text = succeed("compile", save_model(tmp_path), "--tuned", "counts.json", "--no-build", "-o", tmp_path / "out")
+    assert "note       counts.json is ignored: kernels are not counted on the host" in text
 
 
 def test_last_of_all_layers_is_no_mistake(tmp_path: Path) -> None:
@@ -150,6 +157,7 @@ def arrays() -> bytes:
     ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "is a Keras model"),
     ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(99), "is a TensorFlow Lite model"),
     ("m.safetensors", (12).to_bytes(8, "little") + b'{"w":[1, 2]}' + bytes(9), "is a file of safetensors"),
+    ("m.pkl", pickle.dumps({"w": 1}), "is a Python pickle"),
     ("m.npz", arrays(), "is an .npz of arrays"),
     ("m.zip", zipped("a.txt"), "is a zip file"),
     ("torn.pt", zipped("m/data.pkl")[:40], "is a damaged zip file"),
@@ -158,6 +166,25 @@ def test_files_of_other_kinds_are_recognised(name: str, content: bytes, said: st
     (tmp_path / name).write_bytes(content)
     message = sentence("compile", tmp_path / name, "-o", tmp_path / "out")
     assert f"{tmp_path / name} {said}" in message and "expected an ONNX model" in message
+
+
+def test_folders_of_other_kinds_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    assert "is a TensorFlow SavedModel; expected an ONNX model." in sentence("compile", tmp_path / "saved", "-o", tmp_path / "never")
+    succeed("compile", save_model(tmp_path), "--no-build", "-o", tmp_path / "out")
+    assert "is a compiled project; expected an ONNX model." in sentence("compile", tmp_path / "out", "-o", tmp_path / "never")
+
+
+def test_what_pytorch_writes_is_recognised(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(2, 2)
+    torch.save(module.state_dict(), tmp_path / "m.pt")
+    torch.save(module.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.jit.script(module).save(str(tmp_path / "script.pt"))
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 2),)), tmp_path / "program.pt2")
+    for name, kind in (("m.pt", "checkpoint"), ("old.pt", "checkpoint"), ("script.pt", "TorchScript"), ("program.pt2", "exported program")):
+        assert kind in sentence("compile", tmp_path / name, "-o", tmp_path / "never"), name
 
 
 def test_exit_codes_stand_in_the_help() -> None:

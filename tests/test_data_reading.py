@@ -10,7 +10,7 @@ import pytest
 
 from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset, Labels, Target, Vectors, load_dataset
-from tinytrain.data.file import FIRST, LAST, DataFile
+from tinytrain.data.file import FIRST, LAST, DataFile, data_file
 from tinytrain.data.layout import Layout
 from tinytrain.errors import DataError
 
@@ -164,6 +164,15 @@ def test_what_is_odd_about_samples(tmp_path: Path) -> None:
     assert said(x, np.array([0, 1, 0, 1]), 10) == ("8 of 10 classes have no sample: 2, 3, 4, 5, 6, 7 and 2 more",)
     assert said(np.ones((3, 6)), np.array([0, 1, 2])) == ("all 3 samples are the same",)
     assert said(x, np.array([0, 1, 2, 0])) == ()
+
+
+def test_a_program_says_it_as_the_command_line_does(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="layout 'nhwc' is none; expected channels-first or channels-last"):
+        data_file("d.npz", layout="nhwc")
+    with pytest.raises(DataError, match="window is -1 and step 0; expected numbers of rows"):
+        data_file("d.npz", window=-1)
+    said = data_file("d.csv", label="y", channels=["a", "b"], window=8, step=4, scale=0.5, mean=[1, 2], std=np.array([3, 4]), layout=LAST)
+    assert said == DataFile(Path("d.csv"), ("y",), ("a", "b"), 8, 4, (0.5,), (1, 2), (3, 4), LAST)
 
 
 def test_only_tables_have_columns(tmp_path: Path) -> None:

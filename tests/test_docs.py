@@ -33,6 +33,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/extending.md": ARM,
     "docs/int8.md": ("sklearn", *ARM),
     "docs/keras.md": ("tf2onnx", "tensorflow", "sklearn", *ARM),
+    "docs/python.md": ARM,
     "docs/pytorch.md": ("torch", "sklearn", *ARM),
     "docs/sklearn.md": ("skl2onnx", "sklearn", *ARM),
     "docs/sparse.md": ("ortools", "sklearn", *ARM),
@@ -113,8 +114,9 @@ def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> No
         assert not fetched, f"{path.name} fetches {fetched}"
 
 
-def test_every_key_of_a_manifest_and_of_a_board_has_its_place(tmp_path: Path) -> None:
+def test_every_key_of_a_file_has_its_place(tmp_path: Path) -> None:
     from tinytrain import zoo
+    from tinytrain.cli.project_file import KEYS
     from tinytrain.compiler import Options, compile_model, describe
     from tinytrain.paths import data_dir
     from tinytrain.target.table import read_toml
@@ -126,4 +128,5 @@ def test_every_key_of_a_manifest_and_of_a_board_has_its_place(tmp_path: Path) ->
     named = set(re.findall(r"`\[?([a-z_0-9]+)\]?`", (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")))
     files = [*data_dir("boards").glob("*/board.toml"), *data_dir("boards").glob("soc/*/soc.toml")]
     known = {key for path in files for key in read_toml(path)}
+    known |= set(KEYS)
     assert len(files) > 20 and not (missing := sorted(known - named)), f"docs/toml.md lacks {missing}"

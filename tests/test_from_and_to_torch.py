@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pages import blocks
 
 import tinytrain as tt
 from tinytrain.errors import DataError, ModelError
@@ -161,6 +162,13 @@ def test_another_architecture_is_refused_and_unchanged(case: str, cnn: Any, tmp_
     with pytest.raises(ModelError, match=said):
         tt.to_torch(other, tmp_path / "learned.onnx")
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = (block.text for block in blocks("docs/python.md") if block.title == "there_and_back.py")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    exec(compile(example, "there_and_back.py", "exec"), {})
 
 
 def test_examples_that_do_not_fit(cnn: Any) -> None:

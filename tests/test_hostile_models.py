@@ -59,7 +59,7 @@ def test_a_single_number_is_trained_and_given_back(tmp_path: Path) -> None:
     losses = []
     for extra in ((), (1,)):
         np.savez(tmp_path / "d.npz", x=x, y=(x @ np.arange(5, dtype=np.float32)).reshape(30, *extra))
-        succeed("train", tmp_path / "out", "--data", tmp_path / "d.npz", "--epochs", 20)
+        succeed("train", tmp_path / "out", "--data", tmp_path / "d.npz", "--epochs", 20, "--force")
         losses.append([epoch["loss"] for epoch in json.loads((tmp_path / "out" / "history.json").read_text())["epochs"]])
     assert losses[0] == losses[1]
     assert losses[0][-1] < losses[0][0] / 100

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from cli_runs import save_data, save_model, sentence, succeed, tree
 from fake_firmware import need_tools
+from pages import blocks
 from tcp_port import TcpPort, board_on_a_port, port_of, twin_on_a_port
 
 from tinytrain.device import serial
@@ -63,6 +65,22 @@ def test_weights_go_in_and_out(project: Path, port: TcpPort, tmp_path: Path) -> 
     succeed("push", project, tmp_path / "d", *at)
     assert succeed("evaluate", project, "--data", data, *at) == measured
     assert (project / "learned.onnx").read_bytes() == learned
+
+
+def test_the_page_of_the_link_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of its commands that speak to the only board there is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYTRAIN_FLASH", str(tmp_path / "flash.bin"))
+    for name in ("data.npz", "test.npz"):
+        save_data(tmp_path / name, count=20)
+    succeed("compile", save_model(tmp_path), "--store", "1000", "-o", "out")
+    (page,) = [block.text for block in blocks("docs/link.md") if block.language == "bash"]
+    commands = [shlex.split(line, comments=True) for line in page.splitlines() if "--port auto" in line]
+    with twin_on_a_port(Project.open(tmp_path / "out").elf()) as port:
+        for _, *words in commands:
+            succeed(*(port.url if word == "auto" else word for word in words))
+    assert [words[1] for words in commands] == ["train", "evaluate", "pull", "store", "stats"]
+    assert (tmp_path / "flash.bin").stat().st_size and (tmp_path / "learned.onnx").is_file()
 
 
 def test_a_board_saves_and_loads(tmp_path: Path) -> None:

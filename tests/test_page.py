@@ -16,6 +16,7 @@ from page_browser import NARROW, WIDE, browser, faults, needs_browser, shown
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, describe
 from tinytrain.emit.plan_json import plan_json
+from tinytrain.page.writer import NAMED, STATIC, modules
 
 MOST_BYTES = 2_000_000
 BOARD = "netduinoplus2"
@@ -66,6 +67,18 @@ def test_the_plan_says_what_the_planner_did(model: str, options: Options, tmp_pa
         assert all(0 <= b["offset"] <= b["offset"] + b["bytes"] <= whole and b["start"] < b["end"] for b in entry["buffers"])
     trained = sum(v.type.numel for v in compiled.program.entries.get("train", compiled.program.entries["infer"]).updates if v.source)
     assert sum(layer["trained"] for layer in plan["layers"]) == trained
+
+
+def test_every_module_is_reached_and_none_in_a_circle() -> None:
+    texts = modules()
+    assert {path.name for path in STATIC.glob("*.js")} == {*texts, "loader.js"}
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle: {' → '.join((*way, name))}"
+        for other in dict.fromkeys(NAMED.findall(texts[name])):
+            follow(other, (*way, name))
+
+    follow("shell.js", ())
 
 
 def test_same_input_same_page(projects: tuple[Path, Path], tmp_path: Path) -> None:

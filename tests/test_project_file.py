@@ -39,6 +39,11 @@ def test_the_command_line_counts_more(here: Path) -> None:
     assert (here / "other" / "manifest.json").is_file() and not (here / "out").exists()
 
 
+def test_a_key_may_be_called_as_a_command(here: Path) -> None:
+    succeed("init", "mlp.onnx")
+    succeed("model", "mlp", "-o", "other.onnx")
+
+
 def test_a_table_has_options_of_its_command(here: Path) -> None:
     succeed("init", "mlp.onnx", "--data", "data.npz")
     with FILE.open("a", encoding="utf-8") as file:

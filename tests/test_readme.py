@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import onnx
 import pytest
 from conftest import ROOT
 from pages import blocks
@@ -30,6 +32,22 @@ def test_counts_are_those_of_the_registry() -> None:
     assert f"{sum(plain for plain, _ in taken)} ONNX ops in fp32 and {sum(integer for _, integer in taken)} in int8" in README
     kits = [board for board in map(load_board, board_names()) if not board.is_host]
     assert f"{len(kits)} boards, of which {sum(bool(board.machine) for board in kits)} run in emulators" in " ".join(README.split())
+
+
+def onnx_names(text: str) -> list[str]:
+    return [word for word in re.findall(r"\b[A-Z][A-Za-z]+\b", text) if onnx.defs.has(word)]
+
+
+def test_what_is_refused_or_taken_by_its_definition_is_so() -> None:
+    limits = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    (refused,) = re.findall(r"^- Refused in words: (.*)$", limits, re.MULTILINE)
+    assert len(onnx_names(refused)) >= 4 and not set(onnx_names(refused)) & set(supported())
+    sentence = r"that\s+ONNX\s+defines\s+by\s+others,? (.*?)\s+(?:are taken|the\s+definition)"
+    defined = [name for text in re.findall(sentence, f"{OPS}{limits}", re.DOTALL) for name in onnx_names(text)]
+    assert len(defined) >= 6 and not set(defined) & set(supported())
+    for name in defined:
+        schema = onnx.defs.get_schema(name)
+        assert schema.has_function or schema.has_context_dependent_function, name
 
 
 def test_conformance_is_that_of_the_stored_results() -> None:

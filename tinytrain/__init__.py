@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from tinytrain.api.model import load as load
     from tinytrain.api.plan import Plan as Plan
     from tinytrain.api.to_torch import to_torch as to_torch
-    from tinytrain.data.file import DataFile as DataFile
+    from tinytrain.data.file import data_file as data_file
     from tinytrain.errors import TinytrainError as TinytrainError
 
 __version__ = "0.1.0"
 
 # Name → the module that has it, which is imported when the name is first asked for.
 _ELSEWHERE = {
-    "Build": "api.build", "DataFile": "data.file", "Device": "api.device", "History": "api.history", "Model": "api.model",
-    "Plan": "api.plan", "TinytrainError": "errors", "from_torch": "api.from_torch", "load": "api.model", "open": "api.build",
-    "to_torch": "api.to_torch",
+    "Build": "api.build", "Device": "api.device", "History": "api.history", "Model": "api.model",
+    "Plan": "api.plan", "TinytrainError": "errors", "data_file": "data.file", "from_torch": "api.from_torch", "load": "api.model",
+    "open": "api.build", "to_torch": "api.to_torch",
 }
 __all__ = ["__version__", *_ELSEWHERE]
 

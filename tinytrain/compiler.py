@@ -44,7 +44,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_trains, layers, resolve, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, resolve, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -212,6 +212,7 @@ def understand(path: Path, options: Options) -> Understood:
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
+    check_rates(options.rates, schemes)
     program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
     program = replace(program, guards=options.guards)
     return Understood(prepared, imported, frozen, schemes, options, program)
@@ -393,5 +394,6 @@ def scheme_of(path: Path, options: Options) -> tuple[Scheme, tuple[Frozen, ...]]
     _, imported, graph = load_forward(path, options)
     frozen = _frozen(imported, graph, options)
     scheme = chosen_scheme(options.scheme, graph, frozen, options)
+    check_rates(options.rates, [scheme])
     choose(scheme, graph)
     return scheme, frozen

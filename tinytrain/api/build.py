@@ -46,6 +46,10 @@ class Build:
         self._keeps = keeps
         self._scratch: Scratch | None = None
 
+    def __repr__(self) -> str:
+        name = self._compiled.program.name if self._compiled else self.project.manifest.name
+        return f"<Build of {name} for {self.board.name}>"
+
     @property
     def compiled(self) -> Compiled:
         """All that the compiler knows of it. Raises OutputError where it was compiled by another program."""

@@ -37,8 +37,8 @@ class Device:
     """A model on its host twin, an emulator or a real board. Use it in a `with` statement: leaving it ends what runs.
 
     x is (n, *input shape without the batch), y (n,) integer labels or (n, *output shape); of models with several inputs, or targets of
-    several outputs, a mapping from their names. Either x is a data file (docs/data.md), which has y too: a path, or a `DataFile` that
-    says how to read it.
+    several outputs, a mapping from their names. Either x is a data file (docs/data.md), which has y too: a path, or a `data_file`
+    that says how to read it.
     All methods raise DataError for what does not fit the model, DeviceError where the device does not answer or refuses.
     """
 

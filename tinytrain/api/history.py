@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinytrain.api import html
-from tinytrain.learn.state import Epoch, Record
+from tinytrain.learn.state import Epoch, Record, epoch_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """The epochs of one training, in order; of a resumed one those before it too."""
 
     record: Record
+
+    def __repr__(self) -> str:
+        last = epoch_text(self[-1], self[-1].epoch) if len(self) else "no epoch"
+        return f"<History: {' '.join(last.split())}>"
 
     def __len__(self) -> int:
         return len(self.record.epochs)
@@ -29,6 +33,11 @@ class History:
     def before(self) -> float:
         """Mean loss of some of the samples before the first step."""
         return self.record.before
+
+    @property
+    def untrained(self) -> Epoch | None:
+        """What the validation samples said before the first step, as epoch 0; None in a training that was kept by an older version."""
+        return self.record.untrained
 
     @property
     def loss(self) -> list[float]:

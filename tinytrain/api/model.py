@@ -34,7 +34,6 @@ class Model:
     def __init__(self, path: str | Path, *, keeps: object = None) -> None:
         """`keeps` is what must not go before this."""
         self.path = Path(path)
-        self.report: Report | None = None                 # of `quantise`, of the model that it makes
         self._keeps = keeps
         self._origins: tuple[Origin, ...] = ()            # files that its own was made from
 
@@ -59,6 +58,8 @@ class Model:
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
                 raise TinytrainError(message, hint="Give calibration=x.")
+            if tolerance is not None:
+                raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
@@ -79,7 +80,7 @@ class Model:
         self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,
         bias_correction: bool = True, adaround: bool = False, per_tensor: bool = False, samples: int = 256,
         shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Progress | None = None,
-    ) -> Model:
+    ) -> QuantisedModel:
         """The model in int8 (QDQ), by so many `samples` of calibration; its `report` says what each layer lost.
 
         `tinytrain quantize --help` says what the rest is for. Raises ModelError, DataError.
@@ -94,11 +95,18 @@ class Model:
         source = source_of_both(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
         scratch = Scratch()
-        quantised = Model(scratch.path / self.path.name, keeps=scratch)
+        quantised = QuantisedModel(scratch.path / self.path.name, made.report, keeps=scratch)
         write_bytes(quantised.path, made.model.SerializeToString())
-        quantised.report = made.report
         quantised._origins = (origin("model before quantisation", self.path), *_calibration(source))
         return quantised
+
+
+class QuantisedModel(Model):
+    """A model in int8; `report` says what each layer lost."""
+
+    def __init__(self, path: Path, report: Report, *, keeps: object) -> None:
+        super().__init__(path, keeps=keeps)
+        self.report = report
 
 
 def _calibration(source: Source | None) -> tuple[Origin, ...]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 
 from tinytrain.cli.option import Option
-from tinytrain.cli.options import Decorated, Number, option, together
+from tinytrain.cli.options import Decorated, Number, Real, option, together
 from tinytrain.errors import TinytrainError
 
 
@@ -67,7 +67,7 @@ _reading = together(
 threshold_options = together(
     option("--percentile", type=Number(50, 100, min_open=True), show_default="99",
            help="Of a model that gives back what is normal: part of normal samples that the suggested threshold lets pass."),
-    option("--threshold", type=Number(), not_with="--percentile",
+    option("--threshold", type=Real(), not_with="--percentile",
            help="The threshold of such a model, or of outputs that say yes, to measure it."),
 )
 

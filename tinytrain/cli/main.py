@@ -247,17 +247,16 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 @SHAPES
 def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
+    from tinytrain.api.model import Model
     from tinytrain.atomic import write_bytes, write_text
     from tinytrain.cli.results import Quantize
-    from tinytrain.quantise.convert import quantise_model
-    from tinytrain.quantise.lockstep import Options
 
     for path in (output, report):
         if path is not None and not path.parent.is_dir():
             raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
     with progress() as bar:
-        made = quantise_model(model, data, Options(shapes=parse_shapes(shapes), **given), bar)
-    write_bytes(output, made.model.SerializeToString())
+        made = Model(model).quantise(data, shapes=parse_shapes(shapes), progress=bar, **given)
+    write_bytes(output, made.path.read_bytes())
     if report is not None:
         write_text(report, made.report.to_json())
     return Answer(f"{made.report.text()}\nmodel      {output}", Quantize(output, made.report))

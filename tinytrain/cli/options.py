@@ -23,14 +23,18 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 option = functools.partial(click.option, cls=Option)
 
 
-class Number(click.FloatRange):
-    """A finite number in a range: click lets NaN through, as it compares false with both ends."""
+class Real(click.types.FloatParamType):
+    """A finite number: click lets NaN through, in ranges too, as it compares false with both ends."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Number(Real, click.FloatRange):
+    """One in a range."""
 
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}

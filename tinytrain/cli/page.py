@@ -14,7 +14,8 @@ from tinytrain.errors import TinytrainError
 
 FOLDERS = click.argument("projects", nargs=-1, required=True, type=click.Path(path_type=Path))
 SWEEP = option("--sweep", type=click.Path(path_type=Path), help="Also show a report of `tinytrain search --sweep`.")
-TRUST = option("--trust", is_flag=True, help="Show folders that were not compiled by you on this computer.")
+TRUST = option("--trust", is_flag=True,
+               help="Take folders that were not compiled by you on this computer: their C is compiled, and `open` runs it.")
 
 
 @click.command(cls=Command, epilog="Example: tinytrain page out -o page.html")

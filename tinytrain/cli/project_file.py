@@ -92,9 +92,9 @@ def defaults(content: Mapping[str, Any], command: Sequence[str], params: Sequenc
 
 def _table(content: Mapping[str, Any], command: Sequence[str], params: Sequence[click.Parameter]) -> dict[str, Any]:
     """What the command's own table says."""
-    table: Any = content
+    table = content
     for word in command:
-        table = table.get(word, {}) if isinstance(table, dict) else {}
+        table = inner if isinstance(inner := table.get(word), dict) else {}          # `model` is a key, and a command
     options = {option[2:]: param for param in params if isinstance(param, click.Option) for option in param.opts if option.startswith("--")}
     found: dict[str, Any] = {}
     for key, value in table.items():

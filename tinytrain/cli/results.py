@@ -146,7 +146,7 @@ class Train(Result):
 @dataclass(frozen=True)
 class Infer(Result):
     """Outputs of so many samples, in the file `output` where one was asked for. `metrics` of each output that has targets, by its name, y
-    for a single one; their `kind` is classes, yes or no, numbers, or reconstruction.
+    for a single one; their `kind` is classes, binary, numbers, or reconstruction (docs/data.md).
     """
 
     schema = "infer/1"

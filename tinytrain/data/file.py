@@ -14,6 +14,8 @@ from tinytrain.ir.types import Array
 
 FIRST, LAST = "channels-first", "channels-last"
 PIECE = 4096                                              # samples
+Texts = str | Sequence[str]
+Numbers = float | Sequence[float]
 OPTIONS = {                                               # what a user knows a field by
     "targets": "--label", "columns": "--channels", "window": "--window", "step": "--step", "scale": "--scale", "mean": "--mean",
     "std": "--std", "order": "--layout", "normal": "--normal",
@@ -94,6 +96,26 @@ class DataFile:
             for what, numbers in (("times", self.scale), ("minus", self.mean), ("divided by", self.std)) if numbers
         ]
         return f"(each {', '.join(said)})" if said else "taken as they are"
+
+
+def data_file(
+    path: str | Path, *, label: Texts = (), channels: Texts = (), window: int = 0, step: int = 0, scale: Numbers = (), mean: Numbers = (),
+    std: Numbers = (), layout: str | None = None, normal: str | None = None,
+) -> DataFile:
+    """A data file and how to read it, as the options of these names on the command line say it (docs/data.md).
+
+    `label` and `channels` are columns of a table, by name or counted from 1; `window` rows of a series are one sample. A sample is
+    (value · `scale` − `mean`) / `std`, each one number or one for each channel; `layout` is channels-first or channels-last.
+
+    Raises DataError for what nobody could mean; what does not fit the file is said where it is read.
+    """
+    if layout not in (None, FIRST, LAST):
+        raise DataError(f"layout {layout!r} is none; expected {FIRST} or {LAST}.", hint="Leave it out where the sizes of the axes say it.")
+    if min(window, step) < 0:
+        raise DataError(f"window is {window} and step {step}; expected numbers of rows.", hint="Leave step out.")
+    times, minus, over = (tuple(map(float, np.atleast_1d(given))) for given in (scale, mean, std))
+    targets, columns = ((given,) if isinstance(given, str) else tuple(given) for given in (label, channels))
+    return DataFile(Path(path), targets, columns, window, step, times, minus, over, layout, normal)
 
 
 def _by_channel(option: str, numbers: Sequence[float], shape: tuple[int, ...], channel: int) -> Array:

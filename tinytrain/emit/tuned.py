@@ -169,7 +169,7 @@ class Tuning:
         tables = tuple(table for table in shipped() if table.processor == processor(board))
         own = path or cached(board)
         if board.is_host or (path is None and not own.is_file()):
-            return cls(board, tables, optimise)
+            return cls(board, tables, optimise, f"{path} is ignored: kernels are not counted on the host" if path else "")
         table = Table.read(own)
         for what, found, here in (("processor", table.processor, processor(board)), ("compiler", table.compiler, compiler_version(board))):
             if here and found != here:

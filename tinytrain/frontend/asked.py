@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 _BATCH_NORMS = (
     {"BatchNormalization"}, "batch norm, which exporters fold into the weights before it",
-    "Leave it out, or export a module in training mode: torch.onnx.export(..., training=torch.onnx.TrainingMode.TRAINING, "
-    "do_constant_folding=False, dynamo=False).",
+    "Leave it out, or export by tinytrain.from_torch(module, example, 'model.onnx'), which keeps batch norms whole.",
 )
 _INT8 = (QUANTISING, "int8 number: it is float32", "Leave it out, or quantise the model first: `tinytrain quantize`.")
 # Option → the ONNX ops that it is about, what the model lacks without any, and what to try.

@@ -21,7 +21,7 @@ from tinytrain.frontend.batchnorm import Folded, fold_batchnorms, settle_batchno
 from tinytrain.frontend.classic import rewrite_classic
 from tinytrain.frontend.external import load_external_data
 from tinytrain.frontend.fold import fold_constants
-from tinytrain.frontend.foreign import refuse_foreign
+from tinytrain.frontend.foreign import refuse_folder, refuse_foreign
 from tinytrain.frontend.functions import inline_functions
 from tinytrain.frontend.limits import MAX_BYTES, check_finite, check_sizes, check_value_sizes, wrong_types
 from tinytrain.frontend.literals import exported_numbers, literal_values
@@ -153,6 +153,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
     import onnx
     from google.protobuf.message import DecodeError
 
+    refuse_folder(path)
     content = read_limited(path, MAX_BYTES, "an ONNX file", ModelError, hint="Check the path.")
     model = onnx.ModelProto()
     try:

@@ -101,11 +101,15 @@ class Outputs:
             yield part, outputs[part.name], targets[:, 0].astype(np.int32) if part.dtype is S32 else targets
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Outputs):
     """With the mean loss of the samples."""
 
     loss: float
+
+    def __repr__(self) -> str:
+        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
+        return f"<Evaluation: loss {self.loss:.4g}{accuracy} of {len(self):,} samples>"
 
 
 def evaluate(session: Session, samples: Dataset, progress: Progress) -> Evaluation:

@@ -2,7 +2,7 @@
 """The server of `tinytrain open`: the page, and a socket to each project's device, for one browser on this computer.
 
 It listens on 127.0.0.1 only; the address has a random token in it, a request must name this very host, and a socket must be opened by the
-page itself: other pages and other users of this computer get nothing.
+page itself: other pages get nothing, nor do other users of this computer who do not know the address.
 """
 
 from __future__ import annotations

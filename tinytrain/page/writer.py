@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 STATIC = Path(__file__).with_name("static")
-_MODULE = re.compile(r'"\./([\w-]+\.js)"')
+NAMED = re.compile(r'"\./([\w-]+\.js)"')                   # as loader.js has it
 _ENDS_SCRIPT = re.compile(r"</script|<!--", re.IGNORECASE)
 
 
@@ -53,7 +53,7 @@ def modules() -> dict[str, str]:
         if (name := waiting.pop()) not in found:
             found[name] = _text(name)
             assert not _ENDS_SCRIPT.search(found[name]), f"{name} has an end of a script in it"
-            waiting += _MODULE.findall(found[name])
+            waiting += NAMED.findall(found[name])
     return dict(sorted(found.items()))
 
 

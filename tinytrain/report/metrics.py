@@ -71,7 +71,7 @@ class Binary:
     `auc` is that of all outputs; None where all are so, or none.
     """
 
-    kind: ClassVar[str] = "yes or no"
+    kind: ClassVar[str] = "binary"
     threshold: float
     confusion: Array
     auc: float | None

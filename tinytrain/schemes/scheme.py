@@ -268,6 +268,14 @@ def check_trains(scheme: Scheme, graph: Graph, frozen: Sequence[str] = ()) -> No
     raise SchemeError(message, hint="Choose another one (`full` trains all), or --scheme none if the device shall only evaluate.")
 
 
+def check_rates(rates: Mapping[str, float], schemes: Sequence[Scheme]) -> None:
+    """Raise SchemeError for the rate of a layer that none of the schemes trains."""
+    trained = {name for scheme in schemes for name in scheme.layers}
+    if idle := next((name for name in rates if name not in trained), None):
+        message = f"--rate has no effect on layer {plain(idle)!r}, which is not trained."
+        raise SchemeError(message, hint="Leave it out, or choose a --scheme that trains it.")
+
+
 def with_rates(scheme: Scheme, rates: Mapping[str, float], graph: Graph) -> Scheme:
     """The scheme with these rates of layers in place of its own. Raises SchemeError where a layer does not exist, or for such a rate."""
     if not rates:

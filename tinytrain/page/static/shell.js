@@ -70,4 +70,4 @@ if (project.format === FORMAT) {
 } else {
     alert(`This page shows projects of format ${FORMAT}, and it was given one of format ${project.format}. Write it again: tinytrain page.`);
 }
-document.documentElement.dataset.ready = "true";
+document.documentElement.dataset.ready = String(Math.round(performance.now()));       // milliseconds since it was asked for
