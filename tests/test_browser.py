@@ -189,11 +189,12 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     (tmp_path / "page.json").write_text(json.dumps(project_json([project])))
     found = node("page_keep.mjs", tmp_path / "page.json", tmp_path / "data.npz", tmp_path)
     assert found["samples"] and found["count"] == 120 and found["random"] == int(random_u32(5, 7))
-    assert found["weights"] == ""
+    assert found["weights"] == "" and found["names"] == [f"klasse {i} äß" for i in range(10)]
+    assert np.load(tmp_path / "samples.npz")["classes"].tolist() == found["names"]
     assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
     assert found["refused"] == [
         "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
-        "data.npz has no arrays x and y.", f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
+        "data.npz has no arrays x and y of numbers.", f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
     ]
     with project.session() as session:
         restore(project, session, tmp_path / "learned.npz")

@@ -148,6 +148,7 @@ def test_training_and_its_files(chromium: Any, address: str, project: Path, samp
     with shown(chromium, f"{address}#teach", accept_downloads=True) as page:
         page.get_by_label("Add samples of a file").set_input_files(samples)
         says(page, "500 samples")
+        page.get_by_label("Name of class 10").fill("neun")
         first = train(page, 1)
         assert first < train(page, 6) > 85
         table = page.locator("table.confusion")
@@ -161,11 +162,10 @@ def test_training_and_its_files(chromium: Any, address: str, project: Path, samp
     with opened.session() as session:
         restore(opened, session, files["npz"])
         data = np.load(files["samples"])
-        assert data["x"].shape == (500, 1, 8, 8)
+        assert data["x"].shape == (500, 1, 8, 8) and data["classes"].tolist() == [*map(str, range(9)), "neun"]
         right = [int(np.argmax(session.infer(x.transpose(1, 2, 0)))) == y for x, y in zip(data["x"][:60], data["y"], strict=False)]
     assert np.mean(right) > 0.85
-    said = succeed("train", project, "--data", files["samples"], "--epochs", "1")
-    assert "accuracy" in said
+    assert "accuracy" in succeed("train", project, "--data", files["samples"], "--epochs", "1")
 
 
 @pytest.mark.parametrize("panel", ["teach", "device"])

@@ -100,7 +100,7 @@ function panel(build) {
         const radio = html("input", { type: "radio", name: `class-${build.folder}`, checked: label === chosen, "aria-label": `Choose class ${text}`, onchange: () => { chosen = label; show(); } });
         const field = html("input", { type: "text", value: text, maxlength: "40", "aria-label": `Name of class ${label + 1}`, oninput: () => learner.rename(label, field.value) });
         const less = html("button", { type: "button", "aria-label": `Remove the last sample of class ${text}`, onclick: () => learner.removeLast(label) }, "−");
-        return { counted, less, element: html("li", {}, radio, field, counted, less) };
+        return { counted, less, field, element: html("li", {}, radio, field, counted, less) };
     });
     const addButton = html("button", { type: "button", class: "main", onclick: () => add(async () => {
         const x = input.read();
@@ -153,7 +153,14 @@ function panel(build) {
         learner.tell("weights");
     }) }, "Forget what was learned");
     const weights = async () => (await learner.session()).weights();
-    const loadSamples = fileButton("Add samples of a file (x, y as .npz)", ".npz", (bytes, file) => doing(async () => learner.add(await samplesOf(build, bytes, file, learner.classes))));
+    const loadSamples = fileButton("Add samples of a file (x, y as .npz)", ".npz", (bytes, file) => doing(async () => {
+        const { samples, names } = await samplesOf(build, bytes, file, learner.classes);
+        names?.forEach((text, label) => {
+            learner.rename(label, text);
+            rows[label].field.value = text;
+        });
+        learner.add(samples);
+    }));
     const loadWeights = fileButton("Take weights of a file (learned.npz)", ".npz", (bytes, file) => doing(async () => {
         const session = await learner.session();
         await session.setWeights(await weightsOf(build, bytes, file, new Map([...session.parameters].map(([key, { kind }]) => [key, kind]))));
@@ -161,7 +168,7 @@ function panel(build) {
     }));
     const keepSamples = html("button", { type: "button", onclick: () => doing(async () => {
         if (!learner.samples.length) throw new Error("There are no samples to keep yet.");
-        download("samples.npz", samplesNpz(build, learner.samples));
+        download("samples.npz", samplesNpz(build, learner.samples, learner.names));
     }) }, "Samples (samples.npz)");
     show();
     return html("div", {},
