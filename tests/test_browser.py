@@ -194,7 +194,8 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
     assert found["refused"] == [
         "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
-        "data.npz has no arrays x and y of numbers.", f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
+        "data.npz has no arrays x and y of numbers.",
+        f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
     ]
     with project.session() as session:
         restore(project, session, tmp_path / "learned.npz")
