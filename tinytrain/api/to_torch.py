@@ -216,7 +216,7 @@ class _Numbered:
             at = (positions[moved] - FIRST).astype(int)
             stays, got = self.now(positions), array.astype(np.float64)
             bound = EVEN * (1.0 + np.abs(stays))
-            if (np.abs(got - stays)[~moved] > bound[~moved]).any():
+            if not learned.rounds and (np.abs(got - stays)[~moved] > bound[~moved]).any():
                 message = f"{what} was trained, for which {type(self.copy).__name__} has no parameter."
                 raise _NoPlace(message, hint="Give its layer a bias, or freeze it.")
             if (np.abs(got[moved] - new[at]) > bound[moved])[known[at]].any():
