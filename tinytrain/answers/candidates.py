@@ -148,11 +148,13 @@ def variant(model: Path, options: Options, dtype: str, data: Source | None, fold
 
 
 def with_batchnorms(made: Variant, model: Path) -> Variant | None:
-    """The same with its batch norms kept; None where none was folded."""
+    """The same with its batch norms kept; None where none was folded, or none has anything to train."""
     options = made.costs.options
     if made.dtype == "int8" or not any(became.startswith(FOLDED) for became in made.costs.prepared.became.values()):
         return None
-    return Variant(made.dtype, Costs(model, replace(options, fold_batchnorm=False)), f"{made.asks} --keep-batchnorm".strip())
+    costs = Costs(model, replace(options, fold_batchnorm=False))
+    has_any = any("gamma" in layer.parameters for layer in costs.layers)
+    return Variant(made.dtype, costs, f"{made.asks} --keep-batchnorm".strip()) if has_any else None
 
 
 def quantised(model: Path, options: Options, data: Source | None, folder: Path) -> Path:
