@@ -93,12 +93,13 @@ def test_train(write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_everything_else_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = save_model(tmp_path), save_data(tmp_path / "d.npz", count=10)
     on_numpy(monkeypatch, made(model, tmp_path / "out"))
-    for output, call in (
-        ("y.npz", ("infer", tmp_path / "out", "--data", data)), ("q.onnx", ("quantize", model, "--data", data)),
-        ("s.toml", ("scheme", "write", model)), ("m.onnx", ("model", "cnn")),
+    for first, call in (                                  # an int8 model is written to a temporary folder first, under its own name
+        ("y.npz", ("infer", tmp_path / "out", "--data", data, "-o", tmp_path / "y.npz")),
+        ("mlp.onnx", ("quantize", model, "--data", data, "-o", tmp_path / "q.onnx")),
+        ("s.toml", ("scheme", "write", model, "-o", tmp_path / "s.toml")), ("m.onnx", ("model", "cnn", "-o", tmp_path / "m.onnx")),
     ):
-        text = refused(tmp_path, 100, *call, "-o", tmp_path / output)
-        assert f"{tmp_path / output} cannot be written: File too large.\nCheck the path, its permissions and the space left." in text
+        text = refused(tmp_path, 100, *call)
+        assert f"/{first} cannot be written: File too large.\nCheck the path, its permissions and the space left." in text
 
 
 def test_errors_of_the_system_that_name_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
