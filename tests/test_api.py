@@ -353,4 +353,6 @@ def test_a_file_in_place_of_arrays(build: tt.Build, tmp_path: Path) -> None:
     path = save_data(tmp_path / "data.npz", shape=(1, 8, 8))
     with build.twin() as device, np.load(path) as data:
         from_file, from_arrays = device.predict(path), device.predict(data["x"])
+        scaled = device.predict(tt.data_file(str(path), scale=0.5))
+        np.testing.assert_array_equal(scaled, device.predict(data["x"] / 2))
     np.testing.assert_array_equal(from_file, from_arrays)
