@@ -20,21 +20,22 @@ const session = await Session.open({
     },
 }, build.manifest);
 
-const samples = await samplesOf(build, Uint8Array.from(readFileSync(samplesFile)), samplesFile, session.outputs);
+const { samples } = await samplesOf(build, Uint8Array.from(readFileSync(samplesFile)), samplesFile, session.outputs);
 const epochs = [];
 await train(session, samples, { epochs: 2, classes: session.outputs, told: ({ evaluated }) => evaluated && epochs.push(evaluated) });
 const weights = await session.weights();
-const files = { "learned.npz": learnedNpz(build, weights), "learned.onnx": learnedOnnx(build, weights), "samples.npz": samplesNpz(build, samples) };
+const names = Array.from({ length: session.outputs }, (_, i) => `klasse ${i} äß`);
+const files = { "learned.npz": learnedNpz(build, weights), "learned.onnx": learnedOnnx(build, weights), "samples.npz": samplesNpz(build, samples, names) };
 for (const [name, bytes] of Object.entries(files)) writeFileSync(`${folder}/${name}`, bytes);
 const kinds = new Map([...session.parameters].map(([key, { kind }]) => [key, kind]));
 const again = await weightsOf(build, files["learned.npz"], "learned.npz", kinds);
-const same = await samplesOf(build, files["samples.npz"], "samples.npz", session.outputs);
+const { samples: same, names: read } = await samplesOf(build, files["samples.npz"], "samples.npz", session.outputs);
 const refused = [];
 for (const bytes of [new Uint8Array(40), files["learned.npz"]]) {
     await samplesOf(build, bytes, "data.npz", session.outputs).catch((error) => refused.push(error.message));
 }
 await weightsOf(build, files["samples.npz"], "data.npz", kinds).catch((error) => refused.push(error.message));
 console.log(JSON.stringify({
-    epochs, refused, weights: difference(again, weights), count: same.length, random: randomU32(5, 7),
+    epochs, refused, names: read, weights: difference(again, weights), count: same.length, random: randomU32(5, 7),
     samples: same.every(({ x, label }, i) => label === samples[i].label && x.every((value, j) => value === samples[i].x[j])),
 }));

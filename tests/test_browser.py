@@ -66,7 +66,8 @@ def steps(session: Session) -> list[bytes]:
     losses = [session.train_step(x, i % 10).loss for i, x in enumerate(rng.random((STEPS, count), np.float32))]
     x = rng.random(count, np.float32)
     assert session.evaluate(x, 3)[0] > 0
-    return [np.array(losses, np.float32).tobytes(), session.infer(x).tobytes(), *(array.tobytes() for array in session.get_params().values())]
+    bits = np.array(losses, np.float32).tobytes()
+    return [bits, session.infer(x).tobytes(), *(array.tobytes() for array in session.get_params().values())]
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -188,11 +189,13 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     (tmp_path / "page.json").write_text(json.dumps(project_json([project])))
     found = node("page_keep.mjs", tmp_path / "page.json", tmp_path / "data.npz", tmp_path)
     assert found["samples"] and found["count"] == 120 and found["random"] == int(random_u32(5, 7))
-    assert found["weights"] == ""
+    assert found["weights"] == "" and found["names"] == [f"klasse {i} äß" for i in range(10)]
+    assert np.load(tmp_path / "samples.npz")["classes"].tolist() == found["names"]
     assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
     assert found["refused"] == [
         "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
-        "data.npz has no arrays x and y.", f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
+        "data.npz has no arrays x and y of numbers.",
+        f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
     ]
     with project.session() as session:
         restore(project, session, tmp_path / "learned.npz")
@@ -226,3 +229,31 @@ def node(script: str, *arguments: object) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_numbers_are_numpys(tmp_path: Path) -> None:
+    """Halves, rounding, layouts, pixels; files that are packed, of halves and of long integers."""
+    rng = np.random.default_rng(9)
+    spread = rng.standard_normal(4000) * 10.0 ** rng.integers(-9, 6, 4000)
+    floats = np.concatenate([spread, rng.integers(-9, 9, 99) + 0.5, [65519.9, 65520, 2**-24, 2**-25, 0, -0.0, 1e9]]).astype(np.float32)
+    arrays = {
+        "floats": floats, "cube": rng.random((3, 4, 5), np.float32), "rgba": rng.integers(0, 256, (6, 4), np.uint8),
+        "wide": np.arange(-3, 4), "halves": rng.random(50).astype(np.float16),
+    }
+    np.savez_compressed(tmp_path / "given.npz", **arrays)  # type: ignore[arg-type]
+    found = node("page_numbers.mjs", tmp_path / "given.npz", tmp_path / "made.npz")
+    made = np.load(tmp_path / "made.npz")
+    np.testing.assert_array_equal(made["halves"], np.arange(65536).astype(np.uint16).view(np.float16).astype(np.float64))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(made["bits"], floats.astype(np.float16).view(np.uint16))
+    np.testing.assert_array_equal(made["rounded"], np.rint(floats))
+    np.testing.assert_array_equal(made["turned"], arrays["cube"].transpose(2, 0, 1).ravel())
+    colours = arrays["rgba"][:, :3].astype(np.float64)
+    np.testing.assert_allclose(made["grey"], colours.mean(1) / 255, rtol=1e-6)
+    np.testing.assert_allclose(made["colours"], (255 - colours).ravel() / 127.5 - 1, rtol=1e-6)
+    np.testing.assert_array_equal(made["wide"], arrays["wide"])
+    np.testing.assert_array_equal(made["read"], arrays["halves"])
+    assert found == {
+        "kinds": ["picture", "picture", "series", "series", "sliders", "rows", "rows"], "kept": [0, 1, 2], "trained": 20, "same": True,
+        "csv": [[1, 2, 3], [4, 5, 6]], "windows": [[1, 2], [3, 4], [5, 6]],
+    }

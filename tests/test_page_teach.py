@@ -128,6 +128,12 @@ def test_drawings_are_learned(chromium: Any, address: str) -> None:
         page.get_by_role("button", name="Remove the last sample of class 1").click()
         assert page.locator(".count").all_text_contents()[:2] == ["10", "9"]
         assert train(page, 20) == 100
+        page.get_by_label("Epochs").fill("1000")
+        page.get_by_role("button", name="Train", exact=True).click()
+        says(page, "Epoch 2")
+        page.get_by_role("button", name="Stop").click()
+        says(page, "Stopped: ")
+        assert page.locator("table.confusion tbody tr").count() == 2
         stroke(page, (0.1, 0.5), (0.9, 0.5))
         assert says(page, "“lying”, ").endswith("%")
         page.get_by_role("button", name="Clear").click()
@@ -142,6 +148,7 @@ def test_training_and_its_files(chromium: Any, address: str, project: Path, samp
     with shown(chromium, f"{address}#teach", accept_downloads=True) as page:
         page.get_by_label("Add samples of a file").set_input_files(samples)
         says(page, "500 samples")
+        page.get_by_label("Name of class 10").fill("neun")
         first = train(page, 1)
         assert first < train(page, 6) > 85
         table = page.locator("table.confusion")
@@ -155,11 +162,10 @@ def test_training_and_its_files(chromium: Any, address: str, project: Path, samp
     with opened.session() as session:
         restore(opened, session, files["npz"])
         data = np.load(files["samples"])
-        assert data["x"].shape == (500, 1, 8, 8)
+        assert data["x"].shape == (500, 1, 8, 8) and data["classes"].tolist() == [*map(str, range(9)), "neun"]
         right = [int(np.argmax(session.infer(x.transpose(1, 2, 0)))) == y for x, y in zip(data["x"][:60], data["y"], strict=False)]
     assert np.mean(right) > 0.85
-    said = succeed("train", project, "--data", files["samples"], "--epochs", "1")
-    assert "accuracy" in said
+    assert "accuracy" in succeed("train", project, "--data", files["samples"], "--epochs", "1")
 
 
 @pytest.mark.parametrize("panel", ["teach", "device"])

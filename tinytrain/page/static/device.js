@@ -18,6 +18,7 @@ export const name = "device";
 export const title = "Device";
 
 const COMPARED = 8; // samples
+const BAUD = 115200; // of the boards' UARTs
 
 export function offered() {
     return true;
@@ -124,7 +125,8 @@ function panel(build) {
         } }, label);
         return button;
     };
-    const serial = html("button", { type: "button", class: "main", onclick: () => connect(() => openPort(navigator.serial)) }, "Connect a board (serial port)");
+    const baud = html("input", { type: "number", min: "300", step: "1", value: BAUD });
+    const serial = html("button", { type: "button", class: "main", onclick: () => connect(() => openPort(navigator.serial, baud.valueAsNumber || BAUD)) }, "Connect a board (serial port)");
     const socket = build.device && html("button", { type: "button", class: "main", onclick: () => connect(() => openSocket(build.device.address, build.device.name)) }, `Connect ${build.device.name}`);
     const end = html("button", { type: "button", disabled: true, onclick: () => doing(disconnect) }, "Disconnect");
     const noSerial = !("serial" in navigator);
@@ -152,6 +154,6 @@ function panel(build) {
             }),
             keepButtons(build, async () => there().weights(), doing))),
     );
-    return html("div", {}, place, html("div", { class: "row" }, serial, socket, end), said,
+    return html("div", {}, place, html("div", { class: "row" }, serial, html("label", { class: "field" }, "Bits a second", baud), socket, end), said,
         noSerial ? html("p", { class: "soft" }, "This browser has no Web Serial: use Chrome, Edge or Chromium, or `tinytrain open --port`, which opens the port itself.") : null, controls);
 }

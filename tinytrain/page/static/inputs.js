@@ -8,13 +8,13 @@ import { sampleToDevice, size } from "./layout.js";
 import { motionInput } from "./motion.js";
 import { pictureInput } from "./picture.js";
 
-const MOST_SLIDERS = 24;
+const MOST_SLIDERS = 24, MOST_CHANNELS = 16;
 
 /** What a model takes: a picture, a series (steps × channels), a few numbers, or many. */
 export function kindOf({ shape }) {
-    const rows = shape.filter((count) => count > 1);
-    if (shape.length === 3 && rows.length >= 2 && shape[0] > 1 && shape[1] > 1 && [1, 3].includes(shape[2])) return "picture";
-    if ((shape.length === 2 || shape.length === 3) && size(shape.slice(0, -1)) > 1 && shape.at(-1) <= 16) return "series";
+    const [rows, columns] = shape.length === 3 ? shape : [1, ...shape], channels = shape.at(-1);
+    if (shape.length === 3 && rows > 1 && columns > 1) return [1, 3].includes(channels) ? "picture" : "rows";
+    if (shape.length > 1 && rows * columns > 1 && channels <= MOST_CHANNELS) return "series";
     return size(shape) <= MOST_SLIDERS ? "sliders" : "rows";
 }
 

@@ -71,21 +71,23 @@ export async function weightsOf(build, bytes, file, kinds) {
     return found;
 }
 
-/** Samples [{ x, label }] as `tinytrain train --data` reads them: x in the order of ONNX, y the numbers of the classes. */
-export function samplesNpz(build, samples) {
+/** Samples [{ x, label }] as `tinytrain train --data` reads them: x in the order of ONNX, y the numbers of the classes, and their names. */
+export function samplesNpz(build, samples, names) {
+    const twice = names.find((name, i) => !name.trim() || names.indexOf(name) < i);
+    if (twice !== undefined) throw new Error(twice.trim() ? `Two classes are called “${twice}”: give them names of their own.` : "A class has no name.");
     const { input } = build.manifest;
     const count = size(input.shape), rows = new Float32Array(samples.length * count);
     samples.forEach(({ x }, i) => rows.set(sampleToOnnx(x, input), i * count));
     const shape = [samples.length, ...input.onnx_shape.slice(input.onnx_shape.length - input.perm.length)];
     const y = Int32Array.from(samples, ({ label }) => label);
-    return writeNpz({ x: { data: rows, shape }, y: { data: y, shape: [y.length] } });
+    return writeNpz({ x: { data: rows, shape }, y: { data: y, shape: [y.length] }, classes: { texts: names } });
 }
 
-/** Samples of such a file: x in the order of ONNX or of the device, y the numbers of `classes` classes. */
+/** { samples, names } of such a file: x in the order of ONNX or of the device, y the numbers of `classes` classes; names where it has them. */
 export async function samplesOf(build, bytes, file, classes) {
-    const { x, y } = await readNpz(bytes, file);
+    const { x, y, classes: named } = await readNpz(bytes, file);
     const { input } = build.manifest;
-    if (!x || !y) throw new Error(`${file} has no arrays x and y.`);
+    if (!x?.data || !y?.data) throw new Error(`${file} has no arrays x and y of numbers.`);
     const onnx = input.onnx_shape.slice(input.onnx_shape.length - input.perm.length), shape = x.shape.slice(1);
     const asOnnx = shape.join() === onnx.join();
     if (!asOnnx && shape.join() !== input.shape.join()) {
@@ -95,8 +97,9 @@ export async function samplesOf(build, bytes, file, classes) {
         throw new Error(`${file}: y should be ${x.shape[0]} numbers of classes from 0 to ${classes - 1}.`);
     }
     const count = size(input.shape);
-    return Array.from(y.data, (label, i) => {
+    const samples = Array.from(y.data, (label, i) => {
         const row = Float32Array.from(x.data.subarray(i * count, (i + 1) * count));
         return { x: asOnnx ? sampleToDevice(row, input) : row, label };
     });
+    return { samples, names: named?.texts?.length === classes ? named.texts : null };
 }

@@ -30,14 +30,27 @@ function fields(...pairs) {
     return Uint8Array.from(pairs.flatMap(([bits, value]) => Array.from({ length: bits / 8 }, (_, i) => (value >>> (8 * i)) & 255)));
 }
 
-function npy({ data, shape }) {
-    const dtype = Object.keys(KINDS).find((key) => KINDS[key] === data.constructor);
+/** Texts as NumPy keeps them: code points of 32 bits, each text filled up with zeros to the longest. */
+function pointsOf(texts) {
+    const points = texts.map((one) => Array.from(one, (character) => character.codePointAt(0)));
+    const longest = Math.max(1, ...points.map((one) => one.length));
+    return { dtype: `<U${longest}`, data: Uint32Array.from(points.flatMap((one) => [...one, ...new Array(longest - one.length).fill(0)])) };
+}
+
+function textsOf(points, longest) {
+    return Array.from({ length: points.length / longest }, (_, i) =>
+        String.fromCodePoint(...points.subarray(i * longest, (i + 1) * longest)).replace(/\0+$/, ""));
+}
+
+function npy(array) {
+    const { dtype, data } = array.texts ? pointsOf(array.texts) : { data: array.data, dtype: Object.keys(KINDS).find((key) => KINDS[key] === array.data.constructor) };
+    const shape = array.texts ? [array.texts.length] : array.shape;
     const head = `{'descr': '${dtype}', 'fortran_order': False, 'shape': (${shape.join(", ")}${shape.length === 1 ? "," : ""}), }`;
     const padded = `${head.padEnd(Math.ceil((head.length + 11) / 64) * 64 - 11)}\n`;
     return joined([text(`${MAGIC}\x01\x00`), fields([16, padded.length]), text(padded), new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]);
 }
 
-/** Bytes of an .npz with these arrays: name → { data: typed array, shape }. */
+/** Bytes of an .npz with these arrays: name → { data: typed array, shape }, or { texts }. */
 export function writeNpz(arrays) {
     const files = [], directory = [];
     let at = 0;
@@ -54,7 +67,7 @@ export function writeNpz(arrays) {
     return joined([...files, central, end]);
 }
 
-/** Name → { data, shape } of an .npz; halves and integers of 64 bits become floats of 64. Throws one sentence where it is none, or holds what is not read. */
+/** Name → { data, shape }, or { texts }, of an .npz; halves and integers of 64 bits become floats of 64. Throws one sentence where it is none, or holds what is not read. */
 export async function readNpz(bytes, name) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     try {
@@ -93,9 +106,11 @@ function readNpy(bytes, key) {
     const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(8, true) & (long ? 0xffffffff : 0xffff);
     const head = new TextDecoder().decode(bytes.subarray(start, start + length));
     const dtype = /'descr': *'([^']*)'/.exec(head)?.[1], shape = /'shape': *\(([\d, ]*)\)/.exec(head)?.[1];
-    const kind = KINDS[dtype];
+    const longest = Number(/^<U([1-9]\d*)$/.exec(dtype)?.[1] ?? 0);
+    const kind = longest ? Uint32Array : KINDS[dtype];
     if (!kind || shape === undefined || !/'fortran_order': *False/.test(head)) throw new Error(`${key} has numbers of a kind that is not read here (${dtype})`);
     const data = new kind(bytes.slice(start + length).buffer);
+    if (longest) return { texts: textsOf(data, longest) };
     const number = { "<f2": fromHalf, "<i8": Number, "<u8": Number }[dtype];
     return { data: number ? Float64Array.from(data, number) : data, shape: shape.split(",").map((part) => part.trim()).filter(Boolean).map(Number) };
 }

@@ -16,7 +16,8 @@ function percent(part) {
 }
 
 function confusionTable(names, { confusion, accuracy, loss }, kept) {
-    const most = Math.max(1, ...confusion.flat());
+    const shown = names.map((_, i) => i).filter((i) => confusion[i].some(Boolean) || confusion.some((row) => row[i]));
+    const most = Math.max(1, ...shown.map((i) => Math.max(...confusion[i])));
     const cell = (value, right) => {
         const element = html("td", { class: right ? "right" : "wrong" }, value || "·");
         element.style.setProperty("--part", value / most);
@@ -26,8 +27,8 @@ function confusionTable(names, { confusion, accuracy, loss }, kept) {
         html("p", { class: "soft" }, `Rows: what it is. Columns: what the model says. ${percent(accuracy)} right, loss ${loss.toPrecision(4)}, on ${
             kept ? `${count(kept)} samples kept back` : "the samples that it trains with"}.`),
         html("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Confusion matrix" }, html("table", { class: "confusion" },
-            html("thead", {}, html("tr", {}, html("td"), names.map((name) => html("th", { scope: "col" }, name)))),
-            html("tbody", {}, confusion.map((row, i) => html("tr", {}, html("th", { scope: "row" }, names[i]), row.map((value, j) => cell(value, i === j))))))),
+            html("thead", {}, html("tr", {}, html("td"), shown.map((i) => html("th", { scope: "col" }, names[i])))),
+            html("tbody", {}, shown.map((i) => html("tr", {}, html("th", { scope: "row" }, names[i]), shown.map((j) => cell(confusion[i][j], i === j))))))),
     ];
 }
 

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines of bytes to a device: a serial port of this computer (Web Serial), or the socket of `tinytrain open`.
 
-const BAUD = 115200; // of the boards' UARTs
-
-/** Ask which port, and open it. Throws one sentence: none chosen, not allowed, held by another program. */
-export async function openPort(serial) {
+/** Ask which port, and open it at `baud` bits a second. Throws one sentence: none chosen, not allowed, held by another program. */
+export async function openPort(serial, baud) {
     let port;
     try {
         port = await serial.requestPort();
@@ -12,7 +10,7 @@ export async function openPort(serial) {
         throw new Error(error.name === "NotFoundError" ? "No port was chosen." : `The browser gives no port: ${error.message}`, { cause: error });
     }
     try {
-        await port.open({ baudRate: BAUD, bufferSize: 1 << 16 });
+        await port.open({ baudRate: baud, bufferSize: 1 << 16 });
     } catch (error) {
         const why = error.name === "NetworkError" ? "another program may hold it (a monitor, another tab, `tinytrain`): end that" : error.message;
         throw new Error(`The port cannot be opened: ${why}.`, { cause: error });

@@ -12,6 +12,8 @@ import { largest } from "./training.js";
 export const name = "teach";
 export const title = "Teach";
 
+const MOST_BARS = 20; // of predictions
+
 export function offered() {
     return true;
 }
@@ -88,14 +90,17 @@ function panel(build) {
     const add = (work) => doing(async () => learner.add((await work()).map((x) => ({ x, label: chosen }))));
     const input = makeInput(build, () => predict(), add);
 
-    const bars = learner.names.map((text) => ({ bar: html("meter", { min: "0", max: "1", value: "0", "aria-label": text }), text: html("span", {}, text) }));
+    const bars = learner.names.map((name, label) => {
+        const bar = html("meter", { min: "0", max: "1", value: "0", "aria-label": name }), text = html("span", {}, name);
+        return { bar, text, element: html("li", { hidden: label >= MOST_BARS }, text, bar) };
+    });
 
     const rows = learner.names.map((text, label) => {
         const counted = html("output", { class: "count" }, "0");
         const radio = html("input", { type: "radio", name: `class-${build.folder}`, checked: label === chosen, "aria-label": `Choose class ${text}`, onchange: () => { chosen = label; show(); } });
         const field = html("input", { type: "text", value: text, maxlength: "40", "aria-label": `Name of class ${label + 1}`, oninput: () => learner.rename(label, field.value) });
         const less = html("button", { type: "button", "aria-label": `Remove the last sample of class ${text}`, onclick: () => learner.removeLast(label) }, "−");
-        return { counted, less, element: html("li", {}, radio, field, counted, less) };
+        return { counted, less, field, element: html("li", {}, radio, field, counted, less) };
     });
     const addButton = html("button", { type: "button", class: "main", onclick: () => add(async () => {
         const x = input.read();
@@ -128,7 +133,12 @@ function panel(build) {
             const values = shares(await (await learner.session()).infer(x), build.manifest.loss);
             const best = largest(values);
             verdict.textContent = `“${learner.names[best]}”, ${Math.round(100 * values[best])} %`;
-            bars.forEach(({ bar }, label) => { bar.value = values[label]; });
+            const order = Array.from(values, (_, label) => label).sort((a, b) => values[b] - values[a]);
+            const shown = new Set(order.slice(0, MOST_BARS));
+            bars.forEach(({ bar, element }, label) => {
+                bar.value = values[label];
+                element.hidden = !shown.has(label);
+            });
         });
         waiting = false;
         if (again) { again = false; predict(); }
@@ -143,7 +153,14 @@ function panel(build) {
         learner.tell("weights");
     }) }, "Forget what was learned");
     const weights = async () => (await learner.session()).weights();
-    const loadSamples = fileButton("Add samples of a file (x, y as .npz)", ".npz", (bytes, file) => doing(async () => learner.add(await samplesOf(build, bytes, file, learner.classes))));
+    const loadSamples = fileButton("Add samples of a file (x, y as .npz)", ".npz", (bytes, file) => doing(async () => {
+        const { samples, names } = await samplesOf(build, bytes, file, learner.classes);
+        names?.forEach((text, label) => {
+            learner.rename(label, text);
+            rows[label].field.value = text;
+        });
+        learner.add(samples);
+    }));
     const loadWeights = fileButton("Take weights of a file (learned.npz)", ".npz", (bytes, file) => doing(async () => {
         const session = await learner.session();
         await session.setWeights(await weightsOf(build, bytes, file, new Map([...session.parameters].map(([key, { kind }]) => [key, kind]))));
@@ -151,7 +168,7 @@ function panel(build) {
     }));
     const keepSamples = html("button", { type: "button", onclick: () => doing(async () => {
         if (!learner.samples.length) throw new Error("There are no samples to keep yet.");
-        download("samples.npz", samplesNpz(build, learner.samples));
+        download("samples.npz", samplesNpz(build, learner.samples, learner.names));
     }) }, "Samples (samples.npz)");
     show();
     return html("div", {},
@@ -161,7 +178,7 @@ function panel(build) {
             html("section", { "aria-label": "Samples" }, html("h2", {}, "Samples"), input.element, addButton, html("ul", { class: "classes" }, rows.map((row) => row.element)), loadSamples),
             html("div", {},
                 html("section", { "aria-label": "Prediction" }, html("h2", {}, "What the model says"), verdict,
-                    html("ul", { class: "guess" }, bars.map(({ bar, text }) => html("li", {}, text, bar)))),
+                    html("ul", { class: "guess" }, bars.map((row) => row.element))),
                 html("section", { "aria-label": "Training" }, html("h2", {}, "Training"), training.element, forget))),
         html("section", { "aria-label": "Files" }, html("h2", {}, "Files"), html("div", { class: "row" }, keepButtons(build, weights, doing), keepSamples), loadWeights,
             html("p", { class: "soft" }, "samples.npz is what `tinytrain train --data` reads; learned.npz goes into a device by `tinytrain push`.")));
