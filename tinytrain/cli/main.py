@@ -155,7 +155,7 @@ def train(project: Project, data: DataFile, validation: DataFile | None, timeout
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
     files = tuple(project.folder / name for name in ("history.json", "learned.npz", "learned.onnx"))
-    return Answer("", Train(project.folder, history.before, tuple(history), files))
+    return Answer("", Train(project.folder, history.before, history.untrained, tuple(history), files))
 
 
 @main.command(epilog="Example: tinytrain infer out --data test.npz -o outputs.npz")

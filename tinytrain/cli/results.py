@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
     from tinytrain.emit.fit import Room
+    from tinytrain.emit.step import Estimate
     from tinytrain.frontend.trainable import Frozen
     from tinytrain.learn.state import Epoch
     from tinytrain.quantise.report import Report
@@ -100,6 +101,7 @@ class Compile(Result):
     proven_optimal: bool
     constants_bytes: int
     room: Room | None
+    estimate: Estimate | None
     firmware: Path | None
     flash_bytes: int | None
     data_bytes: int | None
@@ -114,7 +116,8 @@ def compile_result(compiled: Compiled, folder: Path, built: Project | None) -> C
     return Compile(
         folder, program.name, compiled.board.name, sum(v.type.numel for v in parameters),
         tuple(dict.fromkeys(name for scheme in compiled.schemes for name in scheme.layers)), plan.arena_bytes, plan.lower_bound_bytes,
-        plan.proven_optimal, sum(v.type.nbytes for v in program.stored(Role.CONST)), compiled.room, built.elf() if built else None,
+        plan.proven_optimal, sum(v.type.nbytes for v in program.stored(Role.CONST)), compiled.room, compiled.estimate,
+        built.elf() if built else None,
         sizes.flash_bytes if sizes else None, sizes.data_bytes if sizes else None, sizes.bss_bytes if sizes else None,
     )
 
@@ -133,12 +136,15 @@ class Diff(Result):
 
 @dataclass(frozen=True)
 class Train(Result):
-    """A training: mean loss `before` the first step, each epoch (of a resumed training the earlier ones too), and the files written."""
+    """A training: mean loss `before` the first step, `untrained` what the validation samples said then, as epoch 0, each epoch (of a
+    resumed training the earlier ones too), and the files written.
+    """
 
     schema = "train/1"
     commands = ("train",)
     project: Path
     before: float
+    untrained: Epoch | None
     epochs: tuple[Epoch, ...]
     files: tuple[Path, ...]
 
