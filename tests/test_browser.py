@@ -180,6 +180,8 @@ def test_the_pages_link_and_a_device(tmp_path: Path) -> None:
     assert here == there and len(here) == STEPS and all(math.isfinite(loss) for loss in here)
     assert found["outputs"][0] == found["outputs"][1] == found["outputs"][2] and found["evaluated"][0] == found["evaluated"][1]
     assert (found["changed"], found["pushed"], found["lost"]) == ("", "", "") and found["reset"].startswith("conv1_weight[")
+    assert found["silent"].startswith("the program did not answer within 0.7 s.") and found["gone"] == "the program has gone."
+    assert found["replaced"].startswith("the program talks to another program now.")
 
 
 @pytest.mark.parametrize("kind", ["plain", "partial", "int8", "half"])
