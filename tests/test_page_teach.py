@@ -209,7 +209,7 @@ def test_a_board_on_a_serial_port(chromium: Any, address: str, project: Path, sa
 
 
 def test_a_board_that_is_unplugged(chromium: Any, address: str, project: Path) -> None:
-    transport = Project.open(project).transport()
+    transport: Any = Project.open(project).transport()
     with shown(chromium, f"{address}#device") as page, ported(page, transport):
         page.get_by_role("button", name="Connect a board").click()
         says(page, "Connected: ")
