@@ -177,3 +177,14 @@ def test_each_call_of_a_step_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     compiled = compile_model(tmp_path / "mlp.onnx", Options(board="mps2-an386"))
     calls = measure(compiled, tmp_path / "project")["calls"]
     assert len(calls) == sum(not node.op.view for node in compiled.plan.entries["train"].graph.nodes) > 5
+
+
+def test_estimate_of_halves_is_not_less_than_half(shared_data: Path) -> None:
+    """Kernels that only store halves were not counted: they are taken for those of fp32, and take somewhat more."""
+    record = next(
+        r for r in json.loads((RESULTS / "fp16.json").read_text()) if (r["workload"], r["form"]) == ("resnet8-mlperf", "fp16")
+    )
+    costs = Costs(shared_data / "models" / "mlperf_ic_resnet8_bn.onnx", Options(board=record["board"], dtype="fp16"))
+    cost = costs.cost(preset("full", costs.forward))
+    assert cost.estimate and cost.estimate.uncounted
+    assert 0.6 < cost.estimate.instructions / record["instructions"] <= 1.0

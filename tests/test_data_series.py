@@ -104,6 +104,8 @@ REFUSED = {
     "too short": ({}, Layout((3, 128), (1, 0)), {"window": 128}, "holds 100 rows; expected at least the 128 of one window."),
     "two labels everywhere": ({"y": np.arange(ROWS) % 2}, TIMES_LAST, {}, "none of its 11 windows of 16 rows has one label for"),
     "fewer targets": ({"y": np.zeros(99)}, TIMES_LAST, {}, "holds 100 rows but 99 targets; expected as many."),
+    "a single target": ({"y": np.array(5)}, TIMES_LAST, {}, "holds 100 rows but 1 targets; expected as many."),
+    "beyond the names": ({"y": np.repeat(2, ROWS), "classes": np.array(["a", "b"])}, TIMES_LAST, {}, "label 2 of sample 0 is out of range"),
     "windows already": ({"x": np.zeros((5, 16, 3))}, TIMES_LAST, {}, "holds samples of shape (16, 3); expected rows of numbers to cut"),
     "other model": ({}, Layout((4, 16), (1, 0)), {}, "its samples have the shape (16, 3); expected (4, 16) as in"),
 }

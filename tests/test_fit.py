@@ -126,3 +126,19 @@ def test_a_board_that_nothing_fits_says_so(tmp_path: Path) -> None:
     )
     said = sentence("scheme", "show", big, "--loss", "mse", "--board", "microbit")
     assert "big is 16," in said and "KB of RAM and 16," in said and "Nothing near to it fits." in said
+
+
+def test_batch_norms_are_tried_unfolded(tmp_path: Path) -> None:
+    ones = np.ones(4, np.float32)
+    model = save_text(
+        tmp_path / "norm.onnx",
+        "norm (float[1, 2, 4, 4] x) => (float[1, 4] y) <float[4, 2, 1, 1] w, float[4] a, float[4] b, float[4] c, float[4] d> {"
+        " h = Conv(x, w) m = BatchNormalization(h, a, b, c, d) p = GlobalAveragePool(m) y = Flatten(p) }",
+        w=np.ones((4, 2, 1, 1), np.float32), a=ones, b=ones, c=ones, d=ones,
+    )
+    request = Request((load_board("microbit"),), dtypes=("fp32",), every=True)
+    found = fit(model, Options(), request, Quiet())
+    rows = {row["scheme"]: row for row in found.plain()["rows"]}
+    assert rows["full"]["trained"] == 12 and rows["batchnorm"]["trained"] == 8
+    assert any("--keep-batchnorm" in note for note in found.notes)
+    succeed("compile", model, "--scheme", "batchnorm", "--keep-batchnorm", "--no-build", "-o", tmp_path / "out")

@@ -132,6 +132,58 @@ def test_a_batch_norm_without_offset_gives_it_to_its_layer(tmp_path: Path) -> No
     check(NETWORKS["cnn"], module, tt.from_torch(module, examples(NETWORKS["cnn"], 1), exporter="trace"), tmp_path)
 
 
+def test_a_batch_norm_behind_a_dense_layer(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    nn = torch.nn
+    module = pretrained(nn.Sequential(nn.Linear(10, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)))
+    check(NETWORKS["mlp"], module, tt.from_torch(module, np.zeros((1, 10), np.float32), exporter="trace"), tmp_path)
+
+
+class Branches(torch.nn.Module):
+    """Two layers of one shape side by side, called in another order than they are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3, padding=1), torch.nn.BatchNorm2d(2)) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        second, first = self.b(x), self.a(x)
+        return (torch.relu(first) * self.c(second) + x).mean((2, 3))
+
+
+@pytest.mark.parametrize("exporter", ["export", "trace"])
+def test_layers_alike_side_by_side(exporter: Any, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    module = pretrained(Branches())
+    check(NETWORKS["cnn"], module, tt.from_torch(module, examples(NETWORKS["cnn"], 1), exporter=exporter), tmp_path)
+
+
+def test_names_of_inputs_and_outputs() -> None:
+    module = NETWORKS["two"].make()
+    build = tt.from_torch(module, examples(NETWORKS["two"], 1), exporter="trace", outputs=("label", "box")).compile(loss="label=ce,box=mse")
+    manifest = build.project.manifest
+    assert [[name for name, _ in port.parts] for port in (manifest.input, manifest.output)] == [["image", "state"], ["label", "box"]]
+
+
+class Tied(torch.nn.Module):
+    """One matrix, there and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 10))
+
+    def forward(self, x: Any) -> Any:
+        return torch.relu(x @ self.weight.t()) @ self.weight
+
+
+def test_what_was_trained_apart_has_no_place(tmp_path: Path) -> None:
+    module, network = Tied(), Network(Tied, ((10,),), "mse")
+    model = tt.from_torch(module, np.zeros((1, 10), np.float32), exporter="trace")
+    learned(network, module, model, tmp_path)
+    with pytest.raises(ModelError, match="is one tensor of Tied for several readers, which were trained apart"):
+        tt.to_torch(module, tmp_path / "learned.onnx")
+
+
 def other_width(cnn: Any) -> Any:
     cnn[10] = torch.nn.Linear(32, 4)
     return cnn
@@ -146,7 +198,8 @@ OTHERS = {
                 r"\(Gemm with \(4, 32\) and \(4,\)\)"),
     "deeper": (lambda cnn: cnn.append(torch.nn.Linear(3, 3)), "it has 3 layers with weights, the module 4"),
     "no place": (no_place, "was trained, for which Sequential has no parameter"),
-    "another input": (lambda cnn: torch.nn.Linear(10, 3), "Linear: PyTorch cannot export it"),
+    "another input": (lambda cnn: torch.nn.Linear(10, 3),
+                      r"is of another architecture than Linear: it takes \(1, 2, 8, 8\), on which that does not run"),
     "same shapes": (lambda cnn: torch.nn.Sequential(*[torch.nn.Sigmoid() if isinstance(m, torch.nn.ReLU) else m for m in cnn]),
                     "does not compute that: they differ by up to"),
 }

@@ -168,6 +168,23 @@ def test_yes_or_no_and_numbers(tmp_path: Path) -> None:
     assert "--threshold has no effect on outputs that are measured as numbers." in text and np.load(found)["y"].shape == (80, 2)
 
 
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+def test_several_inputs_and_one_output(loss: str, tmp_path: Path) -> None:
+    """Its target is called y, as in other files, and was not found."""
+    model = save_text(
+        tmp_path / "m.onnx", "g (int64[1, 2] t, float[1, 4] x) => (float[1, 3] z) "
+        "{ e = Gather(table, t) f = Flatten(e) c = Concat<axis = 1>(f, x) z = Gemm<transB = 1>(c, w, b) }",
+        table=RNG.normal(size=(300, 2)).astype(np.float32), w=RNG.normal(size=(3, 8)).astype(np.float32), b=np.zeros(3, np.float32),
+    )
+    np.savez(tmp_path / "d.npz", t=RNG.integers(0, 255, (20, 2)), x=RNG.normal(size=(20, 4)), y=np.arange(20) % 3)
+    out, data = tmp_path / "out", ("--data", tmp_path / "d.npz")
+    succeed("compile", model, "-o", out, "--loss", loss)
+    text = succeed("train", out, *data)
+    assert "warning" not in text and "20 samples, t " in said(text, "data ")
+    assert said(succeed("evaluate", out, *data, "--learned"), "accuracy ").endswith("% of 20 samples")
+    assert "is for a model with several inputs or outputs: --scale has no effect on it." in sentence("infer", out, *data, "--scale", 2)
+
+
 @pytest.mark.parametrize(("option", "value", "expected"), [
     ("--scale", "big", "big is not numbers as 0.5, 1/255 or 0.1,0.2,0.3."), ("--scale", "1/0", "1/0 is not numbers"),
     ("--std", "0", "--std is 0: nothing would be left of a value"), ("--mean", "nan", "nan is not numbers"),

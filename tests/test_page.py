@@ -115,6 +115,7 @@ def test_the_arena_says_what_each_box_is(chromium: Any, projects: tuple[Path, Pa
         peak = entry["nodes"][entry["peak"]["node"]]
         where = f"{peak['layer']} ({peak['op']}, {peak['phase']})"
         assert f"peak {entry['peak']['bytes']:,} B in {where}" in page.inner_text(".legend >> nth=0")
+        assert page.locator(".facts div").nth(4).inner_text().split("\n") == ["arena", f"{memory['arena_bytes']:,} B"]
         assert page.locator(".phase.forward").count() == page.locator(".phase.backward").count() == 1
 
 

@@ -16,7 +16,7 @@ from tinytrain.data.given import Given, Source
 from tinytrain.errors import ModelError, SchemeError
 from tinytrain.frontend.onnx_import import import_model
 from tinytrain.frontend.ports import Port
-from tinytrain.frontend.prepare import prepare
+from tinytrain.frontend.prepare import FOLDED, prepare
 from tinytrain.ir.graph import Graph
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.quantise.lockstep import Options as Quantise
@@ -83,17 +83,21 @@ def presets(forward: Graph) -> tuple[Scheme, ...]:
     """`full`, `last:K` for some K, `bias`, and `batchnorm` where there are any: the one that trains most first, none twice."""
     number = len(layers(forward))
     names = ["full", *(f"last:{k}" for k in reversed(depths(number))), "bias", "batchnorm"]
-    sizes = {layer.name: {kind: v.type.numel for kind, v in layer.parameters.items()} for layer in layers(forward)}
-    found: dict[str, tuple[int, Scheme]] = {}
+    found: dict[str, Scheme] = {}
     for name in names:
         try:
             scheme = preset(name, forward)
         except SchemeError:
             continue                                      # no batch norm is left
-        trained = sum(sizes[layer][kind] for layer, kinds in scheme.layers.items() for kind in kinds)
-        if trained:
-            found.setdefault(repr(scheme.layers), (trained, scheme))
-    return tuple(scheme for _, scheme in sorted(found.values(), key=lambda one: -one[0]))
+        if trained(scheme, forward):
+            found.setdefault(repr(scheme.layers), scheme)
+    return tuple(sorted(found.values(), key=lambda scheme: -trained(scheme, forward)))
+
+
+def trained(scheme: Scheme, forward: Graph) -> int:
+    """How many numbers a preset trains."""
+    sizes = {(layer.name, kind): v.type.numel for layer in layers(forward) for kind, v in layer.parameters.items()}
+    return sum(sizes[layer, kind] for layer, kinds in scheme.layers.items() for kind in kinds)
 
 
 def depths(layer_number: int) -> list[int]:
@@ -141,6 +145,16 @@ def variant(model: Path, options: Options, dtype: str, data: Source | None, fold
         return Variant(dtype, Costs(quantised(model, options, data, folder), options), "after tinytrain quantize")
     asks = "--dtype fp16" if dtype == "fp16" else ""
     return Variant(dtype, Costs(model, replace(options, dtype=dtype)), asks)  # type: ignore[arg-type]
+
+
+def with_batchnorms(made: Variant, model: Path) -> Variant | None:
+    """The same with its batch norms kept; None where none was folded, or none has anything to train."""
+    options = made.costs.options
+    if made.dtype == "int8" or not any(became.startswith(FOLDED) for became in made.costs.prepared.became.values()):
+        return None
+    costs = Costs(model, replace(options, fold_batchnorm=False))
+    has_any = any("gamma" in layer.parameters for layer in costs.layers)
+    return Variant(made.dtype, costs, f"{made.asks} --keep-batchnorm".strip()) if has_any else None
 
 
 def quantised(model: Path, options: Options, data: Source | None, folder: Path) -> Path:

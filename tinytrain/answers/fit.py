@@ -12,14 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinytrain.answers.candidates import DTYPES, Candidate, Variant, cheapest_first, is_quantised, presets, variant
+from tinytrain.answers.candidates import (
+    DTYPES,
+    Candidate,
+    Variant,
+    cheapest_first,
+    is_quantised,
+    presets,
+    trained,
+    variant,
+    with_batchnorms,
+)
 from tinytrain.compiler import Options
 from tinytrain.data.given import Source
 from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
 from tinytrain.report.text import kilobytes, milliseconds_text, room_text, table
-from tinytrain.schemes.scheme import Scheme, check_trains, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, preset, resolve
 from tinytrain.target.board import Board
 
 BASIS = (
@@ -28,6 +38,8 @@ BASIS = (
     "RAM        arena, buffers and reserved stack, as planned; flash: constants and first values, and an estimate of the code",
     "$          about what the maker of the kit asked, where its board says so: for order only",
 )
+BATCHNORM = "batchnorm"
+_HALVES = "fp16: kernels not counted are taken for those of fp32; a core that only stores halves takes a fifth to three quarters more"
 _SOFT = "; without a unit for them floats take as long as their values have it, half or twice of what stands here"
 
 
@@ -73,17 +85,25 @@ def fit(model: Path, options: Options, request: Request, progress: Progress) -> 
         for dtype in dtypes:
             try:
                 made = variant(model, options, dtype, request.data, Path(folder))
-                answers += _answers(made, request, progress)
+                answers += _answers(_tries(made, model, request.schemes), request, progress)
             except TinytrainError as error:
                 if len(dtypes) == 1 or dtype == "fp32":
                     raise
                 notes.append(f"{dtype} is left out: {error.sentences[0]}")
         if "int8" in dtypes[1:] and request.data is None:
             notes.append("int8 is calibrated on random samples, which is good for sizes and times; give --data for ranges of yours")
+    if any(answer.found.scheme == BATCHNORM and "keep" in answer.found.asks for answer in answers):
+        notes.append("batchnorm trains the batch norms, which are then not folded: --keep-batchnorm")
+    if any(answer.found.dtype == "fp16" and _uncounted(answer.found) for answer in answers):
+        notes.append(_HALVES)
     notes += _counted(answers)
     order = {board.name: place for place, board in enumerate(cheapest_first(request.boards))}
     answers.sort(key=lambda answer: order[answer.found.board.name])
     return Fits(model.name, tuple(answers), tuple(notes))
+
+
+def _uncounted(one: Candidate) -> bool:
+    return one.cost.estimate is not None and bool(one.cost.estimate.uncounted)
 
 
 def _counted(answers: Sequence[Answer]) -> list[str]:
@@ -96,27 +116,32 @@ def _counted(answers: Sequence[Answer]) -> list[str]:
     return [f"{', '.join(cores)}: kernels were counted on {core}{_SOFT if core == 'cortex-m3' else ''}" for core, cores in others.items()]
 
 
-def _answers(made: Variant, request: Request, progress: Progress) -> list[Answer]:
-    schemes = _schemes(made, request.schemes)
-    boards = sorted(request.boards, key=made.family)
-    progress.start(f"{made.dtype}", len(schemes) * len(boards))
-    tried: dict[str, list[Candidate]] = {board.name: [] for board in boards}
-    for scheme in schemes:
-        for board in boards:
+def _answers(tries: Sequence[tuple[Variant, Scheme]], request: Request, progress: Progress) -> list[Answer]:
+    progress.start(tries[0][0].dtype, len(tries) * len(request.boards))
+    tried: dict[str, list[Candidate]] = {board.name: [] for board in request.boards}
+    for made, scheme in tries:
+        for board in sorted(request.boards, key=made.family):
             progress.advance(f"{scheme.preset} on {board.name}")
-            in_vain = any(one.fits for one in tried[board.name]) or (scheme is not schemes[-1] and made.hopeless(board, scheme))
+            last = (made, scheme) == tries[-1] and not tried[board.name]
+            in_vain = any(one.fits for one in tried[board.name]) or (made.hopeless(board, scheme) and not last)
             if request.every or not in_vain:
                 tried[board.name].append(made.on(board, scheme))
     if request.every:
-        return [Answer(one) for board in boards for one in tried[board.name]]
+        return [Answer(one) for each in tried.values() for one in each]
     return [_best(each) for each in tried.values()]
 
 
-def _schemes(made: Variant, names: tuple[str, ...] | None) -> Sequence[Scheme]:
+def _tries(made: Variant, model: Path, names: tuple[str, ...] | None) -> list[tuple[Variant, Scheme]]:
+    """What is tried of a way to store numbers, that which trains most first: presets, batch norms kept for theirs."""
     forward = made.costs.forward
     found = presets(forward) if names is None else [resolve(name, forward) for name in names]
     check_trains(found[0] if found else Scheme({}), forward, [f"{one.name} ({one.why})" for one in made.costs.frozen])
-    return found
+    tries = [(made, scheme) for scheme in found]
+    kept = with_batchnorms(made, model) if names is None else None
+    if kept is None:
+        return tries
+    tries.append((kept, preset(BATCHNORM, kept.costs.forward)))
+    return sorted(tries, key=lambda one: -trained(one[1], one[0].costs.forward))
 
 
 def _best(tried: list[Candidate]) -> Answer:

@@ -49,28 +49,32 @@ def to_torch(module: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     path = Path(path)
     learned = _Learned.read(path)
     numbered = _Numbered.of(module, path)
+    _runs(module, learned, path)
     refused: ModelError | None = None
-    for exporter in ("trace", "export"):
+    exporters: tuple[Exporter, ...] = ("trace", "export")
+    for exporter in exporters:
         try:
             ways = _ways(numbered, learned.inputs, exporter)
-        except ModelError as error:
-            refused = refused or error
+        except ModelError as error:                       # the other one may take it
+            refused = error
             continue
         for way in ways:
-            if (differs := _difference(way.weighted, learned.weighted, numbered)) is None:
-                found = numbered.values(way, learned)
-                changed = numbered.filled(module, found)
-                _check(changed, learned, path)
-                with torch.no_grad():
-                    for own, new in zip(_tensors(module).values(), _tensors(changed).values(), strict=True):
-                        own.copy_(new)
-                return module
-            refused = ModelError(
-                f"{path} is of another architecture than {type(module).__name__}: {differs}.",
-                hint="Give the module that it was exported from, with as many classes. What tinytrain.from_torch exports comes back.",
-            )
+            try:
+                changed = numbered.changed(module, way, learned, path)
+            except ModelError as error:
+                # layers that are alike, and cannot take what was learned, say more than others
+                refused = refused if isinstance(refused, _NoPlace) else error
+                continue
+            with torch.no_grad():
+                for own, new in zip(_tensors(module).values(), _tensors(changed).values(), strict=True):
+                    own.copy_(new)
+            return module
     assert refused is not None
     raise refused
+
+
+class _NoPlace(ModelError):
+    """The module has the same layers, but cannot hold what they have learned."""
 
 
 @dataclass(frozen=True)
@@ -166,16 +170,14 @@ class _Numbered:
 
     copy: torch.nn.Module
     flat: Array
-    names: list[tuple[int, str]]                          # where each tensor begins
 
     @classmethod
     def of(cls, module: torch.nn.Module, path: Path) -> _Numbered:
         torch = pytorch()
         made = copy.deepcopy(module).eval()
-        begin, names, parts = FIRST, [], []
-        for name, tensor in _tensors(made).items():
+        begin, parts = FIRST, []
+        for tensor in _tensors(made).values():
             parts.append(tensor.detach().cpu().double().numpy().reshape(-1))
-            names.append((begin, name))
             with torch.no_grad():
                 tensor.copy_(torch.arange(begin, begin + tensor.numel()).reshape(tensor.shape))
             begin += tensor.numel()
@@ -184,12 +186,15 @@ class _Numbered:
                 f"{type(module).__name__} has {begin - FIRST:,} numbers; expected at most {LAST - FIRST:,}.",
                 hint=f"Read {path} by onnx, and copy what was trained.",
             )
-        return cls(made, np.concatenate([*parts, np.zeros(0)]), names)
+        return cls(made, np.concatenate([*parts, np.zeros(0)]))
 
-    def called(self, positions: Array) -> str:
-        """The module's name of what lies there."""
-        known = [name for begin, name in self.names if positions.size and begin <= positions.reshape(-1)[0]]
-        return known[-1] if known and self.moved(positions).all() else "a constant"
+    def changed(self, module: torch.nn.Module, way: _Way, learned: _Learned, path: Path) -> torch.nn.Module:
+        """A copy of the module with what was learned. Raises ModelError where its layers are others, _NoPlace where they cannot hold it."""
+        if differs := _difference(way.weighted, learned.weighted):
+            raise _other(module, path, differs)
+        made = self.filled(module, self.values(way, learned))
+        _check(made, learned, path)
+        return made
 
     def moved(self, positions: Array) -> Array:
         """Where there are positions, and no constants of the model's own."""
@@ -201,7 +206,7 @@ class _Numbered:
         return np.where(self.moved(positions), self.flat[at], positions).astype(np.float64)
 
     def values(self, way: _Way, learned: _Learned) -> Array:
-        """The module's numbers, with what was learned. Raises ModelError where the module has no place for something."""
+        """The module's numbers, with what was learned. Raises _NoPlace where the module has none for something."""
         pairs = zip(way.weighted, learned.weighted, strict=True)
         names = {mine: theirs for a, b in pairs for (_, mine, _), (_, theirs, _) in zip(a.reads, b.reads, strict=True)}
         new, known = self.flat.copy(), np.zeros(len(self.flat), bool)
@@ -211,12 +216,12 @@ class _Numbered:
             at = (positions[moved] - FIRST).astype(int)
             stays, got = self.now(positions), array.astype(np.float64)
             bound = EVEN * (1.0 + np.abs(stays))
-            if (np.abs(got - stays)[~moved] > bound[~moved]).any():
+            if not learned.rounds and (np.abs(got - stays)[~moved] > bound[~moved]).any():
                 message = f"{what} was trained, for which {type(self.copy).__name__} has no parameter."
-                raise ModelError(message, hint="Give its layer a bias, or freeze it.")
+                raise _NoPlace(message, hint="Give its layer a bias, or freeze it.")
             if (np.abs(got[moved] - new[at]) > bound[moved])[known[at]].any():
                 message = f"{what} is one tensor of {type(self.copy).__name__} for several readers, which were trained apart."
-                raise ModelError(message, hint="Freeze it, or give each reader one of its own.")
+                raise _NoPlace(message, hint="Freeze it, or give each reader one of its own.")
             new[at], known[at] = got[moved], True
 
         folded = {name for fold in way.folded for name in (fold.weight, fold.bias)}
@@ -295,7 +300,23 @@ def _weighted(model: onnx.ModelProto) -> list[_Weighted]:
     return [node for node in every if node.reads]
 
 
-def _difference(mine: list[_Weighted], theirs: list[_Weighted], numbered: _Numbered) -> str | None:
+def _other(module: torch.nn.Module, path: Path, differs: str) -> ModelError:
+    return ModelError(
+        f"{path} is of another architecture than {type(module).__name__}: {differs}.",
+        hint="Give the module that it was exported from, with as many classes. What tinytrain.from_torch exports comes back.",
+    )
+
+
+def _runs(module: torch.nn.Module, learned: _Learned, path: Path) -> None:
+    """Raises ModelError where the module does not take what the model takes."""
+    try:
+        run(copy.deepcopy(module).eval(), learned.inputs)
+    except ModelError as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in learned.inputs)
+        raise _other(module, path, f"it takes {shapes}, on which that does not run") from error
+
+
+def _difference(mine: list[_Weighted], theirs: list[_Weighted]) -> str | None:
     """The first difference of two models, for a sentence."""
     for own, other in zip(mine, theirs):
         if own.form != other.form:
@@ -325,7 +346,7 @@ def _reals(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check(changed: torch.nn.Module, learned: _Learned, path: Path) -> None:
-    """The module must compute what the model does. Raises ModelError."""
+    """The module must compute what the model does. Raises _NoPlace."""
     inputs = learned.inputs
     want = learned.outputs(inputs)
     if want is None:                                      # the layers are the same
@@ -336,4 +357,4 @@ def _check(changed: torch.nn.Module, learned: _Learned, path: Path) -> None:
         off, allowed = (gap.mean(), ROUGH * size.mean()) if learned.rounds else (gap.max(initial=0.0), NEAR * size.max(initial=0.0))
         if not off <= allowed + NEAR**2:
             message = f"{type(changed).__name__} with the weights of {path} does not compute that: they differ by up to {gap.max():.3g}."
-            raise ModelError(message, hint="Give the module that it was exported from.")
+            raise _NoPlace(message, hint="Give the module that it was exported from.")

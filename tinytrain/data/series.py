@@ -11,7 +11,7 @@ import numpy as np
 from tinytrain.data.arrays import MOST_BYTES
 from tinytrain.data.file import DataFile
 from tinytrain.data.images import class_folders
-from tinytrain.data.labels import Raw
+from tinytrain.data.labels import Raw, whole
 from tinytrain.data.windows import cut
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
@@ -36,8 +36,11 @@ def read_series(file: DataFile, read: Read, *, labels: bool) -> Raw:
         if len(recordings) > 1 and len(raw.x) < file.window:
             short += 1
             continue
-        targets = np.array(raw.names)[raw.y] if raw.names else raw.y          # each file has numbered its own
-        windows, found, left = cut(part, raw.x, targets, labels=labels or (targets is not None and targets.dtype.kind in "US"))
+        targets = raw.y
+        if targets is not None and raw.names and len(recordings) > 1:         # each has numbered its own
+            targets = np.array(raw.names)[whole(targets, len(raw.names), str(part))]
+        named = raw.names or (targets is not None and targets.dtype.kind in "US")
+        windows, found, left = cut(part, raw.x, targets, labels=labels or bool(named))
         mixed, size = mixed + left, size + 4 * windows.size
         if size > MOST_BYTES:
             message = f"{file} gives more than {MOST_BYTES:,} bytes of windows as fp32."
@@ -56,7 +59,7 @@ def read_series(file: DataFile, read: Read, *, labels: bool) -> Raw:
         notes.append(f"from {len(x):,} recordings" + (f", {short:,} too short" if short else ""))
     if mixed:
         notes.append(f"{mixed:,} of {count + mixed:,} windows with more than one label are left out")
-    return Raw(np.concatenate(x), np.concatenate(y) if y else None, (), tuple(notes))
+    return Raw(np.concatenate(x), np.concatenate(y) if y else None, raw.names if len(recordings) == 1 else (), tuple(notes))
 
 
 def _recordings(file: DataFile) -> list[tuple[DataFile, str | None]]:

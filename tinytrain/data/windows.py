@@ -20,8 +20,9 @@ def cut(file: DataFile, x: Array, y: Array | None, *, labels: bool) -> tuple[Arr
     if x.ndim not in (1, 2):
         message = f"{file} holds samples of shape {x.shape[1:]}; expected rows of numbers to cut windows from."
         raise DataError(message, hint="Leave --window out: they are windows already.")
-    if y is not None and len(y) != len(x):
-        raise DataError(f"{file} holds {len(x):,} rows but {len(y):,} targets; expected as many.", hint="Store one target a row.")
+    if y is not None and (y.ndim == 0 or len(y) != len(x)):
+        count = len(y) if y.ndim else 1
+        raise DataError(f"{file} holds {len(x):,} rows but {count:,} targets; expected as many.", hint="Store one target a row.")
     if len(x) < window:
         message = f"{file} holds {len(x):,} rows; expected at least the {window:,} of one window."
         raise DataError(message, hint="Give a longer series, or a smaller --window that the model takes.")

@@ -97,7 +97,9 @@ class Taken:
 
 
 class Table:
-    """The factors of one core, named `core`. A kernel that was never counted is taken for the mean of others of its op, or of all."""
+    """The factors of one core, named `core`. A kernel that was never counted is taken for what it is with fp32 in place of fp16, which is
+    less than it takes on a core that only stores halves; or for the mean of others of its op, or of all.
+    """
 
     def __init__(self, core: str, factors: Mapping[str, Any]) -> None:
         self.core = core
@@ -126,6 +128,8 @@ class Table:
         return sum(self._code[sort] * count for sort, count in counts.items())
 
     def _factors(self, kernel: str) -> Mapping[str, Sequence[float]]:
+        if kernel not in self._kernels and (wide := next((name for name in _in_fp32(kernel) if name in self._kernels), None)):
+            return self._kernels[wide]
         if kernel not in self._kernels:
             epilogue = kernel.startswith("+")
             others = [name for name in self._kernels if name.startswith("+") == epilogue]
@@ -134,6 +138,15 @@ class Table:
             terms = {term for name in kin for term in self._kernels[name]}
             return {term: [sum(self._kernels[name].get(term, (0, 0))[i] for name in kin) / len(kin) for i in (0, 1)] for term in terms}
         return self._kernels[kernel]
+
+
+def _in_fp32(kernel: str) -> Iterator[str]:
+    """`conv2d_grad_w f16 f32 by correlate_widened vfp packed` → `conv2d_grad_w f32 by correlate vfp packed`: the same loops; then without
+    packing."""
+    op, by, loops = kernel.partition(" by ")
+    words = dict.fromkeys("f32" if word == "f16" else word for word in op.split())
+    same = f"{' '.join(words)}{by}{loops.replace('_widened', '')}"
+    yield from (same, same.removesuffix(" packed"))
 
 
 @cache

@@ -47,6 +47,7 @@ _HEADERS = (
     "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "strings", "tgmath", "threads", "time", "uchar",
     "unistd", "wchar", "wctype",
 )
+FOLDED = "folded into"                                    # what became of a batch norm, before the name of the layer
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -113,7 +114,7 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     notes = (*notes, *settle_batchnorms(model.graph))
     if fold_batchnorm:
         became |= {
-            name: f"folded into {one.linear}" if isinstance(one, Folded) else f"kept: {one.why}"
+            name: f"{FOLDED} {one.linear}" if isinstance(one, Folded) else f"kept: {one.why}"
             for name, one in fold_batchnorms(model).items()
         }
     else:

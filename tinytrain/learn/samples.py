@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -87,8 +88,14 @@ def _found(manifest: Manifest, source: Source, which: str, targets: bool, classe
     if manifest.input.parts or manifest.output.parts:
         outputs = dict(manifest.output.parts)
         wanted = {part.name: _wanted(part.dtype, outputs[part.name]) for part in manifest.targets} if targets else {}
+        if targets and not outputs and manifest.target is not None:
+            wanted = {"y": _wanted(manifest.target, manifest.output)}
         inputs = manifest.input.parts or (("x", manifest.input),)
-        return dataset_of_records(source, {name: _layout(port) for name, port in inputs}, wanted, split=which)
+        found = dataset_of_records(source, {name: _layout(port) for name, port in inputs}, wanted, split=which)
+        if found.y is None or outputs:
+            return found
+        # the target of a single output is no record
+        return replace(found, y=found.y[:, 0].astype(np.int32) if manifest.target is S32 else found.y.reshape(-1, *manifest.output.shape))
     kind = _wanted(manifest.target, manifest.output) if targets and manifest.target is not None else None
     return dataset(source, _layout(manifest.input), kind, split=which, classes=classes)
 

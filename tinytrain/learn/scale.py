@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.data.dataset import Dataset
+from tinytrain.ir.types import F32
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -23,7 +24,10 @@ def scale_doubt(session: Session, samples: Dataset) -> str | None:
 
     Nothing is learned. Raises DeviceError.
     """
-    assert samples.y is not None
+    assert samples.y is not None and session.manifest is not None
+    port = session.manifest.input
+    if port.parts or not (port.dtype is F32 or port.quant):
+        return None                                       # whole numbers may be what it takes
     few = samples.some(np.unique(np.linspace(0, len(samples) - 1, FEW).astype(int)))
     high = float(few.x.max())
     most = next((most for most in MOST if most / 2 < high <= most), None)

@@ -1,31 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// Several builds side by side: a row for each quantity, with what it is more or less than in the first build.
+// Several builds side by side: a row for each quantity, with what it is more or less than in the first build. Or one build in short.
 
 import { html } from "./dom.js";
 import { bytes, count, milliseconds } from "./format.js";
 import { flashBytes, macs, mainEntry, ramBytes } from "./kinds.js";
 
+const ROWS = [
+    { title: "board", text: (build) => build.board.title },
+    { title: "trains", text: scheme },
+    { title: "numbers", text: numbers },
+    quantity("weights trained", (build) => build.plan.layers.reduce((sum, layer) => sum + layer.trained, 0), count),
+    quantity("arena", (build) => build.plan.memory.arena_bytes, bytes),
+    quantity("lower bound", (build) => build.plan.memory.lower_bound_bytes, bytes),
+    quantity("RAM in all", ramBytes, bytes),
+    quantity("flash", flashBytes, bytes),
+    quantity("MACs forward", (build) => macs(build.plan.entries[mainEntry(build)], "forward"), count),
+    quantity("MACs backward", (build) => macs(build.plan.entries[mainEntry(build)], "backward"), count),
+    quantity("instructions a step", (build) => build.plan.estimate?.instructions ?? null, count),
+    quantity("time a step", (build) => build.plan.estimate?.milliseconds ?? null, milliseconds),
+];
+
+function quantity(title, of, shown) {
+    return { title, of, shown };
+}
+
+/** A table of several builds; of one alone its facts, side by side. */
 export function compare(builds) {
-    const quantity = (title, of, shown) => ({ title, of, shown });
-    const step = (build, phase) => macs(build.plan.entries[mainEntry(build)], phase);
-    const rows = [
-        { title: "board", text: (build) => build.board.title },
-        { title: "trains", text: (build) => scheme(build) },
-        { title: "numbers", text: (build) => numbers(build) },
-        quantity("weights trained", (build) => build.plan.layers.reduce((sum, layer) => sum + layer.trained, 0), count),
-        quantity("arena", (build) => build.plan.memory.arena_bytes, bytes),
-        quantity("lower bound", (build) => build.plan.memory.lower_bound_bytes, bytes),
-        quantity("RAM in all", ramBytes, bytes),
-        quantity("flash", flashBytes, bytes),
-        quantity("MACs forward", (build) => step(build, "forward"), count),
-        quantity("MACs backward", (build) => step(build, "backward"), count),
-        quantity("instructions a step", (build) => build.plan.estimate?.instructions ?? null, count),
-        quantity("time a step", (build) => build.plan.estimate?.milliseconds ?? null, milliseconds),
-    ];
+    const [first] = builds;
+    const value = (row, build) => (row.text ? row.text(build) : cell(row, build, first));
+    if (builds.length === 1) {
+        return html("dl", { class: "facts" }, ROWS.map((row) => html("div", {}, html("dt", {}, row.title), html("dd", {}, value(row, first)))));
+    }
     return html("div", { class: "scroll", role: "region", "aria-label": "Builds side by side", tabindex: "0" }, html("table", {},
         html("thead", {}, html("tr", {}, html("td"), builds.map((build) => html("th", { scope: "col", class: "number" }, build.folder)))),
-        html("tbody", {}, rows.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title), builds.map((build) => (
-            row.text ? html("td", { class: "text" }, row.text(build)) : html("td", { class: "number" }, cell(row, build, builds[0]))
+        html("tbody", {}, ROWS.map((row) => html("tr", {}, html("th", { scope: "row" }, row.title), builds.map((build) => (
+            html("td", { class: row.text ? "text" : "number" }, value(row, build))
         )))))));
 }
 
@@ -44,7 +53,6 @@ function scheme(build) {
 }
 
 function numbers(build) {
-    const input = build.manifest.parameters.length ? build.plan.fixed.find((buffer) => buffer.kind === "weights") : null;
-    const tag = input ? input.type.split("[")[0] : build.manifest.dtype;
-    return tag === "s8" ? `int8, gradients ${build.manifest.gradients}` : build.manifest.dtype;
+    const integer = build.plan.entries.infer.buffers.some((buffer) => buffer.type.startsWith("s8["));
+    return integer ? `int8, gradients ${build.manifest.gradients}` : build.manifest.dtype;
 }

@@ -40,7 +40,7 @@ export function mount(element, { builds, sweep }) {
     }
     draw();
     element.append(
-        ...(several ? [html("h2", {}, "Side by side"), compare(builds)] : []),
+        several ? html("h2", {}, "Side by side") : "", compare(builds),
         html("p", { class: "controls" }, html("label", { for: "call" }, "show a"), entry),
         html("h2", {}, "The arena over the call"), html("p", { class: "soft controls" }, HINT), pictures,
         html("h2", {}, "Memory by kind"), beside(bars),
