@@ -28,8 +28,8 @@ async function here() {
 }
 
 /** A program's standard input and output; each `lost`-th write is lost. */
-function piped(lost = 0) {
-    const program = spawn(command[0], command.slice(1), { stdio: ["pipe", "pipe", "inherit"] });
+function piped(lost = 0, [file, ...more] = command) {
+    const program = spawn(file, more, { stdio: ["pipe", "pipe", "inherit"] });
     const chunks = program.stdout[Symbol.asyncIterator]();
     let writes = 0;
     return {
@@ -64,7 +64,17 @@ const lossy = await Session.open(await LinkChannel.open(piped(5), await Module.l
 const again = await lossy.train(samples);
 const lost = difference(new Map([["loss", Float32Array.from(again.losses)]]), new Map([["loss", Float32Array.from(results[0].losses)]]));
 await lossy.close();
+const silent = await LinkChannel.open(piped(0, ["sleep", "60"]), await Module.load(bytes), 700).catch((error) => error.message);
+const greeted = piped();
+const first = await LinkChannel.open(greeted, await Module.load(bytes), 1500);
+const codec = await Module.load(bytes);
+await greeted.write(codec.pack(Uint8Array.from([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0]), 0)); // hello with nonce 7
+const replaced = await Session.open(first, manifest).catch((error) => error.message);
+await first.close();
+const ended = piped(0, ["true"]);
+const gone = await LinkChannel.open(ended, await Module.load(bytes)).catch((error) => error.message);
 console.log(JSON.stringify({
+    silent, replaced, gone,
     info: link.info, losses: results.map((result) => result.losses), changed, reset, pushed, lost, outputs: outputs.map((y) => [...y]),
     evaluated: evaluated.map((found) => found.map(({ loss, output }) => [loss, ...output])), ms: results[0].ms / samples.length,
 }));

@@ -89,6 +89,7 @@ def drawn(*shape: int) -> np.ndarray:
 NETS: dict[str, tuple[str, Options]] = {
     "fp16": ("cnn", Options(dtype="fp16")), "fp16 gradients": ("cnn", Options(grad="fp16")), "int8": ("int8", Options()),
     "integers only": ("int8", Options(grad="int8")), "recurrent": ("gru", Options(board="host-fused")),
+    **{f"halves of {board}": ("cnn", Options(board=board, dtype="fp16")) for board in ("mps3-an547", "riscv-virt-zvfh", "pulp-virt")},
     "curves": ("curves", Options(optimiser=Optimiser(0.01, kind="adamw", clip_norm=1.0))),
 }
 TEXTS = {
@@ -107,8 +108,9 @@ TEXTS = {
 
 @pytest.mark.parametrize("kind", NETS)
 def test_bits_of_every_format_of_numbers(kind: str, tmp_path: Path) -> None:
-    """Halves, integers, elementary functions and recurrence, as the project's own twin computes them."""
+    """Halves, integers, elementary functions and recurrence, as the project's own device computes them."""
     name, options = NETS[kind]
+    need_tools(load_board(options.board))
     if name in TEXTS:
         text, arrays = TEXTS[name]
         path = save_text(tmp_path / "model.onnx", text, **arrays)
@@ -180,6 +182,8 @@ def test_the_pages_link_and_a_device(tmp_path: Path) -> None:
     assert here == there and len(here) == STEPS and all(math.isfinite(loss) for loss in here)
     assert found["outputs"][0] == found["outputs"][1] == found["outputs"][2] and found["evaluated"][0] == found["evaluated"][1]
     assert (found["changed"], found["pushed"], found["lost"]) == ("", "", "") and found["reset"].startswith("conv1_weight[")
+    assert found["silent"].startswith("the program did not answer within 0.7 s.") and found["gone"] == "the program has gone."
+    assert found["replaced"].startswith("the program talks to another program now.")
 
 
 @pytest.mark.parametrize("kind", ["plain", "partial", "int8", "half"])

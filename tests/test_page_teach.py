@@ -208,6 +208,17 @@ def test_a_board_on_a_serial_port(chromium: Any, address: str, project: Path, sa
         says(page, "Not connected.")
 
 
+def test_a_board_that_is_unplugged(chromium: Any, address: str, project: Path) -> None:
+    transport: Any = Project.open(project).transport()
+    with shown(chromium, f"{address}#device") as page, ported(page, transport):
+        page.get_by_role("button", name="Connect a board").click()
+        says(page, "Connected: ")
+        transport.kill()
+        page.get_by_role("button", name="Compare").click()
+        page.get_by_role("alert").filter(has_text="the board has gone").wait_for(timeout=WAIT_MS)
+        says(page, "Not connected.")
+
+
 def test_another_firmware_is_refused(chromium: Any, address: str, tmp_path: Path) -> None:
     save_model(tmp_path, "mlp")
     succeed("compile", tmp_path / "mlp.onnx", "--board", BOARD, "-o", tmp_path / "other")

@@ -68,9 +68,9 @@ export class LinkChannel {
                 this.heard.push(...this.codec.unpack(data, this.token ? [this.token, 0] : [0]));
                 this.wake();
             }
-            this.ended = `${this.name} has gone.`;
+            this.ended ??= `${this.name} has gone.`;
         } catch (error) {
-            this.ended = `${this.name} has gone: ${error.message}`;
+            this.ended ??= `${this.name} has gone: ${error.message}`;
         }
         this.wake();
     }
@@ -114,7 +114,7 @@ export class LinkChannel {
             if (began > since + this.timeout) throw await this.silent();
             const held = answer ?? new Uint8Array(0);
             const body = asking || answer ? packet(number | READ, held.length / 4, u32(MOST_BYTES)) : packet(number, 0, request);
-            await this.stream.write(this.codec.pack(body, number === HELLO_NUMBER ? 0 : this.token));
+            await this.send(body, number === HELLO_NUMBER ? 0 : this.token);
             const usual = this.usual.get(command) ?? FIRST_WAIT / SLOWER;
             const news = await this.news(number, held.length, Math.min(MOST_WAIT, Math.max(SLOWER * usual, LEAST_WAIT) * 2 ** Math.min(silences, 10)));
             if (news === null) {
@@ -132,6 +132,16 @@ export class LinkChannel {
         }
         const payload = answer.slice(ANSWER, ANSWER + view(answer).getUint32(4, true));
         return withStatus ? { status: answer[0], payload } : payload;
+    }
+
+    async send(body, token) {
+        const frame = this.codec.pack(body, token);
+        try {
+            await this.stream.write(frame);
+        } catch (error) {
+            this.ended ??= `${this.name} has gone: ${error.message}`;
+            throw new Error(this.ended, { cause: error });
+        }
     }
 
     /** { part } of the answer from byte `at` on, {} where the device waits for the request, null after `wait` ms. */
@@ -159,7 +169,7 @@ export class LinkChannel {
     /** Why nothing is answered: a device that was reset, or greeted by another host, says so when it is asked whose session it has. */
     async silent() {
         if (this.token) {
-            await this.stream.write(this.codec.pack(packet(HELLO_NUMBER | READ, NONCE_WORD, u32(4)), 0));
+            await this.send(packet(HELLO_NUMBER | READ, NONCE_WORD, u32(4)), 0);
             const said = await this.news(HELLO_NUMBER, 4 * NONCE_WORD, FIRST_WAIT);
             const nonce = said?.part?.length >= 4 ? view(said.part).getUint32(0, true) : this.nonce;
             if (nonce === 0) return new Error(`${this.name} was reset; what it had learned is lost. Connect again.`);
