@@ -130,7 +130,7 @@ def test_site_on_a_disk_can_be_searched(site: Path) -> None:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto((site / "index.html").as_uri())
         page.click("input.md-search__input")
-        page.fill("input.md-search__input", "NAME_autosave")
+        page.locator("input.md-search__input").press_sequentially("NAME_autosave")
         page.wait_for_selector("a.md-search-result__link[href*='c-api.html']")
         assert said == []
 
