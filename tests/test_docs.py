@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import ROOT
+from page_browser import browser, needs_browser
 from pages import blocks, run_page
 
 from tinytrain.cli.main import main
@@ -102,16 +103,36 @@ def test_options_named_alone_are_those_of_a_command() -> None:
         assert not unknown, f"{page}: no command has {sorted(unknown)}"
 
 
-def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="needs the extra docs")
-    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = list((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+def test_site_fetches_nothing(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
     assert len(pages) >= len(PAGES)
     for path in pages:
         fetched = re.findall(r'(?:src|<link[^>]*href)="?(https?:[^" >]+)', path.read_text(encoding="utf-8"))
         assert not fetched, f"{path.name} fetches {fetched}"
+
+
+@needs_browser
+def test_site_on_a_disk_can_be_searched(site: Path) -> None:
+    pytest.importorskip("playwright", reason="needs playwright")
+    with browser() as started, started.new_context() as alone:
+        page, said = alone.new_page(), []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((site / "index.html").as_uri())
+        page.click("input.md-search__input")
+        page.locator("input.md-search__input").press_sequentially("NAME_autosave")
+        page.wait_for_selector("a.md-search-result__link[href*='c-api.html']")
+        assert said == []
 
 
 def test_every_key_of_a_file_has_its_place(tmp_path: Path) -> None:
