@@ -170,7 +170,7 @@ export class LinkChannel {
     async silent() {
         if (this.token) {
             await this.send(packet(HELLO_NUMBER | READ, NONCE_WORD, u32(4)), 0);
-            const said = await this.news(HELLO_NUMBER, 4 * NONCE_WORD, FIRST_WAIT);
+            const said = await this.news(HELLO_NUMBER, 4 * NONCE_WORD, MOST_WAIT);
             const nonce = said?.part?.length >= 4 ? view(said.part).getUint32(0, true) : this.nonce;
             if (nonce === 0) return new Error(`${this.name} was reset; what it had learned is lost. Connect again.`);
             if (nonce !== this.nonce) return new Error(`${this.name} talks to another program now. End that, and connect again.`);
