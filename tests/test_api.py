@@ -260,6 +260,21 @@ def test_a_training_that_cannot_be(build: tt.Build) -> None:
             assert said in str(error.value)
 
 
+def test_numbers_of_numpy_are_numbers(folder: Path, tmp_path: Path) -> None:
+    """As an element of an array is one; what is written has them as JSON does, and a path may be text."""
+    choices: Any = {"lr": np.float32(0.25), "cores": np.int64(1), "rates": {"fc": np.float32(0.5)}}
+    given: Any = {"lr": np.float32(0.125), "seed": np.int64(3), "limit": np.int32(20), "holdout": np.float32(0.25), "warmup": np.int64(2)}
+    build = tt.load(folder / "cnn.onnx").compile(scheme="last:1", **choices)
+    build.write(tmp_path / "project")
+    with build.twin() as device:
+        history = device.train(*clusters(), keep=True, **given)
+        assert device.train(*clusters(), epochs=2, keep=True, resume=True, **given)[0] == history[0]
+    assert history.record.settings["--lr"] == 0.125
+    for name in ("tuned", "precision"):
+        with pytest.raises(TinytrainError, match="No such file"):
+            tt.load(folder / "cnn.onnx").compile("mps2-an386", dtype="fp16", **{name: str(tmp_path / "none")})  # type: ignore[arg-type]
+
+
 def test_files_and_devices_that_are_not_there(folder: Path, build: tt.Build, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
         tt.load(tmp_path / "none.onnx")

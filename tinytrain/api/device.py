@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytrain.api.choices import Course, Teaching, schedule_of
 from tinytrain.api.history import History
-from tinytrain.api.values import check
+from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.data.given import Arrays, File, Given, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
@@ -89,11 +89,11 @@ class Device:
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
-        check(Teaching, {**numbers, **course})
-        schedule, progress = schedule_of(course, lr), progress or Quiet()
+        given = checked(Teaching, {**numbers, **course})
+        schedule, progress = schedule_of(given, given["lr"]), progress or Quiet()
         plan = Plan(
-            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, force=force, limit=limit,
-            holdout=holdout, skip_below=skip_below, scheme=scheme, schedule=schedule,
+            epochs=given["epochs"], learning_rate=given["lr"], seed=given["seed"], keep=keep, resume=resume, changed=changed, force=force,
+            limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], scheme=given["scheme"], schedule=schedule,
         )
         held = None if validation is None else source_of_both(validation)
         taught = lesson(self.project, source_of(x, y), held, plan, progress)

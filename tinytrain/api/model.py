@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
 from tinytrain.api.choices import Choices, Placing, check_fp16, options_of
-from tinytrain.api.values import check
+from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
 from tinytrain.data.file import DataFile
@@ -52,7 +52,8 @@ class Model:
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
         """
-        check(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
+        place = checked(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
+        cores, store, tolerance = place.values()
         source = None if calibration is None else source_of_both(calibration)
         if choices.get("dtype") == "int8":
             if source is None:
