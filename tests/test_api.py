@@ -22,7 +22,7 @@ import tinytrain as tt
 from tinytrain.api import choices
 from tinytrain.api.values import Number, kinds
 from tinytrain.cli.main import main
-from tinytrain.errors import BoardError, DataError, ModelError, OutputError, TinytrainError
+from tinytrain.errors import BoardError, DataError, DeviceError, ModelError, OutputError, TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.yardstick import Diverged
 from tinytrain.target.board import load_board
@@ -123,6 +123,8 @@ def test_a_build_is_the_folder_that_the_command_makes(folder: Path, build: tt.Bu
     assert device.predict(x[:2]).shape == (2, 10)         # type: ignore[union-attr]
     place = device.project.folder
     device.close()
+    with pytest.raises(DeviceError, match="is closed, and holds no longer what it had learned"):
+        device.save(tmp_path / "untrained.onnx")
     del device
     gc.collect()
     assert not place.exists()
@@ -253,7 +255,8 @@ def test_a_training_that_cannot_be(build: tt.Build) -> None:
         for given, said in (
             ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1."), ({"epoch": 3}, "There is no choice called epoch."),
             ({"holdout": 1.0}, "holdout is 1.0; expected a number from 0 to 0.9."), ({"schedule": "cosine"}, "without --schedule-steps"),
-            ({"resume": True}, "--resume is for training that is kept"), ({"scheme": 1}, "has schemes 0 to 0, found 1"),
+            ({"resume": True}, "--resume is for training that is kept"), ({"force": True}, "--force is for training that is kept"),
+            ({"scheme": 1}, "has schemes 0 to 0, found 1"),
         ):
             with pytest.raises(TinytrainError) as error:
                 device.train(X, Y, **given)               # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.data.given import Arrays, File, Given, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import DeviceError, TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.exchange import whole
 from tinytrain.learn.outputs import Evaluation, Outputs, evaluate, infer
@@ -48,11 +48,15 @@ class Device:
         self._keeps = keeps
         self._start = partial(project.session, icount=icount, timeout=timeout)
         self._session: Session | None = None
+        self._closed = False
         self._rate_is_ours = False                        # the learning rate is no longer the compiled one
 
     @property
     def session(self) -> Session:
         """The conversation behind all of it. It begins when it is first needed: what is wrong with data is said without a device."""
+        if self._closed:
+            message = "The device is closed, and holds no longer what it had learned."
+            raise DeviceError(message, hint="Use it within its `with` statement, or start another one: build.twin().")
         if self._session is None:
             self._session = self._start()
         return self._session
@@ -64,10 +68,10 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """End the emulator or program, or let go of the port."""
+        """End the emulator or program, or let go of the port. What the device is asked then raises DeviceError."""
+        self._closed = True
         if self._session is not None:
             self._session.close()
-            self._session = None
 
     def train(
         self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
@@ -88,6 +92,8 @@ class Device:
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        if force and not keep:
+            raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
         given = checked(Teaching, {**numbers, **course})
         schedule, progress = schedule_of(given, given["lr"]), progress or Quiet()
