@@ -40,6 +40,7 @@ def test_each_decision_has_its_reason(compiled: Compiled) -> None:
     assert "mve" not in "".join(kernels.values())         # the board has none, which goes without saying
     memory = section(text, "memory of train")
     assert "14,960 to 17,008  nodes 0 to 9" in memory["b"] and "at the peak, 19,104 B" in memory["b"]
+    assert f"  nodes 4 to {len(train.graph.nodes) - 1}  " in memory["loss"]
     assert "kept from step to step" in memory["fc_weight"]
 
 
