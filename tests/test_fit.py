@@ -142,3 +142,21 @@ def test_batch_norms_are_tried_unfolded(tmp_path: Path) -> None:
     assert rows["full"]["trained"] == 12 and rows["batchnorm"]["trained"] == 8
     assert any("--keep-batchnorm" in note for note in found.notes)
     succeed("compile", model, "--scheme", "batchnorm", "--keep-batchnorm", "--no-build", "-o", tmp_path / "out")
+
+
+def test_a_model_of_whole_numbers_has_no_int8_form(tmp_path: Path) -> None:
+    text = (
+        "emb (int64[1, 4] a) => (float[1, 3] y) <float[10, 6] t, float[6, 3] w>"
+        " { e = Gather(t, a) m = ReduceMean<axes=[1], keepdims=0>(e) y = MatMul(m, w) }"
+    )
+    model = save_text(tmp_path / "emb.onnx", text, t=np.ones((10, 6), np.float32), w=np.ones((6, 3), np.float32))
+    found = fit(model, Options(), Request((load_board("netduinoplus2"),)), Quiet())
+    assert {answer.found.dtype for answer in found.answers} == {"fp32", "fp16"}
+    assert [note for note in found.notes if "int8" in note] == [
+        f"int8 is left out: {model}: input a holds whole numbers, which have no scale; expected an input of float32.",
+    ]
+
+
+def test_random_ranges_are_said_where_int8_alone_is_asked_for(cnn: Path) -> None:
+    board = (load_board("netduinoplus2"),)
+    assert any("random samples" in note for note in fit(cnn, Options(), Request(board, ("last:1",), ("int8",)), Quiet()).notes)
