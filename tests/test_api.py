@@ -250,6 +250,13 @@ def test_choices_that_cannot_be(case: str, folder: Path) -> None:
     assert said in str(error.value)
 
 
+def test_the_twin_is_of_the_model_that_was_compiled(tmp_path: Path) -> None:
+    build = tt.load(save_model(tmp_path, "cnn")).compile("netduinoplus2", "last:1")
+    (tmp_path / "cnn.onnx").write_bytes(save_model(tmp_path, "mlp").read_bytes())
+    with pytest.raises(ModelError, match=r"cnn.onnx has changed since it was compiled for netduinoplus2"):
+        build.twin()
+
+
 def test_a_training_that_cannot_be(build: tt.Build) -> None:
     with build.twin() as device:
         for given, said in (
