@@ -239,6 +239,7 @@ CHOICES = {
     "loss": ({"loss": "mes"}, "mes"),
     "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
     "board": ({"board": "arduino"}, "There is no board 'arduino'"),
+    "before int8": ({"dtype": "int8", "calibration": np.zeros((1, 9)), "nesterov": True}, "--nesterov has no effect with momentum 0"),
 }
 
 

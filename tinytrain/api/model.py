@@ -55,6 +55,7 @@ class Model:
         place = checked(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
         cores, store, tolerance = place.values()
         source = None if calibration is None else source_of_both(calibration)
+        schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
         if choices.get("dtype") == "int8":
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
@@ -62,9 +63,9 @@ class Model:
             if tolerance is not None:
                 raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
+            options_of(board, schemes, given)             # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
-        schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
         options = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
         if source is not None:
             from tinytrain.search.precision import TOLERANCE, calibrated
