@@ -251,6 +251,15 @@ def test_choices_that_cannot_be(case: str, folder: Path) -> None:
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("limit", [0, -1, 2.5])
+def test_a_limit_that_cannot_be(limit: Any, build: tt.Build) -> None:
+    """-1 would leave out the last sample."""
+    with build.twin() as device:
+        for ask in (device.predict, device.infer, device.evaluate):
+            with pytest.raises(TinytrainError, match=r"limit is .*; expected a whole number of at least 1"):
+                ask(*clusters()[: 1 if ask == device.predict else 2], limit=limit)
+
+
 def test_the_twin_is_of_the_model_that_was_compiled(tmp_path: Path) -> None:
     build = tt.load(save_model(tmp_path, "cnn")).compile("netduinoplus2", "last:1")
     (tmp_path / "cnn.onnx").write_bytes(save_model(tmp_path, "mlp").read_bytes())

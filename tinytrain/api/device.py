@@ -119,20 +119,20 @@ class Device:
 
     def predict(self, x: Samples, *, limit: int | None = None, progress: Progress | None = None) -> Array | dict[str, Array]:
         """Outputs, float32 (n, *output shape without the batch); of a model with several outputs, a dict of them by name."""
-        samples = load(self.project, source_of(x), "test", limit, targets=False, progress=progress)
+        samples = load(self.project, source_of(x), "test", _limit(limit), targets=False, progress=progress)
         found = infer(self.session, samples, progress or Quiet()).named
         return found if self.project.manifest.output.parts else found["y"]
 
     def infer(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Outputs:
         """The same with what is known of them: their accuracy, where there are labels."""
         progress = progress or Quiet()
-        samples = load_for_outputs(self.project, source_of(x, y), "test", limit, progress)
+        samples = load_for_outputs(self.project, source_of(x, y), "test", _limit(limit), progress)
         return infer(self.session, samples, progress)
 
     def evaluate(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
         """Mean loss, accuracy and outputs; nothing is learned."""
         progress = progress or Quiet()
-        samples = load_with_targets(self.project, source_of(x, y), "test", limit, progress)
+        samples = load_with_targets(self.project, source_of(x, y), "test", _limit(limit), progress)
         if doubt := scale_doubt(self.session, samples):
             progress.say(f"warning    {doubt}")
         return evaluate(self.session, samples, progress)
@@ -164,3 +164,9 @@ def _batch_of_one(given: Arrays) -> Arrays:
     if isinstance(given, Mapping):
         return {name: np.asarray(array)[None] for name, array in given.items()}
     return np.asarray(given)[None]
+
+
+def _limit(given: int | None) -> int | None:
+    """So many of the samples, None for all. Raises TinytrainError."""
+    limit: int | None = checked(Teaching, {"limit": given})["limit"]
+    return limit
