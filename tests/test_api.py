@@ -239,6 +239,7 @@ CHOICES = {
     "loss": ({"loss": "mes"}, "mes"),
     "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
     "board": ({"board": "arduino"}, "There is no board 'arduino'"),
+    "no scheme": ({"scheme": []}, "No scheme is given"),
     "before int8": ({"dtype": "int8", "calibration": np.zeros((1, 9)), "nesterov": True}, "--nesterov has no effect with momentum 0"),
 }
 
@@ -248,6 +249,17 @@ def test_choices_that_cannot_be(case: str, folder: Path) -> None:
     given, said = CHOICES[case]
     with pytest.raises(TinytrainError) as error:
         tt.load(folder / "cnn.onnx").compile(**given)     # type: ignore[arg-type]
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"method": "median"}, "method is 'median'; expected one of minmax, percentile, mse."),
+    ({"percentile": 500}, "percentile is 500; expected a number from 50 to 100, without 50."),
+    ({"samples": 0}, "samples is 0; expected a whole number of at least 1."), ({"adaround": 1}, "adaround is 1; expected True or False."),
+])
+def test_a_quantisation_that_cannot_be(given: dict[str, Any], said: str, folder: Path) -> None:
+    with pytest.raises(TinytrainError) as error:
+        tt.load(folder / "cnn.onnx").quantise(clusters()[0], **given)
     assert said in str(error.value)
 
 

@@ -23,6 +23,7 @@ from tinytrain.ir.graph import Guards
 from tinytrain.ops.loss_scale import LARGEST, LEAST
 from tinytrain.ops.schedule import Schedule
 from tinytrain.origins import origin
+from tinytrain.quantise.ranges import Method
 from tinytrain.schemes.precision import Rule, load
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ class Placing(TypedDict, total=False):
     tolerance: Annotated[float, Number(0, 1, "least")] | None
 
 
+class Quantising(TypedDict, total=False):
+    """How a model is quantised."""
+
+    method: Method
+    percentile: Annotated[float, Number(50, 100, "least")]
+    equalise: bool
+    bias_correction: bool
+    adaround: bool
+    per_tensor: bool
+    samples: Positive
+
+
 class Teaching(Course, total=False):
     """How a device is trained."""
 
@@ -123,6 +136,8 @@ DEFAULTS = Choices(
 def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) -> Options:
     """The compiler's options. Raises TinytrainError where choices do not fit each other, SchemeError for a bad `precision`."""
     given = checked(Choices, {**DEFAULTS, **choices})
+    if not schemes:
+        raise TinytrainError("No scheme is given; expected one at least, as full or last:2.", hint="scheme='none' trains nothing.")
     first, *further = schemes
     kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
-from tinytrain.api.choices import Choices, Placing, check_fp16, options_of
+from tinytrain.api.choices import Choices, Placing, Quantising, check_fp16, options_of
 from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
@@ -90,10 +90,11 @@ class Model:
         from tinytrain.quantise.convert import quantise_model
         from tinytrain.quantise.lockstep import Options
 
-        options = Options(
-            method=method, percentile=percentile, equalise=equalise, bias_correction=bias_correction, adaround=adaround,
-            per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
-        )
+        given = {
+            "method": method, "percentile": percentile, "equalise": equalise, "bias_correction": bias_correction, "adaround": adaround,
+            "per_tensor": per_tensor, "samples": samples,
+        }
+        options = Options(**checked(Quantising, given), shapes=dict(shapes or {}))
         source = source_of_both(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
         scratch = Scratch()
