@@ -22,7 +22,7 @@ import tinytrain as tt
 from tinytrain.api import choices
 from tinytrain.api.values import Number, kinds
 from tinytrain.cli.main import main
-from tinytrain.errors import BoardError, DataError, ModelError, OutputError, TinytrainError
+from tinytrain.errors import BoardError, DataError, DeviceError, ModelError, OutputError, TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.yardstick import Diverged
 from tinytrain.target.board import load_board
@@ -123,6 +123,8 @@ def test_a_build_is_the_folder_that_the_command_makes(folder: Path, build: tt.Bu
     assert device.predict(x[:2]).shape == (2, 10)         # type: ignore[union-attr]
     place = device.project.folder
     device.close()
+    with pytest.raises(DeviceError, match="is closed, and holds no longer what it had learned"):
+        device.save(tmp_path / "untrained.onnx")
     del device
     gc.collect()
     assert not place.exists()
@@ -237,6 +239,8 @@ CHOICES = {
     "loss": ({"loss": "mes"}, "mes"),
     "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
     "board": ({"board": "arduino"}, "There is no board 'arduino'"),
+    "no scheme": ({"scheme": []}, "No scheme is given"),
+    "before int8": ({"dtype": "int8", "calibration": np.zeros((1, 9)), "nesterov": True}, "--nesterov has no effect with momentum 0"),
 }
 
 
@@ -248,16 +252,59 @@ def test_choices_that_cannot_be(case: str, folder: Path) -> None:
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ({"method": "median"}, "method is 'median'; expected one of minmax, percentile, mse."),
+    ({"percentile": 500}, "percentile is 500; expected a number from 50 to 100, without 50."),
+    ({"samples": 0}, "samples is 0; expected a whole number of at least 1."), ({"adaround": 1}, "adaround is 1; expected True or False."),
+])
+def test_a_quantisation_that_cannot_be(given: dict[str, Any], said: str, folder: Path) -> None:
+    with pytest.raises(TinytrainError) as error:
+        tt.load(folder / "cnn.onnx").quantise(clusters()[0], **given)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5])
+def test_a_limit_that_cannot_be(limit: Any, build: tt.Build) -> None:
+    """-1 would leave out the last sample."""
+    with build.twin() as device:
+        for ask in (device.predict, device.infer, device.evaluate):
+            with pytest.raises(TinytrainError, match=r"limit is .*; expected a whole number of at least 1"):
+                ask(*clusters()[: 1 if ask == device.predict else 2], limit=limit)
+
+
+def test_the_twin_is_of_the_model_that_was_compiled(tmp_path: Path) -> None:
+    build = tt.load(save_model(tmp_path, "cnn")).compile("netduinoplus2", "last:1")
+    (tmp_path / "cnn.onnx").write_bytes(save_model(tmp_path, "mlp").read_bytes())
+    with pytest.raises(ModelError, match=r"cnn.onnx has changed since it was compiled for netduinoplus2"):
+        build.twin()
+
+
 def test_a_training_that_cannot_be(build: tt.Build) -> None:
     with build.twin() as device:
         for given, said in (
             ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1."), ({"epoch": 3}, "There is no choice called epoch."),
             ({"holdout": 1.0}, "holdout is 1.0; expected a number from 0 to 0.9."), ({"schedule": "cosine"}, "without --schedule-steps"),
-            ({"resume": True}, "--resume is for training that is kept"), ({"scheme": 1}, "has schemes 0 to 0, found 1"),
+            ({"resume": True}, "--resume is for training that is kept"), ({"force": True}, "--force is for training that is kept"),
+            ({"scheme": 1}, "has schemes 0 to 0, found 1"),
         ):
             with pytest.raises(TinytrainError) as error:
                 device.train(X, Y, **given)               # type: ignore[arg-type]
             assert said in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path, tmp_path: Path) -> None:
+    """As an element of an array is one; what is written has them as JSON does, and a path may be text."""
+    choices: Any = {"lr": np.float32(0.25), "cores": np.int64(1), "rates": {"fc": np.float32(0.5)}}
+    given: Any = {"lr": np.float32(0.125), "seed": np.int64(3), "limit": np.int32(20), "holdout": np.float32(0.25), "warmup": np.int64(2)}
+    build = tt.load(folder / "cnn.onnx").compile(scheme="last:1", **choices)
+    build.write(tmp_path / "project")
+    with build.twin() as device:
+        history = device.train(*clusters(), keep=True, **given)
+        assert device.train(*clusters(), epochs=2, keep=True, resume=True, **given)[0] == history[0]
+    assert history.record.settings["--lr"] == 0.125
+    for name in ("tuned", "precision"):
+        with pytest.raises(TinytrainError, match="No such file"):
+            tt.load(folder / "cnn.onnx").compile("mps2-an386", dtype="fp16", **{name: str(tmp_path / "none")})  # type: ignore[arg-type]
 
 
 def test_files_and_devices_that_are_not_there(folder: Path, build: tt.Build, tmp_path: Path) -> None:

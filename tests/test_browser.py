@@ -141,6 +141,13 @@ def test_a_damaged_module_has_no_sizes(tmp_path: Path) -> None:
             sizes(tmp_path / "model.wasm")
 
 
+def test_c_of_ones_own_may_have_other_letters(tmp_path: Path) -> None:
+    project = compiled(tmp_path, "host")
+    with next((project.folder / "lib").glob("*.c")).open("ab") as file:
+        file.write(b"/* caf\xe9 */\n")
+    assert Project.open(project.folder, trust=True).module().is_file()
+
+
 def test_several_cores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="shares each step among 2 cores; a browser runs it on one"):
         compiled(tmp_path, "host", cores=2).module()

@@ -18,9 +18,10 @@ from cli_runs import sentence, succeed
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.project import Project
-from tinytrain.emit.fit import STACK_BYTES
+from tinytrain.emit.fit import check_budget
 from tinytrain.emit.select import Count, Kernels
 from tinytrain.emit.tuned import Entry, Table, Tuning, calls_of, made_of, processor
+from tinytrain.errors import DoesNotFit
 from tinytrain.ir.op import f32
 from tinytrain.ir.types import Role
 from tinytrain.ops.conv import Conv2d, Pad
@@ -50,7 +51,10 @@ def test_sizes_are_those_of_compile(cnn: Path, costs: Costs, name: str) -> None:
     cost = costs.cost(preset(name, costs.forward), exact_seconds=3.0)
     compiled = compile_model(cnn, Options(board=BOARD, scheme=name))
     assert cost.arena_bytes == compiled.plan.arena_bytes
-    assert cost.ram_bytes == cost.arena_bytes + 4 + STACK_BYTES
+    assert compiled.room is not None and cost.ram_bytes == compiled.room.ram_bytes
+    check_budget(compiled.program, compiled.plan, compiled.board, cost.ram_bytes)
+    with pytest.raises(DoesNotFit):
+        check_budget(compiled.program, compiled.plan, compiled.board, cost.ram_bytes - 1)
     params = compiled.program.stored(Role.PARAM)
     assert cost.updated_bytes == sum(v.type.nbytes for v in params)
     assert cost.weights + cost.biases == sum(v.type.numel for v in params)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def test_each_decision_has_its_reason(compiled: Compiled) -> None:
     assert "mve" not in "".join(kernels.values())         # the board has none, which goes without saying
     memory = section(text, "memory of train")
     assert "14,960 to 17,008  nodes 0 to 9" in memory["b"] and "at the peak, 19,104 B" in memory["b"]
+    assert f"  nodes 4 to {len(train.graph.nodes) - 1}  " in memory["loss"]
     assert "kept from step to step" in memory["fc_weight"]
 
 
@@ -91,3 +93,17 @@ def test_projects_that_differ(tmp_path: Path) -> None:
     assert "  -" in rows["memory.arena_bytes"] and rows["fc1_weight"].split()[1:] == ["trained", "32×64", "not", "trained"]
     assert "lines gone" in rows["lib/mlp.c"] and "lib/tt_math.h" not in rows
     assert "is not a compiled project" in sentence("diff", tmp_path / "a", tmp_path)
+
+
+def test_files_that_were_changed_by_hand(tmp_path: Path) -> None:
+    """The manifest still has the hash that each was written with."""
+    projects = [tmp_path / "a", tmp_path / "b"]
+    succeed("compile", save_model(tmp_path), "-o", projects[0], "--no-build")
+    shutil.copytree(*projects)
+    changed = projects[1] / "lib" / "mlp.c"
+    text = changed.read_text()
+    for new, said in ((f"{text}int more;\n", "0 lines gone, 1 new"), (text.replace("\n", "\r\n"), "other ends of lines")):
+        changed.write_bytes(new.encode())
+        assert said in run("diff", "--trust", *projects).output
+    changed.unlink()
+    assert "mlp.c: cannot be read" in sentence("diff", "--trust", *projects)

@@ -13,6 +13,7 @@ from cli_runs import save_data, save_model, save_text, sentence, succeed
 from tinytrain import zoo
 from tinytrain.answers.candidates import cheapest_first, depths, presets, real_boards
 from tinytrain.answers.fit import Fits, Request, fit
+from tinytrain.answers.nearest import suggesting
 from tinytrain.compiler import Options, compile_model, load_forward
 from tinytrain.emit.fit import reserved_bytes
 from tinytrain.errors import DoesNotFit
@@ -142,3 +143,32 @@ def test_batch_norms_are_tried_unfolded(tmp_path: Path) -> None:
     assert rows["full"]["trained"] == 12 and rows["batchnorm"]["trained"] == 8
     assert any("--keep-batchnorm" in note for note in found.notes)
     succeed("compile", model, "--scheme", "batchnorm", "--keep-batchnorm", "--no-build", "-o", tmp_path / "out")
+
+
+def test_a_model_of_whole_numbers_has_no_int8_form(tmp_path: Path) -> None:
+    text = (
+        "emb (int64[1, 4] a) => (float[1, 3] y) <float[10, 6] t, float[6, 3] w>"
+        " { e = Gather(t, a) m = ReduceMean<axes=[1], keepdims=0>(e) y = MatMul(m, w) }"
+    )
+    model = save_text(tmp_path / "emb.onnx", text, t=np.ones((10, 6), np.float32), w=np.ones((6, 3), np.float32))
+    found = fit(model, Options(), Request((load_board("netduinoplus2"),)), Quiet())
+    assert {answer.found.dtype for answer in found.answers} == {"fp32", "fp16"}
+    assert [note for note in found.notes if "int8" in note] == [
+        f"int8 is left out: {model}: input a holds whole numbers, which have no scale; expected an input of float32.",
+    ]
+
+
+def test_random_ranges_are_said_where_int8_alone_is_asked_for(cnn: Path) -> None:
+    board = (load_board("netduinoplus2"),)
+    assert any("random samples" in note for note in fit(cnn, Options(), Request(board, ("last:1",), ("int8",)), Quiet()).notes)
+
+
+def test_what_lacks_is_said_where_another_board_is_not_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "big (float[1, 400] x) => (float[1, 300] y) <float[400, 300] w> { y = MatMul(x, w) }"
+    model = save_text(tmp_path / "big.onnx", text, w=np.ones((400, 300), np.float32))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "board.toml").write_text("core =")
+    monkeypatch.setenv("TINYTRAIN_BOARDS", str(tmp_path))
+    options = Options(board="nucleo-f446re", dtype="fp16")
+    with pytest.raises(DoesNotFit, match=r"big needs .* bytes of RAM"), suggesting(model, options, Quiet()):
+        compile_model(model, options)

@@ -225,8 +225,25 @@ def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_examples_that_do_not_fit(cnn: Any) -> None:
+    for example in (1.0, "x", [[1.0], [1.0, 2.0]]):
+        with pytest.raises(ModelError, match="The example is no array of samples: "):
+            tt.from_torch(cnn, example)
     with pytest.raises(ModelError, match=r"Sequential does not run on an example of shape \(1, 3, 8, 8\): "):
         tt.from_torch(cnn, np.zeros((1, 3, 8, 8), np.float32))
     model = tt.from_torch(cnn, np.zeros((4, 2, 8, 8), np.float32), exporter="trace")
     with model.compile().twin() as device, pytest.raises(DataError, match=r"x has the shape \(4, 8, 8, 2\); expected \(n, 2, 8, 8\)"):
         device.predict(np.zeros((4, 8, 8, 2), np.float32))
+
+
+def test_a_file_stays_where_the_export_breaks_off(cnn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+
+    def breaks_off(module: Any, inputs: Any, file: Path, **how: Any) -> None:
+        Path(file).write_bytes(b"half")
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(torch.onnx, "export", breaks_off)
+    with pytest.raises(ModelError, match="PyTorch cannot export it: the disk is full"):
+        tt.from_torch(cnn, np.zeros((1, 2, 8, 8), np.float32), path)
+    assert path.read_bytes() == b"before"

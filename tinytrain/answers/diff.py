@@ -21,7 +21,7 @@ _LONGEST = 60                                             # characters of a valu
 
 @dataclass(frozen=True)
 class Difference:
-    """A key of the manifests, a parameter or a file, and what the two projects have there; "" where one has nothing."""
+    """A key of the manifests, a parameter or a file, and what the two projects have there: "none" where one has no such key."""
 
     what: str
     first: str
@@ -30,7 +30,10 @@ class Difference:
 
 
 def differences(first: Project, second: Project) -> list[Difference]:
-    """In the order of the manifest; none where the two are the same, apart from what was built or learned in them."""
+    """In the order of the manifest; none where the two are the same, apart from what was built or learned in them.
+
+    Raises OutputError for a file that is no longer there.
+    """
     a, b = (_manifest(project) for project in (first, second))
     return [*_keys(a, b), *_parameters(a, b), *_files(first, second)]
 
@@ -44,9 +47,14 @@ def diff_text(found: list[Difference], first: Path, second: Path, same: int) -> 
 
 
 def same_files(first: Project, second: Project) -> int:
-    """How many files the compiler wrote alike."""
-    other = second.manifest.files
-    return sum(other.get(name) == digest for name, digest in first.manifest.files.items())
+    """How many of the files that the compiler wrote are alike."""
+    other = _contents(second)
+    return sum(other.get(name) == content for name, content in _contents(first).items())
+
+
+def _contents(project: Project) -> dict[str, bytes]:
+    """As they are now: those of a trusted project may have been changed since."""
+    return {name: project.content(name) for name in project.manifest.files}
 
 
 def _manifest(project: Project) -> dict[str, Any]:
@@ -83,17 +91,18 @@ def _parameters(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Differen
 
 
 def _files(first: Project, second: Project) -> Iterator[Difference]:
-    mine, yours = first.manifest.files, second.manifest.files
+    mine, yours = _contents(first), _contents(second)
     for name in sorted({*mine, *yours}):
         if mine.get(name) == yours.get(name):
             continue
-        contents = [(project.folder / name).read_bytes() if name in project.manifest.files else b"" for project in (first, second)]
+        contents = [each.get(name, b"") for each in (mine, yours)]
         if name.endswith(_BINARY):
             first_size, second_size = (f"{len(content):,} B" for content in contents)
             yield Difference(name, first_size, second_size, "differs")
         else:
             one, other = (Counter(content.splitlines()) for content in contents)
-            change = f"{(one - other).total():,} lines gone, {(other - one).total():,} new"
+            gone, new = (one - other).total(), (other - one).total()
+            change = f"{gone:,} lines gone, {new:,} new" if gone or new else "lines in another order, or other ends of lines"
             yield Difference(name, f"{one.total():,} lines", f"{other.total():,} lines", change)
 
 

@@ -117,12 +117,15 @@ def _placed(compiled: Compiled, plan: Plan) -> Rows:
 
 
 def _spans(plan: Plan) -> dict[Value, tuple[int, int]]:
-    """Positions of the first and the last node that use the bytes of a value."""
+    """Positions of the first and the last node that need the bytes of a value: all after it those of an output."""
     found: dict[Value, tuple[int, int]] = {plan.root(v): (0, 0) for v in plan.graph.inputs}
     for position, node in enumerate(plan.graph.nodes):
         for v in (*node.inputs, *node.outputs):
             first, _ = found.get(plan.root(v), (position, position))
             found[plan.root(v)] = first, position
+    for v in plan.graph.kept() & plan.offsets.keys():
+        first, _ = found[plan.root(v)]
+        found[plan.root(v)] = first, len(plan.graph.nodes) - 1
     return found
 
 

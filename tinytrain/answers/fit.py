@@ -78,7 +78,8 @@ class Fits:
 
 def fit(model: Path, options: Options, request: Request, progress: Progress) -> Fits:
     """Raises TinytrainError where the model cannot be trained; a way to store numbers that it does not have is a note."""
-    dtypes = ("int8",) if is_quantised(model, options) else request.dtypes
+    is_int8 = is_quantised(model, options)
+    dtypes = ("int8",) if is_int8 else request.dtypes
     answers: list[Answer] = []
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="tinytrain-") as folder:
@@ -90,8 +91,8 @@ def fit(model: Path, options: Options, request: Request, progress: Progress) -> 
                 if len(dtypes) == 1 or dtype == "fp32":
                     raise
                 notes.append(f"{dtype} is left out: {error.sentences[0]}")
-        if "int8" in dtypes[1:] and request.data is None:
-            notes.append("int8 is calibrated on random samples, which is good for sizes and times; give --data for ranges of yours")
+    if not is_int8 and request.data is None and any(answer.found.dtype == "int8" for answer in answers):
+        notes.append("int8 is calibrated on random samples, which is good for sizes and times; give --data for ranges of yours")
     if any(answer.found.scheme == BATCHNORM and "keep" in answer.found.asks for answer in answers):
         notes.append("batchnorm trains the batch norms, which are then not folded: --keep-batchnorm")
     if any(answer.found.dtype == "fp16" and _uncounted(answer.found) for answer in answers):

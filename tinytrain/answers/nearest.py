@@ -25,13 +25,19 @@ _ALL = "`tinytrain fit` compares all boards, schemes and ways to store numbers."
 
 @contextmanager
 def suggesting(model: Path, options: Options, progress: Progress) -> Iterator[None]:
-    """A DoesNotFit of the block is raised with the nearest things that would fit; not where pages of a store are what lacks."""
+    """A DoesNotFit of the block is raised with the nearest things that would fit; not where pages of a store are what lacks, nor where the
+    search for them fails, as on a board folder that is not valid.
+    """
     try:
         yield
     except DoesNotFit as error:
         if options.store or options.loss is None:
             raise
-        raise unfit(error, nearest(model, options, progress)) from error
+        try:
+            found = nearest(model, options, progress)
+        except TinytrainError:
+            raise error from None
+        raise unfit(error, found) from error
 
 
 def check_room(name: str, room: Room | None, model: Path, options: Options, progress: Progress) -> None:

@@ -19,7 +19,7 @@ from tinytrain.api.plan import Plan
 from tinytrain.compiler import Compiled, compile_model, describe, write
 from tinytrain.device.manifest import EXPECTED, Manifest
 from tinytrain.device.project import BAUD, Project
-from tinytrain.errors import BoardError, OutputError
+from tinytrain.errors import BoardError, ModelError, OutputError
 from tinytrain.reading import reading
 from tinytrain.target.board import Board
 
@@ -135,7 +135,10 @@ class Build:
         return Device(self.project, icount=icount, timeout=timeout, keeps=self)
 
     def twin(self, *, timeout: float = 60.0) -> Device:
-        """The same C as a program of this computer: the bits of the board, in a fraction of an emulator's time."""
+        """The same C as a program of this computer: the bits of the board, in a fraction of an emulator's time.
+
+        Raises BoardError for a board's project on disk, ModelError where the model's file has changed since it was compiled.
+        """
         return self._twin.device(timeout=timeout)
 
     def emulator(self, *, icount: bool = False, timeout: float = 60.0) -> Device:
@@ -160,8 +163,11 @@ class Build:
         if self._compiled is None:
             message = f"{self.folder} was compiled for {self.board.name}; expected a build for {self.board.twin}, which has the same bits."
             raise BoardError(message, hint="Compile the model again, here or for that board.")
-        options = replace(self.compiled.options, board=self.board.twin, store=0)
-        return Build(compile_model(self.compiled.prepared.path, options), keeps=self._keeps)
+        mine = self._compiled.prepared
+        twin = compile_model(mine.path, replace(self._compiled.options, board=self.board.twin, store=0))
+        if twin.prepared.hash != mine.hash:
+            raise ModelError(f"{mine.path} has changed since it was compiled for {self.board.name}.", hint="Compile it again.")
+        return Build(twin, keeps=self._keeps)
 
 
 def open(folder: str | Path, *, trust: bool = False) -> Build:

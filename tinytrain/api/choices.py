@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from tinytrain.api.values import Count, NotNegative, Number, Positive, check
+from tinytrain.api.values import Count, NotNegative, Number, Positive, checked
 from tinytrain.compiler import Gradients, Options
 from tinytrain.emit.tuned import Optimise
 from tinytrain.errors import TinytrainError
@@ -23,6 +23,7 @@ from tinytrain.ir.graph import Guards
 from tinytrain.ops.loss_scale import LARGEST, LEAST
 from tinytrain.ops.schedule import Schedule
 from tinytrain.origins import origin
+from tinytrain.quantise.ranges import Method
 from tinytrain.schemes.precision import Rule, load
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Choices(Course, total=False):
     dtype: Literal["fp32", "fp16", "int8"]
     master: Literal["fp32", "none"] | None
     fp32: Sequence[str]
-    precision: Path | None
+    precision: str | Path | None
     bias_factor: NotNegative
     int8_input: bool
     grad: Gradients
@@ -80,7 +81,7 @@ class Choices(Course, total=False):
     guards: Guards
     qas: bool
     optimise: Optimise
-    tuned: Path | None
+    tuned: str | Path | None
     shapes: Mapping[str, tuple[int, ...]]
     new_head: Positive | None
     head_seed: Count
@@ -96,6 +97,18 @@ class Placing(TypedDict, total=False):
     cores: Positive
     store: Count
     tolerance: Annotated[float, Number(0, 1, "least")] | None
+
+
+class Quantising(TypedDict, total=False):
+    """How a model is quantised."""
+
+    method: Method
+    percentile: Annotated[float, Number(50, 100, "least")]
+    equalise: bool
+    bias_correction: bool
+    adaround: bool
+    per_tensor: bool
+    samples: Positive
 
 
 class Teaching(Course, total=False):
@@ -122,8 +135,9 @@ DEFAULTS = Choices(
 
 def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) -> Options:
     """The compiler's options. Raises TinytrainError where choices do not fit each other, SchemeError for a bad `precision`."""
-    given: Mapping[str, Any] = {**DEFAULTS, **choices}
-    check(Choices, given)
+    given = checked(Choices, {**DEFAULTS, **choices})
+    if not schemes:
+        raise TinytrainError("No scheme is given; expected one at least, as full or last:2.", hint="scheme='none' trains nothing.")
     first, *further = schemes
     kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:
@@ -161,7 +175,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
         dtype=given["dtype"], precision=_precision(given),
-        origins=(origin("precision", Path(given["precision"])),) if given["precision"] else (),
+        origins=(origin("precision", given["precision"]),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None, asked=_asked(given),
     )

@@ -13,11 +13,11 @@ import numpy as np
 
 from tinytrain.api.choices import Course, Teaching, schedule_of
 from tinytrain.api.history import History
-from tinytrain.api.values import check
+from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.data.given import Arrays, File, Given, Pair, Samples, source_of, source_of_both
 from tinytrain.device.project import Project
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import DeviceError, TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.exchange import whole
 from tinytrain.learn.outputs import Evaluation, Outputs, evaluate, infer
@@ -48,11 +48,15 @@ class Device:
         self._keeps = keeps
         self._start = partial(project.session, icount=icount, timeout=timeout)
         self._session: Session | None = None
+        self._closed = False
         self._rate_is_ours = False                        # the learning rate is no longer the compiled one
 
     @property
     def session(self) -> Session:
         """The conversation behind all of it. It begins when it is first needed: what is wrong with data is said without a device."""
+        if self._closed:
+            message = "The device is closed, and holds no longer what it had learned."
+            raise DeviceError(message, hint="Use it within its `with` statement, or start another one: build.twin().")
         if self._session is None:
             self._session = self._start()
         return self._session
@@ -64,10 +68,10 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """End the emulator or program, or let go of the port."""
+        """End the emulator or program, or let go of the port. What the device is asked then raises DeviceError."""
+        self._closed = True
         if self._session is not None:
             self._session.close()
-            self._session = None
 
     def train(
         self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
@@ -88,12 +92,14 @@ class Device:
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        if force and not keep:
+            raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
-        check(Teaching, {**numbers, **course})
-        schedule, progress = schedule_of(course, lr), progress or Quiet()
+        given = checked(Teaching, {**numbers, **course})
+        schedule, progress = schedule_of(given, given["lr"]), progress or Quiet()
         plan = Plan(
-            epochs=epochs, learning_rate=lr, seed=seed, keep=keep, resume=resume, changed=changed, force=force, limit=limit,
-            holdout=holdout, skip_below=skip_below, scheme=scheme, schedule=schedule,
+            epochs=given["epochs"], learning_rate=given["lr"], seed=given["seed"], keep=keep, resume=resume, changed=changed, force=force,
+            limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], scheme=given["scheme"], schedule=schedule,
         )
         held = None if validation is None else source_of_both(validation)
         taught = lesson(self.project, source_of(x, y), held, plan, progress)
@@ -113,20 +119,20 @@ class Device:
 
     def predict(self, x: Samples, *, limit: int | None = None, progress: Progress | None = None) -> Array | dict[str, Array]:
         """Outputs, float32 (n, *output shape without the batch); of a model with several outputs, a dict of them by name."""
-        samples = load(self.project, source_of(x), "test", limit, targets=False, progress=progress)
+        samples = load(self.project, source_of(x), "test", _limit(limit), targets=False, progress=progress)
         found = infer(self.session, samples, progress or Quiet()).named
         return found if self.project.manifest.output.parts else found["y"]
 
     def infer(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Outputs:
         """The same with what is known of them: their accuracy, where there are labels."""
         progress = progress or Quiet()
-        samples = load_for_outputs(self.project, source_of(x, y), "test", limit, progress)
+        samples = load_for_outputs(self.project, source_of(x, y), "test", _limit(limit), progress)
         return infer(self.session, samples, progress)
 
     def evaluate(self, x: Samples, y: Arrays | None = None, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
         """Mean loss, accuracy and outputs; nothing is learned."""
         progress = progress or Quiet()
-        samples = load_with_targets(self.project, source_of(x, y), "test", limit, progress)
+        samples = load_with_targets(self.project, source_of(x, y), "test", _limit(limit), progress)
         if doubt := scale_doubt(self.session, samples):
             progress.say(f"warning    {doubt}")
         return evaluate(self.session, samples, progress)
@@ -158,3 +164,9 @@ def _batch_of_one(given: Arrays) -> Arrays:
     if isinstance(given, Mapping):
         return {name: np.asarray(array)[None] for name, array in given.items()}
     return np.asarray(given)[None]
+
+
+def _limit(given: int | None) -> int | None:
+    """So many of the samples, None for all. Raises TinytrainError."""
+    limit: int | None = checked(Teaching, {"limit": given})["limit"]
+    return limit

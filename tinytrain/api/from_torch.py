@@ -43,15 +43,18 @@ def from_torch(
     torch.export, or "trace" for its older one by tracing, which takes modules that the other refuses and freezes what depends on data.
     Raises ToolError without PyTorch, ModelError where the module does not run on the example or cannot be exported.
     """
-    scratch = None if path is not None else Scratch()
-    file = scratch.path / f"{type(module).__name__.lower()}.onnx" if scratch else Path(path or "")
+    scratch = Scratch()
+    made = scratch.path / f"{type(module).__name__.lower()}.onnx"
+    file = made if path is None else Path(path)
     if not file.parent.is_dir():
         raise OutputError(f"{file} cannot be written: there is no folder {file.parent}.", hint="Make the folder first.")
     inputs = tensors(example)
     still = copy.deepcopy(module).eval()
-    export(still, inputs, file, exporter, outputs or _outputs(still, inputs))
-    load(file)
-    return Model(file, keeps=scratch)
+    export(still, inputs, made, exporter, outputs or _outputs(still, inputs))
+    load(made)
+    if path is not None:
+        write_bytes(file, made.read_bytes())              # whole, or not at all
+    return Model(file, keeps=scratch if path is None else None)
 
 
 def pytorch() -> Any:
@@ -64,10 +67,14 @@ def pytorch() -> Any:
 
 
 def tensors(example: Any) -> tuple[torch.Tensor, ...]:
-    """One for each input, with a batch of 1."""
+    """One for each input, with a batch of 1. Raises ModelError for what is no array of samples."""
     torch = pytorch()
     several = example if isinstance(example, tuple) else (example,)
-    return tuple(torch.as_tensor(one)[:1].clone() for one in several)
+    try:
+        return tuple(torch.as_tensor(one)[:1].clone() for one in several)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        message = f"The example is no array of samples: {first_line(error)}."
+        raise ModelError(message, hint="Give (n, *input shape), or a tuple of one for each input.") from error
 
 
 def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, exporter: Exporter, outputs: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
-from tinytrain.api.choices import Choices, Placing, check_fp16, options_of
-from tinytrain.api.values import check
+from tinytrain.api.choices import Choices, Placing, Quantising, check_fp16, options_of
+from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
 from tinytrain.data.file import DataFile
@@ -52,8 +52,10 @@ class Model:
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
         """
-        check(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
+        place = checked(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
+        cores, store, tolerance = place.values()
         source = None if calibration is None else source_of_both(calibration)
+        schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
         if choices.get("dtype") == "int8":
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
@@ -61,9 +63,9 @@ class Model:
             if tolerance is not None:
                 raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
+            options_of(board, schemes, given)             # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
-        schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
         options = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
         if source is not None:
             from tinytrain.search.precision import TOLERANCE, calibrated
@@ -88,10 +90,11 @@ class Model:
         from tinytrain.quantise.convert import quantise_model
         from tinytrain.quantise.lockstep import Options
 
-        options = Options(
-            method=method, percentile=percentile, equalise=equalise, bias_correction=bias_correction, adaround=adaround,
-            per_tensor=per_tensor, samples=samples, shapes=dict(shapes or {}),
-        )
+        given = {
+            "method": method, "percentile": percentile, "equalise": equalise, "bias_correction": bias_correction, "adaround": adaround,
+            "per_tensor": per_tensor, "samples": samples,
+        }
+        options = Options(**checked(Quantising, given), shapes=dict(shapes or {}))
         source = source_of_both(calibration)
         made = quantise_model(self.path, source, options, progress or Quiet())
         scratch = Scratch()

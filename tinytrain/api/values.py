@@ -8,6 +8,7 @@ import numbers
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tinytrain.errors import TinytrainError, did_you_mean
@@ -42,15 +43,29 @@ Count = Annotated[int, Number(0, whole=True)]
 NotNegative = Annotated[float, Number(0)]
 
 
-def check(choices: type, given: Mapping[str, Any]) -> None:
-    """Raise TinytrainError for a name that is no field, or a value that the field of that name does not take."""
+def checked(choices: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with Python's own numbers in place of NumPy's, which JSON does not take, and a path where that may stand as text.
+
+    Raises TinytrainError for a name that is no field, or a value that the field of that name does not take.
+    """
     hints = get_type_hints(choices, include_extras=True)
+    found = {}
     for name, value in given.items():
         if name not in hints:
             hint = did_you_mean(name, hints, "They are called as the options of the command line.")
             raise TinytrainError(f"There is no choice called {name}.", hint=hint)
         if (expected := _refusal(hints[name], value)) is not None:
             raise TinytrainError(f"{name} is {reprlib.repr(value)}; expected {expected}.")
+        found[name] = Path(value) if isinstance(value, str) and Path in kinds(hints[name]) else _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def kinds(hint: Any) -> list[Any]:

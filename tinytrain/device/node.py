@@ -15,7 +15,9 @@ RUN = Path(__file__).resolve().parent / "browser" / "run.mjs"
 
 
 def start_node(module: Path, board: Board, *, icount: bool = False, more: Sequence[str] = ()) -> ProcessTransport:
-    """Start the module. There is nothing that counts its instructions. Raises ToolError where that is asked for, or Node.js is missing."""
+    """Start the module. Nothing counts its instructions, with `icount` neither. Raises ToolError where they are asked for one by one, or
+    Node.js is missing.
+    """
     if more:
         message = f"Instructions of board {board.name} cannot be counted one by one: that needs QEMU, and it runs in Node.js."
         raise ToolError(message, hint="Leave that out, or compile for a board that QEMU emulates (tinytrain boards).")

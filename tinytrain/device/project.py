@@ -144,7 +144,7 @@ class Project:
             raise ToolError(message, hint="Compile the model without --cores.")
         lib = {path: data for path, data in self._sources().items() if path.startswith("lib/")}
         board = load_board(BROWSER)
-        texts = {path.removeprefix("lib/"): data.decode() for path, data in lib.items()}
+        texts = {path.removeprefix("lib/"): data.decode(errors="replace") for path, data in lib.items()}
         files = project_files(board, self.manifest.name, texts, stack_bytes=0)
         return self._built(board, {**{path: text.encode() for path, text in files.items()}, **lib})
 

@@ -47,6 +47,11 @@ def quantise_model(path: Path, data: Source, options: Options, progress: Progres
     refuse_later_outputs(prepared)
     prepared = dataclasses.replace(prepared, model=normalise(prepared.model))
     model = import_model(prepared)
+    if not model.input.type.dtype.is_float:
+        raise ModelError(
+            f"{path}: input {model.input.name} holds whole numbers, which have no scale; expected an input of float32.",
+            hint="Compile it with --dtype fp16, or let it take float32 and cast that (docs/data.md).",
+        )
     plan = make_plan(prepared.model.graph)
     if not plan.layers:
         raise ModelError(

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from tinytrain.compiler import Options, load_forward, lowered
-from tinytrain.emit.fit import STACK_BYTES, Room, needs_of, room, target_bytes
+from tinytrain.emit.fit import Room, needs_of, reserved_bytes, room
 from tinytrain.emit.instructions import Taken, data_bytes, load_table
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.step import Estimate, estimate
@@ -47,10 +47,10 @@ class SchemeCost:
     """Totals of a training step.
 
     `weights` and `biases` are updated elements (biases: all that has one dimension, γ and β among them), `updated_bytes` their size;
-    `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters and
-    optimiser, one sample with its target, and the reserved stack; `flash_bytes` are constants and initial values (`data_bytes`, exact)
-    and the estimated code; `estimate` is None for a core whose kernels were never counted. `room` is what the firmware leaves of the board,
-    None on the host.
+    `saved_bytes` are activations alive from the forward into the backward pass; `ram_bytes` is the planned arena with parameters,
+    optimiser and one sample, buffers (a target, outputs, the link), and the reserved stack; `flash_bytes` are constants and initial
+    values (`data_bytes`, exact) and the estimated code; `estimate` is None for a core whose kernels were never counted. `room` is what
+    the firmware leaves of the board, None on the host.
     """
 
     weights: int
@@ -89,7 +89,7 @@ class Costs:
         self.layers = layers(self.forward)
         self.exact_seconds = exact_seconds
         self._last: dict[tuple[object, ...], tuple[Program, ProgramPlan]] = {}
-        self._place(load_board(options.board))
+        self._place(load_board(options.board).with_cores(options.cores))
 
     def _place(self, board: Board) -> None:
         self.board = board
@@ -154,7 +154,7 @@ class Costs:
             saved_bytes=sum(p.saved_bytes for p in parts),
             forward_macs=sum(n for node, n in macs.items() if node in forward),
             backward_macs=sum(n for node, n in macs.items() if node not in forward),
-            arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + target_bytes(program) + STACK_BYTES,
+            arena_bytes=plan.arena_bytes, ram_bytes=plan.arena_bytes + reserved_bytes(program, self.board),
             data_bytes=data, flash_bytes=data + code_bytes, estimate=found, layers=tuple(parts),
             room=room(program, plan, self.board, code_bytes),
         )

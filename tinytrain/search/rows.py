@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from tinytrain.emit.fit import STACK_BYTES, target_bytes
+from tinytrain.emit.fit import reserved_bytes
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import Plan
@@ -88,7 +88,7 @@ class Explainer:
         used = [sum(_padded(v.type.nbytes) for v in values) for values in alive]
         most = sorted(range(len(used)), key=lambda i: (i != plan.peak.position, -used[i]))
         positions = list({frozenset(alive[i]): i for i in reversed(most)}.values())[-_POSITIONS:]
-        base = target_bytes(program) + STACK_BYTES
+        base = reserved_bytes(program, self.costs.board)
         return [
             self._row("ram_bytes", base, self._alive(plan, needs, ends, alive[i], i), selection, self._fixed_terms()) for i in positions
         ]

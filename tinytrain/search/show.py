@@ -18,7 +18,7 @@ def cost_text(name: str, board: Board, cost: SchemeCost) -> str:
         f"updated    {cost.weights:,} weights and {cost.biases:,} biases, {cost.updated_bytes:,} B",
         f"saved      {cost.saved_bytes:,} B of activations from the forward into the backward pass",
         f"MACs       {cost.forward_macs:,} forward, {cost.backward_macs:,} backward",
-        f"RAM        {cost.ram_bytes:,} B planned: arena {cost.arena_bytes:,} with parameters, then the target and the reserved stack",
+        f"RAM        {cost.ram_bytes:,} B planned: arena {cost.arena_bytes:,} with parameters, then buffers and the reserved stack",
         f"flash      {cost.flash_bytes:,} B: {cost.data_bytes:,} of constants and initial values, code {_code(cost)}",
         f"step       {estimate_text(cost.estimate, board) if cost.estimate else 'not counted on this board'}",
     ]
