@@ -279,7 +279,9 @@ def test_a_sweep_and_its_front(chromium: Any, projects: tuple[Path, Path], tmp_p
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("{", "sweep.json: is damaged or of another kind"), ('{"format": 2}', "sweep.json has format 2; this version of tinytrain reads 1."),
+    ("{", "sweep.json: is damaged or of another kind"),
+    ('{"format": 1, "points": NaN}', "sweep.json: is damaged or of another kind (NaN is no JSON)"),
+    ('{"format": 2}', "sweep.json has format 2; this version of tinytrain reads 1."),
 ])
 def test_a_report_that_is_none(projects: tuple[Path, Path], tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "sweep.json").write_text(text)
