@@ -198,6 +198,8 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
     assert found["refused"] == [
         "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
+        "data.npz is not an .npz that the page can read: x is damaged.",
+        "data.npz is not an .npz that the page can read: x has 3 numbers, and a shape of 4.",
         "data.npz has no arrays x and y of numbers.",
         f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
     ]

@@ -20,7 +20,7 @@ function placed(model, { at, bytes, dtype }) {
 export function learned(build, weights) {
     const model = decoded(build.files["learned.onnx"]);
     const places = new Map(build.teaching.places.map((place) => [place.name, place]));
-    const found = {};
+    const found = Object.create(null);                    // a name may be one that objects have of themselves
     for (const { name, key, source } of build.manifest.parameters) {
         const place = places.get(name);
         const before = found[name]?.data ?? placed(model, place);
