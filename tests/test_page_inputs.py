@@ -143,7 +143,8 @@ def test_one_thing_at_a_time(chromium: Any, tmp_path: Path) -> None:
         teach.get_by_label("Add samples of a file").set_input_files(tmp_path / "some.npz")
         start = teach.get_by_role("button", name="Train", exact=True)
         for label, value, sentence in (
-            ("Learning rate", "", "The learning rate should be a number from 0 on."), ("Epochs", "1.5", "Epochs should be a whole number from 1 to 1000."),
+            ("Learning rate", "", "The learning rate should be a number from 0 on."),
+            ("Epochs", "1.5", "Epochs should be a whole number from 1 to 1000."),
         ):
             before = teach.get_by_label(label).input_value()
             teach.get_by_label(label).fill(value)
