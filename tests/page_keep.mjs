@@ -3,7 +3,7 @@
 // writes the files that a person would download, reads them again, and prints JSON.
 import { readFileSync, writeFileSync } from "node:fs";
 
-import { decoded, learnedNpz, learnedOnnx, samplesNpz, samplesOf, weightsOf } from "../tinytrain/page/static/keep.js";
+import { decoded, learned, learnedNpz, learnedOnnx, samplesNpz, samplesOf, weightsOf } from "../tinytrain/page/static/keep.js";
 import { Module } from "../tinytrain/page/static/module.js";
 import { writeNpz } from "../tinytrain/page/static/npz.js";
 import { randomU32 } from "../tinytrain/page/static/random.js";
@@ -37,6 +37,11 @@ turned[200] ^= 1; // of x
 const short = writeNpz({ x: { data: new Float32Array(3), shape: [4] } });
 for (const bytes of [new Uint8Array(40), turned, short, files["learned.npz"]]) {
     await samplesOf(build, bytes, "data.npz", session.outputs).catch((error) => refused.push(error.message));
+}
+const other = learned(build, weights), [first] = Object.keys(other), record = new TextEncoder().encode('{"model_sha256": "0"}');
+other[first].data = Float64Array.from(other[first].data, () => NaN);
+for (const more of [{}, { "record.json": { data: record, shape: [record.length] } }]) {
+    await weightsOf(build, writeNpz({ ...other, ...more }), "data.npz", kinds).catch((error) => refused.push(error.message));
 }
 await weightsOf(build, files["samples.npz"], "data.npz", kinds).catch((error) => refused.push(error.message));
 console.log(JSON.stringify({
