@@ -30,6 +30,7 @@ async function here() {
 /** A program's standard input and output; each `lost`-th write is lost. */
 function piped(lost = 0, [file, ...more] = command) {
     const program = spawn(file, more, { stdio: ["pipe", "pipe", "inherit"] });
+    program.stdin.on("error", () => {}); // one that has ended is noticed where nothing more is read
     const chunks = program.stdout[Symbol.asyncIterator]();
     let writes = 0;
     return {

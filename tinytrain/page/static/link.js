@@ -150,6 +150,7 @@ export class LinkChannel {
         for (;;) {
             while (this.heard.length) {
                 const [token, body] = this.heard.shift();
+                if (body.length < HEAD) continue;
                 const [first, word] = [view(body).getUint16(0, true), view(body).getUint16(2, true)];
                 if (token === 0 && first === READ && body[HEAD] === FAULT) throw new Error(this.fault(body));
                 if ((token === 0) !== (number === HELLO_NUMBER)) continue;
