@@ -164,6 +164,9 @@ def test_what_is_odd_about_samples(tmp_path: Path) -> None:
     assert said(x, np.array([0, 1, 0, 1]), 10) == ("8 of 10 classes have no sample: 2, 3, 4, 5, 6, 7 and 2 more",)
     assert said(np.ones((3, 6)), np.array([0, 1, 2])) == ("all 3 samples are the same",)
     assert said(x, np.array([0, 1, 2, 0])) == ()
+    np.savez(tmp_path / "d.npz", x=x, y=np.array([0, 1, 1, 0]), classes=np.array(["cat", "dog", "ant", "bee"]))
+    more = load(tmp_path / "d.npz", FLAT, Labels(3))
+    assert concerns(more, 3) == ("1 of 3 classes have no sample: ant",)       # more names than the model has outputs
 
 
 def test_a_program_says_it_as_the_command_line_does(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -
     return place[labels], tuple(known)
 
 
+def class_names(known: Sequence[str], count: int) -> tuple[str, ...]:
+    """Of so many classes; those that nobody has named are called by their number."""
+    return (*known, *map(str, range(len(known), count)))[:count]
+
+
 def listed(names: Sequence[str], shown: int = SHOWN) -> str:
     return ", ".join(map(plain, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.labels import class_names
 from tinytrain.device.manifest import Manifest, TargetPart
 from tinytrain.errors import DataError, DeviceError
 from tinytrain.ir.types import S32, Array
 from tinytrain.report.live import Progress
-from tinytrain.report.metrics import Metric, Threshold, class_names, classes, measured, reconstruction
+from tinytrain.report.metrics import Metric, Threshold, classes, measured, reconstruction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
