@@ -147,6 +147,7 @@ def test_what_is_normal(tmp_path: Path) -> None:
     assert "no class is called 'fine'; expected one of OK, bent." in refusal(names, FLAT, target, normal="fine")
     unknown = load(save(tmp_path, x, np.array(["a", "b"] * 3)), FLAT, target)
     assert unknown.odd is None and "no class is called normal, ok, good, healthy: --normal says which one is" in unknown.summary
+    assert "for a model that does not give back its input: --normal has no effect" in refusal(names, FLAT, Labels(2), normal="OK")
     soft = load(save(tmp_path, x, x * 2), FLAT, target)
     assert not soft.itself and soft.odd is None
     hot = load(save(tmp_path, x, np.array([5, 0, 0, 0, 0, 0])), FLAT, target)
