@@ -96,6 +96,11 @@ def test_names_of_classes_are_numbered_in_alphabetical_order(tmp_path: Path) -> 
     assert load(tmp_path / "d.csv", FLAT, Labels(3)).classes == ("ant", "cat", "dog")
 
 
+def test_names_in_another_encoding_are_names(tmp_path: Path) -> None:
+    found = load(save(tmp_path, X[:3], np.array(["Öl".encode("latin-1"), b"air", "Öl".encode("latin-1")])), MAP, Labels(2))
+    assert found.classes == (r"\xd6l", "air") and found.y is not None and found.y.tolist() == [0, 1, 0]
+
+
 def test_a_model_knows_its_classes(tmp_path: Path) -> None:
     path = save(tmp_path, X, NAMES)
     found = load(path, MAP, Labels(4), ("cow", "dog", "cat", "ant"))

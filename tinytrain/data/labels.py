@@ -33,7 +33,7 @@ class Raw:
 def named(y: Array) -> tuple[Array, tuple[str, ...]]:
     """(numbers, their names in alphabetical order) of labels that are texts; others stay as they are, without names."""
     if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8")
+        y = np.char.decode(y, "utf-8", "backslashreplace")            # of another encoding, names stay apart
     if y.dtype.kind != "U" or y.size != len(y):
         return y, ()
     names, numbers = np.unique(y.reshape(-1), return_inverse=True)
