@@ -27,8 +27,8 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 @click.command(cls=Command, epilog="Example: tinytrain contribution model.onnx --data train.npz --lr 0.02 -o contribution.json")
 @MODEL
 @data_options()
-@option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
-@option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, not_with="--validation",
+@option("--validation", "--val", type=click.Path(path_type=Path), only_with="--score trained", help="Samples to measure accuracy on.")
+@option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, only_with="--score trained", not_with="--validation",
               help="Part of the data kept for that, another one for each seed, where no --validation is given.")
 @option("--score", type=click.Choice(["trained", "fisher", "gradient", "first-order"]), default="trained", show_default=True,
               help="Train each candidate alone, or a cheap score from the gradients of some samples.")
