@@ -119,6 +119,11 @@ def test_an_archive_may_name_its_classes(tmp_path: Path) -> None:
     assert "label 2 of sample 2 is out of range; the model has 2 outputs" in refusal(tmp_path / "d.npz", MAP, Labels(3), ("cat", "dog"))
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y, classes=np.array(["cat", "cat", "ant"]))
+    assert refusal(tmp_path / "d.npz", MAP, Labels(3)).endswith("calls two classes 'cat'; expected a name for each.")
+
+
 def test_a_class_that_a_folder_lacks_shifts_no_other(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     for name in ("ant", "dog"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,11 @@ def named(y: Array) -> tuple[Array, tuple[str, ...]]:
 
 
 def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -> tuple[Array, tuple[str, ...]]:
-    """(labels, names of the classes), in the order of those that are known already. Raises DataError for a class that is none of them."""
+    """(labels, names of the classes), in the order of those that are known already. Raises DataError for a class that is none of them, and
+    for a name that two classes have.
+    """
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f"{where} calls two classes {plain(twice)!r}; expected a name for each.", hint="Rename one of them.")
     if not names or not known:
         return y, tuple(names or known)
     if foreign := next((name for name in names if name not in known), None):
