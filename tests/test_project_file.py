@@ -53,6 +53,12 @@ def test_a_table_has_options_of_its_command(here: Path) -> None:
     assert "rate = 0.5" in succeed("scheme", "write")
 
 
+def test_a_table_may_say_how_to_answer(here: Path) -> None:
+    FILE.write_text("[boards]\njson = true\n[compile]\nquiet = true\n")
+    assert succeed("boards").startswith('{\n  "schema": "tinytrain/boards/1"')
+    assert succeed("compile", "mlp.onnx", "--no-build", "-o", "out") == ""
+
+
 def test_what_changes_nothing_is_refused_in_a_table_and_left_out_above(here: Path) -> None:
     succeed("init", "mlp.onnx", "--data", "data.npz", "--scheme", "last:1")
     succeed("compile", "--loss", "none", "--no-build")
