@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every command behaves: its help, what an option needs, errors, and exit codes (docs/cli.md).
+"""How every command behaves: its help, what an option needs, errors, and exit codes (docs/command-line.md).
 
 A user's error is one sentence on stderr and exit code 2; --debug shows the traceback. A fault of ours is one line, too, with exit code 70
 (EX_SOFTWARE of sysexits.h).
