@@ -130,6 +130,8 @@ class Main(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             answer = super().invoke(ctx)
+            if isinstance(answer, Answer):
+                show(ctx, answer)
         except click.UsageError as error:
             fail(ctx, error.format_message(), said=False)
             raise
@@ -149,5 +151,4 @@ class Main(click.Group):
             click.echo("tinytrain: interrupted.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         if isinstance(answer, Answer):
-            show(ctx, answer)
             ctx.exit(answer.exit_code)
