@@ -13,7 +13,7 @@ from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import OutputError, TinytrainError
+from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.data.file import DataFile
@@ -49,6 +49,7 @@ def contribution(
 
     What is finished is kept: started again after an interruption, it goes on.
     """
+    from tinytrain.atomic import check_files
     from tinytrain.cli.results import Contribution
     from tinytrain.jobs import Jobs
     from tinytrain.paths import cache_dir
@@ -56,8 +57,7 @@ def contribution(
 
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: contributions are of all layers, each alone.", hint="Leave --scheme out.")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make the folder first.")
+    check_files(output)
     options = compiler_options("host", **given)
     settings = Settings(score, ratios, epochs, seeds, holdout, samples)
     with progress() as bar:

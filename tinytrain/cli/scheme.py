@@ -14,7 +14,7 @@ from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.option import asked
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
+from tinytrain.errors import DoesNotFit, TinytrainError
 
 
 class Budgets(click.ParamType):  # type: ignore[type-arg]
@@ -129,6 +129,7 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
 
     RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
     """
+    from tinytrain.atomic import check_files
     from tinytrain.cli.results import FoundScheme, Search
     from tinytrain.search.sweep import Request, run
 
@@ -141,9 +142,7 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
         wanted["sram"] = None                             # the project's budget is for a single search
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
-    for path in (output, wanted["plot"], wanted["report"]):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+    check_files(output, wanted["plot"], wanted["report"])
     request = Request(output=output, **wanted)
     with progress() as bar:
         found = run(model, compiler_options(board, **given), request, bar)
