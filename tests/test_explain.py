@@ -61,6 +61,17 @@ def test_batch_norms_are_folded_or_say_why_not(tmp_path: Path) -> None:
     assert "kept: it was asked for" in kept["BatchNormalization_2"]
 
 
+def test_what_is_left_out_says_why(tmp_path: Path) -> None:
+    text = (
+        "left (float[1, 4] x) => (float[1, 3] y) <float[4, 3] w, float[4, 3] v>"
+        " { i = Identity(x) dead = Relu(x) s = Add(w, v) y = MatMul(i, s) }"
+    )
+    model = save_text(tmp_path / "left.onnx", text, w=np.ones((4, 3), np.float32), v=np.ones((4, 3), np.float32))
+    became = section(explained(compile_model(model, Options())), "model")
+    assert "computed when compiling" in became["Add_2"]
+    assert all("dropped: it changes nothing, or nothing reads what it gives" in became[name] for name in ("Identity_0", "Relu_1"))
+
+
 def test_the_graph_is_onnx_that_viewers_read(compiled: Compiled) -> None:
     files = graph_files(compiled)
     assert set(files) == {"graph/train.onnx", "graph/train.txt"}

@@ -17,7 +17,9 @@ import pytest
 from cli_runs import save_data, save_model, succeed, tree
 
 from tinytrain import zoo
+from tinytrain.compiler import Options, compile_model, describe, load_forward
 from tinytrain.origins import origin
+from tinytrain.schemes.scheme import preset
 
 
 def manifest(project: Path) -> dict[str, Any]:
@@ -65,6 +67,14 @@ def test_a_manifest_names_every_input(tmp_path: Path) -> None:
     assert said["licence"]["code"] == "Apache-2.0"
     assert (tmp_path / "out" / "LICENSE").read_text().lstrip().startswith("Apache License")
     assert "## Licence" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_input_has_the_hash_that_it_had_when_it_was_read(tmp_path: Path) -> None:
+    scheme = tmp_path / "own.toml"
+    scheme.write_text(preset("last:1", load_forward(save_model(tmp_path), Options())[2]).to_toml())
+    compiled, before = compile_model(tmp_path / "mlp.onnx", Options(scheme=str(scheme))), sha256(scheme)
+    scheme.write_text("changed since")
+    assert {"kind": "scheme", "name": "own.toml", "sha256": before} in describe(compiled)["inputs"]
 
 
 def test_data_beside_a_model_are_inputs_too(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -125,7 +125,7 @@ class Compiled:
     """Everything the compiler knows about a model on a board; `write` makes the folder. The device starts with the first scheme.
 
     `files` are the model's own C, by name; `frozen` are the constants that no scheme trains. `estimate` is None where nothing was counted,
-    `room` on the host.
+    `room` on the host. `origins` are all files that it was made from: the same, read by the same versions, make the same bytes.
     """
 
     prepared: Prepared
@@ -143,17 +143,7 @@ class Compiled:
     pieces: Pieces | None = None
     estimate: Estimate | None = None
     room: Room | None = None
-
-    @property
-    def origins(self) -> list[Origin]:
-        """All files that it was made from: the same, read by the same versions, make the same bytes."""
-        options, board = self.options, self.board
-        names = [scheme for scheme in (options.scheme, *options.further_schemes) if isinstance(scheme, str)]
-        schemes = [Path(name) for name in names if name.endswith(".toml")]
-        own = [] if board.is_ours else [board.file, *(place / name for place in board.places[:-1] for name in board.sources)]
-        read = {"scheme": schemes, "counts of kernels": [self.tuning.file] if self.tuning.file else [], "board": own}
-        found = [origin(kind, path) for kind, paths in read.items() for path in paths if path.is_file()]
-        return [*self.prepared.origins, *options.origins, *found]
+    origins: tuple[Origin, ...] = ()
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -239,7 +229,17 @@ def compile_model(path: Path, options: Options) -> Compiled:
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
         emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
         pieces(emitter, board), took, room(program, plan, board, took.code_bytes if took else 0),
+        (*model.prepared.origins, *options.origins, *_origins(options, board, tuning)),
     )
+
+
+def _origins(options: Options, board: Board, tuning: Tuning) -> Iterator[Origin]:
+    """Files that options were read from, and those of a board that does not come with tinytrain."""
+    names = [scheme for scheme in (options.scheme, *options.further_schemes) if isinstance(scheme, str)]
+    schemes = [Path(name) for name in names if name.endswith(".toml")]
+    own = [] if board.is_ours else [board.file, *(place / name for place in board.places[:-1] for name in board.sources)]
+    read = {"scheme": schemes, "counts of kernels": [tuning.file] if tuning.file else [], "board": own}
+    yield from (origin(kind, path) for kind, paths in read.items() for path in paths if path.is_file())
 
 
 def _int8_input(forward: Graph, path: Path) -> Graph:

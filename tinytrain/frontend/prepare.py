@@ -48,6 +48,8 @@ _HEADERS = (
     "unistd", "wchar", "wctype",
 )
 FOLDED = "folded into"                                    # what became of a batch norm, before the name of the layer
+_COMPUTED = "computed when compiling: all that it reads is known then"
+_DROPPED = "dropped: it changes nothing, or nothing reads what it gives"
 LONGEST_NAME = 40                                         # with what is added to it, below the 63 characters that C99 tells apart
 
 
@@ -57,7 +59,7 @@ class Prepared:
 
     `name` is a C identifier; `hash` is the SHA-256 of the file, or of that and of a new head; `literals` are constants that come from
     the file's nodes alone, not from its initializers; `bounds` are those of integers that the file clips to fewer bits; `notes` say what
-    else became of the file, `became` what became of single nodes, by name: batch norms, and what was computed; `refusals` why it cannot be
+    else became of the file, `became` what became of single nodes, by name: batch norms, and what is left out; `refusals` why it cannot be
     imported, to which the import adds its own; `origins` are the files.
     """
 
@@ -101,10 +103,10 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     _name_nodes(model)
     expand_qoperators(model, str(path))
     model = _infer_shapes(model, path)
-    given = [node.name for node in model.graph.node]
+    given, known = [node.name for node in model.graph.node], _computable(model.graph)
     model, bounds = _folded(model, path)
     left = {node.name for node in model.graph.node}
-    became = {name: "computed when compiling: all that it reads is known then" for name in given if name not in left}
+    became = {name: _COMPUTED if name in known else _DROPPED for name in given if name not in left}
     while (defined := inline_functions(model)) is not None:
         literals |= literal_values(defined.graph, literals)
         notes = tuple(dict.fromkeys((*notes, *read_apart(defined.graph, literals))))
@@ -127,6 +129,16 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     bound_masks(model.graph)
     check_finite(model, path, settled=True)
     return Prepared(model, c_name(path.stem), path, digest, literals, bounds, notes, refusals, became, origins)
+
+
+def _computable(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes that read nothing but what is stored, or shapes."""
+    values, found = {"", *(tensor.name for tensor in graph.initializer)}, set[str]()
+    for node in graph.node:
+        if node.op_type in ("Shape", "Size") or values.issuperset(node.input):
+            values.update(node.output)
+            found.add(node.name)
+    return found
 
 
 def _folded(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
