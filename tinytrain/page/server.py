@@ -37,6 +37,7 @@ HOST = "127.0.0.1"
 _TOKEN = "[A-Za-z0-9_-]+"
 _POLL_SECONDS = 0.2                                       # how long a closed socket's device is still read
 _WRITE_SECONDS = 30.0
+_FAULTS = (TinytrainError, OSError, ValueError)           # of a transport; others would end a thread without a word
 _FAILED = 1011                                            # of RFC 6455: the server met a condition that it did not expect
 
 
@@ -144,7 +145,7 @@ class _Device(_Guarded, WebSocketHandler):
     def _start(self, loop: asyncio.AbstractEventLoop, project: Project) -> None:
         try:
             self.transport = project.transport()
-        except TinytrainError as error:
+        except _FAULTS as error:
             loop.call_soon_threadsafe(self._fail, str(error))
         else:
             self.reader.submit(self._read, loop, self.transport)
@@ -153,7 +154,7 @@ class _Device(_Guarded, WebSocketHandler):
         try:
             if self.transport is not None:
                 self.transport.write(data, time.monotonic() + _WRITE_SECONDS)
-        except TinytrainError as error:
+        except _FAULTS as error:
             loop.call_soon_threadsafe(self._fail, str(error))
 
     def _read(self, loop: asyncio.AbstractEventLoop, transport: Transport) -> None:
@@ -161,7 +162,7 @@ class _Device(_Guarded, WebSocketHandler):
             while self.ws_connection is not None:
                 if data := transport.read(time.monotonic() + _POLL_SECONDS):
                     loop.call_soon_threadsafe(self._send, data)
-        except (TinytrainError, OSError, ValueError) as error:
+        except _FAULTS as error:
             loop.call_soon_threadsafe(self._fail, str(error))
 
     def _send(self, data: str | bytes) -> None:
