@@ -30,6 +30,7 @@ async function here() {
 /** A program's standard input and output; each `lost`-th write is lost. */
 function piped(lost = 0, [file, ...more] = command) {
     const program = spawn(file, more, { stdio: ["pipe", "pipe", "inherit"] });
+    program.stdin.on("error", () => {}); // one that has ended is noticed where nothing more is read
     const chunks = program.stdout[Symbol.asyncIterator]();
     let writes = 0;
     return {
@@ -66,7 +67,8 @@ const lost = difference(new Map([["loss", Float32Array.from(again.losses)]]), ne
 await lossy.close();
 const silent = await LinkChannel.open(piped(0, ["sleep", "60"]), await Module.load(bytes), 700).catch((error) => error.message);
 const greeted = piped();
-const first = await LinkChannel.open(greeted, await Module.load(bytes), 1500);
+const first = await LinkChannel.open(greeted, await Module.load(bytes));
+first.timeout = 1500; // of its session: the emulator may have needed longer to start
 const codec = await Module.load(bytes);
 await greeted.write(codec.pack(Uint8Array.from([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0]), 0)); // hello with nonce 7
 const replaced = await Session.open(first, manifest).catch((error) => error.message);

@@ -3,8 +3,9 @@
 // writes the files that a person would download, reads them again, and prints JSON.
 import { readFileSync, writeFileSync } from "node:fs";
 
-import { decoded, learnedNpz, learnedOnnx, samplesNpz, samplesOf, weightsOf } from "../tinytrain/page/static/keep.js";
+import { decoded, learned, learnedNpz, learnedOnnx, samplesNpz, samplesOf, weightsOf } from "../tinytrain/page/static/keep.js";
 import { Module } from "../tinytrain/page/static/module.js";
+import { writeNpz } from "../tinytrain/page/static/npz.js";
 import { randomU32 } from "../tinytrain/page/static/random.js";
 import { Session, difference } from "../tinytrain/page/static/session.js";
 import { train } from "../tinytrain/page/static/training.js";
@@ -31,8 +32,16 @@ const kinds = new Map([...session.parameters].map(([key, { kind }]) => [key, kin
 const again = await weightsOf(build, files["learned.npz"], "learned.npz", kinds);
 const { samples: same, names: read } = await samplesOf(build, files["samples.npz"], "samples.npz", session.outputs);
 const refused = [];
-for (const bytes of [new Uint8Array(40), files["learned.npz"]]) {
+const turned = files["samples.npz"].slice();
+turned[200] ^= 1; // of x
+const short = writeNpz({ x: { data: new Float32Array(3), shape: [4] } });
+for (const bytes of [new Uint8Array(40), turned, short, files["learned.npz"]]) {
     await samplesOf(build, bytes, "data.npz", session.outputs).catch((error) => refused.push(error.message));
+}
+const other = learned(build, weights), [first] = Object.keys(other), record = new TextEncoder().encode('{"model_sha256": "0"}');
+other[first].data = Float64Array.from(other[first].data, () => NaN);
+for (const more of [{}, { "record.json": { data: record, shape: [record.length] } }]) {
+    await weightsOf(build, writeNpz({ ...other, ...more }), "data.npz", kinds).catch((error) => refused.push(error.message));
 }
 await weightsOf(build, files["samples.npz"], "data.npz", kinds).catch((error) => refused.push(error.message));
 console.log(JSON.stringify({

@@ -190,6 +190,10 @@ def test_output_that_exists_or_is_no_folder(built: Path) -> None:
     assert f"{model} is not a compiled project: it has no readable manifest.json." in text
     text = refused(built, "infer", built / "out", "--data", built / "d.npz", "-o", built / "no" / "y.npz")
     assert f"y.npz cannot be written: there is no folder {built / 'no'}." in text
+    text = refused(built, "infer", built / "out", "--data", built / "d.npz", "-o", built / "out")
+    assert f"{built / 'out'} cannot be written: it is a folder; expected a file." in text
+    text = refused(built, "quantize", model, "--data", built / "d.npz", "-o", built / "q", "--report", built / "out" / ".." / "q")
+    assert "are not all different files; one would replace another." in text
 
 
 def test_manifest_of_something_else(project: Path, built: Path, tmp_path: Path) -> None:

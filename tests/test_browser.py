@@ -205,7 +205,11 @@ def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     assert found["epochs"][1]["accuracy"] > 0.3 and sum(map(sum, found["epochs"][1]["confusion"])) < 120 / 4
     assert found["refused"] == [
         "data.npz is not an .npz that the page can read: Offset is outside the bounds of the DataView.",
+        "data.npz is not an .npz that the page can read: x is damaged.",
+        "data.npz is not an .npz that the page can read: x has 3 numbers, and a shape of 4.",
         "data.npz has no arrays x and y of numbers.",
+        f"data.npz: {project.manifest.parameters[0].name} has numbers that the model cannot hold.",
+        f"data.npz was learned by another model than {project.manifest.name} of this page.",
         f"data.npz has no {project.manifest.parameters[0].name}: it was not learned by this model.",
     ]
     with project.session() as session:

@@ -96,6 +96,11 @@ def test_names_of_classes_are_numbered_in_alphabetical_order(tmp_path: Path) -> 
     assert load(tmp_path / "d.csv", FLAT, Labels(3)).classes == ("ant", "cat", "dog")
 
 
+def test_names_in_another_encoding_are_names(tmp_path: Path) -> None:
+    found = load(save(tmp_path, X[:3], np.array(["Öl".encode("latin-1"), b"air", "Öl".encode("latin-1")])), MAP, Labels(2))
+    assert found.classes == (r"\xd6l", "air") and found.y is not None and found.y.tolist() == [0, 1, 0]
+
+
 def test_a_model_knows_its_classes(tmp_path: Path) -> None:
     path = save(tmp_path, X, NAMES)
     found = load(path, MAP, Labels(4), ("cow", "dog", "cat", "ant"))
@@ -112,6 +117,11 @@ def test_an_archive_may_name_its_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(tmp_path / "d.npz", MAP, Labels(3), ("ant", "cat", "dog")).y, 2 - Y)
     np.savez(tmp_path / "d.npz", x=X, y=Y, classes=np.array(["dog", "cat"]))
     assert "label 2 of sample 2 is out of range; the model has 2 outputs" in refusal(tmp_path / "d.npz", MAP, Labels(3), ("cat", "dog"))
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y, classes=np.array(["cat", "cat", "ant"]))
+    assert refusal(tmp_path / "d.npz", MAP, Labels(3)).endswith("calls two classes 'cat'; expected a name for each.")
 
 
 def test_a_class_that_a_folder_lacks_shifts_no_other(tmp_path: Path) -> None:
@@ -147,6 +157,7 @@ def test_what_is_normal(tmp_path: Path) -> None:
     assert "no class is called 'fine'; expected one of OK, bent." in refusal(names, FLAT, target, normal="fine")
     unknown = load(save(tmp_path, x, np.array(["a", "b"] * 3)), FLAT, target)
     assert unknown.odd is None and "no class is called normal, ok, good, healthy: --normal says which one is" in unknown.summary
+    assert "for a model that does not give back its input: --normal has no effect" in refusal(names, FLAT, Labels(2), normal="OK")
     soft = load(save(tmp_path, x, x * 2), FLAT, target)
     assert not soft.itself and soft.odd is None
     hot = load(save(tmp_path, x, np.array([5, 0, 0, 0, 0, 0])), FLAT, target)
@@ -164,6 +175,9 @@ def test_what_is_odd_about_samples(tmp_path: Path) -> None:
     assert said(x, np.array([0, 1, 0, 1]), 10) == ("8 of 10 classes have no sample: 2, 3, 4, 5, 6, 7 and 2 more",)
     assert said(np.ones((3, 6)), np.array([0, 1, 2])) == ("all 3 samples are the same",)
     assert said(x, np.array([0, 1, 2, 0])) == ()
+    np.savez(tmp_path / "d.npz", x=x, y=np.array([0, 1, 1, 0]), classes=np.array(["cat", "dog", "ant", "bee"]))
+    more = load(tmp_path / "d.npz", FLAT, Labels(3))
+    assert concerns(more, 3) == ("1 of 3 classes have no sample: ant",)       # more names than the model has outputs
 
 
 def test_a_program_says_it_as_the_command_line_does(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinytrain.data import series
+from tinytrain.data import windows
 from tinytrain.data.dataset import Dataset, Labels, Target, Vectors, load_dataset
 from tinytrain.data.file import FIRST, DataFile
 from tinytrain.data.layout import Layout
@@ -137,8 +137,14 @@ def test_tables_that_make_no_windows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "line 2, column 5 (activity) holds 'walk'" in said(columns=(), targets=("time",))
     path.write_text(path.read_text().replace("40,", "40,5,", 1))
     assert ": line 4 holds 6 values (separated by commas), the first one 5; expected as many in each line." in said()
-    monkeypatch.setattr(series, "MOST_BYTES", 100)
+    monkeypatch.setattr(windows, "MOST_BYTES", 100)
     assert "gives more than 100 bytes of windows as fp32." in str(said_of(recording(tmp_path)))
+
+
+def test_windows_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    np.save(tmp_path / "long.npy", np.zeros(1_000_000, np.float32))
+    with pytest.raises(DataError, match="gives more than 800,000,000 bytes of windows as fp32"):       # of 200 GB
+        load_dataset(DataFile(tmp_path / "long.npy", window=60_000, step=1), Layout((60_000,), (0,)), None)
 
 
 def said_of(path: Path) -> DataError:

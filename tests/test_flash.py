@@ -149,6 +149,7 @@ def test_a_missing_tool_is_named_with_how_to_get_it(out: Path, monkeypatch: pyte
     assert "Get pyocd: pip install 'tinytrain[flash]'; or openocd: apt-get install openocd." in told
     assert "gdb-multiarch is not installed.\nGet it: apt-get install gdb-multiarch." in sentence("flash", out, "--via", "gdb:localhost:1")
     said = succeed("flash", out, "--dry-run")
+    assert succeed("flash", out, "--dry-run", "--quiet") == said           # it is what was asked for
     assert "command    pyocd flash --no-wait --target stm32f405rg" in said
     assert "dry run    nothing was run; pyocd is not installed" in said
     assert not (out / "build" / "mlp.bin").exists()

@@ -136,3 +136,12 @@ def test_nobody_reads_on() -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_answer_that_has_no_room() -> None:
+    """`tinytrain boards > file` on a full disk is no fault of ours."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from tinytrain.cli.main import main; main()", "boards"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=600, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("tinytrain: No space left on device.\nCheck the path"), done.stderr

@@ -307,5 +307,5 @@ def test_what_does_not_speak_the_protocol() -> None:
 
 
 def test_a_project_that_was_not_built(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"is not built: there is no ELF file .*\nRun `make`"):
+    with pytest.raises(ToolError, match=r"is not built: there is no firmware in .*\nRun `make`"):
         open_session(tmp_path, load_board("host"))

@@ -185,6 +185,20 @@ def test_several_inputs_and_one_output(loss: str, tmp_path: Path) -> None:
     assert "is for a model with several inputs or outputs: --scale has no effect on it." in sentence("infer", out, *data, "--scale", 2)
 
 
+def test_each_output_says_yes_by_its_own_loss(tmp_path: Path) -> None:
+    """Scores of bce were measured as probabilities where other outputs stood beside them, or where the loss named its output."""
+    model = "g (float[1, 4] x) => (float[1, 1] sick%s) { sick = Gemm<transB = 1>(x, w, b) %s}"
+    w, b = np.float32([[3, 0, 0, 0]]), np.float32([0.25])
+    save_text(tmp_path / "one.onnx", model % ("", ""), w=w, b=b)
+    save_text(tmp_path / "two.onnx", model % (", float[1, 1] well", "well = Gemm<transB = 1>(x, v, b) "), w=w, b=b, v=w)
+    x, yes = np.float32([[0], [-1], [0], [0]]).repeat(4, axis=1), np.float32([[1], [0], [1], [1]])           # scores 0.25 and -2.75
+    np.savez(tmp_path / "d.npz", x=x, y=yes, sick=yes, well=yes)
+    for name, loss, expected in (("one", "sick=bce", ["0"]), ("two", "sick=bce,well=mse", ["0", "0.5"])):
+        succeed("compile", tmp_path / f"{name}.onnx", "-o", tmp_path / name, "--loss", loss)
+        text = succeed("evaluate", tmp_path / name, "--data", tmp_path / "d.npz")
+        assert [line.split()[-1] for line in text.splitlines() if line.startswith("accuracy ")] == expected
+
+
 @pytest.mark.parametrize(("option", "value", "expected"), [
     ("--scale", "big", "big is not numbers as 0.5, 1/255 or 0.1,0.2,0.3."), ("--scale", "1/0", "1/0 is not numbers"),
     ("--std", "0", "--std is 0: nothing would be left of a value"), ("--mean", "nan", "nan is not numbers"),

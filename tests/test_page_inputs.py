@@ -134,6 +134,41 @@ def test_a_device_behind_the_socket(chromium: Any, tmp_path: Path) -> None:
             says(page, "Not connected.")
 
 
+def test_one_thing_at_a_time(chromium: Any, tmp_path: Path) -> None:
+    """Comparing begins an update on both, whatever was summed before; while one trains it is refused, as are rates that are no numbers."""
+    succeed("compile", save_model(tmp_path, "cnn"), "--accumulate", "3", "-o", tmp_path / "out")
+    np.savez(tmp_path / "some.npz", x=np.float32(RNG.random((4, 1, 8, 8))), y=[0, 1, 0, 1])
+    with served(tmp_path / "out") as (host, token), shown(chromium, f"http://{host}/{token}/#teach") as page:
+        teach, device = page.locator("#teach"), page.locator("#device")
+        teach.get_by_label("Add samples of a file").set_input_files(tmp_path / "some.npz")
+        start = teach.get_by_role("button", name="Train", exact=True)
+        for label, value, sentence in (
+            ("Learning rate", "", "The learning rate should be a number from 0 on."),
+            ("Epochs", "1.5", "Epochs should be a whole number from 1 to 1000."),
+        ):
+            before = teach.get_by_label(label).input_value()
+            teach.get_by_label(label).fill(value)
+            start.click()
+            says(page, sentence)
+            teach.get_by_label(label).fill(before)
+        teach.get_by_label("Epochs").fill("1")
+        start.click()
+        says(page, "Done: 4 steps")
+        page.get_by_role("tab", name="Device").click()
+        device.get_by_role("button", name="Connect the host twin").click()
+        says(page, "Connected: ")
+        compare = device.get_by_role("button", name="Compare")
+        compare.click()
+        says(page, "Every bit is the same")
+        page.get_by_role("tab", name="Teach").click()
+        teach.get_by_label("Epochs").fill("1000")
+        start.click()
+        teach.get_by_role("status").filter(has_text="Epoch ").wait_for()
+        page.get_by_role("tab", name="Device").click()
+        compare.click()
+        says(page, "this page is training or being compared: wait for its end, or stop it.")
+
+
 def test_what_cannot_be_taught_says_why(chromium: Any, tmp_path: Path) -> None:
     """A model that only infers: the panels say so, and the page has no fault."""
     succeed("compile", three(tmp_path), "--loss", "none", "--no-build", "-o", tmp_path / "out")

@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,18 @@ def test_nothing_else_is_there(server: tuple[str, str], path: str) -> None:
     host, token = server
     status, page = get(host, path.format(token=token))
     assert status == 404 and token not in page
+
+
+@pytest.mark.parametrize(("request_line", "status"), [
+    (b"GET /\xe9/ HTTP/1.1", 404), (b"GET /\xe9/device/0 HTTP/1.1", 404), (b"POST /x/ HTTP/1.1\r\nContent-Length: 50000000", 400),
+])
+def test_requests_that_no_page_makes(server: tuple[str, str], request_line: bytes, status: int) -> None:
+    """Letters that no token has, and bodies, which nobody waits for: refused, and nothing is said of it (`served`)."""
+    host, _ = server
+    name, _, port = host.partition(":")
+    with socket.create_connection((name, int(port)), WAIT_SECONDS) as line:
+        line.sendall(request_line + b"\r\nHost: " + host.encode() + b"\r\n\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize("name", ["localhost:{port}", "evil.example:{port}", "127.0.0.1"])
@@ -185,6 +198,12 @@ def test_one_page_at_a_time_and_no_other_project(server: tuple[str, str]) -> Non
     assert second.message() is None
     for one in (first, second, third):
         one.close()
+
+
+def test_it_ends_while_a_page_is_connected(project: Path) -> None:
+    with served(project) as found:
+        session = connect(Socket(*found), Project.open(project).board, Project.open(project).manifest)
+        assert session.train_step(np.zeros(64, np.float32), 1).loss > 0
 
 
 def test_a_port_that_does_not_open_says_why(project: Path) -> None:

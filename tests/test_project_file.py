@@ -53,12 +53,27 @@ def test_a_table_has_options_of_its_command(here: Path) -> None:
     assert "rate = 0.5" in succeed("scheme", "write")
 
 
+def test_a_table_may_say_how_to_answer(here: Path) -> None:
+    FILE.write_text("[boards]\njson = true\n[compile]\nquiet = true\n")
+    assert succeed("boards").startswith('{\n  "schema": "tinytrain/boards/1"')
+    assert succeed("compile", "mlp.onnx", "--no-build", "-o", "out") == ""
+
+
 def test_what_changes_nothing_is_refused_in_a_table_and_left_out_above(here: Path) -> None:
     succeed("init", "mlp.onnx", "--data", "data.npz", "--scheme", "last:1")
     succeed("compile", "--loss", "none", "--no-build")
     with FILE.open("a", encoding="utf-8") as file:
         file.write("[train]\nchanged = true\n")
     assert "--changed has no effect without --resume." in sentence("train")
+
+
+def test_how_data_are_read_is_left_out_where_no_data_are(here: Path) -> None:
+    FILE.write_text("window = 4\n")
+    fit = "fit", "mlp.onnx", "--board", "netduinoplus2", "--dtype", "fp32", "--scheme", "last:1"
+    succeed(*fit)
+    assert "--window has no effect without --data." in sentence(*fit, "--window", 4)
+    FILE.write_text("[fit]\nwindow = 4\n")
+    assert "--window has no effect without --data." in sentence(*fit)
 
 
 def test_a_budget_holds(here: Path) -> None:
@@ -103,6 +118,9 @@ def test_init_replaces_nothing_unasked(here: Path) -> None:
     assert "tinytrain.toml exists already; nothing was written." in sentence("init", "mlp.onnx")
     assert FILE.read_text() == 'model = "mine.onnx"\n'
     succeed("init", "mlp.onnx", "--force")
+    FILE.write_text("zzz = 1\n")
+    assert "tinytrain init MODEL --force" in sentence("verify", "mlp.onnx")
+    succeed("init", "mlp.onnx", "--force")                # as that says
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -110,6 +128,8 @@ def test_init_replaces_nothing_unasked(here: Path) -> None:
     ("modle = 'mlp.onnx'", "tinytrain.toml has the key 'modle'; expected model, board, data, label, channels"),
     ("modle = 'mlp.onnx'", "Did you mean model?"),
     ("[trian]\nepochs = 2", "tinytrain.toml has a table 'trian'"),
+    ("[scheme]\nrate = ['fc1=0.5']", "tinytrain.toml has 'rate' in [scheme]; expected tables of show, write."),
+    ("[scheme.wirte]\nlast = 1", "tinytrain.toml has 'wirte' in [scheme]; expected tables of show, write.\nDid you mean write?"),
     ("[compile]\nmomentun = 1", "tinytrain.toml: [compile] momentun: `tinytrain compile` has no option --momentun.\nDid you mean momentum"),
     ("[compile]\nmomentum = 'lots'", "tinytrain.toml: Invalid value for '--momentum'"),
     ("[compile]\nnesterov = 1", "tinytrain.toml: [compile] nesterov is 1; expected true or false."),

@@ -175,6 +175,15 @@ def test_search_writes_a_scheme(cnn: Path, analysis: Path) -> None:
     assert load(out).layers
 
 
+def test_a_sweep_says_where_no_scheme_is_written(cnn: Path, analysis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tinytrain.toml").write_text('budget = "9K"\n')         # of a single search: left out of a sweep
+    common = "search", cnn, "--contribution", analysis, "--board", BOARD, "--evaluations", 20, "-o", "s.toml", "--sweep"
+    assert succeed(*common, "2K,3K").endswith("scheme     s.toml is not written: nothing fits the last budget\n")
+    assert not Path("s.toml").exists()
+    assert "--sram and --sweep are both given" in sentence(*common, "2K,3K", "--sram", "9K")
+
+
 def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
     plot, report = cnn.with_name("pareto.png"), cnn.with_name("sweep.json")
     pytest.importorskip("matplotlib")

@@ -33,6 +33,19 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise OutputError(message, hint="Check the path, its permissions and the space left.") from error
 
 
+def check_files(*paths: Path | None) -> None:
+    """Before long work: raises OutputError where one of the files that it is for cannot be written, or where two are the same."""
+    files = [path for path in paths if path is not None]
+    for path in files:
+        if not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+        if path.is_dir():
+            raise OutputError(f"{path} cannot be written: it is a folder; expected a file.", hint="Name a file in it.")
+    if len({path.resolve() for path in files}) < len(files):
+        message = f"{' and '.join(map(str, files))} are not all different files; one would replace another."
+        raise OutputError(message, hint="Give each a name of its own.")
+
+
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 
 from tinytrain.api.build import Scratch
 from tinytrain.api.model import Model, load
-from tinytrain.atomic import write_bytes
-from tinytrain.errors import ModelError, OutputError, ToolError
+from tinytrain.atomic import check_files, write_bytes
+from tinytrain.errors import ModelError, ToolError
 from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def from_torch(
     scratch = Scratch()
     made = scratch.path / f"{type(module).__name__.lower()}.onnx"
     file = made if path is None else Path(path)
-    if not file.parent.is_dir():
-        raise OutputError(f"{file} cannot be written: there is no folder {file.parent}.", hint="Make the folder first.")
+    check_files(file)
     inputs = tensors(example)
     still = copy.deepcopy(module).eval()
     export(still, inputs, made, exporter, outputs or _outputs(still, inputs))

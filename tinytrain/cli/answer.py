@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from tinytrain.report.live import Progress
 
 JSON_ASKED, QUIET_ASKED, DEBUG_ASKED = "tinytrain.json", "tinytrain.quiet", "tinytrain.debug"
-JSON = Option(["--json"], is_flag=True, expose_value=False, section="Output", help="Print one JSON document (docs/json.md), and no text.")
+JSON = Option(
+    ["--json"], is_flag=True, expose_value=False, section="Output", help="Print one JSON document (docs/json.md), and no text.",
+    callback=lambda ctx, param, value: ctx.meta.__setitem__(JSON_ASKED, value or ctx.meta.get(JSON_ASKED, False)),
+)
 QUIET = Option(
     ["-q", "--quiet"], is_flag=True, expose_value=False, section="Output", help="Print errors, and what was asked for; not what was made.",
     callback=lambda ctx, param, value: ctx.meta.__setitem__(QUIET_ASKED, value),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every command behaves: its help, what an option needs, errors, and exit codes (docs/cli.md).
+"""How every command behaves: its help, what an option needs, errors, and exit codes (docs/command-line.md).
 
 A user's error is one sentence on stderr and exit code 2; --debug shows the traceback. A fault of ours is one line, too, with exit code 70
 (EX_SOFTWARE of sysexits.h).
@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from tinytrain.cli.answer import DEBUG, DEBUG_ASKED, JSON, JSON_ASKED, QUIET, Answer, fail, show
-from tinytrain.cli.option import GENERAL, PROJECT, TABLE, Option
+from tinytrain.cli.option import GENERAL, TABLE, Option
 from tinytrain.cli.project_file import FILE, HINT, defaults, read
 from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
@@ -29,15 +29,20 @@ _SPACE = "Check the path, its permissions and the space left."
 
 
 class Command(click.Command):
-    """A command with its options under headings, and its example as it can be copied. What it returns is an `Answer`, or nothing."""
+    """A command with its options under headings, and its example as it can be copied. What it returns is an `Answer`, or nothing.
 
-    def __init__(self, *given: Any, **more: Any) -> None:
+    `reads_project`: whether the project file counts; not for what writes it anew.
+    """
+
+    def __init__(self, *given: Any, reads_project: bool = True, **more: Any) -> None:
         super().__init__(*given, **more)
         self.params += [JSON, QUIET, DEBUG]
+        self.reads_project = reads_project
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """With the project file's values for what the command line does not say. Raises TinytrainError for a bad one."""
-        ctx.default_map, ctx.meta[TABLE] = defaults(ctx.meta.get(PROJECT, {}), _words(ctx), self.params)
+        content = read(ctx.find_root()) if self.reads_project and not ctx.resilient_parsing else {}
+        ctx.default_map, ctx.meta[TABLE] = defaults(content, _words(ctx), self.params)
         try:
             return super().parse_args(ctx, args)
         except click.BadParameter as error:
@@ -124,8 +129,9 @@ class Main(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            ctx.meta[PROJECT] = read(self.list_commands(ctx))
             answer = super().invoke(ctx)
+            if isinstance(answer, Answer):
+                show(ctx, answer)
         except click.UsageError as error:
             fail(ctx, error.format_message(), said=False)
             raise
@@ -145,5 +151,4 @@ class Main(click.Group):
             click.echo("tinytrain: interrupted.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         if isinstance(answer, Answer):
-            show(ctx, answer)
             ctx.exit(answer.exit_code)

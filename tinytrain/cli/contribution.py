@@ -13,7 +13,7 @@ from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import model_options
 from tinytrain.cli.options import MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import OutputError, TinytrainError
+from tinytrain.errors import TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.data.file import DataFile
@@ -27,8 +27,8 @@ def _ratios(ctx: click.Context, param: click.Parameter, text: str) -> tuple[floa
 @click.command(cls=Command, epilog="Example: tinytrain contribution model.onnx --data train.npz --lr 0.02 -o contribution.json")
 @MODEL
 @data_options()
-@option("--validation", "--val", type=click.Path(path_type=Path), help="Samples to measure accuracy on.")
-@option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, not_with="--validation",
+@option("--validation", "--val", type=click.Path(path_type=Path), only_with="--score trained", help="Samples to measure accuracy on.")
+@option("--holdout", type=Number(0, 0.9), default=0.2, show_default=True, only_with="--score trained", not_with="--validation",
               help="Part of the data kept for that, another one for each seed, where no --validation is given.")
 @option("--score", type=click.Choice(["trained", "fisher", "gradient", "first-order"]), default="trained", show_default=True,
               help="Train each candidate alone, or a cheap score from the gradients of some samples.")
@@ -49,6 +49,7 @@ def contribution(
 
     What is finished is kept: started again after an interruption, it goes on.
     """
+    from tinytrain.atomic import check_files
     from tinytrain.cli.results import Contribution
     from tinytrain.jobs import Jobs
     from tinytrain.paths import cache_dir
@@ -56,8 +57,7 @@ def contribution(
 
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: contributions are of all layers, each alone.", hint="Leave --scheme out.")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make the folder first.")
+    check_files(output)
     options = compiler_options("host", **given)
     settings = Settings(score, ratios, epochs, seeds, holdout, samples)
     with progress() as bar:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import click
 
-from tinytrain.cli.option import Option
+from tinytrain.cli.option import Option, asked
 from tinytrain.cli.options import Decorated, Number, Real, option, together
 from tinytrain.errors import TinytrainError
 
@@ -82,7 +82,7 @@ def data_options(what: str = "Samples", *, required: bool = True) -> Callable[[D
 
             how = {name: value for name in OPTIONS if (value := given.pop(name)) is not None}
             if data is None:
-                if name := next(iter(how), None):
+                if name := next((name for name in how if asked(click.get_current_context(), name)), None):
                     raise TinytrainError(f"{OPTIONS[name]} has no effect without --data.", hint="Leave it out, or give both.")
                 return command(data=None, **given)
             file = DataFile(data, **how)

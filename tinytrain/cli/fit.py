@@ -13,6 +13,7 @@ from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import cost_options
+from tinytrain.cli.option import asked
 from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 @MODEL
 @option("--board", "boards", multiple=True,
         help="Only this board, with all schemes; may be given again. The kits that can be bought without it.")
-@option("--all", "every", is_flag=True, help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
+@option("--all", "every", is_flag=True, not_with="--board",
+        help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
 @data_options("Samples to calibrate int8 on", required=False)
 @cost_options
 def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
@@ -41,12 +43,15 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None
     ctx = click.get_current_context()
     chosen = {name: ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in ("schemes", "dtype")}
     schemes, dtype = given["schemes"], given["dtype"]
+    if chosen["dtype"] and asked(ctx, "data"):
+        message = f"--data has no effect with --dtype {dtype}: samples are for int8, which is tried without --dtype."
+        raise TinytrainError(message, hint="Leave one of them out.")
     options = compiler_options("host", **{**given, "schemes": schemes[:1]})
     if options.loss is None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to fit.", hint="Give --loss ce, mse or bce.")
-    asked = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
+    on = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
     every = every or bool(boards) or chosen["schemes"]
-    request = Request(asked, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
+    request = Request(on, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
     with progress() as bar:
         found = answer(model, options, request, bar)
     plain = found.plain()

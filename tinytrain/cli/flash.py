@@ -28,6 +28,6 @@ def flash(project: Path, via: str | None, dry_run: bool, port: str | None, baud:
     from tinytrain.device.project import Project
 
     opened = Project.open(project, trust=trust, port=port, baud=baud)
-    said = Spoken()
+    said = Spoken(asked=dry_run)
     flash_project(opened, via, said, dry_run=dry_run, timeout=timeout)
     return said.answer()

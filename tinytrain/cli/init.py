@@ -14,7 +14,10 @@ from tinytrain.cli.project_file import FILE, file_text
 from tinytrain.errors import DataError, OutputError
 
 
-@click.command(cls=Command, epilog="Example: tinytrain init model.onnx --board netduinoplus2 --data train.npz --scheme last:2")
+@click.command(
+    cls=Command, reads_project=False,
+    epilog="Example: tinytrain init model.onnx --board netduinoplus2 --data train.npz --scheme last:2",
+)
 @MODEL
 @BOARD
 @option("--data", type=click.Path(path_type=Path), help="Samples to train with.")

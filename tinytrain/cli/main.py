@@ -26,7 +26,6 @@ from tinytrain.cli.options import (
     option,
     parse_shapes,
 )
-from tinytrain.errors import OutputError
 from tinytrain.target.packages import package_kinds
 
 if TYPE_CHECKING:
@@ -171,13 +170,12 @@ def infer(
 ) -> Answer:
     """Run PROJECT on its board over the samples of a data file; prints how good outputs are where there are targets."""
     from tinytrain.api.build import Build
-    from tinytrain.atomic import write_bytes
+    from tinytrain.atomic import check_files, write_bytes
     from tinytrain.cli.results import Infer, plain
     from tinytrain.learn.state import npz
     from tinytrain.report.metrics_text import outputs_lines
 
-    if output is not None and not output.parent.is_dir():
-        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}.", hint="Make it, or choose another -o.")
+    check_files(output)
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         if learned:
             device.load()
@@ -248,12 +246,10 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 def quantize(model: Path, data: DataFile, output: Path, report: Path | None, shapes: Sequence[str], **given: Any) -> Answer:
     """Quantise MODEL (float32 ONNX) to int8 and write it as ONNX in QDQ form; prints what each layer lost."""
     from tinytrain.api.model import Model
-    from tinytrain.atomic import write_bytes, write_text
+    from tinytrain.atomic import check_files, write_bytes, write_text
     from tinytrain.cli.results import Quantize
 
-    for path in (output, report):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
+    check_files(output, report)
     with progress() as bar:
         made = Model(model).quantise(data, shapes=parse_shapes(shapes), progress=bar, **given)
     write_bytes(output, made.path.read_bytes())

@@ -11,7 +11,6 @@ from click.core import ParameterSource
 from tinytrain.errors import TinytrainError
 
 GENERAL = "Options"
-PROJECT = "tinytrain.project"                             # of a context: the project file
 TABLE = "tinytrain.table"                                 # of a context: what the command's own table of the project file says
 
 
@@ -30,14 +29,18 @@ class Option(click.Option):
 
     def check(self, ctx: click.Context) -> None:
         """Raises TinytrainError where the option was given and has no effect beside the others."""
-        name = str(self.name)
-        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE and name not in ctx.meta[TABLE]:
+        if not asked(ctx, str(self.name)):
             return
         given = max(self.opts, key=len)
         if self.only_with and not _holds(self.only_with, ctx):
             raise TinytrainError(f"{given} has no effect without {self.only_with}.", hint="Leave it out, or give both.")
         if self.not_with and _holds(self.not_with, ctx):
             raise TinytrainError(f"{given} has no effect with {self.not_with}.", hint="Leave one of them out.")
+
+
+def asked(ctx: click.Context, name: str) -> bool:
+    """Whether a parameter is meant for this very command: given on the command line, or in its own table of the project file."""
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE or name in ctx.meta[TABLE]
 
 
 def _holds(condition: str, ctx: click.Context) -> bool:

@@ -59,19 +59,26 @@ def file_text(values: Mapping[str, str]) -> str:
     ])
 
 
-def read(commands: Sequence[str]) -> dict[str, Any]:
+def read(root: click.Context) -> dict[str, Any]:
     """What the project file says, {} where there is none. Raises TinytrainError for what is no key, and no table of a command."""
     if not FILE.is_file():
         return {}
     from tinytrain.schemes.toml import read_toml
 
+    program = root.command
+    assert isinstance(program, click.Group), program
     content = read_toml(FILE, EXPECTED, HINT)
     for key, value in content.items():
-        known = commands if isinstance(value, dict) else KEYS
+        table = isinstance(value, dict)
+        known = program.list_commands(root) if table else KEYS
         if key not in known:
-            what = "a table" if isinstance(value, dict) else "the key"
-            message = f"{FILE} has {what} {key!r}; expected {', '.join(KEYS)}, or a table of a command."
+            message = f"{FILE} has {'a table' if table else 'the key'} {key!r}; expected {', '.join(KEYS)}, or a table of a command."
             raise TinytrainError(message, hint=did_you_mean(key, known, HINT))
+        if table and isinstance(group := program.get_command(root, key), click.Group):
+            inner = group.list_commands(root)
+            if strange := next((name for name in value if name not in inner or not isinstance(value[name], dict)), None):
+                message = f"{FILE} has {strange!r} in [{key}]; expected tables of {', '.join(inner)}."
+                raise TinytrainError(message, hint=did_you_mean(strange, inner, HINT))
     return content
 
 

@@ -12,8 +12,9 @@ from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
 from tinytrain.cli.model_options import LOSS, RATES, SCHEME, cost_options, model_options, reading_options
+from tinytrain.cli.option import asked
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
-from tinytrain.errors import DoesNotFit, OutputError, TinytrainError
+from tinytrain.errors import DoesNotFit, TinytrainError
 
 
 class Budgets(click.ParamType):  # type: ignore[type-arg]
@@ -120,7 +121,7 @@ def show(model: Path, board: str, **given: Any) -> Answer:
 @option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
 @option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
 @option("--report", type=click.Path(path_type=Path), only_with="--sweep", help="Write its schemes as JSON, for `tinytrain page --sweep`.")
-@option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write.")
+@option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write; of a sweep that of the last budget.")
 @job_options
 @model_options
 def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer:
@@ -128,6 +129,7 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
 
     RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
     """
+    from tinytrain.atomic import check_files
     from tinytrain.cli.results import FoundScheme, Search
     from tinytrain.search.sweep import Request, run
 
@@ -135,13 +137,13 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
         "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
         "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
-    asked = {key: given.pop(key) for key in keys}
+    wanted = {key: given.pop(key) for key in keys}
+    if wanted["sweep"] and not asked(click.get_current_context(), "sram"):
+        wanted["sram"] = None                             # the project's budget is for a single search
     if given["schemes"] != ("full",):
         raise TinytrainError(f"--scheme {given['schemes'][0]}: a search finds the scheme itself.", hint="Leave --scheme out.")
-    for path in (output, asked["plot"], asked["report"]):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.", hint="Make the folder first.")
-    request = Request(output=output, **asked)
+    check_files(output, wanted["plot"], wanted["report"])
+    request = Request(output=output, **wanted)
     with progress() as bar:
         found = run(model, compiler_options(board, **given), request, bar)
     schemes = tuple(

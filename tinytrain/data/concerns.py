@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytrain.data.dataset import Dataset
-from tinytrain.data.labels import listed
+from tinytrain.data.labels import class_names, listed
 
 
 def concerns(samples: Dataset, classes: int) -> tuple[str, ...]:
@@ -18,8 +18,7 @@ def concerns(samples: Dataset, classes: int) -> tuple[str, ...]:
         found.append(f"all {len(samples):,} samples are the same")
     if samples.y is not None and samples.y.dtype.kind == "i" and samples.y.ndim == 1 and classes:
         counts = np.bincount(samples.y, minlength=classes)
-        names = samples.classes or tuple(map(str, range(classes)))
-        names += tuple(map(str, range(len(names), classes)))
+        names = class_names(samples.classes, classes)
         if np.count_nonzero(counts) == 1 and len(samples) > 1:
             found.append(f"all samples are of one class, {names[int(counts.argmax())]}: a model learns to say nothing else")
         elif not counts.all():

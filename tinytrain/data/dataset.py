@@ -92,6 +92,8 @@ def load_dataset(
     Raises DataError for a missing file, another kind of file, wrong shapes, labels out of range, numbers that are not finite.
     """
     file = DataFile.of(given)
+    if target is not None and not _gives_back(target, layout):
+        file.refuse("for a model that does not give back its input", "normal")
     order = file.order
     laid: tuple[str, ...] = ()
     if file.window:

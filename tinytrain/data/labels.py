@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Raw:
 def named(y: Array) -> tuple[Array, tuple[str, ...]]:
     """(numbers, their names in alphabetical order) of labels that are texts; others stay as they are, without names."""
     if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8")
+        y = np.char.decode(y, "utf-8", "backslashreplace")            # of another encoding, names stay apart
     if y.dtype.kind != "U" or y.size != len(y):
         return y, ()
     names, numbers = np.unique(y.reshape(-1), return_inverse=True)
@@ -41,7 +42,11 @@ def named(y: Array) -> tuple[Array, tuple[str, ...]]:
 
 
 def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -> tuple[Array, tuple[str, ...]]:
-    """(labels, names of the classes), in the order of those that are known already. Raises DataError for a class that is none of them."""
+    """(labels, names of the classes), in the order of those that are known already. Raises DataError for a class that is none of them, and
+    for a name that two classes have.
+    """
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f"{where} calls two classes {plain(twice)!r}; expected a name for each.", hint="Rename one of them.")
     if not names or not known:
         return y, tuple(names or known)
     if foreign := next((name for name in names if name not in known), None):
@@ -50,6 +55,11 @@ def numbered(y: Array, names: Sequence[str], known: Sequence[str], where: str) -
     labels = whole(y, len(names), where)
     place = np.array([known.index(name) for name in names], np.int32)
     return place[labels], tuple(known)
+
+
+def class_names(known: Sequence[str], count: int) -> tuple[str, ...]:
+    """Of so many classes; those that nobody has named are called by their number."""
+    return (*known, *map(str, range(len(known), count)))[:count]
 
 
 def listed(names: Sequence[str], shown: int = SHOWN) -> str:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinytrain.data.arrays import MOST_BYTES
 from tinytrain.data.file import DataFile
 from tinytrain.data.images import class_folders
 from tinytrain.data.labels import Raw, whole
@@ -40,11 +39,8 @@ def read_series(file: DataFile, read: Read, *, labels: bool) -> Raw:
         if targets is not None and raw.names and len(recordings) > 1:         # each has numbered its own
             targets = np.array(raw.names)[whole(targets, len(raw.names), str(part))]
         named = raw.names or (targets is not None and targets.dtype.kind in "US")
-        windows, found, left = cut(part, raw.x, targets, labels=labels or bool(named))
+        windows, found, left = cut(part, raw.x, targets, size, labels=labels or bool(named))
         mixed, size = mixed + left, size + 4 * windows.size
-        if size > MOST_BYTES:
-            message = f"{file} gives more than {MOST_BYTES:,} bytes of windows as fp32."
-            raise DataError(message, hint="Give a larger --step, or fewer rows.")
         x.append(windows)
         y += [np.full(len(windows), name)] if name is not None else [] if found is None else [found]
     if not x:

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinytrain.data.arrays import MOST_BYTES
 from tinytrain.data.file import DataFile
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 
 
-def cut(file: DataFile, x: Array, y: Array | None, *, labels: bool) -> tuple[Array, Array | None, int]:
+def cut(file: DataFile, x: Array, y: Array | None, before: int, *, labels: bool) -> tuple[Array, Array | None, int]:
     """(windows, their targets, how many are left out) of a series with one row of `x`, and one of `y`, for each step of time.
 
     A window has the label that all its rows have; one with several is left out. Of other targets it has that of its last row.
-    Raises DataError where the rows do not make one window.
+    Raises DataError where the rows do not make one window, or where windows, with the bytes of those `before`, are beyond MOST_BYTES.
     """
     window = file.window
     if x.ndim not in (1, 2):
@@ -34,5 +35,8 @@ def cut(file: DataFile, x: Array, y: Array | None, *, labels: bool) -> tuple[Arr
         if not len(starts):
             message = f"{file}: none of its {len(every):,} windows of {window:,} rows has one label for all of them."
             raise DataError(message, hint="Give a smaller --window or --step, or labels that last longer.")
+    if before + 4 * len(starts) * window * (x.size // len(x)) > MOST_BYTES:           # said before they are made: a row is in many of them
+        message = f"{file} gives more than {MOST_BYTES:,} bytes of windows as fp32{', with those before it' if before else ''}."
+        raise DataError(message, hint="Give a larger --step, or fewer rows.")
     windows = np.lib.stride_tricks.sliding_window_view(x.reshape(len(x), -1), window, axis=0)[starts].transpose(0, 2, 1)
     return windows, None if y is None else y[starts + window - 1], len(every) - len(starts)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.labels import class_names
 from tinytrain.device.manifest import Manifest, TargetPart
 from tinytrain.errors import DataError, DeviceError
+from tinytrain.gradient.objective import Objective
 from tinytrain.ir.types import S32, Array
 from tinytrain.report.live import Progress
-from tinytrain.report.metrics import Metric, Threshold, class_names, classes, measured, reconstruction
+from tinytrain.report.metrics import Metric, Threshold, classes, measured, reconstruction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -84,12 +86,16 @@ class Outputs:
                 raise DataError(f"--{given} has no effect on samples without targets.", hint="Leave it out.")
             return {}
         if self.manifest.targets:
-            found = ((part.name, measured(rows, targets, None, **how)) for part, rows, targets in self._parts())
-            return dict(found)
+            return {part.name: measured(rows, targets, self._loss(part.name), **how) for part, rows, targets in self._parts()}
         targets = self.targets if self.targets.dtype.kind == "i" else self.targets.reshape(len(self), -1)
         if self.samples.itself:
             return {"y": reconstruction(self.rows, targets, self.samples.odd, **how)}
-        return {"y": measured(self.rows, targets, self.manifest.loss, self.samples.classes, **how)}
+        return {"y": measured(self.rows, targets, self._loss(""), self.samples.classes, **how)}
+
+    def _loss(self, output: str) -> str | None:
+        """The kind of loss of an output; that of all outputs, or of the only one that has any."""
+        items = Objective(self.manifest.loss).items if self.manifest.loss else []
+        return next((key for name, key, _ in items if name == output or len(items) == 1), None)
 
     def _parts(self) -> Iterator[tuple[TargetPart, Array, Array]]:
         """Of a model with several outputs: (a target, what the device gives for it (n, elements), the target: (n,) labels, or alike)."""

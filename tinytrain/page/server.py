@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tinytrain.device.project import Project
 
 HOST = "127.0.0.1"
+_TOKEN = "[A-Za-z0-9_-]+"
 _POLL_SECONDS = 0.2                                       # how long a closed socket's device is still read
 _WRITE_SECONDS = 30.0
 _FAILED = 1011                                            # of RFC 6455: the server met a condition that it did not expect
@@ -60,9 +61,9 @@ async def _serve(projects: Sequence[Project], port: int, opened: Callable[[str],
     html = page_html(project_json(projects, sweep=sweep, addresses=addresses), socket=f"ws://{host}")
     common = {"host": host, "token": token}
     server = HTTPServer(Application([
-        (r"/([\w-]+)/", _Page, {**common, "html": html}),
-        (r"/([\w-]+)/device/(\d+)", _Device, {**common, "projects": projects, "busy": set()}),
-    ], log_function=lambda handler: None))
+        (rf"/({_TOKEN})/", _Page, {**common, "html": html}),
+        (rf"/({_TOKEN})/device/([0-9]{{1,9}})", _Device, {**common, "projects": projects, "busy": set()}),
+    ], log_function=lambda handler: None), max_body_size=0)
     server.add_sockets(sockets)
     opened(f"http://{host}/{token}/")
     await asyncio.Event().wait()
@@ -107,6 +108,7 @@ class _Device(_Guarded, WebSocketHandler):
         self.index: int | None = None
         self.transport: Transport | None = None
         self.writer = ThreadPoolExecutor(1)               # one after another, in order
+        self.reader = ThreadPoolExecutor(1)
 
     def check_origin(self, origin: str) -> bool:
         return origin == f"http://{self.host}"
@@ -130,6 +132,7 @@ class _Device(_Guarded, WebSocketHandler):
         loop = asyncio.get_running_loop()
 
         def end() -> None:
+            self.reader.shutdown()                        # first: a port that closes below it looks unplugged, and is opened again
             if self.transport is not None:
                 self.transport.close()
             if self.index is not None:
@@ -144,7 +147,7 @@ class _Device(_Guarded, WebSocketHandler):
         except TinytrainError as error:
             loop.call_soon_threadsafe(self._fail, str(error))
         else:
-            loop.run_in_executor(None, self._read, loop, self.transport)
+            self.reader.submit(self._read, loop, self.transport)
 
     def _write(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 
+from tinytrain.data.labels import class_names
 from tinytrain.errors import DataError
 from tinytrain.ir.types import Array
 
@@ -160,11 +161,6 @@ def classes(outputs: Array, labels: Array, names: Sequence[str] = ()) -> Classes
     np.add.at(confusion, (labels, outputs.argmax(axis=1)), 1)
     auc = area(outputs[:, 1] - outputs[:, 0], labels == 1) if count == 2 else None
     return Classes(class_names(names, count), confusion, auc)
-
-
-def class_names(known: Sequence[str], count: int) -> tuple[str, ...]:
-    """Of so many classes; those that nobody has named are called by their number."""
-    return (*known, *map(str, range(len(known), count)))[:count]
 
 
 def binary(outputs: Array, targets: Array, threshold: float | None = None) -> Binary:

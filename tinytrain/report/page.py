@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinytrain.device.manifest import Manifest
+from tinytrain.device.manifest import EXPECTED, Manifest
 from tinytrain.emit.plan_json import FORMAT as PLAN_FORMAT
 from tinytrain.errors import OutputError
 from tinytrain.reading import read_limited, reading
@@ -44,10 +44,13 @@ def project_json(
 
 def _build(project: Project, address: str | None) -> dict[str, Any]:
     teaching = Teaching.of(project)
+    path = project.folder / "manifest.json"
+    with reading(path, EXPECTED, OutputError):
+        manifest = json.loads(Manifest.read_bytes(path), parse_constant=_no_number)
     files = {} if teaching.why_not else {"model.wasm": teaching.module, "learned.onnx": teaching.learned}
     return {
         "folder": project.folder.resolve().name,
-        "manifest": json.loads(Manifest.read_bytes(project.folder / "manifest.json")),
+        "manifest": manifest,
         "plan": _plan(project),
         "board": board_json(project.board),
         "firmware": _firmware(project),
@@ -69,11 +72,16 @@ def _plan(project: Project) -> dict[str, Any]:
 def _of_format(path: Path, data: bytes, expected: str, known: int, hint: str) -> dict[str, Any]:
     """A JSON object that says its format. Raises OutputError where that is another one, or where there is none."""
     with reading(path, expected, OutputError, hint=hint):
-        content: dict[str, Any] = json.loads(data)
+        content: dict[str, Any] = json.loads(data, parse_constant=_no_number)
         found = content["format"]
     if found != known:
         raise OutputError(f"{path} has format {found}; this version of tinytrain reads {known}.", hint=hint)
     return content
+
+
+def _no_number(name: str) -> None:
+    """NaN and infinities, which Python reads and no browser does."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _firmware(project: Project) -> dict[str, Any] | None:

@@ -72,6 +72,8 @@ class Found:
             lines += [f"accuracy   {accuracy:.2%} after training it" for accuracy in self.accuracies if accuracy is not None]
         kinds = {request.plot: "plot", request.report: "report"}
         lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
+        if request.output is not None and request.output not in self.files:
+            lines.append(f"scheme     {request.output} is not written: nothing fits the last budget")
         return "\n".join(lines)
 
 

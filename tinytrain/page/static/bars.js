@@ -7,7 +7,7 @@ import { KINDS, colour, memories } from "./kinds.js";
 
 export function bars(build) {
     const found = memories(build);
-    if (!found.length) return html("p", { class: "soft" }, "The host has as much memory as it takes: nothing to compare with.");
+    if (!found.length) return html("p", { class: "soft" }, `${build.board.title} has as much memory as it takes: nothing to compare with.`);
     return html("div", { class: "bars" }, found.map((memory) => bar(memory)));
 }
 

@@ -10,7 +10,7 @@ export function readCsv(text, file) {
         const numbers = cells.map(Number);
         const wrong = numbers.findIndex((number, i) => cells[i] === "" || !Number.isFinite(number));
         columns ||= cells.length;
-        if (wrong >= 0 && !rows.length && at === 0) return;
+        if (at === 0 && wrong >= 0 && numbers.every((number, i) => cells[i] === "" || Number.isNaN(number))) return;
         if (cells.length !== columns) throw new Error(`${file}: line ${at + 1} has ${cells.length} columns, and the first has ${columns}.`);
         if (wrong >= 0) throw new Error(`${file}: line ${at + 1} has ${JSON.stringify(cells[wrong])} where a number is expected.`);
         rows.push(numbers);

@@ -36,11 +36,13 @@ async function connected(build, stream) {
     let why = "";
     if (info.board !== board) why = `was built for board ${info.board}, and this project for ${board}`;
     else if (info.hash !== hash) why = `is of another model (${info.model}) than ${model} of this page`;
-    if (why) {
+    try {
+        if (why) throw new Error(`The firmware on ${stream.name} ${why}. Flash this project: \`tinytrain flash\`.`);
+        return await Session.open(link, build.manifest);
+    } catch (error) {
         await link.close();
-        throw new Error(`The firmware on ${stream.name} ${why}. Flash this project: \`tinytrain flash\`.`);
+        throw error;
     }
-    return Session.open(link, build.manifest);
 }
 
 /** Samples to compare with: those collected, or else numbers that look random. */
@@ -50,16 +52,23 @@ function comparable(learner, session) {
 }
 
 /**
- * Both start from the page's weights, and compute outputs and train with the same samples; then both have the weights again that they had.
+ * Both start an update from the page's weights, and compute outputs and train with the same samples; then both have the weights again that
+ * they had, and start an update.
  * What is the same, or where they first differ, as a sentence.
  */
 async function compared(learner, page, device) {
     const samples = comparable(learner, page);
     const [mine, theirs] = [await page.weights(), await device.weights()];
+    const begin = async (ours, others) => {
+        for (const [session, weights] of [[page, ours], [device, others]]) {
+            await session.setWeights(weights);
+            await session.beginUpdate();
+        }
+    };
     const bits = (floats) => new Map(floats.map((values, i) => [`number ${i}`, values]));
     const both = async (work) => [await work(page), await work(device)];
     try {
-        await device.setWeights(mine);
+        await begin(mine, mine);
         const outputs = await both(async (session) => bits(await Promise.all(samples.map(({ x }) => session.infer(x)))));
         const losses = await both(async (session) => bits([Float32Array.from((await session.train(samples)).losses)]));
         const weights = await both((session) => session.weights());
@@ -68,8 +77,7 @@ async function compared(learner, page, device) {
         const numbers = [...weights[0].values()].reduce((sum, array) => sum + array.length, 0);
         return `Every bit is the same: ${samples.length} outputs, the losses of ${samples.length} training steps, and ${count(numbers)} numbers that these changed.`;
     } finally {
-        await page.setWeights(mine);
-        await device.setWeights(theirs);
+        await begin(mine, theirs);
     }
 }
 
@@ -135,7 +143,10 @@ function panel(build) {
     const training = trainingForm(learner, { session: async () => there(), fail: (error) => { fail(error); leave(); }, epochs: 1, label: "Train on the device", where: "on the device" });
     controls.append(
         html("section", { "aria-label": "Bits" }, html("h2", {}, "The same bits"),
-            html("div", { class: "row" }, action("Compare the device with this page", async () => compared(learner, await learner.session(), there()))), verdict),
+            html("div", { class: "row" }, action("Compare the device with this page", async () => {
+                const [page, board] = [await learner.session(), there()];
+                return page.alone(() => board.alone(() => compared(learner, page, board)));
+            })), verdict),
         html("section", { "aria-label": "Training on the device" }, html("h2", {}, "Training there"),
             html("p", { class: "soft" }, "With the samples of the Teach panel."), training.element),
         html("section", { "aria-label": "Weights" }, html("h2", {}, "Weights"), html("div", { class: "row" },

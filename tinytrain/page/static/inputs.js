@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a person gives a sample, by what the model takes. An input is { element, read() → array as the device has it, or null, stop() }; it calls
+// How a person gives a sample, by what the model takes. An input is { element, read() → array as the device has it, or null, clear()? }; it calls
 // `changed()` when there is something else to read, and `add(arrays)` with samples of files.
 
 import { readCsv } from "./csv.js";
@@ -31,7 +31,7 @@ export function makeInput(build, changed, add) {
         checkColumns(rows, count, file);
         return rows.map((row) => sampleToDevice(Float32Array.from(row), port));
     }, add);
-    return kind === "sliders" ? sliders(count, changed, files) : { element: files, read: () => null, stop() {} };
+    return kind === "sliders" ? sliders(count, changed, files) : { element: files, read: () => null };
 }
 
 function checkColumns(rows, count, file) {
@@ -91,6 +91,5 @@ function sliders(count, changed, files) {
     return {
         element: html("div", {}, html("div", { class: "row" }, end("least", "From"), end("most", "to")), rows.map(({ element }) => element), files),
         read: () => values.slice(),
-        stop() {},
     };
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What was learned or collected as files: learned.npz and learned.onnx of docs/training.md, samples as `tinytrain train --data` reads them.
 
-import { sampleToDevice, sampleToOnnx, size, toHalf, weightToDevice, weightToOnnx } from "./layout.js";
+import { fromHalf, sampleToDevice, sampleToOnnx, size, toHalf, weightToDevice, weightToOnnx } from "./layout.js";
 import { readNpz, writeNpz } from "./npz.js";
 
 const ARRAYS = { "<f4": Float32Array, "<f8": Float64Array, "|i1": Int8Array, "|u1": Uint8Array, "<i2": Int16Array, "<i4": Int32Array };
@@ -20,7 +20,7 @@ function placed(model, { at, bytes, dtype }) {
 export function learned(build, weights) {
     const model = decoded(build.files["learned.onnx"]);
     const places = new Map(build.teaching.places.map((place) => [place.name, place]));
-    const found = {};
+    const found = Object.create(null);                    // a name may be one that objects have of themselves
     for (const { name, key, source } of build.manifest.parameters) {
         const place = places.get(name);
         const before = found[name]?.data ?? placed(model, place);
@@ -52,9 +52,22 @@ export function learnedOnnx(build, weights) {
     return model;
 }
 
+/** Numbers as an array of that kind. Throws where it cannot hold them. */
+function heldBy(kind, numbers, what) {
+    const halves = kind === Uint16Array;
+    const array = halves ? kind.from(numbers, toHalf) : kind.from(numbers);
+    const held = halves ? (value) => Number.isFinite(fromHalf(value)) : kind === Float32Array ? Number.isFinite : (value, i) => value === numbers[i];
+    if (!array.every(held)) throw new Error(`${what} has numbers that the model cannot hold.`);
+    return array;
+}
+
 /** Weights of an .npz as the page or `tinytrain train` wrote it, as the device has them: key → array; `kinds` are their types there. */
 export async function weightsOf(build, bytes, file, kinds) {
     const arrays = await readNpz(bytes, file);
+    const record = arrays["record.json"]?.data; // of `tinytrain train`
+    if (record && JSON.parse(new TextDecoder().decode(record)).model_sha256 !== build.manifest.model_sha256) {
+        throw new Error(`${file} was learned by another model than ${build.manifest.name} of this page.`);
+    }
     const found = new Map();
     for (const { name, key, source } of build.manifest.parameters) {
         const array = arrays[name];
@@ -62,11 +75,11 @@ export async function weightsOf(build, bytes, file, kinds) {
         if (array.shape.join() !== source.onnx_shape.join()) {
             throw new Error(`${file}: ${name} has the shape ${array.shape.join(" × ")}, and the model's ${source.onnx_shape.join(" × ")}.`);
         }
-        found.set(key, weightToDevice(array.data, source, kinds.get(key)));
+        found.set(key, heldBy(kinds.get(key), weightToDevice(array.data, source), `${file}: ${name}`));
     }
     for (const [key, kind] of kinds) {
         const array = arrays[`state/${key}`];
-        if (array && !found.has(key)) found.set(key, kind === Uint16Array ? kind.from(array.data, toHalf) : kind.from(array.data));
+        if (array && !found.has(key)) found.set(key, heldBy(kind, array.data, `${file}: state/${key}`));
     }
     return found;
 }

@@ -12,7 +12,7 @@ export function colour(kind) {
     return `var(--kind-${kind})`;
 }
 
-/** [{name, bytes, parts: [{kind, bytes}], note}] of a board's memories, RAM first; none of the host, whose memory has no end. */
+/** [{name, bytes, parts: [{kind, bytes}], note}] of a board's memories, RAM first; none of the host and the browser, whose memory has no end. */
 export function memories(build) {
     const sizes = build.plan.memory;
     const optimiser = build.plan.fixed.filter((buffer) => buffer.kind === "optimiser").reduce((sum, buffer) => sum + buffer.bytes, 0);

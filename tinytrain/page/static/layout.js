@@ -83,8 +83,8 @@ export function weightToOnnx(array, source, before) {
     return transposed(whole, perm.map((axis) => shape[axis]), inverse(perm));
 }
 
-/** The part of a weight in ONNX layout that the device has, as an array of its `kind`. */
-export function weightToDevice(array, source, kind) {
+/** The part of a weight in ONNX layout that the device has, as numbers of its order. */
+export function weightToDevice(array, source) {
     const { shape, perm, scale, offset } = source;
     const whole = transposed(array, shape, perm);
     const at = taken(source) ?? Array.from({ length: whole.length }, (_, i) => i);
@@ -93,5 +93,5 @@ export function weightToDevice(array, source, kind) {
         if (!scale.length) return whole[i] - offset;
         return Math.max(-limit, Math.min(limit, rint(whole[i] / scale[scale.length > 1 ? i : 0])));
     };
-    return kind.from(at, kind === Uint16Array ? (i) => toHalf(number(i)) : number);
+    return Float64Array.from(at, number);
 }

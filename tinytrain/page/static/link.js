@@ -150,6 +150,7 @@ export class LinkChannel {
         for (;;) {
             while (this.heard.length) {
                 const [token, body] = this.heard.shift();
+                if (body.length < HEAD) continue;
                 const [first, word] = [view(body).getUint16(0, true), view(body).getUint16(2, true)];
                 if (token === 0 && first === READ && body[HEAD] === FAULT) throw new Error(this.fault(body));
                 if ((token === 0) !== (number === HELLO_NUMBER)) continue;
@@ -170,7 +171,7 @@ export class LinkChannel {
     async silent() {
         if (this.token) {
             await this.send(packet(HELLO_NUMBER | READ, NONCE_WORD, u32(4)), 0);
-            const said = await this.news(HELLO_NUMBER, 4 * NONCE_WORD, FIRST_WAIT);
+            const said = await this.news(HELLO_NUMBER, 4 * NONCE_WORD, MOST_WAIT);
             const nonce = said?.part?.length >= 4 ? view(said.part).getUint32(0, true) : this.nonce;
             if (nonce === 0) return new Error(`${this.name} was reset; what it had learned is lost. Connect again.`);
             if (nonce !== this.nonce) return new Error(`${this.name} talks to another program now. End that, and connect again.`);

@@ -21,7 +21,7 @@ export function drawn(series, steps, channels) {
 }
 
 export function motionInput(steps, channels, changed, add, files) {
-    let last = null, end = () => {};
+    let last = null;
     const place = html("div", { class: "drawing" }, html("p", { class: "soft" }, "Nothing is recorded yet."));
     const said = html("p", { role: "status" });
     async function record() {
@@ -31,6 +31,7 @@ export function motionInput(steps, channels, changed, add, files) {
             throw new Error("The motion sensor was not permitted. Use csv files, or allow it in the settings of the browser.");
         }
         const readings = [];
+        let end;
         said.textContent = "Recording …";
         try {
             await new Promise((resolve, reject) => {
@@ -43,13 +44,12 @@ export function motionInput(steps, channels, changed, add, files) {
                     else timer = setTimeout(silent, SILENT_MS);
                 };
                 addEventListener("devicemotion", listen);
-                end = () => { removeEventListener("devicemotion", listen); clearTimeout(timer); resolve(); };
+                end = () => { removeEventListener("devicemotion", listen); clearTimeout(timer); };
             });
         } finally {
             end();
             said.textContent = "";
         }
-        if (readings.length < steps) return;
         last = Float32Array.from(readings.slice(0, steps).flat());
         place.replaceChildren(drawn(last, steps, channels));
         changed();
@@ -58,6 +58,5 @@ export function motionInput(steps, channels, changed, add, files) {
         element: html("div", {}, place, said,
             html("button", { type: "button", onclick: () => add(async () => { await record(); return []; }) }, `Record ${steps} readings of the motion sensor`), files),
         read: () => last,
-        stop: () => end(),
     };
 }

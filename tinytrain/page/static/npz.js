@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // NumPy's .npz: a ZIP file (APPNOTE 6.3, without ZIP64) of .npy arrays (NEP 1). Written without compression, read with or without.
 
-import { fromHalf } from "./layout.js";
+import { fromHalf, size } from "./layout.js";
 import { joined } from "./module.js";
 
 const KINDS = {
@@ -73,7 +73,7 @@ export async function readNpz(bytes, name) {
     try {
         let end = bytes.length - END_BYTES;
         while (view.getUint32(end, true) !== END) --end;
-        const found = {};
+        const found = Object.create(null);                // a name may be one that objects have of themselves
         for (let left = view.getUint16(end + 10, true), at = view.getUint32(end + 16, true); left > 0; --left) {
             if (view.getUint32(at, true) !== CENTRAL) throw new Error("its directory is damaged");
             const [method, packed, named, extra, comment] = [
@@ -83,6 +83,7 @@ export async function readNpz(bytes, name) {
             const data = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
             const key = new TextDecoder().decode(bytes.subarray(at + 46, at + 46 + named)).replace(/\.npy$/, "");
             const content = await unpacked(bytes.subarray(data, data + packed), method);
+            if (crc32(content) !== view.getUint32(at + 16, true)) throw new Error(`${key} is damaged`);
             found[key] = readNpy(content, key);
             at += 46 + named + extra + comment;
         }
@@ -111,6 +112,8 @@ function readNpy(bytes, key) {
     if (!kind || shape === undefined || !/'fortran_order': *False/.test(head)) throw new Error(`${key} has numbers of a kind that is not read here (${dtype})`);
     const data = new kind(bytes.slice(start + length).buffer);
     if (longest) return { texts: textsOf(data, longest) };
+    const sizes = shape.split(",").map((part) => part.trim()).filter(Boolean).map(Number);
+    if (data.length !== size(sizes)) throw new Error(`${key} has ${data.length} numbers, and a shape of ${size(sizes)}`);
     const number = { "<f2": fromHalf, "<i8": Number, "<u8": Number }[dtype];
-    return { data: number ? Float64Array.from(data, number) : data, shape: shape.split(",").map((part) => part.trim()).filter(Boolean).map(Number) };
+    return { data: number ? Float64Array.from(data, number) : data, shape: sizes };
 }

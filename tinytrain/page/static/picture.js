@@ -85,8 +85,9 @@ export function pictureInput([height, width, channels], changed, add) {
         where.textContent = `Pen at column ${Math.ceil(at.x)}, row ${Math.ceil(at.y)} of ${width} × ${height}`;
     });
 
-    /** The middle of a picture, as large as it goes. */
+    /** The middle of a picture, as large as it goes; what is transparent in it is black. */
     function show(source, wide, high) {
+        blank();
         const factor = Math.max(canvas.width / wide, canvas.height / high);
         pen.drawImage(source, (canvas.width - wide * factor) / 2, (canvas.height - high * factor) / 2, wide * factor, high * factor);
         empty = false;
@@ -144,7 +145,6 @@ export function pictureInput([height, width, channels], changed, add) {
             html("div", { class: "row" }, range.element, html("label", {}, inverted, " dark is high")),
         ),
         read,
-        stop,
         clear,
     };
 }

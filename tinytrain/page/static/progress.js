@@ -33,8 +33,7 @@ function confusionTable(names, { confusion, accuracy, loss }, kept) {
 }
 
 /**
- * A form that trains `session()` with the learner's samples. `before(session)` runs first; `after()` when it has ended, and each `epoch()`.
- * Errors go to `fail`.
+ * A form that trains `session()` with the learner's samples; `epoch()` is called after each. Errors go to `fail`.
  */
 export function trainingForm(learner, { session, epochs = 10, fail, epoch = () => {}, label = "Train", where }) {
     const { optimiser } = learner.build.manifest;
@@ -44,7 +43,7 @@ export function trainingForm(learner, { session, epochs = 10, fail, epoch = () =
     const stop = html("button", { type: "button", disabled: true, onclick: () => { stopping = true; } }, "Stop");
     const said = html("p", { role: "status" });
     const line = html("div", {}), results = html("div", {}), list = html("ol", { class: "epochs" });
-    let stopping = false, running = false, losses = [], done = 0;
+    let stopping = false, running = false, losses = [], trained = 0, done = 0;
 
     function show() {
         const lacking = new Set(learner.samples.map(({ label: of }) => of)).size < 2;
@@ -55,45 +54,50 @@ export function trainingForm(learner, { session, epochs = 10, fail, epoch = () =
     }
     function drawLoss() {
         const size = Math.ceil(losses.length / POINTS);
-        const points = Array.from({ length: Math.ceil(losses.length / size) }, (_, i) => mean(losses.slice(i * size, (i + 1) * size).filter(Number.isFinite)));
+        const points = Array.from({ length: Math.ceil(losses.length / size) }, (_, i) => mean(losses.slice(i * size, (i + 1) * size).filter(Number.isFinite))).filter(Number.isFinite);
+        if (!points.length) return;                       // every step was left out
         const most = Math.max(...points, 1e-9);
         const text = points.map((loss, i) => `${((100 * i) / Math.max(1, points.length - 1)).toFixed(2)},${(39 - (38 * loss) / most).toFixed(2)}`).join(" ");
         line.replaceChildren(svg("svg", { viewBox: "0 0 100 40", class: "series", preserveAspectRatio: "none", role: "img", "aria-label": `Loss over ${losses.length} steps, from ${points[0].toPrecision(3)} to ${points.at(-1).toPrecision(3)}` },
             svg("polyline", { points: text, class: "line0" })));
     }
+    function told({ epoch: number, steps, losses: more, ms, evaluated, kept }) {
+        losses.push(...more);
+        if (more.length) {
+            trained = steps;
+            said.textContent = `Epoch ${number + 1}, ${count(steps)} steps ${where}: loss ${mean(losses.slice(-32)).toPrecision(3)}, ${milliseconds(ms)} a step`;
+        }
+        if (evaluated) {
+            learner.epochs = number + 1;
+            done += 1;
+            list.append(html("li", { value: number + 1 }, `${percent(evaluated.accuracy)}, loss ${evaluated.loss.toPrecision(3)}`));
+            results.replaceChildren(...confusionTable(learner.names, evaluated, kept));
+            drawLoss();
+            epoch();
+        }
+    }
     async function run() {
         running = true;
         stopping = false;
         losses = [];
+        trained = 0;
         said.textContent = "Starting …";
         list.replaceChildren();
         show();
+        let how = "Done";
         try {
+            if (!(rate.valueAsNumber >= 0)) throw new Error("The learning rate should be a number from 0 on.");
+            if (!rounds.value || !rounds.checkValidity()) throw new Error("Epochs should be a whole number from 1 to 1000.");
             const to = await session();
-            await to.setLearningRate(rate.valueAsNumber);
-            let steps = 0;
-            await train(to, learner.samples, {
-                epochs: Math.max(1, Math.round(rounds.valueAsNumber) || 1), classes: learner.classes, first: learner.epochs, stopped: () => stopping,
-                told: (now) => {
-                    losses.push(...now.losses);
-                    if (now.losses.length) {
-                        steps = now.steps;
-                        said.textContent = `Epoch ${now.epoch + 1}, ${count(steps)} steps ${where}: loss ${mean(losses.slice(-32)).toPrecision(3)}, ${milliseconds(now.ms)} a step`;
-                    }
-                    if (now.evaluated) {
-                        learner.epochs = now.epoch + 1;
-                        done += 1;
-                        list.append(html("li", { value: now.epoch + 1 }, `${percent(now.evaluated.accuracy)}, loss ${now.evaluated.loss.toPrecision(3)}`));
-                        results.replaceChildren(...confusionTable(learner.names, now.evaluated, now.kept));
-                        drawLoss();
-                        epoch();
-                    }
-                },
+            await to.alone(async () => {
+                await to.setLearningRate(rate.valueAsNumber);
+                await train(to, learner.samples, { epochs: rounds.valueAsNumber, classes: learner.classes, first: learner.epochs, told, stopped: () => stopping });
             });
-            said.textContent = `${stopping ? "Stopped" : "Done"}: ${count(steps)} steps ${where}. ${list.lastChild ? `Accuracy ${list.lastChild.textContent}` : ""}`;
         } catch (error) {
             fail(error);
+            how = "Ended";
         }
+        said.textContent = `${stopping ? "Stopped" : how}: ${count(trained)} steps ${where}. ${list.lastChild ? `Accuracy ${list.lastChild.textContent}` : ""}`;
         running = false;
         show();
     }

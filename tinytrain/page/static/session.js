@@ -5,7 +5,7 @@ import { rint, size } from "./layout.js";
 import { joined, meaning, message } from "./module.js";
 
 export const COMMAND = {
-    HELLO: 1, INFER: 2, TRAIN: 3, EVALUATE: 4, PARAM_INFO: 5, READ_PARAM: 6, WRITE_PARAM: 7, SET_LR: 8, COUNTERS: 9, RESET: 10, SET_SCHEME: 11,
+    HELLO: 1, INFER: 2, TRAIN: 3, EVALUATE: 4, PARAM_INFO: 5, READ_PARAM: 6, WRITE_PARAM: 7, SET_LR: 8, RESET: 10, SET_SCHEME: 11,
 };
 const NOT_FINITE = 10, ARGUMENT = 2;
 const READ_BYTES = 16384;
@@ -73,6 +73,7 @@ export class Session {
         this.manifest = manifest;
         this.name = channel.name;
         this.parameters = new Map();
+        this.busy = false;
         this.inputs = size(manifest.input.shape);
         this.outputs = size(manifest.output.shape);
         this.targets = manifest.target ? size(manifest.target.shape) : 0;
@@ -101,6 +102,24 @@ export class Session {
         return answer.payload;
     }
 
+    /** Answers of messages that nothing else comes between. */
+    async together(messages, what) {
+        const { answers } = await this.channel.calls(messages);
+        for (const { status } of answers) this.check(status, what);
+        return answers.map(({ payload }) => payload);
+    }
+
+    /** Training or comparing, which other such work would spoil. Throws while some goes on. */
+    async alone(work) {
+        if (this.busy) throw new Error(`${this.name} is training or being compared: wait for its end, or stop it.`);
+        this.busy = true;
+        try {
+            return await work();
+        } finally {
+            this.busy = false;
+        }
+    }
+
     /** Bytes of a sample: floats, or the integers that stand for them. */
     input(x) {
         const { quant } = this.manifest.input;
@@ -127,11 +146,8 @@ export class Session {
 
     /** Several at once: [{ loss, output }]; nothing is updated. */
     async evaluate(samples) {
-        const { answers } = await this.channel.calls(samples.map(({ x, target }) => message(COMMAND.EVALUATE, this.sample(x, target))));
-        return answers.map(({ status, payload }) => {
-            this.check(status, "evaluate");
-            return { loss: this.floats(payload)[0], output: this.floats(payload, 4) };
-        });
+        const found = await this.together(samples.map(({ x, target }) => message(COMMAND.EVALUATE, this.sample(x, target))), "evaluate");
+        return found.map((payload) => ({ loss: this.floats(payload)[0], output: this.floats(payload, 4) }));
     }
 
     /** Steps with these samples, one after the other: { losses, ms }. The loss of one that was left out is not a number. */
@@ -147,25 +163,27 @@ export class Session {
         await this.call("set the learning rate", COMMAND.SET_LR, bytesOf(Float32Array.of(rate)));
     }
 
+    /** Drop gradients that are summed and not yet applied: the next sample is the first of an update. */
+    async beginUpdate() {
+        await this.call("begin an update", COMMAND.SET_SCHEME, bytesOf(Uint32Array.of(0)));
+    }
+
     async reset() {
         await this.call("reset", COMMAND.RESET);
     }
 
-    /** Name → array, of all that training changes. */
+    /** Name → array, of all that training changes, as it is between two steps. */
     async weights() {
-        const found = new Map();
-        for (const [name, { index, bytes, kind }] of this.parameters) {
-            const parts = [];
-            for (let at = 0; at < bytes; at += READ_BYTES) {
-                const some = Uint32Array.of(Math.min(READ_BYTES, bytes - at));
-                parts.push(await this.call(`read ${name}`, COMMAND.READ_PARAM, bytesOf(some), index, at));
-            }
-            found.set(name, new kind(joined(parts).buffer));
-        }
-        return found;
+        const parts = [...this.parameters].flatMap(([name, { index, bytes }]) => starts(bytes, READ_BYTES).map((at) => (
+            { name, request: message(COMMAND.READ_PARAM, bytesOf(Uint32Array.of(Math.min(READ_BYTES, bytes - at))), index, at) }
+        )));
+        const payloads = await this.together(parts.map(({ request }) => request), "tell its weights");
+        return new Map([...this.parameters].map(([name, { kind }]) => (
+            [name, new kind(joined(payloads.filter((_, i) => parts[i].name === name)).buffer)]
+        )));
     }
 
-    /** Overwrite these weights; nothing is written unless all of them fit. */
+    /** Overwrite these weights, between two steps; nothing is written unless all of them fit. */
     async setWeights(values) {
         for (const [name, array] of values) {
             const there = this.parameters.get(name);
@@ -173,17 +191,19 @@ export class Session {
                 throw new Error(`${this.name} has ${there ? `${there.bytes} bytes` : "nothing"} called ${name}, and was given ${array.byteLength}.`);
             }
         }
-        for (const [name, array] of values) {
-            const { index } = this.parameters.get(name);
-            for (let at = 0; at < array.byteLength; at += this.room) {
-                await this.call(`take ${name}`, COMMAND.WRITE_PARAM, bytesOf(array).subarray(at, at + this.room), index, at);
-            }
-        }
+        await this.together([...values].flatMap(([name, array]) => starts(array.byteLength, this.room).map((at) => (
+            message(COMMAND.WRITE_PARAM, bytesOf(array).subarray(at, at + this.room), this.parameters.get(name).index, at)
+        ))), "take the weights");
     }
 
     async close() {
         await this.channel.close();
     }
+}
+
+/** Where parts of at most so many bytes begin. */
+function starts(bytes, most) {
+    return Array.from({ length: Math.ceil(bytes / most) }, (_, i) => i * most);
 }
 
 function oneHot(label, count) {
