@@ -92,6 +92,8 @@ class Device:
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
+        if validation is not None and holdout:
+            raise TinytrainError("--holdout has no effect beside --validation; expected one of them.", hint="Leave one of them out.")
         if force and not keep:
             raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}

@@ -151,6 +151,8 @@ def train(project: Project, data: DataFile, validation: DataFile | None, timeout
     from tinytrain.api.build import Build
     from tinytrain.cli.results import Train
 
+    if validation is not None:
+        plan["holdout"] = 0.0                             # what stands there by default
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
     files = tuple(project.folder / name for name in ("history.json", "learned.npz", "learned.onnx"))
