@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compilers import SANITIZERS, sanitizing
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx_models import ModelMaker
 
@@ -129,6 +129,11 @@ LOSSES = st.sampled_from(["ce", "ce-soft", "mse", "bce"])
 SCHEMES = st.sampled_from(["full", "last:1", "last:2", "bias"])
 
 
+def has_layers_for(scheme: str, net: Network) -> bool:
+    """last:2 of one layer is refused."""
+    return scheme != "last:2" or sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in net.nodes) > 1
+
+
 def saved(net: Network, folder: str) -> Path:
     path = Path(folder) / "net.onnx"
     path.write_bytes(net.model().SerializeToString())
@@ -162,6 +167,7 @@ def test_gradients_of_random_networks(net: Network, loss: str, fold: bool) -> No
 @settings(max_examples=40)
 def test_passes_change_nothing(net: Network, loss: str, scheme: str, optimiser: Optimiser, fold: bool) -> None:
     """Seven training steps in float64 with and without the passes: same losses, same weights."""
+    assume(has_layers_for(scheme, net))
     with tempfile.TemporaryDirectory() as folder:
         _, read = load_model(saved(net, folder), Options(fold_batchnorm=fold))
     forward = passes.run(read.graph, passes.FORWARD)
@@ -175,6 +181,7 @@ def test_passes_change_nothing(net: Network, loss: str, scheme: str, optimiser: 
 
 
 def traced_in_c(net: Network, loss: str, scheme: str, optimiser: Optimiser, fold: bool) -> None:
+    assume(has_layers_for(scheme, net))
     with tempfile.TemporaryDirectory() as folder:
         options = Options("host", loss, scheme, optimiser, fold, exact_seconds=0.2)
         compiled = compile_model(saved(net, folder), options)

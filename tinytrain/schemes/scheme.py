@@ -170,7 +170,8 @@ def preset(text: str, graph: Graph) -> Scheme:
         chosen = plain[text]
     elif name in ("last", "bias-last") and last:
         if last > len(all_layers) > 0:
-            message = f"{text}: {graph.name} has {len(all_layers)} layers that can be trained; expected {name}:{len(all_layers)} or less."
+            there = f"{len(all_layers)} layer{'s' if len(all_layers) > 1 else ''}"
+            message = f"{text}: {graph.name} has {there} that can be trained; expected {name}:{len(all_layers)} or less."
             raise SchemeError(message, hint=f"{'full' if name == 'last' else 'bias'} trains all of them.")
         chosen = all_layers[-last:]
     else:
