@@ -28,20 +28,34 @@ from tinytrain.device.session import connect
 WAIT_SECONDS = 120
 
 
+def heard() -> None:
+    """Ctrl-C, by the program to be: what a shell runs in the background is born deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupt(server: subprocess.Popen[str]) -> str | None:
+    """What it says of Ctrl-C on standard error."""
+    server.send_signal(signal.SIGINT)
+    try:
+        return server.communicate(timeout=WAIT_SECONDS)[1]
+    except subprocess.TimeoutExpired:
+        server.kill()                                     # leaving `with` waits for it
+        raise
+
+
 @contextlib.contextmanager
 def served(*arguments: object) -> Iterator[tuple[str, str]]:
     """(127.0.0.1:port, token) of `tinytrain open ARGUMENTS`, which must end by Ctrl-C without a word."""
     code = "from tinytrain.cli.main import main; main()"
     command = [sys.executable, "-c", code, "open", *map(str, arguments), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as server:
         try:
             assert server.stdout is not None
             found = re.match(r"page       http://(127\.0\.0\.1:\d+)/([\w-]{32})/\n", line := server.stdout.readline())
             assert found, line
             yield found[1], found[2]
         finally:
-            server.send_signal(signal.SIGINT)
-            _, said = server.communicate(timeout=WAIT_SECONDS)
+            said = interrupt(server)
         assert (server.returncode, said) == (0, "")
 
 
@@ -64,11 +78,11 @@ def server(project: Path) -> Iterator[tuple[str, str]]:
 ])
 def test_the_address_is_said_at_once_to_programs_too(project: Path, option: str, lines: int, said: str) -> None:
     command = [sys.executable, "-m", "tinytrain", "open", str(project), "--no-browser", option]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as server:
         assert server.stdout is not None
         found = " ".join("".join(server.stdout.readline() for _ in range(lines)).split())
-        server.send_signal(signal.SIGINT)
-        assert server.wait(WAIT_SECONDS) == 0
+        interrupt(server)
+    assert server.returncode == 0
     assert re.fullmatch(said, found.replace("{ ", "{").replace(" }", "}")), found
 
 
