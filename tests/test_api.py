@@ -7,11 +7,9 @@ import gc
 import inspect
 import subprocess
 import sys
-import typing
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-import click
 import numpy as np
 import onnx
 import pytest
@@ -19,9 +17,6 @@ from cli_runs import run, save_data, save_model, save_text, succeed
 from fake_firmware import need_tools
 
 import tinytrain as tt
-from tinytrain.api import choices
-from tinytrain.api.values import Number, kinds
-from tinytrain.cli.main import main
 from tinytrain.errors import BoardError, DataError, DeviceError, ModelError, OutputError, TinytrainError
 from tinytrain.ir.types import Array
 from tinytrain.learn.yardstick import Diverged
@@ -226,43 +221,6 @@ def test_targets_are_in_the_layout_of_the_output(tmp_path: Path) -> None:
             device.train(x, y.transpose(0, 2, 3, 1))
 
 
-CHOICES = {
-    "a word": ({"optimiser": "sdg"}, "optimiser is 'sdg'; expected one of sgd, adam, adamw, adagrad, rmsprop."),
-    "a range": ({"momentum": 1.0}, "momentum is 1.0; expected a number from 0 to 1, without 1."),
-    "not a number": ({"lr": float("nan")}, "lr is nan; expected a number of at least 0."),
-    "text": ({"lr": "0.1"}, "lr is '0.1'; expected a number of at least 0."),
-    "a part": ({"accumulate": 1.5}, "accumulate is 1.5; expected a whole number of at least 1."),
-    "neither": ({"qas": 1}, "qas is 1; expected True or False."),
-    "a name": ({"momentun": 0.9}, "There is no choice called momentun.\nDid you mean momentum"),
-    "together": ({"nesterov": True}, "--nesterov has no effect with momentum 0"),
-    "cores": ({"cores": 0}, "cores is 0; expected a whole number of at least 1."),
-    "loss": ({"loss": "mes"}, "mes"),
-    "tolerance": ({"dtype": "int8", "calibration": X, "tolerance": 0.1}, "--fp16-tolerance has no effect with --dtype int8"),
-    "board": ({"board": "arduino"}, "There is no board 'arduino'"),
-    "no scheme": ({"scheme": []}, "No scheme is given"),
-    "before int8": ({"dtype": "int8", "calibration": np.zeros((1, 9)), "nesterov": True}, "--nesterov has no effect with momentum 0"),
-}
-
-
-@pytest.mark.parametrize("case", CHOICES)
-def test_choices_that_cannot_be(case: str, folder: Path) -> None:
-    given, said = CHOICES[case]
-    with pytest.raises(TinytrainError) as error:
-        tt.load(folder / "cnn.onnx").compile(**given)     # type: ignore[arg-type]
-    assert said in str(error.value)
-
-
-@pytest.mark.parametrize(("given", "said"), [
-    ({"method": "median"}, "method is 'median'; expected one of minmax, percentile, mse."),
-    ({"percentile": 500}, "percentile is 500; expected a number from 50 to 100, without 50."),
-    ({"samples": 0}, "samples is 0; expected a whole number of at least 1."), ({"adaround": 1}, "adaround is 1; expected True or False."),
-])
-def test_a_quantisation_that_cannot_be(given: dict[str, Any], said: str, folder: Path) -> None:
-    with pytest.raises(TinytrainError) as error:
-        tt.load(folder / "cnn.onnx").quantise(clusters()[0], **given)
-    assert said in str(error.value)
-
-
 @pytest.mark.parametrize("limit", [0, -1, 2.5])
 def test_a_limit_that_cannot_be(limit: Any, build: tt.Build) -> None:
     """-1 would leave out the last sample."""
@@ -340,35 +298,6 @@ def test_views_for_notebooks(build: tt.Build) -> None:
         assert all(part in text for part in parts), text
         assert isinstance(view, tt.Plan) or len(repr(view)) < 200
         assert "<script" not in text and text.count("<td") == text.count("</td>")
-
-
-# The command line's options and the choices of `compile` are the same -----------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def compiling() -> click.Context:
-    command = main.get_command(click.Context(main), "compile")
-    assert command is not None
-    return command.make_context("compile", ["model.onnx", "-o", "out"])
-
-
-@pytest.mark.parametrize("name", choices.DEFAULTS)
-def test_an_option_of_compile_takes_what_its_choice_does(name: str, compiling: click.Context) -> None:
-    given, default = compiling.params[name], choices.DEFAULTS[name]                # type: ignore[literal-required]
-    assert given == default or (not given and not default)
-    option = {p.name: p for p in compiling.command.params}[name]
-    hint = get_type_hints(choices.Choices, include_extras=True)[name]
-    for kind in kinds(hint):
-        if typing.get_origin(kind) is typing.Literal:
-            assert isinstance(option.type, click.Choice)
-            assert set(option.type.choices) == set(typing.get_args(kind)) - ({"int8"} if name == "dtype" else set())
-        elif typing.get_origin(kind) is typing.Annotated:
-            number: Number = typing.get_args(kind)[1]
-            assert isinstance(option.type, (click.FloatRange, click.IntRange)), name
-            kind, most = option.type, np.inf if option.type.max is None else option.type.max
-            assert (kind.min, most) == (number.least, number.most)
-            assert (kind.min_open, kind.max_open) == (number.open == "least", number.open == "most")
-            assert number.whole == isinstance(option.type, click.IntRange)
 
 
 def test_names_of_the_package() -> None:
