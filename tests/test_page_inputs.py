@@ -79,8 +79,13 @@ def test_sliders_and_rows_of_a_file(chromium: Any, tmp_path: Path) -> None:
         assert counts(page) == [12, 13] and faults(page) == []
 
 
-MOTION = """(steps) => { for (let i = 0; i < steps; ++i) dispatchEvent(new DeviceMotionEvent("devicemotion",
-    { accelerationIncludingGravity: { x: Math.sin(i / 3), y: i / 30, z: 9.8 } })); }"""
+# Readings come in the moment in which the page listens: how long a page waits for the first must not decide a test.
+MOTION = """async ([button, steps]) => {
+    button.click();
+    while (!document.body.innerText.includes("Recording …")) await new Promise((done) => setTimeout(done));
+    for (let i = 0; i < steps; ++i) dispatchEvent(new DeviceMotionEvent("devicemotion",
+        { accelerationIncludingGravity: { x: Math.sin(i / 3), y: i / 30, z: 9.8 } }));
+}"""
 
 
 def test_recordings_of_a_sensor_and_of_files(chromium: Any, tmp_path: Path) -> None:
@@ -89,8 +94,7 @@ def test_recordings_of_a_sensor_and_of_files(chromium: Any, tmp_path: Path) -> N
     np.savetxt(tmp_path / "short.csv", RNG.normal(size=(7, 3)), delimiter=",")
     with shown(chromium, page_of(tmp_path, save_model(tmp_path, "gesture"))) as page:
         record = page.get_by_role("button", name="Record 32 readings")
-        record.click()
-        page.evaluate(MOTION, 32)
+        page.evaluate(MOTION, [record.element_handle(), 32])
         page.get_by_label("Last recording, 32 steps of 3 channels").wait_for()
         says(page, " %")
         page.get_by_role("button", name="Add as “0”").click()
