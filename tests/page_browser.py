@@ -44,7 +44,7 @@ def shown(started: Any, address: str, **context: Any) -> Iterator[Any]:
         page.goto(address)
         page.wait_for_selector(READY)
         yield page
-        assert said == []
+        assert not said, said
 
 
 def is_own(asked: str, address: str) -> bool:

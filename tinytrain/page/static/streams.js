@@ -47,7 +47,7 @@ export async function openSocket(address, name) {
     socket.onclose = () => { ended ??= "`tinytrain open` has ended the connection"; wake(); };
     return {
         name,
-        write: async (bytes) => socket.send(bytes),
+        write: async (bytes) => { if (socket.readyState === WebSocket.OPEN) socket.send(bytes); }, // why it ends is what `read` says
         read: async () => {
             while (!waiting.length && ended === null) await new Promise((resolve) => { wake = resolve; });
             if (waiting.length) return waiting.shift();
