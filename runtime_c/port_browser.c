@@ -2,10 +2,10 @@
 /* A model as a WebAssembly module. Nothing waits in it: whoever runs it puts bytes into one buffer, calls, and is told what comes out.
  *
  * The same module answers on a line of bytes, as every board does (tt_port_take), and without a line, whole messages at a time (tt_port_call). */
+#include "port_uncounted.h"
 #include "tt_commands.h"
 #include "tt_frame.h"
 #include "tt_link.h"
-#include "tt_port.h"
 
 #define IN_BYTES (1 << 19) /* of a frame, at most; what is never touched takes no memory */
 #define OUT_BYTES 4096
@@ -136,33 +136,4 @@ void tt_port_flush(void)
 {
     tt_port_say(port.out, port.waiting);
     port.waiting = 0;
-}
-
-uint32_t tt_port_clock_hz(void)
-{
-    return 0;
-}
-
-void tt_port_count_start(void)
-{
-}
-
-uint64_t tt_port_count_stop(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_bytes(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_used(void)
-{
-    return 0;
-}
-
-int tt_stack_intact(void)
-{
-    return 1;
 }

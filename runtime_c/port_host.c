@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host twin: standard input and output stand for the serial port. There is no counter and no stack to watch. */
-#include "tt_port.h"
+#include "port_uncounted.h"
 
 #include <unistd.h>
 
@@ -48,33 +48,4 @@ void tt_port_flush(void)
         sent += (size_t)got;
     }
     port.waiting = 0;
-}
-
-uint32_t tt_port_clock_hz(void)
-{
-    return 0;
-}
-
-void tt_port_count_start(void)
-{
-}
-
-uint64_t tt_port_count_stop(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_bytes(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_used(void)
-{
-    return 0;
-}
-
-int tt_stack_intact(void)
-{
-    return 1;
 }

@@ -4,6 +4,8 @@
 #include "tt_link.c"
 #undef tt_link_serve
 
+#include "port_uncounted.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,35 +44,6 @@ void tt_port_start(void)
 
 void tt_port_flush(void)
 {
-}
-
-void tt_port_count_start(void)
-{
-}
-
-uint64_t tt_port_count_stop(void)
-{
-    return 0;
-}
-
-uint32_t tt_port_clock_hz(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_bytes(void)
-{
-    return 0;
-}
-
-uint32_t tt_stack_used(void)
-{
-    return 0;
-}
-
-int tt_stack_intact(void)
-{
-    return 1;
 }
 
 void device_start(void);
