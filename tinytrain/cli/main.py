@@ -150,12 +150,13 @@ def train(project: Project, data: DataFile, validation: DataFile | None, timeout
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.api.build import Build
     from tinytrain.cli.results import Train
+    from tinytrain.learn.training import FILES
 
     if validation is not None:
         plan["holdout"] = 0.0                             # what stands there by default
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
-    files = tuple(project.folder / name for name in ("history.json", "learned.npz", "learned.onnx"))
+    files = tuple(project.folder / name for name in FILES)
     return Answer("", Train(project.folder, history.before, history.untrained, tuple(history), files))
 
 

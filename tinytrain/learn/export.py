@@ -12,6 +12,7 @@ from tinytrain.device.manifest import Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
 from tinytrain.ir.types import Array
+from tinytrain.learn.state import LEARNED_MODEL
 from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
 
     from tinytrain.frontend.export import changed_forms
 
-    path = project.folder / "learned.onnx"
+    path = project.folder / LEARNED_MODEL
     compiled, learned = onnx.load(project.folder / "model.onnx"), onnx.load(path)
     for change in changed_forms(compiled, learned):
         say(f"learned.onnx  stores {change}")

@@ -21,6 +21,7 @@ from tinytrain.ir.types import Array
 from tinytrain.reading import read_limited, reading
 
 LEARNED = "learned.npz"
+LEARNED_MODEL = "learned.onnx"
 STATE = "state/"                                          # prefix of optimiser state among the arrays
 RECORD = "record.json"                                    # the record among them, as bytes
 MOST_RECORD_BYTES = 64 << 20

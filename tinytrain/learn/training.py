@@ -25,7 +25,7 @@ from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
-from tinytrain.learn.state import LEARNED, Epoch, Record, Settings, epoch_text, samples_digest
+from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Epoch, Record, Settings, epoch_text, samples_digest
 from tinytrain.learn.weights import parameters, restore, save
 from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HELD = "give another recording as --validation"
 HISTORY = "history.json"                                  # the record of learned.npz, for people to read
+FILES = (HISTORY, LEARNED, LEARNED_MODEL)                # of a training that is kept
 LINK_CALLS = 4                                            # by which the time of one is measured
 
 
@@ -153,7 +154,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
 
 def _refuse_replacing(project: Project) -> None:
     """Raise OutputError where an earlier training has left something."""
-    left = [name for name in (LEARNED, "learned.onnx", HISTORY) if (project.folder / name).exists()]
+    left = [name for name in (LEARNED, LEARNED_MODEL, HISTORY) if (project.folder / name).exists()]
     if left:
         message = f"{project.folder} has {', '.join(left)} of an earlier training; nothing was trained."
         raise OutputError(message, hint="Give --resume to go on with it, or --force to train anew and replace it.")
@@ -200,7 +201,7 @@ def _conclude(project: Project, session: Session, samples: Dataset, progress: Pr
     if counters.stack_reserved_bytes:
         progress.say(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
     check_export(project, session, samples.x, progress.say)
-    for file in (HISTORY, LEARNED, "learned.onnx"):
+    for file in FILES:
         progress.say(f"{file.split('.')[1]:<10} {project.folder / file}")
 
 

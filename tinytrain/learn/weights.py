@@ -17,7 +17,7 @@ from tinytrain.atomic import write_bytes
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.types import Array
-from tinytrain.learn.state import LEARNED, Record, State, read_state
+from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Record, State, read_state
 from tinytrain.reading import reading
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
     if record is not None and record.classes and not any(entry.key == "classes" for entry in model.metadata_props):
         model.metadata_props.add(key="classes", value=json.dumps(record.classes))       # `compile` reads it again
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
-    write_bytes(project.folder / "learned.onnx", model.SerializeToString())
-    return project.folder / "learned.onnx"
+    write_bytes(project.folder / LEARNED_MODEL, model.SerializeToString())
+    return project.folder / LEARNED_MODEL
 
 
 def not_finite(arrays: Mapping[str, Array]) -> str | None:
