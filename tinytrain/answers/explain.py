@@ -92,7 +92,7 @@ def _read(node: Node) -> list[tuple[int, Value]]:
 
 def _placed(compiled: Compiled, plan: Plan) -> Rows:
     """Each buffer by its offset: the bytes, how long they are in use, and why they are there."""
-    spans, guests = _spans(plan), _guests(plan)
+    spans, guests = plan.spans(), _guests(plan)
     peak = set(plan.peak.values)
     yield ["order of nodes", plan.order, "", "the fewest bytes in use at once, of the orders that were tried"]
     for value, offset in sorted(plan.offsets.items(), key=lambda item: (item[1], item[0].name)):
@@ -102,31 +102,18 @@ def _placed(compiled: Compiled, plan: Plan) -> Rows:
         if value in compiled.plan.fixed:
             yield [value.name, where, "always", "kept from step to step, so at the same place in every entry"]
             continue
-        first, last = spans[value]
+        start, end = spans[value]
         why = "the sample: at one place in every entry" if value in plan.graph.inputs else "free all that time"
         if guests.get(value):
             why += f"; then {', '.join(guests[value])} in the same bytes"
         if value in peak:
             why += f"; at the peak, {plan.peak.bytes:,} B"
-        yield [value.name, where, f"nodes {first} to {last}", why]
+        yield [value.name, where, f"nodes {start} to {end - 1}", why]
     asked = [(node, offset, plan.scratch_sizes[node], "its kernel asked for it") for node, offset in plan.scratch_offsets.items()]
     asked += [(node, offset, bytes_, "free then, and makes its kernel quicker") for node, (offset, bytes_) in plan.spare.items()]
     for node, offset, bytes_, why in asked:
         where = f"{offset:,} to {offset + bytes_:,}"
         yield [f"scratch of {node.origin or node.op.name}", where, f"node {plan.graph.nodes.index(node)}", why]
-
-
-def _spans(plan: Plan) -> dict[Value, tuple[int, int]]:
-    """Positions of the first and the last node that need the bytes of a value: all after it those of an output."""
-    found: dict[Value, tuple[int, int]] = {plan.root(v): (0, 0) for v in plan.graph.inputs}
-    for position, node in enumerate(plan.graph.nodes):
-        for v in (*node.inputs, *node.outputs):
-            first, _ = found.get(plan.root(v), (position, position))
-            found[plan.root(v)] = first, position
-    for v in plan.graph.kept() & plan.offsets.keys():
-        first, _ = found[plan.root(v)]
-        found[plan.root(v)] = first, len(plan.graph.nodes) - 1
-    return found
 
 
 def _guests(plan: Plan) -> dict[Value, list[str]]:

@@ -15,7 +15,6 @@ from tinytrain.emit.step import estimate
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import Role, Value
 from tinytrain.planner import ALIGN, Plan, ProgramPlan
-from tinytrain.planner.updates import contents
 from tinytrain.target.board import Board
 from tinytrain.target.memory import arena_memory
 
@@ -93,20 +92,11 @@ def _node(
 def _buffers(entry: Plan, whole: ProgramPlan, forward: set[Node]) -> Iterator[dict[str, Any]]:
     """What is in the arena behind parameters and state, each from the node that writes it first to the one that reads it last."""
     graph = entry.graph
-    shown, kept = contents(graph), graph.kept()
-    spans: dict[Value, tuple[int, int]] = {v: (0, 1) for v in graph.inputs[:1]}
-    owner: dict[Value, Node] = {}
-    for position, node in enumerate(graph.nodes):
-        for v in (*node.outputs, *node.inputs):
-            root = entry.root(shown[v])
-            if root in entry.offsets and root not in whole.fixed:
-                owner.setdefault(root, node)
-                spans[root] = (spans.get(root, (position, 0))[0], position + 1)
-    for v in kept:
-        if (root := entry.root(shown[v])) in spans:
-            spans[root] = (spans[root][0], len(graph.nodes))
-    for v, (start, end) in spans.items():
-        first = owner.get(v)
+    touched = {entry.root(v): node for node in reversed(graph.nodes) for v in (*node.outputs, *node.inputs)}
+    for v, (start, end) in entry.spans().items():
+        if v not in entry.offsets or v in whole.fixed:
+            continue
+        first = touched.get(v)
         kind = "sample" if v in graph.inputs else "activation" if first in forward else "gradient"
         yield _buffer(v, kind, entry.offsets[v], start, end, first.origin if first else "")
     spare = {node: ("spare", *place) for node, place in entry.spare.items()}

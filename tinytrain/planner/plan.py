@@ -122,6 +122,20 @@ class Plan:
         """The value whose storage this one uses."""
         return self.aliases.get(value, value)
 
+    def spans(self) -> dict[Value, tuple[int, int]]:
+        """Of what owns storage: the nodes at positions start..end-1 need its bytes. A sample is there from the start, and what the graph
+        gives stays to the end.
+        """
+        found = {v: (0, 1) for v in self.graph.inputs[:1]}
+        for position, node in enumerate(self.graph.nodes):
+            for root in map(self.root, (*node.outputs, *node.inputs)):
+                start, _ = found.get(root, (position, position))
+                found[root] = start, position + 1
+        for root in map(self.root, self.graph.kept()):
+            if root in found:
+                found[root] = found[root][0], len(self.graph.nodes)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class ProgramPlan:
