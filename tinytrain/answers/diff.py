@@ -29,13 +29,16 @@ class Difference:
     change: str = ""
 
 
-def differences(first: Project, second: Project) -> list[Difference]:
-    """In the order of the manifest; none where the two are the same, apart from what was built or learned in them.
+def differences(first: Project, second: Project) -> tuple[list[Difference], int]:
+    """(in the order of the manifest, how many of the files that the compiler wrote are alike); none where the two are the same, apart from
+    what was built or learned in them.
 
     Raises OutputError for a file that is no longer there.
     """
     a, b = (_manifest(project) for project in (first, second))
-    return [*_keys(a, b), *_parameters(a, b), *_files(first, second)]
+    mine, yours = (_contents(project) for project in (first, second))
+    same = sum(yours.get(name) == content for name, content in mine.items())
+    return [*_keys(a, b), *_parameters(a, b), *_files(mine, yours)], same
 
 
 def diff_text(found: list[Difference], first: Path, second: Path, same: int) -> str:
@@ -44,12 +47,6 @@ def diff_text(found: list[Difference], first: Path, second: Path, same: int) -> 
     rows = [["", str(first), str(second), ""]]
     rows += [[one.what, _short(one.first), _short(one.second), one.change] for one in found]
     return f"{table([[*map(printable, row)] for row in rows])}\n{same} files are the same."
-
-
-def same_files(first: Project, second: Project) -> int:
-    """How many of the files that the compiler wrote are alike."""
-    other = _contents(second)
-    return sum(other.get(name) == content for name, content in _contents(first).items())
 
 
 def _contents(project: Project) -> dict[str, bytes]:
@@ -90,8 +87,7 @@ def _parameters(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Differen
             yield Difference(key, one, other)
 
 
-def _files(first: Project, second: Project) -> Iterator[Difference]:
-    mine, yours = _contents(first), _contents(second)
+def _files(mine: Mapping[str, bytes], yours: Mapping[str, bytes]) -> Iterator[Difference]:
     for name in sorted({*mine, *yours}):
         if mine.get(name) == yours.get(name):
             continue

@@ -18,12 +18,11 @@ from tinytrain.cli.options import TRUST
 @TRUST
 def diff(first: Path, second: Path, trust: bool) -> Answer:
     """Say what the projects FIRST and SECOND differ in: options, sizes, what is trained, files. Exit code 1 where they do."""
-    from tinytrain.answers.diff import diff_text, differences, same_files
+    from tinytrain.answers.diff import diff_text, differences
     from tinytrain.cli.results import Diff
     from tinytrain.device.project import Project
 
     projects = [Project.open(folder, trust=trust) for folder in (first, second)]
-    found = differences(*projects)
-    same = same_files(*projects)
+    found, same = differences(*projects)
     text = diff_text(found, first, second, same)
     return Answer(text, Diff(first, second, tuple(found), same), asked=True, exit_code=EXIT_WRONG if found else 0)

@@ -144,8 +144,8 @@ class Costs:
 
     def _sum(self, program: Program, plan: ProgramPlan) -> SchemeCost:
         train, kernels = plan.entries["train"], self.tuning.kernels(program)
-        parts = self._by_layer(program, train, kernels)
         forward = train.graph.needed(train.graph.outputs[:1])
+        parts = self._by_layer(program, train, kernels, forward)
         macs = {node: _macs(node) for node in train.graph.nodes}
         found, data = estimate(plan, kernels, self.board), data_bytes(program)
         code_bytes = found.code_bytes if found else 0
@@ -159,12 +159,11 @@ class Costs:
             room=room(program, plan, self.board, code_bytes),
         )
 
-    def _by_layer(self, program: Program, train: Plan, kernels: Kernels) -> list[LayerCost]:
+    def _by_layer(self, program: Program, train: Plan, kernels: Kernels, forward: set[Node]) -> list[LayerCost]:
         """What each layer has its share in."""
         names = [layer.name for layer in self.layers] or [self.forward.name]
         kinds = {v.name: layer.name for layer in self.layers for v in layer.parameters.values()}
         owner = _owners(self.forward, names, kinds)
-        forward = train.graph.needed(train.graph.outputs[:1])
         sums: dict[str, dict[str, float]] = {name: {} for name in names}
 
         def add(layer: str, what: str, amount: float) -> None:
