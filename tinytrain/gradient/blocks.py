@@ -1,89 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network can be cut in blocks: behind nodes where one value alone is all that the rest of the network reads of what was computed.
+"""Where a network can be cut in blocks: behind each layer with what follows it alone, its activation and pooling.
 
-    x → conv1 → relu → conv2 → add(relu) → dense        may be cut behind relu and behind add, not in between
+    x → conv1 → relu → conv2 → add(relu) → dense        may be cut behind relu and behind add, not behind conv1
 
-Of the places between two layers the last one with the smallest value stands for all: behind activation and pooling.
+What is read behind a cut passes it: at a shortcut more than one map does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations, pairwise
+from functools import cached_property
 
 from tinytrain.gradient.partial import Target
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
 
-MOST_WAYS = 20_000                                        # to cut a network that are compared
-
 
 @dataclass(frozen=True)
 class Cut:
-    """Behind node number `position`, where `value` is all that the rest reads."""
+    """Behind node number `position`, which makes `value`; all that passes has `nbytes`."""
 
     position: int
     value: Value
+    nbytes: int
 
 
-def cuts(graph: Graph, targets: Sequence[Target]) -> list[Cut]:
-    """Places in execution order with something that is trained before and behind each; no weight is read on both sides of one."""
-    flows = set(graph.inputs)
-    for node in graph.nodes:
-        if flows.intersection(node.inputs):
-            flows.update(node.outputs)
-    last: dict[Value, int] = {v: len(graph.nodes) for v in graph.outputs}
-    first: dict[Value, int] = {}
-    for position, node in enumerate(graph.nodes):
-        for v in node.inputs:
-            first.setdefault(v, position)
-            last[v] = max(last.get(v, -1), position)
-    trained = [(first[t.read], last[t.read]) for t in targets if t.read in first]
-    found: dict[int, Cut] = {}
-    live: set[Value] = set(graph.inputs)
-    layer = 0
-    for position, node in enumerate(graph.nodes):
-        live.update(v for v in node.outputs if v in flows)
-        live = {v for v in live if last.get(v, -1) > position}
-        layer += _begins_layer(node)
-        value = next(iter(live)) if len(live) == 1 else None
-        if value is None or value.role is not Role.TEMP or not value.shape or node.op.view:
-            continue
-        if any(begin <= position < end for begin, end in trained):
-            continue
-        known = found.get(layer)
-        if known is None or value.type.nbytes <= known.value.type.nbytes:
-            found[layer] = Cut(position, value)
-    return _apart(list(found.values()), trained)
+class Blocks:
+    """The places to cut a graph at, in execution order, with something that is trained before and behind each.
+
+    No weight is read on both sides of one.
+    """
+
+    def __init__(self, graph: Graph, targets: Sequence[Target]) -> None:
+        self.graph = graph
+        self.first: dict[Value, int] = {}
+        self.last: dict[Value, int] = {v: len(graph.nodes) for v in graph.outputs}
+        for position, node in enumerate(graph.nodes):
+            for v in node.inputs:
+                self.first.setdefault(v, position)
+                self.last[v] = max(self.last.get(v, -1), position)
+        self.trained = [(self.first[t.read], self.last[t.read]) for t in targets if t.read in self.first]
+        self.places = self._apart(self._places())
+
+    def _places(self) -> list[Cut]:
+        """The last place behind each layer at which the fewest bytes pass."""
+        flows, live = set(self.graph.inputs), set(self.graph.inputs)
+        found: dict[int, Cut] = {}
+        layer = 0
+        for position, node in enumerate(self.graph.nodes):
+            if flows.intersection(node.inputs):
+                flows.update(node.outputs)
+                live.update(node.outputs)
+            live = {v for v in live if self.last.get(v, -1) > position}
+            layer += _begins_layer(node)
+            value = node.outputs[0]
+            if value not in live or not value.shape or node.op.view or any(a <= position < b for a, b in self.trained):
+                continue
+            cut = Cut(position, value, sum(v.type.nbytes for v in live if v.role is Role.TEMP))
+            if layer not in found or cut.nbytes <= found[layer].nbytes:
+                found[layer] = cut
+        return list(found.values())
+
+    def _apart(self, found: Sequence[Cut]) -> list[Cut]:
+        """Those with something trained since the one before, and more behind them."""
+        kept: list[Cut] = []
+        before = -1
+        for cut in found:
+            if any(before < end <= cut.position for _, end in self.trained) and any(begin > cut.position for begin, _ in self.trained):
+                kept.append(cut)
+                before = cut.position
+        return kept
+
+    @property
+    def fewest(self) -> int:
+        """Of blocks that leave none more bytes than all places would."""
+        return next(count for count in range(1, len(self.places) + 2) if self._ways[count][0] <= self._ways[len(self.places) + 1][0])
+
+    def even(self, blocks: int) -> tuple[Cut, ...]:
+        """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
+        return self._ways[blocks][2]
+
+    @cached_property
+    def _ways(self) -> dict[int, tuple[int, int, tuple[Cut, ...]]]:
+        """By the number of blocks: bytes of the one that has most, of all, and the cuts."""
+        ends = [*self.places, Cut(len(self.graph.nodes) - 1, self.graph.outputs[0], 0)]
+        whole = [self._bytes(-1, end) for end in ends]
+        best: dict[tuple[int, int], tuple[int, int, tuple[Cut, ...]]] = {(1, i): (size, size, ()) for i, size in enumerate(whole)}
+        for count in range(2, len(ends) + 1):
+            for i in range(count - 1, len(ends)):
+                ways = [
+                    (max(most, size), total + size, (*chosen, ends[before]))
+                    for before in range(count - 2, i) for most, total, chosen in [best[count - 1, before]]
+                    for size in [self._bytes(ends[before].position, ends[i])]
+                ]
+                best[count, i] = min(ways, key=lambda way: way[:2])
+        return {count: best[count, len(ends) - 1] for count in range(1, len(ends) + 1)}
+
+    def _bytes(self, begin: int, end: Cut) -> int:
+        """The most that the gradients of a block behind node number `begin` have in memory at once: what its layers up to one of them read,
+        which the gradients of their weights do again, and the gradients of that one's output and input."""
+        flows, read, most = set[Value](), dict[Value, None](), 0
+        for node in self.graph.nodes[begin + 1 : end.position + 1]:
+            if _begins_layer(node):
+                x, y = node.inputs[0], node.outputs[0]
+                read[x] = None
+                most = max(most, sum(v.type.nbytes for v in read) + y.type.nbytes + (x.type.nbytes if x in flows else 0))
+                flows.update(node.outputs)
+            elif flows.intersection(node.inputs):
+                flows.update(node.outputs)
+        return most
 
 
 def _begins_layer(node: Node) -> bool:
     """Whether a node computes with a weight, and does not only follow another that does."""
-    stored = (Role.PARAM, Role.CONST)
-    return not node.op.extends_layer and any(node.inputs[i].role in stored or node.inputs[i].data is not None for i in node.op.parameters)
-
-
-def _apart(found: Sequence[Cut], trained: Sequence[tuple[int, int]]) -> list[Cut]:
-    """Those with something trained between one and the next."""
-    kept: list[Cut] = []
-    before = -1
-    for cut in found:
-        if any(before < end <= cut.position for _, end in trained):
-            if any(begin > cut.position for begin, _ in trained):
-                kept.append(cut)
-            before = cut.position
-    return kept
-
-
-def even(graph: Graph, places: Sequence[Cut], blocks: int) -> tuple[Cut, ...]:
-    """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
-    sizes = [sum(v.type.nbytes for v in node.outputs if not node.op.view) for node in graph.nodes]
-    sums = [0, *accumulate(sizes)]
-    ways = combinations(places, blocks - 1)
-
-    def most(chosen: tuple[Cut, ...]) -> tuple[int, ...]:
-        ends = [0, *(cut.position + 1 for cut in chosen), len(sizes)]
-        return tuple(sorted((sums[b] - sums[a] for a, b in pairwise(ends)), reverse=True))
-
-    return min((chosen for chosen, _ in zip(ways, range(MOST_WAYS), strict=False)), key=most)
+    return not node.op.extends_layer and any(node.inputs[i].role is not Role.TEMP for i in node.op.parameters)

@@ -20,22 +20,23 @@ from itertools import pairwise
 import numpy as np
 
 from tinytrain.errors import ModelError, TinytrainError
-from tinytrain.gradient.blocks import Cut, cuts, even
+from tinytrain.gradient.blocks import Blocks, Cut
 from tinytrain.gradient.method import Goal, Method, Step
 from tinytrain.gradient.partial import Target
 from tinytrain.ir.types import F32, Array, Value
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
-from tinytrain.ops.pool import GlobalAveragePool
+from tinytrain.ops.pool import AveragePool
 from tinytrain.ops.quantize import dequantised
 from tinytrain.ops.shape import Reshape
+from tinytrain.ops.windowed import Pad
 
-MOST_BLOCKS = 4                                           # where nobody says how many
+GRID = int(__import__('os').environ.get('GRID', '2'))
 
 
 @dataclass(frozen=True)
 class Local(Method):
-    """`blocks` 0: as many as the network can be cut in, four at most."""
+    """`blocks` 0: as few as leave no block more maps than it would have if the network were cut wherever it can be."""
 
     blocks: int = 0
 
@@ -55,10 +56,8 @@ class Local(Method):
         ends = [-1, *(cut.position for cut in chosen), len(step.forward.nodes)]
         parts = [[t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends)]
         yield Goal(step.loss, parts[-1])
-        again = {v: v for v in step.forward.inputs}
-        for cut, begin, mine in zip(chosen, ends, parts, strict=False):
-            given = self._again(step, begin + 1, cut, again)
-            loss, head = _head(step, given, cut)
+        for cut, mine in reversed(list(zip(chosen, parts[:-1], strict=True))):
+            loss, head = _head(step, _again(step, cut.value), cut)
             yield Goal(loss, [*mine, *head])
 
     def _cuts(self, step: Step) -> tuple[Cut, ...]:
@@ -66,26 +65,27 @@ class Local(Method):
         if len(step.aims) > 1:
             raise ModelError(f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here.",
                              hint="Give a --loss for one output alone, or leave --method out.")
-        places = cuts(step.forward, step.targets)
-        most = len(places) + 1
+        blocks = Blocks(step.forward, step.targets)
+        most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
-            what = f"in {most} blocks" if places else "nowhere"
+            what = f"in {most} blocks" if blocks.places else "nowhere"
             raise ModelError(
                 f"{name}: --method {self.key}{f':{self.blocks}' if self.blocks else ''} cuts the network in blocks, of which each trains "
                 f"something and hands on one map; what this scheme trains can be cut {what}.",
-                hint=f"Try --method {self.key}:{most}." if places else "Train more layers, or leave --method out.",
+                hint=f"Try --method {self.key}:{most}." if blocks.places else "Train more layers, or leave --method out.",
             )
-        return even(step.forward, places, self.blocks or min(most, MOST_BLOCKS))
+        return blocks.even(self.blocks or blocks.fewest)
 
-    def _again(self, step: Step, begin: int, cut: Cut, again: dict[Value, Value]) -> Value:
-        """Emit the nodes of a block once more; `again` has what stands for a value of the first pass."""
-        g, needed = step.g, step.forward.needed([cut.value])
-        for node in step.forward.nodes[begin : cut.position + 1]:
-            if node in needed:
-                g.origin = node.origin
-                made = g.emit_all(node.op, *(again.get(v, v) for v in node.inputs), name=node.outputs[0].name)
-                again.update(zip(node.outputs, made, strict=True))
-        return again[cut.value]
+
+def _again(step: Step, value: Value) -> Value:
+    """Emit all that a value of the forward pass is made by once more."""
+    needed, again = step.forward.needed([value]), dict[Value, Value]()
+    for node in step.forward.nodes:
+        if node in needed:
+            step.g.origin = node.origin
+            made = step.g.emit_all(node.op, *(again.get(v, v) for v in node.inputs), name=node.outputs[0].name)
+            again.update(zip(node.outputs, made, strict=True))
+    return again[value]
 
 
 def _head(step: Step, x: Value, cut: Cut) -> tuple[Value, list[Target]]:
@@ -104,11 +104,14 @@ def _head(step: Step, x: Value, cut: Cut) -> tuple[Value, list[Target]]:
 
 
 def _row(step: Step, x: Value) -> Value:
-    """What a head reads of a map: its mean over space, as reals."""
-    g = step.g
-    if len(x.shape) > 1:
-        x = g.emit(GlobalAveragePool(x.type.quant.zero_point if x.type.quant else None), x)
-    return x if x.type.dtype is F32 else dequantised(g, x)
+    """What a head reads of a map: means over a grid of GRID x GRID windows, as one row of reals."""
+    g, zero = step.g, x.type.quant.zero_point if x.type.quant else None
+    if len(x.shape) == 3:
+        sizes = [-(-size // GRID) for size in x.shape[:2]]
+        more = [-size % part for size, part in zip(x.shape, sizes, strict=False)]
+        x = g.emit(AveragePool((sizes[0], sizes[1]), (sizes[0], sizes[1]), Pad(0, 0, *more), zero_point=zero), x)
+    x = x if x.type.dtype is F32 else dequantised(g, x)
+    return g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
 
 
 def _drawn(shape: tuple[int, ...], seed: int) -> Array:
