@@ -46,7 +46,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, resolve, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -381,7 +381,7 @@ def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Froze
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
     reachable = reached(options.objective, forward)
-    found = with_rates(resolve(scheme, reachable), options.rates, reachable)
+    found = with_rates(method(options.method).scheme(scheme, reachable), options.rates, reachable)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

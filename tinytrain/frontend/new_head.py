@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.frontend.graph import LAYERS, OnnxGraph
+from tinytrain.onnx_graph import LAYERS, OnnxGraph
 from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Role, Source, Value
+from tinytrain.schemes.scheme import Scheme, resolve
 
 if TYPE_CHECKING:
     import onnx
@@ -92,6 +93,10 @@ class Method:
         """Change a prepared model in place before it is imported, shapes are inferred anew; whether it did. Raises ModelError where the
         method does not fit."""
         return False
+
+    def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
+        """What a scheme trains of the graph by this method. Raises SchemeError where the two do not fit each other."""
+        return resolve(scheme, graph)
 
     def goals(self, step: Step) -> Iterator[Goal]:
         """Emit further parts of a step, each followed by its gradients, for which it is yielded: all that is differentiated.

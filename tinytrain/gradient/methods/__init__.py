@@ -6,9 +6,10 @@ from __future__ import annotations
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.method import Method
 from tinytrain.gradient.methods.backprop import Backprop
+from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
 
-METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Local)}
+METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local)}
 
 
 def method(text: str) -> Method:

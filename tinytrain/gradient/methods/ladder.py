@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ladder side-tuning (Sung, Cho, Bansal, arXiv 2206.06522): a small network beside a frozen one, on the ONNX model, before it is imported.
+"""ladder: a small side network learns, the model beside it is frozen (Sung, Cho, Bansal, arXiv 2206.06522).
 
     frozen:   x → … → f1 → … → f2 → … → scores → + → y          hi = relu(Pi·pool(fi) + Ui·hi-1), of 1/reduction of the last map's channels
                        │         │                ↑             scores += V·flatten(hn)
     side:              └→ h1 ────┴→ h2 ───────────┘
 
 No gradient goes into the frozen network: nothing of it is kept for a backward pass, and its maps are pooled to GRID rows and columns while they
-are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without.
+are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without. The ladder is part of the ONNX model, so that
+it infers too; a model that has one already keeps it. The model's own last layer learns with it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +21,55 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import ModelError
-from tinytrain.frontend.graph import LAYERS, SCORES, Chain, OnnxGraph
+from tinytrain.errors import ModelError, SchemeError, TinytrainError
+from tinytrain.gradient.methods.backprop import Backprop
+from tinytrain.ir.graph import Graph
+from tinytrain.onnx_graph import LAYERS, SCORES, Chain, OnnxGraph
+from tinytrain.schemes.scheme import Scheme, Select, layers
 
 if TYPE_CHECKING:
     import onnx
 
+PREFIX = "ladder_"                                        # of the names of its nodes
 GRID = 4                                                  # rows and columns of the side network's maps, at most
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+MOVING = ("Transpose", "Reshape", "Gather")
 FEW = 2                                                   # a map of that many times a later one's channels is an expanded one
 SPREAD = 32                                               # steps of int8 that a typical value is away from zero
+ARGUMENT = re.compile(r"([1-9][0-9]{0,3})(?::([1-9][0-9]{0,3}))?")
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Ladder(Backprop):
     """The side network has 1/`reduction` of the channels of the last map, and reads the last `rungs` maps that all paths go through."""
 
     reduction: int = 8
     rungs: int = 4
-    seed: int = 0
 
+    key = "ladder"
 
-def add_ladder(model: onnx.ModelProto, path: Path, ladder: Ladder) -> tuple[str, ...]:
-    """In place; shapes must be inferred anew. Names of the nodes that are trained: the side network's and the classifier of the model.
+    @classmethod
+    def of(cls, argument: str) -> Ladder:
+        if not argument:
+            return cls()
+        found = ARGUMENT.fullmatch(argument)
+        if not found:
+            message = f"--method ladder:{argument}: expected by how much the side network is narrower, and how many maps it reads."
+            raise TinytrainError(message, hint="Try --method ladder:8 or ladder:8:4.")
+        return cls(int(found[1]), int(found[2] or cls.rungs))
 
-    Raises ModelError where there is nothing to lean a ladder on.
-    """
-    return _Side(model.graph, path, ladder).run()
+    def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
+        if any(node.name.startswith(PREFIX) for node in model.graph.node):
+            return False
+        _Side(model.graph, path, self).run()
+        return True
+
+    def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
+        if scheme != "full":
+            raise SchemeError("--method ladder trains its side network and the last layer of the model.", hint="Leave out --scheme.")
+        side = [layer for layer in layers(graph) if layer.name.startswith(PREFIX)]
+        own = [layer for layer in layers(graph) if layer not in side]
+        return Scheme({layer.name: {kind: Select() for kind in layer.parameters} for layer in (*own[-1:], *side)}, self.key)
 
 
 class _Side(OnnxGraph):
@@ -53,9 +77,9 @@ class _Side(OnnxGraph):
         super().__init__(graph)
         self.path = path
         self.ladder = ladder
-        self.random = np.random.default_rng(ladder.seed)
+        self.random = np.random.default_rng(0)
 
-    def run(self) -> tuple[str, ...]:
+    def run(self) -> None:
         if len(self.proto.output) > 1:
             raise self._refuse(f"it has {len(self.proto.output)} outputs", "one output")
         scores = self._scores()
@@ -64,17 +88,16 @@ class _Side(OnnxGraph):
         rungs = self._rungs(scores)[-self.ladder.rungs :]
         if not rungs:
             raise self._refuse("no map or row of features lies on all paths through it", "convolutions or dense layers one behind another")
-        head = next((node.name for node in reversed(self.proto.node) if node.op_type in LAYERS and self.is_stored(node.input[1])), "")
         grid = tuple(min(GRID, *sizes) for sizes in zip(*(self.shapes[rung][2:] for rung in rungs), strict=True))
         width = max(1, self.shapes[rungs[-1]][1] // self.ladder.reduction)
         side = Chain(self, "")
         for number, rung in enumerate(rungs, 1):
-            self._step(side, rung, grid, width, f"side_{number}")
+            self._step(side, rung, grid, width, f"{PREFIX}{number}")
         if grid:
-            side.then("Flatten", "side_flat")
-        side.then("Gemm", "side_scores", self.store("side_scores.weight", np.zeros((count, width * math.prod(grid)), np.float32)), transB=1)
+            side.then("Flatten", f"{PREFIX}flat")
+        weight = np.zeros((count, width * math.prod(grid)), np.float32)
+        side.then("Gemm", f"{PREFIX}scores", self.store(f"{PREFIX}scores.weight", weight), transB=1)
         self._add(scores, side)
-        return (*(node.name for node in side.nodes if node.op_type in LAYERS), head)
 
     def _scores(self) -> str:
         """What the last softmax or sigmoid reads, or the output; what is rounded behind one is not rounded any more."""
@@ -129,7 +152,7 @@ class _Side(OnnxGraph):
         for node in self.proto.node:
             shape = self.shapes.get(node.output[0], ())
             same = [name for name in node.input if self.shapes.get(name) == shape and not self.is_stored(name)]
-            moved = node.op_type in ("Transpose", "Reshape", "Gather")
+            moved = node.op_type in MOVING
             dense = node.op_type in ("Gemm", "MatMul") and len(shape) == 2
             if node.op_type in ("Conv", "BatchNormalization", *POOLS) or dense or (same and not moved and found.issuperset(same)):
                 found.add(node.output[0])
@@ -164,10 +187,10 @@ class _Side(OnnxGraph):
         from onnx import helper
 
         if len(self.shapes[scores]) != 2:
-            side.then("Reshape", "side_reshape", self.store("side_shape", np.array(self.shapes[scores], np.int64)))
+            side.then("Reshape", f"{PREFIX}reshape", self.store(f"{PREFIX}shape", np.array(self.shapes[scores], np.int64)))
         maker, plain = self.makers[scores], self.unique(f"{scores}_frozen")
         maker.output[list(maker.output).index(scores)] = plain
-        added = helper.make_node("Add", [plain, side.end], [scores], name=self.unique("side_added"))
+        added = helper.make_node("Add", [plain, side.end], [scores], name=self.unique(f"{PREFIX}added"))
         at = list(self.proto.node).index(maker) + 1
         behind = list(self.proto.node)[at:]
         del self.proto.node[at:]
