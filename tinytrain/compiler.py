@@ -26,6 +26,7 @@ from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, aimed, reached
+from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
@@ -74,6 +75,7 @@ class Options:
     `guards` are those of `Program`; gradients stored as fp16 have those of `loss_scale`.
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    `replay` is a memory of samples that train again behind each new one.
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     `origins` are files that other options were read from.
     `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
@@ -105,6 +107,7 @@ class Options:
     guards: Guards = "rest"
     classes: tuple[str, ...] = ()
     store: int = 0
+    replay: Replay | None = None
     cores: int = 1
     origins: tuple[Origin, ...] = ()
     asked: tuple[str, ...] = ()
@@ -171,6 +174,8 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
 
 def lowered(program: Program, options: Options) -> Program:
     """A training program as it will run: through all passes."""
+    if options.replay is not None:
+        program = with_replay(program, options.replay)
     steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
