@@ -20,7 +20,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import REPLAY_SEEN, Graph, Node, Program, replay_of
+from tinytrain.ir.graph import Graph, Node, Program, replay_of
 from tinytrain.ir.types import F32, S8, S32, U8, Role, TensorType, Value
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.replay import Balanced, Draw, Recall, RecallShort, Remember, RememberShort, Reservoir
@@ -94,7 +94,7 @@ def with_replay(program: Program, replay: Replay) -> Program:
     if not graphs:
         raise ModelError(f"{program.name} trains nothing, so there is nothing to replay.", hint="Leave out --replay, or choose a --loss.")
     front = _front(graphs, {v for graph in program.entries.values() for v in graph.updates}, replay)
-    memory = _Memory(graphs, front, replay)
+    memory = _Memory(program.name, graphs, front, replay)
     entries = dict(program.entries)
     entries["remember"] = memory.remembering(graphs[0])
     for graph in graphs:
@@ -149,22 +149,29 @@ def _stored(kind: TensorType, replay: Replay) -> Iterator[TensorType]:
         yield TensorType((replay.samples, 2 if dtype is U8 else 1))
 
 
+def held_bytes(program: Program) -> tuple[list[TensorType], int]:
+    """Types of what a memory keeps of one sample without its target, and the bytes of the whole memory in the arena."""
+    states = [v for v in program.stored(Role.STATE) if v.name.startswith("replay_")]
+    kept = program.entries["remember"].outputs
+    return [v.type for v in kept], sum(v.type.nbytes for v in states)
+
+
 class _Memory:
     """The STATE that a memory is, and the graphs that use it."""
 
-    def __init__(self, graphs: Sequence[Graph], front: set[Node], replay: Replay) -> None:
+    def __init__(self, model: str, graphs: Sequence[Graph], front: set[Node], replay: Replay) -> None:
         self.replay, self.front = replay, front
         nodes = [*dict.fromkeys(node for graph in graphs for node in graph.nodes)]
         frontier = _frontier(nodes, front, graphs[0].inputs[0])
         g = Builder("replay", (v for graph in graphs for v in graph.values()))
         if replay.stored == "fp32" and not any(v.type.dtype is F32 for v in frontier):
-            message = f"{graphs[0].name}: what --replay keeps is int8 already, so that fp32 has no effect on it."
+            message = f"{model}: what --replay keeps is int8 already, so that fp32 has no effect on it."
             raise ModelError(message, hint="Leave out :fp32.")
         self.values = [self._kept(g, v) for v in frontier]
         self.target = self._target(g, graphs[0].inputs[1])
-        self.place = self._place(graphs[0])
+        self.place = self._place(model, graphs[0])
         size = 1 + 2 * self.classes if isinstance(self.place, Balanced) else 1
-        self.seen = g.const(REPLAY_SEEN, np.zeros(size, np.int32), Role.STATE)
+        self.seen = g.const("replay_seen", np.zeros(size, np.int32), Role.STATE)
         self.drawn = g.const("replay_drawn", np.zeros(1, np.int32), Role.STATE)
 
     def _kept(self, g: Builder, value: Value) -> _Kept:
@@ -179,16 +186,16 @@ class _Memory:
         kind = TensorType((self.replay.samples, *target.shape), target.type.dtype)
         return _Kept(target, g.value("replay_target", kind, Role.STATE, np.zeros(kind.shape, kind.dtype.np)), None)
 
-    def _place(self, graph: Graph) -> Reservoir | Balanced:
+    def _place(self, model: str, graph: Graph) -> Reservoir | Balanced:
         samples, target = self.replay.samples, graph.inputs[1]
         if self.replay.choice == "reservoir":
             return Reservoir(samples, _SEED)
         if target.type != TensorType((1,), S32):
-            message = f"{graph.name}: --replay {self.replay} balances classes, but a sample has no single label; found a target {target.type}."
+            message = f"{model}: --replay {self.replay} balances classes, but a sample has no single label; found a target {target.type}."
             raise ModelError(message, hint="Leave out :balanced: a reservoir asks for no label.")
         self.classes = next(node.inputs[0].type.numel for node in graph.nodes if target in node.inputs)
         if samples < self.classes:
-            message = f"{graph.name}: --replay {self.replay} holds {samples} samples of {self.classes} classes; expected one of each at least."
+            message = f"{model}: --replay {self.replay} holds {samples} samples of {self.classes} classes; expected one of each at least."
             raise ModelError(message, hint=f"Try --replay {4 * self.classes}:balanced.")
         return Balanced(samples, _SEED)
 

@@ -13,7 +13,6 @@ from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
-REPLAY_SEEN = "replay_seen"                               # the STATE value that counts the samples that a memory was shown
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -11,6 +11,7 @@ recall     x = kept[place]                     recall_short    x = (kept[place] 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -126,9 +127,14 @@ class Draw(Op):
         return (np.array([below(self.seed, int(count[0]), min(int(seen[0]), self.samples))], np.int32),)
 
 
-def _same(dtypes: tuple[DType, ...]) -> tuple[Kernel, ...]:
-    """`x`, what is kept, and a place between or behind them."""
-    return tuple(Kernel("replay", (dtype, dtype, S32, dtype), half=ALL_HALVES if dtype is F32 else ()) for dtype in dtypes)
+def _work(params: Mapping[str, int], op: Op, *types: TensorType) -> dict[str, float]:
+    """Of what is kept, one sample is moved."""
+    sample = next(kind.numel // kind.shape[0] for kind, name in zip(types, op.args, strict=True) if name == "kept")
+    return {"mac": 0.0, "patch": 0.0, "out": float(sample), "in": float(sample)}
+
+
+def _moves(*dtypes: DType) -> Kernel:
+    return Kernel("replay", dtypes, half=ALL_HALVES if F32 in dtypes else (), work=_work)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ class Remember(Op):
     args = ("x", "kept", "place")
     results = ("next",)
     wide = frozenset((1, ~0))
-    kernels = _same((F32, S8, S32))
+    kernels = tuple(_moves(dtype, dtype, S32, dtype) for dtype in (F32, S8, S32))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, kept, place = types
@@ -167,7 +173,7 @@ class Recall(Op):
     args = ("kept", "place")
     results = ("x",)
     wide = frozenset((0,))
-    kernels = tuple(Kernel("replay", (dtype, S32, dtype), half=ALL_HALVES if dtype is F32 else ()) for dtype in (F32, S8, S32))
+    kernels = tuple(_moves(dtype, S32, dtype) for dtype in (F32, S8, S32))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         kept, place = types
@@ -195,7 +201,7 @@ class RememberShort(Op):
     args = ("x", "kept", "ranges", "place")
     results = ("next", "next_ranges")
     wide = frozenset((2, ~1))
-    kernels = tuple(Kernel("replay", (F32, dtype, F32, S32, dtype, F32), half=ALL_HALVES) for dtype in (S8, U8))
+    kernels = tuple(_moves(F32, dtype, F32, S32, dtype, F32) for dtype in (S8, U8))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, kept, ranges, place = types
@@ -231,7 +237,7 @@ class RecallShort(Op):
     args = ("kept", "ranges", "place")
     results = ("x",)
     wide = frozenset((1,))
-    kernels = tuple(Kernel("replay", (dtype, F32, S32, F32), half=ALL_HALVES) for dtype in (S8, U8))
+    kernels = tuple(_moves(dtype, F32, S32, F32) for dtype in (S8, U8))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         kept, ranges, place = types
