@@ -149,8 +149,13 @@ class Graph:
 
 
 def apply_of(train: str) -> str:
-    """The entry that applies what this one sums: `apply_1` of `train_1`."""
-    return train.replace("train", "apply")
+    """The entry that applies what this one sums: `apply_1` of `train_1`, and of `replay_1`."""
+    return train.replace("train", "apply").replace("replay", "apply")
+
+
+def replay_of(train: str) -> str:
+    """The entry that trains what is drawn from the memory as this one trains a new sample: `replay_1` of `train_1`."""
+    return train.replace("train", "replay")
 
 
 Guards = Literal["none", "rest", "step"]
@@ -165,17 +170,26 @@ class Program:
 
     `guards`: a sample that is not finite, or whose loss is not, changes nothing; where a gradient is not, `rest` leaves out the updates
     that lie behind it, `step` all of them.
+
+    With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
+    new one; `remember` keeps a sample without training, its outputs are what is kept.
     """
 
     name: str
     entries: dict[str, Graph]
     accumulate: int = 1
     guards: Guards = "rest"
+    replays: int = 0
 
     @property
     def trains(self) -> list[str]:
         """The entry that trains one sample, for each scheme."""
         return [key for key in self.entries if key.partition("_")[0] == "train"]
+
+    @property
+    def updating(self) -> list[str]:
+        """All entries that lead to an update: of new samples, and of such that are drawn from the memory."""
+        return [*self.trains, *(replay_of(train) for train in self.trains if self.replays)]
 
     def sums(self) -> list[Value]:
         """STATE to which a `train` adds gradients, and which `apply` clears."""
