@@ -67,7 +67,8 @@ def main() -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
-@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
+@option("--budget", type=BYTES, help="RAM that it may take, as 100K: arena, buffers and stack. last:auto and spread:auto fill "
+        "it, what takes more is refused.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
@@ -98,7 +99,6 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -108,14 +108,12 @@ def compile_command(
         check_half_arithmetic(load_board(board))
     with progress() as bar:
         made = Model(model).compile(
-            board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
+            board, given.pop("schemes"), calibration=data, tolerance=tolerance, budget=budget, cores=cores, store=store or 0,
             classes=class_names(classes) if classes else (), progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    if budget is not None:
-        check_budget(compiled.program, compiled.plan, compiled.board, budget)
     with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
