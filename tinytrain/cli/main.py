@@ -52,7 +52,8 @@ SECTIONS = {
 
 @click.group(
     cls=Main, sections=SECTIONS, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 3 nothing was learned, 70 a fault of tinytrain, "
+           "130 interrupted.",
 )
 @click.version_option(__version__)
 def main() -> None:
