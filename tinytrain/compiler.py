@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.atomic import whole_folder
+from tinytrain.emit.auxiliary import auxiliary_file
 from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.plan_json import plan_json
@@ -23,8 +24,9 @@ from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.frontend.ports import described
+from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
+from tinytrain.gradient.methods import method
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
@@ -72,6 +74,7 @@ class Options:
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `guards` are those of `Program`; gradients stored as fp16 have those of `loss_scale`.
+    `method` is how it learns (`gradient/methods`).
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
@@ -98,6 +101,7 @@ class Options:
     new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
     loss_by_default: bool = False
+    method: str = "backprop"
     optimise: Optimise = "balanced"
     tuned: Path | None = None
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
@@ -152,7 +156,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.prepare import prepare
 
     folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
-    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head)
+    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head, method=method(options.method))
     check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
@@ -203,7 +207,7 @@ def understand(path: Path, options: Options) -> Understood:
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     check_rates(options.rates, schemes)
-    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], method(options.method)), options)
     program = replace(program, guards=options.guards)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
@@ -279,7 +283,7 @@ def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mappi
     for kind in packages:
         texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
-    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more)
+    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more) | auxiliary_file(compiled.program)
     written["model.onnx"] = compiled.prepared.model.SerializeToString(deterministic=True)
     for name, content in written.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -324,12 +328,13 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
+        **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
         "dtype": compiled.options.dtype,
         "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
         **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
-        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
+        "target": described_target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
             for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
@@ -363,13 +368,6 @@ def _source_of(param: Value) -> Source:
     """Where what is learned goes back to."""
     assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
     return param.source
-
-
-def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
-    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
-    kinds = [kind for _, kind in value.parts] or [value.type]
-    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
-    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:

@@ -13,7 +13,7 @@ from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
-from tinytrain.cli.model_options import SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
+from tinytrain.cli.model_options import METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
 from tinytrain.cli.options import (
     BOARD,
     BYTES,
@@ -62,6 +62,7 @@ def main() -> None:
 @main.command("compile", epilog="Example: tinytrain compile model.onnx --board netduinoplus2 --scheme last:2 --lr 0.02 -o out")
 @MODEL
 @BOARD
+@METHOD
 @model_options
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")

@@ -71,6 +71,8 @@ LOSS = option("--loss", section="Loss", type=Losses(["ce", "ce-soft", "focal", "
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                 help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
                 "`compile` takes several: the device starts with the first and can switch.")
+METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
+                help="How it is trained: backprop, or with less memory: local[:BLOCKS] (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
 
 # Which gradients there are: of which loss, with respect to what.
@@ -135,7 +137,7 @@ update_options = together(
 )
 
 # All that decides what training costs.
-cost_options = together(reading_options, gradient_options, update_options)
+cost_options = together(reading_options, gradient_options, METHOD, update_options)
 
 # All that says how a model is read and what is trained.
 model_options = together(reading_options, gradient_options, rate_options, update_options)

@@ -148,7 +148,7 @@ class Manifest:
         top = _Fields(described, path)
         optimiser = top.inner("optimiser")
         target = top.inner("target") if described["target"] is not None else None
-        keys = ["loss", "optimiser", "gradients", "schemes", *(["loss_options"] if described.get("loss_options") else [])]
+        keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in ("loss_options", "method") if described.get(key))]
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),
@@ -323,7 +323,7 @@ def _parameter(fields: _Fields) -> Parameter:
         Source(
             source.text("initializer"), onnx_shape, shape, source.permutation("perm", len(shape)), source.integer("offset", -(2**31)),
             source.reals("scale"), whole, tuple((axis, tuple(indices)) for axis, indices in take),
-            within=tuple(within),
+            within=tuple(within), auxiliary=source.values.get("auxiliary") is True,
         ),
     )
 

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods of learning, one module each. A new one is a class in a module here and its place in the list."""
+
+from __future__ import annotations
+
+from tinytrain.errors import TinytrainError
+from tinytrain.gradient.method import Method
+from tinytrain.gradient.methods.backprop import Backprop
+from tinytrain.gradient.methods.local import Local
+
+METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Local)}
+
+
+def method(text: str) -> Method:
+    """A method by its name and argument, as `local:3`. Raises TinytrainError."""
+    key, _, argument = text.partition(":")
+    if key not in METHODS:
+        raise TinytrainError(f"--method {text}: there is no such method; expected one of {', '.join(METHODS)}.", hint="Correct --method.")
+    return METHODS[key].of(argument)
