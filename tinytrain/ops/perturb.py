@@ -31,7 +31,7 @@ def signs(seed: int, step: Array, shape: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Perturb(Elementwise):
-    """w f32, counter s32[1] -> w + step·z, in place of w, which is lent and given back (`Graph.lent`). Each weight has a seed of its own."""
+    """w f32, counter s32[1] -> w + step·z, in the place of w, which is lent (`Graph.lent`). Each weight has a seed of its own."""
 
     step: float = 2.0**-10
     seed: int = 0
@@ -94,7 +94,8 @@ class RandomDirection(Fusable):
 _SHAPES = ((1,), (17,), (5, 3), (3, 5, 7))
 
 Perturb.examples = tuple(
-    Example(Perturb(step, seed), (*f32(shape), _COUNTER), (0, 1000)) for step, seed in ((2.0**-10, 1), (-0.125, 4_000_000_000)) for shape in _SHAPES
+    Example(Perturb(step, seed), (*f32(shape), _COUNTER), (0, 1000))
+    for step, seed in ((2.0**-10, 1), (-0.125, 4_000_000_000)) for shape in _SHAPES
 )
 RandomDirection.examples = (
     *(Example(RandomDirection(shape, seed), (*f32((1,)), _COUNTER), (0, 1000)) for seed in (2, 2**32 - 1) for shape in _SHAPES),
