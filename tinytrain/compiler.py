@@ -26,7 +26,7 @@ from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.methods import method
+from tinytrain.gradient.methods import check_stored, method
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
@@ -206,6 +206,7 @@ def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = _frozen(imported, forward, options)
+    check_stored(options.method, options.grad, options.dtype)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
