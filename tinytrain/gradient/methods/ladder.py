@@ -102,7 +102,7 @@ class _Side(OnnxGraph):
 
     def _scores(self) -> str:
         """What the last softmax or sigmoid reads, or the output; what is rounded behind one is not rounded any more."""
-        name = self.proto.output[0].name
+        name: str = self.proto.output[0].name
         rounded: list[onnx.NodeProto] = []
         last = self.makers.get(name)
         while last is not None and last.op_type == ("QuantizeLinear" if rounded else "DequantizeLinear"):
