@@ -26,7 +26,7 @@ from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.methods import method
+from tinytrain.gradient.methods import check_stored, method
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
@@ -47,7 +47,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, resolve, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -206,6 +206,7 @@ def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = _frozen(imported, forward, options)
+    check_stored(options.method, options.grad, options.dtype)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
@@ -383,7 +384,7 @@ def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Froze
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
     reachable = reached(options.objective, forward)
-    found = with_rates(resolve(scheme, reachable), options.rates, reachable)
+    found = with_rates(method(options.method).scheme(scheme, reachable), options.rates, reachable)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

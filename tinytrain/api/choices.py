@@ -97,6 +97,7 @@ class Choices(Course, total=False):
 class Placing(TypedDict, total=False):
     """What a board is told besides."""
 
+    budget: Positive | None
     cores: Positive
     store: Count
     tolerance: Annotated[float, Number(0, 1, "least")] | None

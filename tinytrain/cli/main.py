@@ -52,7 +52,8 @@ SECTIONS = {
 
 @click.group(
     cls=Main, sections=SECTIONS, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 70 a fault of tinytrain, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 what was checked is not so, 2 input that cannot be used, 3 nothing was learned, 70 a fault of tinytrain, "
+           "130 interrupted.",
 )
 @click.version_option(__version__)
 def main() -> None:
@@ -67,7 +68,8 @@ def main() -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
-@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
+@option("--budget", type=BYTES, help="RAM that it may take, as 100K: arena, buffers and stack. last:auto and spread:auto fill "
+        "it, what takes more is refused.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
@@ -98,7 +100,6 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -108,14 +109,12 @@ def compile_command(
         check_half_arithmetic(load_board(board))
     with progress() as bar:
         made = Model(model).compile(
-            board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
+            board, given.pop("schemes"), calibration=data, tolerance=tolerance, budget=budget, cores=cores, store=store or 0,
             classes=class_names(classes) if classes else (), progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    if budget is not None:
-        check_budget(compiled.program, compiled.plan, compiled.board, budget)
     with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tinytrain.cli.options import Decorated, Number, option, together
+from tinytrain.cli.options import BYTES, Decorated, Number, option, together
 
 
 class Losses(click.Choice[str]):
@@ -69,8 +69,11 @@ LOSS = option("--loss", section="Loss", type=Losses(["ce", "ce-soft", "focal", "
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
               "weight: label=ce,box=mse:0.5.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
-                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
+                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
+                "much as there is room for: last:auto, spread:auto. "
                 "`compile` takes several: the device starts with the first and can switch.")
+FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:auto",
+                help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
                 help="How it is trained: backprop, or with less memory: local[:BLOCKS] (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")

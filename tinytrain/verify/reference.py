@@ -18,11 +18,15 @@ from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 
 @dataclass(frozen=True)
 class Result:
-    """What one run of a graph gave: outputs in order, the new value of each updated one, and the intermediate values asked for."""
+    """What one run of a graph gave: outputs in order, the new value of each updated one, and the intermediate values asked for.
+
+    `lent` are PARAMs that were changed where they stand, as they were given back: they stay so even where no update is made.
+    """
 
     outputs: tuple[Array, ...]
     updates: dict[Value, Array]
     values: dict[Value, Array]
+    lent: dict[Value, Array]
 
 
 def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
@@ -66,6 +70,7 @@ def run(
         tuple(live[v] for v in graph.outputs),
         {old: live[new] for old, new in graph.updates.items()},
         {v: live[v] for v in keep},
+        {old: live[back] for old, back in graph.lent.items()},
     )
 
 
@@ -204,7 +209,9 @@ class ReferenceModel:
         graph = self.program.entries[entry]
         shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
         with np.errstate(all="ignore") if self._scaled else nullcontext():
-            return run(graph, shaped, self.state, self.dtype)
+            result = run(graph, shaped, self.state, self.dtype)
+        self.state.update(result.lent)
+        return result
 
 
 def _finite(*arrays: Array) -> bool:
