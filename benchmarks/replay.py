@@ -5,7 +5,8 @@
 
 Each network was trained for one world (benchmarks/tasks.py) and learns another, with as many samples in its memory as a quarter more RAM
 holds. Every finished row is added to benchmarks/results/replay.json at once, and rows that are there are not measured again. Learning rates
-are chosen without a memory, on a part of the samples to learn from; what is measured, no training and no choice has seen.
+are chosen without a memory, on other recordings (har) or samples (keyword) of the new world; what is measured, no training and no choice
+has seen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 import tasks
+import transfer
 
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
@@ -38,7 +40,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "replay.json"
 OUT = HERE / "out" / "learning"
 MORE_RAM = 0.25                                           # what a memory may take, of the arena without one
-FACTORS = (0.3, 1.0, 3.0, 10.0)                           # of the task's rate, among which one is chosen
+RATES = (0.0001, 0.0003, 0.001, 0.003)                    # among which one is chosen
+EPOCHS = 10
 TUNING_SEED = 100                                         # of no row
 SCHEMES = {"har": ("full", "last:2"), "keyword": ("full", "last:1")}
 # (how samples come, the memory): a change of the world with and without samples of the old one; classes one after another
@@ -69,32 +72,31 @@ class Bench:
     task: tasks.Task
     scheme: str
     start: tasks.Start
-    world: tasks.World
+    before: Dataset
+    new: transfer.Samples
 
     def options(self, rate: float, replay: Replay | None) -> Options:
         return Options(scheme=self.scheme, optimiser=Optimiser(rate, momentum=0.9), replay=replay, exact_seconds=0.5)
 
     def fitting(self, words: str) -> Replay:
         """The largest memory that leaves the arena within its bound, as many of each class."""
-        classes = len(np.unique(self.world.before.y))
+        classes = len(np.unique(self.before.y))
         alone = compile_model(self.start.model, self.options(0.01, None)).plan.arena_bytes
         one = Replay.of(f"{classes}:balanced:{words}")
         tried = compile_model(self.start.model, self.options(0.01, one))
-        each = held_bytes(tried.program)[1] / classes
+        each = held_bytes(tried.program) / classes
         count = classes + int((alone * (1 + MORE_RAM) - tried.plan.arena_bytes) / each)
         return Replay.of(f"{count // classes * classes}:balanced:{words}")
 
     def rate(self) -> float:
-        """That with the best accuracy on a fifth of the samples to learn from, which the others have trained; a cached one."""
+        """That with the best accuracy on the samples that validate; a cached one."""
         cached = OUT / self.task.name / f"replay-{self.scheme.replace(':', '')}.json"
         if not cached.is_file():
-            learn, validate = tasks.parts(self.world.adapt, len(self.world.adapt) * 4 // 5)
             found = {}
-            for factor in FACTORS:
-                rate = self.task.rates["fp32"] * factor
+            for rate in RATES:
                 with TemporaryDirectory() as folder, self.session(Path(folder), rate, None)[0] as session:
-                    train_decaying(session, learn, rate, self.task.epochs, TUNING_SEED)
-                    found[rate] = evaluate(session, validate, Quiet()).accuracy or 0.0
+                    train_decaying(session, self.new.learn, rate, EPOCHS, TUNING_SEED)
+                    found[rate] = evaluate(session, self.new.validate, Quiet()).accuracy or 0.0
             write_text(cached, json.dumps(max(found, key=lambda rate: found[rate])))
         return float(json.loads(cached.read_text(encoding="utf-8")))
 
@@ -105,7 +107,7 @@ class Bench:
         return Project.open(folder / "project").session(), compiled.plan.arena_bytes
 
     def row(self, course: str, words: str, seed: int) -> Row:
-        known, unseen = tasks.parts(self.world.before, len(self.world.before) * 9 // 10)
+        known, unseen = tasks.parts(self.before, len(self.before) * 9 // 10)
         replay, rate = self.fitting(words) if words else None, self.rate()
         with TemporaryDirectory() as folder:
             session, arena_bytes = self.session(Path(folder), rate, replay)
@@ -114,15 +116,15 @@ class Bench:
                 if course == "world":
                     if replay is not None:
                         remember(session, in_order(known, np.random.default_rng(seed).permutation(len(known))), Quiet())
-                    train_decaying(session, self.world.adapt, rate, self.task.epochs, seed)
+                    train_decaying(session, self.new.learn, rate, EPOCHS, seed)
                 elif course == "shuffled":
-                    for epoch in range(self.task.epochs):
-                        train_epoch(session, self.world.adapt, None, epoch, seed, Quiet())
+                    for epoch in range(EPOCHS):
+                        train_epoch(session, self.new.learn, None, epoch, seed, Quiet())
                 else:
-                    for part in by_class(self.world.adapt, seed):
-                        for epoch in range(self.task.epochs):
+                    for part in by_class(self.new.learn, seed):
+                        for epoch in range(EPOCHS):
                             train_epoch(session, part, None, epoch, seed, Quiet())
-                old, new = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, self.world.held))
+                old, new = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, self.new.held))
         held = replay.samples if replay else 0
         return Row(self.task.name, self.scheme, course, words, seed, held, arena_bytes, rate, before, old, new)
 
@@ -137,6 +139,14 @@ def by_class(samples: Dataset, seed: int) -> Iterator[Dataset]:
     assert samples.y is not None
     for label in np.random.default_rng(seed).permutation(np.unique(samples.y)):
         yield in_order(samples, np.flatnonzero(samples.y == label))
+
+
+def new_world(task: tasks.Task) -> transfer.Samples:
+    """To learn from, to choose by, to measure: of the motion sensor no recording is in two of them."""
+    if task.name == "har":
+        return transfer.har()
+    world = task.world()
+    return transfer.Samples(*tasks.parts(world.adapt, len(world.adapt) * 4 // 5), world.held)
 
 
 def read() -> list[Row]:
@@ -176,14 +186,14 @@ def main(names: tuple[str, ...], only: str | None, seeds: int, show: bool) -> No
         if task.missing:
             print(f"{task.name} is left out: {', '.join(task.missing)} is missing", file=sys.stderr)
             continue
-        start, world = tasks.start(task, OUT), task.world()
+        start, before, new = tasks.start(task, OUT), task.world().before, new_world(task)
         for seed in range(seeds):
             for scheme in SCHEMES[task.name]:
                 for course, words in COURSES:
                     if (task.name, scheme, course, words, seed) not in done and only in (None, scheme):
-                        rows = [*read(), Bench(task, scheme, start, world).row(course, words, seed)]
+                        rows = [*read(), Bench(task, scheme, start, before, new).row(course, words, seed)]
                         write_text(RESULTS, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-                        print(*table(rows[-1:]) if not words else rows[-1:], flush=True)
+                        print(rows[-1], flush=True)
     print(*table(sorted(rows, key=lambda row: (row.task, row.scheme, row.course, row.replay, row.seed))), sep="\n")
 
 
