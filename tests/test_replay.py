@@ -16,7 +16,7 @@ from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.emit.project import link_keys
 from tinytrain.errors import ModelError, TinytrainError
-from tinytrain.gradient.replay import Replay, held_bytes
+from tinytrain.gradient.replay import Replay, held, held_bytes
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import S16, Array
 from tinytrain.ops.replay import Balanced, Reservoir
@@ -100,8 +100,7 @@ def test_what_is_int8_is_kept_as_it_is(grad: str, model: Path, tmp_path: Path) -
     onnx.save(converted.model, tmp_path / "int8.onnx")
     options = Options(scheme="last:1", grad=grad, replay=Replay.of("6"))  # type: ignore[arg-type]
     made = compile_model(tmp_path / "int8.onnx", options)
-    kept, _ = held_bytes(made.program)
-    assert [kind.dtype.tag for kind in kept] == ["s8"]
+    assert [v.type.dtype.tag for v in held(made.program)] == ["s8"]
     with pytest.raises(ModelError, match="int8 already"):
         compile_model(tmp_path / "int8.onnx", Options(scheme="last:1", replay=Replay.of("6:fp32")))
 
@@ -110,7 +109,7 @@ def test_a_step_counts_all_that_it_does(model: Path) -> None:
     """Pieces, the estimate and RAM of a step are those of the new sample and of the memory's."""
     alone = compile_model(model, Options("mps2-an386", scheme="last:1"))
     twice = compile_model(model, Options("mps2-an386", scheme="last:1", replay=Replay.of("16:x2")))
-    _, bytes_ = held_bytes(twice.program)
+    bytes_ = held_bytes(twice.program)
     assert twice.plan.fixed_bytes - alone.plan.fixed_bytes >= bytes_ > 16 * 256
     assert alone.pieces and twice.pieces and alone.estimate and twice.estimate
     assert twice.pieces.count > alone.pieces.count

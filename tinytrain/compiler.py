@@ -212,8 +212,7 @@ def understand(path: Path, options: Options) -> Understood:
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     check_rates(options.rates, schemes)
     program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], method(options.method)), options)
-    program = replace(program, guards=options.guards)
-    return Understood(prepared, imported, frozen, schemes, options, program)
+    return Understood(prepared, imported, frozen, schemes, options, replace(program, guards=options.guards))
 
 
 def compile_model(path: Path, options: Options) -> Compiled:

@@ -112,8 +112,8 @@ update_options = together(
     updates("--clip-norm", type=Number(1e-6, 1e6), help="Bound of the norm of all gradients, which are then kept in RAM."),
     updates("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
     updates("--replay", metavar="N[:int8|fp32][:samples][:balanced][:x2]",
-            help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again behind "
-            "each new one. balanced: as many of each class."),
+            help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again "
+            "behind each new one. balanced: as many of each class."),
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -100,7 +100,7 @@ def with_replay(program: Program, replay: Replay) -> Program:
     for graph in graphs:
         entries[graph.name] = memory.kept_too(graph)
         entries[replay_of(graph.name)] = memory.replaying(graph)
-    return Program(program.name, entries, program.accumulate, program.guards, replay.times)
+    return replace(program, entries=entries, replays=replay.times)
 
 
 def _behind(nodes: Sequence[Node], roots: set[Value]) -> set[Node]:
@@ -149,11 +149,14 @@ def _stored(kind: TensorType, replay: Replay) -> Iterator[TensorType]:
         yield TensorType((replay.samples, 2 if dtype is U8 else 1))
 
 
-def held_bytes(program: Program) -> tuple[list[TensorType], int]:
-    """Types of what a memory keeps of one sample without its target, and the bytes of the whole memory in the arena."""
-    states = [v for v in program.stored(Role.STATE) if v.name.startswith("replay_")]
-    kept = program.entries["remember"].outputs
-    return [v.type for v in kept], sum(v.type.nbytes for v in states)
+def held(program: Program) -> tuple[Value, ...]:
+    """What a memory keeps of one sample, beside its target."""
+    return program.entries["remember"].outputs
+
+
+def held_bytes(program: Program) -> int:
+    """Bytes of the whole memory in the arena."""
+    return sum(v.type.nbytes for v in program.stored(Role.STATE) if v.name.startswith("replay_"))
 
 
 class _Memory:
@@ -235,5 +238,5 @@ class _Memory:
         mapping[graph.inputs[1]] = self.target.recall(g, place)
         after = g.emit(Advance(), self.drawn, name="replay_drawn_next")
         nodes = (*g.nodes, *(node for node in graph.nodes if node not in self.front))
-        made = Graph(g.name, (), graph.outputs, nodes, {**graph.updates, self.drawn: after})
+        made = graph.replace(name=g.name, inputs=(), nodes=nodes, updates={**graph.updates, self.drawn: after})
         return made.substitute(mapping)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
-from tinytrain.gradient.replay import held_bytes
+from tinytrain.gradient.replay import held, held_bytes
 from tinytrain.ir.types import Role
 from tinytrain.passes.scale_gradients import dead_channels
 from tinytrain.report.lists import boards, ops
@@ -116,10 +116,10 @@ def compiled_text(compiled: Compiled) -> str:
 
 def memory_text(program: Program, replay: Replay) -> str:
     """Of samples that train again: how many, what is kept of each, and the bytes of all."""
-    kept, bytes_ = held_bytes(program)
-    of = "what is given" if replay.kept == "samples" else "what frozen layers make of it"
-    return (f"{bytes_:,} B of them: {replay.samples:,} samples of {bytes_ // replay.samples:,} B ({of}: {', '.join(map(str, kept))}), "
-            f"{replay.choice}; {replay.times} train{'s' if replay.times == 1 else ''} behind each new one")
+    kept, bytes_ = held(program), held_bytes(program)
+    of = "as they are given" if kept[0].role is Role.INPUT else f"what frozen layers make of them: {', '.join(str(v.type) for v in kept)}"
+    follows = f"{replay.times} train{'s' if replay.times == 1 else ''} behind each new one"
+    return f"{bytes_:,} B of them: {replay.samples:,} samples of {bytes_ // replay.samples:,} B ({of}), {replay.choice}; {follows}"
 
 
 def _kernels(compiled: Compiled) -> list[str]:
