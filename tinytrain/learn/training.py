@@ -17,17 +17,19 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, OutputError
+from tinytrain.errors import DataError, LearningError, OutputError
 from tinytrain.ir.text import op_text
 from tinytrain.ir.types import Array
+from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
+from tinytrain.learn.memory import load_old, remember
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Epoch, Record, Settings, epoch_text, samples_digest
 from tinytrain.learn.weights import parameters, restore, save
-from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
+from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
 
@@ -72,9 +74,12 @@ class Lesson:
     held: Dataset | None
     settings: Settings
     scaling: str = ""                                     # what became of the values of a file
+    old: Dataset | None = None                            # what the device's memory is shown first
 
 
-def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
+def lesson(
+    project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress, remembered: Source | None = None
+) -> Lesson:
     """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few; OutputError where
     that would replace an earlier training.
     """
@@ -95,20 +100,23 @@ def lesson(project: Project, data: Source, validation: Source | None, plan: Plan
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
         _refuse_replacing(project)
-    return Lesson(samples, held, settings, scaling_of(data))
+    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
+    return Lesson(samples, held, settings, scaling_of(data), old)
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
     """Train the project's device. To `keep` it begins with the compiled weights, and after each epoch `learned.npz`, `learned.onnx` and
     `history.json` are up to date.
 
-    Raises DataError where it cannot be resumed, DeviceError where the device fails, Diverged where training made things worse: the device
-    then has the weights of the last epoch that did not.
+    Raises DataError where it cannot be resumed, DeviceError where the device fails, Diverged where training made things worse and Unlearned
+    where nothing came of it: the device then has the weights of the last epoch that did not fail.
     """
     samples, held, settings = taught.samples, taught.held, dict(taught.settings)
     if plan.keep:
         session.reset()
     record = _resume(project, session) if plan.resume else None
+    if taught.old is not None:
+        remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
@@ -118,34 +126,30 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
         session.set_lr(plan.learning_rate)
     rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
-    yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
+    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs = record.epochs if record else ()
     untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
     record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained)
     if not record.epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, progress)
-    good = session.get_params()
+    started = project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"]
+    watch = Watch(project, yardstick, session.get_params(), still=started == 0)
     if record.epochs:
-        _checkpoint(project, session, good, record)       # what is written from the record may be behind it
+        _checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(record.epochs) >= plan.epochs:
         progress.say(f"trained    {len(record.epochs)} epochs already; --epochs {plan.epochs} asks for no more")
-    worse: str | None = None
     try:
         for number in range(len(record.epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rate)
             record = replace(record, epochs=(*record.epochs, epoch))
-            worse = yardstick.worse(session, epoch, already=worse is not None)
-            if worse is None:
-                good = session.get_params()
-                if plan.keep:
-                    _checkpoint(project, session, good, record)
-            progress.say(f"{epoch_text(epoch, plan.epochs)}{'   worse than before: not saved' if worse else ''}")
-        if worse is not None:
-            raise Diverged(f"{project.folder} got worse by training: {worse}; what was learned since then is dropped.", hint=HINT)
-    except Diverged:
-        session.set_params(good)
+            if watch.look(session, epoch) and plan.keep:
+                _checkpoint(project, session, watch.good, record)
+            progress.say(f"{epoch_text(epoch, plan.epochs)}{watch.text}")
+        watch.end(session)
+    except LearningError:
+        session.set_params(watch.good)
         raise
     if plan.keep:
         _conclude(project, session, held or samples, progress)
