@@ -65,10 +65,11 @@ static inline int64_t tt_step(int32_t g, int32_t m, int32_t s, uint32_t word)
     return ((int64_t)g * m + (int64_t)dither) >> s;
 }
 
-/* w - step within [low, high]; a step may be as large as 2^61. */
-static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t low, int32_t high)
+/* w - step within [low, high], the step within [-most, most]; it may be as large as 2^61 before. */
+static inline int32_t tt_saturated(int32_t w, int64_t step, int32_t most, int32_t low, int32_t high)
 {
-    const int64_t moved = (int64_t)w - step;
+    const int32_t bounded = step < -most ? -most : step > most ? most : (int32_t)step;
+    const int64_t moved = (int64_t)w - bounded;
     return moved < low ? low : moved > high ? high : (int32_t)moved;
 }
 
@@ -84,24 +85,54 @@ static inline int32_t tt_saturate8(int32_t v)
 #endif
 }
 
-/* w - tt_step(g, m, s, word) within [low, high]; apart, so that its registers are not missed where steps are small. */
+/* w - tt_step(g, m, s, word), as tt_saturated says; apart, so that its registers are not missed where steps are small. */
 __attribute__((noinline, unused)) static int32_t tt_leap(
-    int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+    int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t most, int32_t low, int32_t high)
 {
-    return tt_saturated(w, tt_step(g, m, s, word), low, high);
+    return tt_saturated(w, tt_step(g, m, s, word), most, low, high);
 }
 
 /* The same for an int8 weight, without shifts of 64 bits. */
-static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t low, int32_t high)
+static inline int32_t tt_stepped(int32_t w, int32_t g, int32_t m, int32_t s, uint32_t word, int32_t most, int32_t low, int32_t high)
 {
     if (s <= 32) {
-        return tt_leap(w, g, m, s, word, low, high);
+        return tt_leap(w, g, m, s, word, most, low, high);
     }
     const int32_t by = s - 32;
     const uint64_t dither = (uint64_t)(word >> (32 - by)) << 32 | (word << by);
-    const int32_t upper = (int32_t)(((int64_t)g * m + (int64_t)dither) >> 32);
-    const int32_t to = tt_saturate8(w - (upper >> by));
+    const int32_t step = (int32_t)(((int64_t)g * m + (int64_t)dither) >> 32) >> by;
+    const int32_t to = tt_saturate8(w - (step < -most ? -most : step > most ? most : step));
     return low > -128 && to < low ? low : high < 127 && to > high ? high : to;
+}
+
+#define TT_MOST_VELOCITY (1 << 30)
+
+/* v within 2^30. */
+static inline int32_t tt_velocity_within(int64_t v)
+{
+    return v < -TT_MOST_VELOCITY ? -TT_MOST_VELOCITY : v > TT_MOST_VELOCITY ? TT_MOST_VELOCITY : (int32_t)v;
+}
+
+/* g·2^up to the nearest integer, within 2^30. */
+static inline int32_t tt_scaled(int32_t g, int32_t up)
+{
+    const int32_t left = up < 0 ? 0 : up < 31 ? up : 31, right = up >= 0 ? 0 : up > -40 ? -up : 40;
+    const int64_t half = INT64_C(1) << right >> 1;
+    return tt_velocity_within(((int64_t)g * (INT64_C(1) << left) + half) >> right);
+}
+
+/* mu·q·2^ahead + g, `mu` with 16 fraction bits and `ahead` from -1 to 1; within 2^30. */
+static inline int32_t tt_velocity(int32_t g, int32_t q, int32_t mu, int32_t ahead)
+{
+    const int32_t by = ahead > 1 ? 0 : ahead < -1 ? 2 : 1 - ahead;
+    return tt_velocity_within((int64_t)(mu * q * 2 >> by) + g);
+}
+
+/* v / 2^16 as seven bits and a sign: up with the chance of what is cut off, which the upper half of a random word decides. */
+static inline int8_t tt_velocity_kept(int32_t v, uint32_t word)
+{
+    const int32_t q = (v + (int32_t)(word >> 16)) >> 16;
+    return (int8_t)(q < -127 ? -127 : q > 127 ? 127 : q);
 }
 
 /* Byte by byte: a compiler for a processor with floats would otherwise move them through float registers. */

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """renormalise: y = g·f / 2^k as seven bits and a sign, 2^k as small as that allows;  e' = e + k     (g·f·2^e = y·2^e', rounded)
 scaled_add: y·2^e' = a·2^ea + b·2^eb
-rate: m·2^-s = lr·f·2^e, lr taken as fp32 bits;  sgd_integer: w' = saturate(w − round(m·g / 2^s))
+rate: m·2^-s = lr·f·2^e, lr taken as fp32 bits;  sgd_integer: w' = saturate(w − bounded(round(m·g / 2^s)))
 
 A gradient is mantissa·2^exponent (ops/fixed.py). The products of one update are made once per channel, not once per weight.
+
+A step is bounded by a sixteenth of the range of a weight; that of a bias by as much at the largest input, a sixteenth of 127². The first
+samples of a changed world have a loss many times what it will be, and without a bound they throw weights by half of their range at a
+rate at which all later ones learn well: units then rest in their flat part, whose gradient is 0, for ever. Nothing but such samples
+reaches the bound. It takes no pass over the gradient, which is in no memory.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from tinytrain.ops.draws import drawn, word_text
 from tinytrain.ops.fixed import bit_length, dithered_step, round7
 
 ONE = TensorType((1,), S32)
+MOST = {S8: 127 // 16, S32: 127 * 127 // 16}              # of a step
 LIMITS = {S8: (-127, 127), S32: (-(2**30), 2**30)}       # symmetric weights; biases that leave room for the sum they are added to
 
 
@@ -111,7 +117,8 @@ class Rate(Op):
 class SgdInteger(Elementwise):
     """g s8|s32, w s8|s32, m, s s32 (per row, per channel or one; s in 1..62) [, counter s32[1]] -> w'.
 
-    Rounded with a chance drawn from (seed, counter·n + i), or to nearest; `within` are the bounds of a weight of fewer bits.
+    Rounded with a chance drawn from (seed, counter·n + i), or to nearest; `within` are the bounds of a weight of fewer bits, of whose
+    range a step is a sixteenth, too, or one unit.
     """
 
     kind: DType = S8                                      # of w
@@ -125,6 +132,11 @@ class SgdInteger(Elementwise):
         *(Kernel("elementwise", (S32, w, S32), macro="elementwise") for w in (S8, S32)),
         *(Kernel("elementwise", (S8, w, S32), macro="elementwise") for w in (S8, S32)),
     )
+
+    @property
+    def most(self) -> int:
+        """Of a step."""
+        return max(self.within[1] // 16, 1) if self.within else MOST[self.kind]
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
@@ -144,7 +156,8 @@ class SgdInteger(Elementwise):
         least, most = self.within or LIMITS[self.kind]
         # a bias of a channel of tiny scale may lie beyond: it is not pulled back
         low, high = (np.minimum(w, least), np.maximum(w, most)) if self.kind is S32 else (least, most)
-        return (np.clip(w - dithered_step(g, m, s, words), low, high).astype(arrays[1].dtype),)
+        step = np.clip(dithered_step(g, m, s, words), -self.most, self.most)
+        return (np.clip(w - step, low, high).astype(arrays[1].dtype),)
 
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
         return word_text(w, self.seed, pointer, i, whole) if self.args[operand] == "counter" else None
@@ -154,9 +167,9 @@ class SgdInteger(Elementwise):
         word = operands[4] if self.stochastic else "UINT32_C(0x80000000)"
         low, high = map(str, self.within or LIMITS[self.kind])
         if self.kind is S8:
-            return (f"(int8_t)tt_stepped({w}, {g}, {m}, {s}, {word}, {low}, {high})",)
+            return (f"(int8_t)tt_stepped({w}, {g}, {m}, {s}, {word}, {self.most}, {low}, {high})",)
         low, high = f"{w} < {low} ? {w} : {low}", f"{w} > {high} ? {w} : {high}"
-        return (f"tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {low}, {high})",)
+        return (f"tt_saturated({w}, tt_step({g}, {m}, {s}, {word}), {self.most}, {low}, {high})",)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
