@@ -231,12 +231,16 @@ def summaries(rows: Iterable[Row]) -> list[Summary]:
         found.setdefault((row.task, row.method), []).append(row)
     return [
         Summary(
-            task, method, 100 * statistics.mean(r.accuracy for r in of),
-            100 * statistics.stdev(r.accuracy for r in of) if len(of) > 1 else 0.0, 100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), of[0].ram_bytes,
+            task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * _deviation([r.accuracy for r in of]),
+            100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), of[0].ram_bytes,
             statistics.mean(r.step_instructions * r.steps for r in of),
         )
         for (task, method), of in found.items()
     ]
+
+
+def _deviation(numbers: Sequence[float]) -> float:
+    return statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
 
 def table(rows: Sequence[Row]) -> str:
