@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ONNX graph that is to be changed before it is imported: who makes and reads what, and what is stored, as the reals that it stands for."""
+"""An ONNX graph that is changed before it is imported: who makes and reads what, and what is stored, as the reals that it stands for."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
-from tinytrain.onnx_graph import LAYERS, OnnxGraph
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import LAYERS, OnnxGraph
 
 if TYPE_CHECKING:
     import onnx

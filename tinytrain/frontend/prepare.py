@@ -127,6 +127,7 @@ def _prepared(
         became |= {node.name: "kept: it was asked for" for node in model.graph.node if node.op_type == "BatchNormalization"}
     if new_head is not None:
         replace_head(model, path, new_head)
+        model = _infer_shapes(model, path)
         digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
     if method.change_model(model, path):
         digest = hashlib.sha256(digest + repr(method).encode()).digest()

@@ -5,9 +5,9 @@
                        │         │                ↑             scores += V·flatten(hn)
     side:              └→ h1 ────┴→ h2 ───────────┘
 
-No gradient goes into the frozen network: nothing of it is kept for a backward pass, and its maps are pooled to GRID rows and columns while they
-are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without. The ladder is part of the ONNX model, so that
-it infers too; a model that has one already keeps it. The model's own last layer learns with it.
+No gradient goes into the frozen network: nothing of it is kept for a backward pass, and its maps are pooled to GRID rows and columns while
+they are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without. The ladder is part of the ONNX
+model, so that it infers too; a model that has one already keeps it. The model's own last layer learns with it.
 """
 
 from __future__ import annotations
@@ -83,9 +83,10 @@ class _Side(OnnxGraph):
         if len(self.proto.output) > 1:
             raise self._refuse(f"it has {len(self.proto.output)} outputs", "one output")
         scores = self._scores()
-        if max(self.shapes[scores]) != (count := math.prod(self.shapes[scores])):
+        if max(self.shapes[scores], default=1) != (count := math.prod(self.shapes[scores])):
             raise self._refuse(f"{scores} has the shape {self.shapes[scores]}", "one row of scores")
-        rungs = self._rungs(scores)[-self.ladder.rungs :]
+        rungs = self._rungs(scores)
+        rungs = [rung for rung in rungs if len(self.shapes[rung]) == len(self.shapes[rungs[-1]])][-self.ladder.rungs :]
         if not rungs:
             raise self._refuse("no map or row of features lies on all paths through it", "convolutions or dense layers one behind another")
         grid = tuple(min(GRID, *sizes) for sizes in zip(*(self.shapes[rung][2:] for rung in rungs), strict=True))
@@ -101,50 +102,50 @@ class _Side(OnnxGraph):
 
     def _scores(self) -> str:
         """What the last softmax or sigmoid reads, or the output; what is rounded behind one is not rounded any more."""
-        name = self.proto.output[0].name
-        last = self.makers[name]
-        stored = self.makers.get(last.input[0]) if last.op_type == "DequantizeLinear" else None
-        behind = self.makers.get(stored.input[0]) if stored is not None and stored.op_type == "QuantizeLinear" else None
-        if stored is not None and behind is not None and behind.op_type in SCORES:
-            self.proto.node.remove(stored)
-            self.proto.node.remove(last)
-            behind.output[0], last = name, behind
-        return last.input[0] if last.op_type in SCORES else name
+        name: str = self.proto.output[0].name
+        rounded: list[onnx.NodeProto] = []
+        last = self.makers.get(name)
+        while last is not None and last.op_type == ("QuantizeLinear" if rounded else "DequantizeLinear"):
+            rounded.append(last)
+            last = self.makers.get(last.input[0])
+        if last is None or last.op_type not in SCORES:
+            return name
+        for node in rounded:
+            self.proto.node.remove(node)
+        last.output[0] = name
+        below: str = last.input[0]
+        return below
 
     def _rungs(self, scores: str) -> list[str]:
         """Maps that all paths go through, each the last one before the next layer; where there are none, rows of features likewise.
 
         Expanded ones are left out: those with a multiple of the channels of a later one.
         """
-        stages: list[list[str]] = [[]]
-        for name in self._passed(scores):
-            if self.makers[name].op_type in LAYERS:
-                stages.append([])
-            stages[-1].append(name)
-        maps = self._channels_first()
-        found = [next((n for n in reversed(stage) if n in maps and math.prod(self.shapes[n][2:]) > 1), "") for stage in stages]
-        rows = [next((n for n in reversed(stage) if n in maps and len(self.shapes[n]) == 2), "") for stage in stages]
-        names = [name for name in (found if any(found) else rows) if name and name != scores]
+        known = self._channels_first()
+        passed = [(layer, name) for layer, name in self._passed(scores) if name in known and name != scores]
+        maps = {layer: name for layer, name in passed if math.prod(self.shapes[name][2:]) > 1}
+        names = list((maps or {layer: name for layer, name in passed if len(self.shapes[name]) == 2}).values())
         channels = [self.shapes[name][1] for name in names]
         return [n for i, n in enumerate(names) if not any(FEW * later <= channels[i] for later in channels[i:])]
 
-    def _passed(self, scores: str) -> Iterator[str]:
-        """What is computed and all paths to the scores go through, in order."""
+    def _passed(self, scores: str) -> Iterator[tuple[int, str]]:
+        """What is computed and all paths to the scores go through, in order: (how many layers stand before it, its name)."""
         needed, nodes = {scores}, []
         for node in reversed(self.proto.node):
             if needed.intersection(node.output):
                 needed.update(node.input)
                 nodes.append(node)
         left = {name: sum(name in node.input for node in nodes) for name in needed}
-        alive = {value.name for value in self.proto.input}
+        alive, layers_before = {value.name for value in self.proto.input}, 0
         for node in reversed(nodes):
             if not alive.intersection(node.input):
                 continue                                  # of what is stored alone
             for name in alive.intersection(node.input):
                 left[name] -= 1
+            layers_before += node.op_type in LAYERS
             alive = {name for name in (*alive, *node.output) if left.get(name)}
             if len(alive) == 1:
-                yield from alive
+                yield layers_before, *alive
 
     def _channels_first(self) -> set[str]:
         """Values of which axis 1 is known to count channels."""
