@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way of learning that the tool has, on four worlds that change: accuracy, what is left of the old world, RAM and instructions.
 
-Run it with `make methods`. A network was trained for a world (benchmarks/tasks.py), which then changes; each method learns the new one from
-the same samples by `Device.train` at its defaults, which is what `tinytrain train` does. Its learning rate is the best of as many candidates
-as all others have, by a fifth of those samples that is not learned from, with a seed of no row; the rows are accuracies on held-back samples.
-RAM and instructions are those that `tinytrain compile` states for a Cortex-M4. What is finished is kept in benchmarks/out, so that an
-interrupted run goes on where it stopped. Writes benchmarks/results/methods.json and docs/images/methods.svg.
+Run it with `make methods`. A network was trained for a world (benchmarks/tasks.py), which then changes; each method learns the new one
+from the same samples by `Device.train` at its defaults, which is what `tinytrain train` does. Its learning rate is the best of as many
+candidates as all others have, by a fifth of those samples that is not learned from, with a seed of no row; the rows are accuracies on
+held-back samples. RAM and instructions are those that `tinytrain compile` states for a Cortex-M4. What is finished is kept in
+benchmarks/out, so that an interrupted run goes on where it stopped. Writes benchmarks/results/methods.json and docs/images/methods.svg.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def learn(out: Path, run: Run) -> dict[str, float]:
             pass
         (reached, loss), (old, _) = measure(device, samples.held), (0.0, 0.0) if run.tuning else measure(device, samples.old)
     return {
-        "accuracy": reached, "loss": loss, "old": old, "before": before, "ram_bytes": room.ram_bytes, "step_instructions": step.instructions,
-        "steps": steps,
+        "accuracy": reached, "loss": loss, "old": old, "before": before, "steps": steps,
+        "ram_bytes": room.ram_bytes, "step_instructions": step.instructions,
     }
 
 
@@ -193,15 +193,19 @@ def measured(chosen: Sequence[str], methods: Sequence[Method], out: Path, jobs: 
     for name in chosen:
         tasks.start(task_of(name), out)                   # once, before several processes want it
     cases = [(task, method) for task in chosen for method in methods]
-    tries = {case: [Run(case[0], case[1].name, case[1].rate(case[0]) * step, TUNING_SEED, True) for step in STEPS_OF_RATES] for case in cases}
+    tries = {
+        (task, method): [Run(task, method.name, method.rate(task) * step, TUNING_SEED, True) for step in STEPS_OF_RATES]
+        for task, method in cases
+    }
     reached = finished([run for runs in tries.values() for run in runs], "tune", out, jobs, progress)
     best = {case: max(runs, key=lambda run: (reached[run]["accuracy"], -reached[run]["loss"])).rate for case, runs in tries.items()}
     runs = [Run(task, method.name, best[task, method], seed, False) for task, method in cases for seed in SEEDS]
     found = finished(runs, "learn", out, jobs, progress)
     return [
         Row(
-            run.task, run.method, run.seed, run.rate, result["accuracy"], result["old"], result["before"], int(result["ram_bytes"]),
-            int(result["step_instructions"]), int(result["steps"]), f"python benchmarks/methods.py --task {run.task} --method '{run.method}'",
+            run.task, run.method, run.seed, run.rate, result["accuracy"], result["old"], result["before"],
+            int(result["ram_bytes"]), int(result["step_instructions"]), int(result["steps"]),
+            f"python benchmarks/methods.py --task {run.task} --method '{run.method}'",
         )
         for run, result in found.items()
     ]
@@ -227,12 +231,16 @@ def summaries(rows: Iterable[Row]) -> list[Summary]:
         found.setdefault((row.task, row.method), []).append(row)
     return [
         Summary(
-            task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * statistics.stdev(r.accuracy for r in of) if len(of) > 1 else 0.0,
+            task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * _deviation([r.accuracy for r in of]),
             100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), of[0].ram_bytes,
             statistics.mean(r.step_instructions * r.steps for r in of),
         )
         for (task, method), of in found.items()
     ]
+
+
+def _deviation(numbers: Sequence[float]) -> float:
+    return statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
 
 def table(rows: Sequence[Row]) -> str:

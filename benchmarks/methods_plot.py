@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -49,12 +50,13 @@ def draw(path: Path, points: Sequence[Point]) -> None:
                 plot.scatter([x], [one.mean], s=20 + 180 * one.instructions / most, alpha=0.7, zorder=2)
                 plot.annotate(one.method, (x, one.mean), xytext=(4, 3), textcoords="offset points")
             plot.set(title=task, xlabel="RAM in KB", ylabel="accuracy in %, line to the worst seed", xscale="log")
+            for axis_format in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
+                axis_format("{x:,.0f}")                   # kilobytes, not powers of ten
+            plot.margins(x=0.15)
             plot.grid(alpha=0.3)
         for plot in list(axes)[len(tasks):]:
             plot.set_visible(False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        from io import BytesIO
-
         written = BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
     write_bytes(path, written.getvalue())
