@@ -53,7 +53,7 @@ class Blocks:
                 flows.update(node.outputs)
                 live.update(node.outputs)
             live = {v for v in live if self.last.get(v, -1) > position}
-            layer += _begins_layer(node)
+            layer += begins_layer(node)
             value = node.outputs[0]
             if value not in live or not value.shape or node.op.view or any(a <= position < b for a, b in self.trained):
                 continue
@@ -102,7 +102,7 @@ class Blocks:
         which the gradients of their weights do again, and the gradients of that one's output and input."""
         flows, read, most = set[Value](), dict[Value, None](), 0
         for node in self.graph.nodes[begin + 1 : end.position + 1]:
-            if _begins_layer(node):
+            if begins_layer(node):
                 x, y = node.inputs[0], node.outputs[0]
                 read[x] = None
                 most = max(most, sum(v.type.nbytes for v in read) + y.type.nbytes + (x.type.nbytes if x in flows else 0))
@@ -112,6 +112,6 @@ class Blocks:
         return most
 
 
-def _begins_layer(node: Node) -> bool:
+def begins_layer(node: Node) -> bool:
     """Whether a node computes with a weight, and does not only follow another that does."""
     return not node.op.extends_layer and any(node.inputs[i].role is not Role.TEMP for i in node.op.parameters)

@@ -1,44 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """local: each block of the network learns from a loss of its own, which a small head makes of what the block gives.
 
-    x → block 1 → block 2 → loss             forward pass and loss; the last block learns from that
-    x → block 1 → head 1 → loss 1            again, to learn from its own loss: no gradient crosses into another block
-               (→ block 2 reads the same)
+    x → block 1 → block 2 → block 3 → loss   forward pass and loss: block 3 learns from that
+    x → block 1 → block 2 → head 2 → loss 2  again, for block 2 alone
+    x → block 1 → head 1 → loss 1            again, for block 1
 
-A block's maps are made when they are wanted and gone when it has learned, so that only those of one block are in memory at once. The first
-pass, which keeps nothing, is what lets a step be left out by its loss, or change nothing where that is not finite.
-The loss that a device reports, and what it infers, are the model's; heads are only for learning.
+No gradient crosses into another block. What leads to a block is made again from the sample, so that only the maps of one block are in
+memory at once; the last block learns first, so that no weight changes that is still to be read. The first pass keeps nothing but what the
+last block needs: it lets a step be left out by its loss, or change nothing where that is not finite.
+The loss that a device reports, and what it infers, are the model's; heads are only for learning (`gradient/heads.py`). With hidden layers
+they are shaped like the layers that follow their block, fewer the later it is (AugLocal: Ma et al., arXiv 2402.17318).
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
 from tinytrain.errors import ModelError, TinytrainError
-from tinytrain.gradient.blocks import Blocks, Cut
+from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
+from tinytrain.gradient.heads import Head
 from tinytrain.gradient.method import Goal, Method, Step
-from tinytrain.gradient.partial import Target
-from tinytrain.ir.types import F32, Array, Value
-from tinytrain.ops.dense import Dense
-from tinytrain.ops.elementwise import Add
-from tinytrain.ops.pool import AveragePool
-from tinytrain.ops.quantize import dequantised
-from tinytrain.ops.shape import Reshape
-from tinytrain.ops.windowed import Pad
+from tinytrain.ir.types import Value
 
-GRID = int(__import__('os').environ.get('GRID', '2'))
+ARGUMENT = re.compile(r"([2-9]|[1-9][0-9]{1,2})(?::([0-9]))?")
 
 
 @dataclass(frozen=True)
 class Local(Method):
-    """`blocks` 0: as few as leave no block more maps than it would have if the network were cut wherever it can be."""
+    """`blocks` 0: as few as leave no block more maps than it would have if the network were cut wherever it can be. The head of the first
+    block has `hidden` layers, that of the last one none."""
 
     blocks: int = 0
+    hidden: int = 0
 
     key = "local"
 
@@ -46,25 +42,36 @@ class Local(Method):
     def of(cls, argument: str) -> Local:
         if not argument:
             return cls()
-        if not (argument.isascii() and argument.isdigit() and 2 <= int(argument) <= 1000):
-            raise TinytrainError(f"--method local:{argument}: expected a number of blocks, 2 or more.", hint="Try --method local.")
-        return cls(int(argument))
+        found = ARGUMENT.fullmatch(argument)
+        if not found:
+            message = f"--method local:{argument}: expected a number of blocks, 2 or more, and behind a colon of layers of heads, 0 to 9."
+            raise TinytrainError(message, hint="Try --method local, local:3 or local:3:1.")
+        return cls(int(found[1]), int(found[2] or 0))
 
     def goals(self, step: Step) -> Iterator[Goal]:
         chosen = self._cuts(step)
         position = {v: p for p, node in enumerate(step.forward.nodes) for v in node.inputs}
         ends = [-1, *(cut.position for cut in chosen), len(step.forward.nodes)]
-        parts = [[t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends)]
-        yield Goal(step.loss, parts[-1])
-        for cut, mine in reversed(list(zip(chosen, parts[:-1], strict=True))):
-            loss, head = _head(step, _again(step, cut.value), cut)
-            yield Goal(loss, [*mine, *head])
+        *parts, last = ([t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends))
+        yield Goal(step.loss, last)
+        for number, (cut, mine) in reversed(list(enumerate(zip(chosen, parts, strict=True)))):
+            head = Head(step, f"{cut.value.name}_head", cut.position)
+            loss = head.loss(again(step, cut.value), self._widths(step, cut, len(chosen) - number - 1, len(chosen) - 1))
+            yield Goal(loss, [*mine, *head.targets])
+
+    def _widths(self, step: Step, cut: Cut, behind: int, most: int) -> list[int]:
+        """Output channels of the hidden layers of a head with so many heads `behind` it, of `most`: as layers that follow have, and no more
+        than the map."""
+        count = round(self.hidden * behind / most) if most else 0
+        following = [node for node in step.forward.nodes[cut.position + 1 :] if begins_layer(node)][:-1]
+        chosen = [following[i * len(following) // count] for i in range(min(count, len(following)))] if count else []
+        return [min(node.outputs[0].shape[-1], cut.value.shape[-1]) for node in chosen]
 
     def _cuts(self, step: Step) -> tuple[Cut, ...]:
         name = step.forward.name
         if len(step.aims) > 1:
-            raise ModelError(f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here.",
-                             hint="Give a --loss for one output alone, or leave --method out.")
+            message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
+            raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
         blocks = Blocks(step.forward, step.targets)
         most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
@@ -74,46 +81,19 @@ class Local(Method):
                 f"something and hands on one map; what this scheme trains can be cut {what}.",
                 hint=f"Try --method {self.key}:{most}." if blocks.places else "Train more layers, or leave --method out.",
             )
+        return self.chosen(blocks)
+
+    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+        """Where the network is cut, of the places that there are."""
         return blocks.even(self.blocks or blocks.fewest)
 
 
-def _again(step: Step, value: Value) -> Value:
+def again(step: Step, value: Value) -> Value:
     """Emit all that a value of the forward pass is made by once more."""
-    needed, again = step.forward.needed([value]), dict[Value, Value]()
+    needed, made = step.forward.needed([value]), dict[Value, Value]()
     for node in step.forward.nodes:
         if node in needed:
             step.g.origin = node.origin
-            made = step.g.emit_all(node.op, *(again.get(v, v) for v in node.inputs), name=node.outputs[0].name)
-            again.update(zip(node.outputs, made, strict=True))
-    return again[value]
-
-
-def _head(step: Step, x: Value, cut: Cut) -> tuple[Value, list[Target]]:
-    """The loss of a block, and the parameters of its head: mean over space, one dense layer to what the model's loss reads."""
-    g, aim = step.g, step.aims[0]
-    g.origin = f"{cut.value.name}_head"
-    output = step.forward.outputs[aim.output]
-    row = _row(step, x)
-    shape = (output.type.numel, row.type.numel)
-    weight = step.auxiliary.take(g, f"{g.origin}_weight", _drawn(shape, cut.position))
-    bias = step.auxiliary.take(g, f"{g.origin}_bias", np.zeros(shape[0], np.float32))
-    scores = g.emit(Add(), g.emit(Dense(), row, weight.param), bias.param, name="scores")
-    if scores.shape != output.shape:
-        scores = g.emit(Reshape(output.shape), scores)
-    return aim.loss.emit(g, scores, g.inputs[-1]), [weight, bias]
-
-
-def _row(step: Step, x: Value) -> Value:
-    """What a head reads of a map: means over a grid of GRID x GRID windows, as one row of reals."""
-    g, zero = step.g, x.type.quant.zero_point if x.type.quant else None
-    if len(x.shape) == 3:
-        sizes = [-(-size // GRID) for size in x.shape[:2]]
-        more = [-size % part for size, part in zip(x.shape, sizes, strict=False)]
-        x = g.emit(AveragePool((sizes[0], sizes[1]), (sizes[0], sizes[1]), Pad(0, 0, *more), zero_point=zero), x)
-    x = x if x.type.dtype is F32 else dequantised(g, x)
-    return g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
-
-
-def _drawn(shape: tuple[int, ...], seed: int) -> Array:
-    """Weights from N(0, 1 / fan-in)."""
-    return np.random.default_rng(seed).normal(0, 1 / math.sqrt(math.prod(shape[1:])), shape)
+            outputs = step.g.emit_all(node.op, *(made.get(v, v) for v in node.inputs), name=node.outputs[0].name)
+            made.update(zip(node.outputs, outputs, strict=True))
+    return made[value]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a loss of a map inside a network: a small network of its own, which is trained beside and never infers.
+
+    map (H, W, C) → means over a grid of 8x8 → conv 3x3 → relu → … → means over 4x4 → dense → scores → the model's loss
+
+Without hidden layers a map is averaged to 4x4 at once. All of it runs on the coarse grid, so that a head costs little beside the layers
+that it teaches. A row of values has dense layers in place of convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinytrain.gradient.method import Step
+from tinytrain.gradient.partial import Target
+from tinytrain.ir.op import Op
+from tinytrain.ir.types import F32, Array, Value
+from tinytrain.ops.activation import Relu
+from tinytrain.ops.conv import Conv2d
+from tinytrain.ops.dense import Dense
+from tinytrain.ops.elementwise import Add
+from tinytrain.ops.pool import AveragePool
+from tinytrain.ops.quantize import dequantised
+from tinytrain.ops.shape import Reshape
+from tinytrain.ops.windowed import Pad
+
+GRID = 8                                                  # rows and columns that hidden layers see, at most
+LAST_GRID = 4                                             # and the last one: with 2 ResNet-8 learns MNIST four points worse
+
+
+class Head:
+    """Emits one head of a step; `name` is that of its parameters, `targets` collects them."""
+
+    def __init__(self, step: Step, name: str, seed: int) -> None:
+        self.step = step
+        self.g = step.g
+        self.name = name
+        self.rng = np.random.default_rng(seed)
+        self.targets: list[Target] = []
+
+    def loss(self, x: Value, widths: Sequence[int] = ()) -> Value:
+        """The model's loss of the scores that the head makes of x; `widths` are output channels of its hidden layers."""
+        self.g.origin = self.name
+        aim = self.step.aims[0]
+        output = self.step.forward.outputs[aim.output]
+        x = self._coarse(x, GRID if widths else LAST_GRID)
+        x = x if x.type.dtype is F32 else dequantised(self.g, x)
+        for number, width in enumerate(widths):
+            shape = (width, 3, 3, x.shape[-1]) if len(x.shape) == 3 else (width, x.type.numel)
+            x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
+        x = self._coarse(x, LAST_GRID)
+        x = self.g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
+        scores = self._layer(x, (output.type.numel, x.type.numel), 1.0, "")
+        scores = self.g.emit(Reshape(output.shape), scores) if scores.shape != output.shape else scores
+        return aim.loss.emit(self.g, scores, self.g.inputs[-1])
+
+    def _coarse(self, x: Value, grid: int) -> Value:
+        """Means of a map over windows that leave grid x grid pixels or fewer; anything else as it is."""
+        if len(x.shape) != 3 or max(x.shape[:2]) <= grid:
+            return x
+        rows, columns = (-(-size // grid) for size in x.shape[:2])
+        pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
+        zero = x.type.quant.zero_point if x.type.quant else None
+        return self.g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+
+    def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:
+        """A convolution of the same size, or a dense layer, with its bias."""
+        op: Op = Conv2d((1, 1), Pad(1, 1, 1, 1)) if len(shape) == 4 else Dense()
+        weight = self._parameter(f"weight{suffix}", self.rng.normal(0, math.sqrt(gain / math.prod(shape[1:])), shape))
+        bias = self._parameter(f"bias{suffix}", np.zeros(shape[0]))
+        return self.g.emit(Add(), self.g.emit(op, x, weight), bias, name=f"scores{suffix}")
+
+    def _parameter(self, name: str, data: Array) -> Value:
+        self.targets.append(self.step.auxiliary.take(self.g, f"{self.name}_{name}", data.astype(np.float32)))
+        return self.targets[-1].param

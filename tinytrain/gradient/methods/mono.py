@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mono: Mono-Forward. Each layer learns alone, from the cross entropy of a projection of what it gives to class scores.
+
+    x → layer 1 → relu → M1 → scores → loss 1       and so on for each layer; no gradient goes through a second one
+
+It is `local` with the network cut behind every layer and without hidden layers. The paper (Gong et al., arXiv 2501.09238) projects whole
+maps; here means over a grid of 4x4 stand for a map (`gradient/heads.py`), whose projections would else be larger than the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinytrain.errors import TinytrainError
+from tinytrain.gradient.blocks import Blocks, Cut
+from tinytrain.gradient.methods.local import Local
+
+
+@dataclass(frozen=True)
+class Mono(Local):
+    key = "mono"
+
+    @classmethod
+    def of(cls, argument: str) -> Mono:
+        if argument:
+            raise TinytrainError(f"--method mono:{argument}: each layer is a block; expected no argument.", hint="Try --method mono.")
+        return cls()
+
+    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+        return tuple(blocks.places)
