@@ -29,10 +29,10 @@ def succeed(*arguments: object) -> str:
     return result.stdout
 
 
-def sentence(*arguments: object) -> str:
-    """The message of a call that must fail with exit code 2."""
+def sentence(*arguments: object, exit_code: int = 2) -> str:
+    """The message of a call that must fail: with exit code 2, or 3 where training fails."""
     result = run(*arguments)
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == exit_code, result.output
     assert "Traceback" not in result.output
     return result.stderr
 

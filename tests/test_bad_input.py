@@ -44,10 +44,10 @@ def project(built: Path, tmp_path: Path) -> Path:
     return shutil.copytree(built / "out", tmp_path / "out")
 
 
-def refused(folder: Path, *arguments: object) -> str:
+def refused(folder: Path, *arguments: object, exit_code: int = 2) -> str:
     """The message of a call that must change nothing in `folder`."""
     before = tree(folder)
-    text = sentence(*arguments)
+    text = sentence(*arguments, exit_code=exit_code)
     assert tree(folder) == before
     lines = text.rstrip().splitlines()
     assert lines[0].startswith("tinytrain: ") and lines[0].endswith("."), text
@@ -314,7 +314,7 @@ def ended(pid: int) -> bool:
 
 
 def test_loss_that_is_not_finite(project: Path, built: Path, tmp_path: Path) -> None:
-    text = refused(tmp_path, "train", project, "--data", built / "d.npz", "--lr", "1e30", "--force")
+    text = refused(tmp_path, "train", project, "--data", built / "d.npz", "--lr", "1e30", "--force", exit_code=3)
     assert "The loss is not finite after 2 samples of epoch 1; what was learned in this epoch is dropped." in text
     assert "Train with a lower learning rate (--lr)." in text
 
@@ -322,7 +322,7 @@ def test_loss_that_is_not_finite(project: Path, built: Path, tmp_path: Path) -> 
 def test_weights_that_are_not_finite(project: Path, tmp_path: Path) -> None:
     """The loss before the one update is finite, what the update leaves is not."""
     data = save_data(tmp_path / "one.npz", count=1)
-    text = refused(tmp_path, "train", project, "--data", data, "--lr", "3e38", "--holdout", 0, "--force")
+    text = refused(tmp_path, "train", project, "--data", data, "--lr", "3e38", "--holdout", 0, "--force", exit_code=3)
     assert "The loss is not finite after epoch 1: " in text and "what was learned in this epoch is dropped." in text
 
 
@@ -357,7 +357,8 @@ def test_scheme_file(text: str, built: Path, tmp_path: Path) -> None:
 def test_scheme_name(built: Path) -> None:
     for name in ("last:0", "last:x", "last:1" + "0" * 150, "some"):
         text = refused(built, "scheme", built / "mlp.onnx", "--scheme", name)
-        assert f"Unknown scheme '{name}'; expected full, last:K, head, bias, bias-last:K, batchnorm or none, or the path of a .toml" in text
+        expected = "full, last:K, head, bias, bias-last:K, batchnorm, none, last:auto or spread:auto, or the path of a .toml"
+        assert f"Unknown scheme '{name}'; expected {expected}" in text
     assert "gone.toml: cannot be read (No such file or directory)" in refused(built, "scheme", built / "mlp.onnx", "--scheme", "gone.toml")
 
 

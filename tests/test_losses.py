@@ -155,7 +155,7 @@ def test_the_command_line_from_options_to_training(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=(rng.normal(size=(40, 64)) + 0.3 * y[:, None]).astype(np.float32), y=y)
     train = ("train", tmp_path / "p", "--data", tmp_path / "data.npz")
     options = ("--label-smoothing", 0.1, "--class-weights", ",".join(["1"] * 9 + ["2"]), "--optimiser", "adamw", "--weight-decay", 0.01,
-               "--clip-norm", 5, "--schedule", "cosine", "--schedule-steps", 100, "--warmup", 10, "--rate", "fc1=0.5", "--lr", 0.002)
+               "--clip-norm", 5, "--schedule", "cosine", "--schedule-steps", 100, "--warmup", 10, "--rate", "fc1=0.5", "--lr", 0.005)
     succeed("compile", tmp_path / "mlp.onnx", "-o", tmp_path / "p", *options)
     succeed(*train)
     succeed(*train, "--epochs", 2, "--resume")

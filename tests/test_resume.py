@@ -19,7 +19,7 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn.forecast import duration, forecast_seconds, time_text
 from tinytrain.learn.state import Epoch, npz
-from tinytrain.learn.yardstick import Yardstick
+from tinytrain.learn.yardstick import Blind, Measure, Yardstick
 
 OPTIONS = ("--lr", 0.005, "--holdout", 0.2)
 
@@ -186,7 +186,7 @@ def test_a_diverged_training_leaves_a_good_result(rate: float, out: Path) -> Non
     """1e6: the loss stays finite for a while. 1.0: it falls back to that of a guess, with dead weights."""
     succeed(*call(out, "--epochs", 2))
     before = tree(out)
-    text = sentence(*call(out, "--epochs", 3, "--lr", rate, "--force"))
+    text = sentence(*call(out, "--epochs", 3, "--lr", rate, "--force"), exit_code=3)
     assert " is dropped." in text and "lower learning rate (--lr)" in text
     assert tree(out) == before
 
@@ -196,19 +196,9 @@ def test_samples_in_another_range_leave_a_good_result(out: Path) -> None:
     before = tree(out)
     with np.load(out.parent / "d.npz") as file:
         np.savez(out.parent / "raw.npz", x=file["x"] * 255, y=file["y"])
-    text = sentence(*call(out, "--epochs", 3, "--data", out.parent / "raw.npz", "--force"))
-    assert " before training, " in text and "scale the samples as the model expects them" in text
+    text = sentence(*call(out, "--epochs", 3, "--data", out.parent / "raw.npz", "--force"), exit_code=3)
+    assert " before training, " in text and "samples scaled to values of about 1" in text
     assert tree(out) == before
-
-
-class Scripted:
-    """A session whose samples have these losses, one for each time that they are measured."""
-
-    def __init__(self, *losses: float) -> None:
-        self.losses = list(losses)
-
-    def evaluate(self, x: object, target: object) -> tuple[float, object]:
-        return self.losses.pop(0), None
 
 
 @pytest.mark.parametrize(
@@ -223,17 +213,17 @@ class Scripted:
 )
 def test_worse_than_before(means: list[float], after: list[float], expected: str) -> None:
     samples = Dataset(np.zeros((1, 2), np.float32), np.zeros(1, np.int32))
-    yardstick = Yardstick(samples, before=2.31, nothing=2.30, usual=2.28)
-    session: Any = Scripted(*after)
+    yardstick = Yardstick(samples, before=2.31, blind=Blind(2.30, 2.28, 1, 1))
     worse = None
-    for number, (mean, said) in enumerate(zip(means, expected, strict=True), start=1):
-        worse = yardstick.worse(session, Epoch(number, mean, None, None, 1, 0.0), already=worse is not None)
+    for number, (mean, found, said) in enumerate(zip(means, after, expected, strict=True), start=1):
+        measured = Measure(found, np.zeros((1, 10)), 0)
+        worse = yardstick.worse(measured, Epoch(number, mean, None, None, 1, 0.0), already=worse is not None)
         assert (worse is not None) == (said == "W"), f"epoch {number}: {worse}"
 
 
 def test_a_first_training_that_diverges_leaves_nothing(out: Path) -> None:
     before = tree(out)
-    assert f"{out} got worse by training: the loss of 16 of the samples was " in sentence(*call(out, "--lr", 1.0, "--epochs", 2))
+    assert f"{out} got worse by training: the loss of 16 of the samples was " in sentence(*call(out, "--lr", 1.0, "--epochs", 2), exit_code=3)
     assert tree(out) == before
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinytrain import __version__, passes
 from tinytrain.atomic import whole_folder
+from tinytrain.emit.auxiliary import auxiliary_file
 from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.plan_json import plan_json
@@ -23,9 +24,11 @@ from tinytrain.errors import ModelError, OutputError
 from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
-from tinytrain.frontend.ports import described
+from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
+from tinytrain.gradient.methods import check_stored, method
 from tinytrain.gradient.objective import Objective, aimed, reached
+from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
@@ -44,7 +47,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, resolve, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -72,8 +75,10 @@ class Options:
     The device starts with `scheme` and can switch to any of `further_schemes`.
     `loss_options` are attributes of the loss, `rates` multiply the learning rate of layers in place of those of the schemes.
     `guards` are those of `Program`; gradients stored as fp16 have those of `loss_scale`.
+    `method` is how it learns (`gradient/methods`).
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    `replay` is a memory of samples that train again behind each new one.
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     `origins` are files that other options were read from.
     `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
@@ -98,6 +103,7 @@ class Options:
     new_head: NewHead | None = None
     further_schemes: tuple[str | Scheme, ...] = ()
     loss_by_default: bool = False
+    method: str = "backprop"
     optimise: Optimise = "balanced"
     tuned: Path | None = None
     loss_options: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
@@ -105,6 +111,7 @@ class Options:
     guards: Guards = "rest"
     classes: tuple[str, ...] = ()
     store: int = 0
+    replay: Replay | None = None
     cores: int = 1
     origins: tuple[Origin, ...] = ()
     asked: tuple[str, ...] = ()
@@ -152,7 +159,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.prepare import prepare
 
     folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
-    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head)
+    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head, method=method(options.method))
     check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
@@ -161,8 +168,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
     """A model and its forward graph, which all schemes start from. Raises ModelError."""
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    if options.int8_input:
-        forward = _int8_input(forward, path)
+    forward = _int8_input(forward, path) if options.int8_input else forward
     if options.dtype == "fp16":
         check_names(options.precision, imported.graph)
         forward = verify(halve_weights(forward, fp32_layers(options.precision, forward)), "halve_weights")
@@ -171,6 +177,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
 
 def lowered(program: Program, options: Options) -> Program:
     """A training program as it will run: through all passes."""
+    program = with_replay(program, options.replay) if options.replay else program
     steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
@@ -199,11 +206,12 @@ def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = _frozen(imported, forward, options)
+    check_stored(options.method, options.grad, options.dtype)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     check_rates(options.rates, schemes)
-    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:]), options)
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], method(options.method)), options)
     program = replace(program, guards=options.guards)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
@@ -211,8 +219,7 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board).with_cores(options.cores)
-    if options.store:
-        board = board.keeping()
+    board = board.keeping() if options.store else board
     model = understand(path, options)
     program = model.program
     tuning = Tuning.of(board, options.optimise, options.tuned)
@@ -279,7 +286,7 @@ def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mappi
     for kind in packages:
         texts.update(package_files(kind, compiled.board, compiled.program.name, sources, f"{purpose} on a microcontroller"))
     texts.update({f"scheme_{i}.toml" if i else "scheme.toml": scheme.to_toml() for i, scheme in enumerate(compiled.schemes)})
-    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more)
+    written = {name: text.encode("utf-8") for name, text in texts.items()} | dict(more) | auxiliary_file(compiled.program)
     written["model.onnx"] = compiled.prepared.model.SerializeToString(deterministic=True)
     for name, content in written.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -304,8 +311,7 @@ def _c_files(compiled: Compiled) -> dict[str, str]:
 def describe(compiled: Compiled) -> dict[str, Any]:
     """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
     program, plan, imported = compiled.program, compiled.plan, compiled.imported
-    infer = program.entries["infer"]
-    train = program.entries.get("train")
+    infer, train = program.entries["infer"], program.entries.get("train")
     keys = link_keys(program)
     return {
         "tinytrain": __version__,
@@ -324,12 +330,14 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
+        **({"replay": asdict(compiled.options.replay)} if compiled.options.replay else {}),
+        **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
         "dtype": compiled.options.dtype,
         "fp32": stays_fp32(compiled),
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
         **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
-        "target": _target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
+        "target": described_target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
             for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
@@ -365,13 +373,6 @@ def _source_of(param: Value) -> Source:
     return param.source
 
 
-def _target(value: Value, names: Sequence[str]) -> dict[str, Any]:
-    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
-    kinds = [kind for _, kind in value.parts] or [value.type]
-    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
-    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}
-
-
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:
     """What no scheme trains: what none could, and what no loss depends on."""
     never = imported.constants.frozen(forward)
@@ -383,7 +384,7 @@ def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Froze
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
     reachable = reached(options.objective, forward)
-    found = with_rates(resolve(scheme, reachable), options.rates, reachable)
+    found = with_rates(method(options.method).scheme(scheme, reachable), options.rates, reachable)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that a user can cause. Each message says where, what was found, what was expected, and what to try.
 
-The command line prints `str(error)` and leaves with exit code 2. Broken invariants of the compiler itself are asserts.
+The command line prints `str(error)` and leaves with the error's `exit_code`. Broken invariants of the compiler itself are asserts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 LONGEST_WORD = 250                                        # longer than any path or name that a person could tell from others
 
@@ -30,6 +31,8 @@ class TinytrainError(Exception):
 
     `sentences` are joined by blanks on the first line; `details` and `hint` stand on lines of their own.
     """
+
+    exit_code: ClassVar[int] = 2                          # as click has it for options that are none
 
     def __init__(self, *sentences: str, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(*sentences)
@@ -71,3 +74,9 @@ class DeviceError(TinytrainError):
 
 class OutputError(TinytrainError):
     """An output cannot be written where it was asked for."""
+
+
+class LearningError(TinytrainError):
+    """A training that ran, and nothing good came of it: it made things worse, or taught nothing that shows."""
+
+    exit_code = 3

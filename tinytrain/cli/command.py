@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How every command behaves: its help, what an option needs, errors, and exit codes (docs/command-line.md).
 
-A user's error is one sentence on stderr and exit code 2; --debug shows the traceback. A fault of ours is one line, too, with exit code 70
-(EX_SOFTWARE of sysexits.h).
+A user's error is one sentence on stderr and exit code 2, a training that failed the same and 3; --debug shows the traceback. A fault of
+ours is one line, too, with exit code 70 (EX_SOFTWARE of sysexits.h).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinytrain.errors import TinytrainError, did_you_mean
 from tinytrain.reading import first_line
 
 EXIT_WRONG = 1                                            # what was checked is not so: `verify`, `diff`
-EXIT_ERROR = 2                                            # as click has it for options that are none
+EXIT_ERROR = TinytrainError.exit_code
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
 _SPACE = "Check the path, its permissions and the space left."
@@ -139,7 +139,7 @@ class Main(click.Group):
             if ctx.meta.get(DEBUG_ASKED):
                 raise
             fail(ctx, " ".join(error.sentences), error.details, error.hint)
-            ctx.exit(EXIT_ERROR)
+            ctx.exit(error.exit_code)
         except OSError as error:
             # whatever a full disk, a lost mount or missing rights do outside the places that say more about it
             if ctx.meta.get(DEBUG_ASKED) or isinstance(error, BrokenPipeError):

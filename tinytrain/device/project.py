@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tinytrain import __version__
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.device.manifest import Manifest
+from tinytrain.emit.auxiliary import AUXILIARY, read_auxiliary
 from tinytrain.errors import ModelError, OutputError, ToolError
 from tinytrain.ir.types import Array
 from tinytrain.reading import read_limited, reading
@@ -93,6 +94,9 @@ class Project:
         with reading(path, "the weights of the project", ModelError, hint="Compile the model again."):
             stored = stored_tensors(self.model)
         found = {}
+        if any(p.source.auxiliary for p in self.manifest.parameters):
+            with reading(self.folder / AUXILIARY, "what parameters of the method start from", OutputError, hint="Compile the model again."):
+                stored = {**stored, **read_auxiliary(self.content(AUXILIARY))}
         for p in self.manifest.parameters:
             array, shape, called = stored.get(p.name), p.source.onnx_shape, reprlib.repr(p.name)
             if array is None or array.shape != shape:

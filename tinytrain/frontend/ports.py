@@ -101,3 +101,10 @@ def _layout(kind: TensorType, onnx_shape: Dims, perm: Dims) -> dict[str, Any]:
     # a single number that is nothing but a batch has no axis
     shape, quant = list(kind.shape) if perm else [], asdict(kind.quant) if kind.quant else None
     return {"shape": shape, "onnx_shape": list(onnx_shape), "perm": list(perm), "dtype": kind.dtype.tag, "quant": quant}
+
+
+def described_target(value: Value, names: Sequence[str]) -> dict[str, Any]:
+    """Type of a target; where the model has several outputs, those of the parts too, by the names of the outputs that they are for."""
+    kinds = [kind for _, kind in value.parts] or [value.type]
+    parts = [{"name": name, "shape": list(kind.shape), "dtype": kind.dtype.tag} for name, kind in zip(names, kinds, strict=bool(names))]
+    return {"shape": list(value.shape), "dtype": value.type.dtype.tag, **({"parts": parts} if parts else {})}

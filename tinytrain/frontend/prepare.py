@@ -33,6 +33,7 @@ from tinytrain.frontend.qoperator import expand_qoperators
 from tinytrain.frontend.shapes import fix_shapes, forget_shapes, inferred_shapes, known_shapes, one_sample
 from tinytrain.frontend.supported import strange_ops
 from tinytrain.frontend.told import tell_shapes
+from tinytrain.gradient.method import Method
 from tinytrain.ir.builder import identifier
 from tinytrain.origins import Origin, origin
 from tinytrain.reading import first_line, read_limited, reading
@@ -76,14 +77,17 @@ class Prepared:
 
 
 def prepare(
-    path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None, new_head: NewHead | None = None
+    path: str | Path, *, fold_batchnorm: bool = True, shapes: Mapping[str, tuple[int, ...]] | None = None,
+    new_head: NewHead | None = None, method: Method | None = None,
 ) -> Prepared:
-    """Read, check and simplify a model; `shapes` fixes the shapes of inputs by name. Raises ModelError."""
+    """Read, check and simplify a model; `shapes` fixes the shapes of inputs by name, `method` may change it. Raises ModelError."""
     with reading(Path(path), MODEL, ModelError):
-        return _prepared(Path(path), fold_batchnorm, shapes or {}, new_head)
+        return _prepared(Path(path), fold_batchnorm, shapes or {}, new_head, method or Method())
 
 
-def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None) -> Prepared:
+def _prepared(
+    path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, ...]], new_head: NewHead | None, method: Method
+) -> Prepared:
     model, digest = read_model(path)
     check_sizes(model, path)
     origins = tuple(origin("model", file) for file in (path, *load_external_data(model, path)))
@@ -124,6 +128,8 @@ def _prepared(path: Path, fold_batchnorm: bool, shapes: Mapping[str, tuple[int, 
     if new_head is not None:
         replace_head(model, path, new_head)
         digest = hashlib.sha256(digest + repr(new_head).encode()).digest()
+    if method.change_model(model, path):
+        digest = hashlib.sha256(digest + repr(method).encode()).digest()
     model = _infer_shapes(model, path)
     refusals = wrong_types(model, path)
     bound_masks(model.graph)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import slice_gradients
 from tinytrain.gradient.loss_scale import Scaler, kept
+from tinytrain.gradient.method import Auxiliary, Goal, Method, Step
+from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.gradient.objective import Aim, Aimed, aims_of, with_loss
 from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
@@ -23,6 +25,8 @@ from tinytrain.ops.loss_scale import SumsFactor
 from tinytrain.schemes.choose import Trained, choose_all
 from tinytrain.schemes.scheme import Scheme
 
+BACKPROP = Backprop()
+
 
 def inference(graph: Graph) -> Graph:
     """The forward graph without what only training has (Dropout)."""
@@ -31,28 +35,32 @@ def inference(graph: Graph) -> Graph:
 
 
 def build_program(
-    forward: Graph, loss: Aimed | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = ()
+    forward: Graph, loss: Aimed | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = (),
+    method: Method = BACKPROP,
 ) -> Program:
     """Entry points of a model; with further schemes it can switch among all of them. Without a loss it only infers.
 
-    Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist or nothing reaches the loss.
+    Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist, nothing reaches the loss, or the method
+    does not fit the model.
     """
     if loss is None:
         return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
-    return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser)
+    return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser, method)
 
 
-def program_of(forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: Aimed, optimiser: Optimiser) -> Program:
+def program_of(
+    forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: Aimed, optimiser: Optimiser, method: Method = BACKPROP
+) -> Program:
     """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
     forward, schemes = with_targets(forward, trained)
     check_sums(forward)
     aims = aims_of(loss, forward)
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, aims)[0].replace(name="evaluate")}
-    states = States(optimiser)
+    states, auxiliary = States(optimiser), Auxiliary(forward)
     for number, targets in enumerate(schemes):
         train = f"train_{number}" if number else "train"
-        entries[train], sums = _train(train, forward, aims, targets, optimiser, states)
+        entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
     return Program(forward.name, entries, optimiser.accumulate)
@@ -70,7 +78,8 @@ class _Sums:
 
 
 def _train(
-    name: str, forward: Graph, aims: Sequence[Aim], targets: Sequence[Target], optimiser: Optimiser, states: States
+    name: str, forward: Graph, aims: Sequence[Aim], targets: Sequence[Target], optimiser: Optimiser, states: States, method: Method,
+    auxiliary: Auxiliary,
 ) -> tuple[Graph, _Sums]:
     """Forward, loss, the gradients of the targets and their updates; each update stands right after its gradient if nothing hinders.
 
@@ -79,13 +88,15 @@ def _train(
     forward, later = _put_off(forward, optimiser.accumulate)
     _, g, loss = with_loss(forward, aims)
     g.name = name
-    updater, nodes, scaler = Updater(g, optimiser, states), list(g.nodes), None
+    updater, scaler = Updater(g, optimiser, states), None
     if chosen := optimiser.loss_scale:
         scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), loss, optimiser.accumulate)
-    grads = _gradients(g, nodes, loss, targets, scaler.scale if scaler else None, forward.name)
-    updates = forward.updates
+    step = Step(g, forward, aims, loss, targets, dict(forward.updates), auxiliary, states)
+    grads = _gradients(g, method.goals(step), targets, scaler.scale if scaler else None, forward.name)
+    updates = step.updates
     if scaler:
-        updater.factor, grads = scaler.unscaled([(target.param.name, grad) for target, grad in zip(targets, grads, strict=True)])
+        updater.factor, unscaled = scaler.unscaled([(target.param.name, grad) for target, grad in grads.items()])
+        grads = dict(zip(grads, unscaled, strict=True))
         updates = {**kept(g, updates, updater.factor), **scaler.updates}
 
     def summed(value: Value, of: str) -> tuple[Value, Value]:
@@ -100,13 +111,13 @@ def _train(
 
     sums = _Sums()
     if optimiser.accumulate > 1:
-        for target, grad in zip(targets, grads, strict=True):
+        for target, grad in grads.items():
             total, updater.updates[total] = summed(grad, target.param.name)
             sums.totals.append((target, total))
         sums.followers = [(node, [v if v.data is not None else followed(v) for v in node.inputs]) for node in later]
     else:
-        updater.add_all([(target.param, grad, target.rate) for target, grad in zip(targets, grads, strict=True)])
-    return g.graph([loss], {**updates, **updater.updates}), sums
+        updater.add_all([(target.param, grad, target.rate) for target, grad in grads.items()])
+    return g.graph([step.loss], {**updates, **updater.updates}), sums
 
 
 def _put_off(forward: Graph, accumulate: int) -> tuple[Graph, list[Node]]:
@@ -118,19 +129,26 @@ def _put_off(forward: Graph, accumulate: int) -> tuple[Graph, list[Node]]:
 
 
 def _gradients(
-    g: Builder, nodes: Sequence[Node], loss: Value, targets: Sequence[Target], scale: Value | None, model: str
-) -> list[Value]:
-    """Of each target, times `scale` if there is one. Raises ModelError where one cannot be built, or the loss does not depend on it."""
-    try:
-        found = slice_gradients(g, nodes, loss, [(target.read, target.want) for target in targets], scale)
-    except ValueError as error:
-        raise ModelError(f"{model}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
-    if missing := [target.param.name for target in targets if (target.read, target.want) not in found]:
+    g: Builder, goals: Iterable[Goal], targets: Sequence[Target], scale: Value | None, model: str
+) -> dict[Target, Value]:
+    """Of each target of a goal, times `scale` if there is one. Raises ModelError where one cannot be built, or where no loss depends on one
+    that the scheme trains."""
+    found: dict[Target, Value] = {}
+    for goal in goals:
+        if goal.grads is not None:
+            found |= dict(zip(goal.targets, goal.grads, strict=True))
+            continue
+        try:
+            made = slice_gradients(g, list(g.nodes), goal.loss, [(target.read, target.want) for target in goal.targets], scale)
+        except ValueError as error:
+            raise ModelError(f"{model}: the gradients of this scheme cannot be built: {error}.", hint="Update whole weights.") from error
+        found |= {target: made[key] for target in goal.targets if (key := (target.read, target.want)) in made}
+    if missing := [target.param.name for target in targets if target not in found]:
         raise ModelError(
             f"{model}: the loss does not depend on {', '.join(missing)}, or only through roundings, signs and comparisons.",
             hint="Nothing is learned there: take it out of the scheme, or change the model.",
         )
-    return [found[target.read, target.want] for target in targets]
+    return found
 
 
 def _apply(train: Graph, sums: _Sums, optimiser: Optimiser, states: States) -> Graph:

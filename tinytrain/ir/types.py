@@ -96,7 +96,7 @@ class Source:
     `ir = transpose(reshape(onnx, shape), perm)` reshaped to the value's shape, or to `whole` where the value has only some indices of an
     axis, or has them in another order: `take` lists them, axis by axis. `to_onnx` inverts it. Integers are stored in ONNX with `offset`
     added (uint8, or a zero point); where `scale` is given (one, or one per element of a bias), ONNX stores their reals. `within` are the
-    bounds of those that have fewer bits than their type.
+    bounds of those that have fewer bits than their type. What is `auxiliary` is no part of the ONNX model: a method of learning added it.
     """
 
     initializer: str
@@ -108,6 +108,7 @@ class Source:
     whole: tuple[int, ...] = ()
     take: tuple[tuple[int, tuple[int, ...]], ...] = ()
     within: tuple[int, ...] = ()
+    auxiliary: bool = False
 
     def taking(self, axis: int, indices: Sequence[int], shape: tuple[int, ...]) -> Source:
         """The source of these indices, in this order, along an axis of the value of `shape` whose source this is."""

@@ -92,15 +92,20 @@ def _untrained(project: Project, session: Session, samples: Array) -> Array:
 
 def evaluated(model: onnx.ModelProto, port: Port, samples: Array) -> Array:
     """Outputs of the model, a row each, for samples in the layout of the device."""
+    return np.array([np.concatenate([np.reshape(y, -1) for y in outputs]) for outputs in runs(model, port, samples)], np.float64)
+
+
+def runs(model: onnx.ModelProto, port: Port, samples: Array) -> list[list[Array]]:
+    """What onnx's evaluator gives for each sample in the layout of the device: the outputs of the model, in order."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator: Any = ReferenceEvaluator(model, new_ops=list(quantising()))
-    rows = []
+    found = []
     for x in samples:
         parts = zip(model.graph.input, port.apart(x[None]), port.each, strict=True)
         given = {entry.name: _as_stored(model, entry, part.reshape(each.onnx_shape)) for entry, part, each in parts}
-        rows.append(np.concatenate([np.reshape(y, -1) for y in evaluator.run(None, given)]))
-    return np.array(rows, np.float64)
+        found.append(evaluator.run(None, given))
+    return found
 
 
 def _as_stored(model: onnx.ModelProto, entry: onnx.ValueInfoProto, x: Array) -> Array:

@@ -48,13 +48,9 @@ class Rates:
         return f"{warmup}falls from {self.base:g} to {schedule.least:g} {end}"
 
 
-def rates_of(project: Project, schedule: Schedule | None, chosen: str | float | None, updates: int) -> Rates | None:
-    """Of a training, from the rate that was `chosen` or else compiled; None where the device has a schedule of its own.
-
-    Raises DataError where both would change the rate.
-    """
+def rates_of(project: Project, schedule: Schedule | None, base: float, updates: int) -> Rates | None:
+    """Of a training; None where the device has a schedule of its own. Raises DataError where both would change the rate."""
     if not project.manifest.scheduled:
-        base = project.manifest.learning_rate if chosen is None else float(chosen)
         return Rates(base, updates, FALLING if schedule is None else schedule)
     if schedule is not None and schedule.changes:
         message = f"{project.folder} was compiled with a schedule of the learning rate, which the device follows; expected no other one."

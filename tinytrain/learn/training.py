@@ -15,16 +15,18 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError
+from tinytrain.errors import DataError, LearningError
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
+from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
+from tinytrain.learn.memory import load_old, remember
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
-from tinytrain.learn.yardstick import HINT, Diverged, Yardstick
+from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
 
@@ -67,9 +69,12 @@ class Lesson:
     held: Dataset | None
     settings: Settings
     scaling: str = ""                                     # what became of the values of a file
+    old: Dataset | None = None                            # what the device's memory is shown first
 
 
-def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
+def lesson(
+    project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress, remembered: Source | None = None
+) -> Lesson:
     """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few; OutputError where
     that would replace an earlier training.
     """
@@ -90,7 +95,8 @@ def lesson(project: Project, data: Source, validation: Source | None, plan: Plan
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
         refuse_replacing(project)
-    return Lesson(samples, held, settings, scaling_of(data))
+    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
+    return Lesson(samples, held, settings, scaling_of(data), old)
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
@@ -98,23 +104,26 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     `history.json` are up to date, with `last.npz` where the validation samples say that an epoch before the last was the best.
 
     The device ends with the weights of the best epoch, and the learning rate that it began with. Raises DataError where it cannot be
-    resumed, DeviceError where the device fails, Diverged where training made things worse: the best of those epochs that did not is kept.
+    resumed, DeviceError where the device fails, Diverged where training made things worse and Unlearned where nothing came of it: the
+    device then has the best of the epochs that did not fail.
     """
     samples, held, settings = taught.samples, taught.held, dict(taught.settings)
     if plan.keep:
         session.reset()
     record, best = resume(project, session) if plan.resume else (None, None)
+    if taught.old is not None:
+        remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
         if not plan.changed:
             check_same(project, record, settings)
-    updates = plan.epochs * (len(samples) // project.manifest.accumulate)
-    rates = rates_of(project, plan.schedule, settings["--lr"], updates)
+    base = float(project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"])
+    rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
         session.set_lr(plan.learning_rate)
     session.set_skip_below(plan.skip_below)
-    yardstick = Yardstick.of(project, session, samples, plan.seed, record.before if record else None)
+    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
     if plan.changed or best is None:
@@ -124,28 +133,25 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0)
     if epochs:
-        checkpoint(project, session, session.get_params(), record)       # what is written from the record may be behind it
+        checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
         progress.say(f"trained    {len(epochs)} epochs already; --epochs {plan.epochs} asks for no more")
-    worse: str | None = None
     try:
         for number in range(len(epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates)
             record = replace(record, epochs=(*record.epochs, epoch))
-            worse = yardstick.worse(session, epoch, already=worse is not None)
-            if worse is None:
-                last = session.get_params()
+            if watch.look(session, epoch):
                 if leader is None or epoch.better(leader):
-                    leader, best, record = epoch, last, replace(record, best=number)
+                    leader, best, record = epoch, watch.good, replace(record, best=number)
                 if plan.keep:
-                    checkpoint(project, session, last, record)
-            progress.say(f"{epoch_text(epoch, plan.epochs)}{'   worse than before: not saved' if worse else ''}")
-        if worse is not None:
-            raise Diverged(f"{project.folder} got worse by training: {worse}; what was learned since then is dropped.", hint=HINT)
-    except Diverged:
-        session.set_params(best)
+                    checkpoint(project, session, watch.good, record)
+            progress.say(f"{epoch_text(epoch, plan.epochs)}{watch.text}")
+        watch.end(session)
+    except LearningError:
+        session.set_params(best if record.best else watch.good)
         raise
     if record.best < len(record.epochs):
         session.set_params(best)

@@ -81,7 +81,8 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
 
     if bad := not_finite({**learned, **state}):
         raise DeviceError(f"{bad} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
-    model = export(project.model, learned, str(project.folder))
+    added = {p.name for p in project.manifest.parameters if p.source.auxiliary}
+    model = export(project.model, {name: array for name, array in learned.items() if name not in added}, str(project.folder))
     if record is not None and record.classes and not any(entry.key == "classes" for entry in model.metadata_props):
         model.metadata_props.add(key="classes", value=json.dumps(record.classes))       # `compile` reads it again
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())

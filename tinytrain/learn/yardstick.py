@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether training made things worse: some of the samples it learns from, measured before it begins and after each epoch.
+"""What came of training: some of the samples it learns from, measured before it begins and after each epoch.
 
-Samples that are held back would not do: a small model that learns them by heart may lose on others without end, and is not broken.
+For whether it made things worse, samples that are held back would not do: a small model that learns them by heart may lose on others
+without end, and is not broken. Whether it tells samples apart at all, either may show.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
-from tinytrain.errors import DeviceError
+from tinytrain.errors import DeviceError, LearningError
 from tinytrain.gradient.objective import losses
+from tinytrain.ir.types import Array
 from tinytrain.learn.state import Epoch
 from tinytrain.reading import reading
 
@@ -23,61 +25,141 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 SAMPLES = 50
+TELLING = 30                                              # samples; what fewer say of a model may be chance
 WORSE = 2.0                                               # times the loss before training, or that of a model that knows nothing
 KNOWS = 0.9                                               # of the loss of saying what is usual: below it something was learned
+VARIES = 0.99                                             # the same where targets are numbers, most of which may be noise
+SAME = 1e-6                                               # of the largest output
+SURE = 2.33                                               # standard deviations: chance has more samples right in one of a hundred trainings
 HINT = "Train with a lower learning rate (--lr), or scale the samples as the model expects them."
 
 
-class Diverged(DeviceError):
+class Diverged(LearningError):
     """The loss grew out of all numbers, or far beyond what it was before training."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What a model makes of the samples of a yardstick: mean loss, outputs (n, elements), how many of them have the right label, if any."""
+
+    loss: float
+    outputs: Array
+    right: int | None
+
+    @property
+    def same(self) -> bool:
+        """Whether the outputs are the same for all samples, but for rounding."""
+        return len(self.outputs) > 1 and bool(np.ptp(self.outputs, axis=0).max() <= SAME * np.abs(self.outputs).max())
+
+
+@dataclass(frozen=True)
+class Blind:
+    """What models reach that do not look at the sample: the mean loss if all outputs were 0, and that of saying what is usual, which is the
+    best; how many of `count` samples have the most common label, None where targets are numbers. Losses are 0 where nobody knows.
+    """
+
+    nothing: float
+    usual: float
+    count: int
+    common: int | None
+
+    @classmethod
+    def of(cls, project: Project, samples: Dataset) -> Blind:
+        assert samples.y is not None
+        labels = samples.y.dtype.kind == "i" and samples.y.ndim == 1
+        common = int(np.bincount(samples.y).max()) if labels and len(samples) else None
+        return cls(*_blind(project, samples), len(samples), common)
+
+    def exceeded(self, loss: float, right: int | None) -> bool:
+        """Whether a model with this mean loss, and so many samples right, looks at them."""
+        if self.common is None or right is None:
+            return loss < VARIES * self.usual
+        part = self.common / self.count
+        chance = self.common + SURE * math.sqrt(self.count * part * (1 - part)) + 0.5
+        return right > chance or (part < 1 and loss < KNOWS * self.usual)
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """`before` is the mean loss of `samples` before the first step, `nothing` what it would be if all outputs were 0.
+    """`before` is the mean loss of `samples` before the first step, which `blind` and `held`, of the validation samples, are compared with.
 
-    `usual` is the best that can be reached without looking at the sample.
+    `knew`: it told samples apart then, as does what an earlier training has left.
     """
 
     samples: Dataset
     before: float
-    nothing: float
-    usual: float
+    blind: Blind
+    held: Blind | None = None
+    knew: bool = False
 
     @classmethod
-    def of(cls, project: Project, session: Session, samples: Dataset, seed: int, before: float | None) -> Yardstick:
+    def of(cls, project: Project, session: Session, samples: Dataset, held: Dataset | None, seed: int, before: float | None) -> Yardstick:
         """Measures what `before` does not say. Raises Diverged where that is no number."""
         assert samples.y is not None
         chosen = np.random.default_rng((seed, 0)).permutation(len(samples))[:SAMPLES]
         few = Dataset(samples.x[chosen], samples.y[chosen])
-        before = _loss(session, few) if before is None else before
+        blind, knew = Blind.of(project, few), True
+        if before is None:
+            measured = _measured(session, few)
+            before, knew = measured.loss, blind.exceeded(measured.loss, measured.right)
         if not math.isfinite(before):
             message = f"The loss of {project.folder} is not finite before training."
             raise Diverged(message, hint="Scale the samples to the range that the model was made for.")
-        return cls(few, before, *_blind(project, few))
+        return cls(few, before, blind, Blind.of(project, held) if held is not None and len(held) else None, knew)
 
-    def worse(self, session: Session, epoch: Epoch, *, already: bool) -> str | None:
+    def measure(self, session: Session) -> Measure:
+        return _measured(session, self.samples)
+
+    @property
+    def limit(self) -> float:
+        """What a mean loss must not exceed."""
+        return WORSE * max(self.before, self.blind.nothing)
+
+    def worse(self, measured: Measure, epoch: Epoch, *, already: bool) -> str | None:
         """How training made things worse than they were; None where it did not. Raises Diverged where the loss is no number.
 
         Weights may be dead after a loss that shot up: it then falls to that of saying what is usual. So what was worse `already`, or was
         so in the course of the epoch, has recovered only where it is better than that.
         """
-        after, limit = _loss(session, self.samples), WORSE * max(self.before, self.nothing)
+        after, usual = measured.loss, self.blind.usual
         before = f"the loss of {len(self.samples)} of the samples was {self.before:,.4g} before training"
         if not math.isfinite(after) or not math.isfinite(epoch.validation_loss or 0.0):
             message = f"The loss is not finite after epoch {epoch.epoch}: {before}; what was learned in this epoch is dropped."
             raise Diverged(message, hint=HINT)
-        shaken = already or epoch.loss > limit
-        if after <= limit and (not shaken or after < KNOWS * self.usual):
+        shaken = already or epoch.loss > self.limit
+        if after <= self.limit and (not shaken or after < KNOWS * usual):
             return None
-        way = f"{epoch.loss:,.4g} on the way and " if epoch.loss > limit else ""
-        blind = f", where the same answer to all of them gives {self.usual:,.4g}" if after <= limit else ""
+        way = f"{epoch.loss:,.4g} on the way and " if epoch.loss > self.limit else ""
+        blind = f", where the same answer to all of them gives {usual:,.4g}" if after <= self.limit else ""
         return f"{before}, {way}{after:,.4g} after epoch {epoch.epoch}{blind}"
 
+    def unmoved(self, measured: Measure, epoch: Epoch) -> str | None:
+        """How much the model is like one that does not look at the sample; None where it is not, or too few samples tell."""
+        if len(self.samples) + (self.held.count if self.held else 0) < TELLING or not self.blind.nothing:
+            return None
+        if self.blind.exceeded(measured.loss, measured.right) or (self.held and self._told(self.held, epoch)):
+            return None
+        labels = ""
+        if measured.right is not None and self.blind.common is not None:
+            labels = f", and {measured.right} are right, where saying the most common label to all gets {self.blind.common}"
+        return (
+            f"after epoch {epoch.epoch} the loss of {len(self.samples)} of the samples is {measured.loss:,.4g}, where the same answer to "
+            f"all of them gives {self.blind.usual:,.4g}{labels}"
+        )
 
-def _loss(session: Session, samples: Dataset) -> float:
+    @staticmethod
+    def _told(held: Blind, epoch: Epoch) -> bool:
+        """Whether the validation samples show it."""
+        right = None if epoch.accuracy is None else round(epoch.accuracy * held.count)
+        return epoch.validation_loss is not None and held.nothing > 0 and held.exceeded(epoch.validation_loss, right)
+
+
+def _measured(session: Session, samples: Dataset) -> Measure:
     assert samples.y is not None
-    return float(np.mean([session.evaluate(x, target)[0] for x, target in zip(samples.x, samples.y, strict=True)]))
+    found = [session.evaluate(x, target) for x, target in zip(samples.x, samples.y, strict=True)]
+    outputs = np.array([output for _, output in found])
+    right = int(np.sum(outputs.argmax(axis=1) == samples.y)) if samples.y.dtype.kind == "i" and samples.y.ndim == 1 else None
+    return Measure(float(np.mean([loss for loss, _ in found])), outputs, right)
 
 
 def _blind(project: Project, samples: Dataset) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from tinytrain.emit.instructions import Taken, data_bytes, load_table
 from tinytrain.emit.select import Kernels
 from tinytrain.emit.step import Estimate, estimate
 from tinytrain.emit.tuned import Tuning
+from tinytrain.gradient.methods import method
 from tinytrain.gradient.train_step import build_program
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.op import registry
@@ -111,7 +112,8 @@ class Costs:
 
     def program(self, scheme: Scheme) -> Program:
         """The training program of a scheme, through all passes."""
-        return lowered(build_program(self.forward, self.options.objective, scheme, self.options.rule), self.options)
+        learning = method(self.options.method)
+        return lowered(build_program(self.forward, self.options.objective, scheme, self.options.rule, method=learning), self.options)
 
     def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
         """The training program of a scheme and its plan; asked again right away, the same ones."""

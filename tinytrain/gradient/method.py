@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a method of learning is: which losses a training step differentiates, with respect to what.
+
+Back-propagation has one goal, the loss of the model. Another method may change the ONNX model before it is imported, add parameters and
+losses of its own, or run parts of the forward pass again so that they need not be kept. Autodiff, updates, passes and planner treat what
+it makes as they treat any other graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from tinytrain.errors import TinytrainError
+from tinytrain.gradient.objective import Aim
+from tinytrain.gradient.partial import Target
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Graph
+from tinytrain.ir.op import Want
+from tinytrain.ir.types import Role, Source, Value
+from tinytrain.schemes.scheme import Scheme, resolve
+
+if TYPE_CHECKING:
+    import onnx
+
+    from tinytrain.gradient.update import States
+    from tinytrain.ir.types import Array
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A loss, and what it is differentiated with respect to: nothing else changes because of it. `grads` are gradients of the targets that
+    the method has made itself, in order; None: autodiff makes them."""
+
+    loss: Value
+    targets: Sequence[Target]
+    grads: Sequence[Value] | None = None
+
+
+class Auxiliary:
+    """Parameters of a method that the ONNX model does not have, by name: all schemes of a program share them."""
+
+    def __init__(self, forward: Graph) -> None:
+        self._taken = {v.source.initializer for v in forward.values() if v.source}
+        self._targets: dict[str, Target] = {}
+
+    def take(self, g: Builder, name: str, data: Array) -> Target:
+        """The parameter of that name; made, and then starting from `data`, where there is none yet."""
+        if name in self._targets:
+            g.unique(self._targets[name].param.name)      # no other value of this graph is called so
+        else:
+            called = name
+            while called in self._taken:
+                called += "_"
+            source = Source(called, data.shape, data.shape, tuple(range(data.ndim)), auxiliary=True)
+            param = g.const(name, data.astype(np.float32), Role.PARAM, source)
+            self._targets[name] = Target(param, param, Want(), 1.0)
+        found = self._targets[name]
+        assert found.param.shape == data.shape, f"{found.param!r} is wanted with shape {data.shape}"
+        return found
+
+
+@dataclass
+class Step:
+    """A training step while it is built: forward pass and loss stand in `g`, whose last input are the targets.
+
+    `targets` are what the scheme trains, `aims` what the outputs are trained for. `loss` is what the step reports, `updates` are those that
+    are no target's: a method that changes the forward pass puts others there. `states` are what is kept from step to step.
+    """
+
+    g: Builder
+    forward: Graph
+    aims: Sequence[Aim]
+    loss: Value
+    targets: Sequence[Target]
+    updates: dict[Value, Value]
+    auxiliary: Auxiliary
+    states: States
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
+    are gradients of activations."""
+
+    key: ClassVar[str] = ""
+    backward: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, argument: str) -> Method:
+        """The method with its argument, "" for none. Raises TinytrainError where it takes no such one."""
+        if argument:
+            raise TinytrainError(f"--method {cls.key}:{argument}: {cls.key} takes no argument.", hint=f"Give --method {cls.key}.")
+        return cls()
+
+    def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
+        """Change a prepared model in place before it is imported, shapes are inferred anew; whether it did. Raises ModelError where the
+        method does not fit."""
+        return False
+
+    def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
+        """What a scheme trains of the graph by this method. Raises SchemeError where the two do not fit each other."""
+        return resolve(scheme, graph)
+
+    def goals(self, step: Step) -> Iterator[Goal]:
+        """Emit further parts of a step, each followed by its gradients, for which it is yielded: all that is differentiated.
+
+        Raises ModelError where the method does not fit the graph: which layer, why, and what fits.
+        """
+        raise NotImplementedError(self.key)
