@@ -241,7 +241,7 @@ def test_a_training_that_cannot_be(build: tt.Build) -> None:
     with build.twin() as device:
         for given, said in (
             ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1."), ({"epoch": 3}, "There is no choice called epoch."),
-            ({"holdout": 1.0}, "holdout is 1.0; expected a number from 0 to 0.9."), ({"schedule": "cosine"}, "without --schedule-steps"),
+            ({"holdout": 1.0}, "holdout is 1.0; expected a number from 0 to 0.9."), ({"schedule": "step"}, "without --schedule-steps"),
             ({"resume": True}, "--resume is for training that is kept"), ({"force": True}, "--force is for training that is kept"),
             ({"holdout": 0.1, "validation": (X, Y)}, "--holdout has no effect beside --validation"),
             ({"scheme": 1}, "has schemes 0 to 0, found 1"),

@@ -119,7 +119,7 @@ def test_resumed_training_equals_uninterrupted(folder: Path, holdout: float) -> 
 
     36 and 30 samples are left to train with: a whole number of fours, and not.
     """
-    out, data = folder / "out", ("--data", folder / "data.npz", "--holdout", holdout, "--lr", 0.02)
+    out, data = folder / "out", ("--data", folder / "data.npz", "--holdout", holdout, "--lr", 0.02, "--schedule", "constant")
     succeed("train", out, *data, "--epochs", 3, "--force")
     whole, weights = history(out), (out / "learned.onnx").read_bytes()
     assert {e["steps"] for e in whole} == {36 if holdout == 0.1 else 28}

@@ -239,7 +239,10 @@ def test_options_that_do_not_fit(options: tuple[object, ...], said: str) -> None
 
 
 def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It sets the rate of each update, through all epochs, and is part of what goes on; the device's own is not to be disturbed."""
+    """It sets the rate of each update, through all epochs, and is part of what goes on; the device's own is not to be disturbed.
+
+    Behind each epoch the device has its own rate back, which is kept with what it learned.
+    """
     rng, said = np.random.default_rng(0), list[float]()
     np.savez(tmp_path / "data.npz", x=rng.normal(size=(8, INPUTS)).astype(np.float32), y=rng.normal(size=(8, OUTPUTS)).astype(np.float32))
 
@@ -257,11 +260,25 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(Session, "set_lr", lambda self, rate: (said.append(rate), plain(self, rate))[1])
     course = {"schedule": "cosine", "warmup": 2, "schedule_steps": 6, "lr_min": 0.01}
     train(Optimiser(RATE, accumulate=2), epochs=2, **course)
-    assert said == pytest.approx([rates(schedule, update) for update in range(8)])
+    of_all = [rates(schedule, update) for update in range(8)]
+    assert said == pytest.approx([*of_all[:4], RATE, *of_all[4:], RATE])
+    with np.load(tmp_path / "project" / "learned.npz") as learned:
+        assert learned["state/learning_rate"] == np.float32(RATE)
     go_on(epochs=3, resume=True, **course)
-    assert said[8:] == pytest.approx([0.01] * 4)
-    with pytest.raises(DataError, match=r"was trained with --schedule schedule\(course='cosine'.*; found --schedule none\."):
-        go_on(epochs=4, resume=True)
+    assert said[10:] == pytest.approx([*[0.01] * 4, RATE])
+    was = "--schedule cosine --warmup 2 --schedule-steps 6 --lr-min 0.01"
+    with pytest.raises(DataError, match=f"was trained with {was}; found --schedule none."):
+        go_on(epochs=4, resume=True, schedule="constant")
+    said.clear()
+    train(Optimiser(RATE, accumulate=2), epochs=2)
+    falling = Schedule("cosine", 0, 8)
+    of_all = [rates(falling, update) for update in range(8)]
+    assert said == pytest.approx([*of_all[:4], RATE, *of_all[4:], RATE]), "without a word it falls over all epochs"
+    with pytest.raises(DataError, match=r"--warmup 8 leaves none of the 8 updates in which the learning rate falls\."):
+        train(Optimiser(RATE, accumulate=2), epochs=2, warmup=8)
+    said.clear()
+    train(Optimiser(RATE, schedule=Schedule(warmup=2)))
+    assert not said
     with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), **course)
 

@@ -47,25 +47,36 @@ def call(out: Path, *more: object) -> tuple[object, ...]:
     return ("train", out, "--data", out.parent / "d.npz", *OPTIONS, *more)
 
 
-def outcome(out: Path) -> tuple[dict[str, bytes], bytes, list[dict[str, Any]]]:
-    """Weights and state, learned.onnx, and the epochs without their times."""
-    with np.load(out / "learned.npz") as file:
-        arrays = {key: file[key].tobytes() for key in file.files}
-    record = json.loads(arrays.pop("record.json"))
-    assert json.loads((out / "history.json").read_text()) == record
-    epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in record["epochs"]]
-    return arrays, (out / "learned.onnx").read_bytes(), epochs
+WEIGHTS = ("learned.npz", "last.npz")
+LEFT = (*WEIGHTS, "learned.onnx", "history.json")
 
 
-def test_killed_between_any_two_writes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most the running epoch is lost, none is trained twice, and what is made from the state catches up with it."""
+def outcome(out: Path) -> tuple[list[dict[str, bytes]], bytes, list[dict[str, Any]]]:
+    """Weights and state of the best epoch, and of the last where it is another, learned.onnx, and the epochs without their times."""
+    states = []
+    for name in WEIGHTS:
+        if (out / name).exists():
+            with np.load(out / name) as file:
+                states.append({key: file[key].tobytes() for key in file.files})
+    records = [json.loads(arrays.pop("record.json")) for arrays in states]
+    assert json.loads((out / "history.json").read_text()) == records[-1]
+    assert records[-1]["best"] == len(records[0]["epochs"]) and (len(records) == 1) == (records[0] == records[-1])
+    epochs = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in records[-1]["epochs"]]
+    return states, (out / "learned.onnx").read_bytes(), epochs
+
+
+@pytest.mark.parametrize("better", [(), (2,), (3,), (2, 3)], ids=["first", "second", "first, last", "last"])
+def test_killed_between_any_two_writes(better: tuple[int, ...], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most the running epoch is lost, none is trained twice, and what is made from the state catches up with it: whichever is best."""
+    monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch in better)
     succeed(*call(out, "--epochs", 3))
     whole = outcome(out)
     assert [epoch["epoch"] for epoch in whole[2]] == [1, 2, 3]
+    assert (out / "last.npz").exists() == (3 not in better)
     replace = os.replace
-    for stop in range(9):
-        for name in ("learned.npz", "learned.onnx", "history.json"):
-            (out / name).unlink()
+    for stop in range(6 + 1 + len(better)):
+        for name in LEFT:
+            (out / name).unlink(missing_ok=True)
         done: list[str] = []
 
         def replacing(source: str, target: Path, stop: int = stop, done: list[str] = done) -> None:
@@ -78,7 +89,7 @@ def test_killed_between_any_two_writes(out: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(Killed), tinytrain.open(out).device() as device:
             device.train(out.parent / "d.npz", epochs=3, lr=0.005, holdout=0.2, keep=True)
         monkeypatch.setattr(os, "replace", replace)
-        finished = done.count("learned.npz")
+        finished = sum(map(done.count, WEIGHTS))
         text = succeed(*call(out, "--epochs", 3, "--resume"))
         assert sum(line.startswith("epoch ") and "before training" not in line for line in text.splitlines()) == 3 - finished
         assert outcome(out) == whole, f"killed before write {stop + 1}, behind {done}"
@@ -120,9 +131,9 @@ def test_an_earlier_training_is_not_replaced_unasked(out: Path) -> None:
     """What is wrong with the data is said first; nothing is begun."""
     succeed(*call(out))
     before = tree(out)
-    assert f"{out} has learned.npz, learned.onnx, history.json of an earlier training; nothing was trained." in sentence(*call(out))
+    assert f"{out} has history.json, learned.npz, learned.onnx of an earlier training; nothing was trained." in sentence(*call(out))
     (out / "learned.npz").unlink()
-    assert f"{out} has learned.onnx, history.json of an earlier" in sentence(*call(out))
+    assert f"{out} has history.json, learned.onnx of an earlier" in sentence(*call(out))
     assert "does not exist" in sentence("train", out, "--data", out.parent / "none.npz")
     assert "--force has no effect with --resume." in sentence(*call(out, "--force", "--resume"))
     succeed(*call(out, "--force"))
@@ -140,10 +151,11 @@ def test_how_long_it_will_take_is_said_where_that_matters(out: Path) -> None:
 
 
 def test_without_a_rate_the_old_one_goes_on(out: Path) -> None:
-    succeed(*call(out, "--epochs", 3))
+    steady = ("--schedule", "constant")
+    succeed(*call(out, "--epochs", 3, *steady))
     whole = outcome(out)
-    succeed(*call(out, "--epochs", 1, "--force"))
-    succeed("train", out, "--data", out.parent / "d.npz", "--holdout", 0.2, "--epochs", 3, "--resume")
+    succeed(*call(out, "--epochs", 1, "--force", *steady))
+    succeed("train", out, "--data", out.parent / "d.npz", "--holdout", 0.2, "--epochs", 3, "--resume", *steady)
     assert outcome(out) == whole
 
 

@@ -193,7 +193,7 @@ def test_train_says_how_many_were_skipped(tmp_path: Path) -> None:
     """Accumulating: an update falls where it falls, and resuming still gives the same."""
     model, data, out = save_model(tmp_path), save_data(tmp_path / "data.npz"), tmp_path / "out"
     succeed("compile", model, "-o", out, "--accumulate", 4)
-    options = ("--data", data, "--lr", 0.2, "--skip-below", 1.5)
+    options = ("--data", data, "--lr", 0.2, "--skip-below", 1.5, "--schedule", "constant")
     text = succeed("train", out, *options, "--epochs", 3)
     (last,) = (line for line in text.splitlines() if line.startswith("epoch 3/3"))
     assert " skipped" in last and "skipped" not in succeed("train", out, "--data", data, "--force")

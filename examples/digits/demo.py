@@ -26,6 +26,7 @@ from tinytrain.errors import TinytrainError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.learn.outputs import evaluate
+from tinytrain.learn.rates import Rates
 from tinytrain.learn.training import train_epoch
 from tinytrain.learn.weights import export_learned
 from tinytrain.report.live import Progress, training_bar
@@ -60,22 +61,22 @@ def compiled(model: Path, board: str, learning_rate: float) -> Project:
 def pretrain(samples: Dataset, held: Dataset, progress: Progress) -> tuple[Path, float]:
     """Train the built-in CNN on the host twin: the ONNX file with the learned weights, and its accuracy."""
     write_bytes(OUT / "digits.onnx", zoo.model("cnn").SerializeToString())
-    project = compiled(OUT / "digits.onnx", "host", 0.05)
+    project, rates = compiled(OUT / "digits.onnx", "host", 0.05), Rates(0.05, PRETRAIN_EPOCHS * len(samples))
     with project.session() as session:
         for number in range(1, PRETRAIN_EPOCHS + 1):
-            accuracy = train_epoch(session, samples, held, number, 0, progress).accuracy or 0.0
+            accuracy = train_epoch(session, samples, held, number, 0, progress, rates=rates).accuracy or 0.0
         progress.say(f"pretrained on {len(samples):,} upright digits (host twin): accuracy {accuracy:.1%}")
         return export_learned(project, session), accuracy
 
 
 def adapt(model: Path, board: str, samples: Dataset, held: Dataset, progress: Progress) -> tuple[Project, list[float]]:
     """Train on the board in its new world; accuracy on the held-back samples before, and after each epoch."""
-    project = compiled(model, board, 0.02)
+    project, rates = compiled(model, board, 0.02), Rates(0.02, ADAPT_EPOCHS * len(samples))
     with project.session() as session:
         curve = [evaluate(session, held, progress).accuracy or 0.0]
         progress.say(f"digits turned by 90 degrees: accuracy {curve[0]:.1%}")
         for number in range(1, ADAPT_EPOCHS + 1):
-            curve.append(train_epoch(session, samples, held, number, 0, progress).accuracy or 0.0)
+            curve.append(train_epoch(session, samples, held, number, 0, progress, rates=rates).accuracy or 0.0)
             progress.say(f"  epoch {number:>2} on {project.board.title}: accuracy {curve[-1]:.1%}")
     return project, curve
 

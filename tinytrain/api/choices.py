@@ -39,10 +39,11 @@ Bound = Annotated[float, Number(1e-6, 1e6)]
 class Course(TypedDict, total=False):
     """How the learning rate changes: from `lr` on, after so many updates of `warmup`, by `schedule`: constant, step or cosine.
 
-    A step multiplies it by `schedule_factor` after each `schedule_steps` updates; a cosine ends then; both stop at `lr_min`.
+    A step multiplies it by `schedule_factor` after each `schedule_steps` updates; a cosine ends then; both stop at `lr_min`. None is
+    constant where a model is compiled, and a cosine where it is trained, which ends with the training unless `schedule_steps` says when.
     """
 
-    schedule: Literal["constant", "step", "cosine"]
+    schedule: Literal["constant", "step", "cosine"] | None
     warmup: Annotated[int, Number(0, MOST_UPDATES, whole=True)]
     schedule_steps: Updates | None
     schedule_factor: Annotated[float, Number(1e-6, 1)] | None
@@ -127,7 +128,7 @@ class Teaching(Course, total=False):
     scheme: Count
 
 
-STEADY = Course(schedule="constant", warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
+STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
 DEFAULTS = Choices(
     **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, huber_delta=None, lr=0.01, rates={},
     method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32", nesterov=False, weight_decay=0.0, clip_value=None,
@@ -206,19 +207,23 @@ def check_fp16(option: str, dtype: str) -> None:
         raise TinytrainError(message, hint="Add it, or leave the other one out.")
 
 
-def schedule_of(course: Mapping[str, Any], learning_rate: float | None) -> Schedule:
-    """The course of the learning rate; what else is in the mapping does not matter. Raises TinytrainError where it does not fit."""
+def schedule_of(course: Mapping[str, Any], learning_rate: float | None, *, ends: bool = False) -> Schedule:
+    """The course of the learning rate; what else is in the mapping does not matter. Raises TinytrainError where it does not fit.
+
+    Where training `ends` a cosine needs no steps, and there is one unless the course is another.
+    """
     given = {name: course.get(name, default) for name, default in STEADY.items()}
-    kind, warmup, steps, factor, least = given.values()
+    kind: Literal["constant", "step", "cosine"] = given["schedule"] or ("cosine" if ends else "constant")
+    _, warmup, steps, factor, least = given.values()
     users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
     for name, courses in users.items():
         if given[name] is not None and kind not in courses:
             message = f"--{name.replace('_', '-')} has no effect with --schedule {kind}; expected {' or '.join(courses)}."
             raise TinytrainError(message, hint="Leave it out.")
-    if kind != "constant" and steps is None:
+    if steps is None and kind != "constant" and not (ends and kind == "cosine"):
         raise TinytrainError(f"--schedule {kind} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
                              "as many updates as samples, divided by --accumulate.")
-    if kind == "cosine" and steps <= warmup:
+    if kind == "cosine" and steps is not None and steps <= warmup:
         message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
         raise TinytrainError(message, hint="They count from the first update on.")
     if least is not None and learning_rate is not None and least > learning_rate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.api.choices import Course, Teaching, schedule_of
+from tinytrain.api.choices import STEADY, Course, Teaching, schedule_of
 from tinytrain.api.history import History
 from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
@@ -82,14 +82,16 @@ class Device:
     ) -> History:
         """Learn from samples, one by one, in an order that only `seed` and the number of the epoch decide.
 
-        Each epoch is measured by the samples of `validation`, or by the part `holdout` of x. `lr` is the learning rate in place of the
-        compiled one; `course` how it changes. Only the first `limit` samples are used; those with a loss below `skip_below` change nothing.
-        `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and
-        writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
-        samples or settings are others). What an earlier training has left there is replaced with `force` only. `remember` are samples of
-        before, which the memory of a device that was compiled with `replay` is shown first.
+        Each epoch is measured by the samples of `validation`, or by the part `holdout` of x; the device ends with the weights of the best
+        one, or of the last where there are none. `lr` is the learning rate in place of the compiled one, to which it returns at the end;
+        `course` how it changes: without a word it falls to 0 over all epochs, unless the device has its own. Only the first `limit` samples
+        are used; those with a loss below `skip_below` change nothing. `scheme` is the index of one of the compiled schemes. What is learned
+        stays in the device; with `keep` training begins anew, and writes learned.npz, learned.onnx and history.json into the project after
+        each epoch, and last.npz where the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are
+        others). What an earlier training has left there is replaced with `force` only. `remember` are samples of before, which the memory
+        of a device that was compiled with `replay` is shown first.
 
-        Raises Diverged where it got worse by training; the device then has the weights of the last epoch that did not.
+        Raises Diverged where it got worse by training; the device then has the weights of the best epoch that did not.
         """
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
@@ -102,7 +104,8 @@ class Device:
             raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
         given = checked(Teaching, {**numbers, **course})
-        schedule, progress = schedule_of(given, given["lr"]), progress or Quiet()
+        asked = any(course.get(name, default) != default for name, default in STEADY.items())
+        schedule, progress = schedule_of(given, given["lr"], ends=True) if asked else None, progress or Quiet()
         plan = Plan(
             epochs=given["epochs"], learning_rate=given["lr"], seed=given["seed"], keep=keep, resume=resume, changed=changed, force=force,
             limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], scheme=given["scheme"], schedule=schedule,
@@ -112,8 +115,10 @@ class Device:
         taught = lesson(self.project, source_of(x, y), held, plan, progress, old)
         if lr is None and self._rate_is_ours:
             self.session.set_lr(self.project.manifest.learning_rate)
-        self._rate_is_ours = lr is not None or schedule.changes
-        return History(train(self.project, self.session, taught, plan, progress))
+        self._rate_is_ours = True                         # until the training ends as it should
+        history = History(train(self.project, self.session, taught, plan, progress))
+        self._rate_is_ours = lr is not None
+        return history
 
     def step(self, x: Arrays, y: Arrays) -> Step:
         """One training step: one x in the shape of the input, one y, a label or in the shape of the output; without a batch.

@@ -40,6 +40,11 @@ class History:
         return self.record.untrained
 
     @property
+    def best(self) -> Epoch | None:
+        """The epoch whose weights are kept: the last one without validation samples; None where there is none."""
+        return self.record.epochs[self.record.best - 1] if self.record.best else None
+
+    @property
     def loss(self) -> list[float]:
         """Mean loss of each epoch, of each sample before its update."""
         return [epoch.loss for epoch in self]

@@ -143,23 +143,26 @@ def compile_command(
 @option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
         help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
-@option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
+@option("--resume", is_flag=True, help="Go on after the last finished epoch that is kept in PROJECT.")
 @option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
 def train(project: Project, data: DataFile, validation: DataFile | None, remember: DataFile | None, timeout: float, **plan: Any) -> Answer:
-    """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
+    """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx.
+
+    The best epoch by the validation samples is kept; last.npz is the last one, where that is another.
+    """
     from tinytrain.api.build import Build
     from tinytrain.cli.results import Train
-    from tinytrain.learn.training import FILES
+    from tinytrain.learn.checkpoint import left_by
 
     if validation is not None:
         plan["holdout"] = 0.0                             # what stands there by default
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
         history = device.train(data, validation=validation, remember=remember, keep=True, progress=bar, **plan)
-    files = tuple(project.folder / name for name in FILES)
-    return Answer("", Train(project.folder, history.before, history.untrained, tuple(history), files))
+    files = tuple(project.folder / name for name in left_by(project))
+    return Answer("", Train(project.folder, history.before, history.untrained, tuple(history), history.record.best, files))
 
 
 @main.command(epilog="Example: tinytrain infer out --data test.npz -o outputs.npz")

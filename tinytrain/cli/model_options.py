@@ -34,10 +34,10 @@ kernels = partial(option, section="Kernels")
 schedules = partial(option, section="Learning rate")
 
 
-def _schedule(**common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
+def _schedule(usual: str, **common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
     course = partial(schedules, **common)
     return (
-        course("--schedule", type=click.Choice(["constant", "step", "cosine"]), default="constant", show_default=True,
+        course("--schedule", type=click.Choice(["constant", "step", "cosine"]), show_default=usual,
                help="Course of the learning rate, from --lr on."),
         course("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
         course("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
@@ -50,7 +50,7 @@ def _schedule(**common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
 SHAPES = reading("--shape", "shapes", multiple=True, metavar="INPUT=1,3,32,32", help="Fix a dynamic input shape.")
 
 # How the learning rate changes while a device trains.
-schedule_options = together(*_schedule())
+schedule_options = together(*_schedule("cosine over all epochs"))
 
 # How a model is read.
 reading_options = together(
@@ -117,7 +117,7 @@ update_options = together(
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),
-    *_schedule(not_with=_LEARNS),
+    *_schedule("constant", not_with=_LEARNS),
     numbers("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
             help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
     numbers("--fp32", multiple=True, metavar="LAYER",

@@ -137,7 +137,7 @@ class Diff(Result):
 @dataclass(frozen=True)
 class Train(Result):
     """A training: mean loss `before` the first step, `untrained` what the validation samples said then, as epoch 0, each epoch (of a
-    resumed training the earlier ones too), and the files written.
+    resumed training the earlier ones too), the number of the `best`, whose weights are kept, and the files written.
     """
 
     schema = "train/1"
@@ -146,6 +146,7 @@ class Train(Result):
     before: float
     untrained: Epoch | None
     epochs: tuple[Epoch, ...]
+    best: int
     files: tuple[Path, ...]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""learned.npz: weights, state of the optimiser, and the record of how they came to be, in one file that is replaced at once."""
+"""learned.npz and last.npz: weights, state of the optimiser, and the record of how they came to be, in a file that is replaced at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tinytrain.reading import read_limited, reading
 
 LEARNED = "learned.npz"
 LEARNED_MODEL = "learned.onnx"
+LAST = "last.npz"                                         # the last epoch of a training, where learned.npz has a better one
 STATE = "state/"                                          # prefix of optimiser state among the arrays
 RECORD = "record.json"                                    # the record among them, as bytes
 MOST_RECORD_BYTES = 64 << 20
@@ -49,6 +50,12 @@ class Epoch:
     skipped: int = 0
     overflowed: int = 0
 
+    def better(self, other: Epoch) -> bool:
+        """Whether the validation samples say so: by accuracy and then by loss. What nobody has measured is better the later it is."""
+        if self.accuracy is not None and other.accuracy is not None and self.accuracy != other.accuracy:
+            return self.accuracy > other.accuracy
+        return self.validation_loss is None or other.validation_loss is None or self.validation_loss < other.validation_loss
+
 
 @dataclass(frozen=True)
 class Record:
@@ -56,7 +63,8 @@ class Record:
 
     `model_sha256` is that of the compiled model; `before` is the loss of some samples before the first step, `untrained` that of the
     validation samples and their accuracy, as epoch 0, None without any. `classes` are the names of labels that the samples had, `scaling`
-    says how values of a file became samples; "" where they were no file's.
+    says how values of a file became samples; "" where they were no file's. `best` is the number of the epoch whose weights are kept as
+    learned.npz, 0 before the first.
     """
 
     model_sha256: str
@@ -66,6 +74,7 @@ class Record:
     classes: tuple[str, ...] = ()
     scaling: str = ""
     untrained: Epoch | None = None
+    best: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -77,6 +86,8 @@ class Record:
         settings, epochs = found["settings"], tuple(Epoch(**epoch) for epoch in found["epochs"])
         if not isinstance(settings, dict) or not all(value is None or isinstance(value, (str, int, float)) for value in settings.values()):
             raise ValueError("settings that are none")
+        if not 0 <= float(settings.get("--lr") or 0) < math.inf:
+            raise ValueError("a learning rate that is none")
         untrained = Epoch(**found["untrained"]) if found.get("untrained") else None
         for number, epoch in [*enumerate(epochs, start=1), *([(0, untrained)] if untrained else [])]:
             numbers = [value for value in asdict(epoch).values() if value is not None]
@@ -85,8 +96,10 @@ class Record:
         names = found.get("classes", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("classes that are none")
-        scaling = str(found.get("scaling", ""))
-        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling, untrained)
+        scaling, best = str(found.get("scaling", "")), found.get("best", len(epochs))         # older ones kept the last
+        if not isinstance(best, int) or not min(len(epochs), 1) <= best <= len(epochs):
+            raise ValueError("a best epoch that is none")
+        return cls(str(found["model_sha256"]), settings, float(found["before"]), epochs, tuple(names), scaling, untrained, best)
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.atomic import uninterrupted, write_text
 from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, LearningError, OutputError
-from tinytrain.ir.text import op_text
-from tinytrain.ir.types import Array
+from tinytrain.errors import DataError, LearningError
+from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
 from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
 from tinytrain.learn.memory import load_old, remember
 from tinytrain.learn.outputs import evaluate, infer
+from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
-from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Epoch, Record, Settings, epoch_text, samples_digest
-from tinytrain.learn.weights import parameters, restore, save
+from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 HELD = "give another recording as --validation"
-HISTORY = "history.json"                                  # the record of learned.npz, for people to read
-FILES = (HISTORY, LEARNED, LEARNED_MODEL)                # of a training that is kept
 LINK_CALLS = 4                                            # by which the time of one is measured
 
 
@@ -47,7 +42,7 @@ class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
     Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
-    `schedule` sets the learning rate of each update from here, for firmware without one of its own.
+    `schedule` sets the learning rate of each update from here, for firmware without one of its own: None lets it fall to 0 over all epochs.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
     also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
     """
@@ -63,7 +58,7 @@ class Plan:
     holdout: float = 0.1
     skip_below: float = 0.0
     scheme: int = 0
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)
@@ -99,69 +94,71 @@ def lesson(
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
-        _refuse_replacing(project)
+        refuse_replacing(project)
     old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
     return Lesson(samples, held, settings, scaling_of(data), old)
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
     """Train the project's device. To `keep` it begins with the compiled weights, and after each epoch `learned.npz`, `learned.onnx` and
-    `history.json` are up to date.
+    `history.json` are up to date, with `last.npz` where the validation samples say that an epoch before the last was the best.
 
-    Raises DataError where it cannot be resumed, DeviceError where the device fails, Diverged where training made things worse and Unlearned
-    where nothing came of it: the device then has the weights of the last epoch that did not fail.
+    The device ends with the weights of the best epoch, and the learning rate that it began with. Raises DataError where it cannot be
+    resumed, DeviceError where the device fails, Diverged where training made things worse and Unlearned where nothing came of it: the
+    device then has the best of the epochs that did not fail.
     """
     samples, held, settings = taught.samples, taught.held, dict(taught.settings)
     if plan.keep:
         session.reset()
-    record = _resume(project, session) if plan.resume else None
+    record, best = resume(project, session) if plan.resume else (None, None)
     if taught.old is not None:
         remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
         if not plan.changed:
-            _check_same(project, record, settings)
+            check_same(project, record, settings)
+    base = float(project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"])
+    rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
         session.set_lr(plan.learning_rate)
-    rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
-    epochs = record.epochs if record else ()
+    epochs, number = (record.epochs, record.best) if record else ((), 0)
+    leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
+    if plan.changed or best is None:
+        best, number = session.get_params(), len(epochs)
     untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
-    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained)
-    if not record.epochs and (doubt := scale_doubt(session, samples)):
+    record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained, number)
+    if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
-    _announce(project, session, record, taught, plan, progress)
-    started = project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"]
-    watch = Watch(project, yardstick, session.get_params(), still=started == 0)
-    if record.epochs:
-        _checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
-    if len(record.epochs) >= plan.epochs:
-        progress.say(f"trained    {len(record.epochs)} epochs already; --epochs {plan.epochs} asks for no more")
+    _announce(project, session, record, taught, plan, rates, progress)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0)
+    if epochs:
+        checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
+    if len(epochs) >= plan.epochs:
+        progress.say(f"trained    {len(epochs)} epochs already; --epochs {plan.epochs} asks for no more")
     try:
-        for number in range(len(record.epochs) + 1, plan.epochs + 1):
+        for number in range(len(epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
-            epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rate)
+            epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates)
             record = replace(record, epochs=(*record.epochs, epoch))
-            if watch.look(session, epoch) and plan.keep:
-                _checkpoint(project, session, watch.good, record)
+            if watch.look(session, epoch):
+                if leader is None or epoch.better(leader):
+                    leader, best, record = epoch, watch.good, replace(record, best=number)
+                if plan.keep:
+                    checkpoint(project, session, watch.good, record)
             progress.say(f"{epoch_text(epoch, plan.epochs)}{watch.text}")
         watch.end(session)
     except LearningError:
-        session.set_params(watch.good)
+        session.set_params(best if record.best else watch.good)
         raise
+    if record.best < len(record.epochs):
+        session.set_params(best)
+        progress.say(f"best       epoch {record.best}: the device has its weights{f', {LAST} those of the last' if plan.keep else ''}")
     if plan.keep:
         _conclude(project, session, held or samples, progress)
     return record
-
-
-def _refuse_replacing(project: Project) -> None:
-    """Raise OutputError where an earlier training has left something."""
-    left = [name for name in (LEARNED, LEARNED_MODEL, HISTORY) if (project.folder / name).exists()]
-    if left:
-        message = f"{project.folder} has {', '.join(left)} of an earlier training; nothing was trained."
-        raise OutputError(message, hint="Give --resume to go on with it, or --force to train anew and replace it.")
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
@@ -172,7 +169,9 @@ def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, pro
     return Epoch(0, yardstick.before, measured.accuracy if measured else None, loss, 0, time.monotonic() - began)
 
 
-def _announce(project: Project, session: Session, record: Record, taught: Lesson, plan: Plan, progress: Progress) -> None:
+def _announce(
+    project: Project, session: Session, record: Record, taught: Lesson, plan: Plan, rates: Rates | None, progress: Progress,
+) -> None:
     """Say where a training begins, and what it will take."""
     held, left = len(taught.held) if taught.held is not None else 0, plan.epochs - len(record.epochs)
     steps = len(taught.samples) - len(taught.samples) % project.manifest.accumulate
@@ -183,7 +182,8 @@ def _announce(project: Project, session: Session, record: Record, taught: Lesson
         seconds = left * record.epochs[-1].seconds
     elif record.untrained and held:
         seconds = forecast_seconds(project, record.untrained.seconds / held, _link_seconds(session), left, steps, held)
-    for line in (step_text(project), time_text(project, seconds, left, steps)):
+    rate = "rate       follows the schedule that it was compiled with" if rates is None else f"rate       {rates}"
+    for line in (rate, step_text(project), time_text(project, seconds, left, steps)):
         if line and left > 0:
             progress.say(line)
 
@@ -205,18 +205,18 @@ def _conclude(project: Project, session: Session, samples: Dataset, progress: Pr
     if counters.stack_reserved_bytes:
         progress.say(f"stack      {counters.stack_bytes:,} of {counters.stack_reserved_bytes:,} B")
     check_export(project, session, samples.x, progress.say)
-    for file in FILES:
+    for file in left_by(project):
         progress.say(f"{file.split('.')[1]:<10} {project.folder / file}")
 
 
 def train_epoch(
     session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1,
-    rate: Callable[[int], float] | None = None,
+    rates: Rates | None = None,
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
     With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
-    never falls between two updates. `rate` gives the learning rate of an update, counted from 0 in the first epoch.
+    never falls between two updates. `rates` sets the learning rate of each, counted from 0 in the first epoch, and in the end its base.
     """
     assert samples.y is not None
     began = time.monotonic()
@@ -226,8 +226,8 @@ def train_epoch(
     progress.start(f"epoch {number}", len(order))
     total, counted = 0.0, 0
     for done, i in enumerate(order, start=1):
-        if rate is not None and (done - 1) % accumulate == 0:
-            session.set_lr(rate(((number - 1) * len(order) + done - 1) // accumulate))
+        if rates is not None and (done - 1) % accumulate == 0:
+            session.set_lr(rates(((number - 1) * len(order) + done - 1) // accumulate))
         loss = session.train_step(samples.x[i], samples.y[i]).loss
         if math.isfinite(loss):
             total, counted = total + loss, counted + 1
@@ -235,6 +235,8 @@ def train_epoch(
         if not math.isfinite(loss) and overflowed is None:
             message = f"The loss is not finite after {done} samples of epoch {number}; what was learned in this epoch is dropped."
             raise Diverged(message, hint="Train with a lower learning rate (--lr).")
+    if rates is not None:
+        session.set_lr(rates.base)                        # which is kept with the weights
     measured = evaluate(session, held, progress) if held is not None else None
     all_skipped, all_overflowed = _left_out(session)
     return Epoch(
@@ -249,17 +251,6 @@ def _left_out(session: Session) -> tuple[int, int | None]:
     return session.counters().skipped, scale.overflowed if scale else None
 
 
-def _course(project: Project, plan: Plan, chosen: str | float | None) -> Callable[[int], float] | None:
-    """The learning rate of each update; None where the device has it. Raises DataError where both would change it."""
-    if not plan.schedule.changes:
-        return None
-    if project.manifest.scheduled:
-        message = f"{project.folder} was compiled with a schedule of the learning rate, which the device follows; expected no other one."
-        raise DataError(message, hint="Leave out --schedule and --warmup here, or there.")
-    base = np.array([project.manifest.learning_rate if chosen is None else chosen], np.float64)
-    return lambda update: float(plan.schedule.reference(base, np.array([update + 1]))[0][0])
-
-
 def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int, seed: int, accumulate: int = 1) -> None:
     """Epochs in silence. The learning rate falls in equal steps towards zero, so that the end is not at the mercy of the last few samples.
 
@@ -268,13 +259,6 @@ def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int,
     for epoch in range(epochs):
         session.set_lr(rate * (1 - epoch / epochs))
         train_epoch(session, samples, None, epoch, seed, Quiet(), accumulate)
-
-
-def _checkpoint(project: Project, session: Session, read: dict[str, Array], record: Record) -> None:
-    learned, state = parameters(project, session, read)
-    with uninterrupted():
-        save(project, learned, state, record)
-        write_text(project.folder / HISTORY, record.to_json())
 
 
 def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
@@ -287,32 +271,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--holdout": None if held else plan.holdout,
         "--seed": plan.seed,
         "--lr": plan.learning_rate,
-        "--schedule": op_text(plan.schedule) if plan.schedule.changes else None,
+        "--schedule": None if project.manifest.scheduled else schedule_text(plan.schedule),
         "--use-scheme": plan.scheme,
         "--skip-below": plan.skip_below,
     }
-
-
-def _resume(project: Project, session: Session) -> Record | None:
-    """How far an earlier training came, with its weights back in the device; None where there was none."""
-    path = project.folder / LEARNED
-    if not path.exists() and not (project.folder / HISTORY).exists():
-        return None
-    record = restore(project, session)
-    if record is None:
-        message = f"{path} does not say how it was trained; expected a file that `tinytrain train` of this version wrote."
-        raise DataError(message, hint="Train anew: --force in place of --resume.")
-    return record
-
-
-def _check_same(project: Project, record: Record, settings: Settings) -> None:
-    """Refuse to go on with what would be another training. Raises DataError."""
-    differs = {key: (record.settings.get(key), value) for key, value in settings.items() if record.settings.get(key) != value}
-    if differs:
-        was, found = (", ".join(f"{key} {_said(pair[i])}" for key, pair in differs.items()) for i in (0, 1))
-        message = f"{project.folder / LEARNED} was trained with {was}; found {found}."
-        raise DataError(message, hint="Give what it was trained with, --resume --changed to go on all the same, or --force to train anew.")
-
-
-def _said(value: str | int | float | None) -> str:
-    return "none" if value is None else f"{value}"

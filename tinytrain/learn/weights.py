@@ -17,7 +17,7 @@ from tinytrain.atomic import write_bytes
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
 from tinytrain.ir.types import Array
-from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Record, State, read_state
+from tinytrain.learn.state import LAST, LEARNED, LEARNED_MODEL, Record, State, read_state
 from tinytrain.reading import reading
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def export_learned(project: Project, session: Session) -> Path:
 
 
 def save(project: Project, learned: dict[str, Array], state: dict[str, Array], record: Record | None = None) -> Path:
-    """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume."""
+    """The one write of learned.npz is what counts; everything else is made from it, and made again by --resume.
+
+    What was the last epoch of a training beside it goes: this is what a training goes on from.
+    """
     from tinytrain.frontend.export import export
 
     if bad := not_finite({**learned, **state}):
@@ -84,6 +87,7 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
         model.metadata_props.add(key="classes", value=json.dumps(record.classes))       # `compile` reads it again
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())
     write_bytes(project.folder / LEARNED_MODEL, model.SerializeToString())
+    (project.folder / LAST).unlink(missing_ok=True)
     return project.folder / LEARNED_MODEL
 
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The best epoch by the validation samples is what a training leaves, the last one is beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import save_data, save_model, sentence, succeed
+from numpy_device import made, on_numpy
+
+import tinytrain as tt
+from tinytrain.compiler import Compiled
+from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.state import Epoch
+
+COURSE = ("--epochs", 4, "--lr", 0.02, "--schedule", "constant")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    folder = tmp_path_factory.mktemp("model")
+    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+
+
+@pytest.fixture
+def out(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose second epoch counts as the best, its data beside it as d.npz; sessions run on NumPy."""
+    made(compiled.prepared.path, tmp_path / "out", optimiser=compiled.options.optimiser)
+    save_data(tmp_path / "d.npz", count=20)
+    on_numpy(monkeypatch, compiled)
+    monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch == 2)
+    return tmp_path / "out"
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    with np.load(path) as file:
+        return {name: file[name].tobytes() for name in file.files if name != "record.json"}
+
+
+def epoch(number: int, accuracy: float | None, loss: float | None) -> Epoch:
+    return Epoch(number, 1.0, accuracy, loss, 10, 1.0)
+
+
+@pytest.mark.parametrize(("new", "old", "better"), [
+    (epoch(2, 0.9, 0.5), epoch(1, 0.8, 0.4), True),
+    (epoch(2, 0.8, 0.3), epoch(1, 0.9, 0.4), False),
+    (epoch(2, 0.9, 0.3), epoch(1, 0.9, 0.4), True),
+    (epoch(2, 0.9, 0.4), epoch(1, 0.9, 0.4), False),
+    (epoch(2, None, 0.3), epoch(1, None, 0.4), True),
+    (epoch(2, None, 0.5), epoch(1, None, 0.4), False),
+    (epoch(2, None, None), epoch(1, None, None), True),
+])
+def test_accuracy_counts_and_then_loss(new: Epoch, old: Epoch, better: bool) -> None:
+    """Without samples to measure by, the last epoch is the best."""
+    assert new.better(old) is better
+
+
+def test_the_best_is_kept_and_the_last_beside_it(out: Path) -> None:
+    succeed("train", out, "--data", out.parent / "d.npz", *COURSE[2:], "--epochs", 2)
+    second = weights(out / "learned.npz")
+    assert not (out / "last.npz").exists()
+    text = succeed("train", out, "--data", out.parent / "d.npz", *COURSE, "--force")
+    assert "best       epoch 2: the device has its weights, last.npz those of the last\n" in text
+    assert f"npz        {out / 'last.npz'}\n" in text
+    assert weights(out / "learned.npz") == second != weights(out / "last.npz")
+    record = json.loads((out / "history.json").read_text())
+    assert record["best"] == 2 and len(record["epochs"]) == 4
+    assert "has history.json, learned.npz, learned.onnx, last.npz of an earlier" in sentence("train", out, "--data", out.parent / "d.npz")
+    succeed("push", out, out / "last.npz")
+    assert not (out / "last.npz").exists(), "what was pushed is what a training would go on from"
+
+
+def test_the_device_has_the_best(out: Path) -> None:
+    """Kept or not, resumed or not; other validation samples begin a comparison of their own."""
+    with tt.open(out).device() as device:
+        history = device.train(out.parent / "d.npz", epochs=4, holdout=0.2)
+        assert history.best is history[1]
+        best = device.weights()
+    with tt.open(out).device() as device:
+        device.train(out.parent / "d.npz", epochs=4, holdout=0.2, keep=True)
+        assert all(np.array_equal(best[name], array) for name, array in device.weights().items())
+    with tt.open(out).device() as device:
+        resumed = device.train(out.parent / "d.npz", epochs=4, holdout=0.2, keep=True, resume=True)
+        assert resumed.best is resumed[1]
+        assert all(np.array_equal(best[name], array) for name, array in device.weights().items())
+        other = device.train(out.parent / "d.npz", epochs=5, holdout=0.3, keep=True, resume=True, changed=True)
+        assert other.best is other[4]
+        assert not (out / "last.npz").exists()
+
+
+def test_without_validation_samples_the_last_is_kept(out: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    on_numpy(monkeypatch, compiled)
+    assert "best " not in succeed("train", out, "--data", out.parent / "d.npz", *COURSE, "--holdout", 0)
+    assert json.loads((out / "history.json").read_text())["best"] == 4
