@@ -8,9 +8,10 @@ from tinytrain.gradient.method import Method
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
+from tinytrain.gradient.methods.lowrank import LowRank
 from tinytrain.gradient.methods.zeroth import Zeroth
 
-METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local, Zeroth)}
+METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local, LowRank, Zeroth)}
 
 
 def method(text: str) -> Method:
