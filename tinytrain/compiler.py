@@ -20,7 +20,7 @@ from tinytrain.emit.plan_json import plan_json
 from tinytrain.emit.project import Emitter, link_keys
 from tinytrain.emit.step import Estimate, Pieces, estimate, pieces
 from tinytrain.emit.tuned import Optimise, Tuning
-from tinytrain.errors import ModelError, OutputError
+from tinytrain.errors import OutputError
 from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
@@ -32,7 +32,6 @@ from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
-from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.ir.verify import verify
 from tinytrain.origins import Origin, origin, versions
@@ -47,7 +46,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, weights_of, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -159,7 +158,11 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     from tinytrain.frontend.prepare import prepare
 
     folds, running = options.fold_batchnorm and not options.running_statistics, options.running_statistics and options.loss is not None
-    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head, method=method(options.method))
+    how = method(options.method)
+    if how.by_layer:
+        plain = load_forward(path, replace(options, method="backprop"))[2]
+        how = how.of_layers(weights_of((options.scheme, *options.further_schemes), plain))
+    prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head, method=how)
     check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
 
@@ -168,7 +171,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
     """A model and its forward graph, which all schemes start from. Raises ModelError."""
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    forward = _int8_input(forward, path) if options.int8_input else forward
+    forward = stored_input(forward, path) if options.int8_input else forward
     if options.dtype == "fp16":
         check_names(options.precision, imported.graph)
         forward = verify(halve_weights(forward, fp32_layers(options.precision, forward)), "halve_weights")
@@ -246,13 +249,6 @@ def _origins(options: Options, board: Board, tuning: Tuning) -> Iterator[Origin]
     own = [] if board.is_ours else [board.file, *(place / name for place in board.places[:-1] for name in board.sources)]
     read = {"scheme": schemes, "counts of kernels": [tuning.file] if tuning.file else [], "board": own}
     yield from (origin(kind, path) for kind, paths in read.items() for path in paths if path.is_file())
-
-
-def _int8_input(forward: Graph, path: Path) -> Graph:
-    taken = stored_input(forward)
-    if isinstance(taken, Declined):
-        raise ModelError(f"{path}: cannot take int8 samples: {taken.why}.", hint="Leave out --int8-input.")
-    return verify(taken, after="stored_input")
 
 
 def write(

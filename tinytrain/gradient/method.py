@@ -8,7 +8,7 @@ it makes as they treat any other graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -85,10 +85,11 @@ class Step:
 @dataclass(frozen=True)
 class Method:
     """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
-    are gradients of activations."""
+    are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name."""
 
     key: ClassVar[str] = ""
     backward: ClassVar[bool] = True
+    by_layer: ClassVar[bool] = False
 
     @classmethod
     def of(cls, argument: str) -> Method:
@@ -96,6 +97,10 @@ class Method:
         if argument:
             raise TinytrainError(f"--method {cls.key}:{argument}: {cls.key} takes no argument.", hint=f"Give --method {cls.key}.")
         return cls()
+
+    def of_layers(self, names: Collection[str]) -> Method:
+        """The method for these layers: those that the schemes name."""
+        return self
 
     def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
         """Change a prepared model in place before it is imported, shapes are inferred anew; whether it did. Raises ModelError where the

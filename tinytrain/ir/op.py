@@ -266,8 +266,8 @@ _REGISTRY: dict[str, type[Op]] = {}
 
 
 def is_row_operand(kind: TensorType, whole: TensorType) -> bool:
-    """Whether an operand has one element per index of the first axis: (K, 1, 1, 1) against (K, R, S, C)."""
-    return len(kind.shape) == len(whole.shape) > 1 and kind.shape == (whole.shape[0], *(1 for _ in whole.shape[1:]))
+    """Whether an operand has one element per index of the first axis: (K, 1, 1, 1) against (K, R, S, C); one of the same shape is not."""
+    return whole.shape != kind.shape == (*whole.shape[:1], *(1 for _ in whole.shape[1:]))
 
 
 @dataclass(frozen=True)

@@ -303,3 +303,8 @@ def resolve(scheme: str | Scheme, graph: Graph) -> Scheme:
     if isinstance(scheme, Scheme):
         return scheme
     return load(Path(scheme)) if scheme.endswith(".toml") else preset(scheme, graph)
+
+
+def weights_of(schemes: Sequence[str | Scheme], graph: Graph) -> frozenset[str]:
+    """Names of the layers of which any of the schemes trains the weight. Raises SchemeError."""
+    return frozenset(name for scheme in schemes for name, kinds in resolve(scheme, graph).layers.items() if "weight" in kinds)

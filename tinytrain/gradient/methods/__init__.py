@@ -8,10 +8,11 @@ from tinytrain.gradient.method import Method
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
+from tinytrain.gradient.methods.lowrank import LowRank
 from tinytrain.gradient.methods.mono import Mono
 from tinytrain.gradient.methods.zeroth import Zeroth
 
-METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local, Mono, Zeroth)}
+METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local, LowRank, Mono, Zeroth)}
 
 
 def method(text: str) -> Method:
