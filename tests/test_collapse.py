@@ -91,7 +91,7 @@ FAILURES = {
     "no change": ("trained", as_they_are, ("--lr", 1e-30), ("0.0% of the", "a higher learning rate")),
     "one class": ("fp32", one_class, (), ("All samples that were looked at are of one class.", "Try samples of all classes, mixed.")),
     "labels by chance": ("fp32", random_labels, (), ("has learned nothing that shows: after epoch 2", "Try more epochs")),
-    "all skipped": ("fp32", as_they_are, ("--skip-below", 100), ("180 of 180 samples of the last epoch were skipped.", "a lower --skip-below.")),
+    "all skipped": ("fp32", as_they_are, ("--skip-below", 100), ("180 of 180 samples of the last epoch", "a lower --skip-below.")),
 }
 
 

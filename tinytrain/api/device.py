@@ -87,7 +87,8 @@ class Device:
         writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
         samples or settings are others). What an earlier training has left there is replaced with `force` only.
 
-        Raises Diverged where it got worse by training; the device then has the weights of the last epoch that did not.
+        Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has
+        the weights of the last epoch that did not fail. Of a model that never told these samples apart it keeps what was learned so far.
         """
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."
