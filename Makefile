@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ bench: setup ## count instructions and bytes of the benchmark workloads
 
 learning: setup ## table of how well int8 training learns, method by method (45 minutes; goes on when interrupted)
 	@$(PYTHON) benchmarks/int8_learning.py $(ARGS)
+
+methods: setup ## table and picture of every method of learning: accuracy, old world, RAM, instructions (hours; goes on when interrupted)
+	@$(PYTHON) benchmarks/methods.py $(ARGS)
 
 bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
 	@$(PYTHON) benchmarks/mcunet.py $(ARGS)

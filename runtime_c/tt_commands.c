@@ -14,16 +14,18 @@ static struct {
 static tt_status run(const tt_model *m, uint8_t command, uint32_t bytes)
 {
     const uint32_t want = command == TT_INFER ? m->input_bytes : ((m->input_bytes + 3u) & ~3u) + m->target_bytes;
-    if ((command == TT_TRAIN && !m->train_step) || (command == TT_EVALUATE && !m->evaluate)) {
+    if ((command == TT_TRAIN && !m->train_step) || (command == TT_EVALUATE && !m->evaluate) ||
+        (command == TT_REMEMBER && !m->remember)) {
         return TT_ERROR_COMMAND;
     }
     if (bytes != want) {
         return TT_ERROR_LENGTH;
     }
     tt_port_count_start();
-    const tt_status status = command == TT_INFER   ? m->infer(m->input, m->output)
-                             : command == TT_TRAIN ? m->train_step(m->input, m->target, &left.loss)
-                                                   : m->evaluate(m->input, m->target, &left.loss, m->output);
+    const tt_status status = command == TT_INFER      ? m->infer(m->input, m->output)
+                             : command == TT_TRAIN    ? m->train_step(m->input, m->target, &left.loss)
+                             : command == TT_REMEMBER ? m->remember(m->input, m->target)
+                                                      : m->evaluate(m->input, m->target, &left.loss, m->output);
     left.ticks = tt_port_count_stop();
     ++left.calls;
     return tt_stack_intact() ? status : TT_ERROR_STACK;
@@ -136,6 +138,7 @@ tt_status tt_execute(const tt_model *m, const tt_request *r)
     case TT_INFER:
     case TT_EVALUATE:
     case TT_TRAIN:
+    case TT_REMEMBER:
         return run(m, r->command, r->bytes);
     case TT_READ_PARAM:
         return read_param(m, r);

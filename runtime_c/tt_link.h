@@ -29,7 +29,8 @@ enum {
     TT_FACTORY_RESET = 15,
     TT_STATS = 16,
     TT_EXPORT_DELTA = 17,
-    TT_IMPORT_DELTA = 18
+    TT_IMPORT_DELTA = 18,
+    TT_REMEMBER = 19
 };
 
 /* Head of a request; its payload follows, filled up to a multiple of four bytes. Little-endian, as all targets are. */
@@ -65,6 +66,7 @@ typedef struct {
     tt_status (*infer)(const void *x, void *y);
     tt_status (*evaluate)(const void *x, const void *target, float *loss, void *y);
     tt_status (*train_step)(const void *x, const void *target, float *loss);
+    tt_status (*remember)(const void *x, const void *target);
     void (*set_lr)(float lr);
     void (*set_skip_below)(float loss);
     tt_status (*set_scheme)(uint32_t scheme);

@@ -21,7 +21,7 @@ STREAM = (
     ("reading", "seal", "zoo"),
     ("atomic", "origins"),
     ("jobs", "ir"),
-    ("ops", "data"),
+    ("ops", "data", "onnx_graph"),
     ("verify.reference", "planner", "schemes", "target"),
     ("gradient",),
     ("passes",),

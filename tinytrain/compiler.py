@@ -26,8 +26,9 @@ from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.methods import method
+from tinytrain.gradient.methods import check_stored, method
 from tinytrain.gradient.objective import Objective, aimed, reached
+from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
@@ -46,7 +47,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, resolve, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -77,6 +78,7 @@ class Options:
     `method` is how it learns (`gradient/methods`).
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
+    `replay` is a memory of samples that train again behind each new one.
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     `origins` are files that other options were read from.
     `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
@@ -109,6 +111,7 @@ class Options:
     guards: Guards = "rest"
     classes: tuple[str, ...] = ()
     store: int = 0
+    replay: Replay | None = None
     cores: int = 1
     origins: tuple[Origin, ...] = ()
     asked: tuple[str, ...] = ()
@@ -165,8 +168,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
     """A model and its forward graph, which all schemes start from. Raises ModelError."""
     prepared, imported = load_model(path, options)
     forward = passes.run(imported.graph, passes.FORWARD)
-    if options.int8_input:
-        forward = _int8_input(forward, path)
+    forward = _int8_input(forward, path) if options.int8_input else forward
     if options.dtype == "fp16":
         check_names(options.precision, imported.graph)
         forward = verify(halve_weights(forward, fp32_layers(options.precision, forward)), "halve_weights")
@@ -175,6 +177,7 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
 
 def lowered(program: Program, options: Options) -> Program:
     """A training program as it will run: through all passes."""
+    program = with_replay(program, options.replay) if options.replay else program
     steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
@@ -203,6 +206,7 @@ def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = _frozen(imported, forward, options)
+    check_stored(options.method, options.grad, options.dtype)
     if options.loss_by_default and not layers(forward):
         options = replace(options, loss=None)
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
@@ -215,8 +219,7 @@ def understand(path: Path, options: Options) -> Understood:
 def compile_model(path: Path, options: Options) -> Compiled:
     """Compile an ONNX file for a board. Raises TinytrainError subclasses; writes nothing."""
     board = load_board(options.board).with_cores(options.cores)
-    if options.store:
-        board = board.keeping()
+    board = board.keeping() if options.store else board
     model = understand(path, options)
     program = model.program
     tuning = Tuning.of(board, options.optimise, options.tuned)
@@ -308,8 +311,7 @@ def _c_files(compiled: Compiled) -> dict[str, str]:
 def describe(compiled: Compiled) -> dict[str, Any]:
     """The manifest: what was compiled from what, for which board, with which sizes and layouts."""
     program, plan, imported = compiled.program, compiled.plan, compiled.imported
-    infer = program.entries["infer"]
-    train = program.entries.get("train")
+    infer, train = program.entries["infer"], program.entries.get("train")
     keys = link_keys(program)
     return {
         "tinytrain": __version__,
@@ -328,6 +330,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
+        **({"replay": asdict(compiled.options.replay)} if compiled.options.replay else {}),
         **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
         "dtype": compiled.options.dtype,
         "fp32": stays_fp32(compiled),
@@ -381,7 +384,7 @@ def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Froze
 def chosen_scheme(scheme: str | Scheme, forward: Graph, frozen: Sequence[Frozen], options: Options) -> Scheme:
     """A scheme by name, path or itself. Raises SchemeError where there is a loss and nothing that it trains."""
     reachable = reached(options.objective, forward)
-    found = with_rates(resolve(scheme, reachable), options.rates, reachable)
+    found = with_rates(method(options.method).scheme(scheme, reachable), options.rates, reachable)
     if options.loss is not None:
         check_trains(found, forward, [f"{one.name} ({one.why})" for one in frozen])
     return found

@@ -24,6 +24,7 @@ from tinytrain.quantise.normalise import refuse_quantised
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.scheme import Scheme, layers, preset
 from tinytrain.search.cost import Costs, SchemeCost
+from tinytrain.search.fill import fill, within
 from tinytrain.target.board import Board, board_names, load_board
 
 DTYPES = ("fp32", "fp16", "int8")
@@ -58,8 +59,11 @@ class Variant:
         """Presets, the one that trains most first."""
         return presets(self.costs.forward)
 
-    def on(self, board: Board, scheme: Scheme) -> Candidate:
-        return Candidate(board, self.dtype, scheme.preset, self.asks, self._costs(board).cost(scheme))
+    def on(self, board: Board, scheme: Scheme | str, budget_bytes: int | None = None) -> Candidate:
+        """`scheme` is one of its own, or the name of a preset that fills so many bytes of RAM, or the board."""
+        costs = self._costs(board)
+        chosen = fill(scheme, costs, within(costs, budget_bytes)) if isinstance(scheme, str) else scheme
+        return Candidate(board, self.dtype, chosen.preset, self.asks, costs.cost(chosen))
 
     def _costs(self, board: Board) -> Costs:
         return self._placed.setdefault(board.name, self.costs.on(board))
@@ -68,8 +72,10 @@ class Variant:
     def _placed(self) -> dict[str, Costs]:
         return {}
 
-    def hopeless(self, board: Board, scheme: Scheme) -> bool:
+    def hopeless(self, board: Board, scheme: Scheme | str) -> bool:
         """Whether what a scheme trains is more than all RAM of a board, which needs no plan to see."""
+        if isinstance(scheme, str):
+            return False
         sizes = {(layer.name, kind): v.type.nbytes for layer in self.costs.layers for kind, v in layer.parameters.items()}
         trained = sum(sizes[layer, kind] for layer, kinds in scheme.layers.items() for kind, part in kinds.items() if part.whole)
         return not board.is_host and trained > sum(m.bytes for m in board.rams)

@@ -29,7 +29,7 @@ from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
 from tinytrain.report.text import kilobytes, milliseconds_text, room_text, table
-from tinytrain.schemes.scheme import Scheme, check_trains, preset, resolve
+from tinytrain.schemes.scheme import Scheme, check_trains, is_auto, preset, resolve
 from tinytrain.target.board import Board
 
 BASIS = (
@@ -45,13 +45,15 @@ _SOFT = "; without a unit for them floats take as long as their values have it, 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. `schemes` None: all presets; `dtypes`: of `DTYPES`; `every`: all of them, not the largest that fits alone."""
+    """What is asked for. `schemes` None: all presets; `dtypes`: of `DTYPES`; `every`: all of them, not the largest that fits alone;
+    `budget_bytes` of RAM are what presets that fill a budget take, the board's memory without them."""
 
     boards: tuple[Board, ...]
     schemes: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] = DTYPES
     every: bool = False
     data: Source | None = None
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,32 +119,44 @@ def _counted(answers: Sequence[Answer]) -> list[str]:
     return [f"{', '.join(cores)}: kernels were counted on {core}{_SOFT if core == 'cortex-m3' else ''}" for core, cores in others.items()]
 
 
-def _answers(tries: Sequence[tuple[Variant, Scheme]], request: Request, progress: Progress) -> list[Answer]:
+def _answers(tries: Sequence[tuple[Variant, Scheme | str]], request: Request, progress: Progress) -> list[Answer]:
     progress.start(tries[0][0].dtype, len(tries) * len(request.boards))
     tried: dict[str, list[Candidate]] = {board.name: [] for board in request.boards}
     for made, scheme in tries:
         for board in sorted(request.boards, key=made.family):
-            progress.advance(f"{scheme.preset} on {board.name}")
+            progress.advance(f"{scheme if isinstance(scheme, str) else scheme.preset} on {board.name}")
             last = (made, scheme) == tries[-1] and not tried[board.name]
             in_vain = any(one.fits for one in tried[board.name]) or (made.hopeless(board, scheme) and not last)
             if request.every or not in_vain:
-                tried[board.name].append(made.on(board, scheme))
+                tried[board.name].append(made.on(board, scheme, request.budget_bytes))
     if request.every:
         return [Answer(one) for each in tried.values() for one in each]
     return [_best(each) for each in tried.values()]
 
 
-def _tries(made: Variant, model: Path, names: tuple[str, ...] | None) -> list[tuple[Variant, Scheme]]:
-    """What is tried of a way to store numbers, that which trains most first: presets, batch norms kept for theirs."""
+def _tries(made: Variant, model: Path, names: tuple[str, ...] | None) -> list[tuple[Variant, Scheme | str]]:
+    """What is tried of a way to store numbers, that which trains most first: presets, batch norms kept for theirs.
+
+    A preset that fills the memory of each board is there by its name.
+    """
     forward = made.costs.forward
-    found = presets(forward) if names is None else [resolve(name, forward) for name in names]
-    check_trains(found[0] if found else Scheme({}), forward, [f"{one.name} ({one.why})" for one in made.costs.frozen])
+    if names is not None:
+        asked = [name if is_auto(name) else resolve(name, forward) for name in names]
+        known = [scheme for scheme in asked if isinstance(scheme, Scheme)]
+        check_trains(known[0] if known else preset("full", forward), forward, _frozen(made))
+        return [(made, scheme) for scheme in asked]
+    found = presets(forward)
+    check_trains(found[0] if found else Scheme({}), forward, _frozen(made))
     tries = [(made, scheme) for scheme in found]
-    kept = with_batchnorms(made, model) if names is None else None
+    kept = with_batchnorms(made, model)
     if kept is None:
-        return tries
+        return [*tries]
     tries.append((kept, preset(BATCHNORM, kept.costs.forward)))
-    return sorted(tries, key=lambda one: -trained(one[1], one[0].costs.forward))
+    return [*sorted(tries, key=lambda one: -trained(one[1], one[0].costs.forward))]
+
+
+def _frozen(made: Variant) -> list[str]:
+    return [f"{one.name} ({one.why})" for one in made.costs.frozen]
 
 
 def _best(tried: list[Candidate]) -> Answer:

@@ -18,6 +18,7 @@ from tinytrain.errors import TinytrainError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, losses
+from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.graph import Guards
 from tinytrain.ops.loss_scale import LARGEST, LEAST
@@ -80,6 +81,7 @@ class Choices(Course, total=False):
     loss_scale_steps: Updates | None
     on_overflow: Literal["rest", "step"] | None
     guards: Guards
+    replay: str | None
     qas: bool
     optimise: Optimise
     tuned: str | Path | None
@@ -95,6 +97,7 @@ class Choices(Course, total=False):
 class Placing(TypedDict, total=False):
     """What a board is told besides."""
 
+    budget: Positive | None
     cores: Positive
     store: Count
     tolerance: Annotated[float, Number(0, 1, "least")] | None
@@ -129,7 +132,7 @@ DEFAULTS = Choices(
     **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, huber_delta=None, lr=0.01, rates={},
     method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32", nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None,
     accumulate=1, rounding="stochastic", dtype="fp32", master=None, fp32=(), precision=None, bias_factor=1.0, int8_input=False, grad="fp32",
-    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", qas=True, optimise="balanced", tuned=None, shapes={},
+    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None, qas=True, optimise="balanced", tuned=None, shapes={},
     new_head=None, head_seed=0, keep_batchnorm=False, running_statistics=False, dropout=False, bptt=0,
 )
 
@@ -175,6 +178,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         fold_batchnorm=not given["keep_batchnorm"], running_statistics=given["running_statistics"], dropout=given["dropout"],
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
+        replay=Replay.of(given["replay"]) if given["replay"] is not None else None,
         method=given["method"], dtype=given["dtype"], precision=_precision(given),
         origins=(origin("precision", given["precision"]),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],

@@ -75,7 +75,8 @@ class Device:
 
     def train(
         self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
-        holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None, skip_below: float = 0.0, scheme: int = 0,
+        remember: Pair | File | None = None, holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None,
+        skip_below: float = 0.0, scheme: int = 0,
         keep: bool = False, resume: bool = False, changed: bool = False, force: bool = False,
         progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
@@ -85,7 +86,8 @@ class Device:
         compiled one; `course` how it changes. Only the first `limit` samples are used; those with a loss below `skip_below` change nothing.
         `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and
         writes learned.npz, learned.onnx and history.json into the project after each epoch, where `resume` goes on (with `changed`: though
-        samples or settings are others). What an earlier training has left there is replaced with `force` only.
+        samples or settings are others). What an earlier training has left there is replaced with `force` only. `remember` are samples of
+        before, which the memory of a device that was compiled with `replay` is shown first.
 
         Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has
         the weights of the last epoch that did not fail. Of a model that never told these samples apart it keeps what was learned so far.
@@ -95,6 +97,8 @@ class Device:
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
         if validation is not None and holdout:
             raise TinytrainError("--holdout has no effect beside --validation; expected one of them.", hint="Leave one of them out.")
+        if remember is not None and resume:
+            raise TinytrainError("--remember has no effect with --resume, which has the memory as it was.", hint="Leave one of them out.")
         if force and not keep:
             raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
@@ -105,7 +109,8 @@ class Device:
             limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], scheme=given["scheme"], schedule=schedule,
         )
         held = None if validation is None else source_of_both(validation)
-        taught = lesson(self.project, source_of(x, y), held, plan, progress)
+        old = None if remember is None else source_of_both(remember)
+        taught = lesson(self.project, source_of(x, y), held, plan, progress, old)
         if lr is None and self._rate_is_ours:
             self.session.set_lr(self.project.manifest.learning_rate)
         self._rate_is_ours = lr is not None or schedule.changes

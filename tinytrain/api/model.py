@@ -16,10 +16,12 @@ from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Given, Pair, Samples, Source, source_of_both
+from tinytrain.emit.fit import check_budget
 from tinytrain.errors import TinytrainError
 from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.scheme import Scheme
+from tinytrain.search.fill import filled
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,18 +44,20 @@ class Model:
 
     def compile(
         self, board: str = "host", scheme: str | Scheme | Sequence[str | Scheme] = "full", *,
-        calibration: Pair | Samples | Given | None = None, tolerance: float | None = None, cores: int = 1, store: int = 0,
-        classes: Sequence[str] = (), progress: Progress | None = None, **choices: Unpack[Choices],
+        calibration: Pair | Samples | Given | None = None, tolerance: float | None = None, budget: int | None = None, cores: int = 1,
+        store: int = 0, classes: Sequence[str] = (), progress: Progress | None = None, **choices: Unpack[Choices],
     ) -> Build:
         """Compile for a board; `scheme` is what is trained, or several of which the device starts with the first.
+
+        `budget` is the RAM that it may take at most, in bytes; last:auto and spread:auto fill it, or without it the board.
 
         `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples x, or x and y, or a data file. With fp16 x and y
         choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away.
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
         """
-        place = checked(Placing, {"cores": cores, "store": store, "tolerance": tolerance})
-        cores, store, tolerance = place.values()
+        place = checked(Placing, {"budget": budget, "cores": cores, "store": store, "tolerance": tolerance})
+        budget, cores, store, tolerance = place.values()
         source = None if calibration is None else source_of_both(calibration)
         schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
         if choices.get("dtype") == "int8":
@@ -65,18 +69,23 @@ class Model:
             given: Choices = {**choices, "dtype": "fp32"}
             options_of(board, schemes, given)             # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
-            return quantised.compile(board, scheme, cores=cores, store=store, classes=classes, progress=progress, **given)
-        options = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
+            return quantised.compile(board, scheme, budget=budget, cores=cores, store=store, classes=classes, progress=progress, **given)
+        asked = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
+        options = filled(self.path, asked, budget)
         if source is not None:
             from tinytrain.search.precision import TOLERANCE, calibrated
 
             check_fp16("--data", options.dtype)
             options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
+            options = filled(self.path, replace(options, scheme=asked.scheme), budget)
         elif tolerance is not None:
             raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
         options = replace(options, origins=(*options.origins, *self._origins, *_calibration(source)))
         with suggesting(self.path, options, progress or Quiet()):
-            return Build(compile_model(self.path, options), keeps=self)
+            compiled = compile_model(self.path, options)
+        if budget is not None:
+            check_budget(compiled.program, compiled.plan, compiled.board, budget)
+        return Build(compiled, keeps=self)
 
     def quantise(
         self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,

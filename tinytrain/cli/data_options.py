@@ -73,7 +73,7 @@ threshold_options = together(
 
 
 def data_options(what: str = "Samples", *, required: bool = True) -> Callable[[Decorated], Decorated]:
-    """The command gets `data`, and `validation` where it has that, as a `DataFile`."""
+    """The command gets `data`, and `validation` and `remember` where it has them, as a `DataFile`."""
 
     def decorated(command: Decorated) -> Decorated:
         @functools.wraps(command)
@@ -86,8 +86,9 @@ def data_options(what: str = "Samples", *, required: bool = True) -> Callable[[D
                     raise TinytrainError(f"{OPTIONS[name]} has no effect without --data.", hint="Leave it out, or give both.")
                 return command(data=None, **given)
             file = DataFile(data, **how)
-            if given.get("validation") is not None:
-                given["validation"] = replace(file, path=given["validation"])
+            for more in ("validation", "remember"):
+                if given.get(more) is not None:
+                    given[more] = replace(file, path=given[more])
             return command(data=file, **given)
 
         data = option("--data", type=click.Path(path_type=Path), required=required, help=f"{what}: {KINDS}.")

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import cost_options
+from tinytrain.cli.model_options import FILLED, cost_options
 from tinytrain.cli.option import asked
 from tinytrain.cli.options import MODEL, compiler_options, option
 from tinytrain.errors import TinytrainError
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         help="All schemes on all boards, emulated ones too, not the largest that fits alone.")
 @data_options("Samples to calibrate int8 on", required=False)
 @cost_options
-def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, **given: Any) -> Answer:
+@FILLED
+def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None, budget: int | None, **given: Any) -> Answer:
     """Say which scheme of MODEL trains on which board: RAM, flash, instructions and milliseconds of a step, cheapest board first.
 
     Without --scheme and --dtype all are tried: full, last:K, bias and batchnorm, in fp32, fp16 and int8. Nothing is compiled.
@@ -51,7 +52,7 @@ def fit(model: Path, boards: tuple[str, ...], every: bool, data: DataFile | None
         raise TinytrainError("--loss none: a model that only infers has no scheme to fit.", hint="Give --loss ce, mse or bce.")
     on = tuple(map(load_board, boards or (board_names() if every else ()))) or tuple(real_boards())
     every = every or bool(boards) or chosen["schemes"]
-    request = Request(on, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data)
+    request = Request(on, schemes if chosen["schemes"] else None, (dtype,) if chosen["dtype"] else DTYPES, every, data, budget)
     with progress() as bar:
         found = answer(model, options, request, bar)
     plain = found.plain()

@@ -21,7 +21,8 @@ from tinytrain.errors import DataError, OutputError
 @MODEL
 @BOARD
 @option("--data", type=click.Path(path_type=Path), help="Samples to train with.")
-@option("--scheme", help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml.")
+@option("--scheme", help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or last:auto or "
+        "spread:auto, which fill the budget.")
 @option("--budget", type=BYTES, help="RAM that it may take, as 100K; `search` finds the best scheme in it.")
 @option("-o", "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder for the compiled project.")
 @option("--force", is_flag=True, help="Replace a project file.")
@@ -31,6 +32,7 @@ def init(model: Path, board: str, data: Path | None, scheme: str | None, budget:
     from tinytrain.cli.results import Written
     from tinytrain.compiler import Options, scheme_of
     from tinytrain.frontend.prepare import read_model
+    from tinytrain.search.fill import filled
     from tinytrain.target.board import load_board
 
     if FILE.exists() and not force:
@@ -39,7 +41,7 @@ def init(model: Path, board: str, data: Path | None, scheme: str | None, budget:
     if scheme is None:
         read_model(model)
     else:
-        scheme_of(model, Options(scheme=scheme))
+        scheme_of(model, filled(model, Options(board=board, scheme=scheme), budget))
     if data is not None and not data.exists():
         raise DataError(f"{data} does not exist; expected npz, npy, csv, or a folder of images.", hint="Check the path.")
     given = {"model": model, "board": board, "data": data, "scheme": scheme, "budget": budget, "output": output}

@@ -68,7 +68,8 @@ def main() -> None:
 @option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @option("--force", is_flag=True, help="Replace the folder if tinytrain made it.")
 @option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Cores of the board that share the work of a step.")
-@option("--budget", type=BYTES, help="Refuse what takes more RAM than this, as 100K: arena, buffers and stack.")
+@option("--budget", type=BYTES, help="RAM that it may take, as 100K: arena, buffers and stack. last:auto and spread:auto fill "
+        "it, what takes more is refused.")
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
@@ -99,7 +100,6 @@ def compile_command(
     from tinytrain.cli.results import compile_result
     from tinytrain.data.classes import class_names
     from tinytrain.device.project import Project
-    from tinytrain.emit.fit import check_budget
     from tinytrain.report.text import compiled_text, room_text, sizes_text
     from tinytrain.target.board import check_half_arithmetic, load_board
     from tinytrain.target.build import find_tools
@@ -109,14 +109,12 @@ def compile_command(
         check_half_arithmetic(load_board(board))
     with progress() as bar:
         made = Model(model).compile(
-            board, given.pop("schemes"), calibration=data, tolerance=tolerance, cores=cores, store=store or 0,
+            board, given.pop("schemes"), calibration=data, tolerance=tolerance, budget=budget, cores=cores, store=store or 0,
             classes=class_names(classes) if classes else (), progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)
     compiled = made.compiled
-    if budget is not None:
-        check_budget(compiled.program, compiled.plan, compiled.board, budget)
     with progress() as bar, suggesting(model, compiled.options, bar):
         made.write(
             output, force=force, packages=packages, then=(lambda folder: Project.open(folder).elf()) if build else None,
@@ -142,13 +140,15 @@ def compile_command(
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
+        help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch in PROJECT/learned.npz.")
 @option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
 @option("--changed", is_flag=True, only_with="--resume",
         help="Also where data or options are not those of before.")
 @device_options
-def train(project: Project, data: DataFile, validation: DataFile | None, timeout: float, **plan: Any) -> Answer:
+def train(project: Project, data: DataFile, validation: DataFile | None, remember: DataFile | None, timeout: float, **plan: Any) -> Answer:
     """Train PROJECT on its board with the samples of a data file; writes history.json, learned.npz and learned.onnx."""
     from tinytrain.api.build import Build
     from tinytrain.cli.results import Train
@@ -157,7 +157,7 @@ def train(project: Project, data: DataFile, validation: DataFile | None, timeout
     if validation is not None:
         plan["holdout"] = 0.0                             # what stands there by default
     with progress() as bar, Build(project=project).device(timeout=timeout) as device:
-        history = device.train(data, validation=validation, keep=True, progress=bar, **plan)
+        history = device.train(data, validation=validation, remember=remember, keep=True, progress=bar, **plan)
     files = tuple(project.folder / name for name in FILES)
     return Answer("", Train(project.folder, history.before, history.untrained, tuple(history), files))
 

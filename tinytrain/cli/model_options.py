@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tinytrain.cli.options import Decorated, Number, option, together
+from tinytrain.cli.options import BYTES, Decorated, Number, option, together
 
 
 class Losses(click.Choice[str]):
@@ -69,8 +69,11 @@ LOSS = option("--loss", section="Loss", type=Losses(["ce", "ce-soft", "focal", "
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
               "weight: label=ce,box=mse:0.5.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
-                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, or a scheme.toml. "
+                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
+                "much as there is room for: last:auto, spread:auto. "
                 "`compile` takes several: the device starts with the first and can switch.")
+FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:auto",
+                help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
                 help="How it is trained: backprop, or with less memory: local[:BLOCKS] (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
@@ -108,6 +111,9 @@ update_options = together(
     updates("--clip-value", type=Number(1e-6, 1e6), help="Bound of each element of a gradient."),
     updates("--clip-norm", type=Number(1e-6, 1e6), help="Bound of the norm of all gradients, which are then kept in RAM."),
     updates("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Samples whose gradients make one update."),
+    updates("--replay", metavar="N[:int8|fp32][:samples][:balanced][:x2]",
+            help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again behind "
+            "each new one. balanced: as many of each class."),
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),

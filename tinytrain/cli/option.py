@@ -48,4 +48,6 @@ def _holds(condition: str, ctx: click.Context) -> bool:
     option, _, values = condition.partition(" ")
     name = str(next(param.name for param in ctx.command.params if option in (*param.opts, *param.secondary_opts)))
     value = ctx.params[name]
+    if values and isinstance(value, tuple):
+        return not set(values.split("|")).isdisjoint(value)
     return value in values.split("|") if values else bool(value) and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT

@@ -35,7 +35,7 @@ KEYS: dict[str, dict[str, str]] = {
         ("std", "std"), ("layout", "order"), ("normal", "normal"),
     )},
     "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show"), "schemes"),
-    "budget": {"compile": "budget", "search": "sram"},
+    "budget": {"compile": "budget", "scheme show": "budget", "search": "sram"},
     "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects", "open": "projects"},
 }
 # What a key is about, as the file's comments say it.

@@ -11,7 +11,7 @@ import click
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import LOSS, RATES, SCHEME, cost_options, model_options, reading_options
+from tinytrain.cli.model_options import FILLED, LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.option import asked
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
 from tinytrain.errors import DoesNotFit, TinytrainError
@@ -74,20 +74,23 @@ def write(model: Path, last: int | None, output: Path | None, **given: Any) -> A
 @MODEL
 @BOARD
 @cost_options
-def show(model: Path, board: str, **given: Any) -> Answer:
+@FILLED
+@option("-o", "--output", type=click.Path(path_type=Path), help="Also write the scheme to this file.")
+def show(model: Path, board: str, budget: int | None, output: Path | None, **given: Any) -> Answer:
     """Show what training MODEL by a scheme costs, layer by layer: memory, work, flash."""
     from tinytrain.answers.nearest import check_room
+    from tinytrain.atomic import write_text
     from tinytrain.cli.results import SchemeShow
-    from tinytrain.compiler import chosen_scheme
     from tinytrain.report.text import frozen_text, room_text
     from tinytrain.search.cost import Costs
+    from tinytrain.search.fill import resolved
     from tinytrain.search.show import cost_text
 
     options = compiler_options(board, **given)
     if options.loss is None:
         raise TinytrainError("--loss none: a model that only infers has no scheme to show.", hint="Give --loss ce, mse or bce.")
     costs = Costs(model, options, options.exact_seconds)
-    chosen = chosen_scheme(options.scheme, costs.forward, costs.frozen, options)
+    chosen = resolved(costs, options.scheme, budget)
     cost = costs.cost(chosen)
     said = frozen_text(costs.frozen)
     text = "\n".join([cost_text(costs.forward.name, costs.board, cost), *([said] if said else [])])
@@ -97,8 +100,11 @@ def show(model: Path, board: str, **given: Any) -> Answer:
     except DoesNotFit:
         say(text)
         raise
+    if output is not None:
+        write_text(output, chosen.to_toml())
     result = SchemeShow(costs.forward.name, costs.board.name, cost, tuple(costs.frozen))
-    return Answer(f"{text}\n{room_text(cost.room)}", result, asked=True)
+    written = "" if output is None else f"\nwritten    {output}"
+    return Answer(f"{text}\n{room_text(cost.room)}{written}", result, asked=True)
 
 
 @click.command(cls=Command, epilog="Example: tinytrain search model.onnx --data train.npz --board netduinoplus2 --sram 100K -o scheme.toml")

@@ -51,6 +51,7 @@ class Command(IntEnum):
     STATS = 16
     EXPORT_DELTA = 17
     IMPORT_DELTA = 18
+    REMEMBER = 19
 
 
 class Status(IntEnum):

@@ -91,7 +91,7 @@ class Manifest:
     `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference, `work` is how many
     times as many a training step has, 0 where that is not known; `step` is None where nothing was counted. `cores` share the work of a
-    call. `classes` are the names of the output's elements, where they have any.
+    call. `classes` are the names of the output's elements, where they have any; `memory` holds so many samples that train again.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Manifest:
     work: float = 0.0
     step: Step | None = None
     classes: tuple[str, ...] = ()
+    memory: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -148,7 +149,7 @@ class Manifest:
         top = _Fields(described, path)
         optimiser = top.inner("optimiser")
         target = top.inner("target") if described["target"] is not None else None
-        keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in ("loss_options", "method") if described.get(key))]
+        keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in ("loss_options", "method", "replay") if described.get(key))]
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),
@@ -168,6 +169,7 @@ class Manifest:
             files=_files(top) if "files" in described else {},
             cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
             classes=top.texts("classes") if "classes" in described else (),
+            memory=top.inner("replay").integer("samples", 1) if "replay" in described else 0,
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
             work=_work(top.inner("macs")) if "macs" in described else 0.0,
             step=_step(top.inner("estimate")) if described.get("estimate") and described["target"] is not None else None,

@@ -164,6 +164,10 @@ class Session:
         loss, ticks = _STEP.unpack(self._call(Command.TRAIN, self._sample(x, target), _STEP.size))
         return Step(loss, self._instructions(ticks))
 
+    def remember(self, x: ArrayLike, target: ArrayLike) -> None:
+        """Keep a sample in the device's memory (`compile --replay`) without training."""
+        self._call(Command.REMEMBER, self._sample(x, target), 0)
+
     def evaluate(self, x: ArrayLike, target: ArrayLike) -> tuple[float, NDArray[np.float32]]:
         """Loss and output of one sample; nothing is updated."""
         answer = self._call(Command.EVALUATE, self._sample(x, target), 4 + self.info.output_bytes)

@@ -55,7 +55,7 @@ def operands(plan: Plan) -> list[list[Value]]:
         if node.op.view:
             continue
         read = dict.fromkeys(content[v] for v in node.inputs)
-        writes = any(plan.root(v).role in _STORED or v in copied for v in node.outputs)
+        writes = any(plan.root(v).role in _STORED or v in copied for v in node.outputs) and not node.op.lends
         if writes:
             maps = (v for v in read if v not in late and v.role in (Role.INPUT, Role.TEMP) and plan.root(v).role not in _STORED)
             found.append([v for v in maps if v.type.dtype is F32])

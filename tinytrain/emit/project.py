@@ -19,7 +19,7 @@ from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
-from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of
+from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of, replay_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
@@ -90,6 +90,16 @@ class CScheme:
         return len(self.forward) + len(self.backward) + len(self.apply)
 
 
+@dataclass(frozen=True)
+class CRemember:
+    """How a sample is kept without training: what is looked at of it, calls up to what is kept, what is looked at of that, calls behind."""
+
+    sample: list[CLook]
+    before: list[str]
+    latents: list[CLook]
+    behind: list[str]
+
+
 class Emitter:
     """Names the kernels, places the values and renders the templates for one program on one board.
 
@@ -123,9 +133,11 @@ class Emitter:
             "accumulate": self.program.accumulate, "entries": entries,
             "params": [*weights, *state], "weights": len(weights), "layouts": [layout(weights), layout(state)],
             "sums": [params[v] for v in self.program.sums()],
-            "schemes": (schemes := [*self.schemes.values()]),
+            "schemes": (schemes := [self.schemes[train] for train in self.program.trains]),
+            "replayed": (replayed := [self.schemes[replay_of(train)] for train in self.program.trains if self.program.replays]),
+            "train_pieces": self.train_pieces, "remember": self._remember() if self.program.replays else None,
             "infinite": INFINITE,
-            "sample": self._sample(), "measures": any(scheme.room for scheme in schemes),
+            "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             **self._interface(),
@@ -151,7 +163,7 @@ class Emitter:
         data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
         weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
-            "guards": "" if self.program.guards == "none" else self.program.guards,
+            "guards": "" if self.program.guards == "none" else self.program.guards, "replays": self.program.replays,
             "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,
@@ -189,8 +201,25 @@ class Emitter:
 
     @cached_property
     def schemes(self) -> dict[str, CScheme]:
-        """How each trains, by its entry point."""
-        return {train: self._scheme(train, self._entries) for train in self.program.trains}
+        """How each trains, with a new sample and with one of the memory, by its entry point."""
+        return {train: self._scheme(train, self._entries) for train in self.program.updating}
+
+    @property
+    def train_pieces(self) -> int:
+        """The most calls that one step makes, with those of the memory's samples."""
+        each = [(self.schemes[train], self.schemes.get(replay_of(train))) for train in self.program.trains]
+        return max((new.pieces + (old.pieces * self.program.replays if old else 0) for new, old in each), default=0)
+
+    def _remember(self) -> CRemember:
+        """As with training: what is kept is known before anything stored is written."""
+        plan, lines = self.plan.entries["remember"], self._entries["remember"]
+        calls = [node for node in plan.graph.nodes if not node.op.view]
+        content = contents(plan.graph)
+        kept = dict.fromkeys(content[v] for v in plan.graph.outputs)
+        known = max((i for i, node in enumerate(calls, start=1) if not kept.keys().isdisjoint(node.outputs)), default=0)
+        looked = [v for v in kept if v.type.dtype is F32 and v.role is Role.TEMP and self.program.guards != "none"]
+        sample = [CLook(look.at, look.count, False) for look, _ in self._sample()]
+        return CRemember(sample, lines[:known], [CLook(self._at(plan, v), v.type.numel, False) for v in looked], lines[known:])
 
     def _entry(self, plan: Plan) -> list[str]:
         """The calls of one entry point, in order."""
@@ -224,13 +253,14 @@ class Emitter:
     def _watches(self) -> dict[str, Watch]:
         """What each scheme looks at; nothing where floats are stored as fp16, which the graph itself looks at."""
         looks = self.program.guards != "none" and not any(v.name == LOSS_SCALE for v in self.plan.fixed)
-        return {train: watch(self.plan.entries[train]) if looks else Watch({}) for train in self.program.trains}
+        return {train: watch(self.plan.entries[train]) if looks else Watch({}) for train in self.program.updating}
 
     def _sample(self) -> list[tuple[CLook, int]]:
         """The floats that a caller gives, and what is too large: bits of a float, or a size. Of targets all numbers are taken."""
         graphs = [self.plan.entries[train].graph for train in self.program.trains]
-        measured = any(v.role is Role.INPUT for watch in self._watches.values() for v in watch.measured)
-        read = measured or any(v.role is Role.INPUT for watch in self._watches.values() for v in watch.looked)
+        watches = [self._watches[train] for train in self.program.trains]
+        measured = any(v.role is Role.INPUT for watch in watches for v in watch.measured)
+        read = measured or any(v.role is Role.INPUT for watch in watches for v in watch.looked)
         most = min((most_bits(graph) // 2 if measured else limit(graph) for graph in graphs), default=0) if read else INFINITE
         return [
             (CLook(record.at(part.offset), part.type.numel, measured and record is self.records["x"]), bits)

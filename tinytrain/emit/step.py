@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinytrain.emit.instructions import GUARD, Table, Work, code, load_table
-from tinytrain.emit.project import CScheme, Emitter
+from tinytrain.emit.project import Emitter
 from tinytrain.emit.select import Kernels
-from tinytrain.ir.graph import apply_of
+from tinytrain.ir.graph import apply_of, replay_of
 from tinytrain.ir.types import F32
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.target.board import Board
@@ -36,8 +36,7 @@ def estimate(plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | No
     table = load_table(board.core)
     if table is None:
         return None
-    step = [plan.entries[key] for key in ("train", apply_of("train")) if key in plan.entries]
-    entries = step or [plan.entries["infer"]]
+    entries = _step(plan, "train") or [plan.entries["infer"]]
     calls = [(node, kernels.select(node, spare=entry.room(node))) for entry in entries for node in entry.graph.nodes if not node.op.view]
     taken = [table.taken(*call) for call in calls]
     cycles = round(sum(one.cycles for one in taken))
@@ -47,6 +46,12 @@ def estimate(plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | No
         round(sum(one.instructions for one in taken)), cycles, cycles / board.clock_hz * 1000 if alone else None,
         table.code_bytes(code(plan, kernels)), table.core, tuple(uncounted),
     )
+
+
+def _step(plan: ProgramPlan, train: str) -> list[Plan]:
+    """What a step of a scheme runs, in order: a new sample and its update, then those of the memory with theirs."""
+    keys = [train, apply_of(train), *[replay_of(train), apply_of(train)] * plan.replays]
+    return [plan.entries[key] for key in keys if key in plan.entries]
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Pieces:
 def pieces(emitter: Emitter, board: Board) -> Pieces | None:
     """None of a program that only infers."""
     table = load_table(board.core)
-    made = [_summed(list(_each(emitter, train, scheme, table)), table) for train, scheme in emitter.schemes.items()]
+    made = [_summed([*_each(emitter, train, table), *_replays(emitter, train, table)], table) for train in emitter.program.trains]
     return max(made, key=lambda one: one.longest_instructions or one.count, default=None)
 
 
@@ -78,9 +83,15 @@ class _Piece:
     looks: list[int]
 
 
-def _each(emitter: Emitter, train: str, scheme: CScheme, table: Table | None) -> Iterator[_Piece]:
+def _replays(emitter: Emitter, train: str, table: Table | None) -> list[_Piece]:
+    """The pieces of all samples of the memory that follow a new one."""
+    times = emitter.program.replays
+    return list(_each(emitter, replay_of(train), table))[1:] * times if times else []
+
+
+def _each(emitter: Emitter, train: str, table: Table | None) -> Iterator[_Piece]:
     """The beginning of a step, and its pieces, in order."""
-    program, plan = emitter.program, emitter.plan
+    program, plan, scheme = emitter.program, emitter.plan, emitter.schemes[train]
     given = [kind.numel for v in program.entries[train].inputs for _, kind in v.parts or ((v.name, v.type),) if kind.dtype is F32]
     yield _Piece("begin", 0.0, given if program.guards != "none" else [])
     behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *([] for _ in scheme.apply)]

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.onnx_graph import LAYERS, OnnxGraph
 from tinytrain.ir.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
-LAYERS = ("Gemm", "MatMul", "Conv")
 KEEPS_CLASSES = (
     "Add", "QuantizeLinear", "DequantizeLinear", "Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "Flatten", "Reshape", "Squeeze",
     "Unsqueeze", "Transpose", "Identity", "Dropout", "GlobalAveragePool", "AveragePool",
@@ -45,32 +45,25 @@ def replace_head(model: onnx.ModelProto, path: Path, head: NewHead) -> None:
     _Replacement(model.graph, path, head).run()
 
 
-class _Replacement:
+class _Replacement(OnnxGraph):
     def __init__(self, graph: onnx.GraphProto, path: Path, head: NewHead) -> None:
-        from onnx import numpy_helper
-
-        self.graph = graph
+        super().__init__(graph)
         self.path = path
         self.head = head
-        self.arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.makers = {name: node for node in graph.node for name in node.output}
-        self.readers: dict[str, int] = {o.name: 1 for o in graph.output}
-        for name in (name for node in graph.node for name in node.input):
-            self.readers[name] = self.readers.get(name, 0) + 1
 
     def run(self) -> None:
         *behind, layer = self._way_back()
-        old, axis = self._reals(layer.input[1]), self._axis(layer)
+        old, axis = self.reals(layer.input[1]), self._axis(layer)
         classes, count = self.head.classes, old.shape[axis]
-        outputs = math.prod(d.dim_value for d in self.graph.output[0].type.tensor_type.shape.dim)
+        outputs = math.prod(d.dim_value for d in self.proto.output[0].type.tensor_type.shape.dim)
         if outputs != count:
             raise self._no_head(f"{layer.name} ({layer.op_type}) makes {count} channels of its {outputs} values")
         sizes = [classes if a == axis else size for a, size in enumerate(old.shape)]
         self._store(layer, 1, np.random.default_rng(self.head.seed).normal(0, old.std() / 4, sizes), count)
         biases = [(layer, 2)] if len(layer.input) > 2 and layer.input[2] else []
-        biases += [(node, at) for node in behind if node.op_type == "Add" for at in (0, 1) if self._is_stored(node.input[at])]
+        biases += [(node, at) for node in behind if node.op_type == "Add" for at in (0, 1) if self.is_stored(node.input[at])]
         for node, at in biases:
-            sizes = [classes if size == count else size for size in self._reals(node.input[at]).shape]
+            sizes = [classes if size == count else size for size in self.reals(node.input[at]).shape]
             self._store(node, at, np.zeros(sizes), count)
         for node in behind:
             if node.op_type == "Reshape":
@@ -79,52 +72,32 @@ class _Replacement:
 
     def _way_back(self) -> Iterator[onnx.NodeProto]:
         """Nodes from the output to the layer, which comes last."""
-        name = self.graph.output[0].name
+        name = self.proto.output[0].name
         while True:
             node = self.makers.get(name)
             if node is None or self.readers[name] > 1:
                 raise self._no_head(f"{name} is {'an input' if node is None else 'read twice'}")
             yield node
-            if node.op_type in LAYERS and self._is_stored(node.input[1]):
+            if node.op_type in LAYERS and self.is_stored(node.input[1]):
                 return
-            computed = [operand for operand in node.input if not self._is_stored(operand)]
+            computed = [operand for operand in node.input if not self.is_stored(operand)]
             if node.op_type not in KEEPS_CLASSES or len(computed) != 1:
                 raise self._no_head(f"there is {node.name} ({node.op_type})")
             name = computed[0]
 
     def _axis(self, layer: onnx.NodeProto) -> int:
         """That of the classes in the weight."""
-        shape, given = self._reals(layer.input[1]).shape, {a.name: a.i for a in layer.attribute}
+        shape, given = self.reals(layer.input[1]).shape, {a.name: a.i for a in layer.attribute}
         if layer.op_type == "Conv" and (given.get("group", 1) != 1 or any(size != 1 for size in shape[2:])):
             raise self._no_head(f"{layer.name} is a Conv with a weight of shape {shape} in {given.get('group', 1)} groups")
         return 0 if layer.op_type == "Conv" or given.get("transB") else len(shape) - 1
 
     def _no_head(self, found: str) -> ModelError:
         return ModelError(
-            f"{self.path} has no classifier to replace: on the way back from its output {self.graph.output[0].name}, {found}; "
+            f"{self.path} has no classifier to replace: on the way back from its output {self.proto.output[0].name}, {found}; "
             "expected a Gemm, MatMul or 1x1 Conv with stored weights of its own, and behind it only what keeps classes apart.",
             hint="Leave out --new-head, or export the model with such a last layer.",
         )
-
-    def _is_stored(self, name: str) -> bool:
-        maker = self.makers.get(name)
-        return not name or name in self.arrays or (
-            maker is not None and maker.op_type == "DequantizeLinear" and maker.input[0] in self.arrays
-        )
-
-    def _reals(self, name: str) -> Array:
-        """What is stored, as the reals that it stands for."""
-        if name in self.arrays:
-            return self.arrays[name]
-        stored, scale, zero = self._integers(self.makers[name])
-        axis = next((a.i for a in self.makers[name].attribute if a.name == "axis"), 1)
-        along = tuple(-1 if a == axis % stored.ndim else 1 for a in range(stored.ndim)) if scale.size > 1 else ()
-        return np.asarray((stored.astype(np.float64) - zero.astype(np.float64).reshape(along)) * scale.reshape(along))
-
-    def _integers(self, node: onnx.NodeProto) -> tuple[Array, Array, Array]:
-        """What a DequantizeLinear reads: integers, scale, zero point."""
-        stored, scale = (self.arrays[name] for name in node.input[:2])
-        return stored, scale, self.arrays[node.input[2]] if len(node.input) > 2 else np.zeros_like(scale, stored.dtype)
 
     def _store(self, node: onnx.NodeProto, index: int, reals: Array, count: int) -> None:
         """Reals in place of an operand: as they are, or as integers where integers were; `count` scales become as many as classes."""
@@ -135,7 +108,7 @@ class _Replacement:
         if maker is None:
             self._put(node, index, reals.astype(np.float32))
             return
-        stored, scale, zero = self._integers(maker)
+        stored, scale, zero = self.integers(maker)
         step, middle, limits = np.median(scale), int(np.median(zero)), np.iinfo(stored.dtype)
         many = (self.head.classes,) if scale.size == count > 1 else scale.shape
         self._put(maker, 0, np.clip(np.rint(reals / step) + middle, limits.min, limits.max).astype(stored.dtype))
@@ -149,11 +122,11 @@ class _Replacement:
 
         name = node.input[index]
         if self.readers[name] == 1:
-            next(t for t in self.graph.initializer if t.name == name).CopyFrom(numpy_helper.from_array(array, name))
+            next(t for t in self.proto.initializer if t.name == name).CopyFrom(numpy_helper.from_array(array, name))
             return
         self.readers[name] -= 1
         while name in self.readers:
             name += "_head"
         self.readers[name] = 1
-        self.graph.initializer.append(numpy_helper.from_array(array, name))
+        self.proto.initializer.append(numpy_helper.from_array(array, name))
         node.input[index] = name

@@ -22,19 +22,23 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Role, Source, Value
+from tinytrain.schemes.scheme import Scheme, resolve
 
 if TYPE_CHECKING:
     import onnx
 
+    from tinytrain.gradient.update import States
     from tinytrain.ir.types import Array
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A loss, and what it is differentiated with respect to: nothing else changes because of it."""
+    """A loss, and what it is differentiated with respect to: nothing else changes because of it. `grads` are gradients of the targets that
+    the method has made itself, in order; None: autodiff makes them."""
 
     loss: Value
     targets: Sequence[Target]
+    grads: Sequence[Value] | None = None
 
 
 class Auxiliary:
@@ -60,11 +64,12 @@ class Auxiliary:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
     """A training step while it is built: forward pass and loss stand in `g`, whose last input are the targets.
 
-    `targets` are what the scheme trains, `aims` what the outputs are trained for.
+    `targets` are what the scheme trains, `aims` what the outputs are trained for. `loss` is what the step reports, `updates` are those that
+    are no target's: a method that changes the forward pass puts others there. `states` are what is kept from step to step.
     """
 
     g: Builder
@@ -72,14 +77,18 @@ class Step:
     aims: Sequence[Aim]
     loss: Value
     targets: Sequence[Target]
+    updates: dict[Value, Value]
     auxiliary: Auxiliary
+    states: States
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand."""
+    """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
+    are gradients of activations."""
 
     key: ClassVar[str] = ""
+    backward: ClassVar[bool] = True
 
     @classmethod
     def of(cls, argument: str) -> Method:
@@ -92,6 +101,10 @@ class Method:
         """Change a prepared model in place before it is imported, shapes are inferred anew; whether it did. Raises ModelError where the
         method does not fit."""
         return False
+
+    def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
+        """What a scheme trains of the graph by this method. Raises SchemeError where the two do not fit each other."""
+        return resolve(scheme, graph)
 
     def goals(self, step: Step) -> Iterator[Goal]:
         """Emit further parts of a step, each followed by its gradients, for which it is yielded: all that is differentiated.

@@ -91,9 +91,9 @@ def _train(
     updater, scaler = Updater(g, optimiser, states), None
     if chosen := optimiser.loss_scale:
         scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), loss, optimiser.accumulate)
-    goals = method.goals(Step(g, forward, aims, loss, targets, auxiliary))
-    grads = _gradients(g, goals, targets, scaler.scale if scaler else None, forward.name)
-    updates = forward.updates
+    step = Step(g, forward, aims, loss, targets, dict(forward.updates), auxiliary, states)
+    grads = _gradients(g, method.goals(step), targets, scaler.scale if scaler else None, forward.name)
+    updates = step.updates
     if scaler:
         updater.factor, unscaled = scaler.unscaled([(target.param.name, grad) for target, grad in grads.items()])
         grads = dict(zip(grads, unscaled, strict=True))
@@ -117,7 +117,7 @@ def _train(
         sums.followers = [(node, [v if v.data is not None else followed(v) for v in node.inputs]) for node in later]
     else:
         updater.add_all([(target.param, grad, target.rate) for target, grad in grads.items()])
-    return g.graph([loss], {**updates, **updater.updates}), sums
+    return g.graph([step.loss], {**updates, **updater.updates}), sums
 
 
 def _put_off(forward: Graph, accumulate: int) -> tuple[Graph, list[Node]]:
@@ -135,6 +135,9 @@ def _gradients(
     that the scheme trains."""
     found: dict[Target, Value] = {}
     for goal in goals:
+        if goal.grads is not None:
+            found |= dict(zip(goal.targets, goal.grads, strict=True))
+            continue
         try:
             made = slice_gradients(g, list(g.nodes), goal.loss, [(target.read, target.want) for target in goal.targets], scale)
         except ValueError as error:

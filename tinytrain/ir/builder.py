@@ -22,7 +22,8 @@ def identifier(name: str) -> str:
 class Builder:
     """Collects nodes; gives every value a name that is unique in the graph and valid in C.
 
-    `origin` is stamped on each node emitted; set it before emitting what stems from another ONNX node.
+    `origin` is stamped on each node emitted; set it before emitting what stems from another ONNX node. `now` has what stands in each lent
+    PARAM (`Graph.lent`): nodes that read that PARAM read this.
     """
 
     def __init__(self, name: str, taken: Iterable[Value] = (), nodes: Iterable[Node] = ()) -> None:
@@ -30,6 +31,7 @@ class Builder:
         self.origin = ""
         self.nodes: list[Node] = list(nodes)
         self.inputs: list[Value] = []
+        self.now: dict[Value, Value] = {}
         self._names = {v.name for v in taken}
 
     def unique(self, name: str) -> str:
@@ -57,15 +59,22 @@ class Builder:
 
     def emit_all(self, op: Op, *inputs: Value, name: str | None = None, like: Value | None = None) -> tuple[Value, ...]:
         """Append a node; returns all its outputs, the first stored as `like` is. Raises ValueError where the types do not fit the op."""
+        inputs = tuple(self.now.get(v, v) for v in inputs)
         first, *others = op.infer(*(v.type.computed for v in inputs))
         stored = first if like is None else dataclasses.replace(first, dtype=like.type.dtype)
         outputs = tuple(self.value(name or op.name, kind) for kind in (stored, *others))
         self.nodes.append(Node(op, inputs, outputs, self.origin))
+        if op.lends:
+            self.now[self._home(inputs[0])] = outputs[0]
         return outputs
+
+    def _home(self, value: Value) -> Value:
+        """The lent PARAM in which a value stands."""
+        return next((param for param, now in self.now.items() if now is value), value)
 
     def emit(self, op: Op, *inputs: Value, name: str | None = None) -> Value:
         """Append a node; returns its first output."""
         return self.emit_all(op, *inputs, name=name)[0]
 
     def graph(self, outputs: Iterable[Value], updates: dict[Value, Value] | None = None) -> Graph:
-        return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), updates or {})
+        return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), updates or {}, lent=dict(self.now))

@@ -67,7 +67,8 @@ class Graph:
     """A straight line of nodes in execution order.
 
     `updates` maps a PARAM or STATE value to the value that replaces it when the graph has run; until then readers see the old one.
-    `results` are the names of several outputs of a model.
+    `results` are the names of several outputs of a model. `lent` maps a PARAM that nodes change where it stands (`Op.lends`) to what the
+    last of them makes of it: itself again, but for what arithmetic rounds off; an update starts from there.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Graph:
     nodes: tuple[Node, ...]
     updates: dict[Value, Value] = field(default_factory=dict)
     results: tuple[str, ...] = ()
+    lent: dict[Value, Value] = field(default_factory=dict)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -91,6 +93,14 @@ class Graph:
         seen.update(dict.fromkeys(self.outputs))
         seen.update(dict.fromkeys(self.updates))
         return list(seen)
+
+    def homes(self) -> dict[Value, Value]:
+        """Of each value that nodes make of a lent PARAM where it stands: that PARAM."""
+        found: dict[Value, Value] = {}
+        for node in self.nodes if self.lent else ():
+            if node.op.lends:
+                found[node.outputs[0]] = found.get(node.inputs[0], node.inputs[0])
+        return found
 
     def stored(self, *roles: Role) -> list[Value]:
         """Values of the given roles, in order of first appearance."""
@@ -119,7 +129,7 @@ class Graph:
 
     def kept(self) -> set[Value]:
         """Values that must exist when the graph has run."""
-        return set(self.outputs) | set(self.updates.values())
+        return {*self.outputs, *self.updates.values(), *self.lent.values()}
 
     def replace(self, **changes: Any) -> Graph:
         return dataclasses.replace(self, **changes)
@@ -139,6 +149,7 @@ class Graph:
             inputs=self.inputs,
             outputs=tuple(map(get, self.outputs)),
             updates={get(old): get(new) for old, new in self.updates.items()},
+            lent={get(old): get(back) for old, back in self.lent.items()},
         )
 
     def map(self, rule: Callable[[Node], Node | Declined], ops: tuple[type[Op], ...]) -> Graph:
@@ -149,8 +160,13 @@ class Graph:
 
 
 def apply_of(train: str) -> str:
-    """The entry that applies what this one sums: `apply_1` of `train_1`."""
-    return train.replace("train", "apply")
+    """The entry that applies what this one sums: `apply_1` of `train_1`, and of `replay_1`."""
+    return train.replace("train", "apply").replace("replay", "apply")
+
+
+def replay_of(train: str) -> str:
+    """The entry that trains what is drawn from the memory as this one trains a new sample: `replay_1` of `train_1`."""
+    return train.replace("train", "replay")
 
 
 Guards = Literal["none", "rest", "step"]
@@ -165,17 +181,26 @@ class Program:
 
     `guards`: a sample that is not finite, or whose loss is not, changes nothing; where a gradient is not, `rest` leaves out the updates
     that lie behind it, `step` all of them.
+
+    With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
+    new one; `remember` keeps a sample without training, its outputs are what is kept.
     """
 
     name: str
     entries: dict[str, Graph]
     accumulate: int = 1
     guards: Guards = "rest"
+    replays: int = 0
 
     @property
     def trains(self) -> list[str]:
         """The entry that trains one sample, for each scheme."""
         return [key for key in self.entries if key.partition("_")[0] == "train"]
+
+    @property
+    def updating(self) -> list[str]:
+        """All entries that lead to an update: of new samples, and of such that are drawn from the memory."""
+        return [*self.trains, *(replay_of(train) for train in self.trains if self.replays)]
 
     def sums(self) -> list[Value]:
         """STATE to which a `train` adds gradients, and which `apply` clears."""

@@ -39,4 +39,8 @@ def verify(graph: Graph, after: str = "") -> Graph:
         assert old.role in (Role.PARAM, Role.STATE), f"{where}: update of {old!r}, which is {old.role}"
         assert old.type == new.type, f"{where}: update of {old!r} by {new!r}"
         assert new in defined, f"{where}: update {new!r} is never written"
+    homes = graph.homes()
+    assert graph.lent.keys() == set(homes.values()), f"{where}: lent are {list(graph.lent)}, changed where they stand {homes}"
+    for old, back in graph.lent.items():
+        assert old.role is Role.PARAM and homes.get(back) is old, f"{where}: {old!r} is lent, {back!r} given back"
     return graph

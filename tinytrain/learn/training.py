@@ -23,6 +23,7 @@ from tinytrain.ir.types import Array
 from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
+from tinytrain.learn.memory import load_old, remember
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
@@ -73,9 +74,12 @@ class Lesson:
     held: Dataset | None
     settings: Settings
     scaling: str = ""                                     # what became of the values of a file
+    old: Dataset | None = None                            # what the device's memory is shown first
 
 
-def lesson(project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress) -> Lesson:
+def lesson(
+    project: Project, data: Source, validation: Source | None, plan: Plan, progress: Progress, remembered: Source | None = None
+) -> Lesson:
     """The samples of a plan; says what is likely to be wrong with them. Raises DataError for unusable data, or too few; OutputError where
     that would replace an earlier training.
     """
@@ -96,7 +100,8 @@ def lesson(project: Project, data: Source, validation: Source | None, plan: Plan
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
         _refuse_replacing(project)
-    return Lesson(samples, held, settings, scaling_of(data))
+    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
+    return Lesson(samples, held, settings, scaling_of(data), old)
 
 
 def train(project: Project, session: Session, taught: Lesson, plan: Plan, progress: Progress) -> Record:
@@ -110,6 +115,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if plan.keep:
         session.reset()
     record = _resume(project, session) if plan.resume else None
+    if taught.old is not None:
+        remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device

@@ -98,7 +98,7 @@ def _unscaled(graph: Graph) -> set[Value]:
 def _taken_once(graph: Graph, fp32: Collection[str]) -> Graph:
     """A sample that is read again on the way back is rounded before anything else, if all that read it take that."""
     turn = turning_point(graph)
-    if turn is None:
+    if turn is None or not graph.inputs:
         return graph
     x, shown = graph.inputs[0], contents(graph)
     again = {shown[v] for node in graph.nodes[turn:] for v in node.inputs}

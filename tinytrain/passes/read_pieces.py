@@ -18,9 +18,10 @@ _STORED = (Role.CONST, Role.PARAM)
 
 def read_pieces(graph: Graph) -> Graph:
     """Needs nothing; ensures that stored tensors are joined only for ops that read one array."""
+    homes = graph.homes()
     joins = {
         node.outputs[0]: node for node in graph.nodes
-        if isinstance(node.op, Concat) and all(v.role in _STORED for v in node.inputs)
+        if isinstance(node.op, Concat) and all(homes.get(v, v).role in _STORED for v in node.inputs)
     }
     nodes = tuple(_in_pieces(node, joins) for node in graph.nodes)
     same = all(new is old for new, old in zip(nodes, graph.nodes, strict=True))

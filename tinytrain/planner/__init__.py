@@ -103,7 +103,7 @@ def _planned(program: Program, align: int, needs: Callable[[Node], Needs], exact
     for name, plan in entries.items():
         check_plan(program.entries[name], plan, fixed, input_offset, align, arena)
     proven = arena == bound or any(plan.proven_optimal for plan in entries.values() if plan.arena_bytes == arena)
-    return ProgramPlan(entries, fixed, fixed_bytes, input_offset, arena, bound, proven)
+    return ProgramPlan(entries, fixed, fixed_bytes, input_offset, arena, bound, proven, program.replays)
 
 
 def _stack(values: list[Value], align: int) -> tuple[dict[Value, int], int]:

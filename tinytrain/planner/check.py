@@ -94,9 +94,10 @@ def check_plan(given: Graph, plan: Plan, fixed: dict[Value, int], sample_at: int
     for v in graph.outputs:
         _demand(memory, plan, v, shown, f"{graph.name} output after copies")
     for v, at in fixed.items():
-        new = graph.updates.get(v, v)
+        new = graph.updates.get(v, graph.lent.get(v, v))
         memory.demand(at, v.type.nbytes, shown.get(new, new), f"{graph.name} end, {v!r}")
     _check_outputs_first(plan, {shown.get(v, v) for v in graph.outputs})
+    _check_lent(plan)
 
 
 def _check_ranges(plan: Plan, fixed: dict[Value, int], sample_at: int, align: int, program_bytes: int) -> None:
@@ -131,9 +132,21 @@ def _check_outputs_first(plan: Plan, outputs: set[Value]) -> None:
     unknown = {v for v in outputs if v.role is Role.TEMP}
     for position, node in enumerate(plan.graph.nodes):
         unknown.difference_update(node.outputs)
-        for v in (v for v in node.outputs if not node.op.view and plan.root(v).role in _STORED):
+        for v in (v for v in node.outputs if not node.op.view and not node.op.lends and plan.root(v).role in _STORED):
             where = f"{plan.graph.name} node {position} {node.op.name}"
             assert not unknown, f"{where} writes {plan.root(v)!r} before outputs {list(unknown)} are known"
+
+
+def _check_lent(plan: Plan) -> None:
+    """What is lent is changed where it stands, and is given back before the first output is known."""
+    homes, back, known = plan.graph.homes(), set(plan.graph.lent.values()), set(plan.graph.outputs)
+    for position, node in enumerate(plan.graph.nodes):
+        where = f"{plan.graph.name} node {position} {node.op.name}"
+        if node.op.lends:
+            (made,) = node.outputs
+            assert plan.root(made) is homes[made], f"{where} changes {homes[made]!r} in {plan.root(made)!r}"
+            back.discard(made)
+        assert not (back and known.intersection(node.outputs)), f"{where}: an output is known before {list(back)} are given back"
 
 
 def _check_view(plan: Plan, node: Node, shown: dict[Value, Value], where: str) -> None:

@@ -141,7 +141,7 @@ class Plan:
 class ProgramPlan:
     """All entry points share one arena: `fixed` (PARAM and STATE) at its start, then temporaries of whichever entry runs.
 
-    `input_offset` is where a sample stands in all entries that have one.
+    `input_offset` is where a sample stands in all entries that have one. `replays` samples of a memory follow each new one.
     """
 
     entries: dict[str, Plan]
@@ -151,3 +151,4 @@ class ProgramPlan:
     arena_bytes: int
     lower_bound_bytes: int
     proven_optimal: bool
+    replays: int = 0

@@ -5,7 +5,8 @@
     → w' stands where w stood, and dx, which reads the old w, must come before w'.
 
 Outputs are known before anything stored changes, and before anything else reads what they are made of: between the forward pass
-and the backward pass an entry point can stop and leave all as it was.
+and the backward pass an entry point can stop and leave all as it was. What is lent (`Graph.lent`) changes where it stands as often as it
+likes, and is given back before outputs are known.
 """
 
 from __future__ import annotations
@@ -76,12 +77,15 @@ def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
     for v, (p, _) in producer.items():
         after[p].extend(readers.get(v, ()))
 
+    homes = graph.homes()
+    here = {v: homes.get(c, c) for v, c in content.items()}
     outputs = dict.fromkeys(content[v] for v in graph.outputs)
     sources = {content[new] for old, new in graph.updates.items() if content[new] is not old}
-    targets: dict[Value, Value] = {}
+    targets: dict[Value, Value] = dict(homes)
     copies: list[tuple[Value, Value]] = []
     known = [producer[v][0] for v in outputs if v in producer] if graph.updates else []
-    edges = _outputs_first(graph, known, readers, content, after)
+    edges = _lent(graph, known, readers, after)
+    edges += _outputs_first(graph, known, readers, content, after)
     for old, new in graph.updates.items():
         source = content[new]
         if source is old:
@@ -89,8 +93,8 @@ def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
         assert old not in outputs, f"{graph.name}: {old!r} is an output and is updated by {new!r}; its old value would be lost"
         if source in producer and source not in targets and old not in sources:
             writer, output = producer[source]
-            earlier = [r for r in dict.fromkeys([*readers.get(old, ()), *known]) if r != writer]
-            if writer not in known and may_overwrite(graph.nodes[writer], output, old, content) and not _reaches(writer, earlier, after):
+            earlier = [r for r in dict.fromkeys([*readers.get(graph.lent.get(old, old), ()), *known]) if r != writer]
+            if writer not in known and may_overwrite(graph.nodes[writer], output, old, here) and not _reaches(writer, earlier, after):
                 targets[source] = old
                 for r in earlier:
                     after[r].append(writer)
@@ -98,10 +102,23 @@ def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
                 continue
         copies.append((old, new))
     if together:
-        writers = [producer[v][0] for v in targets]
+        writers = [producer[v][0] for v in targets if v not in homes]
         late = {*writers, *_behind(writers, after)}
         edges += [(p, w) for p, node in enumerate(graph.nodes) if not node.op.view and p not in late for w in writers]
     return Bound(targets, _sequence(copies, content), tuple(edges))
+
+
+def _lent(graph: Graph, known: list[int], readers: dict[Value, list[int]], after: list[list[int]]) -> list[tuple[int, int]]:
+    """From the readers of what stands in a lent PARAM to what changes it, and from what gives it back to the outputs."""
+    edges: list[tuple[int, int]] = []
+    back = set(graph.lent.values())
+    for p, node in enumerate(graph.nodes):
+        if node.op.lends:
+            edges += [(r, p) for r in readers[node.inputs[0]] if r != p]
+            edges += [(p, k) for k in known if node.outputs[0] in back]
+    for earlier, later in edges:
+        after[earlier].append(later)
+    return edges
 
 
 def _outputs_first(

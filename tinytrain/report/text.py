@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
+from tinytrain.gradient.replay import held_bytes
 from tinytrain.ir.types import Role
 from tinytrain.passes.scale_gradients import dead_channels
 from tinytrain.report.lists import boards, ops
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tinytrain.emit.step import Estimate
     from tinytrain.emit.tuned import Optimise
     from tinytrain.frontend.trainable import Frozen
+    from tinytrain.gradient.replay import Replay
+    from tinytrain.ir.graph import Program
     from tinytrain.target.board import Board
     from tinytrain.target.doctor import Finding
 
@@ -85,6 +88,8 @@ def compiled_text(compiled: Compiled) -> str:
         f"arena      {plan.arena_bytes:,} B   lower bound {plan.lower_bound_bytes:,} B for this order of nodes, {optimal}",
         f"  fixed    {plan.fixed_bytes:,} B of parameters and optimiser state",
     ]
+    if compiled.options.replay is not None:
+        lines.append(f"  memory   {memory_text(program, compiled.options.replay)}")
     lines += [
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
@@ -107,6 +112,14 @@ def compiled_text(compiled: Compiled) -> str:
     constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
     return "\n".join(map(printable, [*lines, *_kernels(compiled)]))
+
+
+def memory_text(program: Program, replay: Replay) -> str:
+    """Of samples that train again: how many, what is kept of each, and the bytes of all."""
+    kept, bytes_ = held_bytes(program)
+    of = "what is given" if replay.kept == "samples" else "what frozen layers make of it"
+    return (f"{bytes_:,} B of them: {replay.samples:,} samples of {bytes_ // replay.samples:,} B ({of}: {', '.join(map(str, kept))}), "
+            f"{replay.choice}; {replay.times} train{'s' if replay.times == 1 else ''} behind each new one")
 
 
 def _kernels(compiled: Compiled) -> list[str]:

@@ -27,7 +27,8 @@ from tinytrain.ir.types import Role, Value
 from tinytrain.reading import plain, reading
 from tinytrain.schemes.toml import read_toml
 
-PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm or none"
+LAST_AUTO, SPREAD_AUTO = AUTO = ("last:auto", "spread:auto")
+PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm, none, last:auto or spread:auto"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 RATE = "rate"
 SHIFTS = ("bias", "beta")
@@ -153,8 +154,13 @@ def is_shift(kind: str) -> bool:
     return kind.partition("_")[0] in SHIFTS
 
 
+def is_auto(scheme: str | Scheme) -> bool:
+    """Whether it is a preset that fills a budget, which a planner must know (`search.fill`)."""
+    return scheme in AUTO
+
+
 def preset(text: str, graph: Graph) -> Scheme:
-    """A scheme by its name. Raises SchemeError for anything else.
+    """A scheme by its name. Raises SchemeError for anything else, and for what fills a budget.
 
     `full`; `last:K`, all of the last K layers; `head`, the last one; `bias`, all shifts (arXiv 2007.11622); `bias-last:K`, those of the
     last K layers (arXiv 2206.15472); `batchnorm`, γ and β alone (arXiv 2003.00152); `none`.
@@ -174,6 +180,9 @@ def preset(text: str, graph: Graph) -> Scheme:
             message = f"{text}: {graph.name} has {there} that can be trained; expected {name}:{len(all_layers)} or less."
             raise SchemeError(message, hint=f"{'full' if name == 'last' else 'bias'} trains all of them.")
         chosen = all_layers[-last:]
+    elif is_auto(text):
+        message = f"Scheme {text} fills a budget of RAM, and here is none; expected a scheme file."
+        raise SchemeError(message, hint=f"Write one: tinytrain scheme show MODEL --scheme {text} --budget 100K -o scheme.toml.")
     else:
         raise SchemeError(f"Unknown scheme {text!r}; expected {PRESETS}, or the path of a .toml file.", hint=WRITE_ONE)
     if text == "batchnorm" and not chosen:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
+from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
@@ -18,11 +18,15 @@ from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
 
 @dataclass(frozen=True)
 class Result:
-    """What one run of a graph gave: outputs in order, the new value of each updated one, and the intermediate values asked for."""
+    """What one run of a graph gave: outputs in order, the new value of each updated one, and the intermediate values asked for.
+
+    `lent` are PARAMs that were changed where they stand, as they were given back: they stay so even where no update is made.
+    """
 
     outputs: tuple[Array, ...]
     updates: dict[Value, Array]
     values: dict[Value, Array]
+    lent: dict[Value, Array]
 
 
 def cast(value: Value, array: Array, dtype: DTypeLike = np.float32) -> Array:
@@ -66,6 +70,7 @@ def run(
         tuple(live[v] for v in graph.outputs),
         {old: live[new] for old, new in graph.updates.items()},
         {v: live[v] for v in keep},
+        {old: live[back] for old, back in graph.lent.items()},
     )
 
 
@@ -124,6 +129,7 @@ class ReferenceModel:
 
         A loss of magnitude below `skip_below` changes nothing but the number `skipped`; with guards a sample that is not finite, or whose
         loss or any update is not, nothing but `not_finite`: the loss is then not a number. At fp16 gradients the graph itself looks.
+        What has trained is followed by samples of the memory, where there is one.
         """
         train = self.program.trains[self.scheme]
         guarded = self.program.guards != "none"
@@ -136,14 +142,34 @@ class ReferenceModel:
         if abs(loss) < np.float32(self.skip_below):
             self.skipped += 1
             return float(loss)
-        if guarded and not self._scaled and not _finite(*result.updates.values()):
+        if not self._update(result, train):
             return self._left_out()
+        for _ in range(self.program.replays):
+            if self.overflows:
+                break
+            replayed = self._run(replay_of(train))
+            if (guarded and not self._scaled and not _finite(replayed.outputs[0])) or not self._update(replayed, train):
+                return self._left_out()
+        return float(loss)
+
+    def remember(self, x: Array, target: Array) -> None:
+        """Keep a sample in the memory without training; with guards not one that is not finite."""
+        result = self._run("remember", x, target)
+        if self.program.guards != "none" and not _finite(x, target, *result.outputs):
+            self._left_out()
+        else:
+            self.state.update(result.updates)
+
+    def _update(self, result: Result, train: str) -> bool:
+        """Take over what a sample changes; False where guards leave that out."""
+        if self.program.guards != "none" and not self._scaled and not _finite(*result.updates.values()):
+            return False
         self.state.update(result.updates)
         self.count += 1
         if apply_of(train) in self.program.entries and self.count >= self.program.accumulate:
             self.state.update(self._run(apply_of(train)).updates)
             self.count = 0
-        return float(loss)
+        return True
 
     def _left_out(self) -> float:
         self.not_finite += 1
@@ -183,7 +209,9 @@ class ReferenceModel:
         graph = self.program.entries[entry]
         shaped = [np.reshape(array, v.shape) for v, array in zip(graph.inputs, inputs, strict=True)]
         with np.errstate(all="ignore") if self._scaled else nullcontext():
-            return run(graph, shaped, self.state, self.dtype)
+            result = run(graph, shaped, self.state, self.dtype)
+        self.state.update(result.lent)
+        return result
 
 
 def _finite(*arrays: Array) -> bool:

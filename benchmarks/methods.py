@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way of learning that the tool has, on four worlds that change: accuracy, what is left of the old world, RAM and instructions.
+
+Run it with `make methods`. A network was trained for a world (benchmarks/tasks.py), which then changes; each method learns the new one from
+the same samples by `Device.train` at its defaults, which is what `tinytrain train` does. Its learning rate is the best of as many candidates
+as all others have, by a fifth of those samples that is not learned from, with a seed of no row; the rows are accuracies on held-back samples.
+RAM and instructions are those that `tinytrain compile` states for a Cortex-M4. What is finished is kept in benchmarks/out, so that an
+interrupted run goes on where it stopped. Writes benchmarks/results/methods.json and docs/images/methods.svg.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import click
+import tasks
+from methods_plot import draw
+
+import tinytrain
+from tinytrain.atomic import write_text
+from tinytrain.data.dataset import Dataset
+from tinytrain.errors import DeviceError, TinytrainError
+from tinytrain.jobs import Jobs
+from tinytrain.report.live import Progress, training_bar
+from tinytrain.report.text import table as lined
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "methods.json"
+PLOT = HERE.parent / "docs" / "images" / "methods.svg"
+OUT = HERE / "out" / "methods"
+BOARD = "mps2-an386"
+SEEDS = (0, 1, 2, 3, 4)
+TUNING_SEED = 100                                         # of no row
+LOST = 1e9                                                # the loss of a training that diverged
+STEPS_OF_RATES = (0.1, 0.3, 1.0, 3.0, 10.0)              # candidates, times the rate that a method is known to work at
+MOST = {"mnist": (800, 1000), "har": (1000, 1500)}       # samples to learn from and held back, where all of them would take hours
+EPOCHS = {"digits": 8, "har": 6, "keyword": 10, "mnist": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """`choices` are those of `tinytrain compile`, `rates` where its candidates lie by task, "" for all."""
+
+    name: str
+    title: str
+    choices: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    int8: bool = False
+
+    def rate(self, task: str) -> float:
+        return self.rates.get(task, self.rates.get("", RATES[task]))
+
+    @property
+    def command(self) -> str:
+        """What a person gives to `tinytrain compile` for it."""
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.choices.items())
+
+
+RATES = {"digits": 0.06, "har": 0.005, "keyword": 0.003, "mnist": 0.005}  # of plain SGD
+METHODS = (
+    Method("full", "back-propagation through all layers"),
+    Method("last:2", "the last two layers", {"scheme": "last:2"}),
+    Method("head", "the last layer", {"scheme": "head"}),
+    Method("bias", "biases alone", {"scheme": "bias"}),
+    Method("local", "a loss of its own for each block", {"method": "local"}),
+    Method("int8", "int8 weights, fp32 gradients", int8=True),
+    Method("int8 integer", "int8 weights and gradients", {"grad": "int8"}, int8=True),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: `tuning` on samples that are taken from those to learn from."""
+
+    task: str
+    method: str
+    rate: float
+    seed: int
+    tuning: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """Accuracies from 0 to 1, on held-back samples of the new world and of the old one; `steps` are those up to the epoch that is kept.
+
+    RAM in all, and instructions of one step, as `compile` states them for BOARD.
+    """
+
+    task: str
+    method: str
+    seed: int
+    rate: float
+    accuracy: float
+    old: float
+    before: float
+    ram_bytes: int
+    step_instructions: int
+    steps: int
+    command: str
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """To learn from, held back of the new world, held back of the old one."""
+
+    learn: Dataset
+    held: Dataset
+    old: Dataset
+
+
+def task_of(name: str) -> tasks.Task:
+    return next(task for task in tasks.TASKS if task.name == name)
+
+
+def method_of(name: str) -> Method:
+    return next(method for method in METHODS if method.name == name)
+
+
+@cache
+def world(name: str, tuning: bool) -> World:
+    """The samples of a task as its model takes them; for tuning a fifth of those to learn from stands for those held back."""
+    made = task_of(name).world()
+    made = tasks.World(*(Dataset(part.x.transpose(0, 3, 1, 2), part.y) for part in (made.before, made.adapt, made.held)))
+    learn, held = MOST.get(name, (len(made.adapt), len(made.held)))
+    adapt, old = tasks.parts(made.adapt, learn)[0], tasks.parts(made.before, len(made.before) * 9 // 10)[1]
+    if tuning:
+        return World(*tasks.parts(adapt, learn * 4 // 5), old)
+    return World(adapt, tasks.parts(made.held, held)[0], tasks.parts(old, min(len(old), held))[0])
+
+
+def built(run: Run, out: Path) -> tinytrain.Build:
+    start, method = tasks.start(task_of(run.task), out), method_of(run.method)
+    return tinytrain.load(start.quantised if method.int8 else start.model).compile(BOARD, lr=run.rate, **method.choices)
+
+
+def learn(out: Path, run: Run) -> dict[str, float]:
+    """Accuracies after training, that of a model which got worse counted as it is left."""
+    samples = world(run.task, run.tuning)
+    build = built(run, out)
+    room, step = build.compiled.room, build.compiled.estimate
+    assert room is not None and step is not None and samples.learn.y is not None, BOARD
+    with build.twin() as device:
+        before, _ = measure(device, samples.held)
+        steps = 0
+        try:
+            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], seed=run.seed, holdout=0.1)
+            steps = sum(epoch.steps for epoch in history)
+        except DeviceError:                               # it says so, and gives back what was there before
+            pass
+        (reached, loss), (old, _) = measure(device, samples.held), (0.0, 0.0) if run.tuning else measure(device, samples.old)
+    return {
+        "accuracy": reached, "loss": loss, "old": old, "before": before, "ram_bytes": room.ram_bytes, "step_instructions": step.instructions,
+        "steps": steps,
+    }
+
+
+def measure(device: tinytrain.Device, samples: Dataset) -> tuple[float, float]:
+    """(accuracy, loss)."""
+    assert samples.y is not None
+    found = device.evaluate(samples.x, samples.y)
+    return found.accuracy or 0.0, min(found.loss, LOST) if math.isfinite(found.loss) else LOST
+
+
+def key(run: Run) -> str:
+    """What the result of a run depends on: the code of the compiler does not count, as --anew is for that."""
+    method = method_of(run.method)
+    said = [run.task, method.choices, method.int8, run.rate, run.seed, run.tuning, EPOCHS[run.task], MOST.get(run.task)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def finished(runs: Sequence[Run], what: str, out: Path, jobs: Jobs, progress: Progress) -> dict[Run, dict[str, float]]:
+    progress.start(what, len(runs))
+    found = {}
+    for run, result in jobs.run(partial(learn, out), runs, key):
+        found[run] = result
+        line = f"{run.task} {run.method} rate {run.rate:g} seed {run.seed}: {result['accuracy']:.2%}"
+        progress.advance(line)
+        progress.say(line)
+    return found
+
+
+def measured(chosen: Sequence[str], methods: Sequence[Method], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
+    for name in chosen:
+        tasks.start(task_of(name), out)                   # once, before several processes want it
+    cases = [(task, method) for task in chosen for method in methods]
+    tries = {case: [Run(case[0], case[1].name, case[1].rate(case[0]) * step, TUNING_SEED, True) for step in STEPS_OF_RATES] for case in cases}
+    reached = finished([run for runs in tries.values() for run in runs], "tune", out, jobs, progress)
+    best = {case: max(runs, key=lambda run: (reached[run]["accuracy"], -reached[run]["loss"])).rate for case, runs in tries.items()}
+    runs = [Run(task, method.name, best[task, method], seed, False) for task, method in cases for seed in SEEDS]
+    found = finished(runs, "learn", out, jobs, progress)
+    return [
+        Row(
+            run.task, run.method, run.seed, run.rate, result["accuracy"], result["old"], result["before"], int(result["ram_bytes"]),
+            int(result["step_instructions"]), int(result["steps"]), f"python benchmarks/methods.py --task {run.task} --method '{run.method}'",
+        )
+        for run, result in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The seeds of a method on a task, accuracies in %."""
+
+    task: str
+    method: str
+    mean: float
+    deviation: float
+    worst: float
+    old: float
+    ram_bytes: int
+    instructions: float                                   # of the whole training
+
+
+def summaries(rows: Iterable[Row]) -> list[Summary]:
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.task, row.method), []).append(row)
+    return [
+        Summary(
+            task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * statistics.stdev(r.accuracy for r in of) if len(of) > 1 else 0.0,
+            100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), of[0].ram_bytes,
+            statistics.mean(r.step_instructions * r.steps for r in of),
+        )
+        for (task, method), of in found.items()
+    ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A table for each task; below, the mean of each method over the tasks that all have."""
+    lines, all_of = [], summaries(rows)
+    for task in dict.fromkeys(one.task for one in all_of):
+        before = 100 * statistics.mean(row.before for row in rows if row.task == task)
+        lines += ["", f"{task}: {task_of(task).title}; {before:.1f} % before it learns"]
+        body = [["method", "accuracy %", "worst", "old world", "RAM in bytes", "instructions"]]
+        for one in all_of:
+            if one.task == task:
+                body.append([
+                    one.method, f"{one.mean:.1f} ± {one.deviation:.1f}", f"{one.worst:.1f}", f"{one.old:.1f}", f"{one.ram_bytes:,}",
+                    f"{one.instructions / 1e9:.2f} G",
+                ])
+        lines.append(lined(body))
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[Row]:
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+
+def save(path: Path, rows: Iterable[Row]) -> None:
+    """In the order of the table, whatever order they were measured in."""
+    order = [t.name for t in tasks.TASKS], [m.name for m in METHODS]
+    ordered = sorted(rows, key=lambda r: (order[0].index(r.task), order[1].index(r.method), r.seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "[\n" + ",\n".join("  " + json.dumps(asdict(row)) for row in ordered) + "\n]\n")
+
+
+@click.command()
+@click.option("--task", "names", multiple=True, type=click.Choice([t.name for t in tasks.TASKS]), help="Only this task.")
+@click.option("--method", "only", multiple=True, type=click.Choice([m.name for m in METHODS]), help="Only this method.")
+@click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
+@click.option("--anew", is_flag=True, help="Measure again what is there.")
+@click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--plot", type=click.Path(path_type=Path), default=PLOT)
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder for pretrained models and what is finished.")
+def main(
+    names: tuple[str, ...], only: tuple[str, ...], show: bool, anew: bool, processes: int | None, results: Path, plot: Path, out: Path
+) -> None:
+    """Table and plot of methods × tasks × seeds, for all tasks whose data is there."""
+    rows = read(results)
+    if not show:
+        chosen = [task.name for task in tasks.TASKS if not names or task.name in names]
+        for task in map(task_of, chosen):
+            if task.missing:
+                print(f"{task.name} is left out: there is no {tasks.DATA / task.missing[0]}.")
+        chosen = [name for name in chosen if not task_of(name).missing]
+        methods = [method for method in METHODS if not only or method.name in only]
+        jobs = Jobs(processes, cache=None if anew else out / "cache")
+        with training_bar() as progress:
+            new = measured(chosen, methods, out, jobs, progress)
+        done = {(row.task, row.method) for row in new}
+        rows = [*(row for row in rows if (row.task, row.method) not in done), *new]
+        save(results, rows)
+        draw(plot, summaries(rows))
+        print(f"{os.path.relpath(results)}\n{os.path.relpath(plot)}")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=True)
+    except TinytrainError as error:
+        print(f"methods: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy × RAM × instructions of methods of learning: a picture for each task, and the line of those that nothing beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tinytrain.atomic import write_bytes
+
+
+class Point(Protocol):
+    """Accuracies in %; `instructions` of the whole training."""
+
+    task: str
+    method: str
+    mean: float
+    worst: float
+    ram_bytes: int
+    instructions: float
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other beats in accuracy with as little RAM, by RAM."""
+    found: list[Point] = []
+    for one in sorted(points, key=lambda p: (p.ram_bytes, -p.mean)):
+        if not found or one.mean > found[-1].mean:
+            found.append(one)
+    return found
+
+
+def draw(path: Path, points: Sequence[Point]) -> None:
+    """An SVG, the same bytes for the same points: RAM across, accuracy up to the worst seed below, a circle by the instructions."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(point.task for point in points))
+    with matplotlib.rc_context({"svg.hashsalt": "tinytrain", "font.size": 8, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(5.2 * min(2, len(tasks)), 4.2 * ((len(tasks) + 1) // 2)), layout="constrained")
+        axes = figure.subplots((len(tasks) + 1) // 2, min(2, len(tasks)), squeeze=False).flat
+        for plot, task in zip(axes, tasks, strict=False):
+            here = [point for point in points if point.task == task]
+            most = max(point.instructions for point in here)
+            plot.step([p.ram_bytes / 1024 for p in front(here)], [p.mean for p in front(here)], where="post", color="0.75", zorder=0)
+            for one in here:
+                x = one.ram_bytes / 1024
+                plot.plot([x, x], [one.worst, one.mean], color="0.6", linewidth=0.8, zorder=1)
+                plot.scatter([x], [one.mean], s=20 + 180 * one.instructions / most, alpha=0.7, zorder=2)
+                plot.annotate(one.method, (x, one.mean), xytext=(4, 3), textcoords="offset points")
+            plot.set(title=task, xlabel="RAM in KB", ylabel="accuracy in %, line to the worst seed", xscale="log")
+            plot.grid(alpha=0.3)
+        for plot in list(axes)[len(tasks):]:
+            plot.set_visible(False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        from io import BytesIO
+
+        written = BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    write_bytes(path, written.getvalue())

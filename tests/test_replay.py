@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A memory of samples: which stay, what is kept of them, and that reference, twin and boards train with the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from test_traces import need
+
+from tinytrain import zoo
+from tinytrain.compiler import Compiled, Options, compile_model, write
+from tinytrain.device.project import Project
+from tinytrain.emit.project import link_keys
+from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.gradient.replay import Replay, held_bytes
+from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.types import S16, Array
+from tinytrain.ops.replay import Balanced, Reservoir
+from tinytrain.quantise import lockstep
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.report.live import Quiet
+from tinytrain.target.board import load_board
+from tinytrain.verify.reference import ReferenceModel
+
+OLD, NEW = 3, 9                                           # samples that are shown to the memory, and that train
+CASES: dict[str, Options] = {
+    "latents": Options(scheme="last:1", replay=Replay.of("6")),
+    "samples": Options(scheme="full", replay=Replay.of("6:int8:samples")),
+    "balanced": Options(scheme="last:2", optimiser=Optimiser(0.01, accumulate=2), replay=Replay.of("12:fp32:balanced:x2")),
+    "schemes": Options(scheme="last:1", further_schemes=("bias",), optimiser=Optimiser(0.01, kind="adam"), replay=Replay.of("6")),
+    "skipping": Options(scheme="last:1", replay=Replay.of("5:x3"), guards="step"),
+    "fp16": Options(scheme="last:2", dtype="fp16", replay=Replay.of("6")),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay") / "cnn.onnx"
+    onnx.save(zoo.model("cnn"), path)
+    return path
+
+
+def samples(seed: int = 1) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((OLD + NEW, 8, 8, 1)).astype(np.float32), rng.integers(0, 10, (OLD + NEW, 1)).astype(np.int32)
+
+
+def learn(compiled: Compiled, folder: Path) -> tuple[Array, dict[str, Array]]:
+    """Losses, and all that stays on the device, of a board that remembers some samples and trains with others."""
+    need(compiled.board.name)
+    write(compiled, folder)
+    x, y = samples()
+    with Project.open(folder).session(timeout=600) as session:
+        for i in range(OLD):
+            session.remember(x[i], y[i])
+        losses = [session.train_step(x[i], y[i]).loss for i in range(OLD, OLD + NEW)]
+        return np.array(losses, np.float32), session.get_params()
+
+
+def compiled(model: Path, case: str, board: str = "host") -> Compiled:
+    return compile_model(model, replace(CASES[case], board=board))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_twin_equals_the_reference(case: str, model: Path, tmp_path: Path) -> None:
+    made = compiled(model, case)
+    losses, stored = learn(made, tmp_path / "out")
+    reference, (x, y) = ReferenceModel(made.program), samples()
+    for i in range(OLD):
+        reference.remember(x[i], y[i])
+    want = [reference.train_step(x[i], y[i]) for i in range(OLD, OLD + NEW)]
+    tolerance = 2e-3 if case == "fp16" else 2e-5
+    np.testing.assert_allclose(losses, want, rtol=tolerance)
+    for v, key in link_keys(made.program).items():
+        found, expected = stored[key].reshape(v.shape).astype(np.float64), reference.state[v].astype(np.float64)
+        if v.type.dtype.is_float:
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=key)
+        else:                                             # a number between two bytes may be rounded to either
+            assert v.type.dtype is S16 or np.abs(found - expected).max() <= (v.type.dtype.np.itemsize == 1), key
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500", "riscv-virt"])
+def test_boards_equal_their_twins_bit_for_bit(board: str, model: Path, tmp_path: Path) -> None:
+    twin, on_twin = learn(compiled(model, "balanced", load_board(board).twin), tmp_path / "twin")
+    found, on_board = learn(compiled(model, "balanced", board), tmp_path / "board")
+    np.testing.assert_array_equal(found, twin)
+    assert on_board.keys() == on_twin.keys()
+    for name, array in on_twin.items():
+        np.testing.assert_array_equal(on_board[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("grad", ["fp32", "int8"])
+def test_what_is_int8_is_kept_as_it_is(grad: str, model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", x=samples()[0].transpose(0, 3, 1, 2))
+    converted = quantise_model(model, tmp_path / "samples.npz", lockstep.Options(), Quiet())
+    onnx.save(converted.model, tmp_path / "int8.onnx")
+    options = Options(scheme="last:1", grad=grad, replay=Replay.of("6"))  # type: ignore[arg-type]
+    made = compile_model(tmp_path / "int8.onnx", options)
+    kept, _ = held_bytes(made.program)
+    assert [kind.dtype.tag for kind in kept] == ["s8"]
+    with pytest.raises(ModelError, match="int8 already"):
+        compile_model(tmp_path / "int8.onnx", Options(scheme="last:1", replay=Replay.of("6:fp32")))
+
+
+def test_a_step_counts_all_that_it_does(model: Path) -> None:
+    """Pieces, the estimate and RAM of a step are those of the new sample and of the memory's."""
+    alone = compile_model(model, Options("mps2-an386", scheme="last:1"))
+    twice = compile_model(model, Options("mps2-an386", scheme="last:1", replay=Replay.of("16:x2")))
+    _, bytes_ = held_bytes(twice.program)
+    assert twice.plan.fixed_bytes - alone.plan.fixed_bytes >= bytes_ > 16 * 256
+    assert alone.pieces and twice.pieces and alone.estimate and twice.estimate
+    assert twice.pieces.count > alone.pieces.count
+    replayed = (twice.estimate.instructions - alone.estimate.instructions) / 2
+    assert 0 < replayed < alone.estimate.instructions / 2, "the frozen layers run again"
+
+
+@pytest.mark.parametrize("text, why", [
+    ("", "1 to 65,536"), ("0", "1 to 65,536"), ("70000", "1 to 65,536"), ("8:x0", "x1 to x16"), ("8:int4", "'int4' is none"),
+    ("8:int8:uint8", "beside int8"), ("8:x2:x3", "beside x2"), ("x2", "1 to 65,536"), ("-4", "1 to 65,536"),
+])
+def test_bad_texts(text: str, why: str) -> None:
+    with pytest.raises(TinytrainError, match=why):
+        Replay.of(text)
+
+
+def test_texts_say_the_same_again() -> None:
+    for replay in (Replay(3), Replay(64, "int8", "samples", "balanced", 4), Replay(9, "fp32")):
+        assert Replay.of(str(replay)) == replay
+
+
+def test_what_has_no_sense(model: Path) -> None:
+    with pytest.raises(ModelError, match="holds 4 samples of 10 classes"):
+        compile_model(model, Options(replay=Replay.of("4:balanced")))
+    with pytest.raises(ModelError, match="no single label"):
+        compile_model(model, Options(loss="mse", replay=Replay.of("40:balanced")))
+    with pytest.raises(ModelError, match="trains nothing"):
+        compile_model(model, Options(loss=None, replay=Replay.of("40")))
+
+
+def test_a_reservoir_holds_each_sample_alike() -> None:
+    held = np.zeros(60)
+    for seed in range(400):
+        memory, seen = np.full(6, -1), np.zeros(1, np.int32)
+        for i in range(60):
+            place, seen = Reservoir(6, seed).reference(seen)
+            if place[0] >= 0:
+                memory[place[0]] = i
+        held[memory] += 1
+    assert abs(held.reshape(6, 10).sum(1) / 400 - 1).max() < 0.15
+
+
+def test_a_balanced_memory_holds_each_class_alike() -> None:
+    """Class by class, with a hundred times as many of one as of another, and whatever comes last."""
+    for seed, counts in enumerate(((300, 30, 3, 100), (3, 100, 300, 30))):
+        labels, seen, held = np.full((12, 1), -1, np.int32), np.zeros(9, np.int32), []
+        for label in np.repeat(np.arange(4), counts).astype(np.int32):
+            place, seen = Balanced(12, seed).reference(seen, label.reshape(1), labels)
+            if place[0] >= 0:
+                labels[place[0]] = label
+        held = np.bincount(labels.ravel(), minlength=4)
+        np.testing.assert_array_equal(held, seen[5:])
+        assert sorted(held) == [3, 3, 3, 3]

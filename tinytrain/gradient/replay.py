@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""replay: samples, or what the frozen layers make of them, are kept on the device, and train again behind each new one.
+
+    train    x -> frozen -> latent -> trained -> loss -> updates
+    →  train    the same, and latent, target -> memory
+       remember x -> frozen -> latent;  latent, target -> memory
+       replay   memory -> latent, target;  latent -> trained -> loss -> updates
+
+("Latent Replay for Real-Time Continual Learning", arXiv 1912.01100; "Experience Replay for Continual Learning", arXiv 1811.11682)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.ir.builder import Builder
+from tinytrain.ir.graph import Graph, Node, Program, replay_of
+from tinytrain.ir.types import F32, S8, S32, U8, Role, TensorType, Value
+from tinytrain.ops.dropout import Advance
+from tinytrain.ops.replay import Balanced, Draw, Recall, RecallShort, Remember, RememberShort, Reservoir
+
+Stored = Literal["uint8", "int8", "fp32"]
+Kept = Literal["latents", "samples"]
+Choice = Literal["reservoir", "balanced"]
+MOST_SAMPLES, MOST_TIMES = 1 << 16, 16
+_SEED = 0x5EED
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A memory of so many samples: how their floats are stored, what is kept of them, which stay, and how many train behind a new one."""
+
+    samples: int
+    stored: Stored = "uint8"
+    kept: Kept = "latents"
+    choice: Choice = "reservoir"
+    times: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> Replay:
+        """`64`, and behind colons what is not as by default: `64:int8:samples:balanced:x2`. Raises TinytrainError."""
+        number, *words = text.split(":")
+        found: dict[str, str] = {}
+        for word in words:
+            kinds = {"stored": Stored, "kept": Kept, "choice": Choice}
+            name = next((name for name, kind in kinds.items() if word in get_args(kind)), "times" if re.fullmatch(r"x\d+", word) else "")
+            if not name or name in found:
+                raise _no_replay(text, f"{word!r} is {'given beside ' + found[name] if name else 'none of what may stand there'}")
+            found[name] = word
+        times = int(found.pop("times", "x1")[1:])
+        if not re.fullmatch(r"\d{1,9}", number, re.ASCII) or not 1 <= int(number) <= MOST_SAMPLES or not 1 <= times <= MOST_TIMES:
+            raise _no_replay(text, f"1 to {MOST_SAMPLES:,} samples, and x1 to x{MOST_TIMES}, can be asked for")
+        return cls(int(number), times=times, **found)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.samples}:{self.stored}:{self.kept}:{self.choice}:x{self.times}"
+
+
+def _no_replay(text: str, why: str) -> TinytrainError:
+    message = f"--replay {text}: {why}; expected a number of samples, and behind colons uint8, int8 or fp32, latents or samples, "
+    return TinytrainError(f"{message}reservoir or balanced, and x2 for two of them behind each new one.", hint="Try --replay 64.")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A value of a sample, and the STATE that holds N of it; with their ranges where floats are stored in one byte."""
+
+    value: Value
+    kept: Value
+    ranges: Value | None
+
+    def remember(self, g: Builder, value: Value, place: Value) -> dict[Value, Value]:
+        if self.ranges is None:
+            return {self.kept: g.emit(Remember(), value, self.kept, place, name=f"{self.kept.name}_new")}
+        kept, ranges = g.emit_all(RememberShort(), value, self.kept, self.ranges, place, name=f"{self.kept.name}_new")
+        return {self.kept: kept, self.ranges: ranges}
+
+    def recall(self, g: Builder, place: Value) -> Value:
+        name = f"{self.kept.name}_drawn"
+        if self.ranges is None:
+            return g.emit(Recall(), self.kept, place, name=name)
+        return g.emit(RecallShort(), self.kept, self.ranges, place, name=name)
+
+
+def with_replay(program: Program, replay: Replay) -> Program:
+    """Needs a program before any pass. Raises ModelError where it trains nothing, or what is asked for has no effect or no sense."""
+    graphs = [program.entries[train] for train in program.trains]
+    if not graphs:
+        raise ModelError(f"{program.name} trains nothing, so there is nothing to replay.", hint="Leave out --replay, or choose a --loss.")
+    front = _front(graphs, {v for graph in program.entries.values() for v in graph.updates}, replay)
+    memory = _Memory(program.name, graphs, front, replay)
+    entries = dict(program.entries)
+    entries["remember"] = memory.remembering(graphs[0])
+    for graph in graphs:
+        entries[graph.name] = memory.kept_too(graph)
+        entries[replay_of(graph.name)] = memory.replaying(graph)
+    return Program(program.name, entries, program.accumulate, program.guards, replay.times)
+
+
+def _behind(nodes: Sequence[Node], roots: set[Value]) -> set[Node]:
+    """The nodes that what follows from these values is made by."""
+    reached, found = set(roots), set[Node]()
+    for node in nodes:
+        if not reached.isdisjoint(node.inputs):
+            found.add(node)
+            reached.update(node.outputs)
+    return found
+
+
+def _front(graphs: Sequence[Graph], moving: set[Value], replay: Replay) -> set[Node]:
+    """The nodes whose results are the same whenever a sample comes: what no update and no target changes, in any scheme. The last of them
+    are left to the replay where they multiply nothing and what they read is smaller."""
+    if replay.kept == "samples":
+        return set()
+    trained = set[Node]().union(*(_behind(graph.nodes, {*moving, graph.inputs[1]}) for graph in graphs))
+    front = set[Node]().union(*(_behind(graph.nodes, {graph.inputs[0]}) for graph in graphs)) - trained
+    nodes = [*dict.fromkeys(node for graph in graphs for node in graph.nodes)]
+    while True:
+        now = _bytes(_frontier(nodes, front, graphs[0].inputs[0]), replay)
+        ends = (node for node in nodes if node in front and node.op.cost(*node.kinds).macs == 0)
+        less = next((n for n in ends if _bytes(_frontier(nodes, front - {n}, graphs[0].inputs[0]), replay) < now), None)
+        if less is None:
+            return front
+        front -= {less}
+
+
+def _frontier(nodes: Sequence[Node], front: set[Node], sample: Value) -> list[Value]:
+    """What is kept of a sample: values that the front makes, or the sample itself, and others read."""
+    made = {sample, *(v for node in front for v in node.outputs)}
+    return [*dict.fromkeys(v for node in nodes if node not in front for v in node.inputs if v in made)]
+
+
+def _bytes(values: Sequence[Value], replay: Replay) -> int:
+    return sum(sum(kind.nbytes for kind in _stored(v.type, replay)) for v in values)
+
+
+def _stored(kind: TensorType, replay: Replay) -> Iterator[TensorType]:
+    """Types of what holds N of a value: floats may take one byte each, with a scale, and a zero point of uint8."""
+    short = kind.dtype is F32 and replay.stored != "fp32"
+    dtype = (U8 if replay.stored == "uint8" else S8) if short else kind.dtype
+    yield TensorType((replay.samples, *kind.shape), dtype, None if short else kind.quant)
+    if short:
+        yield TensorType((replay.samples, 2 if dtype is U8 else 1))
+
+
+def held_bytes(program: Program) -> tuple[list[TensorType], int]:
+    """Types of what a memory keeps of one sample without its target, and the bytes of the whole memory in the arena."""
+    states = [v for v in program.stored(Role.STATE) if v.name.startswith("replay_")]
+    kept = program.entries["remember"].outputs
+    return [v.type for v in kept], sum(v.type.nbytes for v in states)
+
+
+class _Memory:
+    """The STATE that a memory is, and the graphs that use it."""
+
+    def __init__(self, model: str, graphs: Sequence[Graph], front: set[Node], replay: Replay) -> None:
+        self.replay, self.front = replay, front
+        nodes = [*dict.fromkeys(node for graph in graphs for node in graph.nodes)]
+        frontier = _frontier(nodes, front, graphs[0].inputs[0])
+        g = Builder("replay", (v for graph in graphs for v in graph.values()))
+        if replay.stored == "fp32" and not any(v.type.dtype is F32 for v in frontier):
+            message = f"{model}: what --replay keeps is int8 already, so that fp32 has no effect on it."
+            raise ModelError(message, hint="Leave out :fp32.")
+        self.values = [self._kept(g, v) for v in frontier]
+        self.target = self._target(g, graphs[0].inputs[1])
+        self.place = self._place(model, graphs[0])
+        size = 1 + 2 * self.classes if isinstance(self.place, Balanced) else 1
+        self.seen = g.const("replay_seen", np.zeros(size, np.int32), Role.STATE)
+        self.drawn = g.const("replay_drawn", np.zeros(1, np.int32), Role.STATE)
+
+    def _kept(self, g: Builder, value: Value) -> _Kept:
+        states = [
+            g.value(f"replay_{value.name}{end}", kind, Role.STATE, np.zeros(kind.shape, kind.dtype.np))
+            for kind, end in zip(_stored(value.type, self.replay), ("", "_range"), strict=False)
+        ]
+        return _Kept(value, states[0], states[1] if len(states) > 1 else None)
+
+    def _target(self, g: Builder, target: Value) -> _Kept:
+        """Targets stay as they are: errors of theirs are errors of what is learned."""
+        kind = TensorType((self.replay.samples, *target.shape), target.type.dtype)
+        return _Kept(target, g.value("replay_target", kind, Role.STATE, np.zeros(kind.shape, kind.dtype.np)), None)
+
+    def _place(self, model: str, graph: Graph) -> Reservoir | Balanced:
+        samples, target = self.replay.samples, graph.inputs[1]
+        if self.replay.choice == "reservoir":
+            return Reservoir(samples, _SEED)
+        if target.type != TensorType((1,), S32):
+            message = f"{model}: --replay {self.replay} balances classes, but a sample has no single label; found a target {target.type}."
+            raise ModelError(message, hint="Leave out :balanced: a reservoir asks for no label.")
+        self.classes = next(node.inputs[0].type.numel for node in graph.nodes if target in node.inputs)
+        if samples < self.classes:
+            message = f"{model}: --replay {self.replay} holds {samples} samples of {self.classes} classes; expected one of each at least."
+            raise ModelError(message, hint=f"Try --replay {4 * self.classes}:balanced.")
+        return Balanced(samples, _SEED)
+
+    def _remember(self, g: Builder, target: Value) -> dict[Value, Value]:
+        """Emit what keeps a sample; the updates of it."""
+        g.origin = "replay"
+        more = (target, self.target.kept) if isinstance(self.place, Balanced) else ()
+        place, seen = g.emit_all(self.place, self.seen, *more, name="replay_place")
+        updates = {self.seen: seen}
+        for one in self.values:
+            updates |= one.remember(g, one.value, place)
+        return updates | self.target.remember(g, target, place)
+
+    def _builder(self, name: str, graph: Graph, nodes: Sequence[Node]) -> Builder:
+        states = (self.seen, self.drawn, *(v for one in (*self.values, self.target) for v in (one.kept, one.ranges) if v))
+        return Builder(name, (*graph.values(), *states), nodes)
+
+    def kept_too(self, graph: Graph) -> Graph:
+        """A training graph that keeps its sample."""
+        g = self._builder(graph.name, graph, graph.nodes)
+        updates = self._remember(g, graph.inputs[1])
+        return graph.replace(nodes=tuple(g.nodes), updates={**graph.updates, **updates})
+
+    def remembering(self, graph: Graph) -> Graph:
+        """What keeps a sample without training."""
+        g = self._builder("remember", graph, [node for node in graph.nodes if node in self.front])
+        g.inputs = list(graph.inputs)
+        updates = self._remember(g, graph.inputs[1])
+        return g.graph([one.value for one in self.values], updates)
+
+    def replaying(self, graph: Graph) -> Graph:
+        """What trains with a sample of the memory."""
+        g = self._builder(replay_of(graph.name), graph, ())
+        g.origin = "replay"
+        place = g.emit(Draw(self.replay.samples, _SEED + 1), self.seen, self.drawn, name="replay_drawn_place")
+        mapping = {one.value: one.recall(g, place) for one in self.values}
+        mapping[graph.inputs[1]] = self.target.recall(g, place)
+        after = g.emit(Advance(), self.drawn, name="replay_drawn_next")
+        nodes = (*g.nodes, *(node for node in graph.nodes if node not in self.front))
+        made = Graph(g.name, (), graph.outputs, nodes, {**graph.updates, self.drawn: after})
+        return made.substitute(mapping)

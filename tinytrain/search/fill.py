@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets that fill a budget: as much of a model as there is room for, chosen without samples and always in the same way.
+
+    last:auto     as many of the last layers as fit, and of the one before them as much as fits
+    spread:auto   the last layer, and small slices of as many layers before it as fit; then the slices grow, first all alike
+
+They are what a search has to beat, and where it starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tinytrain.compiler import Options, chosen_scheme
+from tinytrain.errors import SchemeError
+from tinytrain.ir.graph import Graph
+from tinytrain.schemes.choose import choose
+from tinytrain.schemes.scheme import LAST_AUTO, Layer, Scheme, Select, is_auto, is_shift
+from tinytrain.search.cost import Costs
+
+PARTS = tuple(eighths / 8 for eighths in range(9))        # of the input channels of a weight; 0: what is added to its result alone
+_SLICE = 1                                                # of PARTS: where spread:auto begins
+
+Levels = tuple[int, ...]                                  # of each layer how many of its parts are taken, 0: it is frozen
+Fits = Callable[[Scheme], bool]
+
+
+def filled(model: Path, options: Options, budget_bytes: int | None) -> Options:
+    """The same options with what a preset that fills a budget comes to, on their board.
+
+    Raises SchemeError where nothing of the model fits, no bounds are given, or other schemes stand beside it.
+    """
+    schemes = (options.scheme, *options.further_schemes)
+    auto = next((scheme for scheme in schemes if is_auto(scheme)), None)
+    if auto is None:
+        return options
+    if len(schemes) > 1:
+        message = f"--scheme {auto} fills the budget by itself; expected no other --scheme beside it."
+        raise SchemeError(message, hint="Write it to a file by `tinytrain scheme show -o`, and give that.")
+    return dataclasses.replace(options, scheme=resolved(Costs(model, options), auto, budget_bytes))
+
+
+def resolved(costs: Costs, scheme: str | Scheme, budget_bytes: int | None) -> Scheme:
+    """A scheme, or what a preset that fills a budget comes to: so many bytes of RAM, or else all memory of the board.
+
+    Raises SchemeError.
+    """
+    if not is_auto(scheme):
+        return chosen_scheme(scheme, costs.forward, costs.frozen, costs.options)
+    if budget_bytes is None and costs.board.is_host:
+        message = f"--scheme {scheme} fills a budget; found neither --budget nor a board that has bounds."
+        raise SchemeError(message, hint="Give --budget 100K, or --board.")
+    fits = within(costs, budget_bytes)
+    found = fill(str(scheme), costs, fits)
+    if not fits(found):
+        bounds = f"{budget_bytes:,} bytes of RAM" if budget_bytes else f"the memory of {costs.board.name}"
+        layer, kinds = next(iter(found.layers.items()), ("", {}))
+        least = f"even {' and '.join(kinds)} of layer {layer!r} alone take {costs.cost(found, 0.0).ram_bytes:,} bytes of RAM"
+        message = f"{scheme}: the last of {costs.forward.name} cannot be trained in {bounds}: {least}."
+        raise SchemeError(message, hint="Give a larger budget, or use a smaller model.")
+    return chosen_scheme(found, costs.forward, costs.frozen, costs.options)
+
+
+def within(costs: Costs, budget_bytes: int | None) -> Fits:
+    """Whether a scheme takes no more RAM than that, and fits the board."""
+    def fits(scheme: Scheme) -> bool:
+        cost = costs.cost(scheme, 0.0)
+        return (cost.room is None or cost.room.fits) and (budget_bytes is None or cost.ram_bytes <= budget_bytes)
+
+    return fits
+
+
+def fill(name: str, costs: Costs, fits: Fits) -> Scheme:
+    """The scheme of a preset of `AUTO` by what fits; where nothing does, the least that can be trained of the last layer."""
+    filler = Filler(costs.forward, costs.layers, fits)
+    levels = filler.last() if name == LAST_AUTO else filler.spread()
+    found = filler.scheme(levels if any(levels) else (*levels[:-1], *(1 for _ in levels[-1:])))
+    return dataclasses.replace(found, preset=name)
+
+
+def drawn(costs: Costs, fits: Fits, seed: int) -> Scheme:
+    """A scheme by chance: the last layer, and of others, in a random order, a random part of each, as many as fit."""
+    filler, chance = Filler(costs.forward, costs.layers, fits), random.Random(seed)
+    order = chance.sample(range(len(filler.most) - 1), len(filler.most) - 1)
+    return filler.scheme(filler.along([i for i in order for _ in range(chance.randint(1, filler.most[i]))]))
+
+
+class Filler:
+    """Layers from the first to the last, and how much of each can be taken."""
+
+    def __init__(self, forward: Graph, layers: Sequence[Layer], fits: Fits) -> None:
+        self.layers = layers
+        self.fits = fits
+        self.parts = [_parts(forward, layer) for layer in layers]
+        self.most = tuple(map(len, self.parts))
+
+    def scheme(self, levels: Levels) -> Scheme:
+        taken = zip(self.layers, self.parts, levels, strict=True)
+        return Scheme({layer.name: _taken(layer, parts[level - 1]) for layer, parts, level in taken if level})
+
+    def last(self) -> Levels:
+        count = len(self.layers)
+
+        def deepest(depth: int) -> Levels:
+            return (*(0,) * (count - depth), *self.most[count - depth :])
+
+        depth = self._largest(count, deepest)
+        return self._grown(deepest(depth), count - depth - 1) if depth < count else deepest(depth)
+
+    def spread(self) -> Levels:
+        count = len(self.layers)
+
+        def slices(depth: int, level: int = _SLICE + 1) -> Levels:
+            """The last layer whole, and so many parts of the `depth` layers before it."""
+            before = (0,) * (count - 1 - depth) + tuple(min(level, most) for most in self.most[count - 1 - depth : -1])
+            return (*before, self.most[-1])
+
+        if not count or not self.fits(self.scheme(slices(0))):
+            return self.last()                            # there is no room to spread
+        depth = self._largest(count - 1, slices)
+        level = 1 + self._largest(len(PARTS) - 1, lambda more: slices(depth, 1 + more))
+        levels = slices(depth, level)
+        for at in reversed(range(count)):
+            levels = self._grown(levels, at)
+        return levels
+
+    def along(self, raises: Sequence[int]) -> Levels:
+        """The last layer, then one more part of each of these layers in turn, as far as that fits."""
+        def first(steps: int) -> Levels:
+            taken = Counter(raises[: steps - 1]) if steps else Counter[int]()
+            levels = [min(taken[i], most) for i, most in enumerate(self.most)]
+            return (*levels[:-1], self.most[-1] if steps else 0)
+
+        return first(self._largest(len(raises) + 1, first))
+
+    def _grown(self, levels: Levels, at: int) -> Levels:
+        """With as much of one layer as fits."""
+        def more(steps: int) -> Levels:
+            return (*levels[:at], levels[at] + steps, *levels[at + 1 :])
+
+        return more(self._largest(self.most[at] - levels[at], more))
+
+    def _largest(self, most: int, made: Callable[[int], Levels]) -> int:
+        """The largest number up to `most` for which what is made of it fits, where more takes more; 0 if none does."""
+        low, high = 0, most + 1                           # fits, or is nothing; does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.fits(self.scheme(made(middle))) else (low, middle)
+        return low
+
+
+def _parts(forward: Graph, layer: Layer) -> tuple[float, ...]:
+    """Those of PARTS that train different things of a layer."""
+    shifts = PARTS[:1] if _taken(layer, 0.0) else ()
+    try:
+        for part in PARTS[1:-1]:
+            choose(Scheme({layer.name: _taken(layer, part)}), forward)
+    except SchemeError:                                   # its channels cannot be told apart
+        return (*shifts, PARTS[-1])
+    return (*shifts, *(PARTS[1:-1] if "weight" in layer.parameters else ()), PARTS[-1])
+
+
+def _taken(layer: Layer, part: float) -> dict[str, Select]:
+    """What is trained of a layer: what is added, and from the first part on its weight and other factors."""
+    if part == 1.0:
+        return {kind: Select() for kind in layer.parameters}
+    vectors = {kind: Select() for kind, v in layer.parameters.items() if is_shift(kind) or (part and len(v.shape) == 1)}
+    return {**vectors, **({"weight": Select(part)} if part and "weight" in layer.parameters else {})}
