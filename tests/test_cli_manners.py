@@ -192,7 +192,9 @@ def test_what_pytorch_writes_is_recognised(tmp_path: Path) -> None:
 
 def test_exit_codes_stand_in_the_help() -> None:
     text = " ".join(succeed("--help").split())
-    assert "0 done, 1 what was checked is not so, 2 input that cannot be used, 3 nothing was learned, 70 a fault of tinytrain, 130 interrupted" in text
+    codes = ("0 done", "1 what was checked is not so", "2 input that cannot be used", "3 nothing was learned", "70 a fault of tinytrain",
+             "130 interrupted")
+    assert ", ".join(codes) in text
     assert run("xyzzy").exit_code == 2
 
 

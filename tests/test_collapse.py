@@ -91,7 +91,7 @@ FAILURES = {
     "no change": ("trained", as_they_are, ("--lr", 1e-30), ("0.0% of the", "a higher learning rate")),
     "one class": ("fp32", one_class, (), ("All samples that were looked at are of one class.", "Try samples of all classes, mixed.")),
     "labels by chance": ("fp32", random_labels, (), ("has learned nothing that shows: after epoch 2", "Try more epochs")),
-    "all skipped": ("fp32", as_they_are, ("--skip-below", 100), ("of 180 samples of the last epoch were skipped.", "Try a lower --skip-below.")),
+    "all skipped": ("fp32", as_they_are, ("--skip-below", 100), ("180 of 180 samples of the last epoch", "a lower --skip-below.")),
 }
 
 
@@ -158,7 +158,7 @@ def test_a_model_that_told_samples_apart_goes_back_to_what_it_knew(
                 break
         good = device.weights()
         with pytest.raises(LearningError, match="same answer to all"):
-            device.train(x, np.random.default_rng(2).permutation(y), lr=0.2, epochs=2)
+            device.train(x, y, lr=0.2)
         assert all(np.array_equal(array, good[name]) for name, array in device.weights().items())
 
 

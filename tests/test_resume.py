@@ -223,7 +223,8 @@ def test_worse_than_before(means: list[float], after: list[float], expected: str
 
 def test_a_first_training_that_diverges_leaves_nothing(out: Path) -> None:
     before = tree(out)
-    assert f"{out} got worse by training: the loss of 16 of the samples was " in sentence(*call(out, "--lr", 1.0, "--epochs", 2), exit_code=3)
+    text = sentence(*call(out, "--lr", 1.0, "--epochs", 2), exit_code=3)
+    assert f"{out} got worse by training: the loss of 16 of the samples was " in text
     assert tree(out) == before
 
 

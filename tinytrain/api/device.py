@@ -91,7 +91,8 @@ class Device:
         others). What an earlier training has left there is replaced with `force` only. `remember` are samples of before, which the memory
         of a device that was compiled with `replay` is shown first.
 
-        Raises Diverged where it got worse by training; the device then has the weights of the best epoch that did not.
+        Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has
+        the weights of the best epoch that did not fail. Of a model that never told these samples apart it keeps what was learned so far.
         """
         if (resume or changed) and not (keep and resume):
             message = "--resume is for training that is kept, and --changed for one that is resumed."

@@ -46,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Error(Result):
-    """Instead of any other kind, with exit code 2: what is wrong, and what to try."""
+    """Instead of any other kind, with exit code 2, or 3 where a training failed: what is wrong, and what to try."""
 
     schema = "error/1"
     error: str
