@@ -21,9 +21,9 @@ from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.choosing import end_turn, in_turn, is_trial
 from tinytrain.ir.graph import CHOICE, FALLS, TRIALS
 from tinytrain.ir.types import Array
-from tinytrain.verify.choosing import end_turn, in_turn, is_trial
 from tinytrain.verify.reference import ReferenceModel
 
 EVERY = 20

@@ -12,7 +12,7 @@ from tinytrain.ir.op import Declined, Elementwise, Fusable, Op
 from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
-CHOICE, FALLS = "choice_of_schemes", "falls_of_loss"      # STATE by which a device chooses among schemes (verify/choosing.py)
+CHOICE, FALLS = "choice_of_schemes", "falls_of_loss"      # STATE by which a device chooses among schemes (ir/choosing.py)
 TRIALS = 4                                                # steps of each scheme before it chooses
 LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
 

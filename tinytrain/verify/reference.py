@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tinytrain.ir.choosing import end_turn, in_turn, is_trial
 from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
-from tinytrain.verify.choosing import end_turn, in_turn, is_trial
 
 
 @dataclass(frozen=True)
