@@ -22,6 +22,7 @@ from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.methods.zeroth import Zeroth
+from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
@@ -141,6 +142,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     for given in ({"grad": "fp16"}, {"dtype": "fp16"}):
         with pytest.raises(ModelError, match="has nothing to change"):
             compiled(tmp_path, **given)
+    with pytest.raises(ModelError, match="those of --replay cannot follow it"):
+        compiled(tmp_path, replay=Replay(8))
 
 
 def test_boards_draw_and_learn_the_same_bits(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.plan_json import plan_json
 from tinytrain.emit.project import Emitter, link_keys
-from tinytrain.emit.step import Estimate, Pieces, estimate, pieces
+from tinytrain.emit.step import Estimate, Pieces, estimate, pieces, worth
 from tinytrain.emit.tuned import Optimise, Tuning
 from tinytrain.errors import OutputError
 from tinytrain.frontend.asked import check_asked
@@ -26,7 +26,7 @@ from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described, described_target
 from tinytrain.gradient.loss_scale import LossScale
-from tinytrain.gradient.methods import check_stored, method
+from tinytrain.gradient.methods import method
 from tinytrain.gradient.objective import Objective, aimed, reached
 from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
@@ -190,7 +190,7 @@ def lowered(program: Program, options: Options) -> Program:
     if options.dtype == "fp16":
         stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
         last = (partial(lower_fp16, fp32=stay), watch_gradients)
-    return share_constants(fused.map(lambda graph: passes.run(graph, last)))
+    return replace(share_constants(fused.map(lambda graph: passes.run(graph, last))), guards=options.guards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,13 +209,13 @@ def understand(path: Path, options: Options) -> Understood:
     """The first half of compiling. Raises TinytrainError subclasses."""
     prepared, imported, forward = load_forward(path, options)
     frozen = _frozen(imported, forward, options)
-    check_stored(options.method, options.grad, options.dtype)
-    if options.loss_by_default and not layers(forward):
-        options = replace(options, loss=None)
+    options = replace(options, loss=None) if options.loss_by_default and not layers(forward) else options
     schemes = tuple(chosen_scheme(scheme, forward, frozen, options) for scheme in (options.scheme, *options.further_schemes))
     check_rates(options.rates, schemes)
-    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], method(options.method)), options)
-    return Understood(prepared, imported, frozen, schemes, options, replace(program, guards=options.guards))
+    learning = method(options.method)
+    learning.check(options.grad, options.dtype, len(schemes), options.optimiser.accumulate, options.replay is not None)
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], learning), options)
+    return Understood(prepared, imported, frozen, schemes, options, program)
 
 
 def compile_model(path: Path, options: Options) -> Compiled:
@@ -227,6 +227,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     tuning = Tuning.of(board, options.optimise, options.tuned)
     kernels = tuning.kernels(program)
     plan = plan_program(program, align=8, needs=needs_of(kernels), exact_seconds=options.exact_seconds)
+    program = replace(program, worth=worth(program, plan, kernels, board))
     elsewhere = constants_elsewhere(program, board)
     check_fit(program, plan, board)
     if options.store:

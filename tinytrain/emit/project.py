@@ -19,8 +19,9 @@ from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
-from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Node, Program, apply_of, replay_of
+from tinytrain.ir.graph import CHOICE, FALLS, LEARNING_RATE, LOSS_SCALE, TRIALS, Node, Program, apply_of, replay_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
+from tinytrain.ir.words import literal
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.planner.updates import contents, starts
@@ -73,21 +74,23 @@ class CPiece:
 
 @dataclass(frozen=True)
 class CScheme:
-    """How one scheme trains: calls up to the loss, where that stands, what is looked at there, calls behind it, and calls that apply summed
-    gradients. `limit` are the bits of a float that is as good as infinite, `room` is what the sizes of what is measured may sum up to."""
+    """How one scheme trains: calls up to the loss, where that stands, what is looked at there, calls behind it, calls that apply summed
+    gradients, and calls that evaluate the sample again where the device tries out schemes. `limit` are the bits of a float that is as good
+    as infinite, `room` is what the sizes of what is measured may sum up to."""
 
     forward: list[str]
     loss: str
     looks: list[CLook]
     backward: list[CPiece]
     apply: list[str]
+    again: list[str]
     limit: int
     room: int
 
     @property
     def pieces(self) -> int:
         """The most calls that one step makes."""
-        return len(self.forward) + len(self.backward) + len(self.apply)
+        return len(self.forward) + len(self.backward) + len(self.apply) + len(self.again)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Emitter:
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
+            "green": self._choosing(params) if self.program.every else None,
             **self._interface(),
         }
         kernels = [render(call, symbol) for call, symbol in self.symbols.items()]
@@ -155,6 +159,14 @@ class Emitter:
     def readme(self, board: Board, stack_bytes: int) -> str:
         """Text of the project's README.md; `stack_bytes` is what its firmware reserves."""
         return environment().get_template("README.md.j2").render(self._about(), board=board, stack_bytes=stack_bytes).lstrip("\n")
+
+    def _choosing(self, params: Mapping[Value, CParam]) -> dict[str, Any]:
+        """How the device chooses among its schemes, and where it keeps what it knows of them."""
+        at = {v.name: param.offset for v, param in params.items()}
+        return {
+            "every": self.program.every, "trials": TRIALS * len(self.program.trains), "choice": at[CHOICE], "falls": at[FALLS],
+            "worth": [literal(worth) for worth in self.program.worth],
+        }
 
     def _about(self) -> dict[str, Any]:
         """Names, sizes, and what goes in and out."""
@@ -246,7 +258,7 @@ class Emitter:
         backward = [CPiece(line, looks.get(node, [])) for node, line in zip_longest(calls[known:], lines[known:])]
         return CScheme(
             lines[:known], self._at(plan, plan.graph.outputs[0]), looks.get(None, []), backward, entries.get(apply_of(train), []),
-            limit(plan.graph), watch.room,
+            entries["evaluate"] if self.program.every and train in self.program.trains else [], limit(plan.graph), watch.room,
         )
 
     @cached_property

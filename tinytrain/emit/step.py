@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinytrain.emit.instructions import GUARD, Table, Work, code, load_table
-from tinytrain.emit.project import Emitter
+from tinytrain.emit.project import CLook, Emitter
 from tinytrain.emit.select import Kernels
-from tinytrain.ir.graph import apply_of, replay_of
+from tinytrain.ir.graph import Program, apply_of, replay_of
 from tinytrain.ir.types import F32
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.target.board import Board
@@ -54,6 +56,20 @@ def _step(plan: ProgramPlan, train: str) -> list[Plan]:
     return [plan.entries[key] for key in keys if key in plan.entries]
 
 
+def worth(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> tuple[float, ...]:
+    """Of each scheme, where the device chooses: how many of its steps one of the dearest takes, by instructions where they were counted,
+    else by operations."""
+    table, costs = load_table(board.core), list[float]()
+    for train in program.trains if program.every else ():
+        calls = [(node, entry.room(node)) for entry in _step(plan, train) for node in entry.graph.nodes if not node.op.view]
+        if table is not None:
+            costs.append(sum(table.taken(node, kernels.select(node, spare=room)).instructions for node, room in calls))
+        else:
+            each = [node.op.cost(*node.kinds) for node, _ in calls]
+            costs.append(sum(cost.macs + cost.elements for cost in each))
+    return tuple(float(np.float32(max(costs) / cost)) for cost in costs)
+
+
 @dataclass(frozen=True)
 class Pieces:
     """Of the scheme with the longest one: how many `NAME_train_continue` makes of a step, what the longest is for and how many
@@ -94,8 +110,10 @@ def _each(emitter: Emitter, train: str, table: Table | None) -> Iterator[_Piece]
     program, plan, scheme = emitter.program, emitter.plan, emitter.schemes[train]
     given = [kind.numel for v in program.entries[train].inputs for _, kind in v.parts or ((v.name, v.type),) if kind.dtype is F32]
     yield _Piece("begin", 0.0, given if program.guards != "none" else [])
-    behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *([] for _ in scheme.apply)]
-    calls = _calls(emitter, [entry for key in (train, apply_of(train)) if (entry := plan.entries.get(key))], table)
+    without: list[list[CLook]] = [[] for _ in (*scheme.apply, *scheme.again)]
+    behind = [*([] for _ in scheme.forward[1:]), scheme.looks, *(piece.looks for piece in scheme.backward), *without]
+    keys = (train, apply_of(train), *(["evaluate"] if scheme.again else []))
+    calls = _calls(emitter, [entry for key in keys if (entry := plan.entries.get(key))], table)
     for (name, instructions), looks in zip(calls, behind, strict=True):
         yield _Piece(name, instructions, [look.count for look in looks])
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tinytrain.errors import TinytrainError
+from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.objective import Aim
 from tinytrain.gradient.partial import Target
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph
+from tinytrain.ir.graph import Graph, Program
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Role, Source, Value
 from tinytrain.schemes.scheme import Scheme, resolve
@@ -110,6 +110,21 @@ class Method:
     def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
         """What a scheme trains of the graph by this method. Raises SchemeError where the two do not fit each other."""
         return resolve(scheme, graph)
+
+    def check(self, grad: str, dtype: str, schemes: int, accumulate: int, replay: bool) -> None:
+        """Raises ModelError where the method does not fit other options: how gradients and floats are stored, how many schemes and samples
+        of an update there are, and whether samples of a memory train again."""
+        if not self.backward and (grad, dtype) != ("fp32", "fp32"):
+            given = f"--grad {grad}" if grad != "fp32" else f"--dtype {dtype}"
+            message = f"--method {self.key} has no gradients of activations and moves fp32 weights: {given} has nothing to change."
+            raise ModelError(message, hint=f"Leave out {given}, or --method.")
+        if not self.backward and replay:
+            message = f"--method {self.key} moves weights for two passes of one sample: those of --replay cannot follow it."
+            raise ModelError(message, hint="Leave out --replay, or --method.")
+
+    def finish(self, program: Program) -> Program:
+        """The program of all entry points, with what the method needs besides."""
+        return program
 
     def goals(self, step: Step) -> Iterator[Goal]:
         """Emit further parts of a step, each followed by its gradients, for which it is yielded: all that is differentiated.

@@ -63,7 +63,7 @@ def program_of(
         entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
-    return Program(forward.name, entries, optimiser.accumulate)
+    return method.finish(Program(forward.name, entries, optimiser.accumulate))
 
 
 @dataclass

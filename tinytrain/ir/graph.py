@@ -12,6 +12,8 @@ from tinytrain.ir.op import Declined, Elementwise, Fusable, Op
 from tinytrain.ir.types import F32, Role, TensorType, Value
 
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
+CHOICE, FALLS = "choice_of_schemes", "falls_of_loss"      # STATE by which a device chooses among schemes (ir/choosing.py)
+TRIALS = 4                                                # steps of each scheme before it chooses
 LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,8 @@ class Program:
 
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
+
+    `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what steps of each cost.
     """
 
     name: str
@@ -191,6 +195,8 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    every: int = 0
+    worth: tuple[float, ...] = ()
 
     @property
     def trains(self) -> list[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
+from tinytrain.ir.choosing import end_turn, in_turn, is_trial
+from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
@@ -131,10 +132,18 @@ class ReferenceModel:
         loss or any update is not, nothing but `not_finite`: the loss is then not a number. At fp16 gradients the graph itself looks.
         What has trained is followed by samples of the memory, where there is one.
         """
+        if self.program.guards != "none" and not _finite(x, target):
+            return self._left_out()
+        if self.program.every:
+            self.scheme = in_turn(self._named(CHOICE))
+        loss = self._step(x, target)
+        if self.program.every:
+            end_turn(self._named(CHOICE), self._named(FALLS), self.scheme, self.program.every, self.program.worth)
+        return loss
+
+    def _step(self, x: Array, target: Array) -> float:
         train = self.program.trains[self.scheme]
         guarded = self.program.guards != "none"
-        if guarded and not _finite(x, target):
-            return self._left_out()
         result = self._run(train, x, target)
         loss = result.outputs[0][0]
         if guarded and not self._scaled and not _finite(loss):
@@ -144,6 +153,8 @@ class ReferenceModel:
             return float(loss)
         if not self._update(result, train):
             return self._left_out()
+        if self.program.every and is_trial(self._named(CHOICE)):
+            self._named(FALLS)[self.scheme] += loss - np.float32(self.evaluate(x, target)[0])
         for _ in range(self.program.replays):
             if self.overflows:
                 break

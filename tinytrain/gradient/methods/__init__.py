@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.errors import TinytrainError
 from tinytrain.gradient.method import Method
 from tinytrain.gradient.methods.backprop import Backprop
+from tinytrain.gradient.methods.green import Green
 from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
 from tinytrain.gradient.methods.lowrank import LowRank
 from tinytrain.gradient.methods.mono import Mono
 from tinytrain.gradient.methods.zeroth import Zeroth
 
-METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Ladder, Local, LowRank, Mono, Zeroth)}
+METHODS: dict[str, type[Method]] = {kind.key: kind for kind in (Backprop, Green, Ladder, Local, LowRank, Mono, Zeroth)}
 
 
 def method(text: str) -> Method:
@@ -21,11 +22,3 @@ def method(text: str) -> Method:
     if key not in METHODS:
         raise TinytrainError(f"--method {text}: there is no such method; expected one of {', '.join(METHODS)}.", hint="Correct --method.")
     return METHODS[key].of(argument)
-
-
-def check_stored(text: str, grad: str, dtype: str) -> None:
-    """Raises ModelError where gradients or weights shall be stored in a way that the method has no use for."""
-    if not method(text).backward and (grad, dtype) != ("fp32", "fp32"):
-        given = f"--grad {grad}" if grad != "fp32" else f"--dtype {dtype}"
-        message = f"--method {text} has no gradients of activations and moves fp32 weights: {given} has nothing to change."
-        raise ModelError(message, hint=f"Leave out {given}, or --method.")
