@@ -29,7 +29,7 @@ from methods_plot import draw
 import tinytrain
 from tinytrain.atomic import write_text
 from tinytrain.data.dataset import Dataset
-from tinytrain.errors import DeviceError, TinytrainError
+from tinytrain.errors import LearningError, TinytrainError
 from tinytrain.jobs import Jobs
 from tinytrain.report.live import Progress, training_bar
 from tinytrain.report.text import table as lined
@@ -73,6 +73,7 @@ METHODS = (
     Method("head", "the last layer", {"scheme": "head"}),
     Method("bias", "biases alone", {"scheme": "bias"}),
     Method("local", "a loss of its own for each block", {"method": "local"}),
+    Method("mono", "a loss of its own for each layer", {"method": "mono"}),
     Method("int8", "int8 weights, fp32 gradients", int8=True),
     Method("int8 integer", "int8 weights and gradients", {"grad": "int8"}, int8=True),
 )
@@ -155,7 +156,7 @@ def learn(out: Path, run: Run) -> dict[str, float]:
         try:
             history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], seed=run.seed, holdout=0.1)
             steps = sum(epoch.steps for epoch in history)
-        except DeviceError:                               # it says so, and gives back what was there before
+        except LearningError:                             # it says so, and gives back what was there before
             pass
         (reached, loss), (old, _) = measure(device, samples.held), (0.0, 0.0) if run.tuning else measure(device, samples.old)
     return {

@@ -164,7 +164,7 @@ def test_compile(folder: Path) -> None:
 
 def test_train_and_what_follows(folder: Path) -> None:
     out, data = folder / "out", ("--data", folder / "data.npz")
-    trained = answer("train", out, *data, "--epochs", 2)
+    trained = answer("train", out, *data, "--epochs", 2, "--lr", 0.05)
     assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
     assert trained["epochs"] == json.loads((out / "history.json").read_text())["epochs"]
     assert answer("evaluate", out, *data, "--learned")["samples"] == 40

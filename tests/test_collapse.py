@@ -117,7 +117,7 @@ def test_a_training_that_learns_is_kept(
     with np.load(tmp_path / "d.npz") as file:
         order = np.argsort(file["y"], kind="stable")
         changed(tmp_path, x=file["x"][order], y=file["y"][order])
-    succeed("train", out, "--data", tmp_path / "d.npz", "--force")
+    succeed("train", out, "--data", tmp_path / "d.npz", "--epochs", 3, "--force")
     assert json.loads((out / "history.json").read_text())["epochs"][-1]["accuracy"] > 0.5
 
 
@@ -135,7 +135,7 @@ def test_classes_that_arrive_one_by_one_are_told_or_shown_by_validation_samples(
     call = ("--resume", "--changed", "--validation", all_of)
     succeed("train", out, "--data", tmp_path / "0.npz", *call, "--epochs", 2, "--lr", 1e-4)
     kept = weights(out)
-    text = sentence("train", out, "--data", tmp_path / "1.npz", *call, "--epochs", 4, "--lr", 1, exit_code=3)
+    text = sentence("train", out, "--data", tmp_path / "1.npz", *call, "--epochs", 4, "--lr", 1, "--schedule", "constant", exit_code=3)
     assert "All samples that were looked at are of one class." in text
     assert kept == weights(out), "what was kept is of before they were forgotten"
 

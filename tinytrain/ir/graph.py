@@ -187,7 +187,8 @@ class Program:
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
 
-    `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what steps of each cost.
+    `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
+    costs.
     """
 
     name: str
