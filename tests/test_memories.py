@@ -15,7 +15,7 @@ from fake_firmware import need_tools
 from tinytrain import compiler
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, constants_elsewhere
+from tinytrain.emit.fit import buffer_bytes, constants_elsewhere
 from tinytrain.errors import DoesNotFit
 from tinytrain.target.board import Board, Memory, board_names, load_board
 from tinytrain.target.memory import arena_memory, constant_memories
@@ -84,7 +84,7 @@ def filling(folder: Path, board: Board, memory: Memory, more: int = 0) -> tuple[
         return compile_model(model, Options(board=board.name, loss=None))
 
     small = of(2)
-    beside = buffer_bytes(small.program) + STACK_BYTES
+    beside = buffer_bytes(small.program) + board.stack_bytes
     left = memory.bytes - (beside if memory is board.ram else 0) - small.plan.arena_bytes
     made = of(2 + (left + more) // 8 * 2)
     return made, arena_memory(board, made.plan.arena_bytes, beside)

@@ -188,6 +188,6 @@ def test_command_line(tmp_path: Path) -> None:
     assert "label 10 of sample 10 is out of range; the model has 10 outputs, expected 0 to 9." in text
     assert "Count classes from 0, or compile the model with --new-head 12." in text
     succeed("compile", model, "-o", tmp_path / "new", "--new-head", 12, "--head-seed", 5)
-    assert "loss" in succeed("train", tmp_path / "new", "--data", data)
+    assert "loss" in succeed("train", tmp_path / "new", "--data", data, "--lr", 0.05, "--epochs", 3)
     learned = onnx.load(tmp_path / "new" / "learned.onnx")
     assert [d.dim_value for d in learned.graph.output[0].type.tensor_type.shape.dim] == [1, 12]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tinytrain import __version__, passes
 from tinytrain.atomic import whole_folder
 from tinytrain.emit.auxiliary import auxiliary_file
-from tinytrain.emit.fit import STACK_BYTES, Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
+from tinytrain.emit.fit import Room, buffer_bytes, check_fit, check_kept, constants_elsewhere, needs_of, room
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.plan_json import plan_json
 from tinytrain.emit.project import Emitter, link_keys
@@ -237,7 +237,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),
-        emitter.readme(board, STACK_BYTES * board.cores), model.frozen, names,
+        emitter.readme(board, board.stack_bytes), model.frozen, names,
         pieces(emitter, board), took, room(program, plan, board, took.code_bytes if took else 0),
         (*model.prepared.origins, *options.origins, *_origins(options, board, tuning)),
     )
@@ -299,7 +299,7 @@ def _fill(compiled: Compiled, folder: Path, packages: Sequence[str], more: Mappi
 def _c_files(compiled: Compiled) -> dict[str, str]:
     program, board = compiled.program, compiled.board
     return project_files(
-        board, program.name, compiled.files, stack_bytes=STACK_BYTES * board.cores, arena_bytes=compiled.plan.arena_bytes,
+        board, program.name, compiled.files, stack_bytes=board.stack_bytes, arena_bytes=compiled.plan.arena_bytes,
         buffer_bytes=buffer_bytes(program), store_every=compiled.options.store,
     )
 

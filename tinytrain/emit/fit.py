@@ -16,7 +16,6 @@ from tinytrain.planner import Needs, ProgramPlan
 from tinytrain.target.board import Board
 from tinytrain.target.memory import CODE_PART, constant_memories
 
-STACK_BYTES = 2048                                        # reserved for each core; what is used is measured on the board
 _PART = 4                                                 # of the maps of a node: so much scratch is little
 LINK_BYTES = 768                                          # at most: what main.c, link and port keep beside a target and an output
 
@@ -96,7 +95,7 @@ def room(program: Program, plan: ProgramPlan, board: Board, code_bytes: int) -> 
 
 def reserved_bytes(program: Program, board: Board) -> int:
     """RAM that a firmware takes beside its arena: buffers, and the stack of each core."""
-    return buffer_bytes(program) + STACK_BYTES * board.cores
+    return buffer_bytes(program) + board.stack_bytes
 
 
 def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
@@ -104,7 +103,7 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     taken = room(program, plan, board, 0)
     if taken is None or taken.ram_left >= 0:
         return
-    buffers, stack = buffer_bytes(program), STACK_BYTES * board.cores
+    buffers, stack = buffer_bytes(program), board.stack_bytes
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tinytrain.emit.fit import STACK_BYTES, buffer_bytes, reserved_bytes
+from tinytrain.emit.fit import buffer_bytes, reserved_bytes
 from tinytrain.emit.instructions import Table, data_bytes, load_table
 from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.emit.step import estimate
@@ -33,7 +33,7 @@ def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Boar
         "memory": {
             "fixed_bytes": plan.fixed_bytes, "arena_bytes": plan.arena_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
             "proven_optimal": plan.proven_optimal, "arena_in": _arena_in(program, plan, board),
-            "buffer_bytes": buffer_bytes(program), "stack_bytes": STACK_BYTES * board.cores,
+            "buffer_bytes": buffer_bytes(program), "stack_bytes": board.stack_bytes,
             "data_bytes": data_bytes(program),
         },
         "estimate": asdict(known) if known else None,

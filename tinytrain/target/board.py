@@ -22,6 +22,7 @@ from tinytrain.target.isa import ISAS
 from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
+STACK_BYTES = 2048                                                # of each core, where a board does not say
 EMULATORS = ("qemu", "rp2040js", "node", "twin")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
@@ -82,7 +83,7 @@ class Board:
     `cores` share the work of a firmware, of `most_cores` that it has; `sharing` is what such a firmware takes besides.
     `sources` are C files, each in the first of `places` that has it, `defines` their macros; `file` is where all this stands. `flash` is
     data for flash tools. `real`: a kit with this chip can be bought, for about `price_usd`, 0 where nobody says. `store`
-    is where learned weights may be kept, None where the board does not say.
+    is where learned weights may be kept, None where the board does not say. `core_stack_bytes` are reserved for the stack of each core.
     """
 
     name: str
@@ -110,6 +111,12 @@ class Board:
     sharing: Sharing = field(default_factory=Sharing, hash=False)
     cores: int = 1
     price_usd: int = 0
+    core_stack_bytes: int = STACK_BYTES
+
+    @property
+    def stack_bytes(self) -> int:
+        """RAM that is reserved for the stacks of all cores at work; what is used is measured on the board."""
+        return self.core_stack_bytes * self.cores
 
     def with_cores(self, cores: int) -> Board:
         """The same with so many cores at work. Raises BoardError where it has fewer."""
@@ -261,6 +268,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         places=(*places, data_dir("runtime_c")),
         store=flash_store(data.table("flash_store")),
         most_cores=sharing.number("cores", 1), price_usd=data.number("price_usd", 0),
+        core_stack_bytes=data.number("stack_bytes", STACK_BYTES),
         sharing=Sharing(
             sharing.texts("sources"), sharing.texts("flags"), sharing.texts("counting"), sharing.table("defines").all_numbers()
         ),
