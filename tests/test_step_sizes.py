@@ -245,8 +245,8 @@ def test_sums_of_gradients(name: str, forward: Graph) -> None:
 @pytest.mark.parametrize("qas", [True, False], ids=["qas", "naive"])
 @pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
 def test_gradients_in_int8(rounding: Rounding, qas: bool, forward: Graph) -> None:
-    """Seven bits of each gradient: on the whole as far as the real weight would go, up to the bound of a step, and by what rounding to whole
-    units adds to that."""
+    """Seven bits of each gradient: on the whole as far as the real weight would go, up to the bound of a step, and by what rounding to
+    whole units adds to that."""
     optimiser = replace(Optimiser(0.02) if qas else naive(SGD["sgd"]), rounding=rounding)
     moved, wanted = moves(Device(forward, Options(optimiser=optimiser, qas=qas, grad="int8")))
     shown = []
