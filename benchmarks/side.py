@@ -65,6 +65,8 @@ WAYS = (
     Way("head", (0.003, 0.006, 0.01, 0.02)),
     *(Way(f"last:{layers}", LAST) for layers in (3, 6, 9, 12)),
     Way("bias-last:12", (0.001, 0.003, 0.006, 0.01)),
+    *(Way("last:6", (0.003, 0.006, 0.01, 0.015), f"lowrank:{rank}") for rank in (2, 4)),
+    Way("last:9", (0.003, 0.006, 0.01, 0.015), "lowrank:2"),
     *(Way("full", (0.003, 0.006, 0.01, 0.015), f"ladder:{reduction}") for reduction in (16, 32)),
 )
 
