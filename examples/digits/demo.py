@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytrain import zoo
 from tinytrain.atomic import write_bytes, write_text
-from tinytrain.compiler import STACK_BYTES, Options, compile_model, write
+from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
@@ -90,7 +90,7 @@ def measured(project: Project, samples: Dataset) -> dict[str, int | None]:
     sizes = project.sizes()
     return {
         "instructions": steps[-1], "arena_bytes": counters.arena_bytes, "stack_bytes": counters.stack_bytes or None,
-        "stack_reserved_bytes": STACK_BYTES, "flash_bytes": sizes.flash_bytes,
+        "stack_reserved_bytes": project.board.stack_bytes, "flash_bytes": sizes.flash_bytes,
     }
 
 
@@ -142,7 +142,7 @@ def main(board: str | None) -> None:
         f"\naccuracy      before {before:.1%}   after the change {curve[0]:.1%}   after training on the device {curve[-1]:.1%}\n"
         f"device        {project.board.title}\n"
         f"arena         {shown(numbers['arena_bytes'], 'B')} (parameters, activations, gradients)\n"
-        f"stack         {shown(numbers['stack_bytes'], 'B')} of {STACK_BYTES:,} B reserved\n"
+        f"stack         {shown(numbers['stack_bytes'], 'B')} of {project.board.stack_bytes:,} B reserved\n"
         f"flash         {shown(numbers['flash_bytes'], 'B')}\n"
         f"instructions  {shown(numbers['instructions'], 'a training step (forward, backward, update)')}\n"
         f"curve         {os.path.relpath(path)}\n"
