@@ -47,8 +47,8 @@ def lr(
     from tinytrain.atomic import check_files, write_bytes
     from tinytrain.cli.options import one_scheme
     from tinytrain.cli.results import LearningRate
+    from tinytrain.learn.curve import curve_png, curve_text
     from tinytrain.learn.find_rate import RateSearch
-    from tinytrain.report.curve import curve_png, curve_text
 
     check_files(plot)
     with progress() as bar:
