@@ -126,6 +126,8 @@ class Teaching(Course, total=False):
     limit: Positive | None
     skip_below: NotNegative
     scheme: Count
+    patience: Positive | None
+    balanced: bool
 
 
 STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)

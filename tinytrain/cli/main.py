@@ -135,6 +135,8 @@ def compile_command(
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
 @option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Times that all samples are seen.")
+@option("--patience", type=click.IntRange(1), metavar="N", help="Stop when for N epochs none was better, by --validation or --holdout.")
+@option("--balanced", is_flag=True, help="Show as many samples of each class in an epoch: fewer of frequent ones, rare ones again.")
 @schedules("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
