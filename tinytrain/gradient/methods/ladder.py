@@ -13,7 +13,6 @@ model, so that it infers too; a model that has one already keeps it. The model's
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import ModelError, SchemeError, TinytrainError
+from tinytrain.errors import ModelError, SchemeError
+from tinytrain.gradient.method import Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.ir.graph import Graph
 from tinytrain.onnx_graph import LAYERS, SCORES, Chain, OnnxGraph
@@ -36,7 +36,6 @@ POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 MOVING = ("Transpose", "Reshape", "Gather")
 FEW = 2                                                   # a map of that many times a later one's channels is an expanded one
 SPREAD = 32                                               # steps of int8 that a typical value is away from zero
-ARGUMENT = re.compile(r"([1-9][0-9]{0,3})(?::([1-9][0-9]{0,3}))?")
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,7 @@ class Ladder(Backprop):
     rungs: int = 4
 
     key = "ladder"
-
-    @classmethod
-    def of(cls, argument: str) -> Ladder:
-        if not argument:
-            return cls()
-        found = ARGUMENT.fullmatch(argument)
-        if not found:
-            message = f"--method ladder:{argument}: expected by how much the side network is narrower, and how many maps it reads."
-            raise TinytrainError(message, hint="Try --method ladder:8 or ladder:8:4.")
-        return cls(int(found[1]), int(found[2] or cls.rungs))
+    numbers = (Number("by how much the side network is narrower"), Number("how many maps it reads"))
 
     def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
         if any(node.name.startswith(PREFIX) for node in model.graph.node):

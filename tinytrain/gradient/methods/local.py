@@ -14,18 +14,15 @@ they are shaped like the layers that follow their block, fewer the later it is (
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.errors import ModelError
 from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
 from tinytrain.gradient.heads import Head
-from tinytrain.gradient.method import Goal, Method, Step
+from tinytrain.gradient.method import Goal, Method, Number, Step
 from tinytrain.ir.types import Value
-
-ARGUMENT = re.compile(r"([2-9]|[1-9][0-9]{1,2})(?::([0-9]))?")
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,7 @@ class Local(Method):
     hidden: int = 0
 
     key = "local"
-
-    @classmethod
-    def of(cls, argument: str) -> Local:
-        if not argument:
-            return cls()
-        found = ARGUMENT.fullmatch(argument)
-        if not found:
-            message = f"--method local:{argument}: expected a number of blocks, 2 or more, and behind a colon of layers of heads, 0 to 9."
-            raise TinytrainError(message, hint="Try --method local, local:3 or local:3:1.")
-        return cls(int(found[1]), int(found[2] or 0))
+    numbers = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:
         chosen = self._cuts(step)
