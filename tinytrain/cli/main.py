@@ -13,7 +13,9 @@ from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
-from tinytrain.cli.model_options import METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
+from tinytrain.cli.model_options import (
+    METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules, updates,
+)
 from tinytrain.cli.options import (
     BOARD,
     BYTES,
@@ -76,6 +78,10 @@ def main() -> None:
 @data_options("With --dtype fp16: samples that choose which layers stay fp32", required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
+@updates("--old", type=click.Path(path_type=Path), only_with="--elastic", metavar="FILE",
+         help="Samples of before, read as --data: how much what the model knows of them depends on each weight.")
+@updates("--elastic", type=Number(0, 1e9, min_open=True), only_with="--old", metavar="STRENGTH",
+         help="Pull weights to where they start, the harder the more depends on them: one byte of flash for each.")
 @option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
 @option("--classes", metavar="A,B,...|FILE|FOLDER",
@@ -88,8 +94,8 @@ def main() -> None:
 @option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, budget: int | None, build: bool, half_arithmetic: bool,
-    data: DataFile | None, tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool,
-    graph: bool, **given: Any,
+    data: DataFile | None, tolerance: float | None, old: DataFile | None, elastic: float | None, classes: str | None,
+    packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
@@ -110,7 +116,7 @@ def compile_command(
     with progress() as bar:
         made = Model(model).compile(
             board, given.pop("schemes"), calibration=data, tolerance=tolerance, budget=budget, cores=cores, store=store or 0,
-            classes=class_names(classes) if classes else (), progress=bar, **choices(given),
+            classes=class_names(classes) if classes else (), old=old, elastic=elastic, progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)

@@ -115,6 +115,9 @@ update_options = together(
     updates("--replay", metavar="N[:int8|fp32][:samples][:balanced][:x2]",
             help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again "
             "behind each new one. balanced: as many of each class."),
+    updates("--distil", metavar="WEIGHT[:T]",
+            help="What the model said when it started is a further target, softened by a temperature T (2): keeps what it knows, needs no "
+            "old samples."),
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),

@@ -121,6 +121,7 @@ class Emitter:
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
         self.class_names = class_names
+        self.firsts = program.firsts
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
         self.records = self._records()
@@ -308,6 +309,7 @@ class Emitter:
 
     def _const(self, v: Value) -> str:
         """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
+        v = self.firsts.get(v, v)
         return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
 
     def _param(self, v: Value, key: str) -> CParam:

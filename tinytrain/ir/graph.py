@@ -220,5 +220,17 @@ class Program:
             seen.update(dict.fromkeys(graph.stored(*roles)))
         return list(seen)
 
+    @property
+    def firsts(self) -> dict[Value, Value]:
+        """Constants that are the first value of a PARAM or STATE, which they share its array with: in flash they are one."""
+        homes = {id(v.data): v for v in self.stored(Role.PARAM, Role.STATE) if v.data is not None}
+        return {v: homes[id(v.data)] for v in self.stored(Role.CONST) if id(v.data) in homes}
+
+    @property
+    def constants(self) -> list[Value]:
+        """All others."""
+        firsts = self.firsts
+        return [v for v in self.stored(Role.CONST) if v not in firsts]
+
     def map(self, rule: Callable[[Graph], Graph]) -> Program:
         return dataclasses.replace(self, entries={key: rule(graph) for key, graph in self.entries.items()})
