@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,12 +119,13 @@ class Graph:
                 found[v].append(node)
         return found
 
-    def needed(self, values: Iterable[Value]) -> set[Node]:
-        """The nodes that these values are made by, directly or not."""
+    def needed(self, values: Iterable[Value], given: Container[Value] = ()) -> set[Node]:
+        """The nodes that these values are made by, directly or not; what is given is made by none."""
         producers, waiting, found = self.producers(), list(values), set[Node]()
         while waiting:
-            node = producers.get(waiting.pop())
-            if node is not None and node not in found:
+            value = waiting.pop()
+            node = producers.get(value)
+            if value not in given and node is not None and node not in found:
                 found.add(node)
                 waiting += node.inputs
         return found
