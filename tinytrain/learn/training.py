@@ -15,6 +15,7 @@ from tinytrain.data.given import Source
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, LearningError
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
+from tinytrain.learn.chosen import choices_text
 from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
@@ -162,6 +163,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
                 if plan.keep:
                     checkpoint(project, session, watch.good, record)
             progress.say(f"{epoch_text(epoch, plan.epochs)}{watch.text}")
+            if chose := choices_text(project, session):
+                progress.say(chose)
         watch.end(session)
     except LearningError:
         session.set_params(best if record.best else watch.good)
