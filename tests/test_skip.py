@@ -196,7 +196,7 @@ def test_train_says_how_many_were_skipped(tmp_path: Path) -> None:
     options = ("--data", data, "--lr", 0.2, "--skip-below", 1.5)
     text = succeed("train", out, *options, "--epochs", 3)
     (last,) = (line for line in text.splitlines() if line.startswith("epoch 3/3"))
-    assert " skipped" in last and "skipped" not in succeed("train", out, "--data", data, "--force")
+    assert " skipped" in last and "skipped" not in succeed("train", out, *options[:4], "--force")
     succeed("train", out, *options, "--epochs", 3, "--force")
     whole = np.load(out / "learned.npz")
     succeed("train", out, *options, "--epochs", 1, "--force")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -100,7 +100,7 @@ def with_replay(program: Program, replay: Replay) -> Program:
     for graph in graphs:
         entries[graph.name] = memory.kept_too(graph)
         entries[replay_of(graph.name)] = memory.replaying(graph)
-    return Program(program.name, entries, program.accumulate, program.guards, replay.times)
+    return replace(program, entries=entries, replays=replay.times)
 
 
 def _behind(nodes: Sequence[Node], roots: set[Value]) -> set[Node]:

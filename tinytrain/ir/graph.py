@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -184,6 +185,8 @@ class Program:
 
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
+
+    A sample whose loss is above `trusted` is left out of training, unless the device is told another threshold.
     """
 
     name: str
@@ -191,6 +194,7 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    trusted: float = math.inf
 
     @property
     def trains(self) -> list[str]:

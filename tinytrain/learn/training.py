@@ -28,6 +28,7 @@ from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LEARNED, LEARNED_MODEL, Epoch, Record, Settings, epoch_text, samples_digest
+from tinytrain.learn.unlabelled import labelled, trusted
 from tinytrain.learn.weights import parameters, restore, save
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
@@ -46,7 +47,8 @@ LINK_CALLS = 4                                            # by which the time of
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
-    Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    Samples with a loss below `skip_below` or above `skip_above` (None: what the loss trusts) cost their forward pass only; `scheme` is one of
+    those that the project was compiled with.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
     also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
@@ -62,6 +64,7 @@ class Plan:
     limit: int | None = None
     holdout: float = 0.1
     skip_below: float = 0.0
+    skip_above: float | None = None
     scheme: int = 0
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -87,7 +90,10 @@ def lesson(
     known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
-    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
+    held = None
+    if validation is not None:
+        reading = load if labelled(project.manifest) else load_with_targets
+        held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
     settings = _settings(project, samples, held, plan)
@@ -126,6 +132,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
         session.set_lr(plan.learning_rate)
     rate = _course(project, plan, settings["--lr"])
     session.set_skip_below(plan.skip_below)
+    if (above := trusted(project.manifest) if plan.skip_above is None else plan.skip_above) is not None:
+        session.set_skip_above(above)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs = record.epochs if record else ()
     untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
@@ -290,6 +298,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--schedule": op_text(plan.schedule) if plan.schedule.changes else None,
         "--use-scheme": plan.scheme,
         "--skip-below": plan.skip_below,
+        "--skip-above": plan.skip_above,
     }
 
 
