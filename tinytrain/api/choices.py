@@ -125,6 +125,7 @@ class Teaching(Course, total=False):
     seed: Count
     limit: Positive | None
     skip_below: NotNegative
+    skip_above: NotNegative | None
     scheme: Count
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,7 +64,8 @@ def program_of(
         entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
-    return method.finish(Program(forward.name, entries, optimiser.accumulate))
+    trusted = aims[0].loss.trusted(forward.outputs[0].type) if len(forward.outputs) == 1 else math.inf
+    return method.finish(Program(forward.name, entries, optimiser.accumulate, trusted=trusted))
 
 
 @dataclass

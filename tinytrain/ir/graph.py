@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -187,6 +188,7 @@ class Program:
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
 
+    A sample whose loss is above `trusted` is left out of training, unless the device is told another threshold.
     `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
     costs.
     """
@@ -196,6 +198,7 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    trusted: float = math.inf
     every: int = 0
     worth: tuple[float, ...] = ()
 

@@ -26,6 +26,7 @@ from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
+from tinytrain.learn.unlabelled import labelled, trusted
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -41,7 +42,8 @@ LINK_CALLS = 4                                            # by which the time of
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
-    Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    Samples with a loss below `skip_below` or above `skip_above` (None: what the loss trusts) cost their forward pass only; `scheme` is one of
+    those that the project was compiled with.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own: None lets it fall to 0 over all epochs.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
     also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
@@ -57,6 +59,7 @@ class Plan:
     limit: int | None = None
     holdout: float = 0.1
     skip_below: float = 0.0
+    skip_above: float | None = None
     scheme: int = 0
     schedule: Schedule | None = None
 
@@ -82,7 +85,10 @@ def lesson(
     known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
-    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
+    held = None
+    if validation is not None:
+        reading = load if labelled(project.manifest) else load_with_targets
+        held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
     settings = _settings(project, samples, held, plan)
@@ -123,6 +129,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if plan.learning_rate is not None:
         session.set_lr(plan.learning_rate)
     session.set_skip_below(plan.skip_below)
+    if (above := trusted(project.manifest) if plan.skip_above is None else plan.skip_above) is not None:
+        session.set_skip_above(above)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
@@ -274,4 +282,5 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--schedule": None if project.manifest.scheduled else schedule_text(plan.schedule),
         "--use-scheme": plan.scheme,
         "--skip-below": plan.skip_below,
+        "--skip-above": plan.skip_above,
     }
