@@ -140,7 +140,7 @@ class Emitter:
             "schemes": (schemes := [self.schemes[train] for train in self.program.trains]),
             "replayed": (replayed := [self.schemes[replay_of(train)] for train in self.program.trains if self.program.replays]),
             "train_pieces": self.train_pieces, "remember": self._remember() if self.program.replays else None,
-            "infinite": INFINITE, **_trusted(self.program.trusted),
+            "infinite": INFINITE, "bounds": [_bits(loss) for loss in self.program.bounds],
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
@@ -372,8 +372,7 @@ def array_text(data: Array, per_line: int = 8) -> str:
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))
 
 
-def _trusted(loss: float) -> dict[str, str]:
-    """The loss above which a sample is left out, as a context keeps it, and as people read it: "" where there is none."""
-    finite = math.isfinite(loss)
-    bits = int(np.float32(loss).view(np.uint32)) if finite else 0x7FFFFFFF
-    return {"trusted": f"UINT32_C(0x{bits:08X})", "trusted_loss": f"{loss:.4g}" if finite else ""}
+def _bits(loss: float) -> str:
+    """A loss as a context keeps it: its bits, all but the sign where there is no bound."""
+    bits = int(np.float32(loss).view(np.uint32)) if math.isfinite(loss) else 0x7FFFFFFF
+    return f"UINT32_C(0x{bits:08X})" if bits else "0"

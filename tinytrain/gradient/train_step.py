@@ -64,8 +64,8 @@ def program_of(
         entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
-    trusted = aims[0].loss.trusted(forward.outputs[0].type) if len(forward.outputs) == 1 else math.inf
-    return method.finish(Program(forward.name, entries, optimiser.accumulate, trusted=trusted))
+    bounds = aims[0].loss.bounds(forward.outputs[aims[0].output].type) if len(aims) == 1 else (0.0, math.inf)
+    return method.finish(Program(forward.name, entries, optimiser.accumulate, bounds=bounds))
 
 
 @dataclass

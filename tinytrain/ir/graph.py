@@ -188,7 +188,8 @@ class Program:
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
 
-    A sample whose loss is above `trusted` is left out of training, unless the device is told another threshold.
+    A sample whose loss lies outside of `bounds` is left out of training, unless the device is told others.
+
     `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
     costs.
     """
@@ -198,7 +199,7 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
-    trusted: float = math.inf
+    bounds: tuple[float, float] = (0.0, math.inf)
     every: int = 0
     worth: tuple[float, ...] = ()
 

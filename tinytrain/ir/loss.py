@@ -33,9 +33,9 @@ class Loss(Op):
         """Type of the target that goes with an output; raises ValueError where the loss does not fit the output."""
         raise NotImplementedError(self.name)
 
-    def trusted(self, output: TensorType) -> float:
-        """The loss above which a training step leaves a sample out, unless another threshold is set."""
-        return math.inf
+    def bounds(self, output: TensorType) -> tuple[float, float]:
+        """Losses between which a sample is learned from, unless others are set: below them it is known, above them not to be trusted."""
+        return 0.0, math.inf
 
     @classmethod
     def of(cls, **chosen: Any) -> Loss:

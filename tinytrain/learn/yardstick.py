@@ -15,12 +15,10 @@ import numpy as np
 
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
-from tinytrain.errors import DeviceError, LearningError
-from tinytrain.gradient.objective import losses
+from tinytrain.errors import LearningError
 from tinytrain.ir.types import Array
 from tinytrain.learn.state import Epoch
-from tinytrain.learn.unlabelled import labelled
-from tinytrain.reading import reading
+from tinytrain.learn.unlabelled import labelled, loss_of
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -183,15 +181,13 @@ def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
     The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it.
     """
     assert samples.y is not None
-    kind, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
-    if kind is None or not kind.labelled or project.manifest.output.parts:
+    loss, shape = loss_of(project), project.manifest.output.shape
+    if loss is None or not loss.labelled or project.manifest.output.parts:
         return 0.0, 0.0
     labels = samples.y.dtype.kind == "i"
     targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
     usual = np.mean(np.eye(math.prod(shape))[samples.y] if labels else samples.y.astype(np.float64), axis=0).reshape(shape)
     part = np.clip(usual, 1e-6, 1 - 1e-6)
     outputs = (np.zeros(shape), usual, np.log(part), np.log(part / (1 - part)))
-    with reading(project.folder / "manifest.json", "options of its loss", DeviceError, "Compile the model again."):
-        loss = kind.of(**project.manifest.loss_options)
-        found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
-        return found[0], min(found)
+    found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
+    return found[0], min(found)

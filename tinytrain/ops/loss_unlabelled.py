@@ -3,8 +3,9 @@
 entropy      L = −Σ p_i·log p_i;          dz_i = −p_i·(log p_i + L)
 pseudo-label L = −log max p;              dz_i = p_i − [i = argmax p]
 
-Both make a network surer of what it says already (Wang et al., arXiv 2006.10726; Lee 2013), so that a sample of which it is unsure teaches
-what is wrong: `trusted` is the loss above which a step leaves it out (0.4·log N as in Niu et al., arXiv 2204.02610; p = 0.9).
+Both make a network surer of what it says already (Wang et al., arXiv 2006.10726; Lee 2013): a sample of which it is unsure teaches what is
+wrong, one of which it is sure nothing. So a step learns from losses between bounds only: 0.02·log N to 0.4·log N, after Chen et al., arXiv
+2402.17316, and Niu et al., arXiv 2204.02610; of a class whose probability exceeds `confidence`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 from tinytrain.ops.loss import SoftmaxCrossEntropy, SoftmaxCrossEntropyGrad
 from tinytrain.ops.softmax import shifted_exponentials
 
-RELIABLE = 0.4                                            # of the largest entropy
-SURE = 0.9                                                # probability of the class that a sample is taken for
+KNOWN, RELIABLE = 0.02, 0.4                               # of the largest entropy
 _SCALAR = TensorType((1,))
 
 
@@ -74,8 +74,8 @@ class Entropy(Unlabelled):
     key = "entropy"
     made = ("probs",)
 
-    def trusted(self, output: TensorType) -> float:
-        return RELIABLE * math.log(output.numel)
+    def bounds(self, output: TensorType) -> tuple[float, float]:
+        return KNOWN * math.log(output.numel), RELIABLE * math.log(output.numel)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self.target_type(types[0])
@@ -121,13 +121,16 @@ class EntropyGrad(Elementwise):
 class PseudoLabel(Unlabelled):
     """logits (N,) -> loss (1,) [, probs like logits, label s32[1]]. Of classes that are equally likely the first counts."""
 
+    confidence: float = 0.9
+
     name = "pseudo_label"
     kernels = (Kernel("loss", dtypes=(F32, F32, F32, S32)),)
     key = "pseudo"
+    options = ("confidence",)
     made = ("probs", "label")
 
-    def trusted(self, output: TensorType) -> float:
-        return -math.log(SURE)
+    def bounds(self, output: TensorType) -> tuple[float, float]:
+        return 0.0, -math.log(self.confidence)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         label = self.target_type(types[0])

@@ -112,7 +112,7 @@ class ReferenceModel:
     def reset(self) -> None:
         """Back to the values that the program was compiled with, to its first scheme, and to the first thresholds."""
         self.count, self.scheme, self.skipped, self.not_finite = 0, 0, 0, 0
-        self.skip_below, self.skip_above = 0.0, self.program.trusted
+        self.skip_below, self.skip_above = self.program.bounds
         for v in self.program.stored(Role.PARAM, Role.STATE):
             assert v.data is not None, f"{v!r} is stored but has no data"
             self.state[v] = cast(v, v.data, self.dtype)
@@ -150,7 +150,7 @@ class ReferenceModel:
         loss = result.outputs[0][0]
         if guarded and not self._scaled and not _finite(loss):
             return self._left_out()
-        if abs(loss) < np.float32(self.skip_below) or abs(loss) > np.float32(self.skip_above):
+        if abs(loss) < np.float32(self.skip_below) or (self.skip_above < np.inf and not abs(loss) <= np.float32(self.skip_above)):
             self.skipped += 1
             return float(loss)
         if not self._update(result, train):
