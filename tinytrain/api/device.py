@@ -85,10 +85,11 @@ class Device:
         Each epoch is measured by the samples of `validation`, or by the part `holdout` of x; the device ends with the weights of the best
         one, or of the last where there are none. `lr` is the learning rate in place of the compiled one, to which it returns at the end;
         `course` how it changes: without a word it falls to 0 over all epochs, unless the device has its own. Only the first `limit` samples
-        are used; those with a loss below `skip_below` or above `skip_above` change nothing: without a word those of which
-        a loss without labels is sure, or not sure enough. `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with `keep` training begins anew, and writes learned.npz, learned.onnx and history.json into the project after
-        each epoch, and last.npz where the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are
-        others). What an earlier training has left there is replaced with `force` only. `remember` are samples of before, which the memory
+        are used; those with a loss below `skip_below` or above `skip_above` change nothing: without a word those of which a loss without
+        labels is sure, or not sure enough. `scheme` is the index of one of the compiled schemes. What is learned stays in the device; with
+        `keep` training begins anew, and writes learned.npz, learned.onnx and history.json into the project after each epoch, and last.npz
+        where the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are others). What an earlier
+        training has left there is replaced with `force` only. `remember` are samples of before, which the memory
         of a device that was compiled with `replay` is shown first.
 
         Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has

@@ -42,8 +42,8 @@ LINK_CALLS = 4                                            # by which the time of
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
-    Samples with a loss below `skip_below` or above `skip_above` (None: the bounds of the loss) cost their forward pass only; `scheme` is one
-    of those that the project was compiled with.
+    Samples with a loss below `skip_below` or above `skip_above` (None: bounds of the loss) cost their forward pass only; `scheme` is one of
+    those that the project was compiled with.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own: None lets it fall to 0 over all epochs.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
     also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
