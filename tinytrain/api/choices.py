@@ -134,7 +134,8 @@ STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=No
 DEFAULTS = Choices(
     **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, confidence=None,
     huber_delta=None, lr=0.01, rates={}, method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32",
-    nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None, fp32=(), precision=None, bias_factor=1.0,
+    nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None,
+    fp32=(), precision=None, bias_factor=1.0,
     int8_input=False, grad="fp32",
     loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None,
     qas=True, optimise="balanced", tuned=None, shapes={},
