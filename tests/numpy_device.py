@@ -104,6 +104,9 @@ class NumpyDevice:
             model.set_lr(*struct.unpack("<f", payload))
         if command is Command.SET_SKIP_BELOW:
             model.skip_below = struct.unpack("<f", payload)[0]
+        if command is Command.SET_SKIP_ABOVE:
+            loss = struct.unpack("<f", payload)[0]
+            model.skip_above = loss if loss > 0 else np.inf
         if command is Command.SET_SCHEME:
             model.set_scheme(*struct.unpack("<I", payload))
         return Status.OK, struct.pack("<Q5I", 0, self.calls, 0, 0, model.skipped, 0) if command is Command.COUNTERS else b""

@@ -59,6 +59,7 @@ class Choices(Course, total=False):
     class_weights: Sequence[float | str] | None
     temperature: Annotated[float, Number(0.01, 100)] | None
     focal_gamma: Annotated[float, Number(0, 100, "least")] | None
+    confidence: Annotated[float, Number(0.01, 1, "most")] | None
     huber_delta: Bound | None
     method: str
     lr: NotNegative
@@ -127,7 +128,8 @@ class Teaching(Course, total=False):
     holdout: Annotated[float, Number(0, 0.9)]
     seed: Count
     limit: Positive | None
-    skip_below: NotNegative
+    skip_below: NotNegative | None
+    skip_above: NotNegative | None
     scheme: Count
     patience: Positive | None
     balanced: bool
@@ -135,9 +137,10 @@ class Teaching(Course, total=False):
 
 STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
 DEFAULTS = Choices(
-    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, huber_delta=None, lr=0.01, rates={},
-    method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32", nesterov=False, weight_decay=0.0, clip_value=None,
-    clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None, fp32=(), precision=None, bias_factor=1.0,
+    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, confidence=None,
+    huber_delta=None, lr=0.01, rates={}, method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32",
+    nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None,
+    fp32=(), precision=None, bias_factor=1.0,
     int8_input=False, grad="fp32",
     loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None, distil=None,
     qas=True, optimise="balanced", tuned=None, shapes={},

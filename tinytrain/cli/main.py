@@ -14,7 +14,14 @@ from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
 from tinytrain.cli.model_options import (
-    METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules, updates,
+    METHOD,
+    SHAPES,
+    gradient_options,
+    model_options,
+    reading_options,
+    schedule_options,
+    schedules,
+    updates,
 )
 from tinytrain.cli.options import (
     BOARD,
@@ -147,9 +154,12 @@ def compile_command(
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
-@option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@option("--skip-below", type=Number(0), show_default="0, or that of a loss without labels",
+        help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
         help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
+@option("--skip-above", type=Number(0), show_default="none, or that of a loss without labels",
+        help="The same for samples whose loss is above this: what is not normal, or not sure; 0 leaves none out.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch that is kept in PROJECT.")
 @option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")

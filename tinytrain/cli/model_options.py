@@ -65,9 +65,10 @@ reading_options = together(
             help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
 )
 
-LOSS = option("--loss", section="Loss", type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
+LOSS = option("--loss", section="Loss", show_default="ce",
+              type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "entropy", "pseudo", "none"]),
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
-              "weight: label=ce,box=mse:0.5.")
+              "weight: label=ce,box=mse:0.5. entropy and pseudo learn without labels.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                 help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
                 "much as there is room for: last:auto, spread:auto. "
@@ -86,6 +87,8 @@ gradient_options = together(
     losses("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
     losses("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
     losses("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
+    losses("--confidence", type=Number(0.01, 1, max_open=True), show_default="0.9",
+           help="Probability from which on pseudo takes a class for the label."),
     losses("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
     SCHEME,
 )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -188,6 +189,8 @@ class Program:
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one; `remember` keeps a sample without training, its outputs are what is kept.
 
+    A sample whose loss lies outside of `bounds` is left out of training, unless the device is told others.
+
     `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
     costs.
     """
@@ -197,6 +200,7 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    bounds: tuple[float, float] = (0.0, math.inf)
     every: int = 0
     worth: tuple[float, ...] = ()
 
