@@ -111,8 +111,7 @@ def slopes(path: Path, options: Options, learned: dict[str, Array] | None = None
     """What a step adds to the sum of each gradient, from given weights, in float64."""
     summed = replace(options, optimiser=replace(options.optimiser, accumulate=2))
     model, (x, y) = ReferenceModel(understand(path, summed).program, np.float64), samples(1)
-    for v in model.program.stored(Role.PARAM) if learned else ():
-        model.state[v] = learned[v.name].astype(np.float64)
+    model.state |= {v: learned[v.name].astype(np.float64) for v in model.program.stored(Role.PARAM)} if learned else {}
     model.train_step(x[0], y[0])
     return {v.name: model.state[v] for v in model.program.stored(Role.STATE) if v.name.startswith("sum_")}
 
@@ -166,13 +165,14 @@ def test_fisher_is_the_mean_squared_gradient(models: dict[str, Path]) -> None:
     found = consolidated(models["fp32"], old(), Options(scheme="last:1"), 5.0, Quiet()).elastic
     assert found is not None and found.strength == 5.0
     model, (x, y) = ReferenceModel(understand(models["fp32"], Options(scheme="last:1", optimiser=Optimiser(1.0))).program), samples(20)
-    start, squares = dict(model.state), {}
+    start = dict(model.state)
+    squares: dict[str, Array] = {}
     for a, b in zip(x, y, strict=True):
         model.state = dict(start)
         model.train_step(a, b)
         for v, array in model.state.items():
             if v.role is Role.PARAM:
-                squares[v.name] = squares.get(v.name, 0.0) + np.square(start[v] - array)
+                squares[v.name] = squares.get(v.name, np.zeros(v.shape)) + np.square(start[v] - array)
     mean = sum(s.sum() for s in squares.values()) / sum(s.size for s in squares.values())
     for name, square in squares.items():
         np.testing.assert_allclose(found.fisher[name], (square / mean + 1) / 2, rtol=1e-3, atol=1e-4)
@@ -209,7 +209,8 @@ def test_arena_of_a_second_pass(models: dict[str, Path]) -> None:
 
 def test_what_it_says_stays_the_loss_of_the_targets(models: dict[str, Path]) -> None:
     x, y = samples()
-    losses = [ReferenceModel(understand(models["fp32"], Options(distil=distil)).program).train_step(x[0], y[0]) for distil in (None, Distil(9.0))]
+    programs = [understand(models["fp32"], Options(distil=distil)).program for distil in (None, Distil(9.0))]
+    losses = [ReferenceModel(program).train_step(x[0], y[0]) for program in programs]
     assert losses[0] == losses[1]
 
 

@@ -119,8 +119,9 @@ def test_a_step_counts_all_that_it_does(model: Path) -> None:
 
 
 @pytest.mark.parametrize("text, why", [
-    ("", "1 to 65,536"), ("0", "1 to 65,536"), ("70000", "1 to 65,536"), ("8:x0", "x1/16 to x16"), ("8:x1/0", "x1/16 to x16"), ("8:x1/17", "x1/16 to x16"), ("8:x2/3", "none of what"), ("8:int4", "'int4' is none"),
-    ("8:int8:uint8", "beside int8"), ("8:x2:x3", "beside x2"), ("x2", "1 to 65,536"), ("-4", "1 to 65,536"),
+    ("", "1 to 65,536"), ("0", "1 to 65,536"), ("70000", "1 to 65,536"), ("8:x0", "x1/16 to x16"), ("8:x1/0", "x1/16 to x16"),
+    ("8:x1/17", "x1/16 to x16"), ("8:x2/3", "none of what"), ("8:int4", "'int4' is none"), ("8:int8:uint8", "beside int8"),
+    ("8:x2:x3", "beside x2"), ("x2", "1 to 65,536"), ("-4", "1 to 65,536"),
 ])
 def test_bad_texts(text: str, why: str) -> None:
     with pytest.raises(TinytrainError, match=why):

@@ -14,7 +14,14 @@ from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
 from tinytrain.cli.model_options import (
-    METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules, updates,
+    METHOD,
+    SHAPES,
+    gradient_options,
+    model_options,
+    reading_options,
+    schedule_options,
+    schedules,
+    updates,
 )
 from tinytrain.cli.options import (
     BOARD,

@@ -177,7 +177,8 @@ class Emitter:
         data = [one for kind, record, given in kinds if record for one in data_of(name, kind, record, given=given)]
         weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
-            "guards": "" if self.program.guards == "none" else self.program.guards, "replays": self.program.replays, "replay_every": self.program.replay_every,
+            "guards": "" if self.program.guards == "none" else self.program.guards, "replays": self.program.replays,
+            "replay_every": self.program.replay_every,
             "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,

@@ -51,13 +51,14 @@ class Replay:
         found: dict[str, str] = {}
         for word in words:
             kinds = {"stored": Stored, "kept": Kept, "choice": Choice}
-            name = next((name for name, kind in kinds.items() if word in get_args(kind)), "times" if re.fullmatch(r"x(\d+|1/\d+)", word) else "")
+            counts = "times" if re.fullmatch(r"x(\d+|1/\d+)", word) else ""
+            name = next((name for name, kind in kinds.items() if word in get_args(kind)), counts)
             if not name or name in found:
                 raise _no_replay(text, f"{word!r} is {'given beside ' + found[name] if name else 'none of what may stand there'}")
             found[name] = word
         times, _, every = (found.pop("times", "x1")[1:]).partition("/")
-        many = (int(times), int(every or 1))
-        if not re.fullmatch(r"\d{1,9}", number, re.ASCII) or not 1 <= int(number) <= MOST_SAMPLES or not all(1 <= n <= MOST_TIMES for n in many):
+        many, is_number = (int(times), int(every or 1)), re.fullmatch(r"\d{1,9}", number, re.ASCII)
+        if not is_number or not 1 <= int(number) <= MOST_SAMPLES or not all(1 <= count <= MOST_TIMES for count in many):
             raise _no_replay(text, f"1 to {MOST_SAMPLES:,} samples, and x1/{MOST_TIMES} to x{MOST_TIMES}, can be asked for")
         return cls(int(number), times=many[0], every=many[1], **found)  # type: ignore[arg-type]
 
@@ -68,7 +69,8 @@ class Replay:
 
 def _no_replay(text: str, why: str) -> TinytrainError:
     message = f"--replay {text}: {why}; expected a number of samples, and behind colons uint8, int8 or fp32, latents or samples, "
-    return TinytrainError(f"{message}reservoir or balanced, and x2 for two of them behind each new one, x1/2 for one behind two.", hint="Try --replay 64.")
+    more = "reservoir or balanced, and x2 for two of them behind each new one, x1/2 for one behind two."
+    return TinytrainError(message + more, hint="Try --replay 64.")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Pull(Direction):
     integer: bool = False
 
     name = "pull"
-    kernels = tuple(kernel for kinds in ((F32, S8, F32), (F32, S8, S8, S8, F32), (F32, S8, S32, S32, F32)) for kernel in elementwise(*kinds))
+    kernels = (*elementwise(F32, S8, F32), *elementwise(F32, S8, S8, S8, F32), *elementwise(F32, S8, S32, S32, F32))
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
