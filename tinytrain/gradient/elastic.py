@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """elastic: each weight is pulled to where it started, the harder the more what the model knew depends on it (arXiv 1612.00796).
 
-    w' = w − lr·(g + λ·F·(w − w0))       F: mean of the squared gradients of samples of before, the mean of all being 1; λ the strength
+    w' = w − lr·(g + λ·F·(w − w0))       F: the share of a weight, 1 in the mean (`learn/elastic.py`); λ the strength
 
 λ·F is at most 1/lr, which takes a weight home in one step: more would throw it beyond. What a device keeps of it is one byte a weight in
 flash (`ops/pull.py`), w0 is there anyway; nothing in RAM.

@@ -15,6 +15,7 @@ from tinytrain.ir.types import F32, Role, TensorType, Value
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 CHOICE, FALLS = "choice_of_schemes", "falls_of_loss"      # STATE by which a device chooses among schemes (ir/choosing.py)
 TRIALS = 4                                                # steps of each scheme before it chooses
+SEEN = "replay_seen"                                      # STATE whose first element counts samples that a memory was shown
 LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +188,7 @@ class Program:
     that lie behind it, `step` all of them.
 
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
-    new one; `remember` keeps a sample without training, its outputs are what is kept.
+    new one, or behind each `replay_every`-th; `remember` keeps a sample without training, its outputs are what is kept.
 
     A sample whose loss lies outside of `bounds` is left out of training, unless the device is told others.
 
@@ -201,6 +202,7 @@ class Program:
     guards: Guards = "rest"
     replays: int = 0
     bounds: tuple[float, float] = (0.0, math.inf)
+    replay_every: int = 1
     every: int = 0
     worth: tuple[float, ...] = ()
 

@@ -2,7 +2,9 @@
 """What a model knows of samples of before depends on which weights: their Fisher information, by the NumPy reference of its gradients.
 
 Of each weight the mean over samples of the squared gradient of the loss, where the target is what the file says; divided by the mean over
-all weights that are trained, so that a strength means the same whatever model and data.
+all weights that are trained, so that a strength means the same whatever model and data. Half of what pulls is that, the other half alike
+for all weights (Li, Grandvalet and Davoine, arXiv 1802.01483): what a model is sure of has next to no gradient where it stands, and is lost
+some way off.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tinytrain.compiler import Compiled, Options, compile_model, describe
 from tinytrain.data.given import Source
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError
+from tinytrain.errors import DataError, ModelError
 from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.update import factor_shape
 from tinytrain.ir.types import Array, Role, Value
@@ -29,7 +31,7 @@ SAMPLES = 200                                             # at most, evenly spre
 
 def consolidated(model: Path, old: Source, options: Options, strength: float, progress: Progress) -> Options:
     """The same options, by which weights are pulled to where they start. Raises DataError for samples that do not fit the model or have no
-    gradient, and what `compile_model` raises."""
+    gradient, ModelError where nothing is trained, and what `compile_model` raises."""
     # of a sum of gradients that starts from 0 one step makes the gradient
     summed = dataclasses.replace(options.optimiser, accumulate=2, clip_norm=0.0, clip_value=0.0)
     plain = dataclasses.replace(
@@ -37,13 +39,15 @@ def consolidated(model: Path, old: Source, options: Options, strength: float, pr
         grad="fp32", precision=(),
     )
     compiled = compile_model(model, plain)
+    if not compiled.program.trains:
+        raise ModelError(f"{model} trains nothing, so there is nothing for --elastic to hold.", hint="Leave it out, or choose a --loss.")
     found = _squares(compiled, model, old, progress)
     total = sum(float(squares.sum()) for squares in found.values())
     if not total > 0 or not np.isfinite(total):
         raise DataError(f"{old}: no weight that is trained has a gradient by these samples that is a number above 0.",
                         hint="Give samples of the kind that the model was trained with.")
     mean = total / sum(squares.size for squares in found.values())
-    return dataclasses.replace(options, elastic=Elastic(strength, {name: squares / mean for name, squares in found.items()}))
+    return dataclasses.replace(options, elastic=Elastic(strength, {name: (squares / mean + 1) / 2 for name, squares in found.items()}))
 
 
 def _squares(compiled: Compiled, model: Path, old: Source, progress: Progress) -> dict[str, Array]:
