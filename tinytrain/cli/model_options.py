@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ import click
 from tinytrain.cli.options import BYTES, Decorated, Number, option, together
 
 
-class Losses(click.Choice[str]):
-    """One for all outputs, or `NAME=LOSS` and more: which names there are only the model says."""
+class Words(click.Choice[str]):
+    """One of some words; or a longer text, told by a mark in it, which is looked at later."""
+
+    def __init__(self, words: Sequence[str], mark: str) -> None:
+        super().__init__(words)
+        self.mark = mark
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "=" in str(value) else super().convert(value, param, ctx)
+        return value if self.mark in str(value) else super().convert(value, param, ctx)
 
 
 MOST_UPDATES = 2**30
@@ -37,8 +41,9 @@ schedules = partial(option, section="Learning rate")
 def _schedule(usual: str, **common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
     course = partial(schedules, **common)
     return (
-        course("--schedule", type=click.Choice(["constant", "step", "cosine"]), show_default=usual,
-               help="Course of the learning rate, from --lr on."),
+        course("--schedule", type=Words(["constant", "step", "cosine"], "table:"), show_default=usual,
+               metavar="constant|step|cosine|table:0=F,N=F,...",
+               help="Course of the learning rate, from --lr on; table: from each of these updates on it is multiplied by that factor."),
         course("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
         course("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
                help="Updates from one fall to the next, or to the end of the cosine."),
@@ -66,7 +71,7 @@ reading_options = together(
 )
 
 LOSS = option("--loss", section="Loss", show_default="ce",
-              type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "entropy", "pseudo", "none"]),
+              type=Words(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "entropy", "pseudo", "none"], "="),
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
               "weight: label=ce,box=mse:0.5. entropy and pseudo learn without labels.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
