@@ -40,6 +40,7 @@ from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
 from tinytrain.passes.lower_integer import lower_integer
+from tinytrain.passes.pack_four_bits import pack_four_bits
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
@@ -194,7 +195,8 @@ def lowered(program: Program, options: Options) -> Program:
     if options.dtype == "fp16":
         stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
         last = (partial(lower_fp16, fp32=stay), watch_gradients)
-    return replace(share_constants(fused.map(lambda graph: passes.run(graph, last))), guards=options.guards)
+    fused = pack_four_bits(fused.map(lambda graph: passes.run(graph, last)), all_of_them=options.optimise == "size")
+    return replace(share_constants(fused), guards=options.guards)
 
 
 @dataclass(frozen=True, eq=False)

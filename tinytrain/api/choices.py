@@ -122,6 +122,8 @@ class Quantising(TypedDict, total=False):
     bias_correction: bool
     adaround: bool
     per_tensor: bool
+    bits: Literal["8", "4", "mixed"]
+    flash_budget: Positive | None
     samples: Positive
 
 
