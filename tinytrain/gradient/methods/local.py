@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
@@ -37,7 +38,7 @@ class Local(Method):
     hidden: int = 0
 
     key = "local"
-    numbers = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
+    numbers: ClassVar[tuple[Number, ...]] = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:
         chosen = self._cuts(step)
