@@ -13,10 +13,11 @@ from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
 from tinytrain.gradient.methods.lowrank import LowRank
 from tinytrain.gradient.methods.mono import Mono
+from tinytrain.gradient.methods.noprop import NoProp
 from tinytrain.gradient.methods.zeroth import Zeroth
 
 METHODS: dict[str, type[Method]] = {
-    kind.key: kind for kind in (Backprop, CounterCurrent, ForwardForward, Green, Ladder, Local, LowRank, Mono, Zeroth)
+    kind.key: kind for kind in (Backprop, CounterCurrent, ForwardForward, Green, Ladder, Local, LowRank, Mono, NoProp, Zeroth)
 }
 
 
