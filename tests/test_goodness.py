@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods whose layers learn from something else than the loss of the model: goodness, what a second network makes of classes, noised
-labels, and predictors beside a frozen network. Each learns as the reference does, on boards as on the host, and says what it does not fit."""
+labels, and predictors beside a frozen network. Each learns as the reference does, on boards too, and says what it does not fit."""
 
 from __future__ import annotations
 
@@ -168,7 +168,9 @@ REFUSALS: dict[str, tuple[str, Callable[[Path], Path], Options]] = {
         r"noprop trains blocks that read the sample and 10 class probabilities of the one before; nowhere do these alone pass, the least "
         r"that does is d with 1,024 B\.", lambda folder: model("cnn", folder), Options(method="noprop"),
     ),
-    "one layer": ("counter-current cuts .* cut nowhere", lambda folder: model("cnn", folder), Options(method="counter-current", scheme="head")),
+    "one layer": (
+        "counter-current cuts .* cut nowhere", lambda folder: model("cnn", folder), Options(method="counter-current", scheme="head"),
+    ),
     "two outputs": ("cascaded does not fit .* it has 2 outputs", two_outputs, Options(method="cascaded")),
 }
 

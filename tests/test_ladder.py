@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "mlp": lambda: zoo.model("mlp"), "cnn": lambda: zoo.model("cnn"), "gesture": lambda: zoo.model("gesture"),
     "int8": int8_residual, "int8 softmax": lambda: int8_residual(softmax=True),
 }

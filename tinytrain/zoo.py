@@ -84,8 +84,8 @@ def model(name: str, seed: int = 0) -> onnx.ModelProto:
     """A model by name with seeded weights, normal with variance 2 / fan-in (He et al., arXiv 1502.01852); biases are zero.
 
     `mlp`: 64-32-16-10 with ReLU. `cnn`: 1x8x8, conv 3x3x8, conv 3x3x16 with stride 2, dense 10. `gesture`: 32 samples of
-    an accelerometer's three axes, two convolutions of 5 samples with stride 2, dense 4. `denoiser`: 1x8x8, three blocks, each reads the sample
-    and the class probabilities of the one before, as `--method noprop` trains them. Raises ModelError for another name.
+    an accelerometer's three axes, two convolutions of 5 samples with stride 2, dense 4. `denoiser`: 1x8x8, three blocks, each
+    reads the sample and class probabilities of the one before, as `--method noprop` trains them. Raises ModelError for another name.
     """
     from onnx import numpy_helper, parser
 

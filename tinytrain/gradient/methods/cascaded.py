@@ -26,8 +26,9 @@ from tinytrain.gradient.heads import shaped
 from tinytrain.gradient.method import Goal, Step
 from tinytrain.gradient.methods.beside import Beside, Side
 from tinytrain.gradient.partial import Target
-from tinytrain.ir.types import Value
+from tinytrain.ir.types import F32, Value
 from tinytrain.onnx_graph import Chain
+from tinytrain.ops.quantize import dequantised
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,8 @@ class Cascaded(Beside):
             learning.setdefault(node.outputs[0] if node.origin.startswith(self.prefix) else own, []).append(target)
         for scores, targets in learning.items():
             g.origin = f"{scores.name}_loss"
-            loss = aim.loss.emit(g, shaped(g, scores, step.forward.outputs[aim.output].shape), g.inputs[-1])
+            reals = scores if scores.type.dtype is F32 else dequantised(g, scores)
+            loss = aim.loss.emit(g, shaped(g, reals, step.forward.outputs[aim.output].shape), g.inputs[-1])
             yield Goal(loss, targets)
 
 
