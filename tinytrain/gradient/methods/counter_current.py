@@ -30,6 +30,7 @@ from tinytrain.ir.types import F32, Value
 from tinytrain.ops.activation import Relu
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Scale
+from tinytrain.ops.normalise import Normalise
 from tinytrain.ops.quantize import dequantised
 
 
@@ -48,7 +49,7 @@ class CounterCurrent(Mono):
             g.origin = name = f"{cut.value.name}_feedback"
             a = a if a.type.dtype is F32 else dequantised(g, a)
             b = feedback.layer(name, math.prod(a.shape[:-1]), a.shape[-1], cut.position)
-            scores = g.emit(Dense(), shaped(g, a, (a.type.numel,)), b)
+            scores = g.emit(Dense(), g.emit(Normalise((1,)), shaped(g, a, (a.type.numel,))), b)
             scores = g.emit(Scale(a.type.numel**-0.5), scores, name="scores")
             return aim.loss.emit(g, shaped(g, scores, output.shape), g.inputs[-1]), feedback.targets[-1:]
 
@@ -77,7 +78,8 @@ class _Feedback:
             shape = (size // alike, read // alike)
             made = g.emit(Dense(), shaped(g, self.signal, (self.classes * alike, shape[1])), self._weight(name, shape, 2 / shape[1], seed))
         self.pixels = pixels
-        self.signal = shaped(g, g.emit(Relu(), made, name="signal"), (self.classes, size))
+        made = shaped(g, g.emit(Relu(), made), (self.classes, size))
+        self.signal = g.emit(Normalise((self.classes, 1)), made, name="signal")
         return self.signal
 
     def _weight(self, name: str, shape: tuple[int, ...], variance: float, seed: int) -> Value:

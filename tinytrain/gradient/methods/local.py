@@ -42,14 +42,18 @@ class Local(Method):
 
     def goals(self, step: Step) -> Iterator[Goal]:
         chosen = self._cuts(step)
-        position = {v: p for p, node in enumerate(step.forward.nodes) for v in node.inputs}
-        ends = [-1, *(cut.position for cut in chosen), len(step.forward.nodes)]
-        *parts, last = ([t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends))
+        *parts, last = self._parts(step, chosen)
         teach = self.teacher(step, chosen)
         yield Goal(step.loss, last)
         for number, mine in reversed(list(enumerate(parts))):
             loss, added = teach(number)
             yield Goal(loss, [*mine, *added])
+
+    def _parts(self, step: Step, cuts: Sequence[Cut]) -> list[list[Target]]:
+        """What the scheme trains of each block."""
+        position = {v: p for p, node in enumerate(step.forward.nodes) for v in node.inputs}
+        ends = [-1, *(cut.position for cut in cuts), len(step.forward.nodes)]
+        return [[t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends)]
 
     def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
         """What gives each block but the last one its loss; it is asked for the last ones first."""
