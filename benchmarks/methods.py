@@ -117,18 +117,20 @@ def place(task: str, way: Way, out: Path, seed: int) -> Place:
     return Place(model, world(task, tuning=True).learn, RATES[task], out / task, seed)
 
 
-def built(run: Run, out: Path) -> tinytrain.Build:
-    way = way_of(run.method)
-    at = place(run.task, way, out, run.seed)
+@cache
+def built(task: str, name: str, out: Path, seed: int) -> tinytrain.Build:
+    """Compiled for the seed of a run, which matters only to a scheme by chance; once for all rates."""
+    way = way_of(name)
+    at = place(task, way, out, seed)
     choices = {**way.choices, **({"scheme": way.scheme(at)} if way.scheme else {})}
-    return tinytrain.load(at.model).compile(BOARD, lr=run.rate, **choices)
+    return tinytrain.load(at.model).compile(BOARD, **choices)
 
 
 def learn(out: Path, run: Run) -> dict[str, Any]:
     """Accuracies after training, that of a model which got worse as it is left; `refused` where the method does not fit the model."""
     samples = world(run.task, run.tuning)
     try:
-        build = built(run, out)
+        build = built(run.task, run.method, out, run.seed if way_of(run.method).by_seed else TUNING_SEED)
     except (ModelError, SchemeError) as error:
         return {"refused": str(error).splitlines()[0]}
     room, plan, step = build.compiled.room, build.compiled.plan, build.compiled.estimate
@@ -137,7 +139,7 @@ def learn(out: Path, run: Run) -> dict[str, Any]:
         before, _ = measure(device, samples.held)
         steps = 0
         try:
-            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], seed=run.seed, holdout=0.1)
+            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], lr=run.rate, seed=run.seed, holdout=0.1)
             steps = sum(epoch.steps for epoch in history)
         except LearningError:                             # it says so, and gives back what was there before
             pass

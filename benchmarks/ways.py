@@ -79,13 +79,14 @@ def found(place: Place) -> Scheme:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """`choices` are those of `tinytrain compile`, `scheme` makes one that has no name there; candidates for learning rates lie around the
-    rate of the task times `times`."""
+    """`choices` are those of `tinytrain compile`, `scheme` makes one that has no name there, `by_seed` another a seed; candidates for
+    learning rates lie around the rate of the task times `times`."""
 
     name: str
     title: str
     choices: dict[str, Any] = field(default_factory=dict)
     scheme: Callable[[Place], Scheme] | None = None
+    by_seed: bool = False
     times: float = 1.0
     int8: bool = False
 
@@ -102,7 +103,7 @@ WAYS = (
     Way("batchnorm", "batch norms alone", {"scheme": "batchnorm", "keep_batchnorm": True}, times=3),
     Way("last:auto", "the last layers, as many as fill the budget", scheme=filled("last:auto")),
     Way("spread:auto", "slices of all layers that fill the budget", scheme=filled("spread:auto")),
-    Way("random", "a scheme by chance that fills the budget, another for each seed", scheme=by_chance),
+    Way("random", "a scheme by chance that fills the budget, another for each seed", scheme=by_chance, by_seed=True),
     Way("found", "what `tinytrain search` finds under the budget", scheme=found),
     Way("local", "a loss of its own for each block", {"method": "local"}),
     Way("mono", "a loss of its own for each layer", {"method": "mono"}),
