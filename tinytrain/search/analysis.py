@@ -42,9 +42,9 @@ FEW = 200                                                 # samples are enough f
 
 @dataclass(frozen=True)
 class Settings:
-    """How to analyse: `ratios` of the input channels of each weight; epochs and seeds of each training; `holdout`, the part of the data to
-    measure accuracy on where no validation file is given, another one for each seed. Only `samples` of the data are used, a seeded
-    choice; without a number all of them to train, and FEW for a cheap score.
+    """How to analyse: `ratios` of the input channels of each weight; epochs of each training, and how many seeds from the first on;
+    `holdout`, the part of the data to measure accuracy on where no validation file is given, another one for each seed. Only `samples` of
+    the data are used, a seeded choice; without a number all of them to train, and FEW for a cheap score.
     """
 
     score: str = TRAINED
@@ -53,6 +53,7 @@ class Settings:
     seeds: int = 3
     holdout: float = 0.2
     samples: int | None = None
+    first_seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +253,8 @@ def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
             return {"refused": error.sentences[0]}
         write(compiled, Path(temporary) / "project")
         with Project.open(Path(temporary) / "project").session() as session:
-            trials = [_trial(session, work, seed) for seed in range(work.settings.seeds)]
+            first = work.settings.first_seed
+            trials = [_trial(session, work, seed) for seed in range(first, first + work.settings.seeds)]
     accuracies = [before for before, _, _ in trials if before is not None]
     return {
         "before": statistics.mean(accuracies) if accuracies else None,
