@@ -10,7 +10,7 @@ import click
 
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
-from tinytrain.cli.data_options import data_options
+from tinytrain.cli.data_options import Numbers, data_options
 from tinytrain.cli.model_options import FILLED, LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.option import asked
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
@@ -121,6 +121,8 @@ def show(model: Path, board: str, budget: int | None, output: Path | None, **giv
         "on --data: all once, the better half again, and so on.")
 @option("--trials", type=click.IntRange(2), default=16, show_default=True, only_with="--method halving",
         help="Schemes that it tries beside the presets that fill the budget.")
+@option("--lr-factors", type=Numbers(), default="0.3,1,3", show_default=True, only_with="--method halving",
+        help="What it multiplies --lr by, each for every scheme: less to train bears a higher rate. The best is written with the scheme.")
 @option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
@@ -143,8 +145,8 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
     from tinytrain.search.sweep import Request, run
 
     keys = (
-        "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "trials", "evaluations", "seconds", "seed",
-        "measure", "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
+        "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "trials", "lr_factors", "evaluations", "seconds",
+        "seed", "measure", "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
     wanted = {key: given.pop(key) for key in keys}
     if wanted["sweep"] and not asked(click.get_current_context(), "sram"):

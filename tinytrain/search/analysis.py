@@ -238,9 +238,12 @@ class Trainable(Protocol):
     @property
     def scheme(self) -> str | Scheme: ...
 
+    @property
+    def rates(self) -> tuple[float, ...]: ...
+
 
 def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
-    """Train one candidate alone, once a seed, by the host twin in a folder of its own.
+    """Train one candidate alone, once a seed at each of its rates, by the host twin in a folder of its own.
 
     {"before": mean accuracy before or None, "gains": accuracy won with each seed, "drops": loss lost with each seed}, or {"refused": why}.
     """
@@ -254,7 +257,9 @@ def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
         write(compiled, Path(temporary) / "project")
         with Project.open(Path(temporary) / "project").session() as session:
             first = work.settings.first_seed
-            trials = [_trial(session, work, seed) for seed in range(first, first + work.settings.seeds)]
+            seeds = range(first, first + work.settings.seeds)
+            rates = [work.options.optimiser.learning_rate * factor for factor in candidate.rates]
+            trials = [_trial(session, work, rate, seed) for rate in rates for seed in seeds]
     accuracies = [before for before, _, _ in trials if before is not None]
     return {
         "before": statistics.mean(accuracies) if accuracies else None,
@@ -262,7 +267,7 @@ def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
     }
 
 
-def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, float, float]:
+def _trial(session: Session, work: Workload, rate: float, seed: int) -> tuple[float | None, float, float]:
     """(accuracy before, gain, drop of the loss) of one training; the learning rate falls in equal steps towards zero.
 
     Without labels the gain is the drop. Training that diverges loses all accuracy, and as much again of the loss as there was.
@@ -273,7 +278,7 @@ def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, f
     session.reset()
     before = evaluate(session, held, Quiet())
     try:
-        train_decaying(session, samples, optimiser.learning_rate, settings.epochs, seed, optimiser.accumulate)
+        train_decaying(session, samples, rate, settings.epochs, seed, optimiser.accumulate)
         after = evaluate(session, held, Quiet())
         loss, accuracy = after.loss, after.accuracy
     except Diverged:

@@ -13,7 +13,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tinytrain.compiler import Options, chosen_scheme
@@ -124,20 +124,23 @@ class Filler:
 
     def spread(self) -> Levels:
         count = len(self.layers)
-
-        def slices(depth: int, level: int = _SLICE + 1) -> Levels:
-            """The last layer whole, and so many parts of the `depth` layers before it."""
-            before = (0,) * (count - 1 - depth) + tuple(min(level, most) for most in self.most[count - 1 - depth : -1])
-            return (*before, self.most[-1])
-
         if not any(self.head):
             return self.last()                            # there is no room to spread
-        depth = self._largest(count - 1, slices)
-        level = 1 + self._largest(len(PARTS) - 1, lambda more: slices(depth, 1 + more))
-        levels = slices(depth, level)
+        depth = self._largest(count - 1, partial(self._slices, _SLICE + 1))
+        level = 1 + self._largest(len(PARTS) - 1, lambda more: self._slices(1 + more, depth))
+        levels = self._slices(level, depth)
         for at in reversed(range(count)):
             levels = self._grown(levels, at)
         return levels
+
+    def biases(self) -> Levels:
+        """The last layer, and what is added to the results of as many layers before it as fit; nothing where it does not fit itself."""
+        return self._slices(1, self._largest(len(self.layers) - 1, partial(self._slices, 1))) if any(self.head) else self.head
+
+    def _slices(self, level: int, depth: int) -> Levels:
+        """The last layer whole, and so many parts of the `depth` layers before it."""
+        first = len(self.layers) - 1 - depth
+        return (*(0,) * first, *(min(level, most) for most in self.most[first:-1]), self.most[-1])
 
     def along(self, raises: Sequence[int]) -> Levels:
         """The last layer, if there is room for all of it, then one more part of each of these layers in turn, as far as that fits."""

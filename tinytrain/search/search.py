@@ -31,7 +31,7 @@ _UNITS = {"ram_bytes": " bytes of RAM", "flash_bytes": " bytes of flash", "instr
 class Effort:
     """`evaluations` are plans that evolution and chance may make; `seconds` bound the exact search, which begins with evolution.
 
-    `halving` is that of a search by training, which tries so many schemes with so many seeds.
+    What follows is of a search by training: how many schemes it tries, with how many seeds, at which multiples of the learning rate.
     """
 
     method: Method = "exact"
@@ -40,6 +40,7 @@ class Effort:
     seed: int = 0
     schemes: int = 16
     seeds: int = 3
+    rates: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class Chosen:
         head = f"found      contributions of {found.gain:.4f} in all; gap {proved}{said}"
         if self.trials:
             trainings = sum(len(one.worths) for one in self.trials)
-            head = f"found      {self.trials[0].name} learned best of {len(self.trials)} schemes in {trainings} trainings"
+            best = self.trials[0]
+            at = "" if best.rate == 1.0 else f" at {best.rate:g} times the learning rate"
+            head = f"found      {best.name} learned best of {len(self.trials)} schemes{at}, in {trainings} trainings at their best rates"
         return "\n".join((
             head,
             f"trains     {cost.weights:,} weights and {cost.biases:,} biases in {len(self.scheme.layers)} layers",
@@ -160,9 +163,10 @@ def _named(group: Group, level: int) -> str:
 def search_trained(
     costs: Costs, known: Mapping[str, Scheme], budgets: Sequence[Budget], effort: Effort, trainings: Trainings
 ) -> list[Chosen | None]:
-    """As `search`, by training whole schemes; `known` are some to try beside presets and chance."""
+    """As `search`, by training whole schemes; `known` are some to try beside presets, chance and what other budgets have found."""
     chosen: list[Chosen | None] = []
-    halving = Halving(effort.schemes, effort.seeds, effort.seed)
+    known = dict(known)
+    halving = Halving(effort.schemes, effort.seeds, effort.seed, effort.rates)
     for budget in budgets:
         began = time.monotonic()
         fits = partial(_allowed, costs, budget)
@@ -173,11 +177,12 @@ def search_trained(
             chosen.append(None)
             continue
         best = trials[0]
-        presets = tuple(Preset(one.scheme, one.cost, None) for one in trials if one.name in AUTO)
+        known[f"found under {budget.ram_bytes:,} B" if budget.ram_bytes else "found"] = best.scheme
+        presets = tuple(Preset(one.chosen, one.cost, None) for one in trials if one.name in AUTO)
         why = tuple(trials_text(trials, trainings.labelled).split("\n"))
-        cost, seconds = costs.cost(best.scheme, costs.options.exact_seconds), time.monotonic() - began
+        cost, seconds = costs.cost(best.chosen, costs.options.exact_seconds), time.monotonic() - began
         found = Found((), best.score[0])
-        chosen.append(Chosen(budget, best.scheme, cost, found, costs.plans, seconds, presets, tuple(trials), why))
+        chosen.append(Chosen(budget, best.chosen, cost, found, costs.plans, seconds, presets, tuple(trials), why))
     return chosen
 
 

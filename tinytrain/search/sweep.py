@@ -17,6 +17,7 @@ from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
 from tinytrain.report.live import Progress
 from tinytrain.report.page import SWEEP_FORMAT, board_json
+from tinytrain.schemes.scheme import LEAST_RATE, MOST_RATE
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
 from tinytrain.search.search import Chosen, Effort, Method, search, search_trained, sweep_text
@@ -38,6 +39,7 @@ class Request:
     sweep: tuple[int, ...] | None = None
     method: Method = "exact"
     trials: int = 16
+    lr_factors: tuple[float, ...] = (0.3, 1.0, 3.0)
     evaluations: int = 300
     seconds: float = 120.0
     seed: int = 0
@@ -95,7 +97,7 @@ def run(model: Path, options: Options, request: Request, progress: Progress) -> 
     if found is not None and found.model_sha256 != costs.prepared.hash.hex():
         message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
         raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
-    effort = Effort(request.method, request.evaluations, request.seconds, request.seed, request.trials, request.seeds)
+    effort = Effort(request.method, request.evaluations, request.seconds, request.seed, request.trials, request.seeds, request.lr_factors)
     trainings = _trainings(model, options, request, jobs, progress)
     chosen: list[Chosen | None] = []
     if found is not None:
@@ -125,6 +127,9 @@ def _check(model: Path, options: Options, request: Request) -> None:
         raise TinytrainError("--method halving trains schemes, and there are no samples.", hint="Give --data train.npz.")
     if request.data is None and request.contribution is None:
         raise TinytrainError("Nothing says what training a layer is worth.", hint="Give --data train.npz, or --contribution file.json.")
+    if wrong := [rate for rate in request.lr_factors if not LEAST_RATE <= rate <= MOST_RATE]:
+        message = f"--lr-factors has {wrong[0]:g}; expected factors of the learning rate from {LEAST_RATE:g} to {MOST_RATE:,.0f}."
+        raise TinytrainError(message, hint="Try --lr-factors 0.3,1,3.")
     if request.measure and request.data is None:
         raise TinytrainError("--measure needs samples to train on.", hint="Give --data train.npz.")
     if request.plot is not None and not request.sweep:

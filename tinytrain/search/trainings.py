@@ -14,16 +14,17 @@ from tinytrain.jobs import Jobs
 from tinytrain.report.live import Progress
 from tinytrain.schemes.scheme import Scheme
 from tinytrain.search.analysis import Workload, measure
-from tinytrain.search.halving import Worth
+from tinytrain.search.halving import Tries, Worth
 
 REFUSED = Worth(-1.0, -1.0)                               # of a scheme that the compiler does not take after all
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A scheme as a candidate of an analysis, to measure what all of it gains."""
+    """A scheme as a candidate of an analysis, to measure what all of it gains at each of these multiples of the learning rate."""
 
     toml: str
+    rates: tuple[float, ...]
     scheme: Scheme = field(compare=False)
 
 
@@ -40,26 +41,27 @@ class Trainings:
         """Whether gains are of accuracy."""
         return self.work.samples.y is not None and self.work.samples.y.dtype.kind == "i"
 
-    def results(self, schemes: Sequence[Scheme], first: int, count: int) -> list[dict[str, Any]]:
+    def results(self, tries: Tries, first: int, count: int) -> list[dict[str, Any]]:
         """What `measure` finds of each scheme, with so many seeds from the first on."""
         work = replace(self.work, settings=replace(self.work.settings, first_seed=first, seeds=count))
-        digest, wholes = work.digest(), [Whole(scheme.to_toml(), scheme) for scheme in schemes]
+        digest, wholes = work.digest(), [Whole(scheme.to_toml(), rates, scheme) for scheme, rates in tries]
         unique, found = list(dict.fromkeys(wholes)), dict[Whole, dict[str, Any]]()
         self.bar.start("training", len(unique))
-        for whole, result in self.jobs.run(partial(measure, work), unique, lambda one: sha256(f"{digest} {one.toml}".encode()).hexdigest()):
+        for whole, result in self.jobs.run(partial(measure, work), unique, lambda one: sha256(f"{digest} {one}".encode()).hexdigest()):
             found[whole] = result
             self.bar.advance("")
         return [found[whole] for whole in wholes]
 
-    def worths(self, schemes: Sequence[Scheme], first: int, count: int) -> list[list[Worth]]:
+    def worths(self, tries: Tries, first: int, count: int) -> list[list[list[Worth]]]:
         """As a search by training measures."""
-        results = self.results(schemes, first, count)
-        return [
-            [REFUSED] * count if "refused" in one else [Worth(*pair) for pair in zip(one["gains"], one["drops"], strict=True)]
-            for one in results
-        ]
+        found = []
+        for (_, rates), one in zip(tries, self.results(tries, first, count), strict=True):
+            refused = "refused" in one
+            worths = [REFUSED] * count * len(rates) if refused else list(map(Worth, one["gains"], one["drops"]))
+            found.append([worths[at : at + count] for at in range(0, len(worths), count)])
+        return found
 
     def accuracies(self, schemes: Sequence[Scheme], first: int, count: int) -> list[float | None]:
         """Mean accuracy after training, 0 to 1; None where targets are no labels."""
-        results = self.results(schemes, first, count)
+        results = self.results([(scheme, (1.0,)) for scheme in schemes], first, count)
         return [None if one.get("before") is None else one["before"] + mean(one["gains"]) for one in results]
