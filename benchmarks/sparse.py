@@ -95,8 +95,8 @@ def task_of(name: str) -> Transfer:
     return next(task for task in TRANSFERS if task.name == name)
 
 
-def options_of(rate: float, scheme: Scheme | str = "full") -> Options:
-    return Options(scheme=scheme, optimiser=Optimiser(rate, momentum=MOMENTUM), exact_seconds=0.0)
+def options_of(scheme: Scheme | str = "full") -> Options:
+    return Options(scheme=scheme, optimiser=Optimiser(momentum=MOMENTUM), exact_seconds=0.0)
 
 
 def learn(out: Path, run: Run) -> list[tuple[float, float, float]]:
@@ -107,7 +107,7 @@ def learn(out: Path, run: Run) -> list[tuple[float, float, float]]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_suffix(".toml")
         file.write_text(run.scheme, encoding="utf-8")
-        write(compile_model(task.model(out / task.name), options_of(run.rates[0], load(file))), folder)
+        write(compile_model(task.model(out / task.name), options_of(load(file))), folder)
     found = []
     with Project.open(folder).session() as session:
         for rate, seed in ((rate, seed) for rate in run.rates for seed in run.seeds):
@@ -132,9 +132,8 @@ class Trainings:
     progress: Progress
 
     def reached(self, tries: Tries, first: int, count: int) -> list[list[list[Reached]]]:
-        """Of each scheme at each of its rates, factors of the least one of the task, with each seed."""
-        least, seeds = self.task.rates[0], tuple(range(first, first + count))
-        runs = [Run(self.task.name, scheme.to_toml(), tuple(least * rate for rate in rates), seeds) for scheme, rates in tries]
+        """Of each scheme at each of its rates with each seed. What a rate multiplies is 1."""
+        runs = [Run(self.task.name, scheme.to_toml(), rates, tuple(range(first, first + count))) for scheme, rates in tries]
         found = {}
         self.progress.start("learn", len(set(runs)))
         for run, results in self.jobs.run(partial(learn, self.out), list(dict.fromkeys(runs)), lambda run: run.key):
@@ -151,26 +150,21 @@ class Trainings:
     def rows(self, budget: float, limit: int, named: Sequence[tuple[str, Trial]]) -> Iterator[Row]:
         """(method, trial) with each seed at its best rate; schemes by chance with the first one, which trained all of them already."""
         for method, one in named:
-            rates = factors(self.task)
+            rates = self.task.rates
             reached = self.reached([(one.scheme, rates)], 0, 1)[0][rates.index(one.rate)]
             if method != "random":
                 reached += self.reached([(one.scheme, (one.rate,))], 1, SEEDS - 1)[0][0]
             for seed, found in enumerate(reached):
                 yield Row(
-                    self.task.name, budget, limit, method, one.scheme.preset or one.scheme.to_toml(), self.task.rates[0] * one.rate, seed,
-                    found.held, one.cost.ram_bytes, one.cost.backward_macs, f"python benchmarks/sparse.py --task {self.task.name}",
+                    self.task.name, budget, limit, method, one.scheme.preset or one.scheme.to_toml(), one.rate, seed, found.held,
+                    one.cost.ram_bytes, one.cost.backward_macs, f"python benchmarks/sparse.py --task {self.task.name}",
                 )
-
-
-def factors(task: Transfer) -> tuple[float, ...]:
-    """Rates as multiples of the least one, as a search has them."""
-    return tuple(rate / task.rates[0] for rate in task.rates)
 
 
 def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, progress: Progress) -> Iterator[Row]:
     """Full update, and each method at each budget."""
-    trainings, rates = Trainings(task, out, jobs, progress), factors(task)
-    costs = Costs(task.model(out / task.name), options_of(task.rates[0]))
+    trainings, rates = Trainings(task, out, jobs, progress), task.rates
+    costs = Costs(task.model(out / task.name), options_of())
     whole = preset("full", costs.forward)
     (full,) = at_best_rate([Trial("full", whole, costs.cost(whole))], trainings.worths, rates)
     yield from trainings.rows(1.0, full.cost.ram_bytes, [("full", full)])
@@ -227,7 +221,7 @@ def margins(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
 
 
 @click.command()
-@click.option("--task", "names", multiple=True, type=click.Choice(NAMES), help="Only this task; its rows take the place of older ones.")
+@click.option("--task", "names", multiple=True, type=click.Choice(NAMES), help="Only this task; its rows replace those in the file.")
 @click.option("--budget", "budgets", multiple=True, type=float, default=BUDGETS, show_default=True, help="Part of the RAM of full update.")
 @click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
@@ -245,8 +239,9 @@ def main(names: tuple[str, ...], budgets: tuple[float, ...], show: bool, process
     jobs = Jobs(processes, cache=out / "cache")
     with training_bar() as progress:
         made = [row for task in chosen for row in rows_of(task, sorted(budgets), out, jobs, progress)]
-    kept = json.loads(results.read_text(encoding="utf-8")) if names and results.is_file() else []
-    rows = [*(row for row in map(lambda row: Row(**row), kept) if row.task not in names), *made]
+    again = {(row.task, row.budget) for row in made}
+    kept = [Row(**row) for row in json.loads(results.read_text(encoding="utf-8"))] if results.is_file() else []
+    rows = [*(row for row in kept if (row.task, row.budget) not in again), *made]
     rows.sort(key=lambda row: (NAMES.index(row.task), row.budget, ("full", "found", *OTHERS).index(row.method)))
     results.parent.mkdir(parents=True, exist_ok=True)
     write_text(results, "[\n" + ",\n".join("  " + json.dumps(asdict(row)) for row in rows) + "\n]\n")

@@ -158,7 +158,8 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
     with progress() as bar:
         found = run(model, compiler_options(board, **given), request, bar)
     schemes = tuple(
-        None if one is None else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy)
+        None if one is None
+        else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy, one.why)
         for one, budget, accuracy in zip(found.chosen, request.budgets, found.accuracies, strict=True)
     )
     return Answer(found.text(request), Search(schemes, found.files))
