@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runs import run, save_data, save_model, save_text, sentence, succeed, tree
-from numpy_device import made, on_numpy
+from cli_runs import run, save_data, save_text, sentence, succeed, tree
+from numpy_device import made, momentum_model, numpy_project, on_numpy
 
 import tinytrain
 from tinytrain.compiler import Compiled
@@ -30,17 +30,12 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    folder = tmp_path_factory.mktemp("model")
-    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+    return momentum_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def out(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project, its data beside it as d.npz; sessions run on NumPy."""
-    made(compiled.prepared.path, tmp_path / "out", optimiser=compiled.options.optimiser)
-    save_data(tmp_path / "d.npz", count=20)
-    on_numpy(monkeypatch, compiled)
-    return tmp_path / "out"
+    return numpy_project(compiled, tmp_path, monkeypatch)
 
 
 def call(out: Path, *more: object) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from tinytrain.compiler import Gradients, Options
 from tinytrain.emit.tuned import Optimise
 from tinytrain.errors import TinytrainError
 from tinytrain.frontend.new_head import NewHead
+from tinytrain.gradient.distil import Distil
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.objective import Objective, losses
 from tinytrain.gradient.replay import Replay
@@ -64,6 +65,7 @@ class Choices(Course, total=False):
     class_weights: Sequence[float | str] | Literal["balanced"] | None
     temperature: Annotated[float, Number(0.01, 100)] | None
     focal_gamma: Annotated[float, Number(0, 100, "least")] | None
+    confidence: Annotated[float, Number(0.01, 1, "most")] | None
     huber_delta: Bound | None
     method: str
     lr: NotNegative | Literal["auto"]
@@ -89,6 +91,7 @@ class Choices(Course, total=False):
     on_overflow: Literal["rest", "step"] | None
     guards: Guards
     replay: str | None
+    distil: str | None
     qas: bool
     optimise: Optimise
     tuned: str | Path | None
@@ -108,6 +111,7 @@ class Placing(TypedDict, total=False):
     cores: Positive
     store: Count
     tolerance: Annotated[float, Number(0, 1, "least")] | None
+    elastic: Annotated[float, Number(0, 1e9, "least")] | None
 
 
 class Quantising(TypedDict, total=False):
@@ -119,6 +123,8 @@ class Quantising(TypedDict, total=False):
     bias_correction: bool
     adaround: bool
     per_tensor: bool
+    bits: Literal["8", "4", "mixed"]
+    flash_budget: Positive | None
     samples: Positive
 
 
@@ -130,7 +136,8 @@ class Teaching(Course, total=False):
     holdout: Annotated[float, Number(0, 0.9)]
     seed: Count
     limit: Positive | None
-    skip_below: NotNegative
+    skip_below: NotNegative | None
+    skip_above: NotNegative | None
     scheme: Count
     patience: Positive | None
     balanced: bool
@@ -138,11 +145,12 @@ class Teaching(Course, total=False):
 
 STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
 DEFAULTS = Choices(
-    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, huber_delta=None, lr=0.01, rates={},
-    method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32", nesterov=False, weight_decay=0.0, clip_value=None,
-    clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None, fp32=(), precision=None, bias_factor=1.0,
+    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, confidence=None,
+    huber_delta=None, lr=0.01, rates={}, method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32",
+    nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None,
+    fp32=(), precision=None, bias_factor=1.0,
     int8_input=False, grad="fp32",
-    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None,
+    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None, distil=None,
     qas=True, optimise="balanced", tuned=None, shapes={},
     new_head=None, head_seed=0, keep_batchnorm=False, running_statistics=False, dropout=False, bptt=0,
 )
@@ -176,6 +184,9 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
     if given["dtype"] == "fp16" and given["grad"] != "fp32":
         message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
         raise TinytrainError(message, hint="Leave one of them out.")
+    if given["distil"] is not None and given["grad"] == "int8":
+        message = "--distil compares softened scores in fp32; expected no --grad int8 beside it."
+        raise TinytrainError(message, hint="Leave one of them out, or keep old samples: --replay 64.")
     masters = given["master"] == "fp32"
     if masters and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
@@ -194,6 +205,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
         replay=Replay.of(given["replay"]) if given["replay"] is not None else None,
+        distil=Distil.of(given["distil"]) if given["distil"] is not None else None,
         method=given["method"], dtype=given["dtype"], precision=_precision(given),
         origins=(origin("precision", given["precision"]),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],

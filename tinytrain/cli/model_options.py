@@ -70,9 +70,10 @@ reading_options = together(
             help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
 )
 
-LOSS = option("--loss", section="Loss", type=Words(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"], "="), show_default="ce",
+LOSS = option("--loss", section="Loss", show_default="ce",
+              type=Words(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "entropy", "pseudo", "none"], "="),
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
-              "weight: label=ce,box=mse:0.5.")
+              "weight: label=ce,box=mse:0.5. entropy and pseudo learn without labels.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                 help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
                 "much as there is room for: last:auto, spread:auto. "
@@ -80,8 +81,9 @@ SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, mul
 FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:auto",
                 help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
-                help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK], "
-                "zeroth; green[:STEPS] chooses among several --scheme (docs/methods.md).")
+                help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, forward-forward, counter-current, "
+                "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK], zeroth; green[:STEPS] chooses among several --scheme "
+                "(docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
 
 # Which gradients there are: of which loss, with respect to what.
@@ -92,6 +94,8 @@ gradient_options = together(
            help="What a sample of each class counts, of ce and focal; balanced: what makes classes of --data count as much."),
     losses("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
     losses("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
+    losses("--confidence", type=Number(0.01, 1, max_open=True), show_default="0.9",
+           help="Probability from which on pseudo takes a class for the label."),
     losses("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
     SCHEME,
 )
@@ -122,6 +126,9 @@ unscheduled_options = together(
     updates("--replay", metavar="N[:int8|fp32][:samples][:balanced][:x2]",
             help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again "
             "behind each new one. balanced: as many of each class."),
+    updates("--distil", metavar="WEIGHT[:T]",
+            help="What the model said when it started is a further target, softened by a temperature T (2): keeps what it knows, needs no "
+            "old samples."),
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),

@@ -18,7 +18,8 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DataError
 from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.state import LEARNED, Record, read_record
-from tinytrain.report.live import Progress
+from tinytrain.learn.unlabelled import labelled, stand_ins
+from tinytrain.report.live import Progress, Quiet
 from tinytrain.report.samples import say_how_read
 
 BALANCED = "--balanced"
@@ -56,13 +57,34 @@ def scaling_of(source: Source) -> str:
 def load_with_targets(
     project: Project, source: Source, which: str, limit: int | None, progress: Progress, classes: Sequence[str] | None = None
 ) -> Dataset:
-    """Samples for a loss. Raises DataError where the project has none, or the samples no targets."""
+    """Samples for a loss. Raises DataError where the project has none, or the samples no targets, or where there are labels to learn from
+    that the loss does not read.
+    """
     if project.manifest.target is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
         raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
+    if not labelled(project.manifest):
+        return _without_labels(project, source, which, limit, progress, classes)
     samples = load(project, source, which, limit, progress=progress, classes=classes)
     if samples.y is None:
         raise DataError(f"{source} has no targets.", hint="An .npz needs y beside x.")
+    return samples
+
+
+def _without_labels(
+    project: Project, source: Source, which: str, limit: int | None, progress: Progress, classes: Sequence[str] | None
+) -> Dataset:
+    """Samples for a loss that reads no labels; those that only measure may have some."""
+    try:
+        samples = load(project, source, which, limit, progress=Quiet(), classes=classes)
+    except NoTargets:
+        samples = None
+    if samples is None or samples.y is None:
+        return stand_ins(load(project, source, which, limit, targets=False, progress=progress))
+    if which == "train":
+        message = f"{source} has labels, which --loss {project.manifest.loss} of {project.folder} does not read."
+        raise DataError(message, hint="Leave them out (an .npz without y), or compile with --loss ce to learn from them.")
+    say_how_read(samples, progress)
     return samples
 
 

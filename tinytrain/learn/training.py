@@ -15,6 +15,7 @@ from tinytrain.data.given import Source
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, LearningError
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
+from tinytrain.learn.chosen import choices_text
 from tinytrain.learn.collapse import Watch
 from tinytrain.learn.export import check_export
 from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
@@ -24,6 +25,7 @@ from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import BALANCED, classes_of, load, load_with_targets, order_of, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
+from tinytrain.learn.unlabelled import bounds, labelled
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -39,7 +41,8 @@ LINK_CALLS = 4                                            # by which the time of
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
-    Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    Samples with a loss below `skip_below` or above `skip_above` (None: bounds of the loss) cost their forward pass only; `scheme` is one of
+    those that the project was compiled with.
     Training ends when for `patience` epochs none was better by the validation samples; `balanced` shows as many samples of each class.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own: None lets it fall to 0 over all epochs.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
@@ -55,7 +58,8 @@ class Plan:
     force: bool = False
     limit: int | None = None
     holdout: float = 0.1
-    skip_below: float = 0.0
+    skip_below: float | None = None
+    skip_above: float | None = None
     scheme: int = 0
     schedule: Schedule | None = None
     patience: int | None = None
@@ -83,7 +87,10 @@ def lesson(
     known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
-    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
+    held = None
+    if validation is not None:
+        reading = load if labelled(project.manifest) else load_with_targets
+        held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
     settings = _settings(project, samples, held, plan)
@@ -130,7 +137,9 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
         session.set_lr(plan.learning_rate)
-    session.set_skip_below(plan.skip_below)
+    low, high = bounds(project, plan.skip_below, plan.skip_above)
+    session.set_skip_below(low)
+    session.set_skip_above(high if math.isfinite(high) else 0.0)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
@@ -141,7 +150,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
-    watch = Watch(project, yardstick, session.get_params(), still=base == 0)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bound=high)
     if epochs:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
@@ -162,6 +171,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
                 if plan.keep:
                     checkpoint(project, session, watch.good, record)
             progress.say(f"{epoch_text(epoch, plan.epochs)}{watch.text}")
+            if chose := choices_text(project, session):
+                progress.say(chose)
         watch.end(session)
     except LearningError:
         session.set_params(best if record.best else watch.good)
@@ -276,6 +287,7 @@ def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int,
 
 def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
     """What must be the same where training goes on, as a user calls it. Number of epochs and time limits may change."""
+    low, high = bounds(project, plan.skip_below, plan.skip_above)
     return {
         "options of compile": project.manifest.chosen[:12],
         "--limit": plan.limit,
@@ -287,5 +299,6 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--schedule": None if project.manifest.scheduled else schedule_text(plan.schedule),
         "--use-scheme": plan.scheme,
         BALANCED: plan.balanced or None,
-        "--skip-below": plan.skip_below,
+        "--skip-below": low,
+        "--skip-above": high if math.isfinite(high) else None,
     }
