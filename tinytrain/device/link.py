@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from tinytrain.device.packets import SYMBOLS_BODY, Receiver, pack_frame, pack_symbols
-from tinytrain.errors import DeviceError
+from tinytrain.errors import DeviceError, Overflowed
 from tinytrain.ops.loss_scale import PATIENCE
 
 VERSION = 3
@@ -94,10 +94,6 @@ _MEANING = {
     Status.STORE_SPACE: "its flash does not hold weights twice",
     Status.FLASH: "its flash does not keep what is written",
 }
-
-
-class Overflowed(DeviceError):
-    """Step after step of a training in fp16 was left out, as loss or gradients were infinite."""
 
 
 class Transport(Protocol):
