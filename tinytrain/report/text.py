@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.gradient.replay import held, held_bytes
@@ -157,7 +156,7 @@ def step_text(compiled: Compiled) -> list[str]:
 def fp32_text(compiled: Compiled) -> list[str]:
     """Which layers of a model that is stored as fp16 are not, a line for each reason; and where that costs instructions."""
     reasons: dict[str, list[str]] = {}
-    for name, why in stays_fp32(compiled).items():
+    for name, why in compiled.stays_fp32.items():
         reasons.setdefault(why, []).append(name)
     lines = [f"fp32       {', '.join(names)}: {why}" for why, names in reasons.items()]
     board = compiled.board
