@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-side bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ methods: setup ## table and picture of every method of learning: accuracy, old w
 
 bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
 	@$(PYTHON) benchmarks/mcunet.py $(ARGS)
+
+bench-replay: setup ## what holds on to the old world: a memory, distillation, elastic weights (hours; goes on when interrupted)
+	@$(PYTHON) benchmarks/replay.py $(ARGS)
 
 bench-side: setup ## the tail of int8 MCUNet in less RAM: last layers, side networks, adapters
 	@$(PYTHON) benchmarks/side.py $(ARGS)

@@ -89,6 +89,7 @@ def compiled_text(compiled: Compiled) -> str:
     ]
     if compiled.options.replay is not None:
         lines.append(f"  memory   {memory_text(program, compiled.options.replay)}")
+    lines += bonds_text(compiled)
     lines += [
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
@@ -117,8 +118,19 @@ def memory_text(program: Program, replay: Replay) -> str:
     """Of samples that train again: how many, what is kept of each, and the bytes of all."""
     kept, bytes_ = held(program), held_bytes(program)
     of = "as they are given" if kept[0].role is Role.INPUT else f"what frozen layers make of them: {', '.join(str(v.type) for v in kept)}"
-    follows = f"{replay.times} train{'s' if replay.times == 1 else ''} behind each new one"
+    new_one = f"each {replay.every}th new one" if replay.every > 1 else "each new one"
+    follows = f"{replay.times} train{'s' if replay.times == 1 else ''} behind {new_one}"
     return f"{bytes_:,} B of them: {replay.samples:,} samples of {bytes_ // replay.samples:,} B ({of}), {replay.choice}; {follows}"
+
+
+def bonds_text(compiled: Compiled) -> list[str]:
+    """What holds on to where the model started."""
+    distil, elastic = compiled.options.distil, compiled.options.elastic
+    lines = [f"distil     what it says by its first weights counts {distil.weight:g} times as much as the targets"] if distil else []
+    if elastic:
+        roots = sum(v.type.nbytes for v in compiled.program.constants if v.name.startswith("pull_"))
+        lines.append(f"elastic    {roots:,} B of flash say how hard each weight is pulled to where it starts: {elastic.strength:g} in the mean")
+    return lines
 
 
 def _kernels(compiled: Compiled) -> list[str]:
