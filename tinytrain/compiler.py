@@ -40,6 +40,7 @@ from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, stays_fp32
 from tinytrain.passes.lower_integer import lower_integer
+from tinytrain.passes.pack_four_bits import pack_four_bits
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
@@ -199,7 +200,8 @@ def lowered(program: Program, options: Options) -> Program:
     if options.dtype == "fp16":
         stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
         last = (partial(lower_fp16, fp32=stay), watch_gradients)
-    return replace(share_constants(fused.map(lambda graph: passes.run(graph, last))), guards=options.guards)
+    fused = pack_four_bits(fused.map(lambda graph: passes.run(graph, last)), all_of_them=options.optimise == "size")
+    return replace(share_constants(fused), guards=options.guards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,8 +333,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         **({} if compiled.board.is_ours else {"board_file": str(compiled.board.file)}),
         **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),
         "isa": list(compiled.board.isa),
-        "loss": compiled.options.loss,
-        "loss_options": compiled.options.loss_options,
+        "loss": compiled.options.loss, "loss_options": compiled.options.loss_options,
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
@@ -100,8 +100,9 @@ class Model:
 
     def quantise(
         self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,
-        bias_correction: bool = True, adaround: bool = False, per_tensor: bool = False, samples: int = 256,
-        shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Progress | None = None,
+        bias_correction: bool = True, adaround: bool = False, per_tensor: bool = False, bits: Literal["8", "4", "mixed"] = "8",
+        flash_budget: int | None = None, samples: int = 256, shapes: Mapping[str, tuple[int, ...]] | None = None,
+        progress: Progress | None = None,
     ) -> QuantisedModel:
         """The model in int8 (QDQ), by so many `samples` of calibration; its `report` says what each layer lost.
 
@@ -112,7 +113,7 @@ class Model:
 
         given = {
             "method": method, "percentile": percentile, "equalise": equalise, "bias_correction": bias_correction, "adaround": adaround,
-            "per_tensor": per_tensor, "samples": samples,
+            "per_tensor": per_tensor, "bits": bits, "flash_budget": flash_budget, "samples": samples,
         }
         options = Options(**checked(Quantising, given), shapes=dict(shapes or {}))
         source = source_of_both(calibration)

@@ -148,13 +148,18 @@ def compile_command(
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
 @option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Times that all samples are seen.")
+@option("--patience", type=click.IntRange(1), metavar="N", help="Stop when for N epochs none was better, by --validation or --holdout.")
+@option("--balanced", is_flag=True, help="Show as many samples of each class in an epoch: fewer of frequent ones, rare ones again.")
 @schedules("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
-@option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@option("--skip-below", type=Number(0), show_default="0, or that of a loss without labels",
+        help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
         help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
+@option("--skip-above", type=Number(0), show_default="none, or that of a loss without labels",
+        help="The same for samples whose loss is above this: what is not normal, or not sure; 0 leaves none out.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch that is kept in PROJECT.")
 @option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
@@ -261,6 +266,9 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 @option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
 @option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
 @option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
+@option("--bits", type=click.Choice(["8", "4", "mixed"]), default="8", show_default=True,
+        help="Bits of weights; mixed: as many in each layer as --flash-budget leaves, where they are missed least.")
+@option("--flash-budget", type=BYTES, only_with="--bits mixed", help="Bytes that weights, biases and scales may take, as 30K.")
 @option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -140,7 +141,7 @@ class Emitter:
             "schemes": (schemes := [self.schemes[train] for train in self.program.trains]),
             "replayed": (replayed := [self.schemes[replay_of(train)] for train in self.program.trains if self.program.replays]),
             "train_pieces": self.train_pieces, "remember": self._remember() if self.program.replays else None,
-            "infinite": INFINITE,
+            "infinite": INFINITE, "bounds": [_bits(loss) for loss in self.program.bounds],
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
             "seen": next((p.offset for v, p in params.items() if v.name == SEEN), None),
@@ -373,3 +374,9 @@ def array_text(data: Array, per_line: int = 8) -> str:
         flat = flat.view(np.uint16)                       # C99 has no constants of halves
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))
+
+
+def _bits(loss: float) -> str:
+    """A loss as a context keeps it: its bits, all but the sign where there is no bound."""
+    bits = int(np.float32(loss).view(np.uint32)) if math.isfinite(loss) else 0x7FFFFFFF
+    return f"UINT32_C(0x{bits:08X})" if bits else "0"

@@ -71,11 +71,13 @@ def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
     if isinstance(objective, Objective) and objective.for_all:
         objective = _loss(objective.text, forward.name, objective.options)
     if isinstance(objective, Loss):
+        _check_labelled(objective, forward)
         return tuple(Aim(i, objective) for i in range(len(forward.outputs)))
     names = forward.output_names
     found: dict[int, Aim] = {}
     for name, key, factor in objective.items:
         loss = _loss(key, forward.name, objective.options)
+        _check_labelled(loss, forward)
         if name not in names:
             message = f"{forward.name} has no output {name!r} for a loss; its outputs are {', '.join(names)}."
             raise ModelError(message, hint="Correct --loss.")
@@ -110,6 +112,13 @@ def _loss(key: str, model: str, options: Mapping[str, float | tuple[float, ...]]
         raise ModelError(f"{model} cannot be trained by the loss {key!r}; expected one of {', '.join(losses())}.", hint="Correct --loss.")
     kind = losses()[key]
     return kind.of(**{name: value for name, value in options.items() if name in kind.options})
+
+
+def _check_labelled(loss: Loss, forward: Graph) -> None:
+    """Without labels there is one loss, by whose size a device chooses what to learn from."""
+    if not loss.labelled and len(forward.outputs) > 1:
+        message = f"{forward.name} has {len(forward.outputs)} outputs; --loss {loss.key}, which reads no labels, is for a model with one."
+        raise ModelError(message, hint="Give losses that read labels, as --loss label=ce, or a model with one output.")
 
 
 def _weight(text: str, name: str) -> float:

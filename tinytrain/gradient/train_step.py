@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,7 +73,8 @@ def program_of(
         entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary, distil)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
-    return method.finish(Program(forward.name, entries, optimiser.accumulate))
+    bounds = aims[0].loss.bounds(forward.outputs[aims[0].output].type) if len(aims) == 1 else (0.0, math.inf)
+    return method.finish(Program(forward.name, entries, optimiser.accumulate, bounds=bounds))
 
 
 @dataclass

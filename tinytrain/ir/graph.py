@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -120,12 +121,13 @@ class Graph:
                 found[v].append(node)
         return found
 
-    def needed(self, values: Iterable[Value]) -> set[Node]:
-        """The nodes that these values are made by, directly or not."""
+    def needed(self, values: Iterable[Value], given: Container[Value] = ()) -> set[Node]:
+        """The nodes that these values are made by, directly or not; what is given is made by none."""
         producers, waiting, found = self.producers(), list(values), set[Node]()
         while waiting:
-            node = producers.get(waiting.pop())
-            if node is not None and node not in found:
+            value = waiting.pop()
+            node = producers.get(value)
+            if value not in given and node is not None and node not in found:
                 found.add(node)
                 waiting += node.inputs
         return found
@@ -188,6 +190,8 @@ class Program:
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
     new one, or behind each `replay_every`-th; `remember` keeps a sample without training, its outputs are what is kept.
 
+    A sample whose loss lies outside of `bounds` is left out of training, unless the device is told others.
+
     `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
     costs.
     """
@@ -197,6 +201,7 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    bounds: tuple[float, float] = (0.0, math.inf)
     replay_every: int = 1
     every: int = 0
     worth: tuple[float, ...] = ()

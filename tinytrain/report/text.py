@@ -129,7 +129,7 @@ def bonds_text(compiled: Compiled) -> list[str]:
     lines = [f"distil     what it says by its first weights counts {distil.weight:g} times as much as the targets"] if distil else []
     if elastic:
         roots = sum(v.type.nbytes for v in compiled.program.constants if v.name.startswith("pull_"))
-        lines.append(f"elastic    {roots:,} B of flash say how hard each weight is pulled to where it starts: {elastic.strength:g} in the mean")
+        lines.append(f"elastic    {roots:,} B of flash say how hard each weight is pulled home: {elastic.strength:g} in the mean")
     return lines
 
 

@@ -138,6 +138,11 @@ class Costs:
         return self._known[key]
 
     @property
+    def plans(self) -> int:
+        """How many were made."""
+        return len(self._known)
+
+    @property
     def counted(self) -> bool:
         """Whether the instructions of this board's kernels are known."""
         return self._table is not None
