@@ -34,7 +34,7 @@ from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
-from tinytrain.ir.types import Role, Source, Value
+from tinytrain.ir.types import Role
 from tinytrain.ir.verify import verify
 from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
@@ -333,7 +333,8 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         **({} if compiled.board.is_ours else {"board_file": str(compiled.board.file)}),
         **({"cores": compiled.board.cores} if compiled.board.cores > 1 else {}),
         "isa": list(compiled.board.isa),
-        "loss": compiled.options.loss, "loss_options": compiled.options.loss_options,
+        "loss": compiled.options.loss,
+        "loss_options": compiled.options.loss_options,
         "schemes": [scheme.plain() for scheme in compiled.schemes],
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
@@ -349,7 +350,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "target": described_target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
-            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
+            for v, source in ((v, v.home) for v in program.stored(Role.PARAM))
         ],
         "memory": {
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
@@ -365,12 +366,6 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "constants_bytes": sum(v.type.nbytes for v in program.constants),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
-
-
-def _source_of(param: Value) -> Source:
-    """Where what is learned goes back to."""
-    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
-    return param.source
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:
