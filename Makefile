@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-goodness bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-goodness bench-rates bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-side: setup ## the tail of int8 MCUNet in less RAM: last layers, side netw
 
 bench-goodness: setup ## untrained networks that learn by losses of their own for each layer, beside back-propagation (half an hour)
 	@$(PYTHON) benchmarks/goodness.py
+
+bench-rates: setup ## learning rates that `tinytrain lr` finds, beside the default and a grid (an hour; goes on when interrupted)
+	@$(PYTHON) benchmarks/rates.py $(ARGS)
 
 bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
 	@$(PYTHON) benchmarks/speed.py $(ARGS)

@@ -96,6 +96,10 @@ _MEANING = {
 }
 
 
+class Overflowed(DeviceError):
+    """Step after step of a training in fp16 was left out, as loss or gradients were infinite."""
+
+
 class Transport(Protocol):
     """A stream of bytes to a device; deadlines are values of time.monotonic."""
 
@@ -373,7 +377,7 @@ class Link:
 
     def _check(self, status: int, command: Command) -> None:
         if status == Status.OVERFLOW:
-            raise DeviceError(
+            raise Overflowed(
                 f"{self.transport.name}: loss or gradients were infinite, or not a number, in {PATIENCE} training steps in a row or more, "
                 "at whatever loss scale; weights stay as they are.",
                 hint="Scale the samples to the range that the model was made for, or train with a lower learning rate (--lr).",
