@@ -80,7 +80,7 @@ faults: setup ## cut the power of an emulated board 300 times while it trains an
 	@$(PYTHON) benchmarks/faults.py $(ARGS)
 	@$(PYTHON) -m pytest -q -m "long or not long" tests/test_store.py tests/test_save_load.py tests/test_store_device.py
 
-sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
+sparse: setup ## table of found update schemes against what the same bytes buy without a search (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)
 
 fuzz-link: setup ## feed the link bytes that no host would send, under sanitizers (10 minutes; ARGS="--seconds 60")
