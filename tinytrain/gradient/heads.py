@@ -31,6 +31,20 @@ GRID = 8                                                  # rows and columns tha
 LAST_GRID = 4                                             # and the last one: with 2 ResNet-8 learns MNIST four points worse
 
 
+def weights(shape: Sequence[int], widths: Sequence[int], scores: int) -> list[tuple[int, ...]]:
+    """Shapes of the weights of a head, of a map of that shape: of its hidden layers, then of the last one."""
+    shape = _coarse(shape, GRID if widths else LAST_GRID)
+    hidden: list[tuple[int, ...]] = []
+    for width in widths:
+        hidden.append((width, 3, 3, shape[-1]) if len(shape) == 3 else (width, math.prod(shape)))
+        shape = (*shape[:2], width) if len(shape) == 3 else (width,)
+    return [*hidden, (scores, math.prod(_coarse(shape, LAST_GRID)))]
+
+
+def _coarse(shape: Sequence[int], grid: int) -> Sequence[int]:
+    return shape if len(shape) != 3 else (*(-(-size // -(-size // grid)) for size in shape[:2]), shape[2])
+
+
 class Head:
     """Emits one head of a step; `name` is that of its parameters, `targets` collects them."""
 
@@ -46,14 +60,14 @@ class Head:
         self.g.origin = self.name
         aim = self.step.aims[0]
         output = self.step.forward.outputs[aim.output]
+        *hidden, last = weights(x.shape, widths, output.type.numel)
         x = self._coarse(x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
-        for number, width in enumerate(widths):
-            shape = (width, 3, 3, x.shape[-1]) if len(x.shape) == 3 else (width, x.type.numel)
+        for number, shape in enumerate(hidden):
             x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
         x = self._coarse(x, LAST_GRID)
         x = self.g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
-        scores = self._layer(x, (output.type.numel, x.type.numel), 1.0, "")
+        scores = self._layer(x, last, 1.0, "")
         scores = self.g.emit(Reshape(output.shape), scores) if scores.shape != output.shape else scores
         return aim.loss.emit(self.g, scores, self.g.inputs[-1])
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tinytrain.errors import TinytrainError
 from tinytrain.gradient.blocks import Blocks, Cut
+from tinytrain.gradient.method import Step
 from tinytrain.gradient.methods.local import Local
 
 
@@ -26,5 +27,5 @@ class Mono(Local):
             raise TinytrainError(f"--method mono:{argument}: each layer is a block; expected no argument.", hint="Try --method mono.")
         return cls()
 
-    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+    def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         return tuple(blocks.places)
