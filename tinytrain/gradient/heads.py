@@ -16,6 +16,7 @@ import numpy as np
 
 from tinytrain.gradient.method import Step
 from tinytrain.gradient.partial import Target
+from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import F32, Array, Value
 from tinytrain.ops.activation import Relu
@@ -33,15 +34,16 @@ LAST_GRID = 4                                             # and the last one: wi
 
 def weights(shape: Sequence[int], widths: Sequence[int], scores: int) -> list[tuple[int, ...]]:
     """Shapes of the weights of a head, of a map of that shape: of its hidden layers, then of the last one."""
-    shape = _coarse(shape, GRID if widths else LAST_GRID)
+    shape = coarse_shape(shape, GRID if widths else LAST_GRID)
     hidden: list[tuple[int, ...]] = []
     for width in widths:
         hidden.append((width, 3, 3, shape[-1]) if len(shape) == 3 else (width, math.prod(shape)))
         shape = (*shape[:2], width) if len(shape) == 3 else (width,)
-    return [*hidden, (scores, math.prod(_coarse(shape, LAST_GRID)))]
+    return [*hidden, (scores, math.prod(coarse_shape(shape, LAST_GRID)))]
 
 
-def _coarse(shape: Sequence[int], grid: int) -> Sequence[int]:
+def coarse_shape(shape: Sequence[int], grid: int) -> Sequence[int]:
+    """That of what `coarse` makes of a map."""
     return shape if len(shape) != 3 else (*(-(-size // -(-size // grid)) for size in shape[:2]), shape[2])
 
 
@@ -61,24 +63,13 @@ class Head:
         aim = self.step.aims[0]
         output = self.step.forward.outputs[aim.output]
         *hidden, last = weights(x.shape, widths, output.type.numel)
-        x = self._coarse(x, GRID if widths else LAST_GRID)
+        x = coarse(self.g, x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
         for number, shape in enumerate(hidden):
             x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
-        x = self._coarse(x, LAST_GRID)
-        x = self.g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
-        scores = self._layer(x, last, 1.0, "")
-        scores = self.g.emit(Reshape(output.shape), scores) if scores.shape != output.shape else scores
-        return aim.loss.emit(self.g, scores, self.g.inputs[-1])
-
-    def _coarse(self, x: Value, grid: int) -> Value:
-        """Means of a map over windows that leave grid x grid pixels or fewer; anything else as it is."""
-        if len(x.shape) != 3 or max(x.shape[:2]) <= grid:
-            return x
-        rows, columns = (-(-size // grid) for size in x.shape[:2])
-        pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
-        zero = x.type.quant.zero_point if x.type.quant else None
-        return self.g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+        x = coarse(self.g, x, LAST_GRID)
+        scores = self._layer(shaped(self.g, x, (x.type.numel,)), last, 1.0, "")
+        return aim.loss.emit(self.g, shaped(self.g, scores, output.shape), self.g.inputs[-1])
 
     def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:
         """A convolution of the same size, or a dense layer, with its bias."""
@@ -90,3 +81,18 @@ class Head:
     def _parameter(self, name: str, data: Array) -> Value:
         self.targets.append(self.step.auxiliary.take(self.g, f"{self.name}_{name}", data.astype(np.float32)))
         return self.targets[-1].param
+
+
+def coarse(g: Builder, x: Value, grid: int) -> Value:
+    """Means of a map over windows that leave grid x grid pixels or fewer; anything else as it is."""
+    if len(x.shape) != 3 or max(x.shape[:2]) <= grid:
+        return x
+    rows, columns = (-(-size // grid) for size in x.shape[:2])
+    pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
+    zero = x.type.quant.zero_point if x.type.quant else None
+    return g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+
+
+def shaped(g: Builder, x: Value, shape: tuple[int, ...]) -> Value:
+    """x under that shape."""
+    return x if x.shape == shape else g.emit(Reshape(shape), x)
