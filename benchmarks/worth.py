@@ -103,7 +103,7 @@ def unlabelled(world: worlds.Changed, how: str, seed: int, rate: float | None = 
     parts, rate = world.samples(), rate or _rate(world, how)
     options = Options(
         loss=loss, scheme=scheme.split()[0], optimiser=Optimiser(rate, momentum=0.9, accumulate=UPDATE), exact_seconds=0.5,
-        keep_batchnorm=world.norms, running_statistics="statistics" in scheme,
+        fold_batchnorm=not world.norms, running_statistics="statistics" in scheme,
     )
     with project_of(f"{world.name} {loss} {scheme}", world.model(OUT), options).session() as session:
         before = measured(session, parts.held)

@@ -141,7 +141,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
-    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bound=high)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bounds=(low, high))
     if epochs:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
