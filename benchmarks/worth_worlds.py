@@ -23,7 +23,7 @@ from tinytrain.ir.types import Array
 from tinytrain.learn.training import train_decaying
 from tinytrain.learn.weights import export_learned
 
-TURN = 45.0                                               # degrees
+TURN = 20.0                                               # degrees
 STREAM = 900
 
 

@@ -71,7 +71,7 @@ def _one_class(outcome: Outcome) -> Cause | None:
 def _left_out(outcome: Outcome) -> Cause | None:
     last = outcome.epochs[-1]
     if last.skipped > last.steps / 2:
-        advice = "a higher --skip-above" if last.loss > outcome.bound else "a lower --skip-below"
+        advice = "a higher --skip-above" if outcome.measured.loss > outcome.bound else "a lower --skip-below"
         return f"{last.skipped:,} of {last.steps:,} samples of the last epoch were skipped.", advice
     if last.overflowed > last.steps / 2:
         return f"Gradients of {last.overflowed:,} of {last.steps:,} samples of the last epoch overflowed.", LOWER

@@ -100,7 +100,7 @@ class Watch:
         steps = sum(epoch.steps - epoch.skipped for epoch in self._epochs)
         if not steps:
             low, high = self.bounds
-            told = labelled(self.project.manifest) and self._epochs[-1].loss <= high
+            told = labelled(self.project.manifest) and measured.loss <= high
             return None if told else f"no sample has a loss between {low:,.4g} and {high:,.4g}"
         whole, few = changed(self.project, self._began, weights), changed(self.project, self._began, weights, coarse=True)
         if whole is not None and whole.part == 0:

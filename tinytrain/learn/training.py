@@ -131,7 +131,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     low, high = bounds(project, plan.skip_below, plan.skip_above)
     session.set_skip_below(low)
     session.set_skip_above(high if math.isfinite(high) else 0.0)
-    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
+    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None, high)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
     if plan.changed or best is None:
@@ -149,7 +149,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     try:
         for number in range(len(epochs) + 1, plan.epochs + 1):
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
-            epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates)
+            epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, high)
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
                 if leader is None or epoch.better(leader):
@@ -219,12 +219,13 @@ def _conclude(project: Project, session: Session, samples: Dataset, progress: Pr
 
 def train_epoch(
     session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1,
-    rates: Rates | None = None,
+    rates: Rates | None = None, highest: float = math.inf,
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
     With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
     never falls between two updates. `rates` sets the learning rate of each, counted from 0 in the first epoch, and in the end its base.
+    Samples of a loss above `highest`, which are left out, are not part of the mean.
     """
     assert samples.y is not None
     began = time.monotonic()
@@ -237,7 +238,7 @@ def train_epoch(
         if rates is not None and (done - 1) % accumulate == 0:
             session.set_lr(rates(((number - 1) * len(order) + done - 1) // accumulate))
         loss = session.train_step(samples.x[i], samples.y[i]).loss
-        if math.isfinite(loss):
+        if math.isfinite(loss) and loss <= highest:
             total, counted = total + loss, counted + 1
         progress.advance(f"loss {total / max(counted, 1):.4f}")
         if not math.isfinite(loss) and overflowed is None:
