@@ -20,7 +20,7 @@ from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
-from tinytrain.ir.graph import CHOICE, FALLS, LEARNING_RATE, LOSS_SCALE, TRIALS, Node, Program, apply_of, replay_of
+from tinytrain.ir.graph import CHOICE, FALLS, LEARNING_RATE, LOSS_SCALE, SEEN, TRIALS, Node, Program, apply_of, replay_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
 from tinytrain.ir.words import literal
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
@@ -122,6 +122,7 @@ class Emitter:
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
         self.class_names = class_names
+        self.firsts = program.firsts
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
         self.records = self._records()
@@ -143,6 +144,7 @@ class Emitter:
             "infinite": INFINITE, "bounds": [_bits(loss) for loss in self.program.bounds],
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
+            "seen": next((p.offset for v, p in params.items() if v.name == SEEN), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             "green": self._choosing(params) if self.program.every else None,
             **self._interface(),
@@ -177,6 +179,7 @@ class Emitter:
         weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
             "guards": "" if self.program.guards == "none" else self.program.guards, "replays": self.program.replays,
+            "replay_every": self.program.replay_every,
             "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,
@@ -309,6 +312,7 @@ class Emitter:
 
     def _const(self, v: Value) -> str:
         """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
+        v = self.firsts.get(v, v)
         return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
 
     def _param(self, v: Value, key: str) -> CParam:

@@ -139,7 +139,7 @@ def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builde
     aims = aims_of(aims, forward) if isinstance(aims, Loss) else aims
     g = Builder(forward.name, forward.values(), forward.nodes)
     names = forward.output_names
-    logits = [_logits(g, forward, aim) for aim in aims]
+    logits = [scores(g, forward, aim) for aim in aims]
     kinds = [_target_type(forward, aim, value.type, names[aim.output]) for aim, value in zip(aims, logits, strict=True)]
     g.origin = "loss"
     called = [names[aim.output] for aim in aims] if len(aims) > 1 else ["target"]
@@ -171,7 +171,7 @@ def _takes(loss_op: Loss, output: TensorType) -> bool:
     return True
 
 
-def _logits(g: Builder, forward: Graph, aim: Aim) -> Value:
+def scores(g: Builder, forward: Graph, aim: Aim) -> Value:
     """What the loss reads: the output, or what a final activation that the loss contains is made of, as the reals that it stands for."""
     output, made = forward.outputs[aim.output], forward.producers()
     last = made.get(output)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytrain.ir.choosing import end_turn, in_turn, is_trial
-from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
+from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, SEEN, Graph, Node, Program, apply_of, replay_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
@@ -157,6 +157,8 @@ class ReferenceModel:
             return self._left_out()
         if self.program.every and is_trial(self._named(CHOICE)):
             self._named(FALLS)[self.scheme] += loss - np.float32(self.evaluate(x, target)[0])
+        if self.program.replay_every > 1 and self._named(SEEN)[0] % self.program.replay_every:
+            return float(loss)
         for _ in range(self.program.replays):
             if self.overflows:
                 break
