@@ -187,5 +187,6 @@ def test_a_detector_learns_from_what_is_normal(tmp_path: Path, monkeypatch: pyte
     x = rng.normal(0, 1, (60, 8)).astype(np.float32)
     x[::3] += 10
     np.savez(tmp_path / "d.npz", x=x)
-    text = succeed("train", tmp_path / "out", "--data", tmp_path / "d.npz", "--skip-above", 20, "--holdout", 0, "--epochs", 10, "--lr", 0.05)
+    options = ("--skip-above", 20, "--holdout", 0, "--epochs", 10, "--lr", 0.05)
+    text = succeed("train", tmp_path / "out", "--data", tmp_path / "d.npz", *options)
     assert "60 steps" in text and "20 skipped" in text

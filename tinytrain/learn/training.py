@@ -162,7 +162,8 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
                 break
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             epoch = train_epoch(
-                session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced, highest=high,
+                session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced,
+                highest=high,
             )
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
