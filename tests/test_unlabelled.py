@@ -171,8 +171,9 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         onnx.save(model, tmp_path / "two.onnx")
         with pytest.raises(ModelError, match="which reads no labels, is for a model with one"):
             compile_model(tmp_path / "two.onnx", Options(loss=loss))
-    with pytest.raises(ModelError, match="has no labels to teach them"):
-        compiled(tmp_path, loss="entropy", method="local")
+    for method in ("local", "cascaded", "forward-forward"):
+        with pytest.raises(ModelError, match="--loss entropy reads none"):
+            compiled(tmp_path, loss="entropy", method=method)
     with pytest.raises(ModelError, match="no single label"):
         compiled(tmp_path, loss="entropy", replay=Replay.of("40:balanced"))
 
