@@ -26,6 +26,9 @@ from tinytrain.errors import ModelError
 from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Role
+from tinytrain.quantise import lockstep
+from tinytrain.quantise.convert import quantise_model
+from tinytrain.report.live import Quiet
 from tinytrain.target.board import load_board
 from tinytrain.verify.reference import ReferenceModel
 
@@ -35,11 +38,15 @@ CASES: dict[str, dict[str, Any]] = {
     "entropy of few": {"loss": "entropy", "scheme": "bias", "optimiser": Optimiser(0.05, 0.9, accumulate=2)},
     "pseudo": {"loss": "pseudo", "loss_options": {"confidence": 0.4}},
     "entropy, fp16": {"loss": "entropy", "dtype": "fp16"},
+    "entropy, int8": {"loss": "entropy", "int8": True},
 }
 
 
-def compiled(folder: Path, board: str = "host", **options: Any) -> Compiled:
+def compiled(folder: Path, board: str = "host", int8: bool = False, **options: Any) -> Compiled:
     onnx.save(zoo.model("mlp"), folder / "model.onnx")
+    if int8:
+        converted = quantise_model(folder / "model.onnx", save_data(folder / "calibration.npz"), lockstep.Options(), Quiet())
+        onnx.save(converted.model, folder / "model.onnx")
     return compile_model(folder / "model.onnx", replace(Options(board=board, exact_seconds=0.0, optimiser=Optimiser(0.05)), **options))
 
 
@@ -61,7 +68,7 @@ def test_twin_learns_from_the_samples_that_the_reference_learns_from(case: str, 
     reference.skip_below, reference.skip_above = bounds(first)
     device.library.call("set_skip_below", ctypes.byref(device.context), ctypes.c_float(reference.skip_below))
     device.library.call("set_skip_above", ctypes.byref(device.context), ctypes.c_float(reference.skip_above))
-    tolerance = 2e-3 if "fp16" in case else 1e-4
+    tolerance = 1e-4 if program.options.dtype == "fp32" else 2e-3
     for x, target in zip(golden.x, golden.target, strict=True):
         assert device.train_step(x, target) == pytest.approx(reference.train_step(x, target), rel=tolerance)
     assert 0 < device.context.skipped == reference.skipped < STEPS
