@@ -39,6 +39,7 @@ class Local(Method):
     hidden: int = 0
 
     key = "local"
+    labels = True
     numbers: ClassVar[tuple[Number, ...]] = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:
@@ -79,10 +80,6 @@ class Local(Method):
         if len(step.aims) > 1:
             message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
             raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
-        if not step.aims[0].loss.labelled:
-            loss = step.aims[0].loss.key
-            message = f"{name}: heads of --method {self.key} know nothing at first; --loss {loss} has no labels to teach them."
-            raise ModelError(message, hint="Leave out --method, or learn from labels: --loss ce.")
         blocks = Blocks(step.forward, step.targets)
         most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
