@@ -111,6 +111,6 @@ TRANSFERS = (
     ),
     Transfer(
         "har", "small CNN; a motion sensor that hangs loose, with other axes", ("sets/stm32_har26hz.npz",), _pretrained("har"), har, 4,
-        (1e-4, 3e-4, 1e-3),
+        (3e-4, 1e-3, 3e-3),
     ),
 )

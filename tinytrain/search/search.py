@@ -178,7 +178,7 @@ def search_trained(
             continue
         best = trials[0]
         known[f"found under {budget.ram_bytes:,} B" if budget.ram_bytes else "found"] = best.scheme
-        presets = tuple(Preset(one.chosen, one.cost, None) for one in trials if one.name in AUTO)
+        presets = tuple(Preset(one.chosen, one.cost, None) for one in trials if one.scheme.preset in AUTO)
         why = tuple(trials_text(trials, trainings.labelled).split("\n"))
         cost, seconds = costs.cost(best.chosen, costs.options.exact_seconds), time.monotonic() - began
         found = Found((), best.score[0])
