@@ -53,7 +53,8 @@ class Preset:
 
     def text(self) -> str:
         counted = "" if self.gain is None else f"contributions of {self.gain:.4f} in all, "
-        return f"{self.scheme.preset:<11}{counted}{self.cost.ram_bytes:,} B of RAM, {len(self.scheme.layers)} layers"
+        layers = len(self.scheme.layers)
+        return f"{self.scheme.preset:<11} {counted}{self.cost.ram_bytes:,} B of RAM, {layers} layer{'s' * (layers > 1)}"
 
 
 @dataclass(frozen=True)
