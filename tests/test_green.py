@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cli_runs import save_model, sentence, succeed
 from ctypes_model import Instance, Library, _pointer
+from sklearn.datasets import load_digits
 from test_traces import assert_boards_equal_twins
 
+import tinytrain
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.device.link import Status
@@ -149,3 +152,32 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         compiled(tmp_path, method="green:12")
     with pytest.raises(TinytrainError, match="after how many steps"):
         method("green:0")
+
+
+def digits(first: int, end: int) -> tuple[Array, Array]:
+    found = load_digits()
+    return np.float32(found.images[first:end, None] / 16), found.target[first:end]
+
+
+@pytest.mark.parametrize("board", ["host", "mps2-an386"])
+def test_firmware_learns_a_task(board: str, tmp_path: Path) -> None:
+    """What a step costs differs by board, and so may the choice: it learns by either."""
+    build = tinytrain.load(save_model(tmp_path, "cnn")).compile(board, ("head", "last:2", "full"), lr=0.05, method="green:60")
+    with build.twin() if board == "host" else build.emulator() as device:
+        device.train(*digits(0, 500))
+        assert (device.evaluate(*digits(1400, 1500)).accuracy or 0.0) > 0.8
+
+
+def test_train_says_what_it_chose_and_refuses_to_be_told(tmp_path: Path) -> None:
+    out, data, (x, y) = tmp_path / "out", tmp_path / "data.npz", digits(0, 300)
+    np.savez(data, x=x, y=y)
+    schemes = ("--scheme", "head", "--scheme", "last:2", "--method", "green:40", "--lr", 0.03)
+    succeed("compile", save_model(tmp_path, "cnn"), "-o", out, *schemes)
+    message = sentence("train", out, "--data", data, "--use-scheme", 1)
+    assert message == (
+        "tinytrain: cnn chooses among its schemes by itself (--method green): scheme 1 would change nothing.\n"
+        "Leave --use-scheme out, or compile it without --method green.\n"
+    )
+    text = succeed("train", out, "--data", data, "--epochs", 2)
+    found = re.findall(r"schemes    head ([0-9]+), last:2 ([0-9]+) steps; next (head|last:2)\n", text)
+    assert [int(head) + int(last) for head, last, _ in found] == [270, 540]

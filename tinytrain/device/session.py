@@ -19,7 +19,7 @@ from tinytrain.device.hello import HELLO, Hello, hello_names
 from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
 from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
-from tinytrain.ir.graph import LOSS_SCALE
+from tinytrain.ir.graph import CHOICE, LOSS_SCALE
 from tinytrain.ir.pack import as_numbers, packed, unpacked
 from tinytrain.ir.types import Array, DType
 from tinytrain.ops.loss_scale import EXPONENT, GOOD, IN_A_ROW, LARGEST, LEAST, SKIPPED
@@ -173,9 +173,9 @@ class Session:
         answer = self._call(Command.EVALUATE, self._sample(x, target), 4 + self.info.output_bytes)
         return struct.unpack_from("<f", answer)[0], self._output(answer[4:])
 
-    def get_params(self) -> dict[str, Array]:
-        """Name → flat array, of everything that training changes."""
-        return {name: np.frombuffer(self._read(p), p.dtype).copy() for name, p in self._params.items()}
+    def get_params(self, *only: str) -> dict[str, Array]:
+        """Name → flat array, of everything that training changes, or of what is there of these names."""
+        return {name: np.frombuffer(self._read(p), p.dtype).copy() for name, p in self._params.items() if name in only or not only}
 
     def _read(self, param: _Param) -> bytes:
         """In pieces that can be asked for again when one is damaged."""
@@ -213,11 +213,18 @@ class Session:
         """Let samples whose loss is closer to zero than this cost their forward pass only; what is not positive ends that."""
         self.link.call(Command.SET_SKIP_BELOW, struct.pack("<f", loss))
 
+    def set_skip_above(self, loss: float) -> None:
+        """The same of samples whose loss is farther from zero than this."""
+        self.link.call(Command.SET_SKIP_ABOVE, struct.pack("<f", loss))
+
     def set_scheme(self, scheme: int) -> None:
         """What the next steps train, 0 for the first --scheme of the compiler. Summed gradients that are not yet applied are dropped."""
         if not 0 <= scheme < self.info.schemes:
             held = "no scheme" if not self.info.schemes else f"schemes 0 to {self.info.schemes - 1}"
             raise DataError(f"{self.info.model} has {held}, found {scheme}.", hint="Compile it with one --scheme for each.")
+        if scheme and CHOICE in self._params:
+            message = f"{self.info.model} chooses among its schemes by itself (--method green): scheme {scheme} would change nothing."
+            raise DataError(message, hint="Leave --use-scheme out, or compile it without --method green.")
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))
 
     def counters(self) -> Counters:

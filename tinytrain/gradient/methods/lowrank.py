@@ -12,7 +12,6 @@ the ONNX model, so that they infer too; a model that has some keeps them.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import SchemeError, TinytrainError
+from tinytrain.errors import SchemeError
+from tinytrain.gradient.method import Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.ir.graph import Graph
 from tinytrain.onnx_graph import LAYERS, Chain, OnnxGraph
@@ -40,15 +40,8 @@ class LowRank(Backprop):
     layers: tuple[str, ...] = ()
 
     key = "lowrank"
+    numbers = (Number("a rank"),)
     by_layer = True
-
-    @classmethod
-    def of(cls, argument: str) -> LowRank:
-        if not argument:
-            return cls()
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", argument):
-            raise TinytrainError(f"--method lowrank:{argument}: expected a rank, 1 or more.", hint="Try --method lowrank:4.")
-        return cls(int(argument))
 
     def of_layers(self, names: Collection[str]) -> LowRank:
         return replace(self, layers=tuple(sorted(names)))
