@@ -22,6 +22,7 @@ from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.scheme import Scheme
 from tinytrain.search.fill import filled
+from tinytrain.search.ranks import is_ranked, ranked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +53,8 @@ class Model:
         `budget` is the RAM that it may take at most, in bytes; last:auto and spread:auto fill it, or without it the board.
 
         `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples x, or x and y, or a data file. With fp16 x and y
-        choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away.
+        choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away. With method lowrank:auto
+        they choose the ranks of its adapters, as many as `budget` has room for.
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
         """
@@ -67,12 +69,17 @@ class Model:
             if tolerance is not None:
                 raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
-            options_of(board, schemes, given)             # says what is wrong with them before that work
+            asked = options_of(board, schemes, given)     # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
-            return quantised.compile(board, scheme, budget=budget, cores=cores, store=store, classes=classes, progress=progress, **given)
+            samples = calibration if is_ranked(asked) else None
+            return quantised.compile(
+                board, scheme, calibration=samples, budget=budget, cores=cores, store=store, classes=classes, progress=progress, **given,
+            )
         asked = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
+        ranks = is_ranked(asked)
+        asked = ranked(self.path, source, asked, budget, progress or Quiet())
         options = filled(self.path, asked, budget)
-        if source is not None:
+        if source is not None and not (ranks and options.dtype == "fp32" and tolerance is None):
             from tinytrain.search.precision import TOLERANCE, calibrated
 
             check_fp16("--data", options.dtype)
