@@ -185,7 +185,7 @@ def _rounded(graph: OnnxGraph, node: onnx.NodeProto) -> onnx.NodeProto:
     found = node
     for op_types in (("QuantizeLinear", "Relu", "Clip"), ("QuantizeLinear", "DequantizeLinear"), ("DequantizeLinear",)):
         if found.op_type != "DequantizeLinear":
-            readers = [one for one in graph.proto.node if found.output[0] in one.input]
+            readers = graph.readers_of(found.output[0])
             if len(readers) != 1 or readers[0].op_type not in op_types:
                 return node
             (found,) = readers
