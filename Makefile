@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-side bench-ranks bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-side bench-ranks bench-goodness bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-side: setup ## the tail of int8 MCUNet in less RAM: last layers, side netw
 
 bench-ranks: setup ## who chooses the ranks of adapters under a budget: all alike, gradients, ordered dropout (20 minutes)
 	@$(PYTHON) benchmarks/ranks.py $(ARGS)
+
+bench-goodness: setup ## untrained networks that learn by losses of their own for each layer, beside back-propagation (half an hour)
+	@$(PYTHON) benchmarks/goodness.py
 
 bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
 	@$(PYTHON) benchmarks/speed.py $(ARGS)
@@ -80,7 +83,7 @@ faults: setup ## cut the power of an emulated board 300 times while it trains an
 	@$(PYTHON) benchmarks/faults.py $(ARGS)
 	@$(PYTHON) -m pytest -q -m "long or not long" tests/test_store.py tests/test_save_load.py tests/test_store_device.py
 
-sparse: setup ## table of found update schemes against last-k, bias-only and full update (goes on when interrupted)
+sparse: setup ## table of found update schemes against what the same bytes buy without a search (goes on when interrupted)
 	@$(PYTHON) benchmarks/sparse.py $(ARGS)
 
 fuzz-link: setup ## feed the link bytes that no host would send, under sanitizers (10 minutes; ARGS="--seconds 60")

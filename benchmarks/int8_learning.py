@@ -74,6 +74,9 @@ METHODS = (
     Method("int8_momentum_int8", ("stochastic",), optimiser={"momentum": 0.9, "int8_momentum": True}, rate_of="fp32"),
     Method("int8_sgd", ("stochastic",), rate_of="int8_integer"),
     Method("int8_integer", ("stochastic", "nearest"), options={"grad": "int8"}),
+    *(Method(f"int8_integer_{name}", ("stochastic",), options={"grad": "int8"},
+             optimiser={"momentum": 0.9, "int8_momentum": True, "nesterov": name == "nesterov"}, rate_of="fp32")
+      for name in ("momentum", "nesterov")),
 )
 
 

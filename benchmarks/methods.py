@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from typing import Any
 import click
 import tasks
 from methods_plot import draw
+from ways import ABOVE_HEAD, BOARD, RATES, WAYS, Place, Way
 
 import tinytrain
 from tinytrain.atomic import write_text
 from tinytrain.data.dataset import Dataset
-from tinytrain.errors import LearningError, TinytrainError
+from tinytrain.errors import LearningError, ModelError, SchemeError, TinytrainError
 from tinytrain.jobs import Jobs
 from tinytrain.report.live import Progress, training_bar
 from tinytrain.report.text import table as lined
@@ -38,45 +39,15 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "methods.json"
 PLOT = HERE.parent / "docs" / "images" / "methods.svg"
 OUT = HERE / "out" / "methods"
-BOARD = "mps2-an386"
 SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEED = 100                                         # of no row
 LOST = 1e9                                                # the loss of a training that diverged
-STEPS_OF_RATES = (0.1, 0.3, 1.0, 3.0, 10.0)              # candidates, times the rate that a method is known to work at
+CANDIDATES = (0.1, 0.3, 1.0, 3.0)                        # learning rates, times that of a line
 MOST = {"mnist": (800, 1000), "har": (1000, 1500)}       # samples to learn from and held back, where all of them would take hours
 EPOCHS = {"digits": 8, "har": 6, "keyword": 10, "mnist": 3}
 
 
-@dataclass(frozen=True, eq=False)
-class Method:
-    """`choices` are those of `tinytrain compile`, `rates` where its candidates lie by task, "" for all."""
-
-    name: str
-    title: str
-    choices: dict[str, Any] = field(default_factory=dict)
-    rates: dict[str, float] = field(default_factory=dict)
-    int8: bool = False
-
-    def rate(self, task: str) -> float:
-        return self.rates.get(task, self.rates.get("", RATES[task]))
-
-    @property
-    def command(self) -> str:
-        """What a person gives to `tinytrain compile` for it."""
-        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.choices.items())
-
-
-RATES = {"digits": 0.06, "har": 0.005, "keyword": 0.003, "mnist": 0.005}  # of plain SGD
-METHODS = (
-    Method("full", "back-propagation through all layers"),
-    Method("last:2", "the last two layers", {"scheme": "last:2"}),
-    Method("head", "the last layer", {"scheme": "head"}),
-    Method("bias", "biases alone", {"scheme": "bias"}),
-    Method("local", "a loss of its own for each block", {"method": "local"}),
-    Method("mono", "a loss of its own for each layer", {"method": "mono"}),
-    Method("int8", "int8 weights, fp32 gradients", int8=True),
-    Method("int8 integer", "int8 weights and gradients", {"grad": "int8"}, int8=True),
-)
+MEASURED = ("accuracy", "old", "before", "ram_bytes", "temporary_bytes", "step_instructions", "steps")
 
 
 @dataclass(frozen=True)
@@ -94,7 +65,7 @@ class Run:
 class Row:
     """Accuracies from 0 to 1, on held-back samples of the new world and of the old one; `steps` are those up to the epoch that is kept.
 
-    RAM in all, and instructions of one step, as `compile` states them for BOARD.
+    RAM in all, what of it a training step has besides weights and state, and instructions of one step, as `compile` states them for BOARD.
     """
 
     task: str
@@ -105,6 +76,7 @@ class Row:
     old: float
     before: float
     ram_bytes: int
+    temporary_bytes: int
     step_instructions: int
     steps: int
     command: str
@@ -123,8 +95,8 @@ def task_of(name: str) -> tasks.Task:
     return next(task for task in tasks.TASKS if task.name == name)
 
 
-def method_of(name: str) -> Method:
-    return next(method for method in METHODS if method.name == name)
+def way_of(name: str) -> Way:
+    return next(way for way in WAYS if way.name == name)
 
 
 @cache
@@ -139,29 +111,42 @@ def world(name: str, tuning: bool) -> World:
     return World(adapt, tasks.parts(made.held, held)[0], tasks.parts(old, min(len(old), held))[0])
 
 
-def built(run: Run, out: Path) -> tinytrain.Build:
-    start, method = tasks.start(task_of(run.task), out), method_of(run.method)
-    return tinytrain.load(start.quantised if method.int8 else start.model).compile(BOARD, lr=run.rate, **method.choices)
+def place(task: str, way: Way, out: Path, seed: int) -> Place:
+    start = tasks.start(task_of(task), out)
+    model = start.quantised if way.int8 else start.model
+    return Place(model, world(task, tuning=True).learn, RATES[task], out / task, seed)
 
 
-def learn(out: Path, run: Run) -> dict[str, float]:
-    """Accuracies after training, that of a model which got worse counted as it is left."""
+@cache
+def built(task: str, name: str, out: Path, seed: int) -> tinytrain.Build:
+    """Compiled for the seed of a run, which matters only to a scheme by chance; once for all rates."""
+    way = way_of(name)
+    at = place(task, way, out, seed)
+    choices = {**way.choices, **({"scheme": way.scheme(at)} if way.scheme else {})}
+    return tinytrain.load(at.model).compile(BOARD, **choices)
+
+
+def learn(out: Path, run: Run) -> dict[str, Any]:
+    """Accuracies after training, that of a model which got worse as it is left; `refused` where the method does not fit the model."""
     samples = world(run.task, run.tuning)
-    build = built(run, out)
-    room, step = build.compiled.room, build.compiled.estimate
+    try:
+        build = built(run.task, run.method, out, run.seed if way_of(run.method).by_seed else TUNING_SEED)
+    except (ModelError, SchemeError) as error:
+        return {"refused": str(error).splitlines()[0]}
+    room, plan, step = build.compiled.room, build.compiled.plan, build.compiled.estimate
     assert room is not None and step is not None and samples.learn.y is not None, BOARD
     with build.twin() as device:
         before, _ = measure(device, samples.held)
         steps = 0
         try:
-            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], seed=run.seed, holdout=0.1)
+            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], lr=run.rate, seed=run.seed, holdout=0.1)
             steps = sum(epoch.steps for epoch in history)
         except LearningError:                             # it says so, and gives back what was there before
             pass
         (reached, loss), (old, _) = measure(device, samples.held), (0.0, 0.0) if run.tuning else measure(device, samples.old)
     return {
-        "accuracy": reached, "loss": loss, "old": old, "before": before, "steps": steps,
-        "ram_bytes": room.ram_bytes, "step_instructions": step.instructions,
+        "accuracy": reached, "loss": loss, "old": old, "before": before, "steps": steps, "ram_bytes": room.ram_bytes,
+        "temporary_bytes": plan.entries["train"].arena_bytes - plan.fixed_bytes, "step_instructions": step.instructions,
     }
 
 
@@ -174,41 +159,50 @@ def measure(device: tinytrain.Device, samples: Dataset) -> tuple[float, float]:
 
 def key(run: Run) -> str:
     """What the result of a run depends on: the code of the compiler does not count, as --anew is for that."""
-    method = method_of(run.method)
-    said = [run.task, method.choices, method.int8, run.rate, run.seed, run.tuning, EPOCHS[run.task], MOST.get(run.task)]
+    way = way_of(run.method)
+    chosen = [way.name, ABOVE_HEAD] if way.scheme else way.choices
+    said = [run.task, chosen, way.int8, run.rate, run.seed, run.tuning, EPOCHS[run.task], MOST.get(run.task)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def finished(runs: Sequence[Run], what: str, out: Path, jobs: Jobs, progress: Progress) -> dict[Run, dict[str, float]]:
+def finished(runs: Sequence[Run], what: str, out: Path, jobs: Jobs, progress: Progress) -> dict[Run, dict[str, Any]]:
+    """Results of runs whose method fits the model; of others it is said why not."""
     progress.start(what, len(runs))
-    found = {}
+    found, refused = {}, set[tuple[str, str]]()
     for run, result in jobs.run(partial(learn, out), runs, key):
-        found[run] = result
-        line = f"{run.task} {run.method} rate {run.rate:g} seed {run.seed}: {result['accuracy']:.2%}"
+        line = f"{run.task} {run.method} rate {run.rate:g} seed {run.seed}: {result.get('refused') or format(result['accuracy'], '.2%')}"
         progress.advance(line)
+        if "refused" not in result:
+            found[run] = result
+        elif (run.task, run.method) in refused:
+            continue
+        else:
+            refused.add((run.task, run.method))
         progress.say(line)
     return found
 
 
-def measured(chosen: Sequence[str], methods: Sequence[Method], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
+def measured(chosen: Sequence[str], ways: Sequence[Way], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
     for name in chosen:
-        tasks.start(task_of(name), out)                   # once, before several processes want it
-    cases = [(task, method) for task in chosen for method in methods]
-    tries = {
-        (task, method): [Run(task, method.name, method.rate(task) * step, TUNING_SEED, True) for step in STEPS_OF_RATES]
-        for task, method in cases
-    }
-    reached = finished([run for runs in tries.values() for run in runs], "tune", out, jobs, progress)
-    best = {case: max(runs, key=lambda run: (reached[run]["accuracy"], -reached[run]["loss"])).rate for case, runs in tries.items()}
-    runs = [Run(task, method.name, best[task, method], seed, False) for task, method in cases for seed in SEEDS]
+        for way in ways:
+            if way.scheme:
+                way.scheme(place(name, way, out, TUNING_SEED))  # what it keeps, before several processes want it
+        tasks.start(task_of(name), out)
+    tries = [
+        Run(task, way.name, way.rate(task) * step, TUNING_SEED, True)
+        for task in chosen for way in ways for step in CANDIDATES
+    ]
+    reached = finished(tries, "tune", out, jobs, progress)
+    ranked = sorted(reached, key=lambda run: (reached[run]["accuracy"], -reached[run]["loss"]))
+    best = {(run.task, run.method): run for run in ranked}
+    runs = [replace(run, seed=seed, tuning=False) for run in best.values() for seed in SEEDS]
     found = finished(runs, "learn", out, jobs, progress)
     return [
         Row(
-            run.task, run.method, run.seed, run.rate, result["accuracy"], result["old"], result["before"],
-            int(result["ram_bytes"]), int(result["step_instructions"]), int(result["steps"]),
-            f"python benchmarks/methods.py --task {run.task} --method '{run.method}'",
+            task=run.task, method=run.method, seed=run.seed, rate=run.rate, **{name: found[run][name] for name in MEASURED},
+            command=f"python benchmarks/methods.py --task {run.task} --method '{run.method}'",
         )
-        for run, result in found.items()
+        for run in runs
     ]
 
 
@@ -223,18 +217,30 @@ class Summary:
     worst: float
     old: float
     ram_bytes: int
+    temporary_bytes: int
     instructions: float                                   # of the whole training
+
+    @property
+    def cells(self) -> list[str]:
+        return [
+            self.method, f"{self.mean:.1f} ± {self.deviation:.1f}", f"{self.worst:.1f}", f"{self.old:.1f}", f"{self.ram_bytes:,}",
+            f"{self.temporary_bytes:,}", f"{self.instructions / 1e9:.2f} G",
+        ]
+
+
+HEADER = ["method", "accuracy %", "worst", "old world", "RAM in bytes", "temporaries", "instructions"]
 
 
 def summaries(rows: Iterable[Row]) -> list[Summary]:
+    """Schemes by chance, of which each seed has another, count with the bytes of the largest."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row.task, row.method), []).append(row)
     return [
         Summary(
             task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * _deviation([r.accuracy for r in of]),
-            100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), of[0].ram_bytes,
-            statistics.mean(r.step_instructions * r.steps for r in of),
+            100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), max(r.ram_bytes for r in of),
+            max(r.temporary_bytes for r in of), statistics.mean(r.step_instructions * r.steps for r in of),
         )
         for (task, method), of in found.items()
     ]
@@ -245,20 +251,24 @@ def _deviation(numbers: Sequence[float]) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A table for each task; below, the mean of each method over the tasks that all have."""
+    """A table for each task; below, how far each method is from the first one, the mean over the tasks that it fits."""
     lines, all_of = [], summaries(rows)
-    for task in dict.fromkeys(one.task for one in all_of):
+    names = list(dict.fromkeys(one.task for one in all_of))
+    for task in names:
         before = 100 * statistics.mean(row.before for row in rows if row.task == task)
         lines += ["", f"{task}: {task_of(task).title}; {before:.1f} % before it learns"]
-        body = [["method", "accuracy %", "worst", "old world", "RAM in bytes", "instructions"]]
-        for one in all_of:
-            if one.task == task:
-                body.append([
-                    one.method, f"{one.mean:.1f} ± {one.deviation:.1f}", f"{one.worst:.1f}", f"{one.old:.1f}", f"{one.ram_bytes:,}",
-                    f"{one.instructions / 1e9:.2f} G",
-                ])
-        lines.append(lined(body))
-    return "\n".join(lines)
+        lines.append(lined([HEADER, *(one.cells for one in all_of if one.task == task)]))
+    whole = {one.task: one for one in all_of if one.method == WAYS[0].name}
+    body = [[f"less {WAYS[0].name}, in points", "accuracy", "old world", "part of its RAM", "worst task"]]
+    for method in dict.fromkeys(one.method for one in all_of):
+        pairs = [(one, whole[one.task]) for one in all_of if one.method == method and one.task in whole]
+        if pairs:
+            apart = [one.mean - full.mean for one, full in pairs]
+            old = statistics.mean(one.old - full.old for one, full in pairs)
+            ram = statistics.mean(one.ram_bytes / full.ram_bytes for one, full in pairs)
+            tasks_of = f"{len(pairs)} tasks" if len(pairs) > 1 else pairs[0][0].task
+            body.append([f"{method} ({tasks_of})", f"{statistics.mean(apart):+.1f}", f"{old:+.1f}", f"{ram:.0%}", f"{min(apart):+.1f}"])
+    return "\n".join([*lines, "", lined(body)])
 
 
 def read(path: Path) -> list[Row]:
@@ -267,7 +277,7 @@ def read(path: Path) -> list[Row]:
 
 def save(path: Path, rows: Iterable[Row]) -> None:
     """In the order of the table, whatever order they were measured in."""
-    order = [t.name for t in tasks.TASKS], [m.name for m in METHODS]
+    order = [t.name for t in tasks.TASKS], [m.name for m in WAYS]
     ordered = sorted(rows, key=lambda r: (order[0].index(r.task), order[1].index(r.method), r.seed))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "[\n" + ",\n".join("  " + json.dumps(asdict(row)) for row in ordered) + "\n]\n")
@@ -275,7 +285,7 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 @click.command()
 @click.option("--task", "names", multiple=True, type=click.Choice([t.name for t in tasks.TASKS]), help="Only this task.")
-@click.option("--method", "only", multiple=True, type=click.Choice([m.name for m in METHODS]), help="Only this method.")
+@click.option("--method", "only", multiple=True, type=click.Choice([m.name for m in WAYS]), help="Only this method.")
 @click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
 @click.option("--anew", is_flag=True, help="Measure again what is there.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
@@ -293,10 +303,10 @@ def main(
             if task.missing:
                 print(f"{task.name} is left out: there is no {tasks.DATA / task.missing[0]}.")
         chosen = [name for name in chosen if not task_of(name).missing]
-        methods = [method for method in METHODS if not only or method.name in only]
+        ways = [way for way in WAYS if not only or way.name in only]
         jobs = Jobs(processes, cache=None if anew else out / "cache")
         with training_bar() as progress:
-            new = measured(chosen, methods, out, jobs, progress)
+            new = measured(chosen, ways, out, jobs, progress)
         done = {(row.task, row.method) for row in new}
         rows = [*(row for row in rows if (row.task, row.method) not in done), *new]
         save(results, rows)

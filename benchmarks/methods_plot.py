@@ -10,6 +10,8 @@ from typing import Protocol
 
 from tinytrain.atomic import write_bytes
 
+PER_LINE = 8                                              # names in the legend
+
 
 class Point(Protocol):
     """Accuracies in %; `instructions` of the whole training."""
@@ -32,14 +34,17 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def draw(path: Path, points: Sequence[Point]) -> None:
-    """An SVG, the same bytes for the same points: RAM across, accuracy up to the worst seed below, a circle by the instructions."""
+    """An SVG, the same bytes for the same points: RAM across, accuracy up to the worst seed below, a circle by the instructions, in it the
+    number of the method, which the legend below names."""
     import matplotlib
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(point.task for point in points))
+    numbers = {method: number for number, method in enumerate(dict.fromkeys(point.method for point in points), 1)}
+    rows, columns = (len(tasks) + 1) // 2, min(2, len(tasks))
     with matplotlib.rc_context({"svg.hashsalt": "tinytrain", "font.size": 8, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(5.2 * min(2, len(tasks)), 4.2 * ((len(tasks) + 1) // 2)), layout="constrained")
-        axes = figure.subplots((len(tasks) + 1) // 2, min(2, len(tasks)), squeeze=False).flat
+        figure = Figure(figsize=(5.2 * columns, 4.0 * rows + 0.8), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flat
         for plot, task in zip(axes, tasks, strict=False):
             here = [point for point in points if point.task == task]
             most = max(point.instructions for point in here)
@@ -47,15 +52,18 @@ def draw(path: Path, points: Sequence[Point]) -> None:
             for one in here:
                 x = one.ram_bytes / 1024
                 plot.plot([x, x], [one.worst, one.mean], color="0.6", linewidth=0.8, zorder=1)
-                plot.scatter([x], [one.mean], s=20 + 180 * one.instructions / most, alpha=0.7, zorder=2)
-                plot.annotate(one.method, (x, one.mean), xytext=(4, 3), textcoords="offset points")
+                plot.scatter([x], [one.mean], s=60 + 240 * one.instructions / most, alpha=0.5, zorder=2)
+                plot.annotate(str(numbers[one.method]), (x, one.mean), ha="center", va="center", fontsize=6, zorder=3)
             plot.set(title=task, xlabel="RAM in KB", ylabel="accuracy in %, line to the worst seed", xscale="log")
             for axis_format in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
                 axis_format("{x:,.0f}")                   # kilobytes, not powers of ten
-            plot.margins(x=0.15)
+            plot.margins(x=0.08)
             plot.grid(alpha=0.3)
         for plot in list(axes)[len(tasks):]:
             plot.set_visible(False)
+        named = [f"{number} {method}" for method, number in numbers.items()]
+        lines = ["   ".join(named[at : at + PER_LINE]) for at in range(0, len(named), PER_LINE)]
+        figure.supxlabel("\n".join(lines), fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
         written = BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None})

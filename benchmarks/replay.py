@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a memory of old samples is worth: accuracy in the old world and in the new one, and of samples that come class by class.
+"""What holds on to the old world is worth: accuracy there and in the new one, of a memory of old samples, and of bonds to what the network
+was (`--distil`, `--elastic`); and what a memory is worth to samples that come class by class.
 
     python benchmarks/replay.py --task har --seeds 5
 
 Each network was trained for one world (benchmarks/tasks.py) and learns another, with as many samples in its memory as a quarter more RAM
 holds. Every finished row is added to benchmarks/results/replay.json at once, and rows that are there are not measured again. Learning rates
-are chosen without a memory, on other recordings (har) or samples (keyword) of the new world; what is measured, no training and no choice
-has seen.
+are chosen without a memory, on other recordings (har) or samples (keyword) of the new world; how strong a bond is, by the mean of the
+accuracies there and on samples that the network was trained with. What is measured, no training and no choice has seen.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,10 +29,14 @@ import transfer
 from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
+from tinytrain.data.given import Given
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
+from tinytrain.gradient.distil import Distil
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.replay import Replay, held_bytes
 from tinytrain.gradient.update import Optimiser
+from tinytrain.learn.elastic import consolidated
 from tinytrain.learn.memory import remember
 from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.training import train_decaying, train_epoch
@@ -44,13 +50,18 @@ RATES = (0.0001, 0.0003, 0.001, 0.003)                    # among which one is c
 EPOCHS = 10
 TUNING_SEED = 100                                         # of no row
 SCHEMES = {"har": ("full", "last:2"), "keyword": ("full", "last:1")}
-# (how samples come, the memory): a change of the world with and without samples of the old one; classes one after another
-COURSES = (("world", ""), ("world", "x1"), ("shuffled", ""), ("classes", ""), ("classes", "x1"), ("classes", "x3"))
+# (how samples come, what keeps the old ones): a change of the world with and without samples of the old one; classes one after another
+COURSES = (
+    ("world", ""), ("world", "x1"), ("world", "distil"), ("world", "elastic"),
+    ("shuffled", ""), ("classes", ""), ("classes", "x1"), ("classes", "x3"),
+)
+BONDS = {"distil": ("0.1:2", "0.3:2", "1:2", "3:2"), "elastic": ("3", "10", "30", "100")}   # among which one is chosen
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training: accuracy afterwards on held-back samples of the old world and of the new one; `before` that of the old one at first."""
+    """One training: accuracy afterwards on held-back samples of the old world and of the new one; `before` that of the old one at first.
+    `replay` is how many of a memory follow a new sample, or the bond, of which `strength` was chosen."""
 
     task: str
     scheme: str
@@ -63,6 +74,7 @@ class Row:
     before: float
     old: float
     new: float
+    strength: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +89,40 @@ class Bench:
 
     def options(self, rate: float, replay: Replay | None) -> Options:
         return Options(scheme=self.scheme, optimiser=Optimiser(rate, momentum=0.9), replay=replay, exact_seconds=0.5)
+
+    @cached_property
+    def known(self) -> tuple[Dataset, Dataset]:
+        """Samples that the network was trained with, and samples of the same world that it was not."""
+        return tasks.parts(self.before, len(self.before) * 9 // 10)
+
+    @cached_property
+    def fisher(self) -> Elastic:
+        known, _ = self.known
+        old = Given(np.moveaxis(known.x, -1, 1), known.y)
+        made = consolidated(self.start.model, old, self.options(0.01, None), 1.0, Quiet()).elastic
+        assert made is not None
+        return made
+
+    def bound(self, rate: float, bond: str, strength: str) -> Options:
+        """The options with a bond to what the network was."""
+        plain = self.options(rate, None)
+        if bond == "distil":
+            return replace(plain, distil=Distil.of(strength))
+        return replace(plain, elastic=replace(self.fisher, strength=float(strength)))
+
+    def strength(self, bond: str) -> str:
+        """That with the best mean of both worlds; a cached one."""
+        cached = OUT / self.task.name / f"{bond}-{self.scheme.replace(':', '')}.json"
+        if not cached.is_file():
+            found = {}
+            for strength in BONDS[bond]:
+                with TemporaryDirectory() as folder, self.session(Path(folder), self.bound(self.rate(), bond, strength))[0] as session:
+                    train_decaying(session, self.new.learn, self.rate(), EPOCHS, TUNING_SEED)
+                    each = [evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (self.known[0], self.new.validate)]
+                    found[strength] = statistics.mean(each)
+                    print(self.task.name, self.scheme, bond, strength, *each, flush=True)
+            write_text(cached, json.dumps(max(found, key=lambda strength: found[strength])))
+        return str(json.loads(cached.read_text(encoding="utf-8")))
 
     def fitting(self, words: str) -> Replay:
         """The largest memory that leaves the arena within its bound, as many of each class."""
@@ -94,23 +140,25 @@ class Bench:
         if not cached.is_file():
             found = {}
             for rate in RATES:
-                with TemporaryDirectory() as folder, self.session(Path(folder), rate, None)[0] as session:
+                with TemporaryDirectory() as folder, self.session(Path(folder), self.options(rate, None))[0] as session:
                     train_decaying(session, self.new.learn, rate, EPOCHS, TUNING_SEED)
                     found[rate] = evaluate(session, self.new.validate, Quiet()).accuracy or 0.0
             write_text(cached, json.dumps(max(found, key=lambda rate: found[rate])))
         return float(json.loads(cached.read_text(encoding="utf-8")))
 
-    def session(self, folder: Path, rate: float, replay: Replay | None) -> tuple[Session, int]:
+    def session(self, folder: Path, options: Options) -> tuple[Session, int]:
         """A device, and the bytes of its arena."""
-        compiled = compile_model(self.start.model, self.options(rate, replay))
+        compiled = compile_model(self.start.model, options)
         write(compiled, folder / "project")
         return Project.open(folder / "project").session(), compiled.plan.arena_bytes
 
     def row(self, course: str, words: str, seed: int) -> Row:
-        known, unseen = tasks.parts(self.before, len(self.before) * 9 // 10)
-        replay, rate = self.fitting(words) if words else None, self.rate()
+        (known, unseen), rate = self.known, self.rate()
+        strength = self.strength(words) if words in BONDS else ""
+        replay = self.fitting(words) if words and not strength else None
+        options = self.bound(rate, words, strength) if strength else self.options(rate, replay)
         with TemporaryDirectory() as folder:
-            session, arena_bytes = self.session(Path(folder), rate, replay)
+            session, arena_bytes = self.session(Path(folder), options)
             with session:
                 before = evaluate(session, unseen, Quiet()).accuracy or 0.0
                 if course == "world":
@@ -126,7 +174,7 @@ class Bench:
                             train_epoch(session, part, None, epoch, seed, Quiet())
                 old, new = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, self.new.held))
         held = replay.samples if replay else 0
-        return Row(self.task.name, self.scheme, course, words, seed, held, arena_bytes, rate, before, old, new)
+        return Row(self.task.name, self.scheme, course, words, seed, held, arena_bytes, rate, before, old, new, strength)
 
 
 def in_order(samples: Dataset, order: np.ndarray) -> Dataset:
@@ -161,7 +209,8 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
     arenas = {(row.task, row.scheme): row.arena_bytes for row in rows if not row.replay}
     for (task, scheme, course, words), found in kinds.items():
         one = found[0]
-        memory = f"{one.samples} samples {words}, {one.arena_bytes / arenas[task, scheme] - 1:+.0%} RAM" if words else "no memory"
+        kept = f"{words} {one.strength}" if one.strength else f"{one.samples} samples {words}"
+        memory = f"{kept}, {one.arena_bytes / arenas[task, scheme] - 1:+.0%} RAM" if words else "no memory"
         shown = ", ".join(f"{which} {_spread([getattr(row, which) for row in found])}" for which in ("old", "new"))
         yield f"{task:<8} {scheme:<7} {course:<9} {memory:<30} {shown} (old was {one.before:.1%}; {len(found)} seeds)"
 

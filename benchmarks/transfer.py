@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three networks that were trained for something else, and what they are to learn on the device; for the benchmark of sparse update.
+"""Four networks that were trained for something else, and what they are to learn on the device; for the benchmark of sparse update.
 
 What validates a choice is held back in the same way as what measures the result: another speaker, other recordings.
 """
@@ -28,7 +28,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Transfer:
-    """`model(folder)` is the path of the network before it learns; `epochs` of all trainings."""
+    """`model(folder)` is the path of the network before it learns; `epochs` of all trainings, `rates` that each scheme chooses from."""
 
     name: str
     title: str
@@ -36,10 +36,17 @@ class Transfer:
     model: Callable[[Path], Path]
     samples: Callable[[], Samples]
     epochs: int
+    rates: tuple[float, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(file for file in self.files if not (tasks.DATA / file).is_file())
+
+
+def digits() -> Samples:
+    """scikit-learn's handwritten digits, turned after the network had learned them."""
+    world = tasks.digits()
+    return Samples(*tasks.parts(world.adapt, 350), world.held)
 
 
 def keyword() -> Samples:
@@ -56,7 +63,7 @@ def keyword() -> Samples:
 
 def mnist() -> Samples:
     """MNIST padded to 32x32 with three equal channels."""
-    return Samples(tasks.images("train", 0, 500), tasks.images("train", 4000, 4300), tasks.images("test", 0, 1000))
+    return Samples(tasks.images("train", 0, 300), tasks.images("train", 4000, 4200), tasks.images("test", 0, 400))
 
 
 def har() -> Samples:
@@ -91,15 +98,19 @@ def _pretrained(name: str) -> Callable[[Path], Path]:
 
 
 TRANSFERS = (
+    Transfer("digits", "small CNN; digits turned by 90 degrees", (), _pretrained("digits"), digits, 8, (3e-3, 1e-2, 3e-2)),
     Transfer(
         "keyword", "DS-CNN trained for commands, a new head; digits of a speaker never heard before",
         ("models/mlperf_kws_dscnn_bn.onnx", "sets/fsdd_mfcc49x10.npz"), _new_head_of(tasks.keyword_model), keyword, 4,
+        (1e-3, 3e-3, 1e-2, 3e-2),
     ),
     Transfer(
         "mnist", "ResNet-8 trained for CIFAR-10, a new head; MNIST",
         ("models/mlperf_ic_resnet8_bn.onnx", "sets/mnist_subset.npz"), _new_head_of(tasks.mnist_model), mnist, 3,
+        (1e-3, 3e-3, 1e-2, 3e-2),
     ),
     Transfer(
         "har", "small CNN; a motion sensor that hangs loose, with other axes", ("sets/stm32_har26hz.npz",), _pretrained("har"), har, 4,
+        (1e-4, 3e-4, 1e-3),
     ),
 )

@@ -55,7 +55,9 @@ static tt_status set(const tt_model *m, uint8_t command, uint32_t bytes)
     if (command == TT_SET_SCHEME) {
         return m->set_scheme(*(const uint32_t *)(const void *)m->input);
     }
-    (command == TT_SET_LR ? m->set_lr : m->set_skip_below)(*(const float *)(const void *)m->input);
+    (command == TT_SET_LR           ? m->set_lr
+     : command == TT_SET_SKIP_BELOW ? m->set_skip_below
+                                    : m->set_skip_above)(*(const float *)(const void *)m->input);
     return TT_OK;
 }
 
@@ -147,6 +149,7 @@ tt_status tt_execute(const tt_model *m, const tt_request *r)
     case TT_SET_LR:
     case TT_SET_SCHEME:
     case TT_SET_SKIP_BELOW:
+    case TT_SET_SKIP_ABOVE:
         return set(m, r->command, r->bytes);
     case TT_SAVE:
     case TT_LOAD:

@@ -128,6 +128,12 @@ static inline int32_t tt_velocity(int32_t g, int32_t q, int32_t mu, int32_t ahea
     return tt_velocity_within((int64_t)(mu * q * 2 >> by) + g);
 }
 
+/* g + mu·v, `mu` with 16 fraction bits; within 2^30. */
+static inline int32_t tt_ahead(int32_t g, int32_t v, int32_t mu)
+{
+    return tt_velocity_within(((int64_t)mu * v >> 16) + g);
+}
+
 /* v / 2^16 as seven bits and a sign: up with the chance of what is cut off, which the upper half of a random word decides. */
 static inline int8_t tt_velocity_kept(int32_t v, uint32_t word)
 {

@@ -30,7 +30,8 @@ enum {
     TT_STATS = 16,
     TT_EXPORT_DELTA = 17,
     TT_IMPORT_DELTA = 18,
-    TT_REMEMBER = 19
+    TT_REMEMBER = 19,
+    TT_SET_SKIP_ABOVE = 20
 };
 
 /* Head of a request; its payload follows, filled up to a multiple of four bytes. Little-endian, as all targets are. */
@@ -69,6 +70,7 @@ typedef struct {
     tt_status (*remember)(const void *x, const void *target);
     void (*set_lr)(float lr);
     void (*set_skip_below)(float loss);
+    void (*set_skip_above)(float loss);
     tt_status (*set_scheme)(uint32_t scheme);
     tt_status (*stats)(tt_device_stats *stats);
     tt_status (*export_delta)(tt_sink take, void *with);

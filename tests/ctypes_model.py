@@ -58,7 +58,8 @@ class Library:
         return Instance(self)
 
 
-_NUMBERS = ("count", "scheme", "skip_below", "skipped", "not_finite", "steps", "saved", "sequence", "torn", "foreign", "newer", "piece")
+_NUMBERS = ("count", "scheme", "skip_below", "skip_above", "skipped",
+            "not_finite", "steps", "saved", "sequence", "torn", "foreign", "newer", "piece")
 
 
 class _Context(ctypes.Structure):

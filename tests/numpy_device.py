@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_runs import save_data, save_model
 
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.link import VERSION, Command, Status
@@ -17,6 +18,7 @@ from tinytrain.device.packets import pack_frame, unpack_frame
 from tinytrain.device.project import Project
 from tinytrain.device.session import Pieces, Session
 from tinytrain.emit.project import link_keys
+from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import DType, Role
 from tinytrain.verify.reference import ReferenceModel
 
@@ -102,6 +104,9 @@ class NumpyDevice:
             model.set_lr(*struct.unpack("<f", payload))
         if command is Command.SET_SKIP_BELOW:
             model.skip_below = struct.unpack("<f", payload)[0]
+        if command is Command.SET_SKIP_ABOVE:
+            loss = struct.unpack("<f", payload)[0]
+            model.skip_above = loss if loss > 0 else np.inf
         if command is Command.SET_SCHEME:
             model.set_scheme(*struct.unpack("<I", payload))
         return Status.OK, struct.pack("<Q5I", 0, self.calls, 0, 0, model.skipped, 0) if command is Command.COUNTERS else b""
@@ -127,3 +132,16 @@ def on_numpy(
         )
 
     monkeypatch.setattr(Project, "session", session)
+
+
+def momentum_model(folder: Path) -> Compiled:
+    """A model with a momentum, so that a state of its optimiser counts, and sessions of whose projects `on_numpy` can serve."""
+    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+
+
+def numpy_project(compiled: Compiled, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of that model, its data beside it as d.npz; sessions run on NumPy."""
+    made(compiled.prepared.path, folder / "out", optimiser=compiled.options.optimiser)
+    save_data(folder / "d.npz", count=20)
+    on_numpy(monkeypatch, compiled)
+    return folder / "out"

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import save_data, save_model, sentence, succeed
-from numpy_device import made, on_numpy
+from cli_runs import sentence, succeed
+from numpy_device import momentum_model, numpy_project, on_numpy
 
 import tinytrain as tt
 from tinytrain.compiler import Compiled
-from tinytrain.gradient.update import Optimiser
 from tinytrain.learn.state import Epoch
 
 COURSE = ("--epochs", 4, "--lr", 0.02, "--schedule", "constant")
@@ -21,18 +20,14 @@ COURSE = ("--epochs", 4, "--lr", 0.02, "--schedule", "constant")
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    folder = tmp_path_factory.mktemp("model")
-    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+    return momentum_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def out(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose second epoch counts as the best, its data beside it as d.npz; sessions run on NumPy."""
-    made(compiled.prepared.path, tmp_path / "out", optimiser=compiled.options.optimiser)
-    save_data(tmp_path / "d.npz", count=20)
-    on_numpy(monkeypatch, compiled)
+    """A project whose second epoch counts as the best."""
     monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch == 2)
-    return tmp_path / "out"
+    return numpy_project(compiled, tmp_path, monkeypatch)
 
 
 def weights(path: Path) -> dict[str, bytes]:

@@ -192,6 +192,7 @@ def test_search(folder: Path) -> None:
     given = ("--contribution", folder / "c.json", "--board", "netduinoplus2", "--method", "random", "--evaluations", 5)
     small, large = answer("search", model, *given, "--sweep", "1K,60K")["found"]
     assert small is None and large["budget_bytes"] == 60 * 1024 and "[layers" in large["scheme"]
+    assert large["why"][0].startswith("chosen ")
 
 
 def test_lists(folder: Path) -> None:

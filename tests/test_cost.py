@@ -11,11 +11,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from cli_runs import sentence, succeed
+from cli_runs import save_model, sentence, succeed
 
-from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.emit.fit import check_budget
@@ -36,9 +34,7 @@ CLOSE = 0.25                                              # of what is measured
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cost") / "cnn.onnx"
-    onnx.save(zoo.model("cnn"), path)
-    return path
+    return save_model(tmp_path_factory.mktemp("cost"), "cnn")
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +173,7 @@ def test_each_call_of_a_step_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("scipy", reason="the table is fitted with SciPy")
     monkeypatch.syspath_prepend(str(RESULTS.parent))
     measure = importlib.import_module("instructions").measure
-    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    save_model(tmp_path)
     compiled = compile_model(tmp_path / "mlp.onnx", Options(board="mps2-an386"))
     calls = measure(compiled, tmp_path / "project")["calls"]
     assert len(calls) == sum(not node.op.view for node in compiled.plan.entries["train"].graph.nodes) > 5

@@ -9,14 +9,18 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
+from ctypes_model import Library
 from frontend_models import f32, node
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from quant_models import Qdq, assert_layers_agree
 
-from tinytrain.compiler import Options, compile_model
+from tinytrain.compiler import Compiled, Options, compile_model
+from tinytrain.errors import ModelError
 from tinytrain.frontend.export import export
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Role
+from tinytrain.onnx_graph import stored_array, stored_tensor
+from tinytrain.ops.four_bits import UnpackFourBits, packed
 from tinytrain.ops.optimiser_int import Rounding
 from tinytrain.verify.reference import ReferenceModel
 
@@ -98,3 +102,70 @@ def test_a_clip_to_eight_bits_changes_nothing(tmp_path: Path) -> None:
     onnx.save(net.model((1, 6), 21), tmp_path / "m.onnx")
     *_, kernels = trained(tmp_path / "m.onnx")
     assert "tt_within" not in kernels
+
+
+KINDS = {"int4": (TensorProto.INT4, 0), "uint4": (TensorProto.UINT4, 8)}
+
+
+def four_bits(kind: str, hidden: int = 40) -> onnx.ModelProto:
+    """x by two weights of four bits, as ONNX stores them since opset 21."""
+    dtype, zero = KINDS[kind]
+    net, rng = Qdq(), np.random.default_rng(3)
+    y = net.quantised("x", -4, 4)
+    for i, shape in enumerate([(hidden, 16), (4, hidden)]):
+        w = net.weight(f"w{i}", *shape)
+        net.arrays[f"{w}_s"] = rng.uniform(0.5, 1, shape[0]).astype(np.float32) / np.float32(8 * shape[1] ** 0.5)
+        net.arrays[f"{w}_q"] = rng.integers(zero - 8, zero + 8, shape).astype(np.int8)
+        net.arrays[f"{w}_z"] = np.full(shape[0], zero, np.int8)
+        z = net.add("Gemm", f"{y} {w}", f"z{i}", transB=1)
+        y = net.quantised(z, -8, 8, name=f"y{i}" if i == 0 else "y")
+    model = net.model((1, 16), 21)
+    model.ir_version = 10
+    for tensor in model.graph.initializer:
+        if tensor.name[0] == "w" and tensor.name[-1] in "qz":
+            tensor.CopyFrom(stored_tensor(tensor.name, numpy_helper.to_array(tensor), dtype))
+    onnx.checker.check_model(model)
+    return model
+
+
+def compiled(folder: Path, kind: str, **options: Any) -> Compiled:
+    onnx.save(four_bits(kind), folder / "m.onnx")
+    return compile_model(folder / "m.onnx", Options(exact_seconds=0, scheme="last:1", grad="int8", optimiser=Optimiser(0.5), **options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_ones_lie_in_flash_two_a_byte(kind: str, tmp_path: Path) -> None:
+    """The device learns as the reference does, which reads numbers that nobody packed; what it learned is of the type it had."""
+    program = compiled(tmp_path, kind, optimise="size")
+    (small,) = [v for v in program.program.stored(Role.CONST) if v.name.endswith("_packed")]
+    assert small.type.nbytes == 40 * 16 // 2
+    plain, device = ReferenceModel(compiled(tmp_path, kind).program), Library(program, tmp_path).instance()
+    assert not any(v.name.endswith("_packed") for v in plain.program.stored(Role.CONST)), "it is the peak of the arena"
+    rng = np.random.default_rng(2)
+    for step in range(8):
+        x, label = rng.normal(size=16).astype(np.float32), np.array([step % 4], np.int32)
+        assert device.train_step(x, label) == plain.train_step(x, label)
+    (weight,) = (v for v in program.program.stored(Role.PARAM) if v.source and v.source.initializer == "w1_q")
+    assert weight.source is not None
+    learned = weight.source.to_onnx(device.stored()[weight.name])
+    written = {t.name: t for t in export(program.prepared.model, {"w1_q": learned}, "here").graph.initializer}
+    assert written["w1_q"].data_type == KINDS[kind][0]
+    np.testing.assert_array_equal(stored_array(written["w1_q"]), learned)
+    before = next(t for t in four_bits(kind).graph.initializer if t.name == "w1_q")
+    assert (learned != stored_array(before)).any()
+
+
+def test_packing_is_undone() -> None:
+    for count in (1, 16, 17):
+        w = np.random.default_rng(count).integers(-8, 8, count).astype(np.int8)
+        (back,) = UnpackFourBits((count,)).reference(packed(w))
+        np.testing.assert_array_equal(back, w)
+
+
+def test_activations_of_four_bits_are_refused(tmp_path: Path) -> None:
+    model = four_bits("int4")
+    zero = next(t for t in model.graph.initializer if t.name == "x_z")
+    zero.CopyFrom(stored_tensor("x_z", np.zeros((), np.int8), TensorProto.INT4))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="x_q is of type int4; expected int8 or uint8"):
+        compile_model(tmp_path / "m.onnx", Options(exact_seconds=0))

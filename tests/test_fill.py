@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
 import pytest
-from cli_runs import sentence, succeed
+from cli_runs import save_model, sentence, succeed
 
 import tinytrain
-from tinytrain import zoo
 from tinytrain.compiler import Options
 from tinytrain.errors import SchemeError
 from tinytrain.schemes.scheme import AUTO, Scheme, preset
@@ -20,9 +18,7 @@ from tinytrain.search.fill import drawn, resolved, within
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "mlp.onnx"
-    onnx.save(zoo.model("mlp"), path)
-    return path
+    return save_model(tmp_path_factory.mktemp("models"), "mlp")
 
 
 @pytest.fixture(scope="module")

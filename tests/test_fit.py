@@ -6,11 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from cli_runs import save_data, save_model, save_text, sentence, succeed
 
-from tinytrain import zoo
 from tinytrain.answers.candidates import cheapest_first, depths, presets, real_boards
 from tinytrain.answers.fit import Fits, Request, fit
 from tinytrain.answers.nearest import suggesting
@@ -23,9 +21,7 @@ from tinytrain.target.board import load_board
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "cnn.onnx"
-    onnx.save(zoo.model("cnn"), path)
-    return path
+    return save_model(tmp_path_factory.mktemp("models"), "cnn")
 
 
 @pytest.fixture(scope="module")

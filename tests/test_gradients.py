@@ -62,7 +62,7 @@ def test_gradient_of_model(key: str) -> None:
     loss_op = losses()[key]()
     kind = loss_op.target_type(logits.type)
     target = g.input("target", kind.shape, kind.dtype)
-    loss = g.emit(loss_op, logits, target)
+    loss = loss_op.emit(g, logits, target)
     t = rng.uniform(size=kind.shape) if kind.dtype.is_float else np.full(kind.shape, 2)
     errors = check_graph(g.graph([loss]), loss, [w1, b1, w2], [rng.normal(size=6), t], samples=None)
     assert [e.name for e in errors] == ["w1", "b1", "w2"]

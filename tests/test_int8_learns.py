@@ -24,6 +24,7 @@ OPTIMISERS = {
     "momentum": Optimiser(0.003, 0.9),
     "nesterov": Optimiser(0.003, 0.9, nesterov=True),
     "momentum_int8": Optimiser(0.003, 0.9, int8_momentum=True),
+    "nesterov_int8": Optimiser(0.003, 0.9, nesterov=True, int8_momentum=True),
     "decay": Optimiser(0.003, 0.9, weight_decay=1e-3),
     "adam": Optimiser(0.003, kind="adam"),
     "adam_sums": Optimiser(0.006, kind="adamw", accumulate=4, weight_decay=1e-3),
@@ -64,6 +65,8 @@ def test_like_fp32(name: str, networks: dict[str, Graph]) -> None:
     assert stored >= real - 0.06
 
 
-@pytest.mark.parametrize(("name", "grad"), [("momentum", "fp16"), ("adam", "fp16"), ("sgd", "int8")])
+@pytest.mark.parametrize(("name", "grad"), [
+    ("momentum", "fp16"), ("adam", "fp16"), ("sgd", "int8"), ("momentum_int8", "int8"), ("nesterov_int8", "int8"),
+])
 def test_other_gradients_too(name: str, grad: Gradients, networks: dict[str, Graph]) -> None:
     assert accuracy(networks["int8"], OPTIMISERS[name], grad) >= 0.9

@@ -156,6 +156,17 @@ def test_weights_after_fifty_steps_are_those_of_the_reference(
         assert v.source is not None and (v.data != expected.stored[v.source.initializer]).any(), f"{v.name} was not updated"
 
 
+@pytest.mark.parametrize("board", ["host", *SOME, "mps2-an500"])
+def test_momentum_is_that_of_the_reference(board: str, quantised: dict[str, Path], digits: Digits, tmp_path: Path) -> None:
+    """Bit for bit, with what is kept of it; half of the steps with another rate."""
+    need(board)
+    program = compiled(quantised["cnn"], board, rate=0.001, momentum=0.9, int8_momentum=True, nesterov=board != "host")
+    expected = reference_trace(program, digits)
+    assert_same_bits(device_trace(program, digits, tmp_path / "project"), expected)
+    kept = [array for name, array in expected.stored.items() if name.startswith("velocity_")]
+    assert len(kept) == len(program.program.stored(Role.PARAM)) and all(q.dtype == np.int8 and np.abs(q).max() > 32 for q in kept)
+
+
 def tool(*names: str) -> str:
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
@@ -314,7 +325,7 @@ def test_nearest_rounding_needs_no_counter(quantised: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(("optimiser", "text"), [
-    ({"momentum": 0.9}, "momentum"), ({"weight_decay": 0.1}, "weight decay"), ({"accumulate": 2}, "several samples"),
+    ({"momentum": 0.9}, "its momentum is fp32"), ({"weight_decay": 0.1}, "weight decay"), ({"accumulate": 2}, "several samples"),
     ({"rounding": "residual"}, "residual"), ({"rounding": "master"}, "master"),
 ])
 def test_what_needs_floats_is_refused(optimiser: dict[str, object], text: str, quantised: dict[str, Path]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "mlp": lambda: zoo.model("mlp"), "cnn": lambda: zoo.model("cnn"), "gesture": lambda: zoo.model("gesture"),
     "int8": int8_residual, "int8 softmax": lambda: int8_residual(softmax=True),
 }
@@ -141,7 +142,7 @@ def test_what_does_not_fit_is_said(case: str, tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SchemeError, match="ladder trains its side network"):
+    with pytest.raises(SchemeError, match="ladder trains what it puts beside"):
         compile_model(saved(zoo.model("cnn"), tmp_path), Options(method="ladder", scheme="last:2"))
     for argument in ("0", "x", "8:", "8:0", "8:2:1", "99999"):
         with pytest.raises(TinytrainError, match="by how much the side network is narrower"):

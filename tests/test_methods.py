@@ -37,7 +37,7 @@ from tinytrain.schemes.scheme import resolve
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph, model_gradients
 from tinytrain.verify.reference import ReferenceModel
 
-METHODS = ("local", "local:2", "local:3:2", "mono")
+METHODS = ("local", "local:2", "local:3:2", "mono", "forward-forward", "counter-current")
 
 
 @pytest.fixture
@@ -265,7 +265,8 @@ def test_what_does_not_fit_is_said(cnn: Path) -> None:
 
 @pytest.mark.parametrize(("text", "why"), [
     ("magic", "no such method"), ("local:1", "expected a number of blocks"), ("local:3:x", "expected a number of blocks"),
-    ("local:", None), ("local:٣", "expected a number of blocks"), ("mono:2", "expected no argument"), ("backprop:2", "takes no argument"),
+    ("local:", None), ("local:٣", "expected a number of blocks"), ("mono:2", "expected no argument"),
+    ("backprop:2", "expected no argument"),
 ])
 def test_arguments(text: str, why: str | None) -> None:
     if why is None:

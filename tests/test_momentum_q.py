@@ -14,8 +14,9 @@ from tinytrain.compiler import Compiled, Options, compile_model, load_forward
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Program
-from tinytrain.ir.op import Declined
 from tinytrain.ir.types import Array, Role
+from tinytrain.ops.fixed import scaled
+from tinytrain.ops.momentum_int import FRACTION_BITS, MomentumInt
 from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.schemes.scheme import resolve
@@ -137,7 +138,26 @@ def test_command_line(tmp_path: Path) -> None:
         assert learned["state/exponent_fc1_weight"].shape == (1,)
 
 
-def test_it_has_no_integer_form() -> None:
-    refused = MomentumQ().as_integer(None, (), ())  # type: ignore[arg-type]
-    assert isinstance(refused, Declined)
-    assert refused.fix == "Leave out --momentum."
+@pytest.mark.parametrize("size", [2**10, 2**29])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_of_integers_it_is_the_same(size: int, nesterov: bool) -> None:
+    """Directions and what is kept, against the rule in floats with the same exponents and the same random words."""
+    rng = np.random.default_rng(0)
+    real, whole, rule = MomentumQ(0.9, nesterov, seed=3), MomentumInt(0.9, nesterov, seed=3), MomentumExponent()
+    q, e = np.zeros(400, np.int8), np.array([-7], np.int32)
+    for step in range(1, 60):
+        g, shift, counter = rng.integers(-size, size, 400, np.int32), np.array([-30], np.int32), np.array([step], np.int32)
+        (e_new,) = rule.reference(q, e)
+        direction, kept = whole.reference(g, shift, q, e, e_new, counter)
+        wanted, also = real.reference(np.ldexp(g.astype(np.float64), -30), q, e, e_new, counter)
+        unit = 2.0 ** float(e_new[0])
+        np.testing.assert_allclose(direction * (unit / 2**FRACTION_BITS), wanted, atol=0.01 * unit)
+        off = kept.astype(int) - also                     # the same word rounds up where the other rounds away from zero
+        assert np.abs(off).max() <= 1 and abs(off.mean()) < 0.12
+        q, e = kept, e_new
+
+
+@pytest.mark.parametrize("up", [-70, -40, -3, 0, 5, 31, 70])
+def test_gradients_are_brought_to_the_exponent_of_the_momentum(up: int) -> None:
+    g = np.array([-(2**31), -1000, -5, 0, 3, 1000, 2**31 - 1])
+    np.testing.assert_allclose(scaled(g, up), np.clip(g * 2.0**up, -(2**30), 2**30), atol=0.5)

@@ -70,6 +70,8 @@ def rates(schedule: Schedule, step: int) -> float:
     if step < schedule.warmup:
         return RATE * (step + 1) / schedule.warmup
     step -= schedule.warmup
+    if schedule.course == "table":
+        return RATE * dict(schedule.table)[max(start for start, _ in schedule.table if start <= step)]
     if schedule.course == "cosine":
         part = min(step / (schedule.steps - schedule.warmup), 1)
         return schedule.least + (RATE - schedule.least) / 2 * (1 + math.cos(math.pi * part))
@@ -90,6 +92,7 @@ OPTIMISERS = {
     "step": Optimiser(RATE, schedule=Schedule("step", 2, 3, 0.5, 0.01)),
     "cosine": Optimiser(RATE, kind="adamw", schedule=Schedule("cosine", 3, 10, least=0.002), accumulate=2),
     "warm-up": Optimiser(RATE, momentum=0.9, schedule=Schedule(warmup=5)),
+    "table": Optimiser(RATE, schedule=Schedule("table", table=((0, 0.1), (2, 1.0), (5, 0.3)))),
 }
 
 
@@ -232,6 +235,16 @@ def test_rates_of_layers(tmp_path: Path) -> None:
     (("--schedule", "cosine", "--schedule-steps", 5, "--schedule-factor", 0.5), "--schedule-factor has no effect with --schedule cosine"),
     (("--schedule", "cosine", "--schedule-steps", 5, "--warmup", 5), "--schedule-steps 5 ends the cosine before --warmup 5 does"),
     (("--schedule", "step", "--schedule-steps", 5, "--lr-min", 1), "--lr-min 1 lies above --lr 0.01; expected that or less."),
+    (("--schedule", "table:"), "--schedule table:: expected UPDATE=FACTOR between commas, found ''."),
+    (("--schedule", "table:0=1,,500=0.3"), "--schedule table:0=1,,500=0.3: expected UPDATE=FACTOR between commas, found ''."),
+    (("--schedule", "table:100=1,500=0.3"), "it does not say what updates 0 to 99 are multiplied by.\nBegin it with 0=1."),
+    (("--schedule", "table:0=1,500=0.3,200=0.1"), "update 200 stands behind 500; expected updates in rising order."),
+    (("--schedule", "table:0=1,500=0.3,500=0.1"), "update 500 stands behind 500; expected updates in rising order."),
+    (("--schedule", "table:0=1,500=-1"), "expected UPDATE=FACTOR between commas, found '500=-1'."),
+    (("--schedule", "table:0=1,9999999999=1"), "9999999999=1 is beyond update 1,073,741,824 or factor 1e+06."),
+    (("--schedule", "table:" + ",".join(f"{i}=1" for i in range(65))), "it has 65 entries; expected 64 at most."),
+    (("--schedule", "table:0=1", "--warmup", 5), "--warmup has no effect with --schedule table; expected constant or step or cosine."),
+    (("--schedule", "table:0=1", "--schedule-steps", 5), "--schedule-steps has no effect with --schedule table; expected step or cosine."),
     (("--rate", "fc"), "--rate fc: expected LAYER=FACTOR."),
 ])
 def test_options_that_do_not_fit(options: tuple[object, ...], said: str) -> None:
@@ -274,6 +287,11 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     falling = Schedule("cosine", 0, 8)
     of_all = [rates(falling, update) for update in range(8)]
     assert said == pytest.approx([*of_all[:4], RATE, *of_all[4:], RATE]), "without a word it falls over all epochs"
+    said.clear()
+    train(Optimiser(RATE, accumulate=2), epochs=2, schedule="table:0=0.5,3=1,7=0.25")
+    assert said == pytest.approx([0.5 * RATE] * 3 + [RATE, RATE] + [RATE] * 3 + [0.25 * RATE, RATE])
+    with pytest.raises(DataError, match=r"was trained with --schedule table:0=0\.5,3=1,7=0\.25; found --schedule table:0=0\.5\."):
+        go_on(epochs=4, resume=True, schedule="table:0=0.5")
     with pytest.raises(DataError, match=r"--warmup 8 leaves none of the 8 updates in which the learning rate falls\."):
         train(Optimiser(RATE, accumulate=2), epochs=2, warmup=8)
     said.clear()

@@ -32,6 +32,7 @@ CASES: dict[str, Options] = {
     "samples": Options(scheme="full", replay=Replay.of("6:int8:samples")),
     "balanced": Options(scheme="last:2", optimiser=Optimiser(0.01, accumulate=2), replay=Replay.of("12:fp32:balanced:x2")),
     "schemes": Options(scheme="last:1", further_schemes=("bias",), optimiser=Optimiser(0.01, kind="adam"), replay=Replay.of("6")),
+    "rare": Options(scheme="last:1", replay=Replay.of("5:x1/3")),
     "skipping": Options(scheme="last:1", replay=Replay.of("5:x3"), guards="step"),
     "fp16": Options(scheme="last:2", dtype="fp16", replay=Replay.of("6")),
 }
@@ -118,8 +119,9 @@ def test_a_step_counts_all_that_it_does(model: Path) -> None:
 
 
 @pytest.mark.parametrize("text, why", [
-    ("", "1 to 65,536"), ("0", "1 to 65,536"), ("70000", "1 to 65,536"), ("8:x0", "x1 to x16"), ("8:int4", "'int4' is none"),
-    ("8:int8:uint8", "beside int8"), ("8:x2:x3", "beside x2"), ("x2", "1 to 65,536"), ("-4", "1 to 65,536"),
+    ("", "1 to 65,536"), ("0", "1 to 65,536"), ("70000", "1 to 65,536"), ("8:x0", "x1/16 to x16"), ("8:x1/0", "x1/16 to x16"),
+    ("8:x1/17", "x1/16 to x16"), ("8:x2/3", "none of what"), ("8:int4", "'int4' is none"), ("8:int8:uint8", "beside int8"),
+    ("8:x2:x3", "beside x2"), ("x2", "1 to 65,536"), ("-4", "1 to 65,536"),
 ])
 def test_bad_texts(text: str, why: str) -> None:
     with pytest.raises(TinytrainError, match=why):
@@ -127,7 +129,7 @@ def test_bad_texts(text: str, why: str) -> None:
 
 
 def test_texts_say_the_same_again() -> None:
-    for replay in (Replay(3), Replay(64, "int8", "samples", "balanced", 4), Replay(9, "fp32")):
+    for replay in (Replay(3), Replay(64, "int8", "samples", "balanced", 4), Replay(9, "fp32"), Replay(9, every=4)):
         assert Replay.of(str(replay)) == replay
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runs import run, save_data, save_model, save_text, sentence, succeed, tree
-from numpy_device import made, on_numpy
+from cli_runs import run, save_data, save_text, sentence, succeed, tree
+from numpy_device import made, momentum_model, numpy_project, on_numpy
 
 import tinytrain
 from tinytrain.compiler import Compiled
@@ -30,17 +30,12 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    folder = tmp_path_factory.mktemp("model")
-    return made(save_model(folder), folder / "unused", optimiser=Optimiser(0.02, momentum=0.9))
+    return momentum_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def out(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project, its data beside it as d.npz; sessions run on NumPy."""
-    made(compiled.prepared.path, tmp_path / "out", optimiser=compiled.options.optimiser)
-    save_data(tmp_path / "d.npz", count=20)
-    on_numpy(monkeypatch, compiled)
-    return tmp_path / "out"
+    return numpy_project(compiled, tmp_path, monkeypatch)
 
 
 def call(out: Path, *more: object) -> tuple[object, ...]:
@@ -102,6 +97,7 @@ DIFFERENT = {
     "holdout": (("--holdout", 0.3), "with --holdout 0.2; found --holdout 0.3."),
     "lr": (("--lr", 0.002), "with --lr 0.005; found --lr 0.002."),
     "limit": (("--limit", 15), "with --limit none, samples of --data "),
+    "balanced": (("--balanced",), "with --balanced none; found --balanced True."),
     "skip-below": (("--skip-below", 0.5), "with --skip-below 0.0; found --skip-below 0.5."),
 }
 
@@ -116,6 +112,36 @@ def test_resuming_another_training_is_refused(case: str, out: Path) -> None:
     assert tree(out) == before
     assert "epoch 2/2" in succeed(*call(out, "--resume", "--changed", "--epochs", 2, *more))
     assert "epoch 3/3" in succeed(*call(out, "--resume", "--epochs", 3, *more)), "the new settings are those of the record now"
+
+
+def test_patience_stops_where_it_would_have_without_a_resume(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch 2 is the best: two more are waited for, whether training was interrupted between them or not; more patience goes on."""
+    monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch == 2)
+    stopped = "stopped    2 epochs without a better one: --patience 2\n"
+    text = succeed(*call(out, "--epochs", 9, "--patience", 2))
+    assert stopped in text and "epoch 4/9" in text and "epoch 5/9" not in text
+    whole = outcome(out)
+    assert stopped in succeed(*call(out, "--epochs", 9, "--patience", 2, "--resume")) and outcome(out) == whole
+    assert "epoch 5/9" in succeed(*call(out, "--epochs", 9, "--patience", 3, "--resume"))
+    interrupted = save = tinytrain.learn.training.checkpoint
+
+    def killed(*given: Any) -> None:
+        save(*given)
+        if len(given[-1].epochs) == 3:
+            raise Killed
+
+    monkeypatch.setattr("tinytrain.learn.training.checkpoint", killed)
+    with pytest.raises(Killed):
+        run(*call(out, "--epochs", 9, "--patience", 2, "--force"))
+    monkeypatch.setattr("tinytrain.learn.training.checkpoint", interrupted)
+    assert stopped in succeed(*call(out, "--epochs", 9, "--patience", 2, "--resume")) and outcome(out) == whole
+
+
+def test_patience_needs_something_to_wait_for(out: Path) -> None:
+    before = tree(out)
+    text = sentence("train", out, "--data", out.parent / "d.npz", "--holdout", 0, "--patience", 2)
+    assert "--patience 2 needs samples that say which epoch is better; found neither --validation nor --holdout." in text
+    assert tree(out) == before
 
 
 def test_resuming_with_other_data_or_validation_is_refused(out: Path) -> None:

@@ -10,11 +10,9 @@ import random
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from cli_runs import sentence, succeed
+from cli_runs import save_model, sentence, succeed
 
-from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model
 from tinytrain.schemes.scheme import load
 from tinytrain.search.contribution import Candidate, Contribution, Contributions
@@ -90,9 +88,7 @@ def test_a_planner_that_takes_less_for_more_misleads_nobody() -> None:
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("search") / "cnn.onnx"
-    onnx.save(zoo.model("cnn"), path)
-    return path
+    return save_model(tmp_path_factory.mktemp("search"), "cnn")
 
 
 @pytest.fixture(scope="module")

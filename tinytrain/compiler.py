@@ -25,6 +25,8 @@ from tinytrain.frontend.asked import check_asked
 from tinytrain.frontend.classes import class_names
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.frontend.ports import described, described_target
+from tinytrain.gradient.distil import Distil
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.objective import Objective, aimed, reached
@@ -38,6 +40,7 @@ from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
 from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
 from tinytrain.passes.lower_integer import lower_integer
+from tinytrain.passes.pack_four_bits import pack_four_bits
 from tinytrain.passes.scale_gradients import scale_gradients
 from tinytrain.passes.share_constants import share_constants
 from tinytrain.passes.stored_input import stored_input
@@ -77,7 +80,7 @@ class Options:
     `method` is how it learns (`gradient/methods`).
     `classes` are what a model's file does not say: names of the elements of its output.
     `optimise` says what kernels compete by, `tuned` is a table of counts in place of the user's own (docs/tuning.md).
-    `replay` is a memory of samples that train again behind each new one.
+    `replay` is a memory of samples that train again behind each new one; `distil` and `elastic` hold on to where the model started.
     The firmware keeps what it learns in flash after each `store` samples, 0: never (docs/store.md).
     `origins` are files that other options were read from.
     `asked` are options of the command line (`frontend.asked`) that are refused where the model has nothing that they change.
@@ -111,6 +114,8 @@ class Options:
     classes: tuple[str, ...] = ()
     store: int = 0
     replay: Replay | None = None
+    distil: Distil | None = None
+    elastic: Elastic | None = None
     cores: int = 1
     origins: tuple[Origin, ...] = ()
     asked: tuple[str, ...] = ()
@@ -191,7 +196,8 @@ def lowered(program: Program, options: Options) -> Program:
     if options.dtype == "fp16":
         stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
         last = (partial(lower_fp16, fp32=stay), watch_gradients)
-    return replace(share_constants(fused.map(lambda graph: passes.run(graph, last))), guards=options.guards)
+    fused = pack_four_bits(fused.map(lambda graph: passes.run(graph, last)), all_of_them=options.optimise == "size")
+    return replace(share_constants(fused), guards=options.guards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +221,8 @@ def understand(path: Path, options: Options) -> Understood:
     check_rates(options.rates, schemes)
     learning = method(options.method)
     learning.check(options.grad, options.dtype, len(schemes), options.optimiser.accumulate, options.replay is not None)
-    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], learning), options)
+    bonds = options.distil, options.elastic
+    program = lowered(build_program(forward, options.objective, schemes[0], options.rule, schemes[1:], learning, *bonds), options)
     return Understood(prepared, imported, frozen, schemes, options, program)
 
 
@@ -328,6 +335,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
         **({"replay": asdict(compiled.options.replay)} if compiled.options.replay else {}),
+        **_bonds(compiled.options),
         **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
         "dtype": compiled.options.dtype,
         "fp32": stays_fp32(compiled),
@@ -350,9 +358,15 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "pieces": asdict(compiled.pieces) if compiled.pieces else None,
         "estimate": asdict(compiled.estimate) if compiled.estimate else None,
         "room": asdict(compiled.room) if compiled.room else None,
-        "constants_bytes": sum(v.type.nbytes for v in program.stored(Role.CONST)),
+        "constants_bytes": sum(v.type.nbytes for v in program.constants),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
+
+
+def _bonds(options: Options) -> dict[str, Any]:
+    """What holds on to where the model started."""
+    found = {"distil": options.distil and asdict(options.distil), "elastic": options.elastic and {"strength": options.elastic.strength}}
+    return {key: one for key, one in found.items() if one}
 
 
 def stays_fp32(compiled: Compiled) -> dict[str, str]:

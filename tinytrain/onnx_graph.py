@@ -14,17 +14,33 @@ if TYPE_CHECKING:
     import onnx
 
 LAYERS = ("Gemm", "MatMul", "Conv")
+FOUR_BITS = {22: (-8, 7), 21: (0, 15)}                    # bounds of INT4 and UINT4, by ONNX's numbers of these types
 SCORES = ("Softmax", "LogSoftmax", "Sigmoid")             # what a loss reads the operand of
+
+
+def stored_array(tensor: onnx.TensorProto) -> Array:
+    """What a tensor stores; integers of four bits as int8 or uint8, as which NumPy can count with them."""
+    from onnx import numpy_helper
+
+    array = numpy_helper.to_array(tensor)
+    return array.astype(np.int8 if FOUR_BITS[tensor.data_type][0] else np.uint8) if tensor.data_type in FOUR_BITS else array
+
+
+def stored_tensor(name: str, array: Array, kind: int = 0) -> onnx.TensorProto:
+    """The tensor of an array, of an element type that holds its numbers; by default that of the array."""
+    from onnx import helper, numpy_helper
+
+    if kind in FOUR_BITS:
+        return helper.make_tensor(name, kind, array.shape, array.reshape(-1).astype(int).tolist())
+    return numpy_helper.from_array(np.ascontiguousarray(array), name)
 
 
 class OnnxGraph:
     """In place. Shapes must be known where they are asked for, and inferred anew behind a change."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        from onnx import numpy_helper
-
         self.proto = graph
-        self.arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        self.arrays: dict[str, Array] = {t.name: stored_array(t) for t in graph.initializer}
         self.makers = {name: node for node in graph.node for name in node.output}
         self.readers: dict[str, int] = {o.name: 1 for o in graph.output}
         for name in (name for node in graph.node for name in node.input):
@@ -76,11 +92,9 @@ class OnnxGraph:
 
     def store(self, name: str, array: Array) -> str:
         """A further initializer; its name."""
-        from onnx import numpy_helper
-
         name = self.unique(name)
         self.arrays[name] = array
-        self.proto.initializer.append(numpy_helper.from_array(array, name))
+        self.proto.initializer.append(stored_tensor(name, array))
         return name
 
 

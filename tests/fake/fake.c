@@ -41,6 +41,7 @@ tt_status fake_init(fake_ctx *ctx, void *arena, size_t bytes)
     ctx->count = 0;
     ctx->scheme = 0;
     ctx->skip_below = 0.0f;
+    ctx->skip_above = 0.0f;
     ctx->skipped = 0;
     for (int32_t i = 0; i < INPUTS * OUTPUTS; ++i) {
         weights(ctx)[i] = factory[i];
@@ -57,6 +58,11 @@ void fake_set_lr(fake_ctx *ctx, float lr)
 void fake_set_skip_below(fake_ctx *ctx, float loss)
 {
     ctx->skip_below = loss;
+}
+
+void fake_set_skip_above(fake_ctx *ctx, float loss)
+{
+    ctx->skip_above = loss;
 }
 
 tt_status fake_set_scheme(fake_ctx *ctx, uint32_t scheme)
@@ -118,7 +124,7 @@ tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, fl
     float y[OUTPUTS];
     const float lr = *(const float *)(const void *)(ctx->arena + LR_OFFSET);
     const tt_status status = fake_evaluate(ctx, x, target, loss, y);
-    if (*loss < ctx->skip_below) {
+    if (*loss < ctx->skip_below || (ctx->skip_above > 0.0f && *loss > ctx->skip_above)) {
         ++ctx->skipped;
         return status;
     }

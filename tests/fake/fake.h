@@ -27,6 +27,7 @@ typedef struct {
     uint32_t count;
     uint32_t scheme;
     float skip_below;
+    float skip_above;
     uint32_t skipped;
 } fake_ctx;
 
@@ -36,6 +37,7 @@ tt_status fake_evaluate(fake_ctx *ctx, const float *x, const float *target, floa
 tt_status fake_train_step(fake_ctx *ctx, const float *x, const float *target, float *loss);
 void fake_set_lr(fake_ctx *ctx, float lr);
 void fake_set_skip_below(fake_ctx *ctx, float loss);
+void fake_set_skip_above(fake_ctx *ctx, float loss);
 tt_status fake_set_scheme(fake_ctx *ctx, uint32_t scheme);
 tt_status fake_stats(const fake_ctx *ctx, tt_device_stats *stats);
 tt_status fake_export_delta(const fake_ctx *ctx, tt_sink take, void *with);

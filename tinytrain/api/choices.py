@@ -6,16 +6,18 @@ An error names an option as the command line does: `--clip-norm` is `clip_norm` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypedDict, cast, get_args
 
 from tinytrain.api.values import Count, NotNegative, Number, Positive, checked
 from tinytrain.compiler import Gradients, Options
 from tinytrain.emit.tuned import Optimise
 from tinytrain.errors import TinytrainError
 from tinytrain.frontend.new_head import NewHead
+from tinytrain.gradient.distil import Distil
 from tinytrain.gradient.loss_scale import LossScale
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.objective import Objective, losses
@@ -23,6 +25,7 @@ from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.graph import Guards
 from tinytrain.ops.loss_scale import LARGEST, LEAST
+from tinytrain.ops.schedule import Course as CourseName
 from tinytrain.ops.schedule import Schedule
 from tinytrain.origins import origin
 from tinytrain.quantise.ranges import Method
@@ -33,18 +36,21 @@ if TYPE_CHECKING:
 
 
 MOST_UPDATES = 2**30
+MOST_FACTOR = 1e6
+MOST_ENTRIES = 64                                         # of a table of rates
 Updates = Annotated[int, Number(1, MOST_UPDATES, whole=True)]
 Bound = Annotated[float, Number(1e-6, 1e6)]
 
 
 class Course(TypedDict, total=False):
-    """How the learning rate changes: from `lr` on, after so many updates of `warmup`, by `schedule`: constant, step or cosine.
+    """How the learning rate changes: from `lr` on, after so many updates of `warmup`, by `schedule`: constant, step, cosine, or a table.
 
-    A step multiplies it by `schedule_factor` after each `schedule_steps` updates; a cosine ends then; both stop at `lr_min`. None is
-    constant where a model is compiled, and a cosine where it is trained, which ends with the training unless `schedule_steps` says when.
+    A step multiplies it by `schedule_factor` after each `schedule_steps` updates; a cosine ends then; both stop at `lr_min`. A table, as
+    table:0=1,500=0.3, says by what it is multiplied from which update on. None is constant where a model is compiled, and a cosine where
+    it is trained, which ends with the training unless `schedule_steps` says when.
     """
 
-    schedule: Literal["constant", "step", "cosine"] | None
+    schedule: str | None
     warmup: Annotated[int, Number(0, MOST_UPDATES, whole=True)]
     schedule_steps: Updates | None
     schedule_factor: Annotated[float, Number(1e-6, 1)] | None
@@ -59,6 +65,7 @@ class Choices(Course, total=False):
     class_weights: Sequence[float | str] | None
     temperature: Annotated[float, Number(0.01, 100)] | None
     focal_gamma: Annotated[float, Number(0, 100, "least")] | None
+    confidence: Annotated[float, Number(0.01, 1, "most")] | None
     huber_delta: Bound | None
     method: str
     lr: NotNegative
@@ -84,6 +91,7 @@ class Choices(Course, total=False):
     on_overflow: Literal["rest", "step"] | None
     guards: Guards
     replay: str | None
+    distil: str | None
     qas: bool
     optimise: Optimise
     tuned: str | Path | None
@@ -103,6 +111,7 @@ class Placing(TypedDict, total=False):
     cores: Positive
     store: Count
     tolerance: Annotated[float, Number(0, 1, "least")] | None
+    elastic: Annotated[float, Number(0, 1e9, "least")] | None
 
 
 class Quantising(TypedDict, total=False):
@@ -114,6 +123,8 @@ class Quantising(TypedDict, total=False):
     bias_correction: bool
     adaround: bool
     per_tensor: bool
+    bits: Literal["8", "4", "mixed"]
+    flash_budget: Positive | None
     samples: Positive
 
 
@@ -125,17 +136,21 @@ class Teaching(Course, total=False):
     holdout: Annotated[float, Number(0, 0.9)]
     seed: Count
     limit: Positive | None
-    skip_below: NotNegative
+    skip_below: NotNegative | None
+    skip_above: NotNegative | None
     scheme: Count
+    patience: Positive | None
+    balanced: bool
 
 
 STEADY = Course(schedule=None, warmup=0, schedule_steps=None, schedule_factor=None, lr_min=None)
 DEFAULTS = Choices(
-    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, huber_delta=None, lr=0.01, rates={},
-    method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32", nesterov=False, weight_decay=0.0, clip_value=None,
-    clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None, fp32=(), precision=None, bias_factor=1.0,
+    **STEADY, loss=None, label_smoothing=None, class_weights=None, temperature=None, focal_gamma=None, confidence=None,
+    huber_delta=None, lr=0.01, rates={}, method="backprop", optimiser="sgd", momentum=0.0, momentum_type="fp32",
+    nesterov=False, weight_decay=0.0, clip_value=None, clip_norm=None, accumulate=1, rounding="stochastic", dtype="fp32", master=None,
+    fp32=(), precision=None, bias_factor=1.0,
     int8_input=False, grad="fp32",
-    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None,
+    loss_scale=None, loss_scale_steps=None, on_overflow=None, guards="rest", replay=None, distil=None,
     qas=True, optimise="balanced", tuned=None, shapes={},
     new_head=None, head_seed=0, keep_batchnorm=False, running_statistics=False, dropout=False, bptt=0,
 )
@@ -168,6 +183,9 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
     if given["dtype"] == "fp16" and given["grad"] != "fp32":
         message = f"--dtype fp16 stores gradients as fp16 too; expected no --grad {given['grad']} beside it."
         raise TinytrainError(message, hint="Leave one of them out.")
+    if given["distil"] is not None and given["grad"] == "int8":
+        message = "--distil compares softened scores in fp32; expected no --grad int8 beside it."
+        raise TinytrainError(message, hint="Leave one of them out, or keep old samples: --replay 64.")
     masters = given["master"] == "fp32"
     if masters and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
@@ -186,6 +204,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         truncate=given["bptt"],
         shapes=dict(given["shapes"]), qas=given["qas"], int8_input=given["int8_input"], grad=given["grad"], loss_scale=_loss_scale(given),
         replay=Replay.of(given["replay"]) if given["replay"] is not None else None,
+        distil=Distil.of(given["distil"]) if given["distil"] is not None else None,
         method=given["method"], dtype=given["dtype"], precision=_precision(given),
         origins=(origin("precision", given["precision"]),) if given["precision"] else (),
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
@@ -217,14 +236,21 @@ def schedule_of(course: Mapping[str, Any], learning_rate: float | None, *, ends:
     Where training `ends` a cosine needs no steps, and there is one unless the course is another.
     """
     given = {name: course.get(name, default) for name, default in STEADY.items()}
-    kind: Literal["constant", "step", "cosine"] = given["schedule"] or ("cosine" if ends else "constant")
+    word, listed, table = (given["schedule"] or ("cosine" if ends else "constant")).partition(":")
+    if word not in get_args(CourseName) or (word == "table") != bool(listed):
+        message = f"schedule is {given['schedule']!r}; expected one of constant, step, cosine, or table:UPDATE=FACTOR,..."
+        raise TinytrainError(message)
+    kind = cast(CourseName, word)
     _, warmup, steps, factor, least = given.values()
-    users = {"schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",)}
+    users = {
+        "schedule_steps": ("step", "cosine"), "lr_min": ("step", "cosine"), "schedule_factor": ("step",),
+        "warmup": ("constant", "step", "cosine"),
+    }
     for name, courses in users.items():
-        if given[name] is not None and kind not in courses:
+        if given[name] != STEADY.get(name) and kind not in courses:
             message = f"--{name.replace('_', '-')} has no effect with --schedule {kind}; expected {' or '.join(courses)}."
             raise TinytrainError(message, hint="Leave it out.")
-    if steps is None and kind != "constant" and not (ends and kind == "cosine"):
+    if steps is None and kind in users["schedule_steps"] and not (ends and kind == "cosine"):
         raise TinytrainError(f"--schedule {kind} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
                              "as many updates as samples, divided by --accumulate.")
     if kind == "cosine" and steps is not None and steps <= warmup:
@@ -233,7 +259,33 @@ def schedule_of(course: Mapping[str, Any], learning_rate: float | None, *, ends:
     if least is not None and learning_rate is not None and least > learning_rate:
         message = f"--lr-min {least:g} lies above --lr {learning_rate:g}; expected that or less."
         raise TinytrainError(message, hint="Leave it out: the learning rate then falls towards 0.")
-    return Schedule(kind, warmup, steps or 0, factor or 0.1, least or 0.0)
+    return Schedule(kind, warmup, steps or 0, factor or 0.1, least or 0.0, _table(table) if listed else ())
+
+
+def _table(text: str) -> tuple[tuple[int, float], ...]:
+    """UPDATE=FACTOR,... as (update, factor) in order. Raises TinytrainError for holes, and what is out of order."""
+    def refuse(found: str, hint: str = "Write it as table:0=1,500=0.3,2000=0.1.") -> NoReturn:
+        raise TinytrainError(f"--schedule table:{text}: {found}.", hint=hint)
+
+    entries: list[tuple[int, float]] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,10})=([\d.]+(?:[eE][+-]?\d{1,2})?)\s*", part)
+        if not found:
+            refuse(f"expected UPDATE=FACTOR between commas, found {part!r}")
+        try:
+            start, factor = int(found[1]), float(found[2])
+        except ValueError:
+            refuse(f"expected a number as factor, found {found[2]!r}")
+        if start > MOST_UPDATES or factor > MOST_FACTOR:
+            refuse(f"{part.strip()} is beyond update {MOST_UPDATES:,} or factor {MOST_FACTOR:g}")
+        if entries and start <= entries[-1][0]:
+            refuse(f"update {start} stands behind {entries[-1][0]}; expected updates in rising order")
+        entries.append((start, factor))
+    if entries[0][0]:
+        refuse(f"it does not say what updates 0 to {entries[0][0] - 1} are multiplied by", "Begin it with 0=1.")
+    if len(entries) > MOST_ENTRIES:
+        refuse(f"it has {len(entries)} entries; expected {MOST_ENTRIES} at most")
+    return tuple(entries)
 
 
 def _precision(given: Mapping[str, Any]) -> tuple[Rule, ...]:

@@ -76,7 +76,8 @@ class Device:
     def train(
         self, x: Samples, y: Arrays | None = None, *, epochs: int = 1, validation: Pair | File | None = None,
         remember: Pair | File | None = None, holdout: float = 0.0, lr: float | None = None, seed: int = 0, limit: int | None = None,
-        skip_below: float = 0.0, scheme: int = 0,
+        skip_below: float | None = None, skip_above: float | None = None, scheme: int = 0, patience: int | None = None,
+        balanced: bool = False,
         keep: bool = False, resume: bool = False, changed: bool = False, force: bool = False,
         progress: Progress | None = None, **course: Unpack[Course],
     ) -> History:
@@ -85,10 +86,12 @@ class Device:
         Each epoch is measured by the samples of `validation`, or by the part `holdout` of x; the device ends with the weights of the best
         one, or of the last where there are none. `lr` is the learning rate in place of the compiled one, to which it returns at the end;
         `course` how it changes: without a word it falls to 0 over all epochs, unless the device has its own. Only the first `limit` samples
-        are used; those with a loss below `skip_below` change nothing. `scheme` is the index of one of the compiled schemes. What is learned
-        stays in the device; with `keep` training begins anew, and writes learned.npz, learned.onnx and history.json into the project after
-        each epoch, and last.npz where the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are
-        others). What an earlier training has left there is replaced with `force` only. `remember` are samples of before, which the memory
+        are used; those with a loss below `skip_below` or above `skip_above` change nothing: without a word those of which a loss without
+        labels is sure, or not sure enough. `scheme` is the index of one of the compiled schemes. Training ends when no epoch was better for
+        `patience` of them; `balanced` shows as many samples of each class in an epoch. What is learned stays in the device; with `keep`
+        training begins anew, and writes learned.npz, learned.onnx and history.json into the project after each epoch, and last.npz where
+        the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are others). What an earlier
+        training has left there is replaced with `force` only. `remember` are samples of before, which the memory
         of a device that was compiled with `replay` is shown first.
 
         Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has
@@ -103,13 +106,17 @@ class Device:
             raise TinytrainError("--remember has no effect with --resume, which has the memory as it was.", hint="Leave one of them out.")
         if force and not keep:
             raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
-        numbers = {"epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below, "scheme": scheme}
+        numbers = {
+            "epochs": epochs, "lr": lr, "holdout": holdout, "seed": seed, "limit": limit, "skip_below": skip_below,
+            "skip_above": skip_above, "scheme": scheme, "patience": patience, "balanced": balanced,
+        }
         given = checked(Teaching, {**numbers, **course})
         asked = any(course.get(name, default) != default for name, default in STEADY.items())
         schedule, progress = schedule_of(given, given["lr"], ends=True) if asked else None, progress or Quiet()
         plan = Plan(
             epochs=given["epochs"], learning_rate=given["lr"], seed=given["seed"], keep=keep, resume=resume, changed=changed, force=force,
-            limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], scheme=given["scheme"], schedule=schedule,
+            limit=given["limit"], holdout=given["holdout"], skip_below=given["skip_below"], skip_above=given["skip_above"],
+            scheme=given["scheme"], schedule=schedule, patience=given["patience"], balanced=given["balanced"],
         )
         held = None if validation is None else source_of_both(validation)
         old = None if remember is None else source_of_both(remember)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,7 +72,7 @@ threshold_options = together(
 
 
 def data_options(what: str = "Samples", *, required: bool = True) -> Callable[[Decorated], Decorated]:
-    """The command gets `data`, and `validation` and `remember` where it has them, as a `DataFile`."""
+    """The command gets `data`, and `validation`, `remember` and `old` where it has them, as a `DataFile`."""
 
     def decorated(command: Decorated) -> Decorated:
         @functools.wraps(command)
@@ -81,15 +80,13 @@ def data_options(what: str = "Samples", *, required: bool = True) -> Callable[[D
             from tinytrain.data.file import OPTIONS, DataFile
 
             how = {name: value for name in OPTIONS if (value := given.pop(name)) is not None}
-            if data is None:
+            beside = {name: path for name in ("validation", "remember", "old") if (path := given.get(name)) is not None}
+            if data is None and not beside:
                 if name := next((name for name in how if asked(click.get_current_context(), name)), None):
                     raise TinytrainError(f"{OPTIONS[name]} has no effect without --data.", hint="Leave it out, or give both.")
                 return command(data=None, **given)
-            file = DataFile(data, **how)
-            for more in ("validation", "remember"):
-                if given.get(more) is not None:
-                    given[more] = replace(file, path=given[more])
-            return command(data=file, **given)
+            given |= {name: DataFile(path, **how) for name, path in beside.items()}
+            return command(data=None if data is None else DataFile(data, **how), **given)
 
         data = option("--data", type=click.Path(path_type=Path), required=required, help=f"{what}: {KINDS}.")
         return together(data, _reading)(cast(Decorated, read))

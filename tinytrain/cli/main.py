@@ -13,7 +13,16 @@ from tinytrain import __version__
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import EXIT_WRONG, Main
 from tinytrain.cli.data_options import data_options, threshold_options
-from tinytrain.cli.model_options import METHOD, SHAPES, gradient_options, model_options, reading_options, schedule_options, schedules
+from tinytrain.cli.model_options import (
+    METHOD,
+    SHAPES,
+    gradient_options,
+    model_options,
+    reading_options,
+    schedule_options,
+    schedules,
+    updates,
+)
 from tinytrain.cli.options import (
     BOARD,
     BYTES,
@@ -76,6 +85,10 @@ def main() -> None:
 @data_options("Samples that choose which layers stay fp32 (--dtype fp16), or ranks (--method lowrank:auto)", required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
+@updates("--old", type=click.Path(path_type=Path), only_with="--elastic", metavar="FILE",
+         help="Samples of before, read as --data: how much what the model knows of them depends on each weight.")
+@updates("--elastic", type=Number(0, 1e9, min_open=True), only_with="--old", metavar="STRENGTH",
+         help="Pull weights to where they start, the harder the more depends on them: one byte of flash for each.")
 @option("--store", type=click.IntRange(1), metavar="N",
               help="Keep what is learned in the board's flash, after each N samples, and load it at start.")
 @option("--classes", metavar="A,B,...|FILE|FOLDER",
@@ -88,8 +101,8 @@ def main() -> None:
 @option("--explain", is_flag=True, help="Say why: what was folded, fused, trained and frozen, each kernel, each place in memory.")
 def compile_command(
     model: Path, board: str, output: Path, force: bool, cores: int, budget: int | None, build: bool, half_arithmetic: bool,
-    data: DataFile | None, tolerance: float | None, classes: str | None, packages: tuple[str, ...], store: int | None, explain: bool,
-    graph: bool, **given: Any,
+    data: DataFile | None, tolerance: float | None, old: DataFile | None, elastic: float | None, classes: str | None,
+    packages: tuple[str, ...], store: int | None, explain: bool, graph: bool, **given: Any,
 ) -> Answer:
     """Compile MODEL (ONNX) into a folder of C that builds by itself."""
     from tinytrain.answers.explain import explained
@@ -110,7 +123,7 @@ def compile_command(
     with progress() as bar:
         made = Model(model).compile(
             board, given.pop("schemes"), calibration=data, tolerance=tolerance, budget=budget, cores=cores, store=store or 0,
-            classes=class_names(classes) if classes else (), progress=bar, **choices(given),
+            classes=class_names(classes) if classes else (), old=old, elastic=elastic, progress=bar, **choices(given),
         )
     if build:
         find_tools(made.board)
@@ -135,13 +148,18 @@ def compile_command(
 @option("--holdout", type=Number(0, 0.9), default=0.1, show_default=True, not_with="--validation",
               help="Part of the data kept for that where no --validation is given.")
 @option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Times that all samples are seen.")
+@option("--patience", type=click.IntRange(1), metavar="N", help="Stop when for N epochs none was better, by --validation or --holdout.")
+@option("--balanced", is_flag=True, help="Show as many samples of each class in an epoch: fewer of frequent ones, rare ones again.")
 @schedules("--lr", type=Number(0), help="Learning rate; the compiled one without it.")
 @schedule_options
 @option("--limit", type=click.IntRange(1), help="Use only the first N samples.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
-@option("--skip-below", type=Number(0), default=0.0, help="Leave samples out whose loss is below this: no backward pass, no update.")
+@option("--skip-below", type=Number(0), show_default="0, or that of a loss without labels",
+        help="Leave samples out whose loss is below this: no backward pass, no update.")
 @option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
         help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
+@option("--skip-above", type=Number(0), show_default="none, or that of a loss without labels",
+        help="The same for samples whose loss is above this: what is not normal, or not sure; 0 leaves none out.")
 @option("--use-scheme", "scheme", type=click.IntRange(0), default=0, help="Which --scheme of `compile` to train, counted from 0.")
 @option("--resume", is_flag=True, help="Go on after the last finished epoch that is kept in PROJECT.")
 @option("--force", is_flag=True, not_with="--resume", help="Train anew, and replace what an earlier training has left in PROJECT.")
@@ -248,6 +266,9 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 @option("--bias-correction/--no-bias-correction", default=True, show_default=True, help="Take the mean error of each channel back.")
 @option("--adaround", is_flag=True, help="Learn whether each weight is rounded up or down.")
 @option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
+@option("--bits", type=click.Choice(["8", "4", "mixed"]), default="8", show_default=True,
+        help="Bits of weights; mixed: as many in each layer as --flash-budget leaves, where they are missed least.")
+@option("--flash-budget", type=BYTES, only_with="--bits mixed", help="Bytes that weights, biases and scales may take, as 30K.")
 @option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ import click
 from tinytrain.cli.options import BYTES, Decorated, Number, option, together
 
 
-class Losses(click.Choice[str]):
-    """One for all outputs, or `NAME=LOSS` and more: which names there are only the model says."""
+class Words(click.Choice[str]):
+    """One of some words; or a longer text, told by a mark in it, which is looked at later."""
+
+    def __init__(self, words: Sequence[str], mark: str) -> None:
+        super().__init__(words)
+        self.mark = mark
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "=" in str(value) else super().convert(value, param, ctx)
+        return value if self.mark in str(value) else super().convert(value, param, ctx)
 
 
 MOST_UPDATES = 2**30
@@ -37,8 +41,9 @@ schedules = partial(option, section="Learning rate")
 def _schedule(usual: str, **common: Any) -> tuple[Callable[[Decorated], Decorated], ...]:
     course = partial(schedules, **common)
     return (
-        course("--schedule", type=click.Choice(["constant", "step", "cosine"]), show_default=usual,
-               help="Course of the learning rate, from --lr on."),
+        course("--schedule", type=Words(["constant", "step", "cosine"], "table:"), show_default=usual,
+               metavar="constant|step|cosine|table:0=F,N=F,...",
+               help="Course of the learning rate, from --lr on; table: from each of these updates on it is multiplied by that factor."),
         course("--warmup", type=click.IntRange(0, MOST_UPDATES), default=0, show_default=True, help="Updates until it is that."),
         course("--schedule-steps", type=click.IntRange(1, MOST_UPDATES),
                help="Updates from one fall to the next, or to the end of the cosine."),
@@ -65,9 +70,10 @@ reading_options = together(
             help="Cut the gradients of recurrent layers at every K-th step of time; 0, the default, nowhere."),
 )
 
-LOSS = option("--loss", section="Loss", type=Losses(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "none"]), show_default="ce",
+LOSS = option("--loss", section="Loss", show_default="ce",
+              type=Words(["ce", "ce-soft", "focal", "mse", "bce", "huber", "l1", "entropy", "pseudo", "none"], "="),
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
-              "weight: label=ce,box=mse:0.5.")
+              "weight: label=ce,box=mse:0.5. entropy and pseudo learn without labels.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
                 help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
                 "much as there is room for: last:auto, spread:auto. "
@@ -75,8 +81,9 @@ SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, mul
 FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:auto",
                 help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
-                help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, ladder[:REDUCTION[:RUNGS]], "
-                "lowrank[:RANK|auto], zeroth; green[:STEPS] chooses among several --scheme (docs/methods.md).")
+                help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, forward-forward, counter-current, "
+                "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK|auto], zeroth; green[:STEPS] chooses among several "
+                "--scheme (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
 
 # Which gradients there are: of which loss, with respect to what.
@@ -86,6 +93,8 @@ gradient_options = together(
     losses("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
     losses("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
     losses("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
+    losses("--confidence", type=Number(0.01, 1, max_open=True), show_default="0.9",
+           help="Probability from which on pseudo takes a class for the label."),
     losses("--huber-delta", type=Number(1e-6, 1e6), show_default="1", help="Error from which on huber is linear."),
     SCHEME,
 )
@@ -115,6 +124,9 @@ update_options = together(
     updates("--replay", metavar="N[:int8|fp32][:samples][:balanced][:x2]",
             help="Keep N samples on the device, in uint8, as what frozen layers make of them, any of all that came: one trains again "
             "behind each new one. balanced: as many of each class."),
+    updates("--distil", metavar="WEIGHT[:T]",
+            help="What the model said when it started is a further target, softened by a temperature T (2): keeps what it knows, needs no "
+            "old samples."),
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),

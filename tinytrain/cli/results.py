@@ -248,7 +248,8 @@ class Contribution(Result):
 @dataclass(frozen=True)
 class FoundScheme:
     """The best scheme under a budget of RAM, null where none was given: its TOML, what it gains in all, how far from the best one it may be
-    (`gap`, null where nobody knows), what it costs, and its accuracy where that was measured.
+    (`gap`, null where nobody knows), what it costs, its accuracy where that was measured; and `why`, lines for people: what was chosen and
+    left out, or what was tried.
     """
 
     budget_bytes: int | None
@@ -257,6 +258,7 @@ class FoundScheme:
     gap: float | None
     cost: SchemeCost
     accuracy: float | None
+    why: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import click
 
 from tinytrain.cli.answer import Answer, progress, say
 from tinytrain.cli.command import Command
-from tinytrain.cli.data_options import data_options
+from tinytrain.cli.data_options import Numbers, data_options
 from tinytrain.cli.model_options import FILLED, LOSS, RATES, SCHEME, cost_options, model_options, reading_options
 from tinytrain.cli.option import asked
 from tinytrain.cli.options import BOARD, BYTES, COUNT, MODEL, Number, compiler_options, job_options, option
@@ -116,22 +116,27 @@ def show(model: Path, board: str, budget: int | None, output: Path | None, **giv
 @option("--flash", type=BYTES, help="Budget of flash, as 1M.")
 @option("--step-instructions", type=COUNT, help="Budget of instructions of a training step, as 60M.")
 @option("--sweep", type=Budgets(), help="Search for each of these budgets of RAM.")
-@option("--method", type=click.Choice(["exact", "evolution", "random"]), default="exact", show_default=True,
-        help="exact proves how far what it finds is from the best; the others do not.")
+@option("--method", type=click.Choice(["exact", "evolution", "random", "halving"]), default="exact", show_default=True,
+        help="exact proves how far the sum of contributions is from the best; evolution and random do not. halving trains whole schemes "
+        "on --data: all once, the better half again, and so on.")
+@option("--trials", type=click.IntRange(2), default=16, show_default=True, only_with="--method halving",
+        help="Schemes that it tries beside the presets that fill the budget.")
+@option("--lr-factors", type=Numbers(), default="0.3,1,3", show_default=True, only_with="--method halving",
+        help="What it multiplies --lr by, each for every scheme: less to train bears a higher rate. The best is written with the scheme.")
 @option("--evaluations", type=click.IntRange(1), default=300, show_default=True, help="Plans that evolution or chance may make.")
 @option("--seconds", type=Number(0, min_open=True), default=120.0, show_default=True, only_with="--method exact",
         help="Limit of the exact search, for a budget.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of evolution and chance.")
 @option("--measure", is_flag=True, help="Train what was found on --data, and say the accuracy.")
 @option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Of each training of --measure and of the analysis.")
-@option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
+@option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each; with --method halving at most.")
 @option("--plot", type=click.Path(path_type=Path), help="PNG file for a sweep's plot.")
 @option("--report", type=click.Path(path_type=Path), only_with="--sweep", help="Write its schemes as JSON, for `tinytrain page --sweep`.")
 @option("-o", "--output", type=click.Path(path_type=Path), help="Scheme file to write; of a sweep that of the last budget.")
 @job_options
 @model_options
 def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer:
-    """Find the scheme of MODEL with the largest sum of contributions under a budget.
+    """Find the scheme of MODEL with the largest sum of contributions under a budget, or that learns best in it.
 
     RAM is what the planner says, instructions are estimated from counts. With --sweep, finds one scheme for each budget of RAM.
     """
@@ -140,8 +145,8 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
     from tinytrain.search.sweep import Request, run
 
     keys = (
-        "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "evaluations", "seconds", "seed", "measure",
-        "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
+        "data", "contribution", "sram", "flash", "step_instructions", "sweep", "method", "trials", "lr_factors", "evaluations", "seconds",
+        "seed", "measure", "epochs", "seeds", "plot", "report", "processes", "cluster", "cache",
     )
     wanted = {key: given.pop(key) for key in keys}
     if wanted["sweep"] and not asked(click.get_current_context(), "sram"):
@@ -153,7 +158,8 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
     with progress() as bar:
         found = run(model, compiler_options(board, **given), request, bar)
     schemes = tuple(
-        None if one is None else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy)
+        None if one is None
+        else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy, one.why)
         for one, budget, accuracy in zip(found.chosen, request.budgets, found.accuracies, strict=True)
     )
     return Answer(found.text(request), Search(schemes, found.files))

@@ -52,6 +52,7 @@ class Command(IntEnum):
     EXPORT_DELTA = 17
     IMPORT_DELTA = 18
     REMEMBER = 19
+    SET_SKIP_ABOVE = 20
 
 
 class Status(IntEnum):

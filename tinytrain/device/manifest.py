@@ -8,7 +8,7 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -16,7 +16,6 @@ import numpy as np
 
 from tinytrain.errors import OutputError
 from tinytrain.ir.types import F32, Array, DType, Source
-from tinytrain.ops.schedule import Schedule
 from tinytrain.reading import read_limited, reading
 from tinytrain.seal import digest
 
@@ -159,7 +158,7 @@ class Manifest:
             loss_options=_loss_options(top) if described.get("loss_options") else {},
             learning_rate=optimiser.real("learning_rate"),
             accumulate=optimiser.integer("accumulate", 1),
-            scheduled=optimiser.values.get("schedule") not in (None, asdict(Schedule())),
+            scheduled=_scheduled(optimiser),
             input=_port(top.inner("input")),
             output=_port(top.inner("output")),
             target=_target(target) if target else None,
@@ -251,6 +250,13 @@ def _is_integer(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     return (isinstance(value, float) and math.isfinite(value)) or (_is_integer(value) and abs(value) < 2**63)
+
+
+def _scheduled(optimiser: _Fields) -> bool:
+    if optimiser.values.get("schedule") is None:          # as older ones have it
+        return False
+    schedule = optimiser.inner("schedule").values
+    return schedule.get("course") != "constant" or bool(schedule.get("warmup"))
 
 
 def _work(macs: _Fields) -> float:

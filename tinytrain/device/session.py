@@ -213,6 +213,10 @@ class Session:
         """Let samples whose loss is closer to zero than this cost their forward pass only; what is not positive ends that."""
         self.link.call(Command.SET_SKIP_BELOW, struct.pack("<f", loss))
 
+    def set_skip_above(self, loss: float) -> None:
+        """The same of samples whose loss is farther from zero than this."""
+        self.link.call(Command.SET_SKIP_ABOVE, struct.pack("<f", loss))
+
     def set_scheme(self, scheme: int) -> None:
         """What the next steps train, 0 for the first --scheme of the compiler. Summed gradients that are not yet applied are dropped."""
         if not 0 <= scheme < self.info.schemes:

@@ -55,7 +55,7 @@ def constants_elsewhere(program: Program, board: Board) -> dict[Value, str]:
     """Constants and first values that lie in another flash than the code, with its name. Raises DoesNotFit, before any C compiler runs."""
     if board.is_host:
         return {}
-    stored = program.stored(Role.CONST, Role.PARAM)
+    stored = [*program.constants, *program.stored(Role.PARAM)]
     memories = constant_memories(board, [v.type.nbytes for v in stored])
     if memories is None:
         there = ", ".join(f"{m.bytes:,} bytes of {m.name}" for m in board.flashes)

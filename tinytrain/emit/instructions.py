@@ -84,8 +84,9 @@ def _sort(call: KernelCall) -> str:
 
 def data_bytes(program: Program) -> int:
     """Bytes of flash for constants and for what parameters and states start from; zeros need none."""
-    stored = [*program.stored(Role.CONST), *(v for v in program.stored(Role.PARAM, Role.STATE) if v.data is not None and v.data.any())]
-    return sum(v.type.nbytes for v in stored)
+    read = {*program.firsts.values()}
+    starts = (v for v in program.stored(Role.PARAM, Role.STATE) if v in read or (v.data is not None and v.data.any()))
+    return sum(v.type.nbytes for v in (*program.constants, *starts))
 
 
 @dataclass(frozen=True)

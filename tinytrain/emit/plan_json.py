@@ -148,8 +148,11 @@ def _layers(program: Program, owners: Mapping[Value, str]) -> list[dict[str, Any
     """What each layer keeps: elements of weights that are trained and that are not, bytes of RAM for good, bytes of flash."""
     names = dict.fromkeys(node.origin for graph in program.entries.values() for node in graph.nodes)
     sums = {name: dict.fromkeys(("trained", "frozen", "ram_bytes", "flash_bytes"), 0) for name in names}
+    firsts = program.firsts
     for v, layer in owners.items():
         known = sums[layer]
+        if v in firsts:
+            continue
         if v.source is not None:
             known["trained" if v.role is Role.PARAM else "frozen"] += v.type.numel
         if v.role is not Role.CONST:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from tinytrain.emit.kernels import KernelCall, environment, render
 from tinytrain.emit.records import CRecord, given, label_classes, results
 from tinytrain.emit.select import Kernels
 from tinytrain.errors import printable
-from tinytrain.ir.graph import CHOICE, FALLS, LEARNING_RATE, LOSS_SCALE, TRIALS, Node, Program, apply_of, replay_of
+from tinytrain.ir.graph import CHOICE, FALLS, LEARNING_RATE, LOSS_SCALE, SEEN, TRIALS, Node, Program, apply_of, replay_of
 from tinytrain.ir.types import F16, F32, S32, Array, Role, Value
 from tinytrain.ir.words import literal
 from tinytrain.ops.loss_scale import EXPONENT, IN_A_ROW, PATIENCE, SKIPPED
@@ -121,6 +122,7 @@ class Emitter:
         self.model_hash = model_hash
         self.elsewhere = elsewhere or {}
         self.class_names = class_names
+        self.firsts = program.firsts
         self.symbols: dict[KernelCall, str] = {}
         self.consts: dict[Value, str] = {}
         self.records = self._records()
@@ -139,9 +141,10 @@ class Emitter:
             "schemes": (schemes := [self.schemes[train] for train in self.program.trains]),
             "replayed": (replayed := [self.schemes[replay_of(train)] for train in self.program.trains if self.program.replays]),
             "train_pieces": self.train_pieces, "remember": self._remember() if self.program.replays else None,
-            "infinite": INFINITE,
+            "infinite": INFINITE, "bounds": [_bits(loss) for loss in self.program.bounds],
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
+            "seen": next((p.offset for v, p in params.items() if v.name == SEEN), None),
             "overflow": next((_overflow(p) for v, p in params.items() if v.name == LOSS_SCALE), None),
             "green": self._choosing(params) if self.program.every else None,
             **self._interface(),
@@ -176,6 +179,7 @@ class Emitter:
         weights, state = (sum(v.type.nbytes for v in self.program.stored(role)) for role in (Role.PARAM, Role.STATE))
         return {
             "guards": "" if self.program.guards == "none" else self.program.guards, "replays": self.program.replays,
+            "replay_every": self.program.replay_every,
             "name": name, "NAME": name.upper(), "weight_bytes": weights, "state_bytes": state, "align": ARENA_ALIGN,
             "arena_bytes": max(self.plan.arena_bytes, ARENA_ALIGN),
             "input_offset": self.plan.input_offset, **self.records, "data": data,
@@ -308,6 +312,7 @@ class Emitter:
 
     def _const(self, v: Value) -> str:
         """Name of an array in flash; without `data` a weight called `init` would be the function of that name."""
+        v = self.firsts.get(v, v)
         return self.consts.setdefault(v, f"{self.program.name}_data_{v.name}")
 
     def _param(self, v: Value, key: str) -> CParam:
@@ -369,3 +374,9 @@ def array_text(data: Array, per_line: int = 8) -> str:
         flat = flat.view(np.uint16)                       # C99 has no constants of halves
     words = [f"{x:.8e}f" for x in flat.tolist()] if data.dtype == F32.np else [str(x) for x in flat.tolist()]
     return ",\n    ".join(", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line))
+
+
+def _bits(loss: float) -> str:
+    """A loss as a context keeps it: its bits, all but the sign where there is no bound."""
+    bits = int(np.float32(loss).view(np.uint32)) if math.isfinite(loss) else 0x7FFFFFFF
+    return f"UINT32_C(0x{bits:08X})" if bits else "0"

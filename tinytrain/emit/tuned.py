@@ -194,7 +194,7 @@ class Tuning:
 def _affordable(program: Program, kernels: Kernels) -> dict[str, int]:
     """Call → most bytes of its code, where what is quickest would cost more than GROWTH of flash allows: dearest savings first to go."""
     listed = Kernels(kernels.isa, cores=kernels.cores)
-    flash = sum(v.type.nbytes for v in program.stored(Role.CONST, Role.PARAM))
+    flash = sum(v.type.nbytes for v in (*program.constants, *program.stored(Role.PARAM)))
     limits: dict[str, int] = {}
     gains: list[tuple[float, int, str]] = []
     for call, nodes in calls_of(program).items():

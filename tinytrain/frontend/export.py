@@ -14,6 +14,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import FOUR_BITS, stored_array, stored_tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -66,15 +67,15 @@ class _Export:
             raise ModelError(f"{self.where} has no initializer {name}; expected one of {', '.join(sorted(self.tensors))}.")
 
     def _put_stored(self, name: str, array: Array) -> None:
-        import onnx
 
         self._check_shape(name, name, array)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.tensors[name].data_type)
-        if dtype.kind in "iu":
+        kind = self.tensors[name].data_type
+        dtype = stored_array(self.tensors[name]).dtype
+        if dtype.kind in "iu" and kind not in FOUR_BITS:
             limits = np.iinfo(dtype)
             if array.min(initial=0) < limits.min or array.max(initial=0) > limits.max:
                 array = self._centred(name, array, dtype)
-        self._store(name, array, dtype)
+        self._store(name, array, dtype, kind)
 
     def _centred(self, name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
         """The same numbers about the middle of their type, where whatever an int8 weight can learn has room."""
@@ -121,10 +122,8 @@ class _Export:
         if tuple(array.shape) != shape:
             raise ModelError(f"{self.where}: initializer {name} has the shape {shape}, the learned array {tuple(array.shape)}.")
 
-    def _store(self, name: str, array: Array, dtype: np.dtype[np.generic]) -> None:
-        from onnx import numpy_helper
-
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array, dtype=dtype), name)
+    def _store(self, name: str, array: Array, dtype: np.dtype[np.generic], kind: int = 0) -> None:
+        tensor = stored_tensor(name, np.asarray(array, dtype=dtype), kind)
         if name not in self.tensors:
             self.tensors[name] = self.graph.initializer.add()
         self.tensors[name].CopyFrom(tensor)

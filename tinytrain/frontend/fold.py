@@ -18,6 +18,7 @@ from tinytrain.errors import ModelError
 from tinytrain.frontend.literals import FLOAT, MOVES
 from tinytrain.frontend.stored import StoredIntegers
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import stored_array, stored_tensor
 from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
@@ -175,10 +176,8 @@ class _Rest:
         return node.domain in ("", "ai.onnx") and not control and not random
 
     def _array(self, name: str) -> Array:
-        from onnx import numpy_helper
-
         if name in self.tensors:
-            return numpy_helper.to_array(self.tensors[name])
+            return stored_array(self.tensors[name])
         node = self.reals[name]
         stored, scale, zero = (*(self._array(operand) if operand else None for operand in node.input), None)[:3]
         assert stored is not None
@@ -201,20 +200,16 @@ class _Rest:
             raise _not_computed(f"{node.name} ({node.op_type}) in {self.path}", why) from why
 
     def _store(self, node: onnx.NodeProto, results: list[Array]) -> None:
-        from onnx import numpy_helper
-
         self.changed = True
         for name, array in zip((n for n in node.output if n), results, strict=True):
-            self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self.tensors[name] = stored_tensor(name, array)
 
-    def _named(self, name: str, array: Array) -> str:
+    def _named(self, name: str, array: Array, kind: int = 0) -> str:
         """A further constant, called so or nearly so."""
-        from onnx import numpy_helper
-
         self.changed = True
         while name in self.tensors:
             name += "_"
-        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.tensors[name] = stored_tensor(name, array, kind)
         return name
 
     def _moved(self, node: onnx.NodeProto, real: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -232,7 +227,7 @@ class _Rest:
             if axis is None:
                 return None
             kept.append(helper.make_attribute("axis", axis))
-        name = self._named(f"{node.output[0]}_integers", integers)
+        name = self._named(f"{node.output[0]}_integers", integers, self.tensors[real.input[0]].data_type)
         if real.input[0] in self.bounds:
             self.bounds[name] = self.bounds[real.input[0]]
         made = helper.make_node("DequantizeLinear", [name, *real.input[1:]], list(node.output), name=node.name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.onnx_graph import FOUR_BITS
 from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ def _check_size(path: Path, name: str, dims: tuple[int, ...]) -> None:
 
 def wrong_types(model: onnx.ModelProto, path: Path) -> tuple[ModelError, ...]:
     """float32 for what is computed; integers and bools for shapes, labels and quantised tensors: what is wrong with the first that is of
-    another type, but for what a Cast makes, which its handler minds. The others mostly follow from it.
+    another type, but for what a Cast makes, which its handler minds; four bits may be stored only. The others mostly follow from it.
     """
     import onnx
 
     kinds = onnx.TensorProto
     allowed = {kinds.FLOAT, kinds.INT64, kinds.INT32, kinds.INT8, kinds.UINT8, kinds.BOOL}
-    found = [(t.name, t.data_type) for t in model.graph.initializer]
+    found = [(t.name, t.data_type) for t in model.graph.initializer if t.data_type not in FOUR_BITS]
     found += [(v.name, v.type.tensor_type.elem_type) for v in (*model.graph.input, *model.graph.output, *model.graph.value_info)]
     made = {name for node in model.graph.node if node.op_type in ("Cast", "CastLike") for name in node.output}
     for name, kind in found:

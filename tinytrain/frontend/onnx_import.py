@@ -30,6 +30,7 @@ from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE, Graph
 from tinytrain.ir.types import F32, S32, Array, Role, TensorType, Value
 from tinytrain.ir.verify import verify
+from tinytrain.onnx_graph import FOUR_BITS, stored_array
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.record import record
 from tinytrain.reading import reading
@@ -92,12 +93,10 @@ def import_model(
 
 
 def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, running: bool) -> Imported:
-    from onnx import numpy_helper
-
     file = str(prepared.path)
     onnx_graph = prepared.model.graph
     refusals = [*strange_ops(onnx_graph, file), *prepared.refusals]
-    arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in onnx_graph.initializer}
+    arrays: dict[str, Array] = {t.name: stored_array(t) for t in onnx_graph.initializer}
     if refusals:                                          # what is of a wrong type has been said
         arrays = {name: a.astype(np.float32) if a.dtype.kind not in "iub" else a for name, a in arrays.items()}
     shapes = known_shapes(onnx_graph)
@@ -106,7 +105,8 @@ def _imported(prepared: Prepared, dropout: bool, seed: int, truncate: int, runni
     except ModelError as error:
         raise (refusals or [error])[0] from None
     model = Import(file, Builder(prepared.name), onnx_graph, arrays, shapes, prepared.literals)
-    model.bounds = prepared.bounds
+    four = {t.name: FOUR_BITS[t.data_type] for t in onnx_graph.initializer if t.data_type in FOUR_BITS}
+    model.bounds = {**four, **prepared.bounds}
     for name in (LEARNING_RATE, LOSS_SCALE, "target", "loss"):
         model.graph.unique(name)                          # the training step gives these names
     model.dropout_seed = seed if dropout else None

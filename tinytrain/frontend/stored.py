@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import stored_array
 
 if TYPE_CHECKING:
     import onnx
@@ -44,9 +45,7 @@ class StoredIntegers:
 
 def stored_tensors(model: onnx.ModelProto) -> dict[str, Array]:
     """What a model stores, by name: its initializers, and what a DequantizeLinear makes of one."""
-    from onnx import numpy_helper
-
-    found: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    found: dict[str, Array] = {t.name: stored_array(t) for t in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and all(name in found for name in node.input if name):
             array, scale, zero, *_ = (*(found[name] if name else None for name in node.input), None)

@@ -39,7 +39,7 @@ def slice_gradients(
             leads.update(node.outputs)
 
     found: dict[tuple[Value, Want], Value] = {}
-    seeds = _seeds(nodes, loss)
+    seeds = terms_of(nodes, loss)
     for node in reversed(nodes):
         grads = tuple(found.get((v, Want())) for v in node.outputs)
         seed = next((seeds[v] for v in node.outputs if v in seeds), None)
@@ -66,7 +66,7 @@ def slice_gradients(
     return found
 
 
-def _seeds(nodes: Sequence[Node], loss: Value) -> dict[Value, float]:
-    """What the walk starts from, with the gradient that each has: the loss, or those that it is the weighted sum of."""
+def terms_of(nodes: Sequence[Node], loss: Value) -> dict[Value, float]:
+    """What a walk starts from, with the gradient that each has: the loss, or those that it is the weighted sum of."""
     made = next((node for node in nodes if loss in node.outputs), None)
     return dict(zip(made.inputs, made.op.weights, strict=True)) if made is not None and isinstance(made.op, Total) else {loss: 1.0}

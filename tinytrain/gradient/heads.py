@@ -16,6 +16,7 @@ import numpy as np
 
 from tinytrain.gradient.method import Step
 from tinytrain.gradient.partial import Target
+from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import F32, Array, Value
 from tinytrain.ops.activation import Relu
@@ -46,25 +47,14 @@ class Head:
         self.g.origin = self.name
         aim = self.step.aims[0]
         output = self.step.forward.outputs[aim.output]
-        x = self._coarse(x, GRID if widths else LAST_GRID)
+        x = coarse(self.g, x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
         for number, width in enumerate(widths):
             shape = (width, 3, 3, x.shape[-1]) if len(x.shape) == 3 else (width, x.type.numel)
             x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
-        x = self._coarse(x, LAST_GRID)
-        x = self.g.emit(Reshape((x.type.numel,)), x) if len(x.shape) > 1 else x
-        scores = self._layer(x, (output.type.numel, x.type.numel), 1.0, "")
-        scores = self.g.emit(Reshape(output.shape), scores) if scores.shape != output.shape else scores
-        return aim.loss.emit(self.g, scores, self.g.inputs[-1])
-
-    def _coarse(self, x: Value, grid: int) -> Value:
-        """Means of a map over windows that leave grid x grid pixels or fewer; anything else as it is."""
-        if len(x.shape) != 3 or max(x.shape[:2]) <= grid:
-            return x
-        rows, columns = (-(-size // grid) for size in x.shape[:2])
-        pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
-        zero = x.type.quant.zero_point if x.type.quant else None
-        return self.g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+        x = coarse(self.g, x, LAST_GRID)
+        scores = self._layer(shaped(self.g, x, (x.type.numel,)), (output.type.numel, x.type.numel), 1.0, "")
+        return aim.loss.emit(self.g, shaped(self.g, scores, output.shape), self.g.inputs[-1])
 
     def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:
         """A convolution of the same size, or a dense layer, with its bias."""
@@ -76,3 +66,18 @@ class Head:
     def _parameter(self, name: str, data: Array) -> Value:
         self.targets.append(self.step.auxiliary.take(self.g, f"{self.name}_{name}", data.astype(np.float32)))
         return self.targets[-1].param
+
+
+def coarse(g: Builder, x: Value, grid: int) -> Value:
+    """Means of a map over windows that leave grid x grid pixels or fewer; anything else as it is."""
+    if len(x.shape) != 3 or max(x.shape[:2]) <= grid:
+        return x
+    rows, columns = (-(-size // grid) for size in x.shape[:2])
+    pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
+    zero = x.type.quant.zero_point if x.type.quant else None
+    return g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+
+
+def shaped(g: Builder, x: Value, shape: tuple[int, ...]) -> Value:
+    """x under that shape."""
+    return x if x.shape == shape else g.emit(Reshape(shape), x)

@@ -83,20 +83,39 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A whole number that a method takes behind a colon, and what it is."""
+
+    what: str
+    least: int = 1
+    most: int = 9999
+
+    def takes(self, text: str) -> bool:
+        return text.isascii() and text.isdigit() and self.least <= int(text) <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.least} to {self.most:,}"
+
+
+@dataclass(frozen=True)
 class Method:
     """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
-    are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name."""
+    are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name. `numbers` are what may stand
+    in the argument, one behind the other: they are the first fields of the method, and keep their defaults where they are left out."""
 
     key: ClassVar[str] = ""
+    numbers: ClassVar[tuple[Number, ...]] = ()
     backward: ClassVar[bool] = True
     by_layer: ClassVar[bool] = False
 
     @classmethod
     def of(cls, argument: str) -> Method:
         """The method with its argument, "" for none. Raises TinytrainError where it takes no such one."""
-        if argument:
-            raise TinytrainError(f"--method {cls.key}:{argument}: {cls.key} takes no argument.", hint=f"Give --method {cls.key}.")
-        return cls()
+        parts = argument.split(":") if argument else []
+        if len(parts) > len(cls.numbers) or not all(number.takes(part) for number, part in zip(cls.numbers, parts, strict=False)):
+            expected = ", and behind a colon ".join(map(str, cls.numbers)) or "no argument"
+            raise TinytrainError(f"--method {cls.key}:{argument}: expected {expected}.", hint=f"Try --method {cls.key}.")
+        return cls(*map(int, parts))
 
     def of_layers(self, names: Collection[str]) -> Method:
         """The method for these layers: those that the schemes name."""

@@ -71,11 +71,13 @@ def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
     if isinstance(objective, Objective) and objective.for_all:
         objective = _loss(objective.text, forward.name, objective.options)
     if isinstance(objective, Loss):
+        _check_labelled(objective, forward)
         return tuple(Aim(i, objective) for i in range(len(forward.outputs)))
     names = forward.output_names
     found: dict[int, Aim] = {}
     for name, key, factor in objective.items:
         loss = _loss(key, forward.name, objective.options)
+        _check_labelled(loss, forward)
         if name not in names:
             message = f"{forward.name} has no output {name!r} for a loss; its outputs are {', '.join(names)}."
             raise ModelError(message, hint="Correct --loss.")
@@ -112,6 +114,13 @@ def _loss(key: str, model: str, options: Mapping[str, float | tuple[float, ...]]
     return kind.of(**{name: value for name, value in options.items() if name in kind.options})
 
 
+def _check_labelled(loss: Loss, forward: Graph) -> None:
+    """Without labels there is one loss, by whose size a device chooses what to learn from."""
+    if not loss.labelled and len(forward.outputs) > 1:
+        message = f"{forward.name} has {len(forward.outputs)} outputs; --loss {loss.key}, which reads no labels, is for a model with one."
+        raise ModelError(message, hint="Give losses that read labels, as --loss label=ce, or a model with one output.")
+
+
 def _weight(text: str, name: str) -> float:
     try:
         weight = float(text or 1)
@@ -130,7 +139,7 @@ def with_loss(forward: Graph, aims: Sequence[Aim] | Loss) -> tuple[Graph, Builde
     aims = aims_of(aims, forward) if isinstance(aims, Loss) else aims
     g = Builder(forward.name, forward.values(), forward.nodes)
     names = forward.output_names
-    logits = [_logits(g, forward, aim) for aim in aims]
+    logits = [scores(g, forward, aim) for aim in aims]
     kinds = [_target_type(forward, aim, value.type, names[aim.output]) for aim, value in zip(aims, logits, strict=True)]
     g.origin = "loss"
     called = [names[aim.output] for aim in aims] if len(aims) > 1 else ["target"]
@@ -162,7 +171,7 @@ def _takes(loss_op: Loss, output: TensorType) -> bool:
     return True
 
 
-def _logits(g: Builder, forward: Graph, aim: Aim) -> Value:
+def scores(g: Builder, forward: Graph, aim: Aim) -> Value:
     """What the loss reads: the output, or what a final activation that the loss contains is made of, as the reals that it stands for."""
     output, made = forward.outputs[aim.output], forward.producers()
     last = made.get(output)

@@ -20,7 +20,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.ir.builder import Builder
-from tinytrain.ir.graph import Graph, Node, Program, replay_of
+from tinytrain.ir.graph import SEEN, Graph, Node, Program, replay_of
 from tinytrain.ir.types import F32, S8, S32, U8, Role, TensorType, Value
 from tinytrain.ops.dropout import Advance
 from tinytrain.ops.replay import Balanced, Draw, Recall, RecallShort, Remember, RememberShort, Reservoir
@@ -34,13 +34,15 @@ _SEED = 0x5EED
 
 @dataclass(frozen=True)
 class Replay:
-    """A memory of so many samples: how their floats are stored, what is kept of them, which stay, and how many train behind a new one."""
+    """A memory of so many samples: how their floats are stored, what is kept of them, which stay, and how many train behind a new one, or
+    behind each `every`-th."""
 
     samples: int
     stored: Stored = "uint8"
     kept: Kept = "latents"
     choice: Choice = "reservoir"
     times: int = 1
+    every: int = 1
 
     @classmethod
     def of(cls, text: str) -> Replay:
@@ -49,22 +51,26 @@ class Replay:
         found: dict[str, str] = {}
         for word in words:
             kinds = {"stored": Stored, "kept": Kept, "choice": Choice}
-            name = next((name for name, kind in kinds.items() if word in get_args(kind)), "times" if re.fullmatch(r"x\d+", word) else "")
+            counts = "times" if re.fullmatch(r"x(\d+|1/\d+)", word) else ""
+            name = next((name for name, kind in kinds.items() if word in get_args(kind)), counts)
             if not name or name in found:
                 raise _no_replay(text, f"{word!r} is {'given beside ' + found[name] if name else 'none of what may stand there'}")
             found[name] = word
-        times = int(found.pop("times", "x1")[1:])
-        if not re.fullmatch(r"\d{1,9}", number, re.ASCII) or not 1 <= int(number) <= MOST_SAMPLES or not 1 <= times <= MOST_TIMES:
-            raise _no_replay(text, f"1 to {MOST_SAMPLES:,} samples, and x1 to x{MOST_TIMES}, can be asked for")
-        return cls(int(number), times=times, **found)  # type: ignore[arg-type]
+        times, _, every = (found.pop("times", "x1")[1:]).partition("/")
+        many, is_number = (int(times), int(every or 1)), re.fullmatch(r"\d{1,9}", number, re.ASCII)
+        if not is_number or not 1 <= int(number) <= MOST_SAMPLES or not all(1 <= count <= MOST_TIMES for count in many):
+            raise _no_replay(text, f"1 to {MOST_SAMPLES:,} samples, and x1/{MOST_TIMES} to x{MOST_TIMES}, can be asked for")
+        return cls(int(number), times=many[0], every=many[1], **found)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.samples}:{self.stored}:{self.kept}:{self.choice}:x{self.times}"
+        each = f"x1/{self.every}" if self.every > 1 else f"x{self.times}"
+        return f"{self.samples}:{self.stored}:{self.kept}:{self.choice}:{each}"
 
 
 def _no_replay(text: str, why: str) -> TinytrainError:
     message = f"--replay {text}: {why}; expected a number of samples, and behind colons uint8, int8 or fp32, latents or samples, "
-    return TinytrainError(f"{message}reservoir or balanced, and x2 for two of them behind each new one.", hint="Try --replay 64.")
+    more = "reservoir or balanced, and x2 for two of them behind each new one, x1/2 for one behind two."
+    return TinytrainError(message + more, hint="Try --replay 64.")
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def with_replay(program: Program, replay: Replay) -> Program:
     for graph in graphs:
         entries[graph.name] = memory.kept_too(graph)
         entries[replay_of(graph.name)] = memory.replaying(graph)
-    return replace(program, entries=entries, replays=replay.times)
+    return replace(program, entries=entries, replays=replay.times, replay_every=replay.every)
 
 
 def _behind(nodes: Sequence[Node], roots: set[Value]) -> set[Node]:
@@ -174,7 +180,7 @@ class _Memory:
         self.target = self._target(g, graphs[0].inputs[1])
         self.place = self._place(model, graphs[0])
         size = 1 + 2 * self.classes if isinstance(self.place, Balanced) else 1
-        self.seen = g.const("replay_seen", np.zeros(size, np.int32), Role.STATE)
+        self.seen = g.const(SEEN, np.zeros(size, np.int32), Role.STATE)
         self.drawn = g.const("replay_drawn", np.zeros(1, np.int32), Role.STATE)
 
     def _kept(self, g: Builder, value: Value) -> _Kept:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,12 +11,15 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.autodiff import slice_gradients
+from tinytrain.gradient.distil import Distil, taught
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.loss_scale import Scaler, kept
 from tinytrain.gradient.method import Auxiliary, Goal, Method, Step
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.gradient.objective import Aim, Aimed, aims_of, with_loss
 from tinytrain.gradient.overflow import check_sums
 from tinytrain.gradient.partial import Target, with_targets
+from tinytrain.gradient.start import starts_of, with_start
 from tinytrain.gradient.update import Optimiser, States, Updater
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LOSS_SCALE, Graph, Node, Program, apply_of
@@ -36,20 +40,25 @@ def inference(graph: Graph) -> Graph:
 
 def build_program(
     forward: Graph, loss: Aimed | None, scheme: Scheme, optimiser: Optimiser, further_schemes: Sequence[Scheme] = (),
-    method: Method = BACKPROP,
+    method: Method = BACKPROP, distil: Distil | None = None, elastic: Elastic | None = None,
 ) -> Program:
     """Entry points of a model; with further schemes it can switch among all of them. Without a loss it only infers.
+    `distil` and `elastic` are bonds to where it started.
 
     Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist, nothing reaches the loss, or the method
     does not fit the model.
     """
+    if (distil or elastic) and not isinstance(method, Backprop):
+        message = f"{forward.name}: --method {method.key} has losses of its own; {'--distil' if distil else '--elastic'} goes with that of "
+        raise ModelError(f"{message}the model.", hint="Leave out --method, or keep old samples: --replay 64.")
     if loss is None:
         return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
-    return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser, method)
+    return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser, method, distil, elastic)
 
 
 def program_of(
-    forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: Aimed, optimiser: Optimiser, method: Method = BACKPROP
+    forward: Graph, trained: Sequence[Mapping[Value, Trained]], loss: Aimed, optimiser: Optimiser, method: Method = BACKPROP,
+    distil: Distil | None = None, elastic: Elastic | None = None,
 ) -> Program:
     """Entry points of a model of which each scheme trains these values. Raises as `build_program` does."""
     forward, schemes = with_targets(forward, trained)
@@ -57,13 +66,15 @@ def program_of(
     aims = aims_of(loss, forward)
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, aims)[0].replace(name="evaluate")}
-    states, auxiliary = States(optimiser), Auxiliary(forward)
+    starts = starts_of(forward)
+    states, auxiliary = States(optimiser, starts, elastic), Auxiliary(forward)
     for number, targets in enumerate(schemes):
         train = f"train_{number}" if number else "train"
-        entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary)
+        entries[train], sums = _train(train, forward, aims, targets, optimiser, states, method, auxiliary, distil)
         if sums.totals or sums.followers:
             entries[apply_of(train)] = _apply(entries[train], sums, optimiser, states)
-    return method.finish(Program(forward.name, entries, optimiser.accumulate))
+    bounds = aims[0].loss.bounds(forward.outputs[aims[0].output].type) if len(aims) == 1 else (0.0, math.inf)
+    return method.finish(Program(forward.name, entries, optimiser.accumulate, bounds=bounds))
 
 
 @dataclass
@@ -79,19 +90,22 @@ class _Sums:
 
 def _train(
     name: str, forward: Graph, aims: Sequence[Aim], targets: Sequence[Target], optimiser: Optimiser, states: States, method: Method,
-    auxiliary: Auxiliary,
+    auxiliary: Auxiliary, distil: Distil | None,
 ) -> tuple[Graph, _Sums]:
     """Forward, loss, the gradients of the targets and their updates; each update stands right after its gradient if nothing hinders.
 
     With accumulation the graph only sums; then also what is summed where.
     """
     forward, later = _put_off(forward, optimiser.accumulate)
+    if distil:
+        forward, start = with_start(forward, inference(forward), states.starts)
     _, g, loss = with_loss(forward, aims)
+    goal = taught(g, forward, start, aims, loss, distil) if distil else loss
     g.name = name
     updater, scaler = Updater(g, optimiser, states), None
     if chosen := optimiser.loss_scale:
-        scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), loss, optimiser.accumulate)
-    step = Step(g, forward, aims, loss, targets, dict(forward.updates), auxiliary, states)
+        scaler = Scaler(g, chosen, states.known(g, LOSS_SCALE), goal, optimiser.accumulate)
+    step = Step(g, forward, aims, goal, targets, dict(forward.updates), auxiliary, states)
     grads = _gradients(g, method.goals(step), targets, scaler.scale if scaler else None, forward.name)
     updates = step.updates
     if scaler:
@@ -117,7 +131,7 @@ def _train(
         sums.followers = [(node, [v if v.data is not None else followed(v) for v in node.inputs]) for node in later]
     else:
         updater.add_all([(target.param, grad, target.rate) for target, grad in grads.items()])
-    return g.graph([step.loss], {**updates, **updater.updates}), sums
+    return g.graph([loss if distil else step.loss], {**updates, **updater.updates}), sums
 
 
 def _put_off(forward: Graph, accumulate: int) -> tuple[Graph, list[Node]]:

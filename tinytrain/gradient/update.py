@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from tinytrain.errors import ModelError
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.loss_scale import LossScale, kept
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import LEARNING_RATE, LOSS_SCALE
@@ -26,6 +27,7 @@ from tinytrain.ops.momentum_q import FIRST_EXPONENT, MomentumExponent, MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_half import SgdHalf
 from tinytrain.ops.optimiser_int import Rounding, SgdInt
+from tinytrain.ops.pull import Pull
 from tinytrain.ops.schedule import Schedule
 
 Kind = Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"]
@@ -79,9 +81,10 @@ def factor_shape(value: Value) -> tuple[int, ...]:
 
 
 class States:
-    """What is kept between updates, by name: all entry points of a program, and all its schemes, share it."""
+    """What is kept between updates, by name, and where weights started: all entry points of a program, and all its schemes, share it."""
 
-    def __init__(self, optimiser: Optimiser) -> None:
+    def __init__(self, optimiser: Optimiser, starts: Mapping[Value, Value] | None = None, elastic: Elastic | None = None) -> None:
+        self.starts, self.elastic = starts or {}, elastic
         with np.errstate(over="ignore"):                  # found by check_numbers
             rate = np.array([optimiser.learning_rate], np.float32)
         self._values = {LEARNING_RATE: Value(LEARNING_RATE, TensorType((1,)), Role.STATE, rate)}
@@ -147,9 +150,9 @@ class Updater:
         chosen = self.optimiser
         mean, summed, factors = chosen.mean, grad.role is Role.STATE, self._factor(old)
         # whatever comes first takes mean and factor: behind it the gradient is that of the real weight
-        for op in self._directions(old, norm is not None):
+        for op, more in (*self._pull(old), *((op, {}) for op in self._directions(old, norm is not None))):
             op = replace(op, scale=mean, clear=summed, factored=bool(factors))
-            given = {arg: self._like(f"{kind}_{name}", grad) for arg, kind in op.keeps.items()}
+            given = {arg: self._like(f"{kind}_{name}", grad) for arg, kind in op.keeps.items()} | more
             given |= {"w": old, **dict(zip(["factor"], factors, strict=False)), **({"k": norm} if norm else {})}
             given |= {"t": self.step} if "t" in op.args else {}
             grad, mean, summed, factors = self._along(op, grad, [given[arg] for arg in op.args[1:]]), 1.0, False, []
@@ -163,6 +166,15 @@ class Updater:
             scale=mean * share, clear=summed,
         )
         self.updates[old] = self._emit(self._stored_rule(sgd, old), grad, old, name)
+
+    def _pull(self, old: Value) -> Iterator[tuple[Direction, dict[str, Value]]]:
+        """What pulls a weight to where it started, and its further operands."""
+        elastic = self.states.elastic
+        scale = np.array(old.type.quant.scale).reshape(factor_shape(old)) if old.type.quant else np.ones(1)
+        if elastic and (found := elastic.pull(old, scale, self.optimiser.learning_rate)):
+            root, strength = found
+            operands = {"root": self.g.const(f"pull_{old.name}", root), "start": self.states.starts[old]}
+            yield Pull(strength=strength, integer=not old.type.dtype.is_float), operands
 
     def _directions(self, old: Value, normed: bool) -> list[Direction]:
         """What makes of a gradient what is followed, in order."""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from tinytrain.ir.types import F32, Role, TensorType, Value
 LEARNING_RATE = "learning_rate"                           # the STATE value that the device can set
 CHOICE, FALLS = "choice_of_schemes", "falls_of_loss"      # STATE by which a device chooses among schemes (ir/choosing.py)
 TRIALS = 4                                                # steps of each scheme before it chooses
+SEEN = "replay_seen"                                      # STATE whose first element counts samples that a memory was shown
 LOSS_SCALE = "loss_scale"                                 # the STATE value that says whether there is an overflow in every step
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +121,13 @@ class Graph:
                 found[v].append(node)
         return found
 
-    def needed(self, values: Iterable[Value]) -> set[Node]:
-        """The nodes that these values are made by, directly or not."""
+    def needed(self, values: Iterable[Value], given: Container[Value] = ()) -> set[Node]:
+        """The nodes that these values are made by, directly or not; what is given is made by none."""
         producers, waiting, found = self.producers(), list(values), set[Node]()
         while waiting:
-            node = producers.get(waiting.pop())
-            if node is not None and node not in found:
+            value = waiting.pop()
+            node = producers.get(value)
+            if value not in given and node is not None and node not in found:
                 found.add(node)
                 waiting += node.inputs
         return found
@@ -185,7 +188,9 @@ class Program:
     that lie behind it, `step` all of them.
 
     With a memory, a sample that has trained is kept in it, and `replay` trains with one that is drawn from it, `replays` times behind each
-    new one; `remember` keeps a sample without training, its outputs are what is kept.
+    new one, or behind each `replay_every`-th; `remember` keeps a sample without training, its outputs are what is kept.
+
+    A sample whose loss lies outside of `bounds` is left out of training, unless the device is told others.
 
     `every`: the device chooses among its schemes every so many steps, 0: it is told; `worth` is then the inverse of what a step of each
     costs.
@@ -196,6 +201,8 @@ class Program:
     accumulate: int = 1
     guards: Guards = "rest"
     replays: int = 0
+    bounds: tuple[float, float] = (0.0, math.inf)
+    replay_every: int = 1
     every: int = 0
     worth: tuple[float, ...] = ()
 
@@ -219,6 +226,18 @@ class Program:
         for graph in self.entries.values():
             seen.update(dict.fromkeys(graph.stored(*roles)))
         return list(seen)
+
+    @property
+    def firsts(self) -> dict[Value, Value]:
+        """Constants that are the first value of a PARAM or STATE, which they share its array with: in flash they are one."""
+        homes = {id(v.data): v for v in self.stored(Role.PARAM, Role.STATE) if v.data is not None}
+        return {v: homes[id(v.data)] for v in self.stored(Role.CONST) if id(v.data) in homes}
+
+    @property
+    def constants(self) -> list[Value]:
+        """All others."""
+        firsts = self.firsts
+        return [v for v in self.stored(Role.CONST) if v not in firsts]
 
     def map(self, rule: Callable[[Graph], Graph]) -> Program:
         return dataclasses.replace(self, entries={key: rule(graph) for key, graph in self.entries.items()})

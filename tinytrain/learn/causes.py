@@ -41,6 +41,7 @@ class Outcome:
     changed: Part | None
     saturated_before: Part | None
     saturated: Part | None
+    bound: float                                          # samples of a larger loss are skipped
 
 
 def explain(outcome: Outcome) -> tuple[list[str], str]:
@@ -70,7 +71,8 @@ def _one_class(outcome: Outcome) -> Cause | None:
 def _left_out(outcome: Outcome) -> Cause | None:
     last = outcome.epochs[-1]
     if last.skipped > last.steps / 2:
-        return f"{last.skipped:,} of {last.steps:,} samples of the last epoch were skipped.", "a lower --skip-below"
+        advice = "a higher --skip-above" if last.loss > outcome.bound else "a lower --skip-below"
+        return f"{last.skipped:,} of {last.steps:,} samples of the last epoch were skipped.", advice
     if last.overflowed > last.steps / 2:
         return f"Gradients of {last.overflowed:,} of {last.steps:,} samples of the last epoch overflowed.", LOWER
     return None

@@ -6,6 +6,7 @@ All of it is read off losses, outputs and weights that a training asks its devic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class Unlearned(LearningError):
 @dataclass
 class Watch:
     """The training of a project's device, from its weights as they are; `still`: at a learning rate of 0, which is to change nothing.
+    Samples of a loss above `bound` are left out.
 
     `good` are the weights to go back to: those of the last epoch that did not fail, or else of before; of a model that never told these
     samples apart those that have learned longest without giving the same for all. `worse` and `unlearned` say how the last epoch failed.
@@ -44,6 +46,7 @@ class Watch:
     yardstick: Yardstick
     good: dict[str, Array]
     still: bool = False
+    bound: float = math.inf
     worse: str | None = None
     unlearned: str | None = None
     _began: dict[str, Array] = field(init=False)
@@ -83,7 +86,7 @@ class Watch:
         weights = session.get_params()
         outcome = Outcome(
             self.project, session, self.yardstick, self._measured, tuple(self._epochs), changed(self.project, self._began, weights),
-            saturated(self.project, self._began), saturated(self.project, weights),
+            saturated(self.project, self._began), saturated(self.project, weights), self.bound,
         )
         details, hint = explain(outcome)
         if self.worse is not None:
@@ -95,7 +98,7 @@ class Watch:
         """How little of the weights has changed since training began; None where enough has, or nothing need be changed."""
         steps = sum(epoch.steps - epoch.skipped for epoch in self._epochs)
         if not steps:
-            return None
+            return f"the loss of all samples is above {self.bound:,.4g}" if self._epochs[-1].loss > self.bound else None
         whole, few = changed(self.project, self._began, weights), changed(self.project, self._began, weights, coarse=True)
         if whole is not None and whole.part == 0:
             return f"no weight has changed in {steps:,} steps"

@@ -13,6 +13,7 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
 from tinytrain.ir.types import Array
 from tinytrain.learn.state import LEARNED_MODEL
+from tinytrain.onnx_graph import stored_array
 from tinytrain.reading import first_line
 
 if TYPE_CHECKING:
@@ -110,13 +111,13 @@ def runs(model: onnx.ModelProto, port: Port, samples: Array) -> list[list[Array]
 
 def _as_stored(model: onnx.ModelProto, entry: onnx.ValueInfoProto, x: Array) -> Array:
     """A sample in the type of the input; as the integers that a DequantizeLinear reads, where one reads it."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     name = entry.name
     reader = next((node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] == name), None)
     if reader is None:
         return x.astype(helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    stored = {t.name: stored_array(t) for t in model.graph.initializer}
     scale, zero = stored[reader.input[1]], stored[reader.input[2]] if len(reader.input) > 2 else np.zeros((), np.int8)
     limits = np.iinfo(zero.dtype)
     return np.asarray(np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype))

@@ -16,6 +16,7 @@ from tinytrain.device.manifest import Manifest, TargetPart
 from tinytrain.errors import DataError, DeviceError
 from tinytrain.gradient.objective import Objective
 from tinytrain.ir.types import S32, Array
+from tinytrain.learn.unlabelled import are_stand_ins
 from tinytrain.report.live import Progress
 from tinytrain.report.metrics import Metric, Threshold, classes, measured, reconstruction
 
@@ -81,7 +82,7 @@ class Outputs:
         Above `threshold` a sample is not normal, for a model that gives back its input, or a single output says yes; it is suggested, by
         default, so that `percentile` (99) of normal samples lie below. Raises DataError where either is given without effect.
         """
-        if self.targets is None:
+        if self.targets is None or are_stand_ins(self.manifest, self.targets):
             if given := next((name for name, value in how.items() if value is not None), None):
                 raise DataError(f"--{given} has no effect on samples without targets.", hint="Leave it out.")
             return {}

@@ -42,6 +42,9 @@ class Rates:
         schedule, warmup = self.schedule, f"rises in {self.schedule.warmup:,} updates, then " if self.schedule.warmup else ""
         if schedule.course == "constant":
             return f"{self.base:g}" if not warmup else f"{warmup}{self.base:g}"
+        if schedule.course == "table":
+            changes = (f"times {factor:g} from update {start:,} on" for start, factor in schedule.table)
+            return f"{self.base:g}, {', '.join(changes)}"
         if schedule.course == "step":
             return f"{warmup}{self.base:g}, times {schedule.factor:g} after each {schedule.steps:,} updates"
         end = "with the last update" if schedule.steps == self.updates else f"after {schedule.steps:,} updates"
@@ -63,6 +66,8 @@ def schedule_text(schedule: Schedule | None) -> str | None:
     schedule = FALLING if schedule is None else schedule
     if not schedule.changes:
         return None
+    if schedule.course == "table":
+        return "table:" + ",".join(f"{start}={factor:.9g}" for start, factor in schedule.table)
     words = {"warmup": schedule.warmup, "schedule-steps": schedule.steps, "lr-min": schedule.least}
     if schedule.course == "step":
         words["schedule-factor"] = schedule.factor

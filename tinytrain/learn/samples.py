@@ -16,10 +16,13 @@ from tinytrain.data.layout import Layout
 from tinytrain.device.manifest import Manifest, Port
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError
-from tinytrain.ir.types import S32, DType
+from tinytrain.ir.types import S32, Array, DType
 from tinytrain.learn.state import LEARNED, Record, read_record
-from tinytrain.report.live import Progress
+from tinytrain.learn.unlabelled import labelled, stand_ins
+from tinytrain.report.live import Progress, Quiet
 from tinytrain.report.samples import say_how_read
+
+BALANCED = "--balanced"
 
 
 def load(
@@ -54,13 +57,34 @@ def scaling_of(source: Source) -> str:
 def load_with_targets(
     project: Project, source: Source, which: str, limit: int | None, progress: Progress, classes: Sequence[str] | None = None
 ) -> Dataset:
-    """Samples for a loss. Raises DataError where the project has none, or the samples no targets."""
+    """Samples for a loss. Raises DataError where the project has none, or the samples no targets, or where there are labels to learn from
+    that the loss does not read.
+    """
     if project.manifest.target is None:
         message = f"{project.folder} was compiled for inference only; expected a project with a loss."
         raise DataError(message, hint="Compile it with --loss ce (or mse, bce).")
+    if not labelled(project.manifest):
+        return _without_labels(project, source, which, limit, progress, classes)
     samples = load(project, source, which, limit, progress=progress, classes=classes)
     if samples.y is None:
         raise DataError(f"{source} has no targets.", hint="An .npz needs y beside x.")
+    return samples
+
+
+def _without_labels(
+    project: Project, source: Source, which: str, limit: int | None, progress: Progress, classes: Sequence[str] | None
+) -> Dataset:
+    """Samples for a loss that reads no labels; those that only measure may have some."""
+    try:
+        samples = load(project, source, which, limit, progress=Quiet(), classes=classes)
+    except NoTargets:
+        samples = None
+    if samples is None or samples.y is None:
+        return stand_ins(load(project, source, which, limit, targets=False, progress=progress))
+    if which == "train":
+        message = f"{source} has labels, which --loss {project.manifest.loss} of {project.folder} does not read."
+        raise DataError(message, hint="Leave them out (an .npz without y), or compile with --loss ce to learn from them.")
+    say_how_read(samples, progress)
     return samples
 
 
@@ -82,6 +106,32 @@ def split(samples: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset | 
     cut = len(order) - int(len(order) * part)
     keep, hold = order[:cut], order[cut:]
     return samples.some(keep), samples.some(hold) if len(hold) else None
+
+
+def classes_of(samples: Dataset, option: str) -> list[Array]:
+    """The samples of each class that there are any of, by index. Raises DataError where targets are no labels, as an option wants them."""
+    if samples.y is None or samples.y.ndim != 1 or samples.y.dtype.kind != "i":
+        raise DataError(f"{option} balances classes, and these targets are no labels; expected one label a sample.", hint="Leave it out.")
+    return [np.flatnonzero(samples.y == label) for label in np.unique(samples.y)]
+
+
+def order_of(samples: Dataset, seed: int, epoch: int, *, balanced: bool = False) -> Array:
+    """The order of samples in an epoch, by index, as many as there are: only (seed, epoch) decides it.
+
+    `balanced`: of each class as many, but for one; of a frequent class some are left out, another choice in each epoch, and those of a rare
+    one come again when all of it were there.
+    """
+    chance = np.random.default_rng((seed, epoch))
+    if not balanced:
+        return chance.permutation(len(samples))
+    classes = classes_of(samples, BALANCED)
+    shares = np.full(len(classes), len(samples) // len(classes))
+    shares[chance.permutation(len(classes))[: len(samples) % len(classes)]] += 1
+    drawn = [
+        np.concatenate([chance.permutation(one) for _ in range(-(-share // len(one)))])[:share]
+        for one, share in zip(classes, shares, strict=True)
+    ]
+    return chance.permutation(np.concatenate(drawn))
 
 
 def _found(manifest: Manifest, source: Source, which: str, targets: bool, classes: Sequence[str]) -> Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinytrain.data.dataset import Dataset
 from tinytrain.ir.types import F32
+from tinytrain.learn.unlabelled import are_stand_ins
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -26,7 +27,7 @@ def scale_doubt(session: Session, samples: Dataset) -> str | None:
     """
     assert samples.y is not None and session.manifest is not None
     port = session.manifest.input
-    if port.parts or not (port.dtype is F32 or port.quant):
+    if port.parts or not (port.dtype is F32 or port.quant) or are_stand_ins(session.manifest, samples.y):
         return None                                       # whole numbers may be what it takes
     few = samples.some(np.unique(np.linspace(0, len(samples) - 1, FEW).astype(int)))
     high = float(few.x.max())

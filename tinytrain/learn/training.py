@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
@@ -24,9 +22,10 @@ from tinytrain.learn.forecast import forecast_seconds, step_text, time_text
 from tinytrain.learn.memory import load_old, remember
 from tinytrain.learn.outputs import evaluate, infer
 from tinytrain.learn.rates import Rates, rates_of, schedule_text
-from tinytrain.learn.samples import load, load_with_targets, scaling_of, split
+from tinytrain.learn.samples import BALANCED, classes_of, load, load_with_targets, order_of, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
+from tinytrain.learn.unlabelled import bounds, labelled
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -42,7 +41,9 @@ LINK_CALLS = 4                                            # by which the time of
 class Plan:
     """How to train; `limit` uses the first samples only, `holdout` is the part kept for validation where none are given.
 
-    Samples with a loss below `skip_below` cost their forward pass only; `scheme` is one of those that the project was compiled with.
+    Samples with a loss below `skip_below` or above `skip_above` (None: bounds of the loss) cost their forward pass only; `scheme` is one of
+    those that the project was compiled with.
+    Training ends when for `patience` epochs none was better by the validation samples; `balanced` shows as many samples of each class.
     `schedule` sets the learning rate of each update from here, for firmware without one of its own: None lets it fall to 0 over all epochs.
     `keep` writes what is learned into the project after each epoch; `resume` goes on behind the last epoch that is there; with `changed`
     also where data or settings are others than they were. Without it `force` replaces what an earlier training has left there.
@@ -57,9 +58,12 @@ class Plan:
     force: bool = False
     limit: int | None = None
     holdout: float = 0.1
-    skip_below: float = 0.0
+    skip_below: float | None = None
+    skip_above: float | None = None
     scheme: int = 0
     schedule: Schedule | None = None
+    patience: int | None = None
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,10 @@ def lesson(
     known = None if plan.resume else project.manifest.classes
     samples = load_with_targets(project, data, "train", plan.limit, progress, known)
     accumulate = project.manifest.accumulate
-    held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation is not None else None
+    held = None
+    if validation is not None:
+        reading = load if labelled(project.manifest) else load_with_targets
+        held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
     settings = _settings(project, samples, held, plan)
@@ -91,6 +98,13 @@ def lesson(
         if isinstance(data, DataFile) and data.stride < data.window:
             progress.say(f"warning    windows overlap, so that those of --holdout share rows with those of the training: {HELD}")
         samples, held = split(samples, plan.holdout, plan.seed)
+    if plan.patience and held is None:
+        message = f"--patience {plan.patience} needs samples that say which epoch is better; found neither --validation nor --holdout."
+        raise DataError(message, hint="Give one of them, or leave it out.")
+    if plan.balanced:
+        classes_of(samples, BALANCED)
+        if project.manifest.loss_options.get("class_weights"):
+            progress.say("warning    the firmware was compiled with --class-weights too: rare classes count twice as they should")
     if len(samples) < accumulate:
         message = f"{data} gives {len(samples):,} samples to train with; {project.folder} makes one update from {accumulate:,}."
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
@@ -123,7 +137,9 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
         session.set_lr(plan.learning_rate)
-    session.set_skip_below(plan.skip_below)
+    low, high = bounds(project, plan.skip_below, plan.skip_above)
+    session.set_skip_below(low)
+    session.set_skip_above(high if math.isfinite(high) else 0.0)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
@@ -134,15 +150,20 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
-    watch = Watch(project, yardstick, session.get_params(), still=base == 0)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bound=high)
     if epochs:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
         progress.say(f"trained    {len(epochs)} epochs already; --epochs {plan.epochs} asks for no more")
     try:
         for number in range(len(epochs) + 1, plan.epochs + 1):
+            if plan.patience and (waited := number - 1 - record.best) >= plan.patience:
+                progress.say(f"stopped    {waited} epochs without a better one: --patience {plan.patience}")
+                break
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
-            epoch = train_epoch(session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates)
+            epoch = train_epoch(
+                session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced,
+            )
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
                 if leader is None or epoch.better(leader):
@@ -214,7 +235,7 @@ def _conclude(project: Project, session: Session, samples: Dataset, progress: Pr
 
 def train_epoch(
     session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1,
-    rates: Rates | None = None,
+    rates: Rates | None = None, *, balanced: bool = False,
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
@@ -223,7 +244,7 @@ def train_epoch(
     """
     assert samples.y is not None
     began = time.monotonic()
-    order = np.random.default_rng((seed, number)).permutation(len(samples))
+    order = order_of(samples, seed, number, balanced=balanced)
     order = order[: len(order) - len(order) % accumulate]
     skipped, overflowed = _left_out(session)
     progress.start(f"epoch {number}", len(order))
@@ -266,6 +287,7 @@ def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int,
 
 def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
     """What must be the same where training goes on, as a user calls it. Number of epochs and time limits may change."""
+    low, high = bounds(project, plan.skip_below, plan.skip_above)
     return {
         "options of compile": project.manifest.chosen[:12],
         "--limit": plan.limit,
@@ -276,5 +298,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--lr": plan.learning_rate,
         "--schedule": None if project.manifest.scheduled else schedule_text(plan.schedule),
         "--use-scheme": plan.scheme,
-        "--skip-below": plan.skip_below,
+        BALANCED: plan.balanced or None,
+        "--skip-below": low,
+        "--skip-above": high if math.isfinite(high) else None,
     }

@@ -15,6 +15,7 @@ from tinytrain.frontend.export import export
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import MANY_MACS, MOST_MACS, runs
 from tinytrain.learn.weights import parameters
+from tinytrain.onnx_graph import LAYERS
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 16
 MANY = 0.9                                                # of the units of a layer
-LAYERS = ("Conv", "Gemm", "MatMul")
 ENDS = ("Relu", "Clip", "DequantizeLinear")               # what shows that a unit is dead
 
 

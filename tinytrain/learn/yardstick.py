@@ -15,11 +15,10 @@ import numpy as np
 
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
-from tinytrain.errors import DeviceError, LearningError
-from tinytrain.gradient.objective import losses
+from tinytrain.errors import LearningError
 from tinytrain.ir.types import Array
 from tinytrain.learn.state import Epoch
-from tinytrain.reading import reading
+from tinytrain.learn.unlabelled import labelled, loss_of
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 SAMPLES = 50
 TELLING = 30                                              # samples; what fewer say of a model may be chance
 WORSE = 2.0                                               # times the loss before training, or that of a model that knows nothing
+ONE = 0.9                                                 # of the samples: a model without labels says nearly always the same
 KNOWS = 0.9                                               # of the loss of saying what is usual: below it something was learned
 VARIES = 0.99                                             # the same where targets are numbers, most of which may be noise
 SAME = 1e-6                                               # of the largest output
@@ -45,6 +45,12 @@ class Measure:
     loss: float
     outputs: Array
     right: int | None
+
+    @property
+    def says(self) -> tuple[int, int]:
+        """The class that is said of most samples, and of how many."""
+        counts = np.bincount(self.outputs.argmax(axis=1))
+        return int(counts.argmax()), int(counts.max())
 
     @property
     def same(self) -> bool:
@@ -83,7 +89,8 @@ class Blind:
 class Yardstick:
     """`before` is the mean loss of `samples` before the first step, which `blind` and `held`, of the validation samples, are compared with.
 
-    `knew`: it told samples apart then, as does what an earlier training has left.
+    `knew`: it told samples apart then, as does what an earlier training has left. `varied`: the loss reads no labels, and at first not
+    nearly all samples were given the same class.
     """
 
     samples: Dataset
@@ -91,6 +98,7 @@ class Yardstick:
     blind: Blind
     held: Blind | None = None
     knew: bool = False
+    varied: bool = False
 
     @classmethod
     def of(cls, project: Project, session: Session, samples: Dataset, held: Dataset | None, seed: int, before: float | None) -> Yardstick:
@@ -98,14 +106,16 @@ class Yardstick:
         assert samples.y is not None
         chosen = np.random.default_rng((seed, 0)).permutation(len(samples))[:SAMPLES]
         few = Dataset(samples.x[chosen], samples.y[chosen])
-        blind, knew = Blind.of(project, few), True
-        if before is None:
+        blind, knew, varied, alone = Blind.of(project, few), True, False, not labelled(project.manifest)
+        if before is None or alone:
             measured = _measured(session, few)
-            before, knew = measured.loss, blind.exceeded(measured.loss, measured.right)
+            before = measured.loss if before is None else before
+            knew = alone or blind.exceeded(measured.loss, measured.right)
+            varied = alone and measured.says[1] <= ONE * len(few)
         if not math.isfinite(before):
             message = f"The loss of {project.folder} is not finite before training."
             raise Diverged(message, hint="Scale the samples to the range that the model was made for.")
-        return cls(few, before, blind, Blind.of(project, held) if held is not None and len(held) else None, knew)
+        return cls(few, before, blind, Blind.of(project, held) if held is not None and len(held) else None, knew, varied)
 
     def measure(self, session: Session) -> Measure:
         return _measured(session, self.samples)
@@ -135,6 +145,9 @@ class Yardstick:
 
     def unmoved(self, measured: Measure, epoch: Epoch) -> str | None:
         """How much the model is like one that does not look at the sample; None where it is not, or too few samples tell."""
+        label, said = measured.says
+        if self.varied and said > ONE * len(self.samples):
+            return f"after epoch {epoch.epoch} it says class {label} of {said} of {len(self.samples)} samples, and did not before"
         if len(self.samples) + (self.held.count if self.held else 0) < TELLING or not self.blind.nothing:
             return None
         if self.blind.exceeded(measured.loss, measured.right) or (self.held and self._told(self.held, epoch)):
@@ -168,15 +181,13 @@ def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
     The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it.
     """
     assert samples.y is not None
-    kind, shape = losses().get(project.manifest.loss or ""), project.manifest.output.shape
-    if kind is None or project.manifest.output.parts:
+    loss, shape = loss_of(project), project.manifest.output.shape
+    if loss is None or not loss.labelled or project.manifest.output.parts:
         return 0.0, 0.0
     labels = samples.y.dtype.kind == "i"
     targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
     usual = np.mean(np.eye(math.prod(shape))[samples.y] if labels else samples.y.astype(np.float64), axis=0).reshape(shape)
     part = np.clip(usual, 1e-6, 1 - 1e-6)
     outputs = (np.zeros(shape), usual, np.log(part), np.log(part / (1 - part)))
-    with reading(project.folder / "manifest.json", "options of its loss", DeviceError, "Compile the model again."):
-        loss = kind.of(**project.manifest.loss_options)
-        found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
-        return found[0], min(found)
+    found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
+    return found[0], min(found)

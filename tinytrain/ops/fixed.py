@@ -12,6 +12,7 @@ import numpy as np
 from tinytrain.ir.types import Array
 
 FACTOR_BITS = 30
+MOST_VELOCITY = 2**30
 
 
 def bit_length(v: Array) -> int:
@@ -37,6 +38,22 @@ def dithered_step(g: Array, m: Array, s: Array, words: Array) -> Array:
     """round(g·m / 2^s) up with the chance of what is cut off; `words` are 32 random bits an element."""
     dither = np.where(s <= 32, words >> np.maximum(32 - s, 0), words << np.maximum(s - 32, 0))
     return np.asarray((g * m + dither) >> s)
+
+
+def velocity_within(v: Array) -> Array:
+    """v within 2^30, which leaves room for what is multiplied by it."""
+    return np.clip(v, -MOST_VELOCITY, MOST_VELOCITY)
+
+
+def scaled(g: Array, up: int) -> Array:
+    """g·2^up to the nearest integer, within 2^30."""
+    left, right = min(max(up, 0), 31), min(max(-up, 0), 40)
+    return velocity_within(((g.astype(np.int64) << left) + ((1 << right) >> 1)) >> right)
+
+
+def velocity(g: Array, q: Array, mu: int, ahead: int) -> Array:
+    """mu·q·2^ahead + g, `mu` with 16 fraction bits and `ahead` from -1 to 1; within 2^30."""
+    return velocity_within((mu * q.astype(np.int64) * 2 >> min(max(1 - ahead, 0), 2)) + g)
 
 
 def float_bits(v: int, exponent: int) -> int:

@@ -21,6 +21,7 @@ from tinytrain.ops.momentum_q import MomentumQ
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.optimiser_half import SgdHalf
 from tinytrain.ops.optimiser_int import SgdInt
+from tinytrain.ops.pull import Pull
 from tinytrain.ops.simd import elementwise
 
 _ONE, _COUNTER = TensorType((1,)), TensorType((1,), S32)
@@ -90,7 +91,7 @@ class Kept(Elementwise):
 # operands of the rules behind their weight, where those are not all floats
 _KINDS: tuple[tuple[DType, ...], ...] = (
     (F32, F32, F32, S32, F32), (F32, F32, F32, F32, S32, F32), (F32, F32, F32, S16, F32), (F32, F32, F32, F32, S16, F32),
-    (F32, S8, S32, S32, S32, F32),
+    (F32, S8, S32, S32, S32, F32), (F32, S8, S8, S8, F32), (F32, S8, S32, S32, F32),
     *((F32, w, F32, *more, F32) for w in (S8, S32) for more in ((), (F32, S32), (F32, F32, S32), (F32, S32, S8), (F32, F32, S32, S8))),
 )
 
@@ -179,4 +180,4 @@ Kept.examples = tuple(
     Example(Kept(), (kind, kind, _ONE), (-100, 100), reals)
     for kind in (*f32((1,), (37,), (5, 7)), _COUNTER, TensorType((9,), S32)) for reals in _SIGNS
 )
-Guarded.examples = tuple(_guarded(Sgd, SgdHalf, Adam, MomentumQ, SgdInt))
+Guarded.examples = tuple(_guarded(Sgd, SgdHalf, Adam, MomentumQ, SgdInt, Pull))

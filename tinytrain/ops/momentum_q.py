@@ -17,11 +17,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinytrain.ir.integer import IntegerForms, Operand
+from tinytrain.ir.integer import IntegerForms, Operand, Scaled
 from tinytrain.ir.op import Declined, Elementwise, Example, Kernel, Op, no
 from tinytrain.ir.types import F32, S8, S32, Array, TensorType, Value
 from tinytrain.ir.words import Words, literal
 from tinytrain.ops.draws import drawn, word_text
+from tinytrain.ops.momentum_int import FRACTION_BITS, MomentumInt
 from tinytrain.ops.optimiser_int import rounded
 
 FIRST_EXPONENT = -20
@@ -85,7 +86,19 @@ class MomentumQ(Elementwise):
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
     ) -> tuple[Operand, ...] | Declined:
-        return no("momentum is computed in fp32", "Leave out --momentum.")
+        grad, q, *numbers = inputs
+        if not isinstance(grad, Scaled) or not isinstance(q, Value):
+            return no("its gradient is not made of integers")
+        if self.clear:
+            return no("sums of gradients are fp32", "Leave out --accumulate.")
+        if grad.factor.ndim:
+            grad = g.short(grad)                          # what is kept has one factor for all channels
+        op = MomentumInt(self.momentum, self.nesterov, self.seed)
+        rest = (v for v in numbers if isinstance(v, Value))
+        direction, kept = g.emit_all(op, grad.mantissa, grad.exponent, q, *rest, name=outputs[0].name)
+        e_new = numbers[1]
+        assert isinstance(e_new, Value), f"{e_new} is an integer"
+        return Scaled(direction, e_new, grad.factor * 2.0**-FRACTION_BITS), kept
 
 
 @dataclass(frozen=True)

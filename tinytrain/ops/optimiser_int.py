@@ -201,8 +201,10 @@ class SgdInt(Elementwise):
     ) -> tuple[Operand, ...] | Declined:
         given = dict(zip(self.args, inputs, strict=True))
         w, factor, lr, counter = (given.get(name) for name in ("w", "factor", "lr", "counter"))
-        if self.momentum or self.weight_decay or self.clear:
-            return no("momentum, weight decay and sums of gradients are fp32", "Leave out --momentum, --weight-decay, --accumulate.")
+        if self.momentum:
+            return no("its momentum is fp32", "Use --momentum-type int8.")
+        if self.weight_decay or self.clear:
+            return no("weight decay and sums of gradients are fp32", "Leave out --weight-decay, --accumulate.")
         if self.rounding not in ("stochastic", "nearest"):
             return no(f"{self.rounding} rounding is one of fp32 steps", "Use --rounding stochastic or nearest.")
         if not isinstance(w, Value) or not isinstance(lr, Value) or not isinstance(factor, Value) or factor.data is None:

@@ -4,6 +4,7 @@
 warm-up, t < W:  rate = lr·(t + 1) / W          then, with s = t − W:
 step:            rate = max(lr·γ^⌊s/N⌋, least)
 cosine:          rate = least + (lr − least)·(1 + cos(π·min(s/(N − W), 1))) / 2          (Loshchilov and Hutter, arXiv 1608.03983)
+table:           rate = lr·f_i of the last (t_i, f_i) with t_i <= t
 
 The device can set lr at any time: it is a factor of the whole.
 """
@@ -21,7 +22,7 @@ from tinytrain.ir.integer import IntegerForms, Operand
 from tinytrain.ir.op import Declined, Example, Kernel, Op, no
 from tinytrain.ir.types import F32, S32, Array, TensorType, Value
 
-Course = Literal["constant", "step", "cosine"]
+Course = Literal["constant", "step", "cosine", "table"]
 _LR, _STEP = TensorType((1,)), TensorType((1,), S32)
 
 
@@ -29,7 +30,8 @@ _LR, _STEP = TensorType((1,)), TensorType((1,), S32)
 class Schedule(Op):
     """lr f32[1], t s32[1] (1 in the first update) -> rate f32[1].
 
-    `course` of `steps` updates behind the first `warmup` of them; those of a cosine count from the first update on.
+    `course` of `steps` updates behind the first `warmup` of them; those of a cosine count from the first update on. `table`: from which
+    update on the rate is multiplied by which factor, from update 0 on.
     """
 
     course: Course = "constant"
@@ -37,6 +39,7 @@ class Schedule(Op):
     steps: int = 0
     factor: float = 0.1
     least: float = 0.0
+    table: tuple[tuple[int, float], ...] = ()
 
     name = "schedule"
     args = ("lr", "t")
@@ -70,6 +73,8 @@ class Schedule(Op):
         since = (int(t[0]) - 1) % 2**32 - self.warmup
         if since < 0:
             return (lr * real((since + self.warmup + 1) / self.warmup),)
+        if self.course == "table":
+            return (lr * real([factor for start, factor in self.table if start <= since][-1]),)
         least = real(self.least)
         if self.course == "cosine":
             return (least + (lr - least) * real((1 + math.cos(math.pi * min(since / self.span, 1.0))) / 2),)
@@ -86,6 +91,7 @@ Schedule.examples = tuple(
     for op, steps in (
         (Schedule(warmup=7), (1, 8)), (Schedule("step", 2, 5), (2, 8)), (Schedule("step", 0, 3, 0.5, 0.01), (4, 1000)),
         (Schedule("cosine", 0, 10), (1, 4, 5000)), (Schedule("cosine", 5, 12, least=0.25), (5, 9)),
+        (Schedule("table", table=((0, 0.1), (3, 1.0), (7, 0.3))), (1, 3, 4, 8, 5000)),
     )
     for bounds in ((step, step + 1) for step in steps)
 )

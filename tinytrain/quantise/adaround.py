@@ -53,13 +53,13 @@ class Moments:
         return self.gram / self.count - x[:, :, None] * x[:, None, :], self.cross / self.count - x[:, :, None] * y[:, None, :]
 
 
-def learn(rows: Array, scales: Array, moments: Moments) -> Array:
-    """int8 (G, N, F) for weights (G, N, F) and scales (G, N). A row for which nearest rounding does better keeps that."""
+def learn(rows: Array, scales: Array, moments: Moments, most: int = 127) -> Array:
+    """int8 (G, N, F) within ±most for weights (G, N, F) and scales (G, N). A row for which nearest rounding does better keeps that."""
     gram, cross = moments.centred()
     step = scales[:, :, None].astype(np.float64)
     exact = rows / step
     target = cross.transpose(0, 2, 1) / step
-    low, high = np.clip(np.floor(exact), -127, 127), np.clip(np.floor(exact) + 1, -127, 127)
+    low, high = np.clip(np.floor(exact), -most, most), np.clip(np.floor(exact) + 1, -most, most)
     size = np.maximum(np.trace(gram, axis1=1, axis2=2) / gram.shape[1], 1e-30)[:, None, None]
     v = _start(np.clip(exact - low, 0.01, 0.99))
     mean, square = np.zeros_like(v), np.zeros_like(v)
@@ -77,7 +77,7 @@ def learn(rows: Array, scales: Array, moments: Moments) -> Array:
         mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
         v -= RATE * (mean / (1 - 0.9**i)) / (np.sqrt(square / (1 - 0.999**i)) + 1e-8)
     learned = np.where(1.2 / (1 + np.exp(-v)) - 0.1 > 0.5, high, low)
-    plain = np.clip(np.rint(exact), -127, 127)
+    plain = np.clip(np.rint(exact), -most, most)
     better = _loss(learned, gram, target) < _loss(plain, gram, target)
     return np.where(better[:, :, None], learned, plain).astype(np.int8)
 

@@ -17,6 +17,7 @@ from tinytrain.data.layout import Layout
 from tinytrain.errors import DataError, ModelError
 from tinytrain.frontend.onnx_import import Imported, import_model
 from tinytrain.frontend.prepare import Prepared, prepare
+from tinytrain.quantise.bits import choose_bits
 from tinytrain.quantise.calibrate import observe
 from tinytrain.quantise.equalise import equalise
 from tinytrain.quantise.lockstep import Lockstep, Options, Outcome, snr_db
@@ -75,7 +76,9 @@ def quantise_model(path: Path, data: Source, options: Options, progress: Progres
     scales.update(_constant_scales(prepared, plan))
     scales.update({p.tensor: PROBABILITIES for p in plan.points.values() if p.op == "Softmax"})
     notes += [f"{t} is 0 for all samples: its scale is {s.scale:g}, whatever it becomes later" for t, s in scales.items() if s.dead]
-    outcome = Lockstep(model, plan, scales, options).run(samples.x, progress)
+    bits, said = choose_bits(model, plan, samples.x, options, progress)
+    notes += said
+    outcome = Lockstep(model, plan, scales, options, bits).run(samples.x, progress)
     if raised := {name: made.raised for name, made in outcome.layers.items() if made.raised}:
         channels = ", ".join(f"{name} ({count} channels)" for name, count in raised.items())
         notes.append(f"weights too small beside their bias have a greater scale: {channels}")
@@ -131,14 +134,15 @@ def _report(
         scale, made = scales[point.root], outcome.layers.get(layer)
         return Row(
             layer, op, point.tensor, float(scale.scale), scale.zero_point, finite(outcome.snr[point.tensor]),
-            finite(made.snr) if made is not None else None,
+            finite(made.snr) if made is not None else None, made.bits if made is not None else 8,
         )
 
-    sizes = [(v.weight.size, v.bias.size if v.bias is not None else 0, v.scales.size) for v in outcome.layers.values()]
+    made = [(v, v.weight.size, v.bias.size if v.bias is not None else 0) for v in outcome.layers.values()]
     return Report(
         path.name, options.method, len(samples), tuple(row(p) for p in plan.points.values() if p.tensor in outcome.snr),
         finite(snr_db(outcome.exact, outcome.int8)),
         accuracy(outcome.exact, outcome.int8, samples.y) if samples.y is not None else None,
         tuple(f"{nodes[name].name} ({nodes[name].op_type})" for name in plan.islands), tuple(notes),
-        sum(4 * (w + b) for w, b, _ in sizes), sum(w + 4 * b + 4 * (1 if options.per_tensor else s) for w, b, s in sizes),
+        sum(4 * (w + b) for _, w, b in made),
+        sum(-(-w * v.bits // 8) + 4 * b + 4 * (1 if options.per_tensor else v.scales.size) for v, w, b in made),
     )

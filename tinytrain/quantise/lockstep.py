@@ -7,7 +7,9 @@ corrected, and its error measured in the same run. Values are dropped after thei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -18,13 +20,16 @@ from tinytrain.quantise import adaround, bias
 from tinytrain.quantise.calibrate import point_values
 from tinytrain.quantise.layers import LINEAR_OPS, from_rows, grouped_outputs, patches, to_rows
 from tinytrain.quantise.plan import Layer, Plan
-from tinytrain.quantise.ranges import Method, Scale, nearest, raised_for_bias, weight_scales
+from tinytrain.quantise.ranges import MOST_WEIGHT, Method, Scale, nearest, raised_for_bias, weight_scales
 from tinytrain.report.live import Progress
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `tinytrain quantize` can be told; `samples` of the data are used, evenly spread."""
+    """What `tinytrain quantize` can be told; `samples` of the data are used, evenly spread.
+
+    `bits` are those of weights; "mixed": of each layer as many as a `flash_budget` of bytes for all parameters leaves (`bits.py`).
+    """
 
     method: Method = "minmax"
     percentile: float = 99.99
@@ -32,13 +37,15 @@ class Options:
     bias_correction: bool = True
     adaround: bool = False
     per_tensor: bool = False
+    bits: Literal["8", "4", "mixed"] = "8"
+    flash_budget: int | None = None
     samples: int = 256
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class Int8Layer:
-    """A quantised layer in the layout of ONNX: int8 weight, its scales, int32 bias of scale s_x·s_w[k], weight SNR in dB."""
+    """A quantised layer in the layout of ONNX: weight of so many bits, its scales, int32 bias of scale s_x·s_w[k], weight SNR in dB."""
 
     weight: Array
     scales: Array
@@ -46,6 +53,7 @@ class Int8Layer:
     bias: Array | None
     snr: float
     raised: int
+    bits: int = 8
 
 
 @dataclass(eq=False)
@@ -65,14 +73,29 @@ def snr_db(exact: Array, rounded: Array) -> float:
     return float("inf") if noise == 0 else float("-inf") if signal == 0 else 10 * float(np.log10(signal / noise))
 
 
-class Lockstep:
-    """`scales`: root point or stored constant → its scale."""
+def evaluate(node: Node, values: dict[Value, Array], stored: Mapping[Value, Array]) -> None:
+    """Outputs (n, …) of a node; what is stored has no axis of samples."""
+    count = len(next(iter(values.values())))
 
-    def __init__(self, model: Imported, plan: Plan, scales: dict[str, Scale], options: Options) -> None:
+    def operand(v: Value, i: int) -> Array:
+        data = values[v][i] if v in values else stored.get(v, v.data)
+        assert data is not None
+        return np.asarray(data)
+
+    made = [node.op.reference(*(operand(v, i) for v in node.inputs)) for i in range(count)]
+    for place, v in enumerate(node.outputs):
+        values[v] = np.stack([outputs[place] for outputs in made])
+
+
+class Lockstep:
+    """`scales`: root point or stored constant → its scale; `bits` of the weights of layers by node, 8 of others."""
+
+    def __init__(self, model: Imported, plan: Plan, scales: dict[str, Scale], options: Options, bits: Mapping[str, int]) -> None:
         self.graph = model.graph
         self.plan = plan
         self.scales = scales
         self.options = options
+        self.bits = bits
         self.points = point_values(model, plan)
         self.exact: dict[Value, Array] = {}
         self.int8: dict[Value, Array] = {}
@@ -97,10 +120,10 @@ class Lockstep:
         for index, node in enumerate(self.graph.nodes):
             progress.advance(node.origin)
             layer = self.plan.layers.get(node.origin) if isinstance(node.op, LINEAR_OPS) else None
-            self._evaluate(node, self.exact, {})
+            evaluate(node, self.exact, {})
             if layer is not None:
                 self._quantise(node, layer)
-            self._evaluate(node, self.int8, self.stored)
+            evaluate(node, self.int8, self.stored)
             if layer is not None and layer.bias:
                 self._store_bias(node, layer)
             self._round(node.outputs[0])
@@ -108,19 +131,6 @@ class Lockstep:
                 self.exact.pop(v, None)
                 self.int8.pop(v, None)
         return Outcome(self.layers, self.snr, self.exact[end], self.int8[end])
-
-    def _evaluate(self, node: Node, values: dict[Value, Array], stored: dict[Value, Array]) -> None:
-        """Outputs (n, …) of a node; what is stored has no axis of samples."""
-        count = len(next(iter(values.values())))
-
-        def operand(v: Value, i: int) -> Array:
-            data = values[v][i] if v in values else stored.get(v, v.data)
-            assert data is not None
-            return np.asarray(data)
-
-        made = [node.op.reference(*(operand(v, i) for v in node.inputs)) for i in range(count)]
-        for place, v in enumerate(node.outputs):
-            values[v] = np.stack([outputs[place] for outputs in made])
 
     def _round(self, value: Value) -> None:
         """At a point, the int8 model has only what its scale can express."""
@@ -136,7 +146,8 @@ class Lockstep:
         rows = to_rows(node.op, w.data)
         groups, count, features = rows.shape
         flat = rows.reshape(-1, features)
-        scales = weight_scales(flat, self.options.method, self.options.per_tensor)
+        bits = self.bits.get(layer.node, 8)
+        scales = weight_scales(flat, self.options.method, self.options.per_tensor, bits)
         input_scale = self.scales[self.plan.points[layer.input].root].scale
         raised = np.zeros(len(flat), bool)
         if layer.bias:
@@ -145,16 +156,16 @@ class Lockstep:
             scales, raised = raised_for_bias(scales, added, float(input_scale))
             if self.options.per_tensor:
                 scales = np.full_like(scales, scales.max())
-        stored = nearest(flat, scales).reshape(rows.shape)
+        stored = nearest(flat, scales, bits).reshape(rows.shape)
         if self.options.adaround:
             moments = adaround.Moments.empty(groups, features, count)
             for sample, y in zip(self.int8[x], self.exact[node.outputs[0]], strict=True):
                 moments.add(patches(node.op, sample, w.shape), grouped_outputs(y, groups))
-            stored = adaround.learn(rows, scales.reshape(groups, count), moments)
+            stored = adaround.learn(rows, scales.reshape(groups, count), moments, MOST_WEIGHT[bits])
         back = stored * scales.reshape(groups, count, 1)
         self.stored[w] = from_rows(node.op, back, w.shape)
         onnx = w.source.to_onnx(from_rows(node.op, stored, w.shape))
-        self.layers[layer.node] = Int8Layer(onnx, scales, input_scale, None, snr_db(rows, back), int(raised.sum()))
+        self.layers[layer.node] = Int8Layer(onnx, scales, input_scale, None, snr_db(rows, back), int(raised.sum()), bits)
 
     def _store_bias(self, node: Node, layer: Layer) -> None:
         value, made = self.biases[node.outputs[0]], self.layers[layer.node]

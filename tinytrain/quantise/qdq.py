@@ -2,7 +2,7 @@
 """Writes the quantised model as ONNX in QDQ form.
 
 point t:   … → t → QuantizeLinear(t_s, t_z) → t_q → DequantizeLinear → t_dq → readers
-layer:     w_q (int8) and b_q (int32, scale s_x·s_w[k], zero point 0) → DequantizeLinear(axis) → w, b → Conv, Gemm or MatMul
+layer:     w_q (int8 or int4) and b_q (int32, scale s_x·s_w[k], zero point 0) → DequantizeLinear(axis) → w, b → Conv, Gemm or MatMul
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import stored_tensor
 from tinytrain.quantise.lockstep import Int8Layer
 from tinytrain.quantise.normalise import Editor
 from tinytrain.quantise.plan import Layer, Plan
@@ -21,21 +22,31 @@ from tinytrain.quantise.ranges import Scale
 if TYPE_CHECKING:
     import onnx
 
+INT4 = 22                                                 # of TensorProto.DataType
+
 
 def write_qdq(
     model: onnx.ModelProto, plan: Plan, scales: dict[str, Scale], layers: dict[str, Int8Layer], *, per_tensor: bool
 ) -> onnx.ModelProto:
-    """A new model; nodes that are not folded keep their names, inputs and outputs of the model too."""
+    """A new model; nodes that are not folded keep their names, inputs and outputs of the model too. Four bits take opset 21."""
     import onnx
+    from onnx import version_converter
 
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    few = any(layer.bits < 8 for layer in layers.values())
+    if few and made.opset_import[0].version < FOUR_BITS_OPSET:
+        made = version_converter.convert_version(made, FOUR_BITS_OPSET)
+    made.ir_version = max(made.ir_version, FOUR_BITS_IR if few else 0)
     writer = _Writer(made.graph, plan, scales, per_tensor)
     writer.write(layers)
     made.producer_name = "tinytrain"
     made = onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(made)
     return made
+
+
+FOUR_BITS_OPSET, FOUR_BITS_IR = 21, 10                    # from which on ONNX has INT4
 
 
 class _Writer:
@@ -49,6 +60,7 @@ class _Writer:
         self.names = {node.name for node in graph.node}
         self.dequantised: dict[str, str] = {}
         self.operands: dict[str, tuple[str, str]] = {}
+        self.few: list[str] = []                          # what is stored in four bits
 
     def write(self, layers: dict[str, Int8Layer]) -> None:
         dropped = set(self.plan.folded.values())
@@ -66,6 +78,9 @@ class _Writer:
         self.graph.node.extend(self.nodes)
         del self.graph.value_info[:]
         self.editor.write_back()
+        for tensor in self.graph.initializer:
+            if tensor.name in self.few:
+                tensor.CopyFrom(stored_tensor(tensor.name, self.editor.arrays[tensor.name], INT4))
 
     def _compute(self, node: onnx.NodeProto) -> None:
         """The node itself, between the points that it reads and the one that it makes."""
@@ -107,7 +122,9 @@ class _Writer:
         del self.editor.arrays[layer.weight]
         axis = None if self.per_tensor else layer.axis
         scales = made.scales[0] if self.per_tensor else made.scales
-        self._dequantise(layer.weight, made.weight, self._scales(layer.weight, scales, np.int8), axis)
+        zeros = self._scales(layer.weight, scales, np.int8)
+        stored = self._dequantise(layer.weight, made.weight, zeros, axis)
+        self.few += [stored, zeros[1]] if made.bits < 8 else []
         if made.bias is not None:
             del self.editor.arrays[layer.bias]
             bias_scales = np.asarray(scales * made.input_scale, np.float32)
@@ -116,7 +133,8 @@ class _Writer:
     def _scales(self, name: str, scales: Array, kind: DTypeLike) -> list[str]:
         return [self._store(f"{name}_s", scales), self._store(f"{name}_z", np.zeros(scales.shape, kind))]
 
-    def _dequantise(self, name: str, stored: Array, operands: list[str], axis: int | None) -> None:
+    def _dequantise(self, name: str, stored: Array, operands: list[str], axis: int | None) -> str:
+        """Emits it; the name of what is stored."""
         from onnx import helper
 
         inputs = [self._store(f"{name}_q", stored), *operands]
@@ -124,6 +142,7 @@ class _Writer:
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self._append(node)
+        return inputs[0]
 
     def _append(self, node: onnx.NodeProto) -> None:
         """A new node, under a name that no other one has."""

@@ -2,7 +2,7 @@
 """From observed numbers to scales: min-max, percentile, or the range of least squared error.
 
 activation: real = s·(q − z), q in −128 … 127, with the range widened to hold 0, which is then exact
-weight:     real = s_k·q,     q in −127 … 127, one s_k for each output channel (or the same for all)
+weight:     real = s_k·q,     q in −127 … 127, or −7 … 7 of four bits, one s_k for each output channel (or the same for all)
 
 Squared error of a range [l, h] in steps of s = (h − l)/255: what lies inside is rounded, s²/12 each (exact zeros: none);
 what lies outside costs its distance to the end.
@@ -22,6 +22,7 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 BINS = 2048
 LEAST_RANGE = 1e-12
 MOST_BIAS = 2**30
+MOST_WEIGHT = {8: 127, 4: 7}                             # by bits
 
 
 @dataclass(frozen=True)
@@ -135,23 +136,27 @@ def _error(seen: Observed, low: float, high: float) -> float:
     return float((seen.counts * outside**2).sum() + inside * ((high - low) / 255) ** 2 / 12)
 
 
-def weight_scales(rows: Array, method: Method, per_tensor: bool) -> Array:
-    """(N, F) -> float32 (N,). A row of zeros takes the mean scale of the others, or 1 where all are zero."""
+def weight_scales(rows: Array, method: Method, per_tensor: bool, bits: int = 8) -> Array:
+    """(N, F) -> float32 (N,). A row of zeros takes the mean scale of the others, or 1 where all are zero.
+
+    Four bits are too few for the ends of a range: they always take the least squared error.
+    """
+    most = MOST_WEIGHT[bits]
     whole = rows.reshape(1, -1) if per_tensor else rows
     greatest = np.abs(whole).max(axis=1).astype(np.float64)
-    if method == "mse":
-        greatest = _best_clip(whole, greatest)
+    if method == "mse" or bits < 8:
+        greatest = _best_clip(whole, greatest, most)
     alive = greatest >= LEAST_RANGE
-    scales = np.where(alive, greatest, greatest[alive].mean() if alive.any() else 127.0) / 127
+    scales = np.where(alive, greatest, greatest[alive].mean() if alive.any() else most) / most
     return np.broadcast_to(scales.astype(np.float32), (len(rows),)).copy()
 
 
-def _best_clip(rows: Array, greatest: Array) -> Array:
+def _best_clip(rows: Array, greatest: Array, most: int) -> Array:
     """By row, the end of the range with the least squared error, of fractions of the greatest magnitude."""
     best, least = greatest.copy(), np.full(len(rows), np.inf)
     for fraction in np.linspace(0.4, 1, 61):
-        step = np.maximum(greatest * fraction / 127, LEAST_RANGE)[:, None]
-        error = ((np.clip(np.rint(rows / step), -127, 127) * step - rows) ** 2).sum(axis=1)
+        step = np.maximum(greatest * fraction / most, LEAST_RANGE)[:, None]
+        error = ((np.clip(np.rint(rows / step), -most, most) * step - rows) ** 2).sum(axis=1)
         better = error < least
         best[better], least[better] = (greatest * fraction)[better], error[better]
     return best
@@ -164,6 +169,6 @@ def raised_for_bias(scales: Array, bias: Array, input_scale: float) -> tuple[Arr
     return np.where(raised, np.nextafter(needed.astype(np.float32), np.float32(np.inf)), scales).astype(np.float32), raised
 
 
-def nearest(rows: Array, scales: Array) -> Array:
+def nearest(rows: Array, scales: Array, bits: int = 8) -> Array:
     """int8 (N, F)"""
-    return np.clip(np.rint(rows / scales[:, None]), -127, 127).astype(np.int8)
+    return np.clip(np.rint(rows / scales[:, None]), -MOST_WEIGHT[bits], MOST_WEIGHT[bits]).astype(np.int8)

@@ -15,7 +15,8 @@ from tinytrain.report.text import table
 
 @dataclass(frozen=True)
 class Row:
-    """One int8 tensor. `snr_db` compares it with float32, `weight_snr_db` the weight of its layer; None: no error, or no weight."""
+    """One int8 tensor. `snr_db` compares it with float32, `weight_snr_db` the weight of its layer, which has so many `bits`; None: no
+    error, or no weight."""
 
     layer: str
     op: str
@@ -24,6 +25,7 @@ class Row:
     zero_point: int
     snr_db: float | None
     weight_snr_db: float | None
+    bits: int = 8
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ class Report:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def text(self) -> str:
-        lines = [["layer", "op", "scale", "zero", "SNR", "weight SNR"]]
+        few = any(r.bits < 8 for r in self.rows)
+        lines = [["layer", "op", "scale", "zero", "SNR", "weight SNR", *(["bits"] if few else [])]]
         lines += [
-            [r.layer, r.op, f"{r.scale:.6g}", str(r.zero_point), decibel(r.snr_db), decibel(r.weight_snr_db) if r.op in WEIGHTED else ""]
+            [
+                r.layer, r.op, f"{r.scale:.6g}", str(r.zero_point), decibel(r.snr_db), decibel(r.weight_snr_db) if r.op in WEIGHTED else "",
+                *([str(r.bits) if r.op in WEIGHTED else ""] if few else []),
+            ]
             for r in self.rows
         ]
         said = [table(lines), "", f"output     {decibel(self.output_snr_db)} signal to noise on {self.samples:,} samples ({self.method})"]

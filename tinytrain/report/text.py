@@ -110,7 +110,7 @@ def compiled_text(compiled: Compiled) -> str:
             lines.append(f"dead       {v.name}: the scales of channels {channels} are next to zero; their steps are bounded")
     if compiled.imported.cut_biases:
         lines.append(f"cut        bias of a dead channel, beyond int32, in {', '.join(compiled.imported.cut_biases)}")
-    constants = sum(v.type.nbytes for v in program.stored(Role.CONST))
+    constants = sum(v.type.nbytes for v in program.constants)
     lines.append(f"constants  {constants:,} B in flash, {sum(v.type.nbytes for v in params):,} B of initial parameters")
     return "\n".join(map(printable, [*lines, *_kernels(compiled)]))
 

@@ -42,9 +42,9 @@ FEW = 200                                                 # samples are enough f
 
 @dataclass(frozen=True)
 class Settings:
-    """How to analyse: `ratios` of the input channels of each weight; epochs and seeds of each training; `holdout`, the part of the data to
-    measure accuracy on where no validation file is given, another one for each seed. Only `samples` of the data are used, a seeded
-    choice; without a number all of them to train, and FEW for a cheap score.
+    """How to analyse: `ratios` of the input channels of each weight; epochs of each training, and how many seeds from the first on;
+    `holdout`, the part of the data to measure accuracy on where no validation file is given, another one for each seed. Only `samples` of
+    the data are used, a seeded choice; without a number all of them to train, and FEW for a cheap score.
     """
 
     score: str = TRAINED
@@ -53,6 +53,7 @@ class Settings:
     seeds: int = 3
     holdout: float = 0.2
     samples: int | None = None
+    first_seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +238,12 @@ class Trainable(Protocol):
     @property
     def scheme(self) -> str | Scheme: ...
 
+    @property
+    def rates(self) -> tuple[float, ...]: ...
+
 
 def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
-    """Train one candidate alone, once a seed, by the host twin in a folder of its own.
+    """Train one candidate alone, once a seed at each of its rates, by the host twin in a folder of its own.
 
     {"before": mean accuracy before or None, "gains": accuracy won with each seed, "drops": loss lost with each seed}, or {"refused": why}.
     """
@@ -252,7 +256,10 @@ def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
             return {"refused": error.sentences[0]}
         write(compiled, Path(temporary) / "project")
         with Project.open(Path(temporary) / "project").session() as session:
-            trials = [_trial(session, work, seed) for seed in range(work.settings.seeds)]
+            first = work.settings.first_seed
+            seeds = range(first, first + work.settings.seeds)
+            rates = [work.options.optimiser.learning_rate * factor for factor in candidate.rates]
+            trials = [_trial(session, work, rate, seed) for rate in rates for seed in seeds]
     accuracies = [before for before, _, _ in trials if before is not None]
     return {
         "before": statistics.mean(accuracies) if accuracies else None,
@@ -260,7 +267,7 @@ def measure(work: Workload, candidate: Trainable) -> dict[str, Any]:
     }
 
 
-def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, float, float]:
+def _trial(session: Session, work: Workload, rate: float, seed: int) -> tuple[float | None, float, float]:
     """(accuracy before, gain, drop of the loss) of one training; the learning rate falls in equal steps towards zero.
 
     Without labels the gain is the drop. Training that diverges loses all accuracy, and as much again of the loss as there was.
@@ -271,7 +278,7 @@ def _trial(session: Session, work: Workload, seed: int) -> tuple[float | None, f
     session.reset()
     before = evaluate(session, held, Quiet())
     try:
-        train_decaying(session, samples, optimiser.learning_rate, settings.epochs, seed, optimiser.accumulate)
+        train_decaying(session, samples, rate, settings.epochs, seed, optimiser.accumulate)
         after = evaluate(session, held, Quiet())
         loss, accuracy = after.loss, after.accuracy
     except Diverged:

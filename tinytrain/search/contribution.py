@@ -47,6 +47,11 @@ class Candidate:
         return Scheme({self.layer: {self.kind: Select(self.ratio)}})
 
     @property
+    def rates(self) -> tuple[float, ...]:
+        """What to multiply the learning rate by, each in turn."""
+        return (1.0,)
+
+    @property
     def part(self) -> str:
         """Its name without the ratio."""
         return f"{BIAS_LAST}:{self.depth}" if self.kind == BIAS_LAST else f"{self.layer} {self.kind}"

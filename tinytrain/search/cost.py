@@ -113,7 +113,11 @@ class Costs:
     def program(self, scheme: Scheme) -> Program:
         """The training program of a scheme, through all passes."""
         learning = method(self.options.method)
-        return lowered(build_program(self.forward, self.options.objective, scheme, self.options.rule, method=learning), self.options)
+        chosen = self.options
+        made = build_program(
+            self.forward, chosen.objective, scheme, chosen.rule, method=learning, distil=chosen.distil, elastic=chosen.elastic
+        )
+        return lowered(made, chosen)
 
     def planned(self, scheme: Scheme, exact_seconds: float | None = None) -> tuple[Program, ProgramPlan]:
         """The training program of a scheme and its plan; asked again right away, the same ones."""
@@ -132,6 +136,11 @@ class Costs:
         if key not in self._known:
             self._known[key] = self._sum(*self.planned(scheme, exact_seconds))
         return self._known[key]
+
+    @property
+    def plans(self) -> int:
+        """How many were made."""
+        return len(self._known)
 
     @property
     def counted(self) -> bool:

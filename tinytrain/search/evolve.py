@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tinytrain.search.exact import Found, Plans
 from tinytrain.search.space import Selection
@@ -26,14 +26,17 @@ def search_random(plans: Plans, evaluations: int, seed: int, say: Callable[[str]
     return Found(best, plans.space.gain(best))
 
 
-def search_evolution(plans: Plans, evaluations: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Found:
-    """A population of selections that fit; the best of them are crossed and mutated, and repaired where a child does not fit.
+def search_evolution(
+    plans: Plans, evaluations: int, seed: int, say: Callable[[str], None] = lambda text: None, start: Collection[Selection] = ()
+) -> Found:
+    """A population of selections that fit, those to `start` from among them; the best are crossed and mutated, and repaired where a child
+    does not fit.
 
     Ends when about `evaluations` selections were planned, or nothing new was born in a generation.
     """
     chance = random.Random(seed)
     plans.fits(plans.space.nothing)
-    population = {plans.space.nothing}
+    population = {plans.space.nothing, *filter(plans.fits, start)}
     until = len(plans.known) + evaluations
     while len(population) < POPULATION // 2 and len(plans.known) < until:
         size = len(population)

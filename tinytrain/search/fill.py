@@ -13,6 +13,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from tinytrain.compiler import Options, chosen_scheme
@@ -85,7 +86,7 @@ def fill(name: str, costs: Costs, fits: Fits) -> Scheme:
 def drawn(costs: Costs, fits: Fits, seed: int) -> Scheme:
     """A scheme by chance: the last layer, and of others, in a random order, a random part of each, as many as fit."""
     filler, chance = Filler(costs.forward, costs.layers, fits), random.Random(seed)
-    order = chance.sample(range(len(filler.most) - 1), len(filler.most) - 1)
+    order = chance.sample(range(len(filler.most)), len(filler.most))
     return filler.scheme(filler.along([i for i in order for _ in range(chance.randint(1, filler.most[i]))]))
 
 
@@ -102,6 +103,16 @@ class Filler:
         taken = zip(self.layers, self.parts, levels, strict=True)
         return Scheme({layer.name: _taken(layer, parts[level - 1]) for layer, parts, level in taken if level})
 
+    def levels(self, scheme: Scheme) -> Levels:
+        """As many parts of each layer as a scheme takes at most."""
+        def level(layer: Layer, parts: Sequence[float]) -> int:
+            kinds = scheme.layers.get(layer.name, {})
+            part = 1.0 if len(kinds) == len(layer.parameters) and all(s.whole for s in kinds.values()) else 0.0
+            part = kinds["weight"].fraction if "weight" in kinds and not part else part
+            return sum(one <= part for one in parts) if kinds else 0
+
+        return tuple(level(layer, parts) for layer, parts in zip(self.layers, self.parts, strict=True))
+
     def last(self) -> Levels:
         count = len(self.layers)
 
@@ -113,29 +124,38 @@ class Filler:
 
     def spread(self) -> Levels:
         count = len(self.layers)
-
-        def slices(depth: int, level: int = _SLICE + 1) -> Levels:
-            """The last layer whole, and so many parts of the `depth` layers before it."""
-            before = (0,) * (count - 1 - depth) + tuple(min(level, most) for most in self.most[count - 1 - depth : -1])
-            return (*before, self.most[-1])
-
-        if not count or not self.fits(self.scheme(slices(0))):
+        if not any(self.head):
             return self.last()                            # there is no room to spread
-        depth = self._largest(count - 1, slices)
-        level = 1 + self._largest(len(PARTS) - 1, lambda more: slices(depth, 1 + more))
-        levels = slices(depth, level)
+        depth = self._largest(count - 1, partial(self._slices, _SLICE + 1))
+        level = 1 + self._largest(len(PARTS) - 1, lambda more: self._slices(1 + more, depth))
+        levels = self._slices(level, depth)
         for at in reversed(range(count)):
             levels = self._grown(levels, at)
         return levels
 
-    def along(self, raises: Sequence[int]) -> Levels:
-        """The last layer, then one more part of each of these layers in turn, as far as that fits."""
-        def first(steps: int) -> Levels:
-            taken = Counter(raises[: steps - 1]) if steps else Counter[int]()
-            levels = [min(taken[i], most) for i, most in enumerate(self.most)]
-            return (*levels[:-1], self.most[-1] if steps else 0)
+    def biases(self) -> Levels:
+        """The last layer, and what is added to the results of as many layers before it as fit; nothing where it does not fit itself."""
+        return self._slices(1, self._largest(len(self.layers) - 1, partial(self._slices, 1))) if any(self.head) else self.head
 
-        return first(self._largest(len(raises) + 1, first))
+    def _slices(self, level: int, depth: int) -> Levels:
+        """The last layer whole, and so many parts of the `depth` layers before it."""
+        first = len(self.layers) - 1 - depth
+        return (*(0,) * first, *(min(level, most) for most in self.most[first:-1]), self.most[-1])
+
+    def along(self, raises: Sequence[int]) -> Levels:
+        """The last layer, if there is room for all of it, then one more part of each of these layers in turn, as far as that fits."""
+        def first(steps: int) -> Levels:
+            taken = Counter(raises[:steps])
+            return tuple(min(least + taken[i], most) for i, (least, most) in enumerate(zip(self.head, self.most, strict=True)))
+
+        return first(self._largest(len(raises), first))
+
+    @cached_property
+    def head(self) -> Levels:
+        """All of the last layer, or nothing where that does not fit."""
+        nothing = (0,) * len(self.most)
+        whole = (*nothing[:-1], *self.most[-1:])
+        return whole if self.fits(self.scheme(whole)) else nothing
 
     def _grown(self, levels: Levels, at: int) -> Levels:
         """With as much of one layer as fits."""
@@ -146,10 +166,12 @@ class Filler:
 
     def _largest(self, most: int, made: Callable[[int], Levels]) -> int:
         """The largest number up to `most` for which what is made of it fits, where more takes more; 0 if none does."""
-        low, high = 0, most + 1                           # fits, or is nothing; does not
+        low, high, step = 0, most + 1, 1                  # fits, or is nothing; does not
         while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.fits(self.scheme(made(middle))) else (low, middle)
+            middle = min(low + step, (low + high) // 2)
+            fits = self.fits(self.scheme(made(middle)))
+            low, high = (middle, high) if fits else (low, middle)
+            step = 2 * step if fits else most             # what is left is halved from the first that is too much on
         return low
 
 

@@ -65,6 +65,19 @@ class Space:
                 chosen[layer.name] = kinds
         return Scheme(chosen)
 
+    def within(self, scheme: Scheme) -> Selection:
+        """The largest selection that trains nothing but what a scheme trains."""
+        biased = 0
+        for layer in reversed(self.layers):
+            shifts = {kind for kind in layer.parameters if is_shift(kind)}
+            if not shifts <= set(scheme.layers.get(layer.name, {})):
+                break
+            biased += 1
+        sizes = [
+            scheme.layers.get(group.layer, {}).get(group.kind, Select(0.0)).fraction if group.layer else biased for group in self.groups
+        ]
+        return tuple(sum(choice.size <= size for choice in group.choices) for group, size in zip(self.groups, sizes, strict=True))
+
     def groups_of(self, layer: str, kind: str) -> list[tuple[int, int]]:
         """(group, choice) from which on a parameter is trained."""
         if not is_shift(kind):

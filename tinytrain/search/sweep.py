@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from tinytrain.atomic import write_bytes, write_text
@@ -20,10 +17,14 @@ from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
 from tinytrain.report.live import Progress
 from tinytrain.report.page import SWEEP_FORMAT, board_json
+from tinytrain.schemes.scheme import LEAST_RATE, MOST_RATE
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
-from tinytrain.search.search import Chosen, Effort, Method, Whole, search, sweep_text
+from tinytrain.search.search import Chosen, Effort, Method, search, search_trained, sweep_text
 from tinytrain.search.space import Budget, space
+from tinytrain.search.trainings import Trainings
+
+HALVING = "halving"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Request:
     step_instructions: int | None = None
     sweep: tuple[int, ...] | None = None
     method: Method = "exact"
+    trials: int = 16
+    lr_factors: tuple[float, ...] = (0.3, 1.0, 3.0)
     evaluations: int = 300
     seconds: float = 120.0
     seed: int = 0
@@ -57,10 +60,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Found:
-    """For each budget the best scheme, and its accuracy where that was measured; None where nothing fits, or nothing was measured."""
+    """For each budget the best scheme, and its accuracy where that was measured, as those of presets that fill the same budget; None where
+    nothing fits, or nothing was measured.
+    """
 
     chosen: list[Chosen | None]
     accuracies: list[float | None]
+    presets: list[dict[str, float | None]]
     files: tuple[Path, ...]
 
     def text(self, request: Request) -> str:
@@ -69,7 +75,9 @@ class Found:
             lines = [sweep_text(self.chosen, request.budgets, self.accuracies)]
         else:
             lines = [one.text() for one in self.chosen if one]
-            lines += [f"accuracy   {accuracy:.2%} after training it" for accuracy in self.accuracies if accuracy is not None]
+            for accuracy, others in zip(self.accuracies, self.presets, strict=True):
+                beside = "".join(f"; {name} {other:.2%}" for name, other in others.items() if other is not None)
+                lines += [] if accuracy is None else [f"accuracy   {accuracy:.2%} after training it{beside}"]
         kinds = {request.plot: "plot", request.report: "report"}
         lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
         if request.output is not None and request.output not in self.files:
@@ -86,13 +94,21 @@ def run(model: Path, options: Options, request: Request, progress: Progress) -> 
         raise TinytrainError(message, hint="Choose the board that will train (--board; see tinytrain boards).")
     jobs = Jobs(request.processes, request.cluster, request.cache or cache_dir() / "jobs")
     found = _contributions(model, options, request, jobs, progress)
-    if found.model_sha256 != costs.prepared.hash.hex():
+    if found is not None and found.model_sha256 != costs.prepared.hash.hex():
         message = f"{request.contribution} is an analysis of {found.model}, which is not {model} as it is now."
         raise DataError(message, hint="Analyse this model: `tinytrain contribution MODEL --data train.npz -o contribution.json`.")
-    effort = Effort(request.method, request.evaluations, request.seconds, request.seed)
-    progress.start("search", request.evaluations * len(request.budgets))
-    chosen = search(costs, space(costs.layers, found.found), request.budgets, effort, progress.advance)
-    accuracies = _measured(model, options, request, chosen, jobs, progress)
+    effort = Effort(request.method, request.evaluations, request.seconds, request.seed, request.trials, request.seeds, request.lr_factors)
+    trainings = _trainings(model, options, request, jobs, progress)
+    chosen: list[Chosen | None] = []
+    if found is not None:
+        progress.start("search", request.evaluations * len(request.budgets))
+        by_sum = replace(effort, method="exact") if trainings and request.method == HALVING else effort
+        chosen = search(costs, space(costs.layers, found.found), request.budgets, by_sum, progress.advance)
+    if request.method == HALVING:
+        assert trainings is not None
+        known = {f"sum under {one.budget.ram_bytes:,} B": one.scheme for one in chosen if one}
+        chosen = search_trained(costs, known, request.budgets, effort, trainings)
+    accuracies, presets = _measured(request, chosen, trainings)
     files = []
     if request.plot is not None:
         write_bytes(request.plot, _plotted(chosen, accuracies))
@@ -103,12 +119,17 @@ def run(model: Path, options: Options, request: Request, progress: Progress) -> 
     if request.output is not None and chosen[-1] is not None:
         write_text(request.output, chosen[-1].scheme.to_toml())
         files.append(request.output)
-    return Found(chosen, accuracies, tuple(files))
+    return Found(chosen, accuracies, presets, tuple(files))
 
 
 def _check(model: Path, options: Options, request: Request) -> None:
+    if request.data is None and request.method == HALVING:
+        raise TinytrainError("--method halving trains schemes, and there are no samples.", hint="Give --data train.npz.")
     if request.data is None and request.contribution is None:
         raise TinytrainError("Nothing says what training a layer is worth.", hint="Give --data train.npz, or --contribution file.json.")
+    if wrong := [rate for rate in request.lr_factors if not LEAST_RATE <= rate <= MOST_RATE]:
+        message = f"--lr-factors has {wrong[0]:g}; expected factors of the learning rate from {LEAST_RATE:g} to {MOST_RATE:,.0f}."
+        raise TinytrainError(message, hint="Try --lr-factors 0.3,1,3.")
     if request.measure and request.data is None:
         raise TinytrainError("--measure needs samples to train on.", hint="Give --data train.npz.")
     if request.plot is not None and not request.sweep:
@@ -121,33 +142,43 @@ def _check(model: Path, options: Options, request: Request) -> None:
         raise TinytrainError("No budget is given; expected --sram, --flash, --step-instructions or --sweep.", hint="Try --sram 150K.")
 
 
-def _contributions(model: Path, options: Options, request: Request, jobs: Jobs, bar: Progress) -> Contributions:
+def _contributions(model: Path, options: Options, request: Request, jobs: Jobs, bar: Progress) -> Contributions | None:
+    """None for a search by training that was given no analysis: it needs none."""
     if request.contribution is not None:
         return Contributions.load(request.contribution)
+    if request.method == HALVING:
+        return None
     from tinytrain.search.analysis import Settings, analyse
 
     assert request.data is not None
     return analyse(model, request.data, None, options, Settings(epochs=request.epochs, seeds=request.seeds), jobs, bar)
 
 
-def _measured(
-    model: Path, options: Options, request: Request, chosen: Sequence[Chosen | None], jobs: Jobs, bar: Progress
-) -> list[float | None]:
-    """Accuracy on held-back samples after training each scheme, the mean over the seeds."""
-    if not request.measure or request.data is None:
-        return [None] * len(chosen)
-    from tinytrain.search.analysis import Settings, measure, workload
+def _trainings(model: Path, options: Options, request: Request, jobs: Jobs, bar: Progress) -> Trainings | None:
+    """Where whole schemes are to be trained, what does it."""
+    if request.data is None or not (request.measure or request.method == HALVING):
+        return None
+    from tinytrain.search.analysis import Settings, workload
 
-    work = workload(model, request.data, None, options, Settings(epochs=request.epochs, seeds=request.seeds))
-    digest = work.digest()
-    wholes = [Whole(one.scheme.to_toml(), one.scheme) if one else None for one in chosen]
-    unique = list(dict.fromkeys(whole for whole in wholes if whole))
-    bar.start("measure", len(unique))
-    found: dict[Whole, float | None] = {}
-    for whole, result in jobs.run(partial(measure, work), unique, lambda whole: sha256(f"{digest} {whole.toml}".encode()).hexdigest()):
-        found[whole] = None if result.get("before") is None else result["before"] + mean(result["gains"])
-        bar.advance("")
-    return [None if whole is None else found[whole] for whole in wholes]
+    return Trainings(workload(model, request.data, None, options, Settings(epochs=request.epochs, seeds=request.seeds)), jobs, bar)
+
+
+def _measured(
+    request: Request, chosen: Sequence[Chosen | None], trainings: Trainings | None
+) -> tuple[list[float | None], list[dict[str, float | None]]]:
+    """Accuracies on held-back samples after training each scheme, and each preset of its budget; means over the seeds.
+
+    Seeds by which a scheme was chosen are not those that say how good it is.
+    """
+    if not request.measure or trainings is None:
+        return [None] * len(chosen), [{} for _ in chosen]
+    first = request.seeds if request.method == HALVING else 0
+    schemes = [scheme for one in chosen if one for scheme in (one.scheme, *(preset.scheme for preset in one.presets))]
+    found = dict(zip(map(repr, schemes), trainings.accuracies(schemes, first, request.seeds), strict=True))
+    return (
+        [found[repr(one.scheme)] if one else None for one in chosen],
+        [{preset.scheme.preset: found[repr(preset.scheme)] for preset in one.presets} if one else {} for one in chosen],
+    )
 
 
 def sweep_json(costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> dict[str, Any]:

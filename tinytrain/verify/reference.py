@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytrain.ir.choosing import end_turn, in_turn, is_trial
-from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, Graph, Node, Program, apply_of, replay_of
+from tinytrain.ir.graph import CHOICE, FALLS, LOSS_SCALE, SEEN, Graph, Node, Program, apply_of, replay_of
 from tinytrain.ir.pack import packed
 from tinytrain.ir.types import F32, Array, Role, Value
 from tinytrain.ops.loss_scale import IN_A_ROW, PATIENCE
@@ -110,8 +110,9 @@ class ReferenceModel:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the values that the program was compiled with, to its first scheme, and to no threshold."""
-        self.count, self.scheme, self.skip_below, self.skipped, self.not_finite = 0, 0, 0.0, 0, 0
+        """Back to the values that the program was compiled with, to its first scheme, and to the first thresholds."""
+        self.count, self.scheme, self.skipped, self.not_finite = 0, 0, 0, 0
+        self.skip_below, self.skip_above = self.program.bounds
         for v in self.program.stored(Role.PARAM, Role.STATE):
             assert v.data is not None, f"{v!r} is stored but has no data"
             self.state[v] = cast(v, v.data, self.dtype)
@@ -128,8 +129,9 @@ class ReferenceModel:
     def train_step(self, x: Array, target: Array) -> float:
         """Learn from one sample; returns its loss before the update. With accumulation, each N-th step applies the sum.
 
-        A loss of magnitude below `skip_below` changes nothing but the number `skipped`; with guards a sample that is not finite, or whose
-        loss or any update is not, nothing but `not_finite`: the loss is then not a number. At fp16 gradients the graph itself looks.
+        A loss of magnitude below `skip_below` or above `skip_above` changes nothing but the number `skipped`; with guards a sample that is
+        not finite, or whose loss or any update is not, nothing but `not_finite`: the loss is then not a number. At fp16 gradients the graph
+        itself looks.
         What has trained is followed by samples of the memory, where there is one.
         """
         if self.program.guards != "none" and not _finite(x, target):
@@ -148,13 +150,15 @@ class ReferenceModel:
         loss = result.outputs[0][0]
         if guarded and not self._scaled and not _finite(loss):
             return self._left_out()
-        if abs(loss) < np.float32(self.skip_below):
+        if abs(loss) < np.float32(self.skip_below) or (self.skip_above < np.inf and not abs(loss) <= np.float32(self.skip_above)):
             self.skipped += 1
             return float(loss)
         if not self._update(result, train):
             return self._left_out()
         if self.program.every and is_trial(self._named(CHOICE)):
             self._named(FALLS)[self.scheme] += loss - np.float32(self.evaluate(x, target)[0])
+        if self.program.replay_every > 1 and self._named(SEEN)[0] % self.program.replay_every:
+            return float(loss)
         for _ in range(self.program.replays):
             if self.overflows:
                 break

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.errors import ModelError
+from tinytrain.gradient.method import Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.ir.graph import CHOICE, FALLS, TRIALS, Graph, Program
 from tinytrain.ir.types import F32, S32, DType, Role, TensorType, Value
@@ -27,13 +28,7 @@ class Green(Backprop):
     every: int = 200
 
     key = "green"
-
-    @classmethod
-    def of(cls, argument: str) -> Green:
-        if argument and not (argument.isascii() and argument.isdigit() and 1 <= int(argument) <= 10**6):
-            message = f"--method green:{argument}: expected after how many steps the device chooses anew, up to a million."
-            raise TinytrainError(message, hint="Try --method green.")
-        return cls(int(argument)) if argument else cls()
+    numbers = (Number("after how many steps the device chooses anew", most=10**6),)
 
     def check(self, grad: str, dtype: str, schemes: int, accumulate: int, replay: bool) -> None:
         if schemes < 2:

@@ -6,172 +6,69 @@
     side:              └→ h1 ────┴→ h2 ───────────┘
 
 No gradient goes into the frozen network: nothing of it is kept for a backward pass, and its maps are pooled to GRID rows and columns while
-they are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without. The ladder is part of the ONNX
-model, so that it infers too; a model that has one already keeps it. The model's own last layer learns with it.
+they are still int8, if they are. V is zero at first: a model with a ladder gives what it gave without.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tinytrain.errors import ModelError, SchemeError, TinytrainError
+from tinytrain.gradient.method import Number
 from tinytrain.gradient.methods.backprop import Backprop
-from tinytrain.ir.graph import Graph
-from tinytrain.onnx_graph import LAYERS, SCORES, Chain, OnnxGraph
-from tinytrain.schemes.scheme import Scheme, Select, layers
+from tinytrain.gradient.methods.beside import Beside, Side
+from tinytrain.onnx_graph import Chain
 
 if TYPE_CHECKING:
     import onnx
 
-PREFIX = "ladder_"                                        # of the names of its nodes
-GRID = 4                                                  # rows and columns of the side network's maps, at most
-POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
-MOVING = ("Transpose", "Reshape", "Gather")
-FEW = 2                                                   # a map of that many times a later one's channels is an expanded one
 SPREAD = 32                                               # steps of int8 that a typical value is away from zero
-ARGUMENT = re.compile(r"([1-9][0-9]{0,3})(?::([1-9][0-9]{0,3}))?")
 
 
 @dataclass(frozen=True)
-class Ladder(Backprop):
+class Ladder(Beside, Backprop):
     """The side network has 1/`reduction` of the channels of the last map, and reads the last `rungs` maps that all paths go through."""
 
     reduction: int = 8
     rungs: int = 4
 
     key = "ladder"
+    numbers: ClassVar[tuple[Number, ...]] = (Number("by how much the side network is narrower"), Number("how many maps it reads"))
 
-    @classmethod
-    def of(cls, argument: str) -> Ladder:
-        if not argument:
-            return cls()
-        found = ARGUMENT.fullmatch(argument)
-        if not found:
-            message = f"--method ladder:{argument}: expected by how much the side network is narrower, and how many maps it reads."
-            raise TinytrainError(message, hint="Try --method ladder:8 or ladder:8:4.")
-        return cls(int(found[1]), int(found[2] or cls.rungs))
-
-    def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
-        if any(node.name.startswith(PREFIX) for node in model.graph.node):
-            return False
-        _Side(model.graph, path, self).run()
-        return True
-
-    def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
-        if scheme != "full":
-            raise SchemeError("--method ladder trains its side network and the last layer of the model.", hint="Leave out --scheme.")
-        side = [layer for layer in layers(graph) if layer.name.startswith(PREFIX)]
-        own = [layer for layer in layers(graph) if layer not in side]
-        return Scheme({layer.name: {kind: Select() for kind in layer.parameters} for layer in (*own[-1:], *side)}, self.key)
+    def network(self, graph: onnx.GraphProto, path: Path) -> Side:
+        return _Ladder(graph, path, self)
 
 
-class _Side(OnnxGraph):
-    def __init__(self, graph: onnx.GraphProto, path: Path, ladder: Ladder) -> None:
-        super().__init__(graph)
-        self.path = path
-        self.ladder = ladder
+class _Ladder(Side):
+    def __init__(self, graph: onnx.GraphProto, path: Path, method: Ladder) -> None:
+        super().__init__(graph, path, method)
+        self.method = method
         self.random = np.random.default_rng(0)
 
-    def run(self) -> None:
-        if len(self.proto.output) > 1:
-            raise self._refuse(f"it has {len(self.proto.output)} outputs", "one output")
-        scores = self._scores()
-        if max(self.shapes[scores], default=1) != (count := math.prod(self.shapes[scores])):
-            raise self._refuse(f"{scores} has the shape {self.shapes[scores]}", "one row of scores")
-        rungs = self._rungs(scores)
-        rungs = [rung for rung in rungs if len(self.shapes[rung]) == len(self.shapes[rungs[-1]])][-self.ladder.rungs :]
-        if not rungs:
-            raise self._refuse("no map or row of features lies on all paths through it", "convolutions or dense layers one behind another")
-        grid = tuple(min(GRID, *sizes) for sizes in zip(*(self.shapes[rung][2:] for rung in rungs), strict=True))
-        width = max(1, self.shapes[rungs[-1]][1] // self.ladder.reduction)
+    def emit(self, rungs: Sequence[str], count: int) -> Chain:
+        rungs = rungs[-self.method.rungs :]
+        grid = self.grid(rungs)
+        width = max(1, self.shapes[rungs[-1]][1] // self.method.reduction)
         side = Chain(self, "")
         for number, rung in enumerate(rungs, 1):
-            self._step(side, rung, grid, width, f"{PREFIX}{number}")
+            self._step(side, rung, grid, width, f"{self.prefix}{number}")
         if grid:
-            side.then("Flatten", f"{PREFIX}flat")
+            side.then("Flatten", f"{self.prefix}flat")
         weight = np.zeros((count, width * math.prod(grid)), np.float32)
-        side.then("Gemm", f"{PREFIX}scores", self.store(f"{PREFIX}scores.weight", weight), transB=1)
-        self._add(scores, side)
-
-    def _scores(self) -> str:
-        """What the last softmax or sigmoid reads, or the output; what is rounded behind one is not rounded any more."""
-        name: str = self.proto.output[0].name
-        rounded: list[onnx.NodeProto] = []
-        last = self.makers.get(name)
-        while last is not None and last.op_type == ("QuantizeLinear" if rounded else "DequantizeLinear"):
-            rounded.append(last)
-            last = self.makers.get(last.input[0])
-        if last is None or last.op_type not in SCORES:
-            return name
-        for node in rounded:
-            self.proto.node.remove(node)
-        last.output[0] = name
-        below: str = last.input[0]
-        return below
-
-    def _rungs(self, scores: str) -> list[str]:
-        """Maps that all paths go through, each the last one before the next layer; where there are none, rows of features likewise.
-
-        Expanded ones are left out: those with a multiple of the channels of a later one.
-        """
-        known = self._channels_first()
-        passed = [(layer, name) for layer, name in self._passed(scores) if name in known and name != scores]
-        maps = {layer: name for layer, name in passed if math.prod(self.shapes[name][2:]) > 1}
-        names = list((maps or {layer: name for layer, name in passed if len(self.shapes[name]) == 2}).values())
-        channels = [self.shapes[name][1] for name in names]
-        return [n for i, n in enumerate(names) if not any(FEW * later <= channels[i] for later in channels[i:])]
-
-    def _passed(self, scores: str) -> Iterator[tuple[int, str]]:
-        """What is computed and all paths to the scores go through, in order: (how many layers stand before it, its name)."""
-        needed, nodes = {scores}, []
-        for node in reversed(self.proto.node):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                nodes.append(node)
-        left = {name: sum(name in node.input for node in nodes) for name in needed}
-        alive, layers_before = {value.name for value in self.proto.input}, 0
-        for node in reversed(nodes):
-            if not alive.intersection(node.input):
-                continue                                  # of what is stored alone
-            for name in alive.intersection(node.input):
-                left[name] -= 1
-            layers_before += node.op_type in LAYERS
-            alive = {name for name in (*alive, *node.output) if left.get(name)}
-            if len(alive) == 1:
-                yield layers_before, *alive
-
-    def _channels_first(self) -> set[str]:
-        """Values of which axis 1 is known to count channels."""
-        found: set[str] = set()
-        for node in self.proto.node:
-            shape = self.shapes.get(node.output[0], ())
-            same = [name for name in node.input if self.shapes.get(name) == shape and not self.is_stored(name)]
-            moved = node.op_type in MOVING
-            dense = node.op_type in ("Gemm", "MatMul") and len(shape) == 2
-            if node.op_type in ("Conv", "BatchNormalization", *POOLS) or dense or (same and not moved and found.issuperset(same)):
-                found.add(node.output[0])
-        return found
+        return side.then("Gemm", f"{self.prefix}scores", self.store(f"{self.prefix}scores.weight", weight), transB=1)
 
     def _step(self, side: Chain, rung: str, grid: tuple[int, ...], width: int, name: str) -> None:
         """h → relu(P·pool(rung) + U·h); there is no h yet for the first rung."""
-        before, maker, shape = side.end, self.makers[rung], self.shapes[rung]
-        side.end, scale = rung, 1.0
-        strides = [size // cells for size, cells in zip(shape[2:], grid, strict=True)]
-        kernel = [size - step * (cells - 1) for size, step, cells in zip(shape[2:], strides, grid, strict=True)]
-        if max(kernel, default=1) > 1:
-            side.then("AveragePool", f"{name}_pool", kernel_shape=kernel, strides=strides)
+        before, maker, scale = side.end, self.makers[rung], 1.0
+        self.pool(side, rung, grid, name)
         if maker.op_type == "DequantizeLinear":
             scale = float(np.mean(self.arrays[maker.input[1]])) * SPREAD
-            if side.end != rung:                          # what pools int8 is int8
-                side.then("QuantizeLinear", f"{name}_q", *maker.input[1:]).then("DequantizeLinear", f"{name}_dq", *maker.input[1:])
-        self._layer(side, name, shape[1], width, grid, scale)
+        self._layer(side, name, self.shapes[rung][1], width, grid, scale)
         if before:
             read, side.end = side.end, before
             self._layer(side, f"{name}_up", width, width, grid).then("Add", f"{name}_sum", read)
@@ -182,23 +79,3 @@ class _Side(OnnxGraph):
         weight = self.random.normal(0, math.sqrt(2 / channels) / scale, (width, channels, *(1 for _ in grid)))
         stored = self.store(f"{name}.weight", weight.astype(np.float32))
         return side.then("Conv", name, stored) if grid else side.then("Gemm", name, stored, transB=1)
-
-    def _add(self, scores: str, side: Chain) -> None:
-        """scores → scores + what the side network ends in, and its nodes behind all that they read."""
-        from onnx import helper
-
-        if len(self.shapes[scores]) != 2:
-            side.then("Reshape", f"{PREFIX}reshape", self.store(f"{PREFIX}shape", np.array(self.shapes[scores], np.int64)))
-        maker, plain = self.makers[scores], self.unique(f"{scores}_frozen")
-        maker.output[list(maker.output).index(scores)] = plain
-        added = helper.make_node("Add", [plain, side.end], [scores], name=self.unique(f"{PREFIX}added"))
-        at = list(self.proto.node).index(maker) + 1
-        behind = list(self.proto.node)[at:]
-        del self.proto.node[at:]
-        self.proto.node.extend([*side.nodes, added, *behind])
-
-    def _refuse(self, found: str, fits: str) -> ModelError:
-        return ModelError(
-            f"--method ladder does not fit {self.path}: {found}; expected {fits}.",
-            hint="Train its last layers in its place: leave out --method, and give --scheme last:2.",
-        )

@@ -14,18 +14,19 @@ they are shaped like the layers that follow their block, fewer the later it is (
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
-from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.errors import ModelError
 from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
 from tinytrain.gradient.heads import Head
-from tinytrain.gradient.method import Goal, Method, Step
+from tinytrain.gradient.method import Goal, Method, Number, Step
+from tinytrain.gradient.partial import Target
 from tinytrain.ir.types import Value
 
-ARGUMENT = re.compile(r"([2-9]|[1-9][0-9]{1,2})(?::([0-9]))?")
+Teacher = Callable[[int], tuple[Value, Sequence[Target]]]  # of a block by its number: its loss, and what is trained besides
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,32 @@ class Local(Method):
     hidden: int = 0
 
     key = "local"
-
-    @classmethod
-    def of(cls, argument: str) -> Local:
-        if not argument:
-            return cls()
-        found = ARGUMENT.fullmatch(argument)
-        if not found:
-            message = f"--method local:{argument}: expected a number of blocks, 2 or more, and behind a colon of layers of heads, 0 to 9."
-            raise TinytrainError(message, hint="Try --method local, local:3 or local:3:1.")
-        return cls(int(found[1]), int(found[2] or 0))
+    numbers: ClassVar[tuple[Number, ...]] = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:
         chosen = self._cuts(step)
-        position = {v: p for p, node in enumerate(step.forward.nodes) for v in node.inputs}
-        ends = [-1, *(cut.position for cut in chosen), len(step.forward.nodes)]
-        *parts, last = ([t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends))
+        *parts, last = self._parts(step, chosen)
+        teach = self.teacher(step, chosen)
         yield Goal(step.loss, last)
-        for number, (cut, mine) in reversed(list(enumerate(zip(chosen, parts, strict=True)))):
+        for number, mine in reversed(list(enumerate(parts))):
+            loss, added = teach(number)
+            yield Goal(loss, [*mine, *added])
+
+    def _parts(self, step: Step, cuts: Sequence[Cut]) -> list[list[Target]]:
+        """What the scheme trains of each block."""
+        position = {v: p for p, node in enumerate(step.forward.nodes) for v in node.inputs}
+        ends = [-1, *(cut.position for cut in cuts), len(step.forward.nodes)]
+        return [[t for t in step.targets if a < position[t.read] <= b] for a, b in pairwise(ends)]
+
+    def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
+        """What gives each block but the last one its loss; it is asked for the last ones first."""
+        def teach(number: int) -> tuple[Value, Sequence[Target]]:
+            cut = cuts[number]
             head = Head(step, f"{cut.value.name}_head", cut.position)
-            loss = head.loss(again(step, cut.value), self._widths(step, cut, len(chosen) - number - 1, len(chosen) - 1))
-            yield Goal(loss, [*mine, *head.targets])
+            loss = head.loss(again(step, cut.value), self._widths(step, cut, len(cuts) - number - 1, len(cuts) - 1))
+            return loss, head.targets
+
+        return teach
 
     def _widths(self, step: Step, cut: Cut, behind: int, most: int) -> list[int]:
         """Output channels of the hidden layers of a head with so many heads `behind` it, of `most`: as layers that follow have, and no more
@@ -72,6 +78,10 @@ class Local(Method):
         if len(step.aims) > 1:
             message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
             raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
+        if not step.aims[0].loss.labelled:
+            loss = step.aims[0].loss.key
+            message = f"{name}: heads of --method {self.key} know nothing at first; --loss {loss} has no labels to teach them."
+            raise ModelError(message, hint="Leave out --method, or learn from labels: --loss ce.")
         blocks = Blocks(step.forward, step.targets)
         most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
@@ -88,12 +98,13 @@ class Local(Method):
         return blocks.even(self.blocks or blocks.fewest)
 
 
-def again(step: Step, value: Value) -> Value:
-    """Emit all that a value of the forward pass is made by once more."""
-    needed, made = step.forward.needed([value]), dict[Value, Value]()
+def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:
+    """Emit all that a value of the forward pass is made by once more; what is given stands in for values of the forward pass."""
+    made = dict(given or {})
+    needed = step.forward.needed([value], made)
     for node in step.forward.nodes:
         if node in needed:
             step.g.origin = node.origin
             outputs = step.g.emit_all(node.op, *(made.get(v, v) for v in node.inputs), name=node.outputs[0].name)
             made.update(zip(node.outputs, outputs, strict=True))
-    return made[value]
+    return made.get(value, value)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import SchemeError, TinytrainError
+from tinytrain.errors import SchemeError
+from tinytrain.gradient.method import Method, Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array
@@ -47,19 +48,15 @@ class LowRank(Backprop):
     layers: tuple[str, ...] = ()
 
     key = "lowrank"
+    numbers = (Number("auto, LAYER=RANK,..., or a rank"),)
     by_layer = True
 
     @classmethod
-    def of(cls, argument: str) -> LowRank:
-        if not argument or argument == "auto":
-            return cls(0) if argument else cls()
-        if re.fullmatch(_RANK, argument):
-            return cls(int(argument))
+    def of(cls, argument: str) -> Method:
         ranks = tuple((name, int(rank)) for name, rank in re.findall(_OF_LAYER, argument))
-        if not re.fullmatch(f"(?:{_OF_LAYER})+", argument) or argument.endswith(",") or len(dict(ranks)) < len(ranks):
-            message = f"--method lowrank:{argument}: expected a rank, 1 or more, or LAYER=RANK of each layer once, between commas."
-            raise TinytrainError(message, hint="Try --method lowrank:4, or lowrank:auto with --data.")
-        return cls(ranks=ranks)
+        if re.fullmatch(f"(?:{_OF_LAYER})+", argument) and not argument.endswith(",") and len(dict(ranks)) == len(ranks):
+            return cls(ranks=ranks)
+        return cls(0) if argument == "auto" else super().of(argument)
 
     @property
     def text(self) -> str:

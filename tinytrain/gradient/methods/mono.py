@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytrain.errors import TinytrainError
 from tinytrain.gradient.blocks import Blocks, Cut
 from tinytrain.gradient.methods.local import Local
 
@@ -19,12 +18,7 @@ from tinytrain.gradient.methods.local import Local
 @dataclass(frozen=True)
 class Mono(Local):
     key = "mono"
-
-    @classmethod
-    def of(cls, argument: str) -> Mono:
-        if argument:
-            raise TinytrainError(f"--method mono:{argument}: each layer is a block; expected no argument.", hint="Try --method mono.")
-        return cls()
+    numbers = ()
 
     def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
         return tuple(blocks.places)
