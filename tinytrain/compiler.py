@@ -191,7 +191,8 @@ def load_forward(path: Path, options: Options) -> tuple[Prepared, Imported, Grap
 def lowered(program: Program, options: Options) -> Program:
     """A training program as it will run: through all passes."""
     program = with_replay(program, options.replay) if options.replay else program
-    steps = [step for step in passes.GRADIENTS if options.qas or step is not scale_gradients]
+    scaled = options.qas and method(options.method).backward     # without, gradients are those of real weights already
+    steps = [step for step in passes.GRADIENTS if scaled or step is not scale_gradients]
     program = program.map(lambda graph: passes.run(graph, steps))
     if options.grad == "int8":
         program = lower_integer(program)

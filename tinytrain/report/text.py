@@ -83,6 +83,7 @@ def compiled_text(compiled: Compiled) -> str:
         f"model      {program.name} ({compiled.prepared.path.name}) for {compiled.board.title}",
         f"trained    {trained:,} weights in {len(layers)} layers: {', '.join(layers) or 'none'}",
         *(f"  scheme {i} {', '.join(scheme.layers) or 'none'}" for i, scheme in enumerate(compiled.schemes) if len(compiled.schemes) > 1),
+        *([f"method     {compiled.options.method}"] if compiled.options.method != "backprop" else []),
         *([frozen] if frozen else []),
         f"arena      {plan.arena_bytes:,} B   lower bound {plan.lower_bound_bytes:,} B for this order of nodes, {optimal}",
         f"  fixed    {plan.fixed_bytes:,} B of parameters and optimiser state",
