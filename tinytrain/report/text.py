@@ -15,8 +15,9 @@ from tinytrain.report.lists import boards, ops
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
+    from tinytrain.device.counters import Counters
     from tinytrain.device.project import Project
-    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.session import Session
     from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
     from tinytrain.emit.fit import Room
