@@ -19,6 +19,7 @@ from tinytrain.errors import TinytrainError
 from tinytrain.frontend.new_head import NewHead
 from tinytrain.gradient.distil import Distil
 from tinytrain.gradient.loss_scale import LossScale
+from tinytrain.gradient.methods import method
 from tinytrain.gradient.objective import Objective, losses
 from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Kind, Optimiser
@@ -178,6 +179,9 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         raise TinytrainError(f"--nesterov is that of SGD; expected none with --optimiser {kind}.", hint="Leave it out.")
     if given["clip_value"] and given["clip_norm"]:
         raise TinytrainError("--clip-value and --clip-norm are both given; expected one.", hint="Leave one of them out.")
+    if not given["qas"] and not method(given["method"]).backward:
+        message = f"--no-qas has no effect with --method {given['method']}, whose steps are those of real weights."
+        raise TinytrainError(message, hint="Leave it out.")
     for name in ("fp32", "precision"):
         if given[name]:
             check_fp16(f"--{name}", given["dtype"])

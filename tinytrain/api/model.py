@@ -24,6 +24,7 @@ from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.scheme import Scheme
 from tinytrain.search.fill import filled
+from tinytrain.search.ranks import is_ranked, ranked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -56,7 +57,8 @@ class Model:
 
         `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples x, or x and y, or a data file. With fp16 x and y
         choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away. They also decide
-        `lr="auto"`, as `find_rate` does, and `class_weights="balanced"`.
+        `lr="auto"`, as `find_rate` does, `class_weights="balanced"`, and with method lowrank:auto the ranks of its adapters, as many as
+        `budget` has room for.
         `old` are samples of before: what the model knows of them pulls weights to where they start, by the strength `elastic`.
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
@@ -78,18 +80,19 @@ class Model:
             if tolerance is not None:
                 raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
-            options_of(board, schemes, {**given, **open_yet})  # says what is wrong with them before that work
+            asked = options_of(board, schemes, {**given, **open_yet})  # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             place.pop("tolerance")
-            return quantised.compile(
-                board, scheme, **place, calibration=source if open_yet else None, classes=classes, old=old, progress=progress, **given,
-            )
+            samples = source if open_yet or is_ranked(asked) else None
+            return quantised.compile(board, scheme, **place, calibration=samples, classes=classes, old=old, progress=progress, **given)
         asked = replace(options_of(board, schemes, {**choices, **open_yet}), cores=cores, store=store, classes=tuple(classes))
         if "class_weights" in open_yet:
             assert source is not None, "check_samples has seen to that"
             asked = balanced(self.path, asked, source, progress)
+        decided = bool(open_yet) or is_ranked(asked)
+        asked = ranked(self.path, source, asked, budget, progress)
         options = filled(self.path, asked, budget)
-        if source is not None and not (open_yet and options.dtype != "fp16"):
+        if source is not None and not (decided and options.dtype != "fp16" and tolerance is None):
             from tinytrain.search.precision import TOLERANCE, calibrated
 
             check_fp16("--data", options.dtype)

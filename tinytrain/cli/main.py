@@ -82,7 +82,8 @@ def main() -> None:
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@data_options("Samples that decide --lr auto, --class-weights balanced, and with --dtype fp16 which layers stay fp32", required=False)
+@data_options("Samples that decide --lr auto, --class-weights balanced, --method lowrank:auto, and which layers stay fp32 (--dtype fp16)",
+              required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
 @updates("--old", type=click.Path(path_type=Path), only_with="--elastic", metavar="FILE",

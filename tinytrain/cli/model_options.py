@@ -82,8 +82,8 @@ FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:aut
                 help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
                 help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, forward-forward, counter-current, "
-                "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK], zeroth; green[:STEPS] chooses among several --scheme "
-                "(docs/methods.md).")
+                "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK|auto], zeroth; green[:STEPS] chooses among several "
+                "--scheme (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
 
 # Which gradients there are: of which loss, with respect to what.
