@@ -28,7 +28,7 @@ from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
-from tinytrain.errors import DeviceError
+from tinytrain.errors import LearningError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.training import train_decaying
@@ -117,7 +117,7 @@ def accuracy(project: Project, samples: dict[str, Dataset], part: str, rate: flo
     with project.session() as session:
         try:
             train_decaying(session, samples["learn"], rate, EPOCHS, seed)
-        except DeviceError:
+        except LearningError:
             return 10.0
         return 100 * (evaluate(session, samples[part], Quiet()).accuracy or 0.0)
 

@@ -12,12 +12,14 @@ from frontend_models import f32, infer
 from test_ladder import MODELS, saved
 from test_traces import assert_boards_equal_twins
 
-from tinytrain.compiler import Compiled, Options, compile_model, load_model
+import tinytrain
+from tinytrain.compiler import Compiled, Options, compile_model, load_forward, load_model
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import SchemeError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.types import Role
+from tinytrain.ir.types import Array, Role
+from tinytrain.search.ranks import in_order, ladders
 
 LOWRANK = Options(method="lowrank:1", optimiser=Optimiser(0.01))
 ADAPTED = {
@@ -76,6 +78,74 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     for name, scheme in (("lowrank:1", "head"), ("lowrank:1", "bias"), ("lowrank:999", "full")):
         with pytest.raises(SchemeError, match="gives no layer of this scheme an adapter"):
             compile_model(path, Options(method=name, scheme=scheme))
-    for argument in ("0", "x", "4:", "auto"):
-        with pytest.raises(TinytrainError, match="expected a rank, 1 to 9,999"):
+    for argument in ("0", "x", "4:", "a=0", "a=1,", "a=1,b", "a=1,a=2"):
+        with pytest.raises(TinytrainError, match=r"or a rank, 1 to 9,999"):
             method(f"lowrank:{argument}")
+    wrong = {
+        "conv3=1": "gives rank 1 to layer 'conv3', which the model does not have", "conv1=1": "whose weight the scheme does not name",
+        "fc=1": "has no adapter: it is the last", "conv2=99": "would be no smaller than its weight above 13",
+    }
+    for name, why in wrong.items():
+        with pytest.raises(SchemeError, match=why):
+            compile_model(path, Options(method=f"lowrank:{name}", scheme="last:2"))
+
+
+# --- ranks that samples choose --------------------------------------------------------------------------------------
+
+
+def test_layers_have_the_ranks_that_are_given(tmp_path: Path) -> None:
+    assert method("lowrank:a=1,b,c=2").text == "lowrank:a=1,b,c=2"                # type: ignore[attr-defined]
+    compiled = compile_model(saved(MODELS["cnn"](), tmp_path), Options(method="lowrank:conv2=3"))
+    assert list(compiled.schemes[0].layers) == ["fc", "conv2_down", "conv2_up"]
+    shapes = {v.source.initializer: v.shape for v in compiled.program.stored(Role.PARAM) if v.source}
+    assert shapes["conv2_up.weight"] == (16, 1, 1, 3)
+
+
+def samples(count: int = 40) -> tuple[Array, Array]:
+    random = np.random.default_rng(0)
+    return random.normal(0, 1, (count, 1, 8, 8)).astype(np.float32), random.integers(0, 10, count)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "int8"])
+def test_samples_choose_as_many_ranks_as_there_is_room_for(kind: str, tmp_path: Path) -> None:
+    path = saved(MODELS[kind](), tmp_path)
+    shape = load_model(path, Options())[1].input.onnx_shape
+    x = np.random.default_rng(0).normal(0, 1, (20, *shape[1:])).astype(np.float32)
+    y, found = np.arange(20) % 4, []
+    least, most = (_compiled(path, name).room.ram_bytes for name in ("lowrank:1", "lowrank:3"))   # type: ignore[union-attr]
+    for budget in (least + 400, most, 2 * most):
+        compiled = tinytrain.load(path).compile("mps2-an386", method="lowrank:auto", budget=budget, calibration=(x, y)).compiled
+        assert compiled.room is not None and compiled.room.ram_bytes <= budget
+        found.append(sum(rank for _, rank in method(compiled.options.method).ranks))    # type: ignore[attr-defined]
+    assert 0 < found[0] <= found[1] < found[2]
+
+
+def _compiled(path: Path, name: str) -> Compiled:
+    return compile_model(path, Options(board="mps2-an386", method=name))
+
+
+def test_a_gradient_of_rank_one_asks_for_rank_one(tmp_path: Path) -> None:
+    forward = load_forward(saved(MODELS["mlp"](), tmp_path), Options())[2]
+    outer, both = np.outer(np.ones(4), np.arange(3)), np.eye(4, 3)
+    one, other = ladders(forward, {"fc1": outer, "fc2": both}, {"fc1": 2, "fc2": 2})
+    np.testing.assert_allclose(one.worth, [20, 0], atol=1e-12)
+    np.testing.assert_allclose(other.worth, [1, 1])
+    assert one.rank_bytes == 4 * 7 and one.first_bytes == 4 * 64
+    assert [(ladder.layer, more) for ladder, more in in_order([one, other])] == [("fc1", 1), ("fc2", 2), ("fc1", 1)]
+
+
+def test_ranks_ask_for_samples_and_bounds(tmp_path: Path) -> None:
+    path = saved(MODELS["cnn"](), tmp_path)
+    model, given = tinytrain.load(path), {"method": "lowrank:auto", "calibration": samples()}
+    with pytest.raises(TinytrainError, match="found no --data"):
+        model.compile("mps2-an386", method="lowrank:auto")
+    with pytest.raises(SchemeError, match="neither --budget nor a board"):
+        model.compile(**given)                            # type: ignore[arg-type]
+    with pytest.raises(SchemeError, match=r"an adapter of rank 1 beside 'conv\d' do not fit 9,000 bytes"):
+        model.compile("mps2-an386", budget=9000, **given)  # type: ignore[arg-type]
+    with pytest.raises(SchemeError, match="fills the budget by itself"):
+        model.compile("mps2-an386", "last:auto", **given)  # type: ignore[arg-type]
+    with pytest.raises(SchemeError, match="finds no layer to adapt"):
+        model.compile("mps2-an386", "head", **given)      # type: ignore[arg-type]
+    with pytest.raises(SchemeError, match="chooses ranks by samples under a budget"):
+        compile_model(path, Options(method="lowrank:auto"))

@@ -13,34 +13,38 @@ import onnx
 import pytest
 from ctypes_model import Instance, Library, _pointer, assert_learns_as_reference
 from planner_graphs import Fake, plan_one, same
+from test_ladder import MODELS
 from test_traces import assert_boards_equal_twins
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
-from tinytrain.device.link import Status
+from tinytrain.device.commands import Status
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.methods.zeroth import Zeroth
 from tinytrain.gradient.replay import Replay
-from tinytrain.gradient.update import Optimiser
+from tinytrain.gradient.update import Optimiser, factor_shape
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.graph import Graph
-from tinytrain.ir.types import Array, Role, Value
+from tinytrain.ir.types import S8, S32, Array, Role, Value
 from tinytrain.ops.perturb import Perturb, RandomDirection
+from tinytrain.ops.perturb_int import Swap, SwapDirection
 from tinytrain.planner import check_plan
 from tinytrain.verify.reference import ReferenceModel, run
 
 KINDS: dict[str, dict[str, Any]] = {
     "sgd": {}, "momentum": {"optimiser": Optimiser(0.01, 0.9)}, "adam": {"optimiser": Optimiser(0.001, kind="adam")},
     "accumulated": {"optimiser": Optimiser(0.01, accumulate=3)}, "part of a weight": {"scheme": "part"}, "last layer": {"scheme": "last:1"},
-    "two schemes": {"further_schemes": ("bias",)}, "no guards": {"guards": "none"}, "guarded as a whole": {"guards": "step"},
+    "two schemes": {"further_schemes": ("bias",)}, "int8": {"int8": True}, "int8 biases": {"int8": True, "scheme": "bias"},
+    "int8 momentum": {"int8": True, "optimiser": Optimiser(0.1, 0.9)},
+    "no guards": {"guards": "none"}, "guarded as a whole": {"guards": "step"},
 }
 PART = '[layers.conv2]\nweight = 0.5\nbias = true\n\n[layers.fc]\nbias = true\n'
 
 
-def compiled(folder: Path, name: str = "cnn", **options: object) -> Compiled:
-    onnx.save(zoo.model(name), folder / f"{name}.onnx")
+def compiled(folder: Path, name: str = "cnn", int8: bool = False, **options: object) -> Compiled:
+    onnx.save(MODELS["int8"]() if int8 else zoo.model(name), folder / f"{name}.onnx")
     (folder / "part.toml").write_text(PART)
     if options.get("scheme") == "part":
         options["scheme"] = str(folder / "part.toml")
@@ -65,6 +69,8 @@ def test_a_step_takes_the_ram_of_inference_and_the_sample(tmp_path: Path) -> Non
         sample = model.program.entries["infer"].inputs[0].type.nbytes
         assert train.arena_bytes <= infer.arena_bytes + sample + 64 < fixed + sample + infer.arena_bytes
         assert model.plan.arena_bytes < compiled(tmp_path, name, method="backprop").plan.arena_bytes
+    model = compiled(tmp_path, int8=True)
+    assert model.plan.entries["train"].arena_bytes <= model.plan.entries["infer"].arena_bytes + 3 * 11 * 11 * 4 + 64
 
 
 def test_the_gradient_is_what_two_losses_tell(tmp_path: Path) -> None:
@@ -146,12 +152,65 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         compiled(tmp_path, replay=Replay(8))
 
 
-def test_boards_draw_and_learn_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_boards_draw_and_learn_the_same_bits(int8: bool, tmp_path: Path) -> None:
     def made(board: str) -> Compiled:
-        return compiled(tmp_path, "gesture", board=board, optimiser=Optimiser(0.05, 0.9))
+        return compiled(tmp_path, "gesture", int8, board=board, optimiser=Optimiser(0.05, 0.9))
 
     boards = ["mps2-an386", "mps2-an500", "riscv-virt", "riscv-virt-rvv"]
     assert_boards_equal_twins(boards, made, golden_vectors(made("host").program, 6), tmp_path)
+
+
+# --- int8 -----------------------------------------------------------------------------------------------------------
+
+
+def test_integers_go_by_one_and_come_back() -> None:
+    for low, high in ((-128, 127), (-8, 7)):
+        w, counts = np.arange(low, high + 1, dtype=np.int8).repeat(100), []
+        for step in range(20):
+            op, counter = Swap(3, (low, high)), np.array([step], np.int32)
+            (made,) = op.reference(w, counter)
+            assert np.array_equal(op.reference(made, counter)[0], w)
+            went = made.astype(int) - w
+            assert np.abs(went).max() == 1 and made.min() >= low and made.max() <= high
+            np.testing.assert_array_equal(SwapDirection(3, (low, high)).reference(np.ones(1), w, counter)[0], went)
+            counts.append(went.reshape(-1, 100)[1:-1].mean())
+        assert abs(np.mean(counts)) < 0.02
+
+
+def test_int8_weights_that_learn_nothing_stay_as_they_are(tmp_path: Path) -> None:
+    model = compiled(tmp_path, int8=True)
+    device, golden = Library(model, tmp_path).instance(), golden_vectors(model.program, 3)
+    start = weights(device)
+    device.library.call("set_skip_below", ctypes.byref(device.context), ctypes.c_float(1e9))
+    for x, target in zip(golden.x, golden.target, strict=True):
+        device.train_step(x, target)
+        for name, array in weights(device).items():
+            np.testing.assert_array_equal(array, start[name])
+
+
+def test_int8_gradient_is_the_part_along_what_moved(tmp_path: Path) -> None:
+    """Against the definition: (L(w + d) − L(w)) · d/d² of the real weights; units of what is stored."""
+    model = compiled(tmp_path, int8=True, guards="none")
+    graph, golden = model.program.entries["train"], golden_vectors(model.program, 1)
+    first, length, units = {}, 0.0, {}
+    for node in graph.nodes:
+        if node.op.lends and node.inputs[0].role is Role.PARAM:
+            p = node.inputs[0]
+            assert p.data is not None and p.type.quant is not None
+            units[p] = node.op.reference(p.data, np.zeros(1, np.int32))[0].astype(np.float64) - p.data
+            length += float(np.square(units[p] * np.array(p.type.quant.scale).reshape(factor_shape(p))).sum())
+            first[p] = p.data + units[p]
+    losses = []
+    for moved in (first, {}):
+        evaluate = ReferenceModel(model.program)
+        evaluate.state.update({p: array.astype(p.type.dtype.np) for p, array in moved.items()})
+        losses.append(evaluate.evaluate(golden.x[0], golden.target[0])[0])
+    assert {p.type.dtype for p in units} == {S8, S32}
+    reference = ReferenceModel(model.program)
+    assert reference.train_step(golden.x[0], golden.target[0]) == pytest.approx(losses[1], rel=1e-6)
+    slope = next(n for n in graph.nodes if n.outputs[0].name == "slope")
+    assert slope.op.weights[0] == pytest.approx(1 / length, rel=0.05)             # type: ignore[attr-defined]
 
 
 # --- the planner ----------------------------------------------------------------------------------------------------

@@ -54,7 +54,15 @@ class OnnxGraph:
     @cached_property
     def taken(self) -> set[str]:
         """Names of nodes and of values."""
-        return {*self.arrays, *self.makers, *self.readers, *(node.name for node in self.proto.node)}
+        inputs = (value.name for value in self.proto.input)
+        return {*inputs, *self.arrays, *self.makers, *self.readers, *(node.name for node in self.proto.node)}
+
+    def readers_of(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that read a value now."""
+        return [node for node in self.proto.node if name in node.input]
+
+    def is_output(self, name: str) -> bool:
+        return any(o.name == name for o in self.proto.output)
 
     def is_stored(self, name: str) -> bool:
         maker = self.makers.get(name)

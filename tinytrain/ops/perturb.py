@@ -21,7 +21,7 @@ from tinytrain.ops.draws import drawn, word_text
 from tinytrain.ops.optimiser import Sgd
 from tinytrain.ops.simd import elementwise
 
-_COUNTER = TensorType((1,), S32)
+COUNTER = TensorType((1,), S32)
 
 
 def signs(seed: int, step: Array, shape: tuple[int, ...]) -> Array:
@@ -43,7 +43,7 @@ class Perturb(Elementwise):
     lends = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        if types[1] != _COUNTER:
+        if types[1] != COUNTER:
             raise ValueError(f"counter {types[1]}: s32[1] is expected")
         return types[:1]
 
@@ -79,7 +79,7 @@ class RandomDirection(Fusable):
     kernels = (Kernel("perturb", (F32, S32, F32)),)
 
     def base_infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        if types[0].numel != 1 or types[1] != _COUNTER:
+        if types[0].numel != 1 or types[1] != COUNTER:
             raise ValueError(f"slope {types[0]}, counter {types[1]}: f32[1] and s32[1] are expected")
         return (TensorType(self.shape),)
 
@@ -94,10 +94,10 @@ class RandomDirection(Fusable):
 _SHAPES = ((1,), (17,), (5, 3), (3, 5, 7))
 
 Perturb.examples = tuple(
-    Example(Perturb(step, seed), (*f32(shape), _COUNTER), (0, 1000))
+    Example(Perturb(step, seed), (*f32(shape), COUNTER), (0, 1000))
     for step, seed in ((2.0**-10, 1), (-0.125, 4_000_000_000)) for shape in _SHAPES
 )
 RandomDirection.examples = (
-    *(Example(RandomDirection(shape, seed), (*f32((1,)), _COUNTER), (0, 1000)) for seed in (2, 2**32 - 1) for shape in _SHAPES),
-    Example(RandomDirection((5, 3), 7, then=(Sgd(0.9),)), (*f32((1,)), _COUNTER, *f32((5, 3), (1,), (5, 3))), (0, 1000)),
+    *(Example(RandomDirection(shape, seed), (*f32((1,)), COUNTER), (0, 1000)) for seed in (2, 2**32 - 1) for shape in _SHAPES),
+    Example(RandomDirection((5, 3), 7, then=(Sgd(0.9),)), (*f32((1,)), COUNTER, *f32((5, 3), (1,), (5, 3))), (0, 1000)),
 )

@@ -52,7 +52,7 @@ def equalise(model: onnx.ModelProto, plan: Plan, seen: dict[str, Observed], *, p
     editor = Editor(made.graph)
     pairs, apart = _pairs(editor, plan, seen)
     clips = [name for pair in pairs for name in pair.clips]
-    for node in editor.graph.node:
+    for node in editor.proto.node:
         if node.name in clips:
             node.op_type = "Relu"
             del node.input[1:]
@@ -75,7 +75,7 @@ def _pairs(editor: Editor, plan: Plan, seen: dict[str, Observed]) -> tuple[list[
     """(pairs, first layers of those that a Clip separates)"""
     pairs: list[Pair] = []
     apart: list[str] = []
-    nodes = {node.name: node for node in editor.graph.node}
+    nodes = {node.name: node for node in editor.proto.node}
     for name, first in plan.layers.items():
         if not first.bias:
             continue
@@ -83,7 +83,7 @@ def _pairs(editor: Editor, plan: Plan, seen: dict[str, Observed]) -> tuple[list[
         between = plan.folded.get(tensor, tensor)
         clips: tuple[str, ...] = ()
         while True:
-            readers = editor.readers(tensor)
+            readers = editor.readers_of(tensor)
             if len(readers) != 1 or editor.is_output(tensor):
                 break
             reader = readers[0]

@@ -31,15 +31,15 @@ def find_formulas(editor: Editor) -> Formulas:
         if outside := set(of) - inner - ends:
             ends |= outside
             continue
-        alone = {n.name for n in editor.graph.node if n.output[0] in of and n.op_type in TABULATED}
-        joined = {n.name for n in editor.graph.node if n.output[0] in of and any(name in inner for name in (*n.input, n.output[0]))}
+        alone = {n.name for n in editor.proto.node if n.output[0] in of and n.op_type in TABULATED}
+        joined = {n.name for n in editor.proto.node if n.output[0] in of and any(name in inner for name in (*n.input, n.output[0]))}
         return Formulas(frozenset(alone | joined), frozenset(inner))
 
 
 def _sources(editor: Editor, ends: set[str]) -> dict[str, str]:
     """Result of a node → the one tensor that it is a function of, number by number; `ends` stand for themselves."""
     of: dict[str, str] = {}
-    for node in editor.graph.node:
+    for node in editor.proto.node:
         if node.op_type not in (*TABULATED, *COMBINED):
             continue
         shape = editor.shapes.get(node.output[0])
@@ -53,5 +53,5 @@ def _sources(editor: Editor, ends: set[str]) -> dict[str, str]:
 
 
 def _is_inner(editor: Editor, name: str, of: dict[str, str]) -> bool:
-    readers = editor.readers(name)
+    readers = editor.readers_of(name)
     return bool(readers) and not editor.is_output(name) and all(of.get(reader.output[0]) == of[name] for reader in readers)

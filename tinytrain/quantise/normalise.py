@@ -18,7 +18,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.frontend.prepare import Prepared
-from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
     import onnx
@@ -27,44 +27,16 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Con
 LINEAR = ("Conv", "Gemm", "MatMul")
 
 
-class Editor:
-    """A graph that is edited in place, with its stored arrays by name."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        from onnx import numpy_helper
-
-        self.graph = graph
-        self.arrays: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.shapes = {
-            v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
-        }
-        self.taken = set(self.arrays) | {n for node in graph.node for n in (*node.input, *node.output)} | {v.name for v in graph.input}
-
-    def unique(self, name: str) -> str:
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
-
-    def store(self, name: str, array: Array) -> str:
-        """A new or changed array; it reaches the graph by `write_back`."""
-        self.taken.add(name)
-        self.arrays[name] = np.asarray(array, order="C")
-        return name
-
-    def readers(self, name: str) -> list[onnx.NodeProto]:
-        return [node for node in self.graph.node if name in node.input]
-
-    def is_output(self, name: str) -> bool:
-        return any(o.name == name for o in self.graph.output)
+class Editor(OnnxGraph):
+    """A graph whose `arrays` come and go; those that are left reach it by `write_back`."""
 
     def write_back(self) -> None:
         """The arrays that are still read become the initializers."""
         from onnx import numpy_helper
 
-        read = {name for node in self.graph.node for name in node.input} | {o.name for o in self.graph.output}
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in self.arrays.items() if n in read)
+        read = {name for node in self.proto.node for name in node.input} | {o.name for o in self.proto.output}
+        del self.proto.initializer[:]
+        self.proto.initializer.extend(numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.arrays.items() if n in read)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, object]:
@@ -104,7 +76,7 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     made.CopyFrom(model)
     editor = Editor(made.graph)
     _drop_dropout(editor)
-    for node in list(editor.graph.node):
+    for node in list(editor.proto.node):
         if node.op_type == "MatMul":
             _matmul_to_gemm(editor, node)
         elif node.op_type == "Gemm":
@@ -112,19 +84,19 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op_type == "BatchNormalization":
             _norm_to_conv(editor, node)
     _own_weights(editor)
-    for node in editor.graph.node:
+    for node in editor.proto.node:
         _give_bias(editor, node)
     editor.write_back()
     return onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True, data_prop=True)
 
 
 def _drop_dropout(editor: Editor) -> None:
-    for node in [n for n in editor.graph.node if n.op_type == "Dropout"]:
+    for node in [n for n in editor.proto.node if n.op_type == "Dropout"]:
         if editor.is_output(node.output[0]):
             continue
-        for reader in editor.readers(node.output[0]):
+        for reader in editor.readers_of(node.output[0]):
             reader.input[:] = [node.input[0] if name == node.output[0] else name for name in reader.input]
-        editor.graph.node.remove(node)
+        editor.proto.node.remove(node)
 
 
 def _matmul_to_gemm(editor: Editor, node: onnx.NodeProto) -> None:
@@ -133,14 +105,14 @@ def _matmul_to_gemm(editor: Editor, node: onnx.NodeProto) -> None:
     if weight is None or weight.ndim != 2 or len(shape) < 2 or not all(shape):
         return
     node.op_type = "Gemm"
-    readers = editor.readers(node.output[0])
+    readers = editor.readers_of(node.output[0])
     if len(readers) == 1 and readers[0].op_type == "Add" and not editor.is_output(node.output[0]):
         add = readers[0]
         bias = next((name for name in add.input if name in editor.arrays), "")
         if bias and editor.arrays[bias].size == weight.shape[1] == editor.arrays[bias].shape[-1]:
-            node.input.append(editor.store(editor.unique(f"{bias}_row"), editor.arrays[bias].reshape(-1)))
+            node.input.append(editor.store(f"{bias}_row", editor.arrays[bias].reshape(-1)))
             node.output[0] = add.output[0]
-            editor.graph.node.remove(add)
+            editor.proto.node.remove(add)
     if len(shape) > 2:
         _as_matrix(editor, node, (math.prod(shape[:-1]), shape[-1]), (*shape[:-1], weight.shape[1]))
 
@@ -149,13 +121,13 @@ def _as_matrix(editor: Editor, node: onnx.NodeProto, matrix: tuple[int, ...], re
     """Reshape operand 0 of a node to a matrix, and what it makes of that to `result`."""
     from onnx import helper
 
-    at = list(editor.graph.node).index(node)
+    at = list(editor.proto.node).index(node)
     x, y = node.input[0], node.output[0]
     node.input[0], node.output[0] = (editor.unique(f"{name}_matrix") for name in (x, y))
     for place, shape, ends in ((at, matrix, (x, node.input[0])), (at + 2, result, (node.output[0], y))):
-        sizes = editor.store(editor.unique(f"{ends[1]}_shape"), np.array(shape, np.int64))
+        sizes = editor.store(f"{ends[1]}_shape", np.array(shape, np.int64))
         reshape = helper.make_node("Reshape", [ends[0], sizes], [ends[1]], name=editor.unique(f"{ends[1]}_reshape"))
-        editor.graph.node.insert(place, reshape)
+        editor.proto.node.insert(place, reshape)
 
 
 def _fold_factors(editor: Editor, node: onnx.NodeProto) -> None:
@@ -168,7 +140,7 @@ def _fold_factors(editor: Editor, node: onnx.NodeProto) -> None:
     for index, factor in ((1, alpha), (2, beta)):
         if factor != 1 and len(node.input) > index and node.input[index]:
             array = editor.arrays[node.input[index]] * np.float32(factor)
-            node.input[index] = editor.store(editor.unique(f"{node.input[index]}_scaled"), array)
+            node.input[index] = editor.store(f"{node.input[index]}_scaled", array)
     for attribute in [a for a in node.attribute if a.name in ("alpha", "beta")]:
         node.attribute.remove(attribute)
 
@@ -185,22 +157,22 @@ def _norm_to_conv(editor: Editor, node: onnx.NodeProto) -> None:
     if not (var > 0).all():
         return
     scale = gamma / np.sqrt(var)
-    weight = editor.store(editor.unique(f"{node.name}_scale"), scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1)))
-    bias = editor.store(editor.unique(f"{node.name}_offset"), (beta - scale * mean).astype(np.float32))
+    weight = editor.store(f"{node.name}_scale", scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1)))
+    bias = editor.store(f"{node.name}_offset", (beta - scale * mean).astype(np.float32))
     name, x, y = node.name, node.input[0], node.output[0]
     node.CopyFrom(helper.make_node("Conv", [x, weight, bias], [y], name=name, group=len(scale), kernel_shape=[1] * (rank - 2)))
 
 
 def _own_weights(editor: Editor) -> None:
     seen: set[str] = set()
-    for node in editor.graph.node:
+    for node in editor.proto.node:
         if node.op_type not in LINEAR:
             continue
         for index, name in enumerate(node.input):
             if name not in editor.arrays:
                 continue
             if name in seen:
-                node.input[index] = editor.store(editor.unique(f"{name}_of_{node.name}"), editor.arrays[name].copy())
+                node.input[index] = editor.store(f"{name}_of_{node.name}", editor.arrays[name].copy())
             seen.add(name)
 
 
@@ -215,7 +187,7 @@ def _give_bias(editor: Editor, node: onnx.NodeProto) -> None:
         return
     if not name:
         del node.input[2:]
-        node.input.append(editor.store(editor.unique(f"{node.name}_bias"), np.zeros(channels, np.float32)))
+        node.input.append(editor.store(f"{node.name}_bias", np.zeros(channels, np.float32)))
     elif editor.arrays[name].shape != (channels,):
         bias = np.broadcast_to(editor.arrays[name].reshape(-1), (channels,))
-        node.input[2] = editor.store(editor.unique(f"{name}_row"), bias)
+        node.input[2] = editor.store(f"{name}_row", bias)

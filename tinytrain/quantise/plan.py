@@ -141,7 +141,7 @@ def _plain_bias(editor: Editor, node: onnx.NodeProto) -> bool:
 
 def _activation(editor: Editor, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The Relu or Clip around 0 that alone reads the result of a node."""
-    readers = editor.readers(node.output[0])
+    readers = editor.readers_of(node.output[0])
     if len(readers) != 1 or editor.is_output(node.output[0]):
         return []
     low, high = clip_bounds(editor, readers[0])

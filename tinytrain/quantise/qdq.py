@@ -152,4 +152,4 @@ class _Writer:
         self.nodes.append(node)
 
     def _store(self, name: str, array: Array | np.generic) -> str:
-        return self.editor.store(self.editor.unique(name), np.asarray(array))
+        return self.editor.store(name, np.asarray(array))

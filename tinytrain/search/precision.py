@@ -70,7 +70,7 @@ def calibrated(model: Path, data: Source, options: Options, tolerance: float, pr
     narrow = dataclasses.replace(options, board="host", cores=1, store=0, tuned=None, optimiser=summed, exact_seconds=0.0)
     wide = compile_model(model, dataclasses.replace(narrow, dtype="fp32"))
     project = Project(model, Manifest.of(describe(wide), model))
-    samples = _some(load(project, data, "train", targets=bool(wide.program.trains), progress=progress))
+    samples = some(load(project, data, "train", targets=bool(wide.program.trains), progress=progress))
     rules: list[Rule] = []
     # a layer that reads what another one cannot store is none the worse once that stays fp32
     for reads in (False, True):
@@ -82,7 +82,8 @@ def calibrated(model: Path, data: Source, options: Options, tolerance: float, pr
     return dataclasses.replace(options, precision=(*rules, *options.precision))
 
 
-def _some(samples: Dataset) -> Dataset:
+def some(samples: Dataset) -> Dataset:
+    """So many of the samples that each can be looked at closely."""
     at = np.unique(np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).astype(int))
     return Dataset(samples.x[at], None if samples.y is None else samples.y[at])
 

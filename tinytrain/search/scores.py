@@ -111,12 +111,23 @@ def sensitivities(forward: Graph, loss: Aimed, samples: Dataset, score: str, opt
 
     Raises ModelError where the loss does not fit, or no parameter has a gradient.
     """
+    sums = _summed(forward, loss, samples)
+    return {name: SCORES[score](of, optimiser) for name, of in sums.items()}
+
+
+def mean_gradients(forward: Graph, loss: Aimed, samples: Dataset) -> dict[Name, Array]:
+    """(layer, kind) → E dp over the samples, with the axis of the output first. Raises ModelError as `sensitivities` does."""
+    sums = _summed(forward, loss, samples)
+    return {name: np.moveaxis(of.grad / of.count, of.output_axis, 0) for name, of in sums.items()}
+
+
+def _summed(forward: Graph, loss: Aimed, samples: Dataset) -> dict[Name, _Sums]:
     values = {(layer.name, kind): value for layer in layers(forward) for kind, value in layer.parameters.items()}
     sums = {name: _Sums(value, _output_axis(forward, value)) for name, value in values.items()}
     for found in _gradients(forward, loss, samples, values):
         for name, grad in found.items():
             sums[name].add(grad)
-    return {name: SCORES[score](of, optimiser) for name, of in sums.items() if of.count}
+    return {name: of for name, of in sums.items() if of.count}
 
 
 def _output_axis(forward: Graph, value: Value) -> int:

@@ -14,6 +14,7 @@ they are shaped like the layers that follow their block, fewer the later it is (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,18 +22,18 @@ from typing import ClassVar
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
-from tinytrain.gradient.heads import Head
+from tinytrain.gradient.heads import Head, weights
 from tinytrain.gradient.method import Goal, Method, Number, Step
 from tinytrain.gradient.partial import Target
-from tinytrain.ir.types import Value
+from tinytrain.ir.types import F32, Value
 
 Teacher = Callable[[int], tuple[Value, Sequence[Target]]]  # of a block by its number: its loss, and what is trained besides
 
 
 @dataclass(frozen=True)
 class Local(Method):
-    """`blocks` 0: as few as leave no block more maps than it would have if the network were cut wherever it can be. The head of the first
-    block has `hidden` layers, that of the last one none."""
+    """`blocks` 0: as many as take the fewest bytes, of the maps of one block and the weights of all heads. The head of the first block has
+    `hidden` layers, that of the last one none."""
 
     blocks: int = 0
     hidden: int = 0
@@ -88,11 +89,17 @@ class Local(Method):
                 f"something and hands on one map; what this scheme trains can be cut {what}.",
                 hint=f"Try --method {self.key}:{most}." if blocks.places else "Train more layers, or leave --method out.",
             )
-        return self.chosen(blocks)
+        return self.chosen(step, blocks)
 
-    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+    def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         """Where the network is cut, of the places that there are."""
-        return blocks.even(self.blocks or blocks.fewest)
+        scores = step.forward.outputs[step.aims[0].output].type.numel
+
+        def nbytes(count: int) -> int:
+            shapes = [shape for cut in blocks.even(count) for shape in weights(cut.value.shape, (), scores)]
+            return blocks.most_bytes(count) + F32.np.itemsize * sum(map(math.prod, shapes))
+
+        return blocks.even(self.blocks or min(range(2, len(blocks.places) + 2), key=nbytes))
 
 
 def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:

@@ -17,7 +17,7 @@ import numpy as np
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.method import Goal, Method, Step
 from tinytrain.gradient.two_sided import two_sided
-from tinytrain.ir.types import F32
+from tinytrain.ir.types import F32, S8, S32
 from tinytrain.ops.dropout import Advance
 
 MOST, LEAST = 1.0, 2.0**-20                               # of what a weight is moved by
@@ -25,7 +25,7 @@ MOST, LEAST = 1.0, 2.0**-20                               # of what a weight is 
 
 @dataclass(frozen=True)
 class Zeroth(Method):
-    """`epsilon` is what each weight is moved by: a power of two, so that it is moved back exactly."""
+    """`epsilon` is what each fp32 weight is moved by: a power of two, so that it is moved back exactly. Integers go by one."""
 
     epsilon: float = 2.0**-10
 
@@ -51,9 +51,10 @@ class Zeroth(Method):
         if not targets:
             return
         for target in targets:
-            if target.param.type.dtype is not F32:
-                message = f"{target.param.name} in {step.forward.name} is stored as {target.param.type.dtype.tag}; zeroth moves fp32."
-                raise ModelError(message, hint="Compile the fp32 model, train layers that are not quantised, or leave --method out.")
+            if target.param.type.dtype not in (F32, S8, S32):
+                stored = target.param.type.dtype.tag
+                message = f"{target.param.name} in {step.forward.name} is stored as {stored}; zeroth moves fp32 and int8."
+                raise ModelError(message, hint="Compile the fp32 or int8 model, or leave --method out.")
         draws = step.states.take(step.g, "draws", np.zeros(1, np.int32))
         step.loss, grads = two_sided(step.g, step.loss, [target.param for target in targets], draws, self.epsilon)
         step.updates[draws] = step.g.emit(Advance(), draws)
