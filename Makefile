@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-side bench-ranks bench-goodness bench-speed bench-models bench-pieces conformance fp16-ablation learning methods faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-ranks bench-goodness bench-rates bench-speed bench-models bench-pieces conformance fp16-ablation learning methods bench-worth faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,14 @@ learning: setup ## table of how well int8 training learns, method by method (45 
 methods: setup ## table and picture of every method of learning: accuracy, old world, RAM, instructions (hours; goes on when interrupted)
 	@$(PYTHON) benchmarks/methods.py $(ARGS)
 
+bench-worth: setup ## which samples are worth a step: known ones left out, learning without labels, detectors (half an hour; goes on when interrupted)
+	@$(PYTHON) benchmarks/worth.py $(ARGS)
+
 bench-mcunet: setup ## the same for MCUNet in int8, where ../shared/data is there
 	@$(PYTHON) benchmarks/mcunet.py $(ARGS)
+
+bench-replay: setup ## what holds on to the old world: a memory, distillation, elastic weights (hours; goes on when interrupted)
+	@$(PYTHON) benchmarks/replay.py $(ARGS)
 
 bench-side: setup ## the tail of int8 MCUNet in less RAM: last layers, side networks, adapters
 	@$(PYTHON) benchmarks/side.py $(ARGS)
@@ -42,6 +48,9 @@ bench-ranks: setup ## who chooses the ranks of adapters under a budget: all alik
 
 bench-goodness: setup ## untrained networks that learn by losses of their own for each layer, beside back-propagation (half an hour)
 	@$(PYTHON) benchmarks/goodness.py
+
+bench-rates: setup ## learning rates that `tinytrain lr` finds, beside the default and a grid (an hour; goes on when interrupted)
+	@$(PYTHON) benchmarks/rates.py $(ARGS)
 
 bench-speed: setup ## instructions and estimated cycles of every row that this project promises, board by board (ARGS="--only resnet8")
 	@$(PYTHON) benchmarks/speed.py $(ARGS)

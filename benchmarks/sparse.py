@@ -174,7 +174,7 @@ def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, pro
         trials = halve(costs, within(costs, limit), known, Halving(SCHEMES, SEEDS, rates=rates), trainings.worths)
         progress.say(f"{task.name}, {limit:,} B\n{trials_text(trials, points=True)}\n{trials[0].chosen.to_toml()}")
         known[f"found at {budget:.0%}"] = trials[0].scheme
-        named = [(method, one) for method, name in OTHERS.items() for one in trials if one.name.startswith(name)]
+        named = [(method, one) for method, name in OTHERS.items() for one in trials if name in one.name]
         yield from trainings.rows(budget, limit, [("found", trials[0]), *named])
 
 
@@ -194,8 +194,7 @@ def table(rows: Sequence[Row]) -> str:
             here = statistics.mean(reached)
             lines.append(f"{size}{here:>9.2f} ± {spread:.2f}{min(reached):>8.1f}{here - 100 * full:>+9.2f}")
     lines += ["", "mean over tasks and budgets, in points; what was found for two budgets counts once"]
-    for method in OTHERS:
-        each = margins(rows, method)
+    for method, each in ((method, each) for method in OTHERS if (each := margins(rows, method))):
         by_task = ", ".join(f"{task} {100 * statistics.mean(of_task):+.2f}" for task, of_task in each.items())
         whole = statistics.mean(one for of_task in each.values() for one in of_task)
         lines.append(f"  found − {method:<7}{100 * whole:+.2f}   {by_task}")

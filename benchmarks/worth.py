@@ -42,7 +42,8 @@ TABLES = ("skip", "unlabelled", "normal")
 SKIPS = (0.0, 0.01, 0.03, 0.1, 0.3)
 RATES = (0.0003, 0.001, 0.003)                            # among which one is chosen for learning without labels
 EPOCHS = 3                                                # of learning without labels
-PERCENTILES = (99, 90, 75)                                # of errors of normal samples
+FOLLOWS, RECENT, ROOM = "skip above what was learned", 50, 1.25  # times the median error of so many samples
+PERCENTILES = (99, 75)                                    # of errors of normal samples
 UPDATE = 4                                                # samples of one
 TUNING_SEED = 100                                         # of no row
 TEMPORARY = TemporaryDirectory()
@@ -103,7 +104,7 @@ def unlabelled(world: worlds.Changed, how: str, seed: int, rate: float | None = 
     parts, rate = world.samples(), rate or _rate(world, how)
     options = Options(
         loss=loss, scheme=scheme.split()[0], optimiser=Optimiser(rate, momentum=0.9, accumulate=UPDATE), exact_seconds=0.5,
-        keep_batchnorm=world.norms, running_statistics="statistics" in scheme,
+        fold_batchnorm=not world.norms, running_statistics="statistics" in scheme,
     )
     with project_of(f"{world.name} {loss} {scheme}", world.model(OUT), options).session() as session:
         before = measured(session, parts.held)
@@ -138,10 +139,21 @@ def normal(how: str, seed: int) -> Row:
         if how.startswith("skip above"):
             session.set_skip_above(float(np.percentile(worlds.errors(session, detector.seen.x), float(how.split()[-1]))))
         if how != "no learning":
-            for x in detector.stream:
-                session.train_step(x, x)
+            learn_normal(session, detector, follows=how == FOLLOWS)
             passes = 1 - session.counters().skipped / len(detector.stream)
         return Row("normal", "mnist", how, seed, rate / 2, passes, before, detector.area(session))
+
+
+def learn_normal(session: Session, detector: worlds.Detector, *, follows: bool) -> None:
+    """The stream; the bound may follow what was learned from, from the samples of before on."""
+    recent = worlds.errors(session, detector.seen.x).tolist() if follows else []
+    for i, x in enumerate(detector.stream):
+        if follows and i % RECENT == 0:
+            bound = ROOM * statistics.median(recent[-RECENT:])
+            session.set_skip_above(bound)
+        loss = session.train_step(x, x).loss
+        if follows and loss <= bound:
+            recent.append(loss)
 
 
 def jobs(table: str, seeds: int, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, str, str, int], Callable[[], Row]]]:
@@ -158,7 +170,7 @@ def jobs(table: str, seeds: int, names: tuple[str, ...]) -> Iterator[tuple[tuple
                     if not names or world.name in names:
                         yield (table, world.name, how, seed), functools.partial(unlabelled, world, how, seed)
         else:
-            for how in ("no learning", "learn all", *(f"skip above percentile {part}" for part in PERCENTILES)):
+            for how in ("no learning", "learn all", *(f"skip above percentile {part}" for part in PERCENTILES), FOLLOWS):
                 yield (table, "mnist", how, seed), functools.partial(normal, how, seed)
 
 

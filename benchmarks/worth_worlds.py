@@ -23,7 +23,7 @@ from tinytrain.ir.types import Array
 from tinytrain.learn.training import train_decaying
 from tinytrain.learn.weights import export_learned
 
-TURN = 45.0                                               # degrees
+TURN = 20.0                                               # degrees
 STREAM = 900
 
 
@@ -67,7 +67,7 @@ class Changed:
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(folder / "untrained.onnx", self.task.model().SerializeToString())
             rate, before = self.task.pretrain_rate, self.task.world().before
-            options = Options(optimiser=Optimiser(rate, momentum=0.9), keep_batchnorm=True)
+            options = Options(optimiser=Optimiser(rate, momentum=0.9), fold_batchnorm=False)
             write(compile_model(folder / "untrained.onnx", options), folder / "norms", force=True)
             project = Project.open(folder / "norms")
             with project.session() as session:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Serves a model over the serial port. The protocol is described in docs/link.md and spoken by tinytrain/device/link.py. */
+/* Serves a model over the serial port. The protocol is described in docs/link.md and spoken by tinytrain/device/link.py, commands are those of commands.py. */
 #ifndef TT_LINK_H
 #define TT_LINK_H
 

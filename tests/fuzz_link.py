@@ -14,8 +14,8 @@ from pathlib import Path
 from fake_firmware import write_fake
 from line_device import SOURCE, sources
 
+from tinytrain.device.commands import Command
 from tinytrain.device.delta import RUNS, Head
-from tinytrain.device.link import Command
 from tinytrain.device.packets import pack_frame
 from tinytrain.target.board import load_board
 

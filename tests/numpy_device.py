@@ -13,7 +13,8 @@ import pytest
 from cli_runs import save_data, save_model
 
 from tinytrain.compiler import Compiled, Options, compile_model, write
-from tinytrain.device.link import VERSION, Command, Status
+from tinytrain.device.commands import Command, Status
+from tinytrain.device.link import VERSION
 from tinytrain.device.packets import pack_frame, unpack_frame
 from tinytrain.device.project import Project
 from tinytrain.device.session import Pieces, Session

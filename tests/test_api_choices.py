@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CHOICES = {
     "a word": ({"optimiser": "sdg"}, "optimiser is 'sdg'; expected one of sgd, adam, adamw, adagrad, rmsprop."),
     "a range": ({"momentum": 1.0}, "momentum is 1.0; expected a number from 0 to 1, without 1."),
-    "not a number": ({"lr": float("nan")}, "lr is nan; expected a number of at least 0."),
-    "text": ({"lr": "0.1"}, "lr is '0.1'; expected a number of at least 0."),
+    "not a number": ({"lr": float("nan")}, "lr is nan; expected a number of at least 0 or auto."),
+    "text": ({"lr": "0.1"}, "lr is '0.1'; expected a number of at least 0 or auto."),
     "a part": ({"accumulate": 1.5}, "accumulate is 1.5; expected a whole number of at least 1."),
     "neither": ({"qas": 1}, "qas is 1; expected True or False."),
     "a name": ({"momentun": 0.9}, "There is no choice called momentun.\nDid you mean momentum"),
@@ -79,7 +79,10 @@ def test_an_option_of_compile_takes_what_its_choice_does(name: str, compiling: c
     option = {p.name: p for p in compiling.command.params}[name]
     hint = get_type_hints(choices.Choices, include_extras=True)[name]
     for kind in kinds(hint):
-        if typing.get_origin(kind) is typing.Literal:
+        if typing.get_origin(kind) is typing.Literal and len(typing.get_args(kind)) == 1:
+            word = typing.get_args(kind)[0]               # in place of numbers
+            assert getattr(option.type, "word", None) == word or option.metavar.endswith(f"|{word}")
+        elif typing.get_origin(kind) is typing.Literal:
             assert isinstance(option.type, click.Choice)
             assert set(option.type.choices) == set(typing.get_args(kind)) - ({"int8"} if name == "dtype" else set())
         elif typing.get_origin(kind) is typing.Annotated:

@@ -17,7 +17,8 @@ from line_device import Damage, Device, Line, build_device
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device import delta
-from tinytrain.device.link import Command, Link
+from tinytrain.device.commands import Command
+from tinytrain.device.link import Link
 from tinytrain.device.packets import Symbols, checked, cobs_encode, pack_frame, pack_symbols
 from tinytrain.device.session import Session
 from tinytrain.errors import DeviceError

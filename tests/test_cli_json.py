@@ -189,6 +189,8 @@ def test_search(folder: Path) -> None:
     model, data = folder / "mlp.onnx", ("--data", folder / "data.npz")
     found = answer("contribution", model, *data, "--score", "fisher", "--jobs", 1, "-o", folder / "c.json")
     assert found["found"]["score"] == "fisher"
+    rate = answer("lr", model, *data, "--steps", 40, "--from", 0.01, "--to", 0.032)
+    assert [trial["rate"] for trial in rate["trials"]] == [0.01, 0.032] and rate["suggestion"] in (0.01, 0.032)
     given = ("--contribution", folder / "c.json", "--board", "netduinoplus2", "--method", "random", "--evaluations", 5)
     small, large = answer("search", model, *given, "--sweep", "1K,60K")["found"]
     assert small is None and large["budget_bytes"] == 60 * 1024 and "[layers" in large["scheme"]

@@ -15,7 +15,7 @@ from test_int8_training import int8_model
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device import delta
-from tinytrain.device.link import Command, Status
+from tinytrain.device.commands import Command, Status
 from tinytrain.device.project import Project
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.project import link_keys

@@ -15,7 +15,8 @@ from cli_runs import run, save_data, save_model, sentence, succeed, tree
 from numpy_device import NumpyDevice, made, on_numpy
 
 from tinytrain.compiler import Compiled
-from tinytrain.device.link import Command, Link
+from tinytrain.device.commands import Command
+from tinytrain.device.link import Link
 from tinytrain.device.packets import pack_frame
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session

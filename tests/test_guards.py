@@ -16,7 +16,7 @@ from onnx_models import ModelMaker
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
-from tinytrain.device.link import Status
+from tinytrain.device.commands import Status
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.guards import Watch, most_bits, operands, watch
 from tinytrain.gradient.update import Optimiser

@@ -10,8 +10,9 @@ import pytest
 from cli_runs import save_data, save_model, sentence, succeed
 from fake_firmware import need_tools
 
+from tinytrain.device.counters import Step
 from tinytrain.device.process import ProcessTransport
-from tinytrain.device.session import Session, Step
+from tinytrain.device.session import Session
 from tinytrain.target.board import load_board
 
 KILLS = (0.07, 0.33, 0.5, 0.61, 0.97)                     # parts of all steps; the third is where an epoch ends

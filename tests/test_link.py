@@ -20,8 +20,9 @@ from fake_firmware import STACK_BYTES, build_fake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinytrain.device.commands import Command
 from tinytrain.device.hosttwin import start_twin
-from tinytrain.device.link import Command, Link
+from tinytrain.device.link import Link
 from tinytrain.device.packets import cobs_decode, cobs_encode, pack_frame, unpack_frame
 from tinytrain.device.process import ProcessTransport
 from tinytrain.device.session import Session, open_session

@@ -19,7 +19,7 @@ from test_traces import assert_boards_equal_twins
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
-from tinytrain.device.link import Status
+from tinytrain.device.commands import Status
 from tinytrain.device.project import Project
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.kernels import KernelCall, render

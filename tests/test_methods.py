@@ -232,6 +232,11 @@ def test_maps_of_one_block_are_in_memory_at_once(tmp_path: Path) -> None:
     assert taken["mono"] <= taken["local"] < 3 < taken["local:2"] < taken["backprop"]
 
 
+def test_as_many_blocks_as_take_the_fewest_bytes_with_their_heads(cnn: Path) -> None:
+    arena, *others = (compile_model(cnn, Options(method=name)).plan.arena_bytes for name in ("local", "local:2", "local:3"))
+    assert arena == min(others) < max(others)
+
+
 def test_places_to_cut(residual: Path) -> None:
     """Behind what follows a layer, not between; two maps pass within the shortcut."""
     step, _, _ = goals(residual, "backprop")

@@ -14,7 +14,7 @@ from ctypes_model import Instance, Library, _pointer
 
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
-from tinytrain.device.link import Status
+from tinytrain.device.commands import Status
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array

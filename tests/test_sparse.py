@@ -25,10 +25,10 @@ def shown(path: Path) -> str:
     return done.stdout
 
 
-def rows(task: str, method: str, budget: float, *accuracies: float) -> list[dict[str, Any]]:
+def rows(task: str, method: str, budget: float, *accuracies: float, scheme: str = "") -> list[dict[str, Any]]:
     return [
         {
-            "task": task, "budget": budget, "budget_bytes": 100, "method": method, "scheme": "", "rate": 0.1, "seed": seed,
+            "task": task, "budget": budget, "budget_bytes": 100, "method": method, "scheme": scheme, "rate": 0.1, "seed": seed,
             "accuracy": accuracy, "ram_bytes": 90, "backward_macs": 1, "command": "",
         }
         for seed, accuracy in enumerate(accuracies)
@@ -38,16 +38,16 @@ def rows(task: str, method: str, budget: float, *accuracies: float) -> list[dict
 def test_margins_are_means_over_tasks_and_budgets(tmp_path: Path) -> None:
     made = [
         *rows("mnist", "full", 1.0, 0.9, 0.92), *rows("mnist", "found", 0.2, 0.8, 0.9), *rows("mnist", "last", 0.2, 0.7, 0.8),
-        *rows("mnist", "found", 0.35, 0.9, 0.9), *rows("mnist", "last", 0.35, 0.88, 0.88), *rows("mnist", "bias", 0.35, 0.5, 0.7),
-        *rows("har", "full", 1.0, 0.9, 0.9), *rows("har", "found", 0.35, 0.89, 0.91), *rows("har", "last", 0.35, 0.92, 0.92),
-        *rows("har", "bias", 0.35, 0.9, 0.9),
+        *rows("mnist", "found", 0.35, 0.9, 0.9, scheme="more"), *rows("mnist", "last", 0.35, 0.88, 0.88),
+        *rows("mnist", "random", 0.2, 0.84),
+        *rows("har", "full", 1.0, 0.9, 0.9), *rows("har", "found", 0.2, 0.89, 0.91), *rows("har", "last", 0.2, 0.92, 0.92),
+        *rows("har", "found", 0.35, 0.89, 0.91), *rows("har", "last", 0.35, 0.7, 0.7),
     ]
     (tmp_path / "rows.json").write_text(json.dumps(made))
     text = shown(tmp_path / "rows.json")
-    assert "found − last  +3.33" in text                  # +10, +2 and −2
-    assert "found − bias  +15.00" in text                 # +30 and 0
-    assert "found − full  -0.50 at 35% of its RAM" in text                    # −1 and 0
-    assert "found        20%            90    85.00 ± 7.07    -6.00" in text
+    assert "found − last   +3.33   mnist +6.00, har -2.00" in text, "of +10, +2 and −2; what har found for 35 % is what it has for 20 %"
+    assert "found − random +1.00   mnist +1.00" in text and "found − bias" not in text
+    assert "found        20%            90    85.00 ± 7.07    80.0    -6.00" in text
 
 
 def test_the_page_shows_the_results() -> None:

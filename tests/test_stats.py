@@ -17,7 +17,7 @@ from fake_firmware import need_tools
 from tinytrain import zoo
 from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.device import stats as device_stats
-from tinytrain.device.link import Status
+from tinytrain.device.commands import Status
 from tinytrain.device.project import Project
 from tinytrain.device.store import Kept
 from tinytrain.emit.golden import golden_vectors

@@ -34,11 +34,11 @@ from tinytrain.gradient.replay import Replay, with_replay
 from tinytrain.gradient.train_step import build_program
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph, Guards, Program
-from tinytrain.ir.types import Role, Source, Value
+from tinytrain.ir.types import Role
 from tinytrain.ir.verify import verify
 from tinytrain.origins import Origin, origin, versions
 from tinytrain.passes.halve_weights import halve_weights
-from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, never_halved
+from tinytrain.passes.lower_fp16 import absorbed, halve_gradients, lower_fp16, stays_fp32
 from tinytrain.passes.lower_integer import lower_integer
 from tinytrain.passes.pack_four_bits import pack_four_bits
 from tinytrain.passes.scale_gradients import scale_gradients
@@ -155,6 +155,11 @@ class Compiled:
     estimate: Estimate | None = None
     room: Room | None = None
     origins: tuple[Origin, ...] = ()
+
+    @property
+    def stays_fp32(self) -> dict[str, str]:
+        """Layer → why it is not stored as fp16, where the model is."""
+        return stays_fp32(self.options.precision, self.imported.graph, self.program) if self.options.dtype == "fp16" else {}
 
 
 def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
@@ -335,17 +340,18 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "optimiser": asdict(compiled.options.rule),
         "gradients": compiled.options.grad,
         **({"replay": asdict(compiled.options.replay)} if compiled.options.replay else {}),
-        **_bonds(compiled.options),
+        **({"distil": asdict(compiled.options.distil)} if compiled.options.distil else {}),
+        **({"elastic": {"strength": compiled.options.elastic.strength}} if compiled.options.elastic else {}),
         **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
         "dtype": compiled.options.dtype,
-        "fp32": stays_fp32(compiled),
+        "fp32": compiled.stays_fp32,
         "input": described([infer.inputs[0]], imported.inputs),
         "output": described(infer.outputs, imported.outputs),
         **({"classes": list(compiled.class_names)} if compiled.class_names else {}),
         "target": described_target(train.inputs[1], aimed(compiled.options.objective, infer)) if train else None,
         "parameters": [
             {"name": source.initializer, "key": keys[v], "shape": list(v.shape), "source": asdict(source)}
-            for v, source in ((v, _source_of(v)) for v in program.stored(Role.PARAM))
+            for v, source in ((v, v.home) for v in program.stored(Role.PARAM))
         ],
         "memory": {
             "arena_bytes": plan.arena_bytes, "fixed_bytes": plan.fixed_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
@@ -361,27 +367,6 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "constants_bytes": sum(v.type.nbytes for v in program.constants),
         "macs": {key: sum(n.op.cost(*n.kinds).macs for n in graph.nodes) for key, graph in program.entries.items()},
     }
-
-
-def _bonds(options: Options) -> dict[str, Any]:
-    """What holds on to where the model started."""
-    found = {"distil": options.distil and asdict(options.distil), "elastic": options.elastic and {"strength": options.elastic.strength}}
-    return {key: one for key, one in found.items() if one}
-
-
-def stays_fp32(compiled: Compiled) -> dict[str, str]:
-    """Layer → why it is not stored as fp16, where the model is: what was asked for first."""
-    options, model = compiled.options, compiled.imported.graph
-    if options.dtype != "fp16":
-        return {}
-    asked = fp32_layers(options.precision, model)
-    return {**asked, **{name: why for name, why in never_halved(compiled.program).items() if name not in asked}}
-
-
-def _source_of(param: Value) -> Source:
-    """Where what is learned goes back to."""
-    assert param.source is not None, f"{param!r} is trained, but nobody knows what it is in the ONNX model"
-    return param.source
 
 
 def _frozen(imported: Imported, forward: Graph, options: Options) -> tuple[Frozen, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinytrain.compiler import Compiled, stays_fp32
+from tinytrain.compiler import Compiled
 from tinytrain.emit.select import Choice, Kernels, Selection
 from tinytrain.errors import printable
 from tinytrain.ir.graph import Node
@@ -36,7 +36,7 @@ def _model(compiled: Compiled) -> Rows:
         if isinstance(node.op, Fusable) and node.op.then:
             names = ", ".join(op.name for op in node.op.then)
             yield [node.origin, f"computes {names} as it stores, which saves a pass over memory"]
-    yield from ([name, f"stays fp32: {why}"] for name, why in stays_fp32(compiled).items())
+    yield from ([name, f"stays fp32: {why}"] for name, why in compiled.stays_fp32.items())
 
 
 def _trained(compiled: Compiled) -> Rows:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 MOST_UPDATES = 2**30
+AUTO, BALANCED = "auto", "balanced"                       # a learning rate, and weights of classes, that samples decide
 MOST_FACTOR = 1e6
 MOST_ENTRIES = 64                                         # of a table of rates
 Updates = Annotated[int, Number(1, MOST_UPDATES, whole=True)]
@@ -62,13 +63,13 @@ class Choices(Course, total=False):
 
     loss: str | None
     label_smoothing: Annotated[float, Number(0, 1, "most")] | None
-    class_weights: Sequence[float | str] | None
+    class_weights: Sequence[float | str] | Literal["balanced"] | None
     temperature: Annotated[float, Number(0.01, 100)] | None
     focal_gamma: Annotated[float, Number(0, 100, "least")] | None
     confidence: Annotated[float, Number(0.01, 1, "most")] | None
     huber_delta: Bound | None
     method: str
-    lr: NotNegative
+    lr: NotNegative | Literal["auto"]
     rates: Mapping[str, float]
     optimiser: Kind
     momentum: Annotated[float, Number(0, 1, "most")]
@@ -161,6 +162,10 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
     given = checked(Choices, {**DEFAULTS, **choices})
     if not schemes:
         raise TinytrainError("No scheme is given; expected one at least, as full or last:2.", hint="scheme='none' trains nothing.")
+    for name, word in (("lr", AUTO), ("class_weights", BALANCED)):
+        if given[name] == word:
+            message = f"--{name.replace('_', '-')} {word} is found by samples; expected a number here."
+            raise TinytrainError(message, hint="`tinytrain compile --data` finds it, and `tinytrain lr` says which rate.")
     first, *further = schemes
     kind = given["optimiser"]
     if given["nesterov"] and not given["momentum"]:

@@ -30,7 +30,8 @@ from tinytrain.report.live import Progress, Quiet
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from tinytrain.device.session import Counters, Session, Step
+    from tinytrain.device.counters import Counters, Step
+    from tinytrain.device.session import Session
 
 
 class Device:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
-from tinytrain.api.choices import Choices, Placing, Quantising, check_fp16, options_of
+from tinytrain.api.by_samples import balanced, check_samples, decided_by_samples, found_rate
+from tinytrain.api.choices import BALANCED, DEFAULTS, STEADY, Choices, Placing, Quantising, check_fp16, options_of
 from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
 from tinytrain.data.file import DataFile
-from tinytrain.data.given import File, Given, Pair, Samples, Source, source_of_both
+from tinytrain.data.given import Arrays, File, Given, Pair, Samples, Source, source_of, source_of_both
 from tinytrain.emit.fit import check_budget
 from tinytrain.errors import TinytrainError
+from tinytrain.learn.find_rate import RateCurve, RateSearch
 from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.scheme import Scheme
@@ -54,8 +56,9 @@ class Model:
         `budget` is the RAM that it may take at most, in bytes; last:auto and spread:auto fill it, or without it the board.
 
         `dtype` is fp32, fp16 or int8. int8 quantises the model by `calibration`: samples x, or x and y, or a data file. With fp16 x and y
-        choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away. With method lowrank:auto
-        they choose the ranks of its adapters, as many as `budget` has room for.
+        choose what stays fp32: where fp16 would take more than the part `tolerance` of results or gradients away. They also decide
+        `lr="auto"`, as `find_rate` does, `class_weights="balanced"`, and with method lowrank:auto the ranks of its adapters, as many as
+        `budget` has room for.
         `old` are samples of before: what the model knows of them pulls weights to where they start, by the strength `elastic`.
         `cores` of the board share a step; the firmware keeps what it learns in flash after each `store` samples; `classes` are names.
         Raises TinytrainError subclasses: ModelError, SchemeError, BoardError, DataError, DoesNotFit.
@@ -67,6 +70,9 @@ class Model:
             raise TinytrainError(f"{given_one} has no effect without {other}.", hint="Leave it out, or give both.")
         source = None if calibration is None else source_of_both(calibration)
         schemes = [scheme] if isinstance(scheme, (str, Scheme)) else scheme
+        progress = progress or Quiet()
+        check_samples(choices, source)
+        open_yet = decided_by_samples(choices)
         if choices.get("dtype") == "int8":
             if source is None:
                 message = "--dtype int8 needs calibration: samples that show the range of each tensor."
@@ -74,34 +80,63 @@ class Model:
             if tolerance is not None:
                 raise TinytrainError("--fp16-tolerance has no effect with --dtype int8; expected --dtype fp16.", hint="Leave it out.")
             given: Choices = {**choices, "dtype": "fp32"}
-            asked = options_of(board, schemes, given)     # says what is wrong with them before that work
+            asked = options_of(board, schemes, {**given, **open_yet})  # says what is wrong with them before that work
             quantised = self.quantise(source, shapes=choices.get("shapes", {}), progress=progress)
             place.pop("tolerance")
-            samples = calibration if is_ranked(asked) else None
+            samples = source if open_yet or is_ranked(asked) else None
             return quantised.compile(board, scheme, **place, calibration=samples, classes=classes, old=old, progress=progress, **given)
-        asked = replace(options_of(board, schemes, choices), cores=cores, store=store, classes=tuple(classes))
-        ranks = is_ranked(asked)
-        asked = ranked(self.path, source, asked, budget, progress or Quiet())
+        asked = replace(options_of(board, schemes, {**choices, **open_yet}), cores=cores, store=store, classes=tuple(classes))
+        if "class_weights" in open_yet:
+            assert source is not None, "check_samples has seen to that"
+            asked = balanced(self.path, asked, source, progress)
+        decided = bool(open_yet) or is_ranked(asked)
+        asked = ranked(self.path, source, asked, budget, progress)
         options = filled(self.path, asked, budget)
-        if source is not None and not (ranks and options.dtype == "fp32" and tolerance is None):
+        if source is not None and not (decided and options.dtype != "fp16" and tolerance is None):
             from tinytrain.search.precision import TOLERANCE, calibrated
 
             check_fp16("--data", options.dtype)
-            options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress or Quiet())
+            options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress)
             options = filled(self.path, replace(options, scheme=asked.scheme), budget)
         elif tolerance is not None:
+            check_fp16("--fp16-tolerance", options.dtype)
             raise TinytrainError("--fp16-tolerance has no effect without --data.", hint="Leave it out, or give both.")
         before = None if old is None else source_of_both(old)
         if before is not None and elastic is not None:
             from tinytrain.learn.elastic import consolidated
 
-            options = consolidated(self.path, before, options, elastic, progress or Quiet())
+            options = consolidated(self.path, before, options, elastic, progress)
+        if "lr" in open_yet:
+            assert source is not None, "check_samples has seen to that"
+            curve = found_rate(self.path, options, source, RateSearch(), progress)
+            progress.say(f"rate       {curve.suggestion:g} suits, by trainings of {curve.steps:,} steps (`tinytrain lr` shows more)")
+            settled = options_of(board, schemes, {**choices, **open_yet, "lr": curve.suggestion})
+            options = replace(options, optimiser=settled.optimiser)
         options = replace(options, origins=(*options.origins, *self._origins, *_origins("calibration", source), *_origins("old", before)))
-        with suggesting(self.path, options, progress or Quiet()):
+        with suggesting(self.path, options, progress):
             compiled = compile_model(self.path, options)
         if budget is not None:
             check_budget(compiled.program, compiled.plan, compiled.board, budget)
         return Build(compiled, keeps=self)
+
+    def find_rate(
+        self, x: Samples, y: Arrays | None = None, board: str = "host", scheme: str | Scheme = "full", *, budget: int | None = None,
+        search: RateSearch | None = None, progress: Progress | None = None, **choices: Unpack[Choices],
+    ) -> RateCurve:
+        """Which learning rate suits these samples: short trainings at each of several, on the twin of the board, from the model's weights.
+
+        Trainings are with a falling rate, as `Device.train` does it. What is chosen besides is as in `compile`. Raises DataError,
+        LearningError where no rate makes the model better, ToolError without a C compiler.
+        """
+        unasked = next((name for name in ("lr", *STEADY) if choices.get(name) not in (None, DEFAULTS.get(name))), None)
+        if unasked:
+            raise TinytrainError(f"{unasked} has no effect where the learning rate is looked for.", hint="Leave it out.")
+        source, progress = source_of(x, y), progress or Quiet()
+        check_samples(choices, source)
+        options = options_of(board, [scheme], {**choices, **decided_by_samples(choices)})
+        if choices.get("class_weights") == BALANCED:
+            options = balanced(self.path, options, source, progress)
+        return found_rate(self.path, filled(self.path, options, budget), source, search or RateSearch(), progress)
 
     def quantise(
         self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,

@@ -89,7 +89,7 @@ def _refusal(hint: Any, value: object) -> str | None:
             words = get_args(kind)
             if value in words:
                 return None
-            found.append(f"one of {', '.join(words)}")
+            found.append(f"one of {', '.join(words)}" if len(words) > 1 else words[0])
         elif kind is bool:
             if isinstance(value, bool):
                 return None

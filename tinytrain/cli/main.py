@@ -47,12 +47,12 @@ ELSEWHERE = {
     "push": "tinytrain.cli.exchange", "store": "tinytrain.cli.exchange", "scheme": "tinytrain.cli.scheme",
     "search": "tinytrain.cli.scheme", "tune": "tinytrain.cli.tune", "ports": "tinytrain.cli.port", "monitor": "tinytrain.cli.port",
     "stats": "tinytrain.cli.port", "page": "tinytrain.cli.page", "open": "tinytrain.cli.page", "fit": "tinytrain.cli.fit",
-    "diff": "tinytrain.cli.diff", "init": "tinytrain.cli.init", "completion": "tinytrain.cli.completion",
+    "diff": "tinytrain.cli.diff", "lr": "tinytrain.cli.lr", "init": "tinytrain.cli.init", "completion": "tinytrain.cli.completion",
 }
 # Heading of `tinytrain --help` → its commands.
 SECTIONS = {
     "From a model to firmware": ("init", "model", "quantize", "compile", "verify", "diff", "tune"),
-    "What is trained, and what that costs": ("fit", "scheme", "contribution", "search"),
+    "What is trained, and what that costs": ("fit", "scheme", "contribution", "search", "lr"),
     "On the host, an emulator or a board": ("train", "evaluate", "infer", "flash", "stats", "monitor", "ports", "page", "open"),
     "What was learned": ("pull", "push", "store"),
     "What there is": ("boards", "new-board", "ops", "doctor", "completion"),
@@ -82,7 +82,8 @@ def main() -> None:
 @option("--build/--no-build", default=True, help="Also run the C compiler.")
 @option("--half-arithmetic", is_flag=True,
               help="With --dtype fp16: refuse a board that stores halves but does not compute with them.")
-@data_options("Samples that choose which layers stay fp32 (--dtype fp16), or ranks (--method lowrank:auto)", required=False)
+@data_options("Samples that decide --lr auto, --class-weights balanced, --method lowrank:auto, and which layers stay fp32 (--dtype fp16)",
+              required=False)
 @option("--fp16-tolerance", "tolerance", type=Number(0, 1, min_open=True), show_default="0.05",
               only_with="--data", help="Part of a layer's results, or of its gradients, that fp16 may take away.")
 @updates("--old", type=click.Path(path_type=Path), only_with="--elastic", metavar="FILE",

@@ -90,7 +90,8 @@ RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="M
 gradient_options = together(
     LOSS,
     losses("--label-smoothing", type=Number(0, 1, max_open=True), help="Part of a label that goes to all classes, of ce."),
-    losses("--class-weights", metavar="W0,W1,...", help="What a sample of each class counts, of ce and focal."),
+    losses("--class-weights", metavar="W0,W1,...|balanced",
+           help="What a sample of each class counts, of ce and focal; balanced: what makes classes of --data count as much."),
     losses("--temperature", type=Number(0.01, 100), help="Of ce-soft with what a teacher says: softens the scores."),
     losses("--focal-gamma", type=Number(0, 100, min_open=True), show_default="2", help="How little focal minds what is known."),
     losses("--confidence", type=Number(0.01, 1, max_open=True), show_default="0.9",
@@ -101,12 +102,13 @@ gradient_options = together(
 
 # By which rates what is trained changes: they cost nothing.
 rate_options = together(
-    updates("--lr", type=Number(0), default=0.01, show_default=True, help="Learning rate to start with."),
+    updates("--lr", type=Number(0, word="auto"), default=0.01, show_default=True,
+            help="Learning rate to start with; of `compile` with --data also auto, as `tinytrain lr` finds it."),
     RATES,
 )
 
-# How it changes, and in which numbers.
-update_options = together(
+# How it changes, and in which numbers, but for the course of the learning rate.
+unscheduled_options = together(
     updates("--optimiser", type=click.Choice(["sgd", "adam", "adamw", "adagrad", "rmsprop"]), default="sgd", show_default=True,
             help="Rule by which gradients change weights."),
     updates("--momentum", type=Number(0, 1, max_open=True), default=0.0, show_default=True,
@@ -130,7 +132,6 @@ update_options = together(
     updates("--guards", type=click.Choice(["rest", "step", "none"]), default="rest", show_default=True,
             help="What a gradient that is not finite leaves out: updates behind it, or all, for which maps are kept in RAM; "
             "a sample or loss that is not finite leaves out all. none: nothing is looked at."),
-    *_schedule("constant", not_with=_LEARNS),
     numbers("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
             help="How weights, activations and gradients are stored where they are floats; sums are fp32."),
     numbers("--fp32", multiple=True, metavar="LAYER",
@@ -154,6 +155,8 @@ update_options = together(
             help="What kernels compete by, where `tinytrain tune` has counted them; balanced: speed, for a tenth of flash."),
     kernels("--tuned", type=click.Path(path_type=Path), help="Table of `tinytrain tune`; that in ~/.cache/tinytrain without it."),
 )
+
+update_options = together(unscheduled_options, *_schedule("constant", not_with=_LEARNS))
 
 # All that decides what training costs.
 cost_options = together(reading_options, gradient_options, METHOD, update_options)

@@ -34,7 +34,14 @@ class Real(click.types.FloatParamType):
 
 
 class Number(Real, click.FloatRange):
-    """One in a range."""
+    """One in a range; or a word, which stands for one that is found."""
+
+    def __init__(self, *given: Any, word: str | None = None, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if self.word is not None and value == self.word else super().convert(value, param, ctx)
 
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -87,9 +94,14 @@ def compiler_options(board: str, *, several: bool = False, **given: Any) -> Opti
     from tinytrain.api.choices import options_of
 
     schemes = given.pop("schemes")
-    if len(schemes) > 1 and not several:
+    return options_of(board, schemes if several else [one_scheme(schemes)], choices(given))
+
+
+def one_scheme(schemes: Sequence[str]) -> str:
+    """Raises TinytrainError where there are several."""
+    if len(schemes) > 1:
         raise TinytrainError(f"--scheme is given {len(schemes)} times; expected one.", hint="Only `tinytrain compile` takes several.")
-    return options_of(board, schemes, choices(given))
+    return schemes[0]
 
 
 def choices(given: Mapping[str, Any]) -> Choices:
@@ -97,7 +109,7 @@ def choices(given: Mapping[str, Any]) -> Choices:
     weights = given.get("class_weights")
     return cast("Choices", {
         **given, "shapes": parse_shapes(given["shapes"]), "rates": dict(map(_rate, given.get("rates", ()))),
-        "class_weights": weights and weights.split(","),
+        "class_weights": weights if weights in (None, "balanced") else weights.split(","),
     })
 
 

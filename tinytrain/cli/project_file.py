@@ -22,19 +22,19 @@ from tinytrain.errors import TinytrainError, did_you_mean
 FILE = Path("tinytrain.toml")
 EXPECTED = "a project file of `tinytrain init`"
 HINT = "Correct it, or write a new one: tinytrain init MODEL --force."
-_READS_MODEL = ("compile", "verify", "quantize", "tune", "fit", "scheme write", "scheme show", "contribution", "search")
-_READS_DATA = ("train", "evaluate", "infer", "quantize", "fit", "contribution", "search")
+_READS_MODEL = ("compile", "verify", "quantize", "tune", "fit", "scheme write", "scheme show", "contribution", "search", "lr")
+_READS_DATA = ("train", "evaluate", "infer", "quantize", "fit", "contribution", "search", "lr")
 _ON_DEVICE = ("train", "evaluate", "infer", "flash", "stats", "pull")
 # Key → the commands that take it, each with the name of its parameter.
 KEYS: dict[str, dict[str, str]] = {
     "model": dict.fromkeys(_READS_MODEL, "model"),
-    "board": dict.fromkeys(("compile", "tune", "scheme show", "search"), "board"),
+    "board": dict.fromkeys(("compile", "tune", "scheme show", "search", "lr"), "board"),
     "data": dict.fromkeys(_READS_DATA, "data"),
     **{key: dict.fromkeys(_READS_DATA, parameter) for key, parameter in (
         ("label", "targets"), ("channels", "columns"), ("window", "window"), ("step", "step"), ("scale", "scale"), ("mean", "mean"),
         ("std", "std"), ("layout", "order"), ("normal", "normal"),
     )},
-    "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show"), "schemes"),
+    "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show", "lr"), "schemes"),
     "budget": {"compile": "budget", "scheme show": "budget", "search": "sram"},
     "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects", "open": "projects"},
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tinytrain.emit.fit import Room
     from tinytrain.emit.step import Estimate
     from tinytrain.frontend.trainable import Frozen
+    from tinytrain.learn.find_rate import Trial
     from tinytrain.learn.state import Epoch
     from tinytrain.quantise.report import Report
     from tinytrain.report.lists import BoardLine, OpLine
@@ -243,6 +244,22 @@ class Contribution(Result):
     commands = ("contribution",)
     path: Path
     found: Contributions
+
+
+@dataclass(frozen=True)
+class LearningRate(Result):
+    """Which learning rate suits: the loss of samples held back `before`, and after each of the `trials` of `steps` steps, null where it
+    ran away. `start` is what the loss falls from: that before, or of the best answer that is the same to all samples.
+    """
+
+    schema = "lr/1"
+    commands = ("lr",)
+    suggestion: float
+    before: float
+    start: float
+    steps: int
+    trials: tuple[Trial, ...]
+    plot: Path | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinytrain.device.link import Command
+from tinytrain.device.commands import Command
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, DeviceError
 from tinytrain.ir.types import Array

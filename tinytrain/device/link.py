@@ -8,9 +8,9 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
+from tinytrain.device.commands import MEANING, Command, Status
 from tinytrain.device.packets import SYMBOLS_BODY, Receiver, pack_frame, pack_symbols
 from tinytrain.errors import DeviceError
 from tinytrain.ops.loss_scale import PATIENCE
@@ -30,70 +30,8 @@ _WHO_AFTER = 6                                            # silences, before the
 _STREAK, _MOST_STREAK = 8, 4096
 
 
-class Command(IntEnum):
-    """As in runtime_c/tt_link.h."""
-
-    HELLO = 1
-    INFER = 2
-    TRAIN = 3
-    EVALUATE = 4
-    PARAM_INFO = 5
-    READ_PARAM = 6
-    WRITE_PARAM = 7
-    SET_LR = 8
-    COUNTERS = 9
-    RESET = 10
-    SET_SCHEME = 11
-    SET_SKIP_BELOW = 12
-    SAVE = 13
-    LOAD = 14
-    FACTORY_RESET = 15
-    STATS = 16
-    EXPORT_DELTA = 17
-    IMPORT_DELTA = 18
-    REMEMBER = 19
-    SET_SKIP_ABOVE = 20
-
-
-class Status(IntEnum):
-    """tt_status of runtime_c/tt_types.h."""
-
-    OK = 0
-    ARENA = 1
-    ARGUMENT = 2
-    LABEL = 3
-    FRAME = 4
-    COMMAND = 5
-    LENGTH = 6
-    STACK = 7
-    FAULT = 8
-    OVERFLOW = 9
-    NOT_FINITE = 10
-    MORE = 11
-    BUSY = 12
-    STORE_EMPTY = 16
-    STORE_TORN = 17
-    STORE_FOREIGN = 18
-    STORE_NEWER = 19
-    STORE_SPACE = 20
-    FLASH = 21
-
-
-_MEANING = {
-    Status.ARENA: "the arena is too small or not aligned",
-    Status.ARGUMENT: "an index or offset is out of range",
-    Status.LABEL: "the class label is out of range",
-    Status.FRAME: "the request arrived damaged",
-    Status.COMMAND: "this firmware was not compiled for that command",
-    Status.LENGTH: "the sample has the wrong length",
-    Status.STACK: "the stack has overflowed; its contents and the weights can no longer be trusted",
-    Status.STORE_EMPTY: "its flash has no weights of this model",
-    Status.STORE_TORN: "its flash has no whole weights, only what a loss of power left",
-    Status.STORE_FOREIGN: "its flash has the weights of another model, or of another scheme",
-    Status.STORE_NEWER: "its flash has weights in a later format, which newer firmware wrote",
-    Status.STORE_SPACE: "its flash does not hold weights twice",
-    Status.FLASH: "its flash does not keep what is written",
-}
+class Overflowed(DeviceError):
+    """Step after step of a training in fp16 was left out, as loss or gradients were infinite."""
 
 
 class Transport(Protocol):
@@ -373,13 +311,13 @@ class Link:
 
     def _check(self, status: int, command: Command) -> None:
         if status == Status.OVERFLOW:
-            raise DeviceError(
+            raise Overflowed(
                 f"{self.transport.name}: loss or gradients were infinite, or not a number, in {PATIENCE} training steps in a row or more, "
                 "at whatever loss scale; weights stay as they are.",
                 hint="Scale the samples to the range that the model was made for, or train with a lower learning rate (--lr).",
             )
         if status != Status.OK and (status, command) != (Status.NOT_FINITE, Command.TRAIN):      # its loss tells
-            meaning = _MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
+            meaning = MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
             raise DeviceError(
                 f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed."
             )

@@ -148,7 +148,8 @@ class Manifest:
         top = _Fields(described, path)
         optimiser = top.inner("optimiser")
         target = top.inner("target") if described["target"] is not None else None
-        keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in ("loss_options", "method", "replay") if described.get(key))]
+        optional = ("loss_options", "method", "replay", "distil", "elastic")
+        keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in optional if described.get(key))]
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from tinytrain.device.commands import Command
 from tinytrain.device.hello import HELLO, hello_names
-from tinytrain.device.link import Command, Link, Transport
+from tinytrain.device.link import Link, Transport
 from tinytrain.device.packets import cobs_decode
 from tinytrain.device.session import COUNTERS
 

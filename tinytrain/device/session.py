@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinytrain.device.commands import Command
+from tinytrain.device.counters import Counters, Scale, Step
 from tinytrain.device.hello import HELLO, Hello, hello_names
-from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Command, Link, Transport
+from tinytrain.device.link import MOST_FRAME_BYTES, VERSION, Link, Transport
 from tinytrain.device.manifest import Manifest
 from tinytrain.errors import DataError, DeviceError, ToolError
 from tinytrain.ir.graph import CHOICE, LOSS_SCALE
@@ -35,49 +37,6 @@ _RECORD = struct.Struct("<4i")                            # of ops/loss_scale.py
 _MOST_PARAMS = 1 << 16                                    # the index of a parameter has two bytes
 _READ_BYTES = 1 << 16                                     # of a parameter at once
 _MARGIN = 1 << 16                                         # of the longest frame, for what is not an array: heads and names
-
-
-@dataclass(frozen=True)
-class Step:
-    """One training step; `instructions` is None where they were not counted (host, or an emulator without icount)."""
-
-    loss: float
-    instructions: int | None
-
-
-@dataclass(frozen=True)
-class Counters:
-    """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
-
-    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is the rate that the
-    processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
-    `shared` are the instructions of each of several cores in what they shared of that call: the slowest one's are in `instructions`.
-    """
-
-    instructions: int | None
-    ticks: int
-    calls: int
-    stack_bytes: int
-    stack_reserved_bytes: int
-    arena_bytes: int
-    ctx_bytes: int
-    skipped: int
-    clock_hz: int
-    shared: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What gradients are multiplied by on their way, and what has come of it.
-
-    `good` steps had none that was infinite or not a number since that changed; `overflowed` steps had one since start-up or reset, the
-    last `in_a_row` without a break.
-    """
-
-    loss_scale: float
-    good: int
-    overflowed: int
-    in_a_row: int
 
 
 @dataclass(frozen=True)

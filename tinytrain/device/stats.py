@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tinytrain.device.link import Command
+from tinytrain.device.commands import Command
 from tinytrain.device.session import Session
 from tinytrain.device.store import Kept
 from tinytrain.errors import DeviceError

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinytrain.device.link import Command
+from tinytrain.device.commands import Command
 from tinytrain.device.session import Session
 from tinytrain.errors import DeviceError
 

@@ -67,13 +67,13 @@ def _numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> 
 
 
 def _targets(rng: np.random.Generator, steps: int, program: Program) -> Array:
-    """Labels, or distributions that also serve as regression targets and as probabilities."""
+    """Labels, 0 where no loss reads them, or distributions that also serve as regression targets and as probabilities."""
     evaluate = program.entries["evaluate"]
     target, classes = evaluate.inputs[1], label_classes(evaluate)
     made, at = [], 0
     for kind in _parts(target):
         if kind.dtype is S32:
-            made.append(rng.integers(0, classes[at], (steps, *kind.shape)).astype(np.int32))
+            made.append(rng.integers(0, classes.get(at, 1), (steps, *kind.shape)).astype(np.int32))
         else:
             soft = rng.random((steps, *kind.shape)).astype(np.float32)
             made.append(np.asarray(soft / soft.sum(axis=tuple(range(1, soft.ndim)), keepdims=True), np.float32))

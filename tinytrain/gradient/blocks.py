@@ -72,14 +72,13 @@ class Blocks:
                 before = cut.position
         return kept
 
-    @property
-    def fewest(self) -> int:
-        """Of blocks that leave none more bytes than all places would."""
-        return next(count for count in range(1, len(self.places) + 2) if self._ways[count][0] <= self._ways[len(self.places) + 1][0])
-
     def even(self, blocks: int) -> tuple[Cut, ...]:
         """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
         return self._ways[blocks][2]
+
+    def most_bytes(self, blocks: int) -> int:
+        """Of the maps of that block, where so many are `even`."""
+        return self._ways[blocks][0]
 
     @cached_property
     def _ways(self) -> dict[int, tuple[int, int, tuple[Cut, ...]]]:

@@ -32,6 +32,21 @@ GRID = 8                                                  # rows and columns tha
 LAST_GRID = 4                                             # and the last one: with 2 ResNet-8 learns MNIST four points worse
 
 
+def weights(shape: Sequence[int], widths: Sequence[int], scores: int) -> list[tuple[int, ...]]:
+    """Shapes of the weights of a head, of a map of that shape: of its hidden layers, then of the last one."""
+    shape = coarse_shape(shape, GRID if widths else LAST_GRID)
+    hidden: list[tuple[int, ...]] = []
+    for width in widths:
+        hidden.append((width, 3, 3, shape[-1]) if len(shape) == 3 else (width, math.prod(shape)))
+        shape = (*shape[:2], width) if len(shape) == 3 else (width,)
+    return [*hidden, (scores, math.prod(coarse_shape(shape, LAST_GRID)))]
+
+
+def coarse_shape(shape: Sequence[int], grid: int) -> Sequence[int]:
+    """That of what `coarse` makes of a map."""
+    return shape if len(shape) != 3 else (*(-(-size // -(-size // grid)) for size in shape[:2]), shape[2])
+
+
 class Head:
     """Emits one head of a step; `name` is that of its parameters, `targets` collects them."""
 
@@ -47,13 +62,13 @@ class Head:
         self.g.origin = self.name
         aim = self.step.aims[0]
         output = self.step.forward.outputs[aim.output]
+        *hidden, last = weights(x.shape, widths, output.type.numel)
         x = coarse(self.g, x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
-        for number, width in enumerate(widths):
-            shape = (width, 3, 3, x.shape[-1]) if len(x.shape) == 3 else (width, x.type.numel)
+        for number, shape in enumerate(hidden):
             x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
         x = coarse(self.g, x, LAST_GRID)
-        scores = self._layer(shaped(self.g, x, (x.type.numel,)), (output.type.numel, x.type.numel), 1.0, "")
+        scores = self._layer(shaped(self.g, x, (x.type.numel,)), last, 1.0, "")
         return aim.loss.emit(self.g, shaped(self.g, scores, output.shape), self.g.inputs[-1])
 
     def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:

@@ -100,13 +100,15 @@ class Number:
 @dataclass(frozen=True)
 class Method:
     """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
-    are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name. `numbers` are what may stand
-    in the argument, one behind the other: they are the first fields of the method, and keep their defaults where they are left out."""
+    are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name, `labels` whether it adds
+    parts that know nothing before labels teach them. `numbers` are what may stand in the argument, one behind the other: they are the first
+    fields of the method, and keep their defaults where they are left out."""
 
     key: ClassVar[str] = ""
     numbers: ClassVar[tuple[Number, ...]] = ()
     backward: ClassVar[bool] = True
     by_layer: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
 
     @classmethod
     def of(cls, argument: str) -> Method:
@@ -140,6 +142,12 @@ class Method:
         if not self.backward and replay:
             message = f"--method {self.key} moves weights for two passes of one sample: those of --replay cannot follow it."
             raise ModelError(message, hint="Leave out --replay, or --method.")
+
+    def check_loss(self, aims: Sequence[Aim], model: str) -> None:
+        """Raises ModelError where the method needs labels, and a loss reads none."""
+        if self.labels and (other := next((aim.loss.key for aim in aims if not aim.loss.labelled), None)):
+            message = f"{model}: --method {self.key} adds what labels must teach first; --loss {other} reads none."
+            raise ModelError(message, hint="Leave out --method, or learn from labels: --loss ce.")
 
     def finish(self, program: Program) -> Program:
         """The program of all entry points, with what the method needs besides."""

@@ -199,7 +199,7 @@ class _Memory:
         samples, target = self.replay.samples, graph.inputs[1]
         if self.replay.choice == "reservoir":
             return Reservoir(samples, _SEED)
-        if target.type != TensorType((1,), S32):
+        if target.type != TensorType((1,), S32) or not any(target in node.inputs for node in graph.nodes):
             message = f"{model}: --replay {self.replay} balances classes, but a sample has no single label; found a target {target.type}."
             raise ModelError(message, hint="Leave out :balanced: a reservoir asks for no label.")
         self.classes = next(node.inputs[0].type.numel for node in graph.nodes if target in node.inputs)

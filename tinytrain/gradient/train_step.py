@@ -64,6 +64,7 @@ def program_of(
     forward, schemes = with_targets(forward, trained)
     check_sums(forward)
     aims = aims_of(loss, forward)
+    method.check_loss(aims, forward.name)
     plain = inference(forward)
     entries = {"infer": plain.replace(name="infer"), "evaluate": with_loss(plain, aims)[0].replace(name="evaluate")}
     starts = starts_of(forward)

@@ -165,5 +165,11 @@ class Value:
     def shape(self) -> tuple[int, ...]:
         return self.type.shape
 
+    @property
+    def home(self) -> Source:
+        """Where what is learned of it goes back to."""
+        assert self.source is not None, f"{self!r} is trained, but nobody knows what it is in the ONNX model"
+        return self.source
+
     def __repr__(self) -> str:
         return f"%{self.name}:{self.type}"

@@ -13,7 +13,7 @@ from tinytrain.device.project import Project
 from tinytrain.errors import TinytrainError
 from tinytrain.learn.state import Epoch
 from tinytrain.learn.units import dead_units
-from tinytrain.learn.yardstick import Measure, Yardstick
+from tinytrain.learn.yardstick import ONE, Measure, Yardstick
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -47,7 +47,7 @@ class Outcome:
 def explain(outcome: Outcome) -> tuple[list[str], str]:
     """(what was found, a sentence each; what to try)."""
     found = [cause for look in CAUSES if (cause := look(outcome)) is not None]
-    if any(advice == LOWER for _, advice in found):       # what is dead does not change either
+    if any(advice.startswith(LOWER) for _, advice in found):       # what is dead does not change either
         found = [cause for cause in found if not cause[1].startswith(HIGHER)]
     tries = list(dict.fromkeys(advice for _, advice in found if advice))
     if not tries and (falls := _falls(outcome)):
@@ -71,7 +71,7 @@ def _one_class(outcome: Outcome) -> Cause | None:
 def _left_out(outcome: Outcome) -> Cause | None:
     last = outcome.epochs[-1]
     if last.skipped > last.steps / 2:
-        advice = "a higher --skip-above" if last.loss > outcome.bound else "a lower --skip-below"
+        advice = "a higher --skip-above" if outcome.measured.loss > outcome.bound else "a lower --skip-below"
         return f"{last.skipped:,} of {last.steps:,} samples of the last epoch were skipped.", advice
     if last.overflowed > last.steps / 2:
         return f"Gradients of {last.overflowed:,} of {last.steps:,} samples of the last epoch overflowed.", LOWER
@@ -100,6 +100,8 @@ def _same_answer(outcome: Outcome) -> Cause | None:
         return None
     if outcome.measured.same:
         return "The outputs are the same for all samples.", ""
+    if outcome.yardstick.varied and outcome.measured.says[1] > ONE * len(outputs):
+        return "Without labels it has made itself sure of one class.", f"{LOWER}, or --scheme bias or batchnorm of `compile`"
     if outcome.measured.right is not None and outputs.shape[1] > 1 and (outputs.argmax(axis=1) == outputs[0].argmax()).all():
         return f"It says class {outputs[0].argmax()} of all samples.", ""
     return None

@@ -18,6 +18,7 @@ from tinytrain.errors import LearningError
 from tinytrain.ir.types import Array
 from tinytrain.learn.causes import Outcome, explain
 from tinytrain.learn.state import Epoch
+from tinytrain.learn.unlabelled import labelled
 from tinytrain.learn.yardstick import Diverged, Measure, Yardstick
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Unlearned(LearningError):
 @dataclass
 class Watch:
     """The training of a project's device, from its weights as they are; `still`: at a learning rate of 0, which is to change nothing.
-    Samples of a loss above `bound` are left out.
+    Samples of a loss outside of `bounds` are left out.
 
     `good` are the weights to go back to: those of the last epoch that did not fail, or else of before; of a model that never told these
     samples apart those that have learned longest without giving the same for all. `worse` and `unlearned` say how the last epoch failed.
@@ -46,7 +47,7 @@ class Watch:
     yardstick: Yardstick
     good: dict[str, Array]
     still: bool = False
-    bound: float = math.inf
+    bounds: tuple[float, float] = (0.0, math.inf)
     worse: str | None = None
     unlearned: str | None = None
     _began: dict[str, Array] = field(init=False)
@@ -86,7 +87,7 @@ class Watch:
         weights = session.get_params()
         outcome = Outcome(
             self.project, session, self.yardstick, self._measured, tuple(self._epochs), changed(self.project, self._began, weights),
-            saturated(self.project, self._began), saturated(self.project, weights), self.bound,
+            saturated(self.project, self._began), saturated(self.project, weights), self.bounds[1],
         )
         details, hint = explain(outcome)
         if self.worse is not None:
@@ -98,7 +99,9 @@ class Watch:
         """How little of the weights has changed since training began; None where enough has, or nothing need be changed."""
         steps = sum(epoch.steps - epoch.skipped for epoch in self._epochs)
         if not steps:
-            return f"the loss of all samples is above {self.bound:,.4g}" if self._epochs[-1].loss > self.bound else None
+            low, high = self.bounds
+            told = labelled(self.project.manifest) and measured.loss <= high
+            return None if told else f"no sample has a loss between {low:,.4g} and {high:,.4g}"
         whole, few = changed(self.project, self._began, weights), changed(self.project, self._began, weights, coarse=True)
         if whole is not None and whole.part == 0:
             return f"no weight has changed in {steps:,} steps"

@@ -140,7 +140,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     low, high = bounds(project, plan.skip_below, plan.skip_above)
     session.set_skip_below(low)
     session.set_skip_above(high if math.isfinite(high) else 0.0)
-    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None)
+    yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None, high)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
     leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
     if plan.changed or best is None:
@@ -150,7 +150,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
-    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bound=high)
+    watch = Watch(project, yardstick, session.get_params(), still=base == 0, bounds=(low, high))
     if epochs:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
@@ -163,6 +163,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
             session.set_scheme(plan.scheme)               # drops what an epoch with samples left out has summed in vain
             epoch = train_epoch(
                 session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced,
+                highest=high,
             )
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
@@ -235,12 +236,13 @@ def _conclude(project: Project, session: Session, samples: Dataset, progress: Pr
 
 def train_epoch(
     session: Session, samples: Dataset, held: Dataset | None, number: int, seed: int, progress: Progress, accumulate: int = 1,
-    rates: Rates | None = None, *, balanced: bool = False,
+    rates: Rates | None = None, *, balanced: bool = False, highest: float = math.inf,
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
     With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
     never falls between two updates. `rates` sets the learning rate of each, counted from 0 in the first epoch, and in the end its base.
+    Samples of a loss above `highest`, which are left out, are not part of the mean.
     """
     assert samples.y is not None
     began = time.monotonic()
@@ -253,7 +255,7 @@ def train_epoch(
         if rates is not None and (done - 1) % accumulate == 0:
             session.set_lr(rates(((number - 1) * len(order) + done - 1) // accumulate))
         loss = session.train_step(samples.x[i], samples.y[i]).loss
-        if math.isfinite(loss):
+        if math.isfinite(loss) and loss <= highest:
             total, counted = total + loss, counted + 1
         progress.advance(f"loss {total / max(counted, 1):.4f}")
         if not math.isfinite(loss) and overflowed is None:

@@ -101,11 +101,17 @@ class Yardstick:
     varied: bool = False
 
     @classmethod
-    def of(cls, project: Project, session: Session, samples: Dataset, held: Dataset | None, seed: int, before: float | None) -> Yardstick:
-        """Measures what `before` does not say. Raises Diverged where that is no number."""
+    def of(
+        cls, project: Project, session: Session, samples: Dataset, held: Dataset | None, seed: int, before: float | None,
+        highest: float = math.inf,
+    ) -> Yardstick:
+        """Measures what `before` does not say. Samples of a loss above `highest`, which are not learned from, say nothing of what is
+        learned, unless all are such. Raises Diverged where that is no number."""
         assert samples.y is not None
         chosen = np.random.default_rng((seed, 0)).permutation(len(samples))[:SAMPLES]
-        few = Dataset(samples.x[chosen], samples.y[chosen])
+        few = samples.some(chosen)
+        if highest < math.inf and (taught := _losses(session, few) <= highest).any():
+            few = few.some(np.flatnonzero(taught))
         blind, knew, varied, alone = Blind.of(project, few), True, False, not labelled(project.manifest)
         if before is None or alone:
             measured = _measured(session, few)
@@ -165,6 +171,11 @@ class Yardstick:
         """Whether the validation samples show it."""
         right = None if epoch.accuracy is None else round(epoch.accuracy * held.count)
         return epoch.validation_loss is not None and held.nothing > 0 and held.exceeded(epoch.validation_loss, right)
+
+
+def _losses(session: Session, samples: Dataset) -> Array:
+    assert samples.y is not None
+    return np.array([session.evaluate(x, target)[0] for x, target in zip(samples.x, samples.y, strict=True)])
 
 
 def _measured(session: Session, samples: Dataset) -> Measure:

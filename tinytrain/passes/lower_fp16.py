@@ -52,8 +52,14 @@ def absorbed(rules: Sequence[Rule], before: Graph, after: Graph) -> dict[str, st
     return found
 
 
-def never_halved(program: Program) -> dict[str, str]:
-    """Layer → why something of it stays fp32, where that is for want of a kernel or for the range of its weights."""
+def stays_fp32(rules: Sequence[Rule], model: Graph, program: Program) -> dict[str, str]:
+    """Layer → why it is not stored as fp16: what was asked for first, then why something of it stays, for want of a kernel or for the range
+    of its weights."""
+    asked = fp32_layers(rules, model)
+    return {**asked, **{name: why for name, why in _never_halved(program).items() if name not in asked}}
+
+
+def _never_halved(program: Program) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in program.entries["infer"].nodes:
         if large := [v for v in node.inputs if beyond(v)]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinytrain.compiler import stays_fp32
 from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.gradient.replay import held, held_bytes
@@ -16,8 +15,9 @@ from tinytrain.report.lists import boards, ops
 
 if TYPE_CHECKING:
     from tinytrain.compiler import Compiled
+    from tinytrain.device.counters import Counters
     from tinytrain.device.project import Project
-    from tinytrain.device.session import Counters, Session
+    from tinytrain.device.session import Session
     from tinytrain.device.stats import Stats
     from tinytrain.device.store import Kept
     from tinytrain.emit.fit import Room
@@ -91,6 +91,7 @@ def compiled_text(compiled: Compiled) -> str:
     ]
     if compiled.options.replay is not None:
         lines.append(f"  memory   {memory_text(program, compiled.options.replay)}")
+    lines += bonds_text(compiled)
     lines += [
         f"  {name:<8} {entry.arena_bytes - plan.fixed_bytes:,} B of temporaries, order: {entry.order}"
         for name, entry in plan.entries.items()
@@ -119,8 +120,19 @@ def memory_text(program: Program, replay: Replay) -> str:
     """Of samples that train again: how many, what is kept of each, and the bytes of all."""
     kept, bytes_ = held(program), held_bytes(program)
     of = "as they are given" if kept[0].role is Role.INPUT else f"what frozen layers make of them: {', '.join(str(v.type) for v in kept)}"
-    follows = f"{replay.times} train{'s' if replay.times == 1 else ''} behind each new one"
+    new_one = f"each {replay.every}th new one" if replay.every > 1 else "each new one"
+    follows = f"{replay.times} train{'s' if replay.times == 1 else ''} behind {new_one}"
     return f"{bytes_:,} B of them: {replay.samples:,} samples of {bytes_ // replay.samples:,} B ({of}), {replay.choice}; {follows}"
+
+
+def bonds_text(compiled: Compiled) -> list[str]:
+    """What holds on to where the model started."""
+    distil, elastic = compiled.options.distil, compiled.options.elastic
+    lines = [f"distil     what it says by its first weights counts {distil.weight:g} times as much as the targets"] if distil else []
+    if elastic:
+        roots = sum(v.type.nbytes for v in compiled.program.constants if v.name.startswith("pull_"))
+        lines.append(f"elastic    {roots:,} B of flash say how hard each weight is pulled home: {elastic.strength:g} in the mean")
+    return lines
 
 
 def _kernels(compiled: Compiled) -> list[str]:
@@ -158,7 +170,7 @@ def step_text(compiled: Compiled) -> list[str]:
 def fp32_text(compiled: Compiled) -> list[str]:
     """Which layers of a model that is stored as fp16 are not, a line for each reason; and where that costs instructions."""
     reasons: dict[str, list[str]] = {}
-    for name, why in stays_fp32(compiled).items():
+    for name, why in compiled.stays_fp32.items():
         reasons.setdefault(why, []).append(name)
     lines = [f"fp32       {', '.join(names)}: {why}" for why, names in reasons.items()]
     board = compiled.board

@@ -38,7 +38,9 @@ class Worth:
 
 @dataclass(frozen=True)
 class Trial:
-    """A scheme that fits, where it came from, the rate at which it learned best, and what each of its trainings at that rate was worth."""
+    """A scheme that fits, where it came from (names with commas between), the rate at which it learned best, and what each of its trainings
+    at that rate was worth.
+    """
 
     name: str
     scheme: Scheme
@@ -105,16 +107,17 @@ def halve(costs: Costs, fits: Fits, known: Mapping[str, Scheme], effort: Halving
 def _new(
     costs: Costs, fits: Fits, named: Iterable[tuple[str, Scheme]], tried: Sequence[Trial], most: int | None = None
 ) -> list[Trial]:
-    """Those that fit and train something, each once; no more than `most`."""
+    """Those that fit and train something, no more than `most`; each once, under all the names that it has."""
     seen = {repr(one.scheme.layers) for one in tried}
-    found: list[Trial] = []
+    found: dict[str, Trial] = {}
     for name, scheme in named:
         if len(found) == most:
             break
-        if scheme.layers and repr(scheme.layers) not in seen and fits(scheme):
-            seen.add(repr(scheme.layers))
-            found.append(Trial(name, scheme, costs.cost(scheme)))
-    return found
+        if (layers := repr(scheme.layers)) in found:
+            found[layers] = replace(found[layers], name=f"{found[layers].name}, {name}")
+        elif scheme.layers and layers not in seen and fits(scheme):
+            found[layers] = Trial(name, scheme, costs.cost(scheme))
+    return list(found.values())
 
 
 def at_best_rate(trials: Sequence[Trial], measure: Measure, rates: tuple[float, ...]) -> list[Trial]:

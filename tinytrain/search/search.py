@@ -53,7 +53,8 @@ class Preset:
 
     def text(self) -> str:
         counted = "" if self.gain is None else f"contributions of {self.gain:.4f} in all, "
-        return f"{self.scheme.preset:<11}{counted}{self.cost.ram_bytes:,} B of RAM, {len(self.scheme.layers)} layers"
+        layers = len(self.scheme.layers)
+        return f"{self.scheme.preset:<11} {counted}{self.cost.ram_bytes:,} B of RAM, {layers} layer{'s' * (layers > 1)}"
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def search_trained(
             continue
         best = trials[0]
         known[f"found under {budget.ram_bytes:,} B" if budget.ram_bytes else "found"] = best.scheme
-        presets = tuple(Preset(one.chosen, one.cost, None) for one in trials if one.name in AUTO)
+        presets = tuple(Preset(one.chosen, one.cost, None) for one in trials if one.scheme.preset in AUTO)
         why = tuple(trials_text(trials, trainings.labelled).split("\n"))
         cost, seconds = costs.cost(best.chosen, costs.options.exact_seconds), time.monotonic() - began
         found = Found((), best.score[0])

@@ -12,11 +12,12 @@ from typing import Any
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
 from tinytrain.data.given import Source
-from tinytrain.errors import DataError, TinytrainError, ToolError
+from tinytrain.errors import DataError, TinytrainError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
 from tinytrain.report.live import Progress
 from tinytrain.report.page import SWEEP_FORMAT, board_json
+from tinytrain.report.plot import figure, png
 from tinytrain.schemes.scheme import LEAST_RATE, MOST_RATE
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
@@ -200,15 +201,9 @@ def sweep_json(costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequen
 
 def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> bytes:
     """PNG: what is gained over planned RAM, with instructions where they are known."""
-    import io
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ToolError("--plot needs matplotlib, which is not installed.", hint="Install it: pip install 'tinytrain[plot]'.") from None
     points = [(one, accuracy) for one, accuracy in zip(chosen, accuracies, strict=True) if one]
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
+    drawn = figure()
+    axes = drawn.add_subplot()
     measured = all(accuracy is not None for _, accuracy in points)
     x = [one.cost.ram_bytes / 1024 for one, _ in points]
     gained = "accuracy, %" if measured else "sum of contributions"
@@ -219,7 +214,5 @@ def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]
         step = "million instructions a step (estimate)"
         lines += beside.plot(x, [(one.cost.instructions or 0) / 1e6 for one, _ in points], "s--", color="tab:gray", label=step)
         beside.set(ylabel=step, ylim=(0, None))
-    figure.legend(handles=lines, loc="outside upper center", ncols=2)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    drawn.legend(handles=lines, loc="outside upper center", ncols=2)
+    return png(drawn)

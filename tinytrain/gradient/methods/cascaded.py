@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Cascaded(Beside):
     key = "cascaded"
+    labels = True
 
     def network(self, graph: onnx.GraphProto, path: Path) -> Side:
         return _Predictors(graph, path, self)

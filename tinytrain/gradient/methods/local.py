@@ -14,6 +14,7 @@ they are shaped like the layers that follow their block, fewer the later it is (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,23 +22,24 @@ from typing import ClassVar
 
 from tinytrain.errors import ModelError
 from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
-from tinytrain.gradient.heads import Head
+from tinytrain.gradient.heads import Head, weights
 from tinytrain.gradient.method import Goal, Method, Number, Step
 from tinytrain.gradient.partial import Target
-from tinytrain.ir.types import Value
+from tinytrain.ir.types import F32, Value
 
 Teacher = Callable[[int], tuple[Value, Sequence[Target]]]  # of a block by its number: its loss, and what is trained besides
 
 
 @dataclass(frozen=True)
 class Local(Method):
-    """`blocks` 0: as few as leave no block more maps than it would have if the network were cut wherever it can be. The head of the first
-    block has `hidden` layers, that of the last one none."""
+    """`blocks` 0: as many as take the fewest bytes, of the maps of one block and the weights of all heads. The head of the first block has
+    `hidden` layers, that of the last one none."""
 
     blocks: int = 0
     hidden: int = 0
 
     key = "local"
+    labels = True
     numbers: ClassVar[tuple[Number, ...]] = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:
@@ -78,10 +80,6 @@ class Local(Method):
         if len(step.aims) > 1:
             message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
             raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
-        if not step.aims[0].loss.labelled:
-            loss = step.aims[0].loss.key
-            message = f"{name}: heads of --method {self.key} know nothing at first; --loss {loss} has no labels to teach them."
-            raise ModelError(message, hint="Leave out --method, or learn from labels: --loss ce.")
         blocks = Blocks(step.forward, step.targets)
         most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
@@ -91,11 +89,17 @@ class Local(Method):
                 f"something and hands on one map; what this scheme trains can be cut {what}.",
                 hint=f"Try --method {self.key}:{most}." if blocks.places else "Train more layers, or leave --method out.",
             )
-        return self.chosen(blocks)
+        return self.chosen(step, blocks)
 
-    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+    def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         """Where the network is cut, of the places that there are."""
-        return blocks.even(self.blocks or blocks.fewest)
+        scores = step.forward.outputs[step.aims[0].output].type.numel
+
+        def nbytes(count: int) -> int:
+            shapes = [shape for cut in blocks.even(count) for shape in weights(cut.value.shape, (), scores)]
+            return blocks.most_bytes(count) + F32.np.itemsize * sum(map(math.prod, shapes))
+
+        return blocks.even(self.blocks or min(range(2, len(blocks.places) + 2), key=nbytes))
 
 
 def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:

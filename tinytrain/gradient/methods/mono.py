@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinytrain.gradient.blocks import Blocks, Cut
+from tinytrain.gradient.method import Step
 from tinytrain.gradient.methods.local import Local
 
 
@@ -20,5 +21,5 @@ class Mono(Local):
     key = "mono"
     numbers = ()
 
-    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+    def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         return tuple(blocks.places)

@@ -59,7 +59,7 @@ class NoProp(Local):
             step.loss = loss if rows[number] is output else step.loss
             yield Goal(loss, mine)
 
-    def chosen(self, blocks: Blocks) -> tuple[Cut, ...]:
+    def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         made, classes = blocks.graph.producers(), blocks.graph.outputs[0].type.numel
         found = tuple(
             cut for cut in blocks.places
