@@ -260,14 +260,14 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(lined([HEADER, *(one.cells for one in all_of if one.task == task)]))
     whole = {one.task: one for one in all_of if one.method == WAYS[0].name}
     body = [[f"less {WAYS[0].name}, in points", "accuracy", "old world", "part of its RAM", "worst task"]]
-    for method in dict.fromkeys(one.method for one in all_of):
-        pairs = [(one, whole[one.task]) for one in all_of if one.method == method and one.task in whole]
+    for way in WAYS:
+        pairs = [(one, whole[one.task]) for one in all_of if one.method == way.name and one.task in whole]
         if pairs:
             apart = [one.mean - full.mean for one, full in pairs]
             old = statistics.mean(one.old - full.old for one, full in pairs)
             ram = statistics.mean(one.ram_bytes / full.ram_bytes for one, full in pairs)
             tasks_of = f"{len(pairs)} tasks" if len(pairs) > 1 else pairs[0][0].task
-            body.append([f"{method} ({tasks_of})", f"{statistics.mean(apart):+.1f}", f"{old:+.1f}", f"{ram:.0%}", f"{min(apart):+.1f}"])
+            body.append([f"{way.name} ({tasks_of})", f"{statistics.mean(apart):+.1f}", f"{old:+.1f}", f"{ram:.0%}", f"{min(apart):+.1f}"])
     return "\n".join([*lines, "", lined(body)])
 
 

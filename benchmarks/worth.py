@@ -136,7 +136,7 @@ def normal(how: str, seed: int) -> Row:
         train_decaying(session, detector.seen, rate, 20, 0)
         before, passes = detector.area(session), 0.0
         session.set_lr(rate / 2)
-        if how.startswith("skip above"):
+        if how.startswith("skip above percentile"):
             session.set_skip_above(float(np.percentile(worlds.errors(session, detector.seen.x), float(how.split()[-1]))))
         if how != "no learning":
             learn_normal(session, detector, follows=how == FOLLOWS)

@@ -23,6 +23,7 @@ from tinytrain.frontend.prepare import prepare
 from tinytrain.frontend.stored import stored_tensors
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import quantising
+from tinytrain.onnx_graph import stored_array
 
 if TYPE_CHECKING:
     import onnx
@@ -145,13 +146,11 @@ class _Learned:
 
     def _quant(self, name: str) -> tuple[Array, Array] | None:
         """Scale and zero point of what reads an input."""
-        from onnx import numpy_helper
-
         stored = {t.name: t for t in self.stored.graph.initializer}
         reader = next((node for node in self.stored.graph.node if name in node.input), None)
         if reader is None or reader.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(reader.input) < 3:
             return None
-        scale, zero = (np.asarray(numpy_helper.to_array(stored[operand])) for operand in reader.input[1:3])
+        scale, zero = (stored_array(stored[operand]) for operand in reader.input[1:3])
         return scale, zero
 
 
@@ -285,9 +284,7 @@ def _ways(numbered: _Numbered, inputs: tuple[torch.Tensor, ...], exporter: Expor
 
 
 def _arrays(model: onnx.ModelProto) -> dict[str, Array]:
-    from onnx import numpy_helper
-
-    return {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+    return {tensor.name: stored_array(tensor) for tensor in model.graph.initializer}
 
 
 def _weighted(model: onnx.ModelProto) -> list[_Weighted]:

@@ -30,10 +30,6 @@ _WHO_AFTER = 6                                            # silences, before the
 _STREAK, _MOST_STREAK = 8, 4096
 
 
-class Overflowed(DeviceError):
-    """Step after step of a training in fp16 was left out, as loss or gradients were infinite."""
-
-
 class Transport(Protocol):
     """A stream of bytes to a device; deadlines are values of time.monotonic."""
 

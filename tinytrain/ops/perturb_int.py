@@ -109,10 +109,6 @@ class SwapDirection(Fusable):
             raise ValueError(f"slope {types[0]}, counter {types[2]}: f32[1] and s32[1] are expected")
         return (TensorType(types[1].shape),)
 
-    @property
-    def inplace(self) -> tuple[tuple[int, int], ...]:
-        return (*super().inplace, *([(1, 0)] if self.then else []))      # w is read where its update is then written
-
     def base_reference(self, *arrays: Array) -> tuple[Array, ...]:
         slope, w, counter = arrays
         return (slope.reshape(()) * swaps(w, self.within, self.seed, counter).astype(slope.dtype),)

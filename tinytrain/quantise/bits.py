@@ -3,9 +3,9 @@
 
 minimise  Σ_l e_l·x_l   over x_l in {0, 1}    with    Σ_l bytes_l(8) − saved_l·x_l ≤ budget          x_l = 1: four bits
 
-e_l is measured: the power by which the output of the float32 model moves on calibration samples when layer l alone has four bits. Errors of
-different layers are taken to add up, as independent noise does, as HAWQ-V3 takes them (Yao et al., arXiv 2011.10680), whose e_l are
-estimated from curvature.
+e_l is measured: the power by which the output of the float32 model moves on calibration samples when layer l alone has four bits; the mean
+of each channel is taken back, as bias correction does. Errors of different layers are taken to add up, as independent noise does, and as
+HAWQ-V3 takes them (Yao et al., arXiv 2011.10680), whose e_l are estimated from curvature.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tinytrain.errors import DoesNotFit, TinytrainError, ToolError
 from tinytrain.frontend.onnx_import import Imported
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Array, Value
+from tinytrain.quantise import bias
 from tinytrain.quantise.layers import LINEAR_OPS, from_rows, to_rows
 from tinytrain.quantise.lockstep import Options, evaluate
 from tinytrain.quantise.plan import Plan
@@ -103,6 +104,9 @@ def _measure(
         for later in graph.nodes[graph.nodes.index(node):]:
             if later is node or changed.intersection(later.inputs):
                 evaluate(later, values, moved)
+                if later is node and options.bias_correction:
+                    y = node.outputs[0]
+                    values[y] = values[y] + bias.shift(exact[y], values[y])
                 changed.update(later.outputs)
         error = float(np.square(values[end].astype(np.float64) - exact[end]).mean()) / power
         channels = node.outputs[0].shape[-1]

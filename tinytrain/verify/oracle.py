@@ -18,6 +18,7 @@ import numpy as np
 from tinytrain.errors import ToolError
 from tinytrain.ir.op import Declined, no
 from tinytrain.ir.types import Array
+from tinytrain.onnx_graph import stored_array
 
 if TYPE_CHECKING:
     import onnx
@@ -113,7 +114,7 @@ def _prepared(model: onnx.ModelProto, loss: str, params: Mapping[str, Array]) ->
     output = graph.output[0].name
     if len(nodes) > 1 and nodes[-1].op_type in _FINAL_ACTIVATIONS[loss]:
         output = nodes.pop().input[0]
-    stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    stored = {t.name: stored_array(t) for t in graph.initializer}
     names = {t.name: f"parameter_{i}" for i, t in enumerate(graph.initializer) if stored[t.name].dtype.kind == "f"}
     constants = [n for n in nodes if n.op_type == "Constant" and n.attribute[0].name == "value"]
     stored |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in constants}
