@@ -72,6 +72,10 @@ class DeviceError(TinytrainError):
     """The firmware does not answer, or answers with an error."""
 
 
+class Overflowed(DeviceError):
+    """Step after step of a training in fp16 was left out, as loss or gradients were infinite."""
+
+
 class OutputError(TinytrainError):
     """An output cannot be written where it was asked for."""
 

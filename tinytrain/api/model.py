@@ -95,7 +95,7 @@ class Model:
         if source is not None and not (decided and options.dtype != "fp16" and tolerance is None):
             from tinytrain.search.precision import TOLERANCE, calibrated
 
-            check_fp16("--data", options.dtype)
+            check_fp16("--fp16-tolerance" if decided else "--data", options.dtype)
             options = calibrated(self.path, source, options, TOLERANCE if tolerance is None else tolerance, progress)
             options = filled(self.path, replace(options, scheme=asked.scheme), budget)
         elif tolerance is not None:

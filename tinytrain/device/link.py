@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tinytrain.device.commands import MEANING, Command, Status
 from tinytrain.device.packets import SYMBOLS_BODY, Receiver, pack_frame, pack_symbols
-from tinytrain.errors import DeviceError
+from tinytrain.errors import DeviceError, Overflowed
 from tinytrain.ops.loss_scale import PATIENCE
 
 VERSION = 3

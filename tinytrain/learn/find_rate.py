@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinytrain.data.dataset import Dataset
-from tinytrain.device.link import Overflowed
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, TinytrainError
+from tinytrain.errors import DataError, Overflowed, TinytrainError
 from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.rates import Rates
 from tinytrain.learn.samples import split
