@@ -120,7 +120,7 @@ def test_there_and_back_is_exact_from_the_second_time_on() -> None:
         for time, step in enumerate(range(3)):
             made = given
             for size in (epsilon, -2 * epsilon, epsilon):
-                made = Perturb(size, 5).reference(made, np.array([step], np.int32))[0]
+                made = Perturb(5, size).reference(made, np.array([step], np.int32))[0]
             assert np.abs(made - given).max() <= 2.0**-23 * (np.abs(w).max() + epsilon)
             assert time == 0 or np.array_equal(made, given)
             given = made

@@ -58,7 +58,7 @@ class _Moved:
 
     def move(self, g: Builder, counter: Value, times: int) -> None:
         g.origin, kind = self.param.name, self.param.type.dtype
-        op: Op = Perturb(times * self.step, self.seed)
+        op: Op = Perturb(self.seed, times * self.step)
         if kind is not F32:
             op = Swap(self.seed, self.within) if kind is S8 else Shift(self.seed, round(times * self.step))
         g.emit(op, self.param, counter, name=f"{self.param.name}_moved")

@@ -30,16 +30,16 @@ def signs(seed: int, step: Array, shape: tuple[int, ...]) -> Array:
 
 
 @dataclass(frozen=True)
-class Perturb(Elementwise):
-    """w f32, counter s32[1] -> w + step·z, in the place of w, which is lent (`Graph.lent`). Each weight has a seed of its own."""
+class Lent(Elementwise):
+    """A weight (w), which is lent (`Graph.lent`), and the number of the step (counter s32[1]) -> the weight, moved where it stands.
 
-    step: float = 2.0**-10
+    Each weight has a seed of its own.
+    """
+
     seed: int = 0
 
-    name = "perturb"
     args = ("w", "counter")
     results = ("w_new",)
-    kernels = elementwise(F32, S32, F32)
     lends = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -50,20 +50,30 @@ class Perturb(Elementwise):
     def ties(self, *types: TensorType) -> tuple[Tie, ...]:
         return ()                                         # each element has a sign of its own
 
-    def reference(self, *arrays: Array) -> tuple[Array, ...]:
-        w, counter = arrays
-        return (w + w.dtype.type(self.step) * signs(self.seed, counter, w.shape).astype(w.dtype),)
-
     def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
         return ("int32_t", w.narrow(word_text(w, self.seed, pointer, i, whole)[1], "int32_t")) if operand else None
-
-    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
-        weight, word = operands
-        return (w.add(weight, w.where(w.real(word), w.number(0.0), w.number(self.step), w.number(-self.step))),)
 
     @property
     def inplace(self) -> tuple[tuple[int, int], ...]:
         return ((0, 0),)
+
+
+@dataclass(frozen=True)
+class Perturb(Lent):
+    """w f32 -> w + step·z."""
+
+    step: float = 2.0**-10
+
+    name = "perturb"
+    kernels = elementwise(F32, S32, F32)
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        w, counter = arrays
+        return (w + w.dtype.type(self.step) * signs(self.seed, counter, w.shape).astype(w.dtype),)
+
+    def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
+        weight, word = operands
+        return (w.add(weight, w.where(w.real(word), w.number(0.0), w.number(self.step), w.number(-self.step))),)
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class RandomDirection(Fusable):
 _SHAPES = ((1,), (17,), (5, 3), (3, 5, 7))
 
 Perturb.examples = tuple(
-    Example(Perturb(step, seed), (*f32(shape), COUNTER), (0, 1000))
+    Example(Perturb(seed, step), (*f32(shape), COUNTER), (0, 1000))
     for step, seed in ((2.0**-10, 1), (-0.125, 4_000_000_000)) for shape in _SHAPES
 )
 RandomDirection.examples = (

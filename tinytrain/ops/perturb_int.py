@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytrain.ir.op import Cost, Elementwise, Example, Fusable, Kernel, Tie, f32
+from tinytrain.ir.op import Cost, Example, Fusable, Kernel, f32
 from tinytrain.ir.types import F32, S8, S32, Array, TensorType
-from tinytrain.ir.words import Words
-from tinytrain.ops.draws import word_text
 from tinytrain.ops.optimiser_int import SgdInt, moved
-from tinytrain.ops.perturb import COUNTER, signs
+from tinytrain.ops.perturb import COUNTER, Lent, signs
 
 
 def swaps(w: Array, within: tuple[int, int], seed: int, step: Array) -> Array:
@@ -28,33 +26,7 @@ def swaps(w: Array, within: tuple[int, int], seed: int, step: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Lent(Elementwise):
-    """A weight (w) and the number of the step (counter s32[1]) -> the weight, moved where it stands (`Graph.lent`)."""
-
-    args = ("w", "counter")
-    results = ("w_new",)
-    lends = True
-
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        if types[1] != COUNTER:
-            raise ValueError(f"counter {types[1]}: s32[1] is expected")
-        return types[:1]
-
-    def ties(self, *types: TensorType) -> tuple[Tie, ...]:
-        return ()                                         # each element has a sign of its own
-
-    def derived(self, w: Words, operand: int, pointer: str, i: str, whole: TensorType) -> tuple[str, str] | None:
-        return ("int32_t", w.narrow(word_text(w, self.seed, pointer, i, whole)[1], "int32_t")) if operand else None
-
-    @property
-    def inplace(self) -> tuple[tuple[int, int], ...]:
-        return ((0, 0),)
-
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Swap(_Lent):
+class Swap(Lent):
     """w s8. `within` are the bounds of w."""
 
     within: tuple[int, int] = (-128, 127)
@@ -73,7 +45,7 @@ class Swap(_Lent):
 
 
 @dataclass(frozen=True)
-class Shift(_Lent):
+class Shift(Lent):
     """w s32, by `step` units."""
 
     step: int = 1
