@@ -12,6 +12,7 @@ from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
+from tinytrain.device import store
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, LearningError
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
@@ -165,6 +166,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
                 session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced,
                 highest=high,
             )
+            _store(project, session)
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
                 if leader is None or epoch.better(leader):
@@ -177,13 +179,21 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
         watch.end(session)
     except LearningError:
         session.set_params(best if record.best else watch.good)
+        _store(project, session)
         raise
     if record.best < len(record.epochs):
         session.set_params(best)
+        _store(project, session)
         progress.say(f"best       epoch {record.best}: the device has its weights{f', {LAST} those of the last' if plan.keep else ''}")
     if plan.keep:
         _conclude(project, session, held or samples, progress)
     return record
+
+
+def _store(project: Project, session: Session) -> None:
+    """Into the flash of firmware that keeps what it learns: what it has saved by itself in an epoch has a rate, and weights, of the way."""
+    if project.manifest.store:
+        store.save(session)
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
