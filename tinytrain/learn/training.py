@@ -14,7 +14,7 @@ from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
 from tinytrain.device import store
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, LearningError
+from tinytrain.errors import DataError, LearningError, Overflowed
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
 from tinytrain.learn.chosen import choices_text
 from tinytrain.learn.collapse import Watch
@@ -143,16 +143,19 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     session.set_skip_above(high if math.isfinite(high) else 0.0)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None, high)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
-    leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
-    if plan.changed or best is None:
-        best, number = session.get_params(), len(epochs)
+    anew = plan.changed and len(epochs) < plan.epochs
+    leader = None if anew or not epochs else epochs[number - 1]                 # what other samples said cannot be compared
+    if best is None:
+        best = session.get_params()
+    if anew:
+        number = len(epochs)                              # what --patience counts from; the best until now stays until another is kept
     untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
     record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained, number)
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
     watch = Watch(project, yardstick, session.get_params(), still=base == 0, bounds=(low, high))
-    if epochs:
+    if epochs and not anew:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
         progress.say(f"trained    {len(epochs)} epochs already; --epochs {plan.epochs} asks for no more")
@@ -264,7 +267,11 @@ def train_epoch(
     for done, i in enumerate(order, start=1):
         if rates is not None and (done - 1) % accumulate == 0:
             session.set_lr(rates(((number - 1) * len(order) + done - 1) // accumulate))
-        loss = session.train_step(samples.x[i], samples.y[i]).loss
+        try:
+            loss = session.train_step(samples.x[i], samples.y[i]).loss
+        except Overflowed as why:
+            message = f"Training diverged after {done} samples of epoch {number}: {why.sentences[0]}"
+            raise Diverged(message, hint=why.hint) from why
         if math.isfinite(loss) and loss <= highest:
             total, counted = total + loss, counted + 1
         progress.advance(f"loss {total / max(counted, 1):.4f}")
