@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 HELD = "give another recording as --validation"
+REMEMBERED = "samples of --remember"
 LINK_CALLS = 4                                            # by which the time of one is measured
 
 
@@ -94,7 +95,8 @@ def lesson(
         held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
-    settings = _settings(project, samples, held, plan)
+    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
+    settings = _settings(project, samples, held, old, plan)
     if held is None and plan.holdout > 0:
         if isinstance(data, DataFile) and data.stride < data.window:
             progress.say(f"warning    windows overlap, so that those of --holdout share rows with those of the training: {HELD}")
@@ -111,7 +113,6 @@ def lesson(
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
         refuse_replacing(project)
-    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
     return Lesson(samples, held, settings, scaling_of(data), old)
 
 
@@ -127,13 +128,17 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if plan.keep:
         session.reset()
     record, best = resume(project, session) if plan.resume else (None, None)
-    if taught.old is not None:
-        remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
+        if taught.old is None:
+            settings[REMEMBERED] = record.settings.get(REMEMBERED)      # and so is the memory
         if not plan.changed:
             check_same(project, record, settings)
+    elif plan.resume and taught.old is None and project.manifest.memory:
+        progress.say("warning    there is nothing to resume: training begins with an empty memory, unless --remember is given too")
+    if taught.old is not None and (record is None or record.settings.get(REMEMBERED) != settings[REMEMBERED]):
+        remember(session, taught.old, progress)
     base = float(project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"])
     rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
@@ -304,7 +309,7 @@ def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int,
         train_epoch(session, samples, None, epoch, seed, Quiet(), accumulate)
 
 
-def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
+def _settings(project: Project, samples: Dataset, held: Dataset | None, old: Dataset | None, plan: Plan) -> Settings:
     """What must be the same where training goes on, as a user calls it. Number of epochs and time limits may change."""
     low, high = bounds(project, plan.skip_below, plan.skip_above)
     return {
@@ -312,6 +317,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--limit": plan.limit,
         "samples of --data": samples_digest(samples)[:12],
         "samples of --validation": samples_digest(held)[:12] if held else None,
+        REMEMBERED: samples_digest(old)[:12] if old else None,
         "--holdout": None if held else plan.holdout,
         "--seed": plan.seed,
         "--lr": plan.learning_rate,
