@@ -343,6 +343,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         **({"distil": asdict(compiled.options.distil)} if compiled.options.distil else {}),
         **({"elastic": {"strength": compiled.options.elastic.strength}} if compiled.options.elastic else {}),
         **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
+        **({"store": compiled.options.store} if compiled.options.store else {}),
         "dtype": compiled.options.dtype,
         "fp32": compiled.stays_fp32,
         "input": described([infer.inputs[0]], imported.inputs),
