@@ -13,7 +13,7 @@ typedef enum {
     TT_ERROR_ARGUMENT = 2,  /* null pointer, or an index or offset out of range */
     TT_ERROR_LABEL = 3,     /* class label outside [0, classes) */
     TT_ERROR_FRAME = 4,     /* link: damaged frame, nothing was executed */
-    TT_ERROR_COMMAND = 5,   /* link: unknown command, or one this firmware was not compiled for */
+    TT_ERROR_COMMAND = 5,   /* unknown command, or one that this firmware was not compiled for */
     TT_ERROR_LENGTH = 6,    /* link: payload of the wrong length */
     TT_ERROR_STACK = 7,     /* the guard below the stack was overwritten */
     TT_ERROR_FAULT = 8,     /* the processor took a fault */

@@ -84,7 +84,7 @@ def test_a_step_in_pieces_chooses_the_same(tmp_path: Path) -> None:
     assert max(counts) == most == counts[2] and counts[TRIALS * 3] < counts[0]
 
 
-def test_what_is_skipped_or_not_finite_takes_its_turn_and_counts_for_nothing(tmp_path: Path) -> None:
+def test_what_is_skipped_or_not_finite_takes_no_turn(tmp_path: Path) -> None:
     model = compiled(tmp_path, loss="mse")
     device, reference = Library(model, tmp_path).instance(), ReferenceModel(model.program)
     golden, loss = golden_vectors(model.program, 2), np.zeros(1, np.float32)
@@ -96,7 +96,14 @@ def test_what_is_skipped_or_not_finite_takes_its_turn_and_counts_for_nothing(tmp
     with np.errstate(over="ignore"):
         assert Status(status) is Status.NOT_FINITE and np.isnan(reference.train_step(golden.x[1], huge))
     for one in (device, reference):
-        assert state(one, CHOICE).tolist() == [2, 0, 1, 1, 0] and not state(one, FALLS).any()
+        assert state(one, CHOICE).tolist() == [0] * 5 and not state(one, FALLS).any()
+
+
+def test_a_device_cannot_be_told(tmp_path: Path) -> None:
+    device = Library(compiled(tmp_path), tmp_path).instance()
+    for scheme, status in ((0, Status.COMMAND), (2, Status.COMMAND), (3, Status.ARGUMENT)):
+        assert device.library.call("set_scheme", ctypes.byref(device.context), ctypes.c_uint32(scheme)) == status
+    assert device.context.scheme == 0
 
 
 def test_state_that_nobody_has_written_is_harmless(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ class Torch:
         return np.asarray(w - rate * (g + rule.momentum * kept["b"] if rule.nesterov else kept["b"]))
 
 
+def test_a_table_has_no_warm_up() -> None:
+    lr, step = Schedule.examples[0].inputs
+    both = Schedule("table", 3, table=((0, 1.0), (5, 0.5)))
+    with pytest.raises(ValueError, match="a table of factors and 3 updates of warm-up: one of them is expected"):
+        both.infer(lr, step)
+
+
 def rates(schedule: Schedule, step: int) -> float:
     """The rate of update 0, 1, …"""
     if step < schedule.warmup:

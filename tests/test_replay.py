@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from cli_runs import save_data, sentence, succeed
+from ctypes_model import Library
 from test_traces import need
 
 from tinytrain import zoo
@@ -19,6 +20,7 @@ from tinytrain.emit.project import link_keys
 from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.replay import Replay, held, held_bytes
 from tinytrain.gradient.update import Optimiser
+from tinytrain.ir.graph import SEEN
 from tinytrain.ir.types import S16, Array
 from tinytrain.learn.checkpoint import left_by
 from tinytrain.ops.replay import Balanced, Reservoir
@@ -106,6 +108,22 @@ def test_what_is_int8_is_kept_as_it_is(grad: str, model: Path, tmp_path: Path) -
     assert [v.type.dtype.tag for v in held(made.program)] == ["s8"]
     with pytest.raises(ModelError, match="int8 already"):
         compile_model(tmp_path / "int8.onnx", Options(scheme="last:1", replay=Replay.of("6:fp32")))
+
+
+def test_counts_that_nobody_has_written_are_harmless(model: Path, tmp_path: Path) -> None:
+    """A host may write any numbers there, and so may a file that is pushed: no place outside the memory follows from them."""
+    made, rng, (x, y) = compiled(model, "balanced"), np.random.default_rng(3), samples()
+    library, fixed = Library(made, tmp_path), made.plan.fixed
+    for case in range(12):
+        device, reference = library.instance(), ReferenceModel(made.program)
+        for name in (SEEN, "replay_drawn"):
+            v, at = next((v, at) for v, at in fixed.items() if v.name == name)
+            edges = rng.choice(np.array([-(2**31), -5, -1, 0, 3, 12, 2**31 - 1]), v.type.numel)
+            numbers = edges if case % 2 else rng.integers(-(2**31), 2**31, v.type.numel)
+            device.arena[at : at + 4 * v.type.numel].view(np.int32)[:] = reference._named(name)[...] = numbers
+        for i in range(4):
+            np.testing.assert_allclose(device.train_step(x[i], y[i]), reference.train_step(x[i], y[i]), rtol=1e-4)
+        np.testing.assert_array_equal(device.stored()[SEEN], reference._named(SEEN))
 
 
 def test_a_step_counts_all_that_it_does(model: Path) -> None:

@@ -181,7 +181,9 @@ class Session:
         if not 0 <= scheme < self.info.schemes:
             held = "no scheme" if not self.info.schemes else f"schemes 0 to {self.info.schemes - 1}"
             raise DataError(f"{self.info.model} has {held}, found {scheme}.", hint="Compile it with one --scheme for each.")
-        if scheme and CHOICE in self._params:
+        if CHOICE in self._params:
+            if not scheme:                                # there is nothing to drop: each step makes its own update
+                return
             message = f"{self.info.model} chooses among its schemes by itself (--method green): scheme {scheme} would change nothing."
             raise DataError(message, hint="Leave --use-scheme out, or compile it without --method green.")
         self.link.call(Command.SET_SCHEME, struct.pack("<I", scheme))

@@ -26,8 +26,8 @@ _MOST = 2**31 - 1                                         # samples are counted 
 
 
 def below(seed: int, counter: int, count: int) -> int:
-    """Uniform from 0 to `count` - 1."""
-    return int(random_u32(seed, counter)) * count >> 32
+    """Uniform from 0 to `count` - 1. A negative count, which only a damaged memory has, is read as the device does: mod 2³²."""
+    return int(random_u32(seed, counter)) * (count & 0xFFFFFFFF) >> 32
 
 
 def counted(seen: int) -> int:
@@ -95,7 +95,7 @@ class Balanced(Op):
             place = int(places[turn]) if turn < min(held[lost], len(places)) else -1
         seen[0], of[label] = counted(t), counted(int(of[label]))
         if place >= 0:
-            held[label] += 1
+            held[label] = counted(int(held[label]))
             if lost >= 0:
                 held[lost] -= 1
         return np.array([place], np.int32), np.asarray(seen.astype(np.int32))
@@ -124,7 +124,7 @@ class Draw(Op):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         seen, count = arrays
-        return (np.array([below(self.seed, int(count[0]), min(int(seen[0]), self.samples))], np.int32),)
+        return (np.array([below(self.seed, int(count[0]), min(int(seen[0]) & 0xFFFFFFFF, self.samples))], np.int32),)
 
 
 def _work(params: Mapping[str, int], op: Op, *types: TensorType) -> dict[str, float]:
@@ -254,12 +254,12 @@ def _s32(*shape: int) -> TensorType:
     return TensorType(shape, S32)
 
 
-Reservoir.examples = tuple(Example(Reservoir(8, 3), (_ONE,), (t, t + 1)) for t in (0, 7, 8, 11, 12, 5000, _MOST - 1))
+Reservoir.examples = tuple(Example(Reservoir(8, 3), (_ONE,), (t, t + 1)) for t in (-5, 0, 7, 8, 11, 12, 5000, _MOST - 1))
 Balanced.examples = tuple(
     Example(Balanced(samples, seed), (_s32(7), _ONE, _s32(samples, 1)), (seen, (0, 3), (0, 3)))
-    for samples, seen, seeds in ((6, (1, 4), 1), (6, (9, 10), 2), (2, (2, 5), 9)) for seed in range(seeds)
+    for samples, seen, seeds in ((6, (1, 4), 1), (6, (9, 10), 2), (2, (2, 5), 9), (6, (-9, 0), 2)) for seed in range(seeds)
 )
-Draw.examples = tuple(Example(Draw(9, 5), (_s32(k), _ONE), ((t, t + 1), (0, 99))) for k, t in ((1, 1), (1, 4), (5, 700)))
+Draw.examples = tuple(Example(Draw(9, 5), (_s32(k), _ONE), ((t, t + 1), (0, 99))) for k, t in ((1, 1), (1, 4), (5, 700), (1, -5)))
 Remember.examples = tuple(
     Example(Remember(), (TensorType(shape, dtype), TensorType((3, *shape), dtype), _ONE), ((-9, 9), (-9, 9), place))
     for dtype in (F32, S8, S32) for shape, place in (((5,), (1, 2)), ((2, 3, 4), (-1, 0)))

@@ -4,7 +4,7 @@
 warm-up, t < W:  rate = lr·(t + 1) / W          then, with s = t − W:
 step:            rate = max(lr·γ^⌊s/N⌋, least)
 cosine:          rate = least + (lr − least)·(1 + cos(π·min(s/(N − W), 1))) / 2          (Loshchilov and Hutter, arXiv 1608.03983)
-table:           rate = lr·f_i of the last (t_i, f_i) with t_i <= t
+table:           rate = lr·f_i of the last (t_i, f_i) with t_i <= t                   (without a warm-up)
 
 The device can set lr at any time: it is a factor of the whole.
 """
@@ -31,7 +31,7 @@ class Schedule(Op):
     """lr f32[1], t s32[1] (1 in the first update) -> rate f32[1].
 
     `course` of `steps` updates behind the first `warmup` of them; those of a cosine count from the first update on. `table`: from which
-    update on the rate is multiplied by which factor, from update 0 on.
+    update on the rate is multiplied by which factor, from update 0 on; then there is no `warmup`.
     """
 
     course: Course = "constant"
@@ -66,6 +66,8 @@ class Schedule(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if types != (_LR, _STEP):
             raise ValueError(f"learning rate {types[0]}, update {types[1]}: f32[1] and s32[1] are expected")
+        if self.course == "table" and self.warmup:
+            raise ValueError(f"a table of factors and {self.warmup} updates of warm-up: one of them is expected, a table can rise itself")
         return (_LR,)
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:

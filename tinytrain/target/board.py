@@ -23,6 +23,7 @@ from tinytrain.target.table import HINT, Table, merged, read_toml
 
 BOARD_FILE = "board.toml"
 STACK_BYTES = 2048                                                # of each core, where a board does not say
+LEAST_STACK_BYTES = 512
 EMULATORS = ("qemu", "rp2040js", "node", "twin")
 SOURCE_FOLDERS = ("core", "soc", "toolchain")                     # folders of boards/ that are not boards
 
@@ -339,6 +340,9 @@ def _check_isa(isa: Sequence[str], path: Path) -> None:
 def _check(board: Board, folders: Sequence[Path]) -> None:
     path = board.file
     _check_isa(board.isa, path)
+    if board.core_stack_bytes < LEAST_STACK_BYTES or board.core_stack_bytes % 16:
+        message = f"{path}: stack_bytes is {board.core_stack_bytes:,}, expected {LEAST_STACK_BYTES} or more, and a multiple of 16."
+        raise BoardError(message, hint=f"Leave it out for {STACK_BYTES:,}.")
     if board.memories and (board.ram is None or board.rom is None):
         raise BoardError(f"{path}: [memory] has no {'ram' if board.ram is None else 'flash'} region.", hint="Name one region of each kind.")
     if find_data(f"{board.twin}/{BOARD_FILE}", folders) is None:

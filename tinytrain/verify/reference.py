@@ -138,10 +138,7 @@ class ReferenceModel:
             return self._left_out()
         if self.program.every:
             self.scheme = in_turn(self._named(CHOICE))
-        loss = self._step(x, target)
-        if self.program.every:
-            end_turn(self._named(CHOICE), self._named(FALLS), self.scheme, self.program.every, self.program.worth)
-        return loss
+        return self._step(x, target)
 
     def _step(self, x: Array, target: Array) -> float:
         train = self.program.trains[self.scheme]
@@ -155,8 +152,10 @@ class ReferenceModel:
             return float(loss)
         if not self._update(result, train):
             return self._left_out()
-        if self.program.every and is_trial(self._named(CHOICE)):
-            self._named(FALLS)[self.scheme] += loss - np.float32(self.evaluate(x, target)[0])
+        if self.program.every:
+            if is_trial(self._named(CHOICE)):
+                self._named(FALLS)[self.scheme] += loss - np.float32(self.evaluate(x, target)[0])
+            end_turn(self._named(CHOICE), self._named(FALLS), self.scheme, self.program.every, self.program.worth)
         if self.program.replay_every > 1 and self._named(SEEN)[0] % self.program.replay_every:
             return float(loss)
         for _ in range(self.program.replays):

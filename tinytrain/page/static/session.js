@@ -8,6 +8,7 @@ export const COMMAND = {
     HELLO: 1, INFER: 2, TRAIN: 3, EVALUATE: 4, PARAM_INFO: 5, READ_PARAM: 6, WRITE_PARAM: 7, SET_LR: 8, RESET: 10, SET_SCHEME: 11,
 };
 const NOT_FINITE = 10, ARGUMENT = 2;
+const CHOICE = "choice_of_schemes";
 const READ_BYTES = 16384;
 // by tt_tag
 const ARRAYS = [Float32Array, Uint16Array, Int8Array, Int16Array, Int32Array, Uint8Array];
@@ -165,6 +166,7 @@ export class Session {
 
     /** Drop gradients that are summed and not yet applied: the next sample is the first of an update. */
     async beginUpdate() {
+        if (this.parameters.has(CHOICE)) return; // such a device chooses its scheme, and each of its samples is an update
         await this.call("begin an update", COMMAND.SET_SCHEME, bytesOf(Uint32Array.of(0)));
     }
 
