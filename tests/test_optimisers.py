@@ -299,6 +299,8 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not said
     with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), **course)
+    with pytest.raises(DataError, match=r"--lr-min 0\.1 lies above the learning rate of 0\.05; expected that or less\."):
+        train(Optimiser(RATE), schedule="cosine", lr_min=0.1)
     with pytest.raises(DataError, match=r"which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), schedule="constant")
 
