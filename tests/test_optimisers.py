@@ -24,6 +24,7 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.ops.adam import Adam
@@ -309,5 +310,8 @@ def test_the_manifest_tells_one_training_from_another(tmp_path: Path) -> None:
     """`--resume` goes by it."""
     others = ({"clip_norm": 1.0}, {"clip_value": 1.0}, {"schedule": Schedule(warmup=3)}, {"kind": "rmsprop"})
     rules = [Optimiser(), *(Optimiser(**other) for other in others)]  # type: ignore[arg-type]
-    chosen = [Manifest.of(describe(linear(tmp_path, optimiser=rule)), tmp_path).chosen for rule in rules]
-    assert len(set(chosen)) == len(rules)
+    pulls = [{"elastic": Elastic(2.0, {"none": np.full(3, share)})} for share in (1.0, 2.0)]
+    options: list[dict[str, Any]] = [{"optimiser": rule} for rule in rules]
+    options += [{"guards": "step"}, {"qas": False}, {"dtype": "fp16"}, *pulls]
+    chosen = [Manifest.of(describe(linear(tmp_path, **one)), tmp_path).chosen for one in options]
+    assert len(set(chosen)) == len(options)
