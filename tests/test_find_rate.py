@@ -67,6 +67,17 @@ def test_a_rate_that_suits_is_found(model: Path, tmp_path: Path) -> None:
     assert tt.load(model).compile(calibration=data, lr="auto").project.manifest.learning_rate == rate
 
 
+def test_the_least_rate_is_compared_with_the_one_that_is_found(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the rate that is compiled by default, which nobody gave."""
+    found = curve(1.9, 1.0, 0.2, 0.05, None)              # suggests 100
+    monkeypatch.setattr("tinytrain.api.model.found_rate", lambda *_: found)
+    course = {"lr": "auto", "schedule": "cosine", "schedule_steps": 50}
+    build = tt.load(model).compile(calibration=model.parent / "d.npz", lr_min=20.0, **course)  # type: ignore[arg-type]
+    assert build.project.manifest.learning_rate == 100
+    with pytest.raises(TinytrainError, match=r"--lr-min 200 lies above --lr 100; expected that or less\."):
+        tt.load(model).compile(calibration=model.parent / "d.npz", lr_min=200.0, **course)  # type: ignore[arg-type]
+
+
 def test_weights_that_balance_classes(model: Path, tmp_path: Path) -> None:
     """n/(C·n_c): as many of each class weigh 1; of int8 models too, which are calibrated by the same samples."""
     x, y = np.zeros((110, 64), np.float32), np.append(np.arange(100) % 10, [0] * 10)

@@ -13,6 +13,7 @@ import pytest
 from cli_runs import save_text, sentence, succeed
 from onnx import numpy_helper
 
+import tinytrain
 from tinytrain.compiler import Compiled, Options, compile_model, describe
 from tinytrain.device.manifest import Manifest, Port
 from tinytrain.errors import ModelError
@@ -235,6 +236,23 @@ def test_train_keeps_what_it_learned_where_the_export_is_wrong(tmp_path: Path, m
     assert not (folder / "learned.onnx").exists()
     assert set(np.load(folder / "learned.npz").files) >= {"wd", "b"}
     succeed("infer", folder, "--data", data, "--learned")
+
+
+def test_the_device_is_as_before_behind_what_it_was_compared_by(tmp_path: Path) -> None:
+    """Where layers round the compiled weights run too; thresholds, counters and all that was learned stay."""
+    folder, data = project(tmp_path)
+    with np.load(data) as file, tinytrain.open(folder).device() as device:
+        x, y, session = file["x"], file["y"].astype(np.int32), device.session
+        before = [session.infer(row) for row in x[:3]]
+        session.train_step(x[0], y[0])
+        session.set_skip_below(100.0)
+        session.train_step(x[1], y[1])
+        learned = session.get_params()
+        np.testing.assert_array_equal(learn_export._untrained(device.project, session, x[:3]), before)
+        session.train_step(x[2], y[2])
+        assert session.counters().skipped == 2
+        for name, array in session.get_params().items():
+            np.testing.assert_array_equal(array, learned[name])
 
 
 def test_a_model_that_takes_integers_is_compared_too(tmp_path: Path) -> None:

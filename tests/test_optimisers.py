@@ -24,6 +24,7 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
+from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.update import Kind, Optimiser
 from tinytrain.ir.types import Array
 from tinytrain.ops.adam import Adam
@@ -306,6 +307,8 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not said
     with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), **course)
+    with pytest.raises(DataError, match=r"--lr-min 0\.1 lies above the learning rate of 0\.05; expected that or less\."):
+        train(Optimiser(RATE), schedule="cosine", lr_min=0.1)
     with pytest.raises(DataError, match=r"which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), schedule="constant")
 
@@ -314,5 +317,8 @@ def test_the_manifest_tells_one_training_from_another(tmp_path: Path) -> None:
     """`--resume` goes by it."""
     others = ({"clip_norm": 1.0}, {"clip_value": 1.0}, {"schedule": Schedule(warmup=3)}, {"kind": "rmsprop"})
     rules = [Optimiser(), *(Optimiser(**other) for other in others)]  # type: ignore[arg-type]
-    chosen = [Manifest.of(describe(linear(tmp_path, optimiser=rule)), tmp_path).chosen for rule in rules]
-    assert len(set(chosen)) == len(rules)
+    pulls = [{"elastic": Elastic(2.0, {"none": np.full(3, share)})} for share in (1.0, 2.0)]
+    options: list[dict[str, Any]] = [{"optimiser": rule} for rule in rules]
+    options += [{"guards": "step"}, {"qas": False}, {"dtype": "fp16"}, *pulls]
+    chosen = [Manifest.of(describe(linear(tmp_path, **one)), tmp_path).chosen for one in options]
+    assert len(set(chosen)) == len(options)

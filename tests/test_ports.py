@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from cli_runs import succeed
+from cli_runs import sentence, succeed
 from ctypes_model import Library, assert_learns_as_reference
 from onnx import TensorProto, helper, numpy_helper
 
 from tinytrain.compiler import Compiled, Options, compile_model
+from tinytrain.data.file import DataFile
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, ModelError
 from tinytrain.gradient.objective import aims_of, with_loss
 from tinytrain.gradient.train_step import inference
 from tinytrain.ir.types import Role
-from tinytrain.learn.samples import load
+from tinytrain.learn.samples import load, load_with_targets
+from tinytrain.learn.yardstick import Blind
+from tinytrain.report.live import Quiet
 from tinytrain.verify.checks import check_graph
 
 INPUTS = {"image": (2, 6, 6), "state": (5,)}
@@ -229,3 +232,23 @@ def test_accuracy_is_that_of_each_output_with_labels(loss: str, tmp_path: Path) 
     said = succeed("train", out, "--data", tmp_path / "d.npz", "--epochs", "1", "--holdout", "0.2")
     named = [name for name in OUTPUTS if f"of output {name}" in said]
     assert named == (["label", "box"] if loss == "ce" else ["label"])
+
+
+@pytest.mark.parametrize("loss", ["ce", "label=ce:2,box=mse:0.5", "label=ce"])
+def test_a_model_of_several_outputs_that_learns_nothing_is_told(loss: str, tmp_path: Path) -> None:
+    """By the sum of what each output would lose that does not look at the sample."""
+    model, out, rng = two_headed(tmp_path / "m.onnx"), tmp_path / "out", np.random.default_rng(0)
+    labels, boxes = np.arange(60) % 3, np.arange(60) % 4 if loss == "ce" else rng.normal(size=(60, 4)).astype(np.float32)
+    inputs = {name: rng.normal(size=(60, *shape)).astype(np.float32) for name, shape in INPUTS.items()}
+    np.savez(tmp_path / "noise.npz", **inputs, label=labels, **({} if loss == "label=ce" else {"box": boxes}))
+    succeed("compile", model, "-o", out, "--loss", loss, "--lr", 1e-5)
+    said = sentence("train", out, "--data", tmp_path / "noise.npz", "--holdout", 0, exit_code=3)
+    assert "has learned nothing that shows: after epoch 1 the loss of 50 of the samples is " in said
+    project = Project.open(out)
+    blind = Blind.of(project, load_with_targets(project, DataFile(tmp_path / "noise.npz"), "train", None, Quiet()))
+    square = float(np.mean(boxes**2)), float(np.mean((boxes - boxes.mean(axis=0)) ** 2))
+    nothing, usual = {
+        "ce": (np.log(3) + np.log(4), np.log(3) + np.log(4)), "label=ce": (np.log(3), np.log(3)),
+        "label=ce:2,box=mse:0.5": tuple(2 * np.log(3) + 0.5 * one for one in square),
+    }[loss]
+    assert blind.nothing == pytest.approx(nothing, rel=1e-3) and blind.usual == pytest.approx(usual, rel=1e-3)

@@ -170,6 +170,7 @@ def test_how_long_it_will_take_is_said_where_that_matters(out: Path) -> None:
     project = tinytrain.open(out).project
     assert project.manifest.work > 2
     assert forecast_seconds(project, 0.25, 0.25, 2, 100, 10) == 2 * 110 * 0.25
+    assert forecast_seconds(project, 0.25, 0.25, 2, 100, 10, 50) == 2 * 160 * 0.25, "a rate that is set is a question of its own"
     assert forecast_seconds(project, 0.25, 0.0, 1, 100, 0) == 25 * project.manifest.work
     assert time_text(project, 2.0, 3, 100) is None and time_text(project, None, 3, 100) is None
     assert time_text(project, 600, 3, 100) == "time       about 10 min: 3 epochs of 100 steps on This computer (host twin)"

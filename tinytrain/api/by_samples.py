@@ -31,7 +31,8 @@ def decided_by_samples(choices: Choices) -> Choices:
     """Those of the choices that samples decide, with what stands there as long as they have not."""
     found: Choices = {}
     if choices.get("lr") == AUTO:
-        found["lr"] = DEFAULTS["lr"]
+        least = choices.get("lr_min")                     # what it must not lie above is not known yet
+        found["lr"] = max(DEFAULTS["lr"], least) if isinstance(least, (int, float)) else DEFAULTS["lr"]
     if choices.get("class_weights") == BALANCED:
         found["class_weights"] = None
     return found

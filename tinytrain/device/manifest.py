@@ -152,6 +152,7 @@ class Manifest:
         target = top.inner("target") if described["target"] is not None else None
         optional = ("loss_options", "method", "replay", "distil", "elastic")
         keys = ["loss", "optimiser", "gradients", "schemes", *(key for key in optional if described.get(key))]
+        keys += [key for key, usual in (("dtype", "fp32"), ("guards", None), ("qas", None)) if described.get(key, usual) != usual]
         return cls(
             name=top.name("name", r"[A-Za-z_]\w{0,199}", "a C identifier"),
             board=top.name("board", r"[\w.+-]{1,100}", "the name of a board"),

@@ -9,6 +9,7 @@ flash (`ops/pull.py`), w0 is there anyway; nothing in RAM.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,15 @@ class Elastic:
 
     strength: float
     fisher: Mapping[str, Array]
+
+    @property
+    def digest(self) -> str:
+        """Of how much depends on each weight, which tells one pull from another of the same strength."""
+        found = hashlib.sha256()
+        for name in sorted(self.fisher):
+            found.update(f"{name} {self.fisher[name].shape}".encode())
+            found.update(np.ascontiguousarray(self.fisher[name], np.float64).tobytes())
+        return found.hexdigest()[:12]
 
     def pull(self, param: Value, scale: Array, learning_rate: float) -> tuple[Array, float] | None:
         """(r, c) with c·r² the pull of each stored number, of which `scale` is the real one; None where nothing pulls."""

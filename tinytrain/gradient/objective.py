@@ -87,6 +87,13 @@ def aims_of(aimed: Aimed, forward: Graph) -> tuple[Aim, ...]:
     return tuple(found[i] for i in sorted(found))
 
 
+def losses_of(objective: Objective, model: str, outputs: Sequence[str]) -> list[tuple[Loss, float]]:
+    """Of outputs by their names, which have one each: the loss, and its weight. Raises ModelError; KeyError for one that has none."""
+    items = {name: (key, factor) for name, key, factor in objective.items}
+    chosen = [(name, *items["" if objective.for_all else name]) for name in outputs]
+    return [(_loss(key, model, objective.options), _weight(factor, name)) for name, key, factor in chosen]
+
+
 def aimed(objective: Objective | None, forward: Graph) -> list[str]:
     """Of a model with several outputs: names of those that have a loss, in order."""
     if objective is None or len(forward.outputs) == 1:

@@ -13,6 +13,7 @@ from tinytrain.device.project import Project
 from tinytrain.errors import DeviceError
 from tinytrain.ir.types import Array
 from tinytrain.learn.state import LEARNED_MODEL
+from tinytrain.learn.weights import compiled
 from tinytrain.onnx_graph import stored_array
 from tinytrain.reading import first_line
 
@@ -41,8 +42,8 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
     from tinytrain.frontend.export import changed_forms
 
     path = project.folder / LEARNED_MODEL
-    compiled, learned = onnx.load(project.folder / "model.onnx"), onnx.load(path)
-    for change in changed_forms(compiled, learned):
+    original, learned = onnx.load(project.folder / "model.onnx"), onnx.load(path)
+    for change in changed_forms(original, learned):
         say(f"learned.onnx  stores {change}")
     macs = project.manifest.macs
     if macs > MOST_MACS:
@@ -51,7 +52,7 @@ def check_export(project: Project, session: Session, samples: Array, say: Callab
     few = samples[: SAMPLES if macs < MANY_MACS else 1]
     rounds = any(node.op_type == "QuantizeLinear" for node in learned.graph.node)
     try:
-        want = [evaluated(model, project.manifest.input, few) for model in (learned, *([compiled] if rounds else []))]
+        want = [evaluated(model, project.manifest.input, few) for model in (learned, *([original] if rounds else []))]
     except Exception as why:                              # whatever an evaluator without some operator raises
         say(f"learned.onnx  not compared with the device: onnx's evaluator cannot run it ({first_line(why)})")
         return
@@ -83,9 +84,10 @@ def _inferred(project: Project, session: Session, samples: Array) -> Array:
 
 
 def _untrained(project: Project, session: Session, samples: Array) -> Array:
-    """The same with the weights that were compiled in; what was learned is put back."""
-    learned = session.get_params()
-    session.reset()
+    """The same with the weights that were compiled in; what was learned is put back. All else, as the scheme, stays as it is."""
+    before = compiled(project, session)
+    learned = session.get_params(*before)
+    session.set_params(before)
     outputs = _inferred(project, session, samples)
     session.set_params(learned)
     return outputs

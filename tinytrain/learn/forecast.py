@@ -9,14 +9,17 @@ WORTH_SAYING_SECONDS = 5.0
 _DEFAULT_WORK = 3.0                                       # of a training step, in inferences: forward, and twice as much backward
 
 
-def forecast_seconds(project: Project, sample_seconds: float, link_seconds: float, epochs: int, steps: int, held: int) -> float:
+def forecast_seconds(
+    project: Project, sample_seconds: float, link_seconds: float, epochs: int, steps: int, held: int, rates: int = 0
+) -> float:
     """Of epochs of so many training steps and held-back samples, by how long a sample took that was measured and not learned.
 
-    What the link takes of it, a step takes once; the rest as many times as it has multiply-accumulates.
+    What the link takes of it, a step takes once, and each of the learning `rates` that are set in an epoch; the rest as many times as it
+    has multiply-accumulates.
     """
     link_seconds = min(link_seconds, sample_seconds)
     step_seconds = link_seconds + (sample_seconds - link_seconds) * (project.manifest.work or _DEFAULT_WORK)
-    return epochs * (steps * step_seconds + held * sample_seconds)
+    return epochs * (steps * step_seconds + rates * link_seconds + held * sample_seconds)
 
 
 def time_text(project: Project, seconds: float | None, epochs: int, steps: int) -> str | None:

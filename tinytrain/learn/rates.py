@@ -21,7 +21,7 @@ FALLING = Schedule("cosine")                              # without steps: over 
 class Rates:
     """Of `updates` updates, counted from 0 through all epochs, with `base` as the rate that the schedule is of.
 
-    A cosine without steps of its own ends with them. Raises DataError where a warm-up leaves it none.
+    A cosine without steps of its own ends with them. Raises DataError where a warm-up leaves it none, or the rate would not fall.
     """
 
     base: float
@@ -29,6 +29,9 @@ class Rates:
     schedule: Schedule = FALLING
 
     def __post_init__(self) -> None:
+        if self.schedule.least > self.base:
+            message = f"--lr-min {self.schedule.least:g} lies above the learning rate of {self.base:g}; expected that or less."
+            raise DataError(message, hint="Leave it out: the learning rate then falls towards 0.")
         if self.schedule.course == "cosine" and not self.schedule.steps:
             if self.schedule.warmup >= self.updates:
                 message = f"--warmup {self.schedule.warmup:,} leaves none of the {self.updates:,} updates in which the learning rate falls."

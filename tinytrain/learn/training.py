@@ -224,7 +224,8 @@ def _announce(
     if record.epochs:
         seconds = left * record.epochs[-1].seconds
     elif record.untrained and held:
-        seconds = forecast_seconds(project, record.untrained.seconds / held, _link_seconds(session), left, steps, held)
+        set_rates = 0 if rates is None else steps // project.manifest.accumulate
+        seconds = forecast_seconds(project, record.untrained.seconds / held, _link_seconds(session), left, steps, held, set_rates)
     rate = "rate       follows the schedule that it was compiled with" if rates is None else f"rate       {rates}"
     for line in (rate, step_text(project), time_text(project, seconds, left, steps)):
         if line and left > 0:

@@ -12,7 +12,7 @@ from tinytrain.data.dataset import Dataset
 from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError
-from tinytrain.gradient.objective import losses
+from tinytrain.gradient.objective import Objective, losses, losses_of
 from tinytrain.ir.loss import Loss
 from tinytrain.ir.types import Array, TensorType
 from tinytrain.reading import reading
@@ -29,6 +29,13 @@ def loss_of(project: Project) -> Loss | None:
     kind, manifest = losses().get(project.manifest.loss or ""), project.folder / "manifest.json"
     with reading(manifest, "options of its loss", DeviceError, "Compile the model again."):
         return None if kind is None else kind.of(**project.manifest.loss_options)
+
+
+def losses_by_output(project: Project) -> list[tuple[Loss, float]]:
+    """Of a project with several outputs: the loss, and its weight, of each that has a target. Raises DeviceError where there are none."""
+    manifest, path = project.manifest, project.folder / "manifest.json"
+    with reading(path, "losses of its outputs", DeviceError, "Compile the model again."):
+        return losses_of(Objective(manifest.loss or "", manifest.loss_options), manifest.name, [part.name for part in manifest.targets])
 
 
 def bounds(project: Project, below: float | None, above: float | None) -> tuple[float, float]:

@@ -16,9 +16,10 @@ import numpy as np
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
 from tinytrain.errors import LearningError
-from tinytrain.ir.types import Array
+from tinytrain.ir.loss import Loss
+from tinytrain.ir.types import S32, Array
 from tinytrain.learn.state import Epoch
-from tinytrain.learn.unlabelled import labelled, loss_of
+from tinytrain.learn.unlabelled import labelled, loss_of, losses_by_output
 
 if TYPE_CHECKING:
     from tinytrain.device.session import Session
@@ -189,15 +190,30 @@ def _measured(session: Session, samples: Dataset) -> Measure:
 def _blind(project: Project, samples: Dataset) -> tuple[float, float]:
     """Mean losses of models that do not look at the sample: of one whose outputs are all 0, and of the best one.
 
-    The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it.
+    The best says what is usual, which is the mean target, its logarithm or its log-odds, as the loss has it: of each of several outputs.
     """
     assert samples.y is not None
-    loss, shape = loss_of(project), project.manifest.output.shape
-    if loss is None or not loss.labelled or project.manifest.output.parts:
-        return 0.0, 0.0
-    labels = samples.y.dtype.kind == "i"
-    targets = [np.reshape(target, (1,) if labels else shape) for target in samples.y]
-    usual = np.mean(np.eye(math.prod(shape))[samples.y] if labels else samples.y.astype(np.float64), axis=0).reshape(shape)
+    manifest = project.manifest
+    if not manifest.targets:
+        loss = loss_of(project)
+        return (0.0, 0.0) if loss is None or not loss.labelled else _blind_to(loss, manifest.output.shape, samples.y)
+    shapes = {name: port.shape for name, port in manifest.output.parts}
+    ends = np.cumsum([part.count for part in manifest.targets])[:-1]
+    found = []
+    for part, (loss, weight), y in zip(
+        manifest.targets, losses_by_output(project), np.split(np.reshape(samples.y, (len(samples), -1)), ends, axis=1), strict=True
+    ):
+        labels = part.dtype is S32 and part.count == 1
+        found.append(weight * np.array(_blind_to(loss, shapes[part.name], y[:, 0].astype(np.int32) if labels else y)))
+    nothing, best = np.sum(found, axis=0).tolist()
+    return nothing, best
+
+
+def _blind_to(loss: Loss, shape: tuple[int, ...], y: Array) -> tuple[float, float]:
+    """The same of one output, by its labels or targets."""
+    labels = y.dtype.kind == "i"
+    targets = [np.reshape(target, (1,) if labels else shape) for target in y]
+    usual = np.mean(np.eye(math.prod(shape))[y] if labels else y.astype(np.float64), axis=0).reshape(shape)
     part = np.clip(usual, 1e-6, 1 - 1e-6)
     outputs = (np.zeros(shape), usual, np.log(part), np.log(part / (1 - part)))
     found = [float(np.mean([loss.reference(output.astype(np.float32), target)[0] for target in targets])) for output in outputs]
