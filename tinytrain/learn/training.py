@@ -25,7 +25,7 @@ from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import BALANCED, classes_of, load, load_with_targets, order_of, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
-from tinytrain.learn.unlabelled import bounds, labelled
+from tinytrain.learn.unlabelled import are_stand_ins, bounds, labelled
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -101,6 +101,9 @@ def lesson(
     if plan.patience and held is None:
         message = f"--patience {plan.patience} needs samples that say which epoch is better; found neither --validation nor --holdout."
         raise DataError(message, hint="Give one of them, or leave it out.")
+    if plan.patience and _tells_nothing(project, held):
+        message = f"--patience {plan.patience} needs samples that say which epoch is better; those held back have no labels."
+        raise DataError(message, hint="Give some that have: --validation. Or leave it out.")
     if plan.balanced:
         classes_of(samples, BALANCED)
         if project.manifest.loss_options.get("class_weights"):
@@ -167,7 +170,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
             )
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
-                if leader is None or epoch.better(leader):
+                if leader is None or _tells_nothing(project, held) or epoch.better(leader):
                     leader, best, record = epoch, watch.good, replace(record, best=number)
                 if plan.keep:
                     checkpoint(project, session, watch.good, record)
@@ -184,6 +187,11 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if plan.keep:
         _conclude(project, session, held or samples, progress)
     return record
+
+
+def _tells_nothing(project: Project, held: Dataset | None) -> bool:
+    """Whether samples have no labels: their loss is least of all where a network says the same class of all."""
+    return held is not None and held.y is not None and are_stand_ins(project.manifest, held.y)
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
