@@ -11,7 +11,7 @@ import pytest
 from cli_runs import run, save_data, save_model, sentence, succeed
 
 import tinytrain as tt
-from tinytrain.errors import DataError, TinytrainError
+from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.learn.find_rate import RateCurve, RateSearch, Trial
 
 
@@ -121,6 +121,15 @@ def test_methods_have_rates_too(model: Path) -> None:
     assert "suggested  --lr" in succeed(*call, "--method", "lowrank:auto", "--budget", "100K")
     assert "--method green chooses among several schemes as it learns" in sentence(*call, "--method", "green")
     assert "no effect without --scheme last:auto|spread:auto or --method lowrank:auto." in sentence(*call, "--budget", "100K")
+
+
+def test_what_a_picture_lacks_is_said_before_the_work(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ToolError("--plot needs matplotlib, which is not installed.")
+
+    monkeypatch.setattr("tinytrain.report.plot.figure", missing)
+    monkeypatch.setattr(tt.Model, "find_rate", lambda *_, **__: pytest.fail("it trained first"))
+    assert "--plot needs matplotlib" in sentence("lr", model, "--data", model.parent / "d.npz", "--plot", tmp_path / "c.png")
 
 
 def test_no_rate_helps(model: Path, tmp_path: Path) -> None:
