@@ -46,6 +46,12 @@ CHOICES = {
 }
 
 
+def test_weights_as_an_array(folder: Path) -> None:
+    weights = np.array([1.0, 2.0, *[0.5] * 8])
+    made = tt.load(folder / "cnn.onnx").compile(class_weights=weights)
+    assert made.compiled.options.loss_options["class_weights"] == tuple(weights)
+
+
 @pytest.mark.parametrize("case", CHOICES)
 def test_choices_that_cannot_be(case: str, folder: Path) -> None:
     given, said = CHOICES[case]

@@ -24,8 +24,9 @@ from tinytrain.gradient.distil import Distil
 from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Optimiser
-from tinytrain.ir.types import S8, Array, Role
+from tinytrain.ir.types import S8, S32, Array, Role
 from tinytrain.learn.elastic import consolidated
+from tinytrain.ops.schedule import Schedule
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
@@ -178,6 +179,22 @@ def test_fisher_is_the_mean_squared_gradient(models: dict[str, Path]) -> None:
         np.testing.assert_allclose(found.fisher[name], (square / mean + 1) / 2, rtol=1e-3, atol=1e-4)
 
 
+def test_fisher_does_not_depend_on_how_samples_are_handed_over(models: dict[str, Path]) -> None:
+    """An int8 input takes the same samples."""
+    options = Options(scheme="last:1")
+    found = [consolidated(models["int8"], old(), replace(options, int8_input=given), 5.0, Quiet()).elastic for given in (False, True)]
+    assert found[0] is not None and found[1] is not None
+    for name, array in found[0].fisher.items():
+        np.testing.assert_array_equal(found[1].fisher[name], array, err_msg=name)
+
+
+def test_a_device_that_chooses_its_scheme_is_held(models: dict[str, Path]) -> None:
+    options = Options(scheme="last:1", further_schemes=("last:2",), method="green:100")
+    made = compile_model(models["fp32"], consolidated(models["fp32"], old(), options, 5.0, Quiet()))
+    assert made.options.method == "green:100" and len(made.program.trains) == 2
+    assert all("Pull" in repr([node.op for node in made.program.entries[train].nodes]) for train in made.program.trains)
+
+
 def test_a_pull_takes_no_weight_beyond_its_start(models: dict[str, Path]) -> None:
     """However strong: in one step it is home at most."""
     path = models["fp32"]
@@ -187,6 +204,26 @@ def test_a_pull_takes_no_weight_beyond_its_start(models: dict[str, Path]) -> Non
         for op in (node.op, *getattr(node.op, "then", ())):
             if op.name == "pull":
                 assert op.strength * 127**2 == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("case", "optimiser"), [
+    ("fp32", Optimiser(0.001)), ("fp32", Optimiser(0.001, bias_factor=10.0)), ("int8", Optimiser(0.001)),
+    ("fp32", Optimiser(0.001, schedule=Schedule("table", table=((0, 1.0), (1, 10.0))))),
+], ids=["fp32", "biases", "int8", "table"])
+def test_nor_does_it_at_a_larger_rate_than_the_compiled_one(case: str, optimiser: Optimiser, models: dict[str, Path]) -> None:
+    """A rate is set at any time, and a schedule may raise it: weights that are off come home but for a step, and are not thrown beyond."""
+    options = consolidated(models[case], old(), Options(scheme="last:1", optimiser=optimiser), 1e9, Quiet())
+    model, (x, y) = ReferenceModel(understand(models[case], options).program), samples(1)
+    if not optimiser.schedule.changes:
+        model.set_lr(0.01)
+    params = model.program.stored(Role.PARAM)
+    start = {v: model.state[v].astype(np.float64) for v in params}
+    for v in params:
+        model.state[v] = (np.clip(start[v], -90, 90) + 30).astype(v.type.dtype.np)
+    for _ in range(4):
+        model.train_step(x[0], y[0])
+    for v in params:
+        assert np.abs(model.state[v] - start[v]).max() < (1000 if v.type.dtype is S32 else 30), v.name
 
 
 def test_first_values_lie_in_flash_once(models: dict[str, Path], tmp_path: Path) -> None:

@@ -294,6 +294,10 @@ def test_scores_of_a_quantised_model_are_those_of_the_float_one(tmp_path: Path) 
                     "-o", tmp_path / f"{name}.json")
             files.append([one.gain for one in Contributions.load(tmp_path / f"{name}.json").found if one.candidate.kind == "weight"])
         np.testing.assert_allclose(files[1], files[0], 0.2)
+    succeed("contribution", tmp_path / "int8.onnx", "--data", tmp_path / "data.npz", "--score", how, "--ratios", "1", "--int8-input",
+            "-o", tmp_path / "given.json")
+    given = [one.gain for one in Contributions.load(tmp_path / "given.json").found if one.candidate.kind == "weight"]
+    assert given == files[1], "an int8 input takes the same samples"
 
 
 # --- the command --------------------------------------------------------------------------------------------------

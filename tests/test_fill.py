@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from cli_runs import save_model, sentence, succeed
+from cli_runs import run, save_model, sentence, succeed
 
 import tinytrain
 from tinytrain.compiler import Options
@@ -87,6 +88,17 @@ def test_commands_agree(model: Path, tmp_path: Path) -> None:
     assert int(ram.replace(",", "")) <= 7000
     row = succeed("fit", model, "--scheme", "spread:auto", *budget, "--board", "mps2-an500", "--dtype", "fp32")
     assert "spread:auto" in row and "fits, " in row
+
+
+def test_fit_knows_what_does_not_fit(model: Path) -> None:
+    """A budget that not even the least takes is no answer, nor is one that nobody gave."""
+    call = ("fit", model, "--scheme", "last:auto", "--dtype", "fp32")
+    row = next(line for line in succeed(*call, "--budget", 1024, "--board", "mps2-an500").splitlines() if "last:auto" in line)
+    assert "over the budget" in row and "fits" not in row
+    said = json.loads(run(*call, "--budget", 1024, "--board", "mps2-an500", "--json").stdout)["rows"]
+    assert [one["fits"] for one in said] == [False]
+    assert "--scheme last:auto fills a budget; found neither --budget nor a board that has bounds." in sentence(*call, "--board", "host")
+    assert "\nhost " not in succeed(*call, "--board", "host", "--board", "mps2-an500")
 
 
 def test_bad_input(model: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from cli_runs import run, save_data, save_model, sentence, succeed
 
 import tinytrain as tt
-from tinytrain.errors import DataError, TinytrainError
+from tinytrain.errors import DataError, TinytrainError, ToolError
 from tinytrain.learn.find_rate import RateCurve, RateSearch, Trial
 
 
-def curve(*losses: float | None, before: float = 2.0) -> RateCurve:
-    return RateCurve(before, before, tuple(Trial(10.0**i, loss, None) for i, loss in enumerate(losses)), 10, 5)
+def curve(*losses: float | None, before: float = 2.0, held: int = 50) -> RateCurve:
+    return RateCurve(before, before, tuple(Trial(10.0**i, loss, None) for i, loss in enumerate(losses)), 10, held)
 
 
 @pytest.mark.parametrize(("found", "rate", "doubt"), [
@@ -24,6 +24,7 @@ def curve(*losses: float | None, before: float = 2.0) -> RateCurve:
     (curve(1.9, 1.0, 0.5, 0.05, 1.0), 1000.0, None),
     (curve(0.2, 0.1, 0.15), 1.0, "the smallest rate is good enough"),
     (curve(1.9, 1.0, 0.2), 100.0, "the largest rate is the best"),
+    (curve(1.9, 1.0, 0.2, 0.05, None, held=1), 100.0, "1 samples decide, which may be chance: give more, 150 in all"),
 ])
 def test_the_smallest_rate_that_is_nearly_as_good_is_suggested(found: RateCurve, rate: float, doubt: str | None) -> None:
     """Nine tenths of what the loss of the best one falls by are enough: right below the rate that breaks down nobody is safe."""
@@ -89,6 +90,9 @@ def test_weights_that_balance_classes(model: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     quantised = tt.load(model).compile(dtype="int8", calibration=(x, y), class_weights="balanced", loss="focal")
     assert quantised.compiled.options.loss_options["class_weights"] == (0.55, *[1.1] * 9)
+    for more in ({"scheme": "last:auto"}, {"scheme": "full", "method": "lowrank:auto"}):     # what these come to depends on the weights
+        made = tt.load(model).compile("mps2-an386", calibration=(x, y), class_weights="balanced", **more)   # type: ignore[arg-type]
+        assert made.compiled.options.loss_options["class_weights"] == (0.55, *[1.1] * 9)
     with pytest.raises(DataError, match=r"data has no sample of class 9, whose weight is to be found"):
         tt.load(model).compile(calibration=(x[:9], y[:9]), class_weights="balanced")
 
@@ -107,6 +111,36 @@ def test_weights_that_balance_classes(model: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_found(call: tuple[object, ...], said: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
     assert said in sentence(call[0], model, *call[1:])
+
+
+def test_the_steps_are_those_that_were_made(model: Path) -> None:
+    """Whole epochs of the 80 samples that are not held back."""
+    assert tt.load(model).find_rate(model.parent / "d.npz", search=RateSearch(0.01, 0.01, steps=300)).steps == 320
+
+
+def test_a_loss_without_labels_tells_nothing(model: Path, tmp_path: Path) -> None:
+    """It falls furthest where all samples are said to be of one class."""
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(100, 64)))
+    for call in (("lr", model), ("compile", model, "--lr", "auto", "-o", tmp_path / "out")):
+        said = sentence(*call, "--data", tmp_path / "d.npz", "--loss", "entropy")
+        assert "--loss entropy is least where a network says one class of all samples: it tells no rate from another." in said
+
+
+def test_methods_have_rates_too(model: Path) -> None:
+    """But one that chooses among schemes, for which one is asked for."""
+    call = ("lr", model, "--data", model.parent / "d.npz", "--steps", 80, "--from", 0.01, "--to", 0.032)
+    assert "suggested  --lr" in succeed(*call, "--method", "lowrank:auto", "--budget", "100K")
+    assert "--method green chooses among several schemes as it learns" in sentence(*call, "--method", "green")
+    assert "no effect without --scheme last:auto|spread:auto or --method lowrank:auto." in sentence(*call, "--budget", "100K")
+
+
+def test_what_a_picture_lacks_is_said_before_the_work(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ToolError("--plot needs matplotlib, which is not installed.")
+
+    monkeypatch.setattr("tinytrain.report.plot.figure", missing)
+    monkeypatch.setattr(tt.Model, "find_rate", lambda *_, **__: pytest.fail("it trained first"))
+    assert "--plot needs matplotlib" in sentence("lr", model, "--data", model.parent / "d.npz", "--plot", tmp_path / "c.png")
 
 
 def test_no_rate_helps(model: Path, tmp_path: Path) -> None:

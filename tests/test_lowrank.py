@@ -120,6 +120,10 @@ def test_samples_choose_as_many_ranks_as_there_is_room_for(kind: str, tmp_path: 
         assert compiled.room is not None and compiled.room.ram_bytes <= budget
         found.append(sum(rank for _, rank in method(compiled.options.method).ranks))    # type: ignore[attr-defined]
     assert 0 < found[0] <= found[1] < found[2]
+    if kind == "int8":                                    # an int8 input takes the same samples
+        given = tinytrain.load(path).compile("mps2-an386", method="lowrank:auto", budget=most, calibration=(x, y), int8_input=True)
+        bounds = tinytrain.load(path).compile("mps2-an386", method="lowrank:auto", budget=most, calibration=(x, y))
+        assert given.compiled.options.method == bounds.compiled.options.method
 
 
 def _compiled(path: Path, name: str) -> Compiled:

@@ -33,6 +33,14 @@ def test_commands_after_init_need_no_options(here: Path) -> None:
     succeed("quantize", "-o", "int8.onnx")
 
 
+def test_what_fills_a_budget_breaks_no_command(here: Path) -> None:
+    """Those that take no budget are about the whole model."""
+    save_data(here / "data.npz", count=100)
+    succeed("init", "mlp.onnx", "--data", "data.npz", "--scheme", "last:auto", "--budget", "7K")
+    assert "suggested  --lr" in succeed("lr", "--steps", 80, "--from", 0.01, "--to", 0.032)
+    assert "fc1_weight" in succeed("verify", "--samples", 1)
+
+
 def test_the_command_line_counts_more(here: Path) -> None:
     succeed("init", "mlp.onnx", "--scheme", "last:1")
     assert "trained    698 weights in 2 layers" in succeed("compile", "--scheme", "last:2", "--no-build", "-o", "other")

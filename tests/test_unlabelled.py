@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tinytrain.errors import ModelError
 from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Role
+from tinytrain.learn.state import Epoch
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
@@ -198,3 +200,19 @@ def test_a_detector_learns_from_what_is_normal(tmp_path: Path, monkeypatch: pyte
     options = ("--skip-above", 20, "--holdout", 0, "--epochs", 10, "--lr", 0.05)
     text = succeed("train", tmp_path / "out", "--data", tmp_path / "d.npz", *options)
     assert "60 steps" in text and "20 skipped" in text
+
+
+def test_the_last_epoch_counts_where_no_labels_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of samples without labels is least where all are said to be one class, so it decides nothing; that of labels may."""
+    monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch == 2)
+    save_model(tmp_path)
+    on_numpy(monkeypatch, made(tmp_path / "mlp.onnx", tmp_path / "out", loss="entropy"))
+    x = np.random.default_rng(0).normal(0, 1, (60, 64)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x)
+    np.savez(tmp_path / "v.npz", x=x[:20], y=np.arange(20) % 10)
+    call = ("train", tmp_path / "out", "--data", tmp_path / "d.npz", "--epochs", 3, "--lr", 1e-4, "--skip-above", 9)
+    succeed(*call)
+    assert json.loads((tmp_path / "out" / "history.json").read_text())["best"] == 3
+    assert "those held back have no labels." in sentence(*call, "--force", "--patience", 1)
+    succeed(*call, "--force", "--validation", tmp_path / "v.npz")
+    assert json.loads((tmp_path / "out" / "history.json").read_text())["best"] == 2

@@ -24,7 +24,7 @@ from tinytrain.quantise.normalise import refuse_quantised
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.scheme import Scheme, layers, preset
 from tinytrain.search.cost import Costs, SchemeCost
-from tinytrain.search.fill import fill, within
+from tinytrain.search.fill import check_bounds, fill, within
 from tinytrain.target.board import Board, board_names, load_board
 
 DTYPES = ("fp32", "fp16", "int8")
@@ -33,17 +33,19 @@ _SAMPLES = 8                                              # sizes and times do n
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scheme on a board; `asks` is what it takes besides --board and --scheme of `compile`."""
+    """A scheme on a board; `asks` is what it takes besides --board and --scheme of `compile`, `over_bytes` of RAM what it takes beyond the
+    budget."""
 
     board: Board
     dtype: str
     scheme: str
     asks: str
     cost: SchemeCost
+    over_bytes: int = 0
 
     @property
     def fits(self) -> bool:
-        return self.cost.room is None or self.cost.room.fits
+        return not self.over_bytes and (self.cost.room is None or self.cost.room.fits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +62,17 @@ class Variant:
         return presets(self.costs.forward)
 
     def on(self, board: Board, scheme: Scheme | str, budget_bytes: int | None = None) -> Candidate:
-        """`scheme` is one of its own, or the name of a preset that fills so many bytes of RAM, or the board."""
+        """`scheme` is one of its own, or the name of a preset that fills so many bytes of RAM, or the board.
+
+        Raises SchemeError where there is neither.
+        """
         costs = self._costs(board)
-        chosen = fill(scheme, costs, within(costs, budget_bytes)) if isinstance(scheme, str) else scheme
-        return Candidate(board, self.dtype, chosen.preset, self.asks, costs.cost(chosen))
+        if isinstance(scheme, str):
+            check_bounds(scheme, costs, budget_bytes)
+            scheme = fill(scheme, costs, within(costs, budget_bytes))
+        cost = costs.cost(scheme)
+        over_bytes = 0 if budget_bytes is None else max(cost.ram_bytes - budget_bytes, 0)
+        return Candidate(board, self.dtype, scheme.preset, self.asks, cost, over_bytes)
 
     def _costs(self, board: Board) -> Costs:
         return self._placed.setdefault(board.name, self.costs.on(board))

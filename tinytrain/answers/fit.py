@@ -25,7 +25,6 @@ from tinytrain.answers.candidates import (
 )
 from tinytrain.compiler import Options
 from tinytrain.data.given import Source
-from tinytrain.emit.fit import Room
 from tinytrain.errors import TinytrainError
 from tinytrain.report.live import Progress
 from tinytrain.report.text import kilobytes, milliseconds_text, room_text, table
@@ -123,7 +122,10 @@ def _answers(tries: Sequence[tuple[Variant, Scheme | str]], request: Request, pr
     progress.start(tries[0][0].dtype, len(tries) * len(request.boards))
     tried: dict[str, list[Candidate]] = {board.name: [] for board in request.boards}
     for made, scheme in tries:
-        for board in sorted(request.boards, key=made.family):
+        bounded = [board for board in request.boards if not board.is_host]
+        # this computer has nothing to fill; where it is all that is asked for, that is said
+        unfilled = isinstance(scheme, str) and request.budget_bytes is None and bounded
+        for board in sorted(bounded if unfilled else request.boards, key=made.family):
             progress.advance(f"{scheme if isinstance(scheme, str) else scheme.preset} on {board.name}")
             last = (made, scheme) == tries[-1] and not tried[board.name]
             in_vain = any(one.fits for one in tried[board.name]) or (made.hopeless(board, scheme) and not last)
@@ -131,7 +133,7 @@ def _answers(tries: Sequence[tuple[Variant, Scheme | str]], request: Request, pr
                 tried[board.name].append(made.on(board, scheme, request.budget_bytes))
     if request.every:
         return [Answer(one) for each in tried.values() for one in each]
-    return [_best(each) for each in tried.values()]
+    return [_best(each) for each in tried.values() if each]
 
 
 def _tries(made: Variant, model: Path, names: tuple[str, ...] | None) -> list[tuple[Variant, Scheme | str]]:
@@ -163,11 +165,12 @@ def _best(tried: list[Candidate]) -> Answer:
     """Of candidates up to the first that fits, the largest first."""
     if tried[-1].fits:
         return Answer(tried[-1], tried[-2] if len(tried) > 1 else None)
-    return Answer(max(tried, key=lambda one: _left(one.cost.room)))
+    return Answer(max(tried, key=_left))
 
 
-def _left(room: Room | None) -> int:
-    return 0 if room is None else min(room.ram_left, room.flash_left)
+def _left(one: Candidate) -> int:
+    room = one.cost.room
+    return min(-one.over_bytes, 0 if room is None else min(room.ram_left, room.flash_left))
 
 
 def _plain(one: Candidate) -> dict[str, Any]:
@@ -191,9 +194,9 @@ def fit_text(fits: Fits) -> str:
 def _row(answer: Answer) -> list[str]:
     one, cost, room = answer.found, answer.found.cost, answer.found.cost.room
     milliseconds = cost.estimate.milliseconds if cost.estimate else None
-    verdict = room_text(room)
+    verdict = _verdict(one)
     if answer.larger is not None:
-        verdict += f"; {answer.larger.scheme} {room_text(answer.larger.cost.room)}"
+        verdict += f"; {answer.larger.scheme} {_verdict(answer.larger)}"
     return [
         one.board.name, str(one.board.price_usd or "-"), one.dtype, one.scheme, kilobytes(room.ram_bytes if room else cost.ram_bytes),
         kilobytes(cost.flash_bytes), "-" if cost.instructions is None else f"{cost.instructions:,}", milliseconds_text(milliseconds),
@@ -201,3 +204,6 @@ def _row(answer: Answer) -> list[str]:
     ]
 
 
+def _verdict(one: Candidate) -> str:
+    fits_board = one.cost.room is None or one.cost.room.fits
+    return f"is {kilobytes(one.over_bytes)} over the budget" if one.over_bytes and fits_board else room_text(one.cost.room)

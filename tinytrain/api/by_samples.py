@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.api.build import Build
-from tinytrain.api.choices import AUTO, BALANCED, DEFAULTS
+from tinytrain.api.choices import AUTO, BALANCED, DEFAULTS, is_word
 from tinytrain.compiler import Options, compile_model, describe
 from tinytrain.data.given import Source
 from tinytrain.device.manifest import Manifest
@@ -21,6 +21,8 @@ from tinytrain.learn.samples import classes_of, load_with_targets
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress
+from tinytrain.schemes.scheme import is_auto
+from tinytrain.search.ranks import is_ranked
 from tinytrain.target.board import load_board
 
 if TYPE_CHECKING:
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
 def decided_by_samples(choices: Choices) -> Choices:
     """Those of the choices that samples decide, with what stands there as long as they have not."""
     found: Choices = {}
-    if choices.get("lr") == AUTO:
+    if is_word(choices.get("lr"), AUTO):
         least = choices.get("lr_min")                     # what it must not lie above is not known yet
         found["lr"] = max(DEFAULTS["lr"], least) if isinstance(least, (int, float)) else DEFAULTS["lr"]
-    if choices.get("class_weights") == BALANCED:
+    if is_word(choices.get("class_weights"), BALANCED):
         found["class_weights"] = None
     return found
 
@@ -50,7 +52,12 @@ def balanced(model: Path, options: Options, source: Source, progress: Progress) 
 
     Raises DataError for samples without labels, or without one of the classes.
     """
-    compiled = compile_model(model, replace(options, board="host", cores=1, store=0, tuned=None, exact_seconds=0.0))
+    plain = replace(options, board="host", cores=1, store=0, tuned=None, exact_seconds=0.0)
+    if is_auto(options.scheme):                           # what fills the budget, and the ranks, are chosen by these weights
+        plain = replace(plain, scheme="last:1", rates={})
+    if is_ranked(options):
+        plain = replace(plain, method="backprop")
+    compiled = compile_model(model, plain)
     project = Project(model, Manifest.of(describe(compiled), model))
     samples = load_with_targets(project, source, "train", None, progress)
     classes = classes_of(samples, f"--class-weights {BALANCED}")

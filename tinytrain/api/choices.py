@@ -163,7 +163,7 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
     if not schemes:
         raise TinytrainError("No scheme is given; expected one at least, as full or last:2.", hint="scheme='none' trains nothing.")
     for name, word in (("lr", AUTO), ("class_weights", BALANCED)):
-        if given[name] == word:
+        if is_word(given[name], word):
             message = f"--{name.replace('_', '-')} {word} is found by samples; expected a number here."
             raise TinytrainError(message, hint="`tinytrain compile --data` finds it, and `tinytrain lr` says which rate.")
     first, *further = schemes
@@ -215,6 +215,11 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
         further_schemes=tuple(further), optimise=given["optimise"], guards=given["guards"], tuned=given["tuned"],
         new_head=NewHead(given["new_head"], given["head_seed"]) if given["new_head"] else None, asked=_asked(given),
     )
+
+
+def is_word(value: object, word: str) -> bool:
+    """Whether a choice is that word; an array is none, and would be compared number by number."""
+    return isinstance(value, str) and value == word
 
 
 def _asked(given: Mapping[str, Any]) -> tuple[str, ...]:

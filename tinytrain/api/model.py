@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from tinytrain.answers.nearest import suggesting
 from tinytrain.api.build import Build, Scratch
 from tinytrain.api.by_samples import balanced, check_samples, decided_by_samples, found_rate
-from tinytrain.api.choices import BALANCED, DEFAULTS, STEADY, Choices, Placing, Quantising, check_fp16, options_of
+from tinytrain.api.choices import BALANCED, DEFAULTS, STEADY, Choices, Placing, Quantising, check_fp16, is_word, options_of
 from tinytrain.api.values import checked
 from tinytrain.atomic import write_bytes
 from tinytrain.compiler import compile_model
@@ -19,6 +19,7 @@ from tinytrain.data.file import DataFile
 from tinytrain.data.given import Arrays, File, Given, Pair, Samples, Source, source_of, source_of_both
 from tinytrain.emit.fit import check_budget
 from tinytrain.errors import TinytrainError
+from tinytrain.gradient.methods import method
 from tinytrain.learn.find_rate import RateCurve, RateSearch
 from tinytrain.origins import Origin, origin
 from tinytrain.report.live import Progress, Quiet
@@ -110,6 +111,8 @@ class Model:
             assert source is not None, "check_samples has seen to that"
             curve = found_rate(self.path, options, source, RateSearch(), progress)
             progress.say(f"rate       {curve.suggestion:g} suits, by trainings of {curve.steps:,} steps (`tinytrain lr` shows more)")
+            if curve.doubt:
+                progress.say(f"warning    {curve.doubt}")
             settled = options_of(board, schemes, {**choices, **open_yet, "lr": curve.suggestion})
             options = replace(options, optimiser=settled.optimiser)
         options = replace(options, origins=(*options.origins, *self._origins, *_origins("calibration", source), *_origins("old", before)))
@@ -134,9 +137,13 @@ class Model:
         source, progress = source_of(x, y), progress or Quiet()
         check_samples(choices, source)
         options = options_of(board, [scheme], {**choices, **decided_by_samples(choices)})
-        if choices.get("class_weights") == BALANCED:
+        if is_word(choices.get("class_weights"), BALANCED):
             options = balanced(self.path, options, source, progress)
-        return found_rate(self.path, filled(self.path, options, budget), source, search or RateSearch(), progress)
+        if method(options.method).key == "green":
+            message = f"--method {options.method} chooses among several schemes as it learns; a rate is looked for with one."
+            raise TinytrainError(message, hint="Leave it out, or let `tinytrain compile --lr auto --data` find the rate of all of them.")
+        options = filled(self.path, ranked(self.path, source, options, budget, progress), budget)
+        return found_rate(self.path, options, source, search or RateSearch(), progress)
 
     def quantise(
         self, calibration: Pair | Samples | Given, *, method: Method = "minmax", percentile: float = 99.99, equalise: bool = False,

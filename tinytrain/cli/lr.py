@@ -12,7 +12,7 @@ import click
 from tinytrain.cli.answer import Answer, progress
 from tinytrain.cli.command import Command
 from tinytrain.cli.data_options import data_options
-from tinytrain.cli.model_options import FILLED, METHOD, RATES, gradient_options, reading_options, unscheduled_options
+from tinytrain.cli.model_options import METHOD, RATES, filled_by, gradient_options, reading_options, unscheduled_options
 from tinytrain.cli.options import BOARD, MODEL, Number, choices, option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @reading_options
 @gradient_options
 @METHOD
-@FILLED
+@filled_by("--scheme last:auto|spread:auto or --method lowrank:auto")
 @RATES
 @unscheduled_options
 def lr(
@@ -49,8 +49,11 @@ def lr(
     from tinytrain.cli.results import LearningRate
     from tinytrain.learn.curve import curve_png, curve_text
     from tinytrain.learn.find_rate import RateSearch
+    from tinytrain.report.plot import figure
 
     check_files(plot)
+    if plot is not None:
+        figure()                                          # whatever it lacks is said before that work
     with progress() as bar:
         curve = Model(model).find_rate(
             data, board=board, scheme=one_scheme(schemes), budget=budget, search=RateSearch(low, high, steps, seed), progress=bar,

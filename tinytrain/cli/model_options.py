@@ -78,8 +78,15 @@ SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, mul
                 help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
                 "much as there is room for: last:auto, spread:auto. "
                 "`compile` takes several: the device starts with the first and can switch.")
-FILLED = chosen("--budget", type=BYTES, only_with="--scheme last:auto|spread:auto",
-                help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
+
+
+def filled_by(what: str) -> Callable[[Decorated], Decorated]:
+    """A budget, which has an effect only with such options."""
+    return chosen("--budget", type=BYTES, only_with=what,
+                  help="RAM that it fills, as 100K: arena, buffers and stack; the board's memory without it.")
+
+
+FILLED = filled_by("--scheme last:auto|spread:auto")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
                 help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, forward-forward, counter-current, "
                 "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK|auto], zeroth; green[:STEPS] chooses among several "

@@ -17,8 +17,8 @@ TABLE = "tinytrain.table"                                 # of a context: what t
 class Option(click.Option):
     """An option that stands under a heading of --help, and is refused where it would have no effect.
 
-    `only_with` and `not_with` name another option, with one of its values or without: "--resume", "--method percentile|mse"; its help
-    begins with what it is only good with.
+    `only_with` and `not_with` name another option, with one of its values or without: "--resume", "--method percentile|mse", or several of
+    which one will do: "--a or --b"; its help begins with what it is only good with.
     """
 
     def __init__(self, *declared: Any, section: str = GENERAL, only_with: str = "", not_with: str = "", **more: Any) -> None:
@@ -44,6 +44,10 @@ def asked(ctx: click.Context, name: str) -> bool:
 
 
 def _holds(condition: str, ctx: click.Context) -> bool:
+    return any(_has(one, ctx) for one in condition.split(" or "))
+
+
+def _has(condition: str, ctx: click.Context) -> bool:
     """Whether an option has one of the values, or was given at all."""
     option, _, values = condition.partition(" ")
     name = str(next(param.name for param in ctx.command.params if option in (*param.opts, *param.secondary_opts)))

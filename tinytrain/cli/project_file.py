@@ -24,6 +24,7 @@ EXPECTED = "a project file of `tinytrain init`"
 HINT = "Correct it, or write a new one: tinytrain init MODEL --force."
 _READS_MODEL = ("compile", "verify", "quantize", "tune", "fit", "scheme write", "scheme show", "contribution", "search", "lr")
 _READS_DATA = ("train", "evaluate", "infer", "quantize", "fit", "contribution", "search", "lr")
+_FILLS_NOTHING = ("verify", "tune")                       # they take no budget, and are about all of a model where a scheme fills one
 _ON_DEVICE = ("train", "evaluate", "infer", "flash", "stats", "pull")
 # Key → the commands that take it, each with the name of its parameter.
 KEYS: dict[str, dict[str, str]] = {
@@ -35,7 +36,7 @@ KEYS: dict[str, dict[str, str]] = {
         ("std", "std"), ("layout", "order"), ("normal", "normal"),
     )},
     "scheme": dict.fromkeys(("compile", "verify", "tune", "scheme show", "lr"), "schemes"),
-    "budget": {"compile": "budget", "scheme show": "budget", "search": "sram"},
+    "budget": {"compile": "budget", "scheme show": "budget", "lr": "budget", "search": "sram"},
     "output": {"compile": "output", **dict.fromkeys(_ON_DEVICE, "project"), "page": "projects", "open": "projects"},
 }
 # What a key is about, as the file's comments say it.
@@ -93,6 +94,10 @@ def defaults(content: Mapping[str, Any], command: Sequence[str], params: Sequenc
         parameter: _texts(key, value, multiple=parameter in several) for key, value in content.items()
         if not isinstance(value, dict) and (parameter := KEYS[key].get(name))
     }
+    from tinytrain.schemes.scheme import is_auto
+
+    if name in _FILLS_NOTHING and any(map(is_auto, found.get("schemes", ()))):
+        del found["schemes"]
     own = _table(content, command, params)
     return {**found, **own}, set(own)
 

@@ -3,8 +3,9 @@
 
     w' = w − lr·(g + λ·F·(w − w0))       F: the share of a weight, 1 in the mean (`learn/elastic.py`); λ the strength
 
-λ·F is at most 1/lr, which takes a weight home in one step: more would throw it beyond. What a device keeps of it is one byte a weight in
-flash (`ops/pull.py`), w0 is there anyway; nothing in RAM.
+λ·F is at most 1/lr, which takes a weight home in one step: more would throw it beyond. It is bounded here by the rate that a firmware
+starts with, so that one byte a weight in flash says enough of what is below, and in `ops/pull.py` by that of each update. w0 is in flash
+anyway; nothing is in RAM.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from tinytrain.ir.op import Elementwise
 from tinytrain.ir.types import F16, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad, RmsProp
+from tinytrain.ops.binary import Div, Max
 from tinytrain.ops.clipping import ClipGradient, NormFactor, SquareSum
 from tinytrain.ops.direction import Direction
 from tinytrain.ops.dropout import Advance
@@ -31,6 +32,7 @@ from tinytrain.ops.pull import Pull
 from tinytrain.ops.schedule import Schedule
 
 Kind = Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"]
+LEAST_RATE = 1e-30                                        # by which is divided
 DIRECTIONS: Mapping[Kind, type[Direction]] = {"adam": Adam, "adamw": Adam, "adagrad": Adagrad, "rmsprop": RmsProp}
 
 
@@ -132,6 +134,11 @@ class Updater:
         schedule = self.optimiser.schedule
         return self.g.emit(schedule, self._lr, self.step, name="rate") if schedule.changes else self._lr
 
+    @cached_property
+    def _divisor(self) -> Value:
+        """The same, not zero."""
+        return self.g.emit(Max(), self.rate, self.g.const("least_rate", np.full(1, LEAST_RATE, np.float32)), name="divisor")
+
     def add_all(self, given: Sequence[tuple[Value, Value, float]]) -> None:
         """Update each parameter by its gradient and rate; with a bound for the norm of all of them, none before the last is known."""
         norm = None
@@ -149,8 +156,9 @@ class Updater:
         self.g.origin = name = old.name
         chosen = self.optimiser
         mean, summed, factors = chosen.mean, grad.role is Role.STATE, self._factor(old)
+        share = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         # whatever comes first takes mean and factor: behind it the gradient is that of the real weight
-        for op, more in (*self._pull(old), *((op, {}) for op in self._directions(old, norm is not None))):
+        for op, more in (*self._pull(old, share), *((op, {}) for op in self._directions(old, norm is not None))):
             op = replace(op, scale=mean, clear=summed, factored=bool(factors))
             given = {arg: self._like(f"{kind}_{name}", grad) for arg, kind in op.keeps.items()} | more
             given |= {"w": old, **dict(zip(["factor"], factors, strict=False)), **({"k": norm} if norm else {})}
@@ -160,21 +168,29 @@ class Updater:
             grad, mean, summed = self._momentum(grad, name, mean, summed), 1.0, False
         momentum = 0.0 if chosen.int8_momentum else chosen.momentum
         through = chosen.kind in DIRECTIONS and chosen.kind != "adamw"
-        share = rate * (chosen.bias_factor if len(old.shape) == 1 else 1.0)
         sgd = Sgd(
             momentum=momentum, nesterov=chosen.nesterov and momentum > 0, weight_decay=0.0 if through else chosen.weight_decay * share,
             scale=mean * share, clear=summed,
         )
         self.updates[old] = self._emit(self._stored_rule(sgd, old), grad, old, name)
 
-    def _pull(self, old: Value) -> Iterator[tuple[Direction, dict[str, Value]]]:
-        """What pulls a weight to where it started, and its further operands."""
+    def _pull(self, old: Value, share: float) -> Iterator[tuple[Direction, dict[str, Value]]]:
+        """What pulls a weight, which steps by that part of the rate, to where it started, and its further operands."""
         elastic = self.states.elastic
         scale = np.array(old.type.quant.scale).reshape(factor_shape(old)) if old.type.quant else np.ones(1)
-        if elastic and (found := elastic.pull(old, scale, self.optimiser.learning_rate)):
+        if elastic and share and (found := elastic.pull(old, scale, self.optimiser.learning_rate * share)):
             root, strength = found
-            operands = {"root": self.g.const(f"pull_{old.name}", root), "start": self.states.starts[old]}
+            operands = {"root": self.g.const(f"pull_{old.name}", root), "start": self.states.starts[old], "most": self._home(old, share)}
             yield Pull(strength=strength, integer=not old.type.dtype.is_float), operands
+
+    def _home(self, old: Value, share: float) -> Value:
+        """The pull that takes a weight home in one step of this update."""
+        factors = self._factor(old)                       # the step that follows multiplies by it too
+        shape = factors[0].shape if factors else (1,)
+        most = self.g.const(f"home_{old.name}", np.full(shape, 1 / share, np.float32))
+        for divisor in (*factors, self._divisor):
+            most = self.g.emit(Div(), most, divisor, name=f"home_{old.name}")
+        return most
 
     def _directions(self, old: Value, normed: bool) -> list[Direction]:
         """What makes of a gradient what is followed, in order."""

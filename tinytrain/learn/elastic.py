@@ -20,6 +20,7 @@ from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, ModelError
 from tinytrain.gradient.elastic import Elastic
+from tinytrain.gradient.methods import method
 from tinytrain.gradient.update import factor_shape
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.learn.samples import load_with_targets
@@ -36,7 +37,8 @@ def consolidated(model: Path, old: Source, options: Options, strength: float, pr
     summed = dataclasses.replace(options.optimiser, accumulate=2, clip_norm=0.0, clip_value=0.0)
     plain = dataclasses.replace(
         options, board="host", cores=1, store=0, tuned=None, optimiser=summed, exact_seconds=0.0, replay=None, distil=None, dtype="fp32",
-        grad="fp32", precision=(),
+        grad="fp32", precision=(), int8_input=False,     # the reference quantises samples, which are real numbers
+        method="backprop" if method(options.method).key == "green" else options.method,        # which chooses among several such steps
     )
     compiled = compile_model(model, plain)
     if not compiled.program.trains:

@@ -21,7 +21,8 @@ from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.rates import Rates
 from tinytrain.learn.samples import split
 from tinytrain.learn.training import train_epoch
-from tinytrain.learn.yardstick import Blind, Diverged
+from tinytrain.learn.unlabelled import labelled
+from tinytrain.learn.yardstick import TELLING, Blind, Diverged
 from tinytrain.report.live import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class RateSearch:
-    """How to look: at rates from `low` to `high`, each for so many `steps`; `seed` says which samples are held back, and the orders."""
+    """How to look: at rates from `low` to `high`, each for about so many `steps`; `seed` says which samples are held back, and the orders.
+    """
 
     low: float = 1e-4
     high: float = 1.0
@@ -72,8 +74,8 @@ class RateSearch:
 
 @dataclass(frozen=True)
 class RateCurve:
-    """Trainings of `steps` steps by rising rate, up to the first that breaks down. `before` is the loss of the `held` samples before each
-    of them, `start` that from which it falls: the same, or that of the best answer which does not look at the sample.
+    """Trainings of `steps` steps, in whole epochs, by rising rate, up to the first that breaks down. `before` is the loss of the `held`
+    samples before each of them, `start` that from which it falls: the same, or that of the best answer which does not look at the sample.
     """
 
     before: float
@@ -97,7 +99,9 @@ class RateCurve:
 
     @property
     def doubt(self) -> str | None:
-        """Where a rate beyond those that were tried may be better."""
+        """Why another rate may be better: chance, or one beyond those that were tried."""
+        if self.held < TELLING:
+            return f"{self.held} samples decide, which may be chance: give more, {math.ceil(TELLING / HELD)} in all"
         if self.best is self.trials[-1]:
             return f"the largest rate is the best: larger ones may be better (--to above {self.best.rate:g})"
         if self.suggestion == self.trials[0].rate:
@@ -108,8 +112,11 @@ class RateCurve:
 def find_rate(project: Project, session: Session, samples: Dataset, search: RateSearch, progress: Progress) -> RateCurve:
     """Train from the compiled weights at each rate, and put these back.
 
-    Raises DataError for too few samples, Diverged where at no rate the model gets better.
+    Raises DataError for too few samples, or a loss that does not say how good a rate is; Diverged where at no rate the model gets better.
     """
+    if not labelled(project.manifest):
+        message = f"--loss {project.manifest.loss} is least where a network says one class of all samples: it tells no rate from another."
+        raise DataError(message, hint="Give a small rate, as --lr 0.001, and look at --validation samples that have labels.")
     accumulate = project.manifest.accumulate
     seen, held = split(samples, HELD, search.seed)
     if held is None or len(seen) < accumulate:
@@ -128,10 +135,10 @@ def find_rate(project: Project, session: Session, samples: Dataset, search: Rate
         if _fell(trials[:-1], start) and not _fell(trials[-1:], start):
             break                                         # so do larger ones
     session.reset()
-    curve = RateCurve(before, start, tuple(trials), search.steps, len(held))
+    curve = RateCurve(before, start, tuple(trials), _epochs(seen, search) * (len(seen) - len(seen) % accumulate), len(held))
     if not _fell(trials, start):
         message = (
-            f"At no rate from {search.low:g} to {search.high:g} does the loss of {len(held)} samples fall in {search.steps:,} steps: it is "
+            f"At no rate from {search.low:g} to {search.high:g} does the loss of {len(held)} samples fall in {curve.steps:,} steps: it is "
             f"{before:.4g} before, {start:.4g} for the best answer that is the same to all, and {curve.best.text} at {curve.best.rate:g}."
         )
         raise Diverged(message, hint=f"{SCALE} Or give more --steps, or other rates: --from, --to.")
@@ -143,8 +150,13 @@ def _fell(trials: list[Trial], start: float) -> bool:
     return any(trial.loss is not None and trial.loss < start for trial in trials)
 
 
+def _epochs(seen: Dataset, search: RateSearch) -> int:
+    """Whole ones, of about as many steps as are asked for."""
+    return max(1, round(search.steps / len(seen)))
+
+
 def _trial(session: Session, seen: Dataset, held: Dataset, rate: float, search: RateSearch, accumulate: int) -> Trial:
-    epochs = max(1, round(search.steps / len(seen)))
+    epochs = _epochs(seen, search)
     rates = Rates(rate, epochs * (len(seen) // accumulate))
     found = []
     try:

@@ -26,7 +26,7 @@ from tinytrain.learn.rates import Rates, rates_of, schedule_text
 from tinytrain.learn.samples import BALANCED, classes_of, load, load_with_targets, order_of, scaling_of, split
 from tinytrain.learn.scale import scale_doubt
 from tinytrain.learn.state import LAST, Epoch, Record, Settings, epoch_text, samples_digest
-from tinytrain.learn.unlabelled import bounds, labelled
+from tinytrain.learn.unlabelled import are_stand_ins, bounds, labelled
 from tinytrain.learn.yardstick import Diverged, Yardstick
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress, Quiet
@@ -104,6 +104,9 @@ def lesson(
     if plan.patience and held is None:
         message = f"--patience {plan.patience} needs samples that say which epoch is better; found neither --validation nor --holdout."
         raise DataError(message, hint="Give one of them, or leave it out.")
+    if plan.patience and _tells_nothing(project, held):
+        message = f"--patience {plan.patience} needs samples that say which epoch is better; those held back have no labels."
+        raise DataError(message, hint="Give some that have: --validation. Or leave it out.")
     if plan.balanced:
         classes_of(samples, BALANCED)
         if project.manifest.loss_options.get("class_weights"):
@@ -177,7 +180,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
             _store(project, session)
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
-                if leader is None or epoch.better(leader):
+                if leader is None or _tells_nothing(project, held) or epoch.better(leader):
                     leader, best, record = epoch, watch.good, replace(record, best=number)
                 if plan.keep:
                     checkpoint(project, session, watch.good, record)
@@ -202,6 +205,11 @@ def _store(project: Project, session: Session) -> None:
     """Into the flash of firmware that keeps what it learns: what it has saved by itself in an epoch has a rate, and weights, of the way."""
     if project.manifest.store:
         store.save(session)
+
+
+def _tells_nothing(project: Project, held: Dataset | None) -> bool:
+    """Whether samples have no labels: their loss is least of all where a network says the same class of all."""
+    return held is not None and held.y is not None and are_stand_ins(project.manifest, held.y)
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pull: direction = f·(g + c·r²·(w − w0)): towards where a weight started, by how much what was known depends on it
+"""pull: direction = f·g + min(f·c·r², most)·(w − w0): towards where a weight started, by how much what was known depends on it
 
 The gradient of ½ Σ c·r²·(w − w0)² beside that of the loss: elastic weight consolidation (Kirkpatrick et al., arXiv 1612.00796), where c·r²
 is the Fisher information times a strength. Its root r is kept, in one byte: the squares of 127 numbers reach over four powers of ten.
 A weight that is stored as an integer is pulled in units of that; f then takes the sum to the step of what is stored (`ops/direction.py`).
+`most` takes a weight home in one step at the rate of this update, which may be set at any time: more would throw it beyond.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MOST = 127                                                # what a root reaches
 
 @dataclass(frozen=True)
 class Pull(Direction):
-    """g, root s8, w, start like w (all of one shape) [, factor] -> direction [, 0]; `strength` is c, `integer` says whether w is one."""
+    """g, root s8, w, start like w (all of one shape), most and factor (one per row, per channel or in all; the factor of
+    integers) -> direction [, 0]; `strength` is c, `integer` says whether w is one."""
 
     strength: float = 1.0
     integer: bool = False
@@ -35,7 +37,7 @@ class Pull(Direction):
 
     @property
     def args(self) -> tuple[str, ...]:                    # type: ignore[override]
-        return ("g", "root", "w", "start", *(("factor",) if self.factored else ()))
+        return ("g", "root", "w", "start", "most", *(("factor",) if self.factored else ()))
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         g, root, w, start = types[:4]
@@ -48,16 +50,21 @@ class Pull(Direction):
         total = given["g"]
         real = total.dtype.type
         root, w, start = (given[name].astype(total.dtype) for name in ("root", "w", "start"))
-        g = total * real(self.scale) + root * root * real(self.strength) * (w - start)
-        return (given["factor"] * g if self.factored else g, *((np.zeros_like(total),) if self.clear else ()))
+        g, by = total * real(self.scale), root * root * real(self.strength)
+        if self.factored:
+            g, by = given["factor"] * g, given["factor"] * by
+        return (g + np.minimum(by, given["most"]) * (w - start), *((np.zeros_like(total),) if self.clear else ()))
 
     def lanes(self, w: Words, *operands: str) -> tuple[str, ...]:
-        g, root, weight, start, *factor = operands
+        g, root, weight, start, most, *factor = operands
         if self.integer:
             weight, start = w.real(weight), w.real(start)
         by = w.mul(w.mul(w.real(root), w.real(root)), w.number(self.strength))
-        pulled = w.madd(w.mul(g, w.number(self.scale)) if self.scale != 1.0 else g, by, w.sub(weight, start))
-        return (w.mul(factor[0], pulled) if factor else pulled, *((w.number(0.0),) if self.clear else ()))
+        g = w.mul(g, w.number(self.scale)) if self.scale != 1.0 else g
+        if factor:
+            g, by = w.mul(factor[0], g), w.mul(factor[0], by)
+        pulled = w.madd(g, w.where(by, most, most, by), w.sub(weight, start))
+        return (pulled, *((w.number(0.0),) if self.clear else ()))
 
     def as_integer(
         self, g: IntegerForms, inputs: Sequence[Operand], outputs: Sequence[Value]
@@ -66,8 +73,8 @@ class Pull(Direction):
 
 
 def _example(op: Pull, w: TensorType, *factor: TensorType) -> Example:
-    bounds = ((0, 1), (0, MOST + 1), *((-100, 100),) * 2, (0, 1))
-    return Example(op, (TensorType(w.shape), TensorType(w.shape, S8), w, w, *factor), bounds)
+    bounds = ((0, 1), (0, MOST + 1), *((-100, 100),) * 2, (0, 1), (0, 1))
+    return Example(op, (TensorType(w.shape), TensorType(w.shape, S8), w, w, *(factor or f32((1,))), *factor), bounds)
 
 
 Pull.examples = (

@@ -93,7 +93,7 @@ def analyse(
     if options.loss is None:
         raise DataError("Contributions need a loss to train with; found --loss none.", hint="Use --loss ce, mse or bce.")
     work = workload(model, data, validation, options, settings, progress)
-    prepared, _, graph = load_forward(model, work.options)
+    prepared, _, graph = load_forward(model, dataclasses.replace(work.options, int8_input=False))      # samples are real numbers
     possible, refused = _possible(graph, settings.ratios)
     result = Contributions(model.name, prepared.hash.hex(), settings.score, None, asdict(settings), (), refused=refused)
     return _trained(result, work, possible, jobs, progress) if settings.score == TRAINED else _scored(result, graph, work, possible)

@@ -52,9 +52,7 @@ def resolved(costs: Costs, scheme: str | Scheme, budget_bytes: int | None) -> Sc
     """
     if not is_auto(scheme):
         return chosen_scheme(scheme, costs.forward, costs.frozen, costs.options)
-    if budget_bytes is None and costs.board.is_host:
-        message = f"--scheme {scheme} fills a budget; found neither --budget nor a board that has bounds."
-        raise SchemeError(message, hint="Give --budget 100K, or --board.")
+    check_bounds(scheme, costs, budget_bytes)
     fits = within(costs, budget_bytes)
     found = fill(str(scheme), costs, fits)
     if not fits(found):
@@ -64,6 +62,13 @@ def resolved(costs: Costs, scheme: str | Scheme, budget_bytes: int | None) -> Sc
         message = f"{scheme}: the last of {costs.forward.name} cannot be trained in {bounds}: {least}."
         raise SchemeError(message, hint="Give a larger budget, or use a smaller model.")
     return chosen_scheme(found, costs.forward, costs.frozen, costs.options)
+
+
+def check_bounds(scheme: str | Scheme, costs: Costs, budget_bytes: int | None) -> None:
+    """Raise SchemeError where there is nothing that a preset could fill."""
+    if budget_bytes is None and costs.board.is_host:
+        message = f"--scheme {scheme} fills a budget; found neither --budget nor a board that has bounds."
+        raise SchemeError(message, hint="Give --budget 100K, or --board.")
 
 
 def within(costs: Costs, budget_bytes: int | None) -> Fits:

@@ -74,7 +74,9 @@ def ranked(model: Path, data: Source | None, options: Options, budget_bytes: int
     if data is None:
         message = f"--method {options.method} chooses ranks by what samples say; found no --data."
         raise TinytrainError(message, hint="Give --data, or a rank: --method lowrank:4.")
-    plain = dataclasses.replace(options, method="backprop", board="host", cores=1, store=0, tuned=None, exact_seconds=0.0)
+    plain = dataclasses.replace(
+        options, method="backprop", board="host", cores=1, store=0, tuned=None, exact_seconds=0.0, int8_input=False,
+    )
     prepared, _, forward = load_forward(model, plain)
     how = method(options.method)
     assert isinstance(how, LowRank)
