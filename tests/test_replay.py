@@ -11,6 +11,7 @@ import onnx
 import pytest
 from cli_runs import save_data, sentence, succeed
 from ctypes_model import Library
+from onnx_models import ModelMaker
 from test_traces import need
 
 from tinytrain import zoo
@@ -18,15 +19,17 @@ from tinytrain.compiler import Compiled, Options, compile_model, write
 from tinytrain.device.project import Project
 from tinytrain.emit.project import link_keys
 from tinytrain.errors import ModelError, TinytrainError
+from tinytrain.gradient.distil import Distil
 from tinytrain.gradient.replay import Replay, held, held_bytes
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import SEEN
-from tinytrain.ir.types import S16, Array
+from tinytrain.ir.types import S16, Array, Role
 from tinytrain.learn.checkpoint import left_by
 from tinytrain.ops.replay import Balanced, Reservoir
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
+from tinytrain.schemes.scheme import Scheme, Select
 from tinytrain.target.board import load_board
 from tinytrain.verify.reference import ReferenceModel
 
@@ -39,6 +42,21 @@ CASES: dict[str, Options] = {
     "rare": Options(scheme="last:1", replay=Replay.of("5:x1/3")),
     "skipping": Options(scheme="last:1", replay=Replay.of("5:x3"), guards="step"),
     "fp16": Options(scheme="last:2", dtype="fp16", replay=Replay.of("6")),
+}
+SLICED = Scheme({"conv2": {"weight": Select(0.25)}, "fc": {"weight": Select(0.5), "bias": Select()}})
+SCHEMES: dict[str, tuple[Scheme | str, ...]] = {
+    "whole": ("last:2",), "two": ("head", "last:2"), "sliced": (SLICED,), "sliced_two": ("last:1", SLICED), "all": ("last:3", "last:2"),
+}
+TABLE = (
+    *(("backprop", name, distil) for name in SCHEMES for distil in (None, Distil())),
+    *(("green", name, distil) for name in ("two", "sliced_two") for distil in (None, Distil())),
+    *((method, name, None) for method in ("local", "mono", "counter-current", "forward-forward") for name in ("whole", "all")),
+    ("lowrank:1", "whole", None),
+)
+CASES |= {
+    f"{method}_{name}{'_distil' if distil else ''}": Options(
+        scheme=SCHEMES[name][0], further_schemes=SCHEMES[name][1:], method=method, distil=distil, replay=Replay.of("6:fp32")
+    ) for method, name, distil in TABLE
 }
 
 
@@ -62,8 +80,17 @@ def learn(compiled: Compiled, folder: Path) -> tuple[Array, dict[str, Array]]:
     with Project.open(folder).session(timeout=600) as session:
         for i in range(OLD):
             session.remember(x[i], y[i])
-        losses = [session.train_step(x[i], y[i]).loss for i in range(OLD, OLD + NEW)]
+        losses = []
+        for i in range(OLD, OLD + NEW):
+            if i in switches(compiled):
+                session.set_scheme(i % 2)
+            losses.append(session.train_step(x[i], y[i]).loss)
         return np.array(losses, np.float32), session.get_params()
+
+
+def switches(compiled: Compiled) -> tuple[int, ...]:
+    """The samples before which another scheme is chosen, where the device does not choose itself: then samples of one follow the other."""
+    return () if len(compiled.schemes) < 2 or compiled.program.every else (OLD + 2, OLD + 5)
 
 
 def compiled(model: Path, case: str, board: str = "host") -> Compiled:
@@ -77,7 +104,11 @@ def test_the_twin_equals_the_reference(case: str, model: Path, tmp_path: Path) -
     reference, (x, y) = ReferenceModel(made.program), samples()
     for i in range(OLD):
         reference.remember(x[i], y[i])
-    want = [reference.train_step(x[i], y[i]) for i in range(OLD, OLD + NEW)]
+    want = []
+    for i in range(OLD, OLD + NEW):
+        if i in switches(made):
+            reference.set_scheme(i % 2)
+        want.append(reference.train_step(x[i], y[i]))
     tolerance = 2e-3 if case == "fp16" else 2e-5
     np.testing.assert_allclose(losses, want, rtol=tolerance)
     for v, key in link_keys(made.program).items():
@@ -124,6 +155,47 @@ def test_counts_that_nobody_has_written_are_harmless(model: Path, tmp_path: Path
         for i in range(4):
             np.testing.assert_allclose(device.train_step(x[i], y[i]), reference.train_step(x[i], y[i]), rtol=1e-4)
         np.testing.assert_array_equal(device.stored()[SEEN], reference._named(SEEN))
+
+
+@pytest.mark.parametrize("method", ["local", "mono", "counter-current"])
+def test_what_a_method_makes_again_is_kept_once(method: str, model: Path) -> None:
+    made = compile_model(model, Options(scheme="last:2", method=method, replay=Replay.of("16")))
+    assert held_bytes(made.program) == held_bytes(compile_model(model, Options(scheme="last:2", replay=Replay.of("16"))).program)
+
+
+def test_what_is_made_of_a_kept_sample_is_made_again(model: Path) -> None:
+    made = compile_model(model, Options(scheme="full", method="lowrank:1", replay=Replay.of("16")))
+    assert [v.name for v in held(made.program)] == ["x"]
+
+
+@pytest.mark.parametrize("scheme, loss", [("last:1", "ce"), ("full", "ce")])
+def test_what_the_start_said_is_kept_as_it_is(scheme: str, loss: str, model: Path) -> None:
+    """Beside the rounded sample or latent."""
+    made = compile_model(model, Options(scheme=scheme, loss=loss, distil=Distil(), replay=Replay.of("6")))
+    states = {v.name: v.type for v in made.program.stored(Role.STATE)}
+    kept = {v.name: states[f"replay_{v.name}"].dtype.tag for v in held(made.program)}
+    assert sorted(kept.values()) == ["f32", "u8"]
+    assert kept[next(v.name for v in held(made.program) if v.shape == (10,))] == "f32"
+
+
+@pytest.mark.parametrize("loss", ["entropy", "pseudo"])
+def test_labels_that_nobody_reads_are_not_kept(loss: str, model: Path) -> None:
+    made = compile_model(model, Options(scheme="last:1", loss=loss, replay=Replay.of("6")))
+    assert not any("target" in v.name for v in made.program.stored(Role.STATE))
+    with pytest.raises(ModelError, match="no single label"):
+        compile_model(model, Options(loss=loss, replay=Replay.of("40:balanced")))
+
+
+def test_constants_that_are_computed_are_made_for_the_memory_too(tmp_path: Path) -> None:
+    """The inverse deviations of a batch norm as it was at first: what the start said is made by them."""
+    maker = ModelMaker(1, 2, 6, 6)
+    maker.conv(4, 2)
+    maker.batch_norm(4)
+    maker.node("Flatten")
+    maker.dense(10, 64)
+    onnx.save(maker.model(), tmp_path / "bn.onnx")
+    made = compile_model(tmp_path / "bn.onnx", Options(running_statistics=True, distil=Distil(), replay=Replay.of("16")))
+    assert any(all(v.data is not None for v in node.inputs) for node in made.program.entries["remember"].nodes)
 
 
 def test_a_step_counts_all_that_it_does(model: Path) -> None:
