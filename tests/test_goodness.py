@@ -24,6 +24,10 @@ from tinytrain.ir.types import Role
 from tinytrain.ops.draws import drawn
 from tinytrain.ops.labels import NoisedLabel, OtherLabel
 from tinytrain.ops.loss import SoftmaxCrossEntropy
+from tinytrain.ops.loss_mean import MseGrad
+from tinytrain.ops.quantize import Dequantise
+from tinytrain.ops.softmax import Softmax
+from tinytrain.ops.softmax_q import SoftmaxQ
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph
 from tinytrain.verify.reference import ReferenceModel
 
@@ -140,6 +144,40 @@ def test_predictors_alone_learn_and_are_kept(tmp_path: Path) -> None:
     assert again.schemes == compiled.schemes
 
 
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["local", "mono", "counter-current", "cascaded"])
+def test_losses_that_teach_have_the_softmax_of_the_model(name: str, kind: str, tmp_path: Path) -> None:
+    """Where the loss does not contain it: all goals are the same loss of probabilities."""
+    m = ModelMaker(1, 2, 6, 6)
+    m.conv(6, 2, pads=[1] * 4)
+    m.node("Relu")
+    m.conv(8, 6, pads=[1] * 4)
+    m.node("Flatten")
+    m.dense(3, 8 * 36)
+    m.node("Softmax", axis=-1)
+    path = saved(m.model() if kind == "fp32" else MODELS["int8 softmax"](), tmp_path)
+    compiled = compile_model(path, Options(method=name, loss="mse"))
+    train = compiled.program.entries["train"]
+    made, taught = train.producers(), [node for node in train.nodes if isinstance(node.op, MseGrad)]
+    assert len(taught) > 1
+    for goal in taught:
+        last = made[goal.inputs[0]]
+        assert isinstance((made[last.inputs[0]] if isinstance(last.op, Dequantise) else last).op, (Softmax, SoftmaxQ)), goal.origin
+    assert_learns_as_reference(Library(compiled, tmp_path))
+
+
+def test_cascaded_says_that_a_last_layer_shares_its_weight(tmp_path: Path) -> None:
+    m = ModelMaker(1, 2, 4, 4)
+    m.conv(3, 2, pads=[1] * 4)
+    m.node("Flatten")
+    m.dense(5, 48)
+    shared = m.weight(5, 5)
+    m.node("Gemm", shared)
+    m.node("Gemm", shared)
+    with pytest.raises(ModelError, match=r"cascaded trains the last layer alone; .* is read by 2 layers"):
+        compile_model(saved(m.model(), tmp_path), Options(method="cascaded"))
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +218,12 @@ def test_what_does_not_fit_is_said(case: str, tmp_path: Path) -> None:
     why, made, options = REFUSALS[case]
     with pytest.raises(ModelError, match=why):
         compile_model(made(tmp_path), options)
+
+
+@pytest.mark.parametrize("name", ["local", "mono", "counter-current", "cascaded", "ladder", "lowrank"])
+def test_methods_that_add_reals_refuse_integers_alone(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"--method {name} adds parts that are fp32; --grad int8 trains with integers alone"):
+        compile_model(saved(MODELS["int8"](), tmp_path), Options(method=name, grad="int8"))
 
 
 def test_cascaded_takes_no_scheme(tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ from tinytrain.gradient.partial import Target
 from tinytrain.ir.builder import Builder
 from tinytrain.ir.op import Op
 from tinytrain.ir.types import F32, Array, Value
-from tinytrain.ops.activation import Relu
+from tinytrain.ops.activation import Relu, Sigmoid
 from tinytrain.ops.conv import Conv2d
 from tinytrain.ops.dense import Dense
 from tinytrain.ops.elementwise import Add
+from tinytrain.ops.lookup import Lookup
 from tinytrain.ops.pool import AveragePool
-from tinytrain.ops.quantize import dequantised
+from tinytrain.ops.quantize import Dequantise, dequantised
 from tinytrain.ops.shape import Reshape
+from tinytrain.ops.softmax import LogSoftmax, Softmax
+from tinytrain.ops.softmax_q import SoftmaxQ
 from tinytrain.ops.windowed import Pad
 
 GRID = 8                                                  # rows and columns that hidden layers see, at most
@@ -60,8 +63,7 @@ class Head:
     def loss(self, x: Value, widths: Sequence[int] = ()) -> Value:
         """The model's loss of the scores that the head makes of x; `widths` are output channels of its hidden layers."""
         self.g.origin = self.name
-        aim = self.step.aims[0]
-        output = self.step.forward.outputs[aim.output]
+        output = self.step.forward.outputs[self.step.aims[0].output]
         *hidden, last = weights(x.shape, widths, output.type.numel)
         x = coarse(self.g, x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
@@ -69,7 +71,7 @@ class Head:
             x = self.g.emit(Relu(), self._layer(x, shape, 2.0, f"_{number}"))
         x = coarse(self.g, x, LAST_GRID)
         scores = self._layer(shaped(self.g, x, (x.type.numel,)), last, 1.0, "")
-        return aim.loss.emit(self.g, shaped(self.g, scores, output.shape), self.g.inputs[-1])
+        return loss_of(self.step, scores)
 
     def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:
         """A convolution of the same size, or a dense layer, with its bias."""
@@ -91,6 +93,26 @@ def coarse(g: Builder, x: Value, grid: int) -> Value:
     pad = Pad(0, 0, -x.shape[0] % rows, -x.shape[1] % columns)
     zero = x.type.quant.zero_point if x.type.quant else None
     return g.emit(AveragePool((rows, columns), (rows, columns), pad, zero_point=zero), x)
+
+
+def loss_of(step: Step, scores: Value) -> Value:
+    """The model's loss of these scores, behind a softmax or sigmoid as the model ends in one, where the loss does not contain it."""
+    aim, made = step.aims[0], step.forward.producers()
+    output = step.forward.outputs[aim.output]
+    last, scores = made.get(output), shaped(step.g, scores, output.shape)
+    if last is not None and isinstance(last.op, Dequantise):
+        last = made.get(last.inputs[0])
+    end = None if last is None else _in_reals(last.op)
+    if isinstance(end, (Softmax, LogSoftmax, Sigmoid)) and not isinstance(end, aim.loss.absorbs):
+        scores = step.g.emit(end, scores)
+    return aim.loss.emit(step.g, scores, step.g.inputs[-1])
+
+
+def _in_reals(op: Op) -> Op:
+    """What an activation of int8 stands for, where that may end a model."""
+    if isinstance(op, SoftmaxQ):
+        return Softmax()
+    return Sigmoid() if isinstance(op, Lookup) and op.of == Lookup().of else op
 
 
 def shaped(g: Builder, x: Value, shape: tuple[int, ...]) -> Value:

@@ -101,14 +101,15 @@ class Number:
 class Method:
     """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
     are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name, `labels` whether it adds
-    parts that know nothing before labels teach them. `numbers` are what may stand in the argument, one behind the other: they are the first
-    fields of the method, and keep their defaults where they are left out."""
+    parts that know nothing before labels teach them, `reals` whether what it adds is fp32 even beside an int8 model. `numbers` are what
+    may stand in the argument, one behind the other: the first fields of the method, which keep their defaults where they are left out."""
 
     key: ClassVar[str] = ""
     numbers: ClassVar[tuple[Number, ...]] = ()
     backward: ClassVar[bool] = True
     by_layer: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+    reals: ClassVar[bool] = False
 
     @classmethod
     def of(cls, argument: str) -> Method:
@@ -139,6 +140,9 @@ class Method:
             given = f"--grad {grad}" if grad != "fp32" else f"--dtype {dtype}"
             message = f"--method {self.key} has no gradients of activations and moves fp32 weights: {given} has nothing to change."
             raise ModelError(message, hint=f"Leave out {given}, or --method.")
+        if self.reals and grad == "int8":
+            message = f"--method {self.key} adds parts that are fp32; --grad int8 trains with integers alone."
+            raise ModelError(message, hint="Leave out --grad int8, or --method.")
         if not self.backward and replay:
             message = f"--method {self.key} moves weights for two passes of one sample: those of --replay cannot follow it."
             raise ModelError(message, hint="Leave out --replay, or --method.")

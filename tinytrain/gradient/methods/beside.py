@@ -33,6 +33,8 @@ FEW = 2                                                   # a map of that many t
 class Beside(Method):
     """Base of these methods: `key` and `_` begin the names of all nodes that are added."""
 
+    reals = True
+
     @property
     def prefix(self) -> str:
         return f"{self.key}_"

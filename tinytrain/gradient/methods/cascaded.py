@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.gradient.heads import shaped
+from tinytrain.errors import ModelError
+from tinytrain.gradient.heads import loss_of
 from tinytrain.gradient.method import Goal, Step
 from tinytrain.gradient.methods.beside import Beside, Side
 from tinytrain.gradient.partial import Target
@@ -43,19 +44,21 @@ class Cascaded(Beside):
         return _Predictors(graph, path, self)
 
     def goals(self, step: Step) -> Iterator[Goal]:
-        g, aim, readers = step.g, step.aims[0], step.forward.readers()
+        g, readers = step.g, step.forward.readers()
         added = next(node for node in step.forward.nodes if node.origin == f"{self.prefix}added")
         made = step.forward.producers()
         own = next(v for v in added.inputs if not made[v].origin.startswith(self.prefix))
         learning: dict[Value, list[Target]] = {}
         for target in step.targets:
-            (node,) = readers[target.read]
+            node, *others = readers[target.read]
+            if others:
+                message = f"{step.forward.name}: --method {self.key} trains the last layer alone; {target.param.name} is read by "
+                raise ModelError(f"{message}{len(others) + 1} layers.", hint="Export the model with a last layer that shares nothing.")
             learning.setdefault(node.outputs[0] if node.origin.startswith(self.prefix) else own, []).append(target)
         for scores, targets in learning.items():
             g.origin = f"{scores.name}_loss"
             reals = scores if scores.type.dtype is F32 else dequantised(g, scores)
-            loss = aim.loss.emit(g, shaped(g, reals, step.forward.outputs[aim.output].shape), g.inputs[-1])
-            yield Goal(loss, targets)
+            yield Goal(loss_of(step, reals), targets)
 
 
 class _Predictors(Side):

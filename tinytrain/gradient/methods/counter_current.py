@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytrain.gradient.blocks import Cut
-from tinytrain.gradient.heads import LAST_GRID, coarse, shaped
+from tinytrain.gradient.heads import LAST_GRID, coarse, loss_of, shaped
 from tinytrain.gradient.method import Step
 from tinytrain.gradient.methods.local import Teacher, again
 from tinytrain.gradient.methods.mono import Mono
@@ -39,9 +39,7 @@ class CounterCurrent(Mono):
     key = "counter-current"
 
     def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
-        g, aim = step.g, step.aims[0]
-        output = step.forward.outputs[aim.output]
-        feedback = _Feedback(step, output.type.numel)
+        g, feedback = step.g, _Feedback(step, step.forward.outputs[step.aims[0].output].type.numel)
 
         def teach(number: int) -> tuple[Value, Sequence[Target]]:
             cut = cuts[number]
@@ -51,7 +49,7 @@ class CounterCurrent(Mono):
             b = feedback.layer(name, math.prod(a.shape[:-1]), a.shape[-1], cut.position)
             scores = g.emit(Dense(), g.emit(Normalise((1,)), shaped(g, a, (a.type.numel,))), b)
             scores = g.emit(Scale(a.type.numel**-0.5), scores, name="scores")
-            return aim.loss.emit(g, shaped(g, scores, output.shape), g.inputs[-1]), feedback.targets[-1:]
+            return loss_of(step, scores), feedback.targets[-1:]
 
         return teach
 

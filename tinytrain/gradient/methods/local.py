@@ -40,6 +40,7 @@ class Local(Method):
 
     key = "local"
     labels = True
+    reals = True
     numbers: ClassVar[tuple[Number, ...]] = (Number("a number of blocks", 2, 999), Number("of layers of heads", 0, 9))
 
     def goals(self, step: Step) -> Iterator[Goal]:

@@ -51,6 +51,7 @@ class LowRank(Backprop):
     key = "lowrank"
     numbers = (Number("auto, LAYER=RANK,..., or a rank"),)
     by_layer = True
+    reals = True
 
     @classmethod
     def of(cls, argument: str) -> Method:

@@ -25,7 +25,8 @@ MOST, LEAST = 1.0, 2.0**-20                               # of what a weight is 
 
 @dataclass(frozen=True)
 class Zeroth(Method):
-    """`epsilon` is what each fp32 weight is moved by: a power of two, so that it is moved back exactly. Integers go by one."""
+    """`epsilon` is what each fp32 weight is moved by: a power of two, so that weights are moved back but for a rounding of the
+    first move. Integers go by one, and back exactly."""
 
     epsilon: float = 2.0**-10
 
