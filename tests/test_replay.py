@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def test_counts_that_nobody_has_written_are_harmless(model: Path, tmp_path: Path
         for i in range(4):
             np.testing.assert_allclose(device.train_step(x[i], y[i]), reference.train_step(x[i], y[i]), rtol=1e-4)
         np.testing.assert_array_equal(device.stored()[SEEN], reference._named(SEEN))
+
+
+def test_the_header_says_when_a_sample_of_the_memory_trains_and_what_empties_it(model: Path) -> None:
+    header = re.sub(r"\s+(\* )?", " ", compiled(model, "rare").files["cnn.h"])
+    assert "#define CNN_REPLAYS 1 /* samples of the memory that train behind one in 3 */" in header
+    assert "where that was shown a multiple of 3 samples, with those that are only remembered" in header
+    assert "cnn_init, cnn_factory_reset, cnn_import_delta, and cnn_load of what was saved without that state, empty it." in header
 
 
 def test_a_step_counts_all_that_it_does(model: Path) -> None:
