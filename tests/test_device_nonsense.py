@@ -15,7 +15,7 @@ from cli_runs import run, save_data, save_model, sentence, succeed, tree
 from numpy_device import NumpyDevice, made, on_numpy
 
 from tinytrain.compiler import Compiled
-from tinytrain.device.commands import Command
+from tinytrain.device.commands import MEANING, Command, Status
 from tinytrain.device.link import Link
 from tinytrain.device.packets import pack_frame
 from tinytrain.device.project import Project
@@ -65,6 +65,19 @@ def mutated(rng: random.Random, when: int) -> Damage:
             case _:
                 return b"\xff" + pack_frame(rng.randbytes(rng.randrange(1, 4)))
     return damage
+
+
+def test_every_status_has_a_meaning_or_an_error_of_its_own() -> None:
+    assert set(Status) - MEANING.keys() == {Status.OK, Status.FAULT, Status.OVERFLOW, Status.MORE}
+
+
+def test_what_cannot_be_remembered_is_said(trained: tuple[Compiled, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, out = trained
+    on_numpy(monkeypatch, compiled, lambda command, body: bytes([Status.NOT_FINITE]) + body[1:] if command is Command.REMEMBER else body)
+    (x, target), said = (compiled.program.entries["train"].inputs), "refused remember: the sample, or what the model makes of it, is infinite"
+    with Project.open(out).session() as session, pytest.raises(DeviceError, match=said) as caught:
+        session.remember(np.zeros(x.shape, np.float32), np.zeros(target.shape, target.type.dtype.np))
+    assert str(caught.value).endswith("\nScale the samples to the range that the model was made for.")
 
 
 @pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])

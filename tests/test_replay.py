@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,13 @@ def test_constants_that_are_computed_are_made_for_the_memory_too(tmp_path: Path)
     onnx.save(maker.model(), tmp_path / "bn.onnx")
     made = compile_model(tmp_path / "bn.onnx", Options(running_statistics=True, distil=Distil(), replay=Replay.of("16")))
     assert any(all(v.data is not None for v in node.inputs) for node in made.program.entries["remember"].nodes)
+
+
+def test_the_header_says_when_a_sample_of_the_memory_trains_and_what_empties_it(model: Path) -> None:
+    header = re.sub(r"\s+(\* )?", " ", compiled(model, "rare").files["cnn.h"])
+    assert "#define CNN_REPLAYS 1 /* samples of the memory that train behind one in 3 */" in header
+    assert "where that was shown a multiple of 3 samples, with those that are only remembered" in header
+    assert "cnn_init, cnn_factory_reset, cnn_import_delta, and cnn_load of what was saved without that state, empty it." in header
 
 
 def test_a_step_counts_all_that_it_does(model: Path) -> None:

@@ -71,6 +71,12 @@ def test_a_step_takes_the_ram_of_inference_and_the_sample(tmp_path: Path) -> Non
         assert model.plan.arena_bytes < compiled(tmp_path, name, method="backprop").plan.arena_bytes
 
 
+def test_the_header_says_what_moves_meanwhile(tmp_path: Path) -> None:
+    header, other = (" ".join(compiled(tmp_path, method=how).files["cnn.h"].split()) for how in ("zeroth", "backprop"))
+    for words in ("or moved to either side, which a step does", "nothing has changed but what moving weights has rounded;"):
+        assert words in header and words not in other
+
+
 def test_the_gradient_is_what_two_losses_tell(tmp_path: Path) -> None:
     """Against the definition, with signs drawn here: mean loss, and the part of the gradient along them."""
     program = compiled(tmp_path, "gesture", optimiser=Optimiser(1.0)).program

@@ -191,6 +191,8 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
     if given["distil"] is not None and given["grad"] == "int8":
         message = "--distil compares softened scores in fp32; expected no --grad int8 beside it."
         raise TinytrainError(message, hint="Leave one of them out, or keep old samples: --replay 64.")
+    if given["replay"] is not None:
+        _check_replay(schemes, given["loss"] or "ce")
     masters = given["master"] == "fp32"
     if masters and given["rounding"] != "stochastic":
         message = f"--rounding {given['rounding']} and --master fp32, which keeps what rounding leaves out, are both given; expected one."
@@ -220,6 +222,15 @@ def options_of(board: str, schemes: Sequence[str | Scheme], choices: Choices) ->
 def is_word(value: object, word: str) -> bool:
     """Whether a choice is that word; an array is none, and would be compared number by number."""
     return isinstance(value, str) and value == word
+
+
+def _check_replay(schemes: Sequence[str | Scheme], loss: str) -> None:
+    """Raise TinytrainError where nothing would train again, or what it trains again by."""
+    if all((scheme if isinstance(scheme, str) else scheme.preset) == "none" for scheme in schemes):
+        raise TinytrainError("--replay has no effect with --scheme none, which trains nothing.", hint="Leave it out.")
+    if blind := next((key for _, key, _ in Objective(loss).items if key in losses() and not losses()[key].labelled), None):
+        message = f"--replay trains samples again whatever the bounds of --loss {blind} say of them; expected a loss that reads labels."
+        raise TinytrainError(message, hint="Leave one of them out, or hold on to what the model was: --distil.")
 
 
 def _asked(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -261,8 +272,9 @@ def schedule_of(course: Mapping[str, Any], learning_rate: float | None, *, ends:
             message = f"--{name.replace('_', '-')} has no effect with --schedule {kind}; expected {' or '.join(courses)}."
             raise TinytrainError(message, hint="Leave it out.")
     if steps is None and kind in users["schedule_steps"] and not (ends and kind == "cosine"):
-        raise TinytrainError(f"--schedule {kind} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
-                             "as many updates as samples, divided by --accumulate.")
+        times = "" if ends else ", times 1 + what --replay trains behind each"         # which the host's rates do not count
+        raise TinytrainError(f"--schedule {kind} is given without --schedule-steps; expected a number of updates.",
+                             hint=f"An epoch has as many updates as samples{times}, divided by --accumulate.")
     if kind == "cosine" and steps is not None and steps <= warmup:
         message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
         raise TinytrainError(message, hint="They count from the first update on.")

@@ -63,6 +63,8 @@ MEANING = {
     Status.COMMAND: "this firmware was not compiled for that command",
     Status.LENGTH: "the sample has the wrong length",
     Status.STACK: "the stack has overflowed; its contents and the weights can no longer be trusted",
+    Status.NOT_FINITE: "the sample, or what the model makes of it, is infinite or not a number",
+    Status.BUSY: "a training step is not at its end",
     Status.STORE_EMPTY: "its flash has no weights of this model",
     Status.STORE_TORN: "its flash has no whole weights, only what a loss of power left",
     Status.STORE_FOREIGN: "its flash has the weights of another model, or of another scheme",

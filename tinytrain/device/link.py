@@ -16,6 +16,7 @@ from tinytrain.errors import DeviceError, Overflowed
 from tinytrain.ops.loss_scale import PATIENCE
 
 VERSION = 3
+RANGE = "Scale the samples to the range that the model was made for."
 MOST_FRAME_BYTES = 1 << 30                                # of one answer, whatever the device says of itself
 MOST_PIECES_BYTES = 1 << 18                               # of a message that can go in pieces, which say their first word in 16 bits
 _FIRST_FRAME_BYTES = 1 << 16                              # of an answer before anything is known about the device
@@ -310,13 +311,12 @@ class Link:
             raise Overflowed(
                 f"{self.transport.name}: loss or gradients were infinite, or not a number, in {PATIENCE} training steps in a row or more, "
                 "at whatever loss scale; weights stay as they are.",
-                hint="Scale the samples to the range that the model was made for, or train with a lower learning rate (--lr).",
+                hint=RANGE.replace(".", ", or train with a lower learning rate (--lr)."),
             )
         if status != Status.OK and (status, command) != (Status.NOT_FINITE, Command.TRAIN):      # its loss tells
             meaning = MEANING.get(Status(status), "") if status in set(Status) else f"unknown status {status}"
-            raise DeviceError(
-                f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint="Compile the project again if it was changed."
-            )
+            hint = RANGE if status == Status.NOT_FINITE else "Compile the project again if it was changed."
+            raise DeviceError(f"{self.transport.name} refused {command.name.lower()}: {meaning}.", hint=hint)
 
     def _fault(self, payload: bytes) -> DeviceError:
         pc, cause, address = struct.unpack_from("<III", payload.ljust(12, b"\0"))

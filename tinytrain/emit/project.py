@@ -141,6 +141,7 @@ class Emitter:
             "schemes": (schemes := [self.schemes[train] for train in self.program.trains]),
             "replayed": (replayed := [self.schemes[replay_of(train)] for train in self.program.trains if self.program.replays]),
             "train_pieces": self.train_pieces, "remember": self._remember() if self.program.replays else None,
+            "lends": any(graph.lent for graph in self.program.entries.values()),
             "infinite": INFINITE, "bounds": [_bits(loss) for loss in self.program.bounds],
             "sample": self._sample(), "measures": any(scheme.room for scheme in (*schemes, *replayed)),
             "lr": next((p for v, p in params.items() if v.name == LEARNING_RATE), None),
