@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import sentence, succeed
+from cli_runs import sentence, succeed, tree
 from numpy_device import momentum_model, numpy_project, on_numpy
 
 import tinytrain as tt
 from tinytrain.compiler import Compiled
+from tinytrain.errors import LearningError
 from tinytrain.learn.state import Epoch
 
 COURSE = ("--epochs", 4, "--lr", 0.02, "--schedule", "constant")
@@ -84,6 +85,23 @@ def test_the_device_has_the_best(out: Path) -> None:
         other = device.train(out.parent / "d.npz", epochs=5, holdout=0.3, keep=True, resume=True, changed=True)
         assert other.best is other[4]
         assert not (out / "last.npz").exists()
+
+
+def test_other_samples_take_nothing_away_before_they_have_taught_something(out: Path) -> None:
+    """With --changed the best epoch stays what it is where nothing more is asked for, and where training fails."""
+    succeed("train", out, "--data", out.parent / "d.npz", *COURSE)
+    kept = tree(out)
+    more = ("train", out, "--data", out.parent / "d.npz", *COURSE, "--resume", "--changed", "--limit", 15)
+    assert "--epochs 4 asks for no more" in succeed(*more)
+    assert weights(out / "learned.npz") != weights(out / "last.npz") and tree(out).keys() == kept.keys()
+    kept = tree(out)
+    assert "is dropped" in sentence(*more, "--epochs", 6, "--lr", 1e6, exit_code=3)
+    assert tree(out) == kept
+    with tt.open(out).device() as device:
+        with pytest.raises(LearningError):
+            device.train(out.parent / "d.npz", epochs=6, lr=1e6, limit=15, keep=True, resume=True, changed=True)
+        left = device.weights()
+    assert all(array.tobytes() == weights(out / "learned.npz")[name] for name, array in left.items())
 
 
 def test_without_validation_samples_the_last_is_kept(out: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_the_pages_link_and_a_device(tmp_path: Path) -> None:
     assert found["replaced"].startswith("the program talks to another program now.")
 
 
-@pytest.mark.parametrize("kind", ["plain", "partial", "int8", "half"])
+@pytest.mark.parametrize("kind", ["plain", "partial", "int8", "half", "local"])
 def test_what_the_page_keeps(kind: str, tmp_path: Path) -> None:
     """Its files are those of `tinytrain train`: weights go into the twin and give the same bits, the model's file is the same as pull's."""
     project = kept(tmp_path, kind)
@@ -229,10 +229,11 @@ def digits_cnn(folder: Path, *, int8: bool = False) -> Path:
 
 
 def kept(folder: Path, kind: str) -> Project:
-    """The CNN; with channels of a weight and one bias that are trained; as int8; and stored as fp16."""
+    """The CNN; with channels of a weight and one bias that are trained; as int8; stored as fp16; with heads beside it."""
     parts = Scheme({"conv2": {"weight": Select(channels=(1, 4, 5))}, "fc": {"weight": Select(0.5), "bias": Select()}})
     options = Options(
         scheme=parts if kind == "partial" else "full", dtype="fp16" if kind == "half" else "fp32", optimiser=Optimiser(0.05),
+        method="local" if kind == "local" else "backprop",
     )
     write(compile_model(digits_cnn(folder, int8=kind == "int8"), options), folder / "out")
     return Project.open(folder / "out")

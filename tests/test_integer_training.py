@@ -198,7 +198,7 @@ def test_soft_float_is_recognised(quantised: dict[str, Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
 def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], tmp_path: Path) -> None:
-    """Where the processor has floats, set_lr and set_skip_below are given one in a float register and store its bits, and the guard of a
+    """Where the processor has floats, set_lr and the thresholds are given one in a float register and store its bits, and the guard of a
     sample looks at floats: nothing else touches them. RISC-V with F is another matter: its convolutions of int8 run in floats, which
     hold their sums exactly.
     """
@@ -218,7 +218,7 @@ def test_model_has_no_float_instruction(board: str, quantised: dict[str, Path], 
             if instruction[1].startswith("v"):
                 found.append(f"{function}: {line.strip()}")
     assert counted > 1000
-    setters = tuple(f"{program.program.name}_{name}:" for name in ("set_lr", "set_skip_below"))
+    setters = tuple(f"{program.program.name}_{name}:" for name in ("set_lr", "set_skip_below", "set_skip_above"))
     assert all(text.startswith((*setters, "tt_beyond:", "tt_squares:")) for text in found), found[:10]
 
 

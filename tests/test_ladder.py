@@ -147,3 +147,21 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for argument in ("0", "x", "8:", "8:0", "8:2:1", "99999"):
         with pytest.raises(TinytrainError, match="by how much the side network is narrower"):
             method(f"ladder:{argument}")
+
+
+def test_numbers_that_differ_from_the_ladder_that_is_there_are_refused(tmp_path: Path) -> None:
+    first = compile_model(saved(zoo.model("cnn"), tmp_path), LADDER)
+    path = saved(first.prepared.model, tmp_path)
+    for same in ("ladder", "ladder:2", "ladder:2:2", "ladder:2:9"):
+        assert compile_model(path, Options(method=same)).schemes == first.schemes
+    for other in ("ladder:4", "ladder:2:1"):
+        with pytest.raises(ModelError, match=rf"--method {other} is not what .* has: a ladder of 8 channels beside 16"):
+            compile_model(path, Options(method=other))
+
+
+@pytest.mark.parametrize("key", ["ladder", "cascaded"])
+def test_layers_of_its_own_that_are_called_alike_are_refused(key: str, tmp_path: Path) -> None:
+    model = zoo.model("cnn")
+    next(node for node in model.graph.node if node.name == "conv2").name = f"{key}_conv2"
+    with pytest.raises(ModelError, match=f"--method {key} does not fit .* it has a node '{key}_conv2' of its own"):
+        compile_model(saved(model, tmp_path), Options(method=key))

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from ctypes_model import Library, assert_learns_as_reference
 from frontend_models import f32, infer
+from onnx_models import ModelMaker
 from test_ladder import MODELS, saved
 from test_traces import assert_boards_equal_twins
 
 import tinytrain
 from tinytrain.compiler import Compiled, Options, compile_model, load_forward, load_model
 from tinytrain.emit.golden import golden_vectors
-from tinytrain.errors import SchemeError, TinytrainError
+from tinytrain.errors import ModelError, SchemeError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role
+from tinytrain.schemes.scheme import Scheme, Select
 from tinytrain.search.ranks import in_order, ladders
 
 LOWRANK = Options(method="lowrank:1", optimiser=Optimiser(0.01))
@@ -153,3 +155,57 @@ def test_ranks_ask_for_samples_and_bounds(tmp_path: Path) -> None:
         model.compile("mps2-an386", "head", **given)      # type: ignore[arg-type]
     with pytest.raises(SchemeError, match="chooses ranks by samples under a budget"):
         compile_model(path, Options(method="lowrank:auto"))
+
+
+# --- models that have adapters --------------------------------------------------------------------------------------
+
+
+def test_adapters_that_are_there_get_none_and_others_are_added(tmp_path: Path) -> None:
+    adapted = compile_model(saved(MODELS["cnn"](), tmp_path), Options(method="lowrank:3", scheme="last:2")).prepared.model
+    path = saved(adapted, tmp_path)
+    again = compile_model(path, Options(method="lowrank:3", scheme="last:2"))
+    assert list(again.schemes[0].layers) == ["fc", "conv2_down", "conv2_up"]
+    wider = compile_model(path, Options(method="lowrank:conv1=1", scheme="last:3"))
+    assert set(wider.schemes[0].layers) == {"fc", "conv1_down", "conv1_up", "conv2_down", "conv2_up"}
+    assert [node.name for node in wider.prepared.model.graph.node if "down" in node.name] == ["conv1_down", "conv2_down"]
+
+
+def test_ranks_that_differ_from_those_that_are_there_are_refused(tmp_path: Path) -> None:
+    path = saved(compile_model(saved(MODELS["cnn"](), tmp_path), Options(method="lowrank:3")).prepared.model, tmp_path)
+    for same in ("lowrank", "lowrank:3", "lowrank:conv2=3"):
+        assert len(compile_model(path, Options(method=same)).schemes[0].layers) == 5
+    for name, layer in (("lowrank:1", "conv."), ("lowrank:conv2=1", "conv2")):
+        with pytest.raises(SchemeError, match=f"asks for rank 1 in '{layer}': it has an adapter of rank 3"):
+            compile_model(path, Options(method=name))
+
+
+def test_layers_of_its_own_that_are_called_alike_are_refused(tmp_path: Path) -> None:
+    model = MODELS["cnn"]()
+    next(node for node in model.graph.node if node.name == "conv2").name = "conv1_down"
+    with pytest.raises(ModelError, match="'conv1_down' is called as what the method adds"):
+        compile_model(saved(model, tmp_path), LOWRANK)
+
+
+def test_parts_of_weights_are_refused(tmp_path: Path) -> None:
+    scheme = Scheme({"conv2": {"weight": Select(0.25)}, "fc": {"weight": Select(0.5)}})
+    with pytest.raises(SchemeError, match="takes a part of the weight of conv2"):
+        compile_model(saved(MODELS["cnn"](), tmp_path), Options(method="lowrank:1", scheme=scheme))
+    whole = Scheme({"conv2": {"weight": Select()}, "fc": {"weight": Select(0.5)}})
+    compiled = compile_model(saved(MODELS["cnn"](), tmp_path), Options(method="lowrank:1", scheme=whole))
+    assert compiled.schemes[0].layers["fc"] == {"weight": Select(0.5)}
+
+
+def test_samples_choose_ranks_beside_layers_without_a_weight(tmp_path: Path) -> None:
+    m = ModelMaker(1, 2, 6, 6)
+    m.conv(6, 2, pads=[1] * 4)
+    m.node("Relu")
+    m.batch_norm(6)
+    m.conv(8, 6, pads=[1] * 4)
+    m.node("Flatten")
+    m.dense(3, 8 * 36)
+    random = np.random.default_rng(0)
+    given = random.normal(0, 1, (12, 2, 6, 6)).astype(np.float32), np.arange(12) % 3
+    options = {"method": "lowrank:auto", "keep_batchnorm": True}
+    found = tinytrain.load(saved(m.model(), tmp_path)).compile("mps2-an386", budget=60_000, calibration=given, **options)  # type: ignore[arg-type]
+    compiled = found.compiled
+    assert method(compiled.options.method).ranks           # type: ignore[attr-defined]

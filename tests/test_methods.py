@@ -27,6 +27,8 @@ from tinytrain.gradient.partial import with_targets
 from tinytrain.gradient.update import Optimiser, States
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Role, Value
+from tinytrain.learn.exchange import pull
+from tinytrain.learn.units import dead_units
 from tinytrain.learn.weights import compiled as compiled_weights
 from tinytrain.learn.weights import export_learned, restore
 from tinytrain.quantise import lockstep
@@ -203,6 +205,10 @@ def test_kept_with_what_is_learned_and_left_out_of_the_model(cnn: Path, tmp_path
     assert all((again[key] == learned[key]).all() for key in learned)
     initializers = {t.name for t in onnx.load(path).graph.initializer}
     assert initializers == {t.name for t in onnx.load(cnn).graph.initializer}
+    with project.session() as session:
+        pull(project, session, tmp_path / "pulled.onnx", print, changes=False)
+        dead_units(project, session, golden.x)
+    assert {t.name for t in onnx.load(tmp_path / "pulled.onnx").graph.initializer} == initializers
 
 
 # --- memory and cuts ----------------------------------------------------------------------------------------------

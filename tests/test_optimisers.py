@@ -299,6 +299,8 @@ def test_a_schedule_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not said
     with pytest.raises(DataError, match=r"was compiled with a schedule of the learning rate, which the device follows"):
         train(Optimiser(RATE, schedule=Schedule(warmup=2)), **course)
+    with pytest.raises(DataError, match=r"which the device follows"):
+        train(Optimiser(RATE, schedule=Schedule(warmup=2)), schedule="constant")
 
 
 def test_the_manifest_tells_one_training_from_another(tmp_path: Path) -> None:

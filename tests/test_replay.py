@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cli_runs import save_data, sentence, succeed
 from test_traces import need
 
 from tinytrain import zoo
@@ -19,6 +20,7 @@ from tinytrain.errors import ModelError, TinytrainError
 from tinytrain.gradient.replay import Replay, held, held_bytes
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import S16, Array
+from tinytrain.learn.checkpoint import left_by
 from tinytrain.ops.replay import Balanced, Reservoir
 from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
@@ -165,3 +167,27 @@ def test_a_balanced_memory_holds_each_class_alike() -> None:
         held = np.bincount(labels.ravel(), minlength=4)
         np.testing.assert_array_equal(held, seen[5:])
         assert sorted(held) == [3, 3, 3, 3]
+
+
+def test_a_training_that_is_resumed_has_its_memory(model: Path, tmp_path: Path) -> None:
+    """Where there is nothing to resume too: --remember is shown to the memory once, whatever ended the training, and must be the same."""
+    write(compile_model(model, Options(scheme="last:1", replay=Replay.of("6"))), tmp_path / "out")
+    data, old = (save_data(tmp_path / f"{name}.npz", count=12, shape=(1, 8, 8)) for name in ("new", "old"))
+    call = ("train", tmp_path / "out", "--data", data, "--schedule", "constant", "--resume")
+    assert "nothing to resume: training begins with an empty memory" in succeed(*call)
+    for name in left_by(Project.open(tmp_path / "out")):
+        (tmp_path / "out" / name).unlink()
+
+    def last() -> dict[str, bytes]:
+        found = next(path for name in ("last.npz", "learned.npz") if (path := tmp_path / "out" / name).exists())
+        with np.load(found) as file:
+            return {name: file[name].tobytes() for name in file.files if name != "record.json"}
+
+    states = []
+    for count in (1, 2, 2):                               # interrupted before an epoch was there; then resumed; nothing more to do
+        assert "empty memory" not in succeed(*call, "--remember", old, "--epochs", count)
+        states.append(last())
+    succeed(*call[:-1], "--remember", old, "--epochs", 2, "--force")
+    assert states[1] == states[2] == last()
+    assert "samples of --remember" in sentence(*call, "--remember", save_data(tmp_path / "other.npz", count=13, shape=(1, 8, 8)))
+    succeed(*call, "--epochs", 3)

@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cli_runs import save_data
 from compilers import installed
 from fake_firmware import need_tools
 from kernel_cases import WARNINGS
 from kernel_runs import compile_c
 
+import tinytrain as tt
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.device import store
 from tinytrain.device.project import Project
 from tinytrain.device.qemu import start_qemu
 from tinytrain.device.session import Session
-from tinytrain.errors import BoardError, DeviceError, DoesNotFit, SchemeError
+from tinytrain.errors import BoardError, DeviceError, DoesNotFit, LearningError, SchemeError
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
+from tinytrain.learn.state import Epoch
 from tinytrain.paths import data_dir
 from tinytrain.target.board import load_board
 
@@ -82,6 +85,28 @@ def test_the_twin_keeps_what_it_learned_in_a_file(model: Path, tmp_path: Path, m
         file.seek((1 << 20) + 600)
         file.write(b"torn")
     assert steps(0)[0] == 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_training_leaves_is_in_the_flash(fails: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of the best epoch, not those of the way, and the rate that the schedule began with; those of before where it failed."""
+    monkeypatch.setenv("TINYTRAIN_FLASH", str(tmp_path / "flash.bin"))
+    monkeypatch.setattr(Epoch, "better", lambda epoch, best: epoch.epoch == 2)
+    rate = 1e6 if fails else 0.02
+    write(compile_model(model, Options(optimiser=Optimiser(rate, momentum=0.9), store=1)), tmp_path / "out")
+    data = save_data(tmp_path / "d.npz")
+    with tt.open(tmp_path / "out").device() as device:
+        before = device.session.get_params()
+        if fails:
+            with pytest.raises(LearningError):
+                device.train(data, epochs=2)
+        else:
+            assert device.train(data, epochs=3, holdout=0.2).record.best == 2
+        left = device.session.get_params()
+    with Project.open(tmp_path / "out").session() as session:
+        assert_same(left, session.get_params())
+    assert left["learning_rate"] == np.float32(rate)
+    assert all((left[name] == before[name]).all() for name in left) is fails
 
 
 def test_what_cannot_keep_is_said_before_anything_is_written(model: Path, tmp_path: Path) -> None:

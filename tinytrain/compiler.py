@@ -49,7 +49,7 @@ from tinytrain.paths import licence
 from tinytrain.planner import ProgramPlan, plan_program
 from tinytrain.schemes.choose import choose
 from tinytrain.schemes.precision import Floats, Rule, check_names, fp32_layers
-from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, weights_of, with_rates
+from tinytrain.schemes.scheme import Scheme, check_rates, check_trains, layers, with_rates
 from tinytrain.seal import digest, seal
 from tinytrain.target.board import Board, load_board
 from tinytrain.target.build import project_files
@@ -171,7 +171,7 @@ def load_model(path: Path, options: Options) -> tuple[Prepared, Imported]:
     how = method(options.method)
     if how.by_layer:
         plain = load_forward(path, replace(options, method="backprop"))[2]
-        how = how.of_layers(weights_of((options.scheme, *options.further_schemes), plain))
+        how = how.of_schemes((options.scheme, *options.further_schemes), plain)
     prepared = prepare(path, fold_batchnorm=folds, shapes=options.shapes, new_head=options.new_head, method=how)
     check_asked(options.asked, prepared.model, path)
     return prepared, import_model(prepared, dropout=options.dropout, truncate=options.truncate, running=running)
@@ -343,6 +343,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         **({"distil": asdict(compiled.options.distil)} if compiled.options.distil else {}),
         **({"elastic": {"strength": compiled.options.elastic.strength}} if compiled.options.elastic else {}),
         **({"method": compiled.options.method} if compiled.options.method != "backprop" else {}),
+        **({"store": compiled.options.store} if compiled.options.store else {}),
         "dtype": compiled.options.dtype,
         "fp32": compiled.stays_fp32,
         "input": described([infer.inputs[0]], imported.inputs),

@@ -93,7 +93,7 @@ class Device:
         training begins anew, and writes learned.npz, learned.onnx and history.json into the project after each epoch, and last.npz where
         the last one is not the best; there `resume` goes on (with `changed`: though samples or settings are others). What an earlier
         training has left there is replaced with `force` only. `remember` are samples of before, which the memory
-        of a device that was compiled with `replay` is shown first.
+        of a device that was compiled with `replay` is shown first; where there is something to resume, the memory is as it was.
 
         Raises LearningError where it got worse by training (Diverged) or nothing that shows was learned (Unlearned); the device then has
         the weights of the best epoch that did not fail. Of a model that never told these samples apart it keeps what was learned so far.
@@ -103,8 +103,6 @@ class Device:
             raise TinytrainError(message, hint="Give keep=True, resume=True.")
         if validation is not None and holdout:
             raise TinytrainError("--holdout has no effect beside --validation; expected one of them.", hint="Leave one of them out.")
-        if remember is not None and resume:
-            raise TinytrainError("--remember has no effect with --resume, which has the memory as it was.", hint="Leave one of them out.")
         if force and not keep:
             raise TinytrainError("--force is for training that is kept.", hint="Give keep=True, or leave it out.")
         numbers = {

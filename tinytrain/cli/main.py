@@ -157,7 +157,7 @@ def compile_command(
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order of samples.")
 @option("--skip-below", type=Number(0), show_default="0, or that of a loss without labels",
         help="Leave samples out whose loss is below this: no backward pass, no update; 0.1 is recommended with ce.")
-@option("--remember", type=click.Path(path_type=Path), not_with="--resume", metavar="FILE",
+@option("--remember", type=click.Path(path_type=Path), metavar="FILE",
         help="Samples of before, which the memory (compile --replay) is shown first; they train again beside the new ones.")
 @option("--skip-above", type=Number(0), show_default="none, or that of a loss without labels",
         help="The same for samples whose loss is above this: what is not normal, or not sure; 0 leaves none out.")

@@ -90,7 +90,8 @@ class Manifest:
     `board_file` is the file of a board that does not come with tinytrain, "" otherwise.
     `files` has the SHA-256 of each file that the compiler wrote; `macs` are the multiply-accumulates of one inference, `work` is how many
     times as many a training step has, 0 where that is not known; `step` is None where nothing was counted. `cores` share the work of a
-    call. `classes` are the names of the output's elements, where they have any; `memory` holds so many samples that train again.
+    call. `classes` are the names of the output's elements, where they have any; `memory` holds so many samples that train again. The
+    firmware keeps what it learns in flash after each `store` samples, 0: never.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Manifest:
     step: Step | None = None
     classes: tuple[str, ...] = ()
     memory: int = 0
+    store: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -170,6 +172,7 @@ class Manifest:
             cores=top.integer("cores", 1, MOST_CORES) if "cores" in described else 1,
             classes=top.texts("classes") if "classes" in described else (),
             memory=top.inner("replay").integer("samples", 1) if "replay" in described else 0,
+            store=top.integer("store", 1) if "store" in described else 0,
             macs=top.inner("macs").integer("infer", 0, 2**62) if "macs" in described else 0,
             work=_work(top.inner("macs")) if "macs" in described else 0.0,
             step=_step(top.inner("estimate")) if described.get("estimate") and described["target"] is not None else None,

@@ -105,6 +105,16 @@ class Project:
             found[p.name] = array
         return found
 
+    def with_weights(self, learned: Mapping[str, Array]) -> onnx.ModelProto:
+        """The ONNX model with these, by initializer name in ONNX layout: without what a method of learning added to it.
+
+        Raises ModelError where its file is damaged.
+        """
+        from tinytrain.frontend.export import export
+
+        added = {p.name for p in self.manifest.parameters if p.source.auxiliary}
+        return export(self.model, {name: array for name, array in learned.items() if name not in added}, str(self.folder))
+
     @cached_property
     def _elf(self) -> Path:
         return self._built(self.board, self._sources())

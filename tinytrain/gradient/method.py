@@ -8,7 +8,7 @@ it makes as they treat any other graph.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -119,8 +119,8 @@ class Method:
             raise TinytrainError(f"--method {cls.key}:{argument}: expected {expected}.", hint=f"Try --method {cls.key}.")
         return cls(*map(int, parts))
 
-    def of_layers(self, names: Collection[str]) -> Method:
-        """The method for these layers: those that the schemes name."""
+    def of_schemes(self, schemes: Sequence[str | Scheme], graph: Graph) -> Method:
+        """The method for the layers of the graph whose weights these schemes name. Raises SchemeError."""
         return self
 
     def change_model(self, model: onnx.ModelProto, path: Path) -> bool:

@@ -14,7 +14,6 @@ from tinytrain.atomic import write_bytes
 from tinytrain.device import delta
 from tinytrain.device.project import Project
 from tinytrain.errors import DataError, DeviceError, OutputError
-from tinytrain.frontend.export import export
 from tinytrain.ir.types import Array
 from tinytrain.learn.compression import Compression, packed, unpacked
 from tinytrain.learn.state import LEARNED, State
@@ -65,7 +64,7 @@ def whole(project: Project, session: Session, output: Path) -> bytes:
     learned, optimiser = parameters(project, session)
     _check_finite({**learned, **optimiser})
     if output.suffix == ".onnx":
-        model: bytes = export(project.model, learned, str(project.folder)).SerializeToString()
+        model: bytes = project.with_weights(learned).SerializeToString()
         return model
     return State(learned, optimiser, None).to_bytes()
 

@@ -55,7 +55,7 @@ def rates_of(project: Project, schedule: Schedule | None, base: float, updates: 
     """Of a training; None where the device has a schedule of its own. Raises DataError where both would change the rate."""
     if not project.manifest.scheduled:
         return Rates(base, updates, FALLING if schedule is None else schedule)
-    if schedule is not None and schedule.changes:
+    if schedule is not None:
         message = f"{project.folder} was compiled with a schedule of the learning rate, which the device follows; expected no other one."
         raise DataError(message, hint="Leave out --schedule and --warmup here, or there.")
     return None

@@ -12,8 +12,9 @@ from tinytrain.data.concerns import concerns
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.file import DataFile
 from tinytrain.data.given import Source
+from tinytrain.device import store
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, LearningError
+from tinytrain.errors import DataError, LearningError, Overflowed
 from tinytrain.learn.checkpoint import check_same, checkpoint, left_by, refuse_replacing, resume
 from tinytrain.learn.chosen import choices_text
 from tinytrain.learn.collapse import Watch
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tinytrain.device.session import Session
 
 HELD = "give another recording as --validation"
+REMEMBERED = "samples of --remember"
 LINK_CALLS = 4                                            # by which the time of one is measured
 
 
@@ -93,7 +95,8 @@ def lesson(
         held = reading(project, validation, "test", None, progress=progress, classes=samples.classes)
     for concern in concerns(samples, math.prod(project.manifest.output.shape)):
         progress.say(f"warning    {concern}")
-    settings = _settings(project, samples, held, plan)
+    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
+    settings = _settings(project, samples, held, old, plan)
     if held is None and plan.holdout > 0:
         if isinstance(data, DataFile) and data.stride < data.window:
             progress.say(f"warning    windows overlap, so that those of --holdout share rows with those of the training: {HELD}")
@@ -113,7 +116,6 @@ def lesson(
         raise DataError(message, hint="Give more samples, a smaller --holdout, or compile with a smaller --accumulate.")
     if plan.keep and not (plan.resume or plan.force):
         refuse_replacing(project)
-    old = None if remembered is None else load_old(project, remembered, progress, samples.classes)
     return Lesson(samples, held, settings, scaling_of(data), old)
 
 
@@ -129,13 +131,17 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     if plan.keep:
         session.reset()
     record, best = resume(project, session) if plan.resume else (None, None)
-    if taught.old is not None:
-        remember(session, taught.old, progress)
     if record is not None:
         if plan.learning_rate is None:
             settings["--lr"] = record.settings.get("--lr")      # part of the state that is back in the device
+        if taught.old is None:
+            settings[REMEMBERED] = record.settings.get(REMEMBERED)      # and so is the memory
         if not plan.changed:
             check_same(project, record, settings)
+    elif plan.resume and taught.old is None and project.manifest.memory:
+        progress.say("warning    there is nothing to resume: training begins with an empty memory, unless --remember is given too")
+    if taught.old is not None and (record is None or record.settings.get(REMEMBERED) != settings[REMEMBERED]):
+        remember(session, taught.old, progress)
     base = float(project.manifest.learning_rate if settings["--lr"] is None else settings["--lr"])
     rates = rates_of(project, plan.schedule, base, plan.epochs * (len(samples) // project.manifest.accumulate))
     if plan.learning_rate is not None:
@@ -145,16 +151,19 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     session.set_skip_above(high if math.isfinite(high) else 0.0)
     yardstick = Yardstick.of(project, session, samples, held, plan.seed, record.before if record else None, high)
     epochs, number = (record.epochs, record.best) if record else ((), 0)
-    leader = None if plan.changed or not epochs else epochs[number - 1]         # what other samples said cannot be compared
-    if plan.changed or best is None:
-        best, number = session.get_params(), len(epochs)
+    anew = plan.changed and len(epochs) < plan.epochs
+    leader = None if anew or not epochs else epochs[number - 1]                 # what other samples said cannot be compared
+    if best is None:
+        best = session.get_params()
+    if anew:
+        number = len(epochs)                              # what --patience counts from; the best until now stays until another is kept
     untrained = record.untrained if record else _untrained(session, yardstick, held, progress)
     record = Record(project.manifest.model_sha256, settings, yardstick.before, epochs, samples.classes, taught.scaling, untrained, number)
     if not epochs and (doubt := scale_doubt(session, samples)):
         progress.say(f"warning    {doubt}")
     _announce(project, session, record, taught, plan, rates, progress)
     watch = Watch(project, yardstick, session.get_params(), still=base == 0, bounds=(low, high))
-    if epochs:
+    if epochs and not anew:
         checkpoint(project, session, watch.good, record)  # what is written from the record may be behind it
     if len(epochs) >= plan.epochs:
         progress.say(f"trained    {len(epochs)} epochs already; --epochs {plan.epochs} asks for no more")
@@ -168,6 +177,7 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
                 session, samples, held, number, plan.seed, progress, project.manifest.accumulate, rates, balanced=plan.balanced,
                 highest=high,
             )
+            _store(project, session)
             record = replace(record, epochs=(*record.epochs, epoch))
             if watch.look(session, epoch):
                 if leader is None or _tells_nothing(project, held) or epoch.better(leader):
@@ -180,9 +190,11 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
         watch.end(session)
     except LearningError:
         session.set_params(best if record.best else watch.good)
+        _store(project, session)
         raise
     if record.best < len(record.epochs):
         session.set_params(best)
+        _store(project, session)
         progress.say(f"best       epoch {record.best}: the device has its weights{f', {LAST} those of the last' if plan.keep else ''}")
     if plan.keep:
         _conclude(project, session, held or samples, progress)
@@ -192,6 +204,12 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
 def _tells_nothing(project: Project, held: Dataset | None) -> bool:
     """Whether samples have no labels: their loss is least of all where a network says the same class of all."""
     return held is not None and held.y is not None and are_stand_ins(project.manifest, held.y)
+
+
+def _store(project: Project, session: Session) -> None:
+    """Into the flash of firmware that keeps what it learns: what it has saved by itself in an epoch has a rate, and weights, of the way."""
+    if project.manifest.store:
+        store.save(session)
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
@@ -262,7 +280,11 @@ def train_epoch(
     for done, i in enumerate(order, start=1):
         if rates is not None and (done - 1) % accumulate == 0:
             session.set_lr(rates(((number - 1) * len(order) + done - 1) // accumulate))
-        loss = session.train_step(samples.x[i], samples.y[i]).loss
+        try:
+            loss = session.train_step(samples.x[i], samples.y[i]).loss
+        except Overflowed as why:
+            message = f"Training diverged after {done} samples of epoch {number}: {why.sentences[0]}"
+            raise Diverged(message, hint=why.hint) from why
         if math.isfinite(loss) and loss <= highest:
             total, counted = total + loss, counted + 1
         progress.advance(f"loss {total / max(counted, 1):.4f}")
@@ -295,7 +317,7 @@ def train_decaying(session: Session, samples: Dataset, rate: float, epochs: int,
         train_epoch(session, samples, None, epoch, seed, Quiet(), accumulate)
 
 
-def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Plan) -> Settings:
+def _settings(project: Project, samples: Dataset, held: Dataset | None, old: Dataset | None, plan: Plan) -> Settings:
     """What must be the same where training goes on, as a user calls it. Number of epochs and time limits may change."""
     low, high = bounds(project, plan.skip_below, plan.skip_above)
     return {
@@ -303,6 +325,7 @@ def _settings(project: Project, samples: Dataset, held: Dataset | None, plan: Pl
         "--limit": plan.limit,
         "samples of --data": samples_digest(samples)[:12],
         "samples of --validation": samples_digest(held)[:12] if held else None,
+        REMEMBERED: samples_digest(old)[:12] if old else None,
         "--holdout": None if held else plan.holdout,
         "--seed": plan.seed,
         "--lr": plan.learning_rate,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytrain.device.project import Project
-from tinytrain.frontend.export import export
 from tinytrain.ir.types import Array
 from tinytrain.learn.export import MANY_MACS, MOST_MACS, runs
 from tinytrain.learn.weights import parameters
@@ -35,7 +34,7 @@ def dead_units(project: Project, session: Session, samples: Array) -> list[tuple
     macs = project.manifest.macs
     if macs > MOST_MACS:
         return []
-    model = export(project.model, parameters(project, session)[0], str(project.folder))
+    model = project.with_weights(parameters(project, session)[0])
     behind = _behind_layers(model)
     few = samples[: SAMPLES if macs < MANY_MACS else 2]
     if not behind or len(few) < 2:

@@ -77,12 +77,9 @@ def save(project: Project, learned: dict[str, Array], state: dict[str, Array], r
 
     What was the last epoch of a training beside it goes: this is what a training goes on from.
     """
-    from tinytrain.frontend.export import export
-
     if bad := not_finite({**learned, **state}):
         raise DeviceError(f"{bad} is not finite after training; nothing was saved.", hint="Train with a lower learning rate (--lr).")
-    added = {p.name for p in project.manifest.parameters if p.source.auxiliary}
-    model = export(project.model, {name: array for name, array in learned.items() if name not in added}, str(project.folder))
+    model = project.with_weights(learned)
     if record is not None and record.classes and not any(entry.key == "classes" for entry in model.metadata_props):
         model.metadata_props.add(key="classes", value=json.dumps(record.classes))       # `compile` reads it again
     write_bytes(project.folder / LEARNED, State(learned, state, record).to_bytes())

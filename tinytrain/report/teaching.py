@@ -28,8 +28,6 @@ class Teaching:
     @classmethod
     def of(cls, project: Project) -> Teaching:
         """Raises ModelError where the project's model is damaged; tools that are missing are a reason, and no error."""
-        from tinytrain.frontend.export import export
-
         if project.manifest.target is None:
             return cls(why_not=f"{project.manifest.name} was compiled for inference only. Compile it with --loss and --scheme.")
         try:
@@ -37,7 +35,7 @@ class Teaching:
         except ToolError as error:
             return cls(why_not=f"The model could not be made into WebAssembly: {' '.join(filter(None, [*error.sentences, error.hint]))}")
         trained = {p.name: project.initializers[p.name] for p in project.manifest.parameters}
-        model = export(project.model, trained, str(project.folder))
+        model = project.with_weights(trained)
         data = model.SerializeToString()
         return cls(module, data, tuple(_place(tensor, data) for tensor in model.graph.initializer if tensor.name in trained))
 

@@ -30,7 +30,7 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array
 from tinytrain.learn.samples import load
 from tinytrain.report.live import Progress
-from tinytrain.schemes.scheme import is_auto, layers, weights_of
+from tinytrain.schemes.scheme import is_auto, layers
 from tinytrain.search.cost import Costs
 from tinytrain.search.fill import within
 from tinytrain.search.precision import some
@@ -78,7 +78,9 @@ def ranked(model: Path, data: Source | None, options: Options, budget_bytes: int
         options, method="backprop", board="host", cores=1, store=0, tuned=None, exact_seconds=0.0, int8_input=False,
     )
     prepared, _, forward = load_forward(model, plain)
-    named = weights_of((options.scheme,), forward)
+    how = method(options.method)
+    assert isinstance(how, LowRank)
+    named = how.of_schemes((options.scheme,), forward).layers
     free = {one.node.name: one.most for one in adaptable(prepared.model) if one.node.name in named}
     if not free:
         message = f"--method {options.method} finds no layer to adapt in {forward.name}: none is trained, plain and free of an adapter."
@@ -91,7 +93,8 @@ def ranked(model: Path, data: Source | None, options: Options, budget_bytes: int
 
 def ladders(forward: Graph, gradients: Mapping[str, Array], most: Mapping[str, int]) -> Iterator[Ladder]:
     """Of each layer, by the gradient of its weight, whose first axis counts outputs."""
-    read = {layer.name: next(node for node in forward.nodes if layer.parameters.get("weight") in node.inputs) for layer in layers(forward)}
+    weights = {layer.name: layer.parameters["weight"] for layer in layers(forward) if layer.name in gradients}
+    read = {name: next(node for node in forward.nodes if weight in node.inputs) for name, weight in weights.items()}
     for name, gradient in gradients.items():
         matrix = gradient.reshape(len(gradient), -1)
         worth = np.square(np.linalg.svd(matrix, compute_uv=False))[: most[name]]

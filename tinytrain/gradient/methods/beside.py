@@ -2,7 +2,7 @@
 """What methods have in common that put a small network beside a frozen one: it reads maps of that and adds to its scores.
 
 Maps are pooled to GRID rows and columns while they are still int8, if they are. What is put there is part of the ONNX model, so that it
-infers too; a model that has it already keeps it. The model's own last layer learns with it.
+infers too; a model that has it already keeps it, where it is the one that is asked for. The model's own last layer learns with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tinytrain.errors import ModelError, SchemeError
 from tinytrain.gradient.method import Method
 from tinytrain.ir.graph import Graph
 from tinytrain.onnx_graph import LAYERS, SCORES, Chain, OnnxGraph
+from tinytrain.reading import plain
 from tinytrain.schemes.scheme import Scheme, Select, layers
 
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ class Beside(Method):
         raise NotImplementedError(self.key)
 
     def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
-        if any(node.name.startswith(self.prefix) for node in model.graph.node):
-            return False
-        self.network(model.graph, path).add()
-        return True
+        found = [node for node in model.graph.node if node.name.startswith(self.prefix)]
+        side = self.network(model.graph, path)
+        if not found:
+            side.add()
+        elif added := next((node for node in found if (node.name, node.op_type) == (side.end, "Add")), None):
+            side.check(added)
+        else:
+            message = f"--method {self.key} does not fit {path}: it has a node {plain(found[0].name)!r} of its own; expected no name that "
+            raise ModelError(f"{message}begins with {self.prefix}, as what the method adds.", hint="Rename it, or leave out --method.")
+        return not found
 
     def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
         if scheme != "full":
@@ -62,6 +69,7 @@ class Side(OnnxGraph):
         self.path = path
         self.key = method.key
         self.prefix = method.prefix
+        self.end = f"{self.prefix}added"                  # the node that adds what it says to the scores
 
     def emit(self, rungs: Sequence[str], count: int) -> Chain:
         """The nodes that make `count` scores of these maps, or rows, which have as many axes; the last of them gives the scores."""
@@ -74,11 +82,13 @@ class Side(OnnxGraph):
         scores = self._scores()
         if max(self.shapes[scores], default=1) != (count := math.prod(self.shapes[scores])):
             raise self._refuse(f"{scores} has the shape {self.shapes[scores]}", "one row of scores")
-        rungs = self._rungs(scores)
+        rungs = self.rungs(scores)
         if not rungs:
             raise self._refuse("no map or row of features lies on all paths through it", "convolutions or dense layers one behind another")
-        rungs = [rung for rung in rungs if len(self.shapes[rung]) == len(self.shapes[rungs[-1]])]
         self._add(scores, self.emit(rungs, count))
+
+    def check(self, added: onnx.NodeProto) -> None:
+        """Raises ModelError where what is there already, and ends in that node, is not what the numbers of the method ask for."""
 
     def grid(self, rungs: Sequence[str]) -> tuple[int, ...]:
         """Rows and columns that all these maps can be pooled to."""
@@ -110,8 +120,9 @@ class Side(OnnxGraph):
         below: str = last.input[0]
         return below
 
-    def _rungs(self, scores: str) -> list[str]:
-        """Maps that all paths go through, each the last one before the next layer; where there are none, rows of features likewise.
+    def rungs(self, scores: str) -> list[str]:
+        """Maps that all paths go through, each the last one before the next layer; where there are none, rows of features likewise. All
+        have as many axes.
 
         Expanded ones are left out: those with a multiple of the channels of a later one.
         """
@@ -120,7 +131,8 @@ class Side(OnnxGraph):
         maps = {layer: name for layer, name in passed if math.prod(self.shapes[name][2:]) > 1}
         names = list((maps or {layer: name for layer, name in passed if len(self.shapes[name]) == 2}).values())
         channels = [self.shapes[name][1] for name in names]
-        return [n for i, n in enumerate(names) if not any(FEW * later <= channels[i] for later in channels[i:])]
+        narrow = [n for i, n in enumerate(names) if not any(FEW * later <= channels[i] for later in channels[i:])]
+        return [name for name in narrow if len(self.shapes[name]) == len(self.shapes[narrow[-1]])]
 
     def _passed(self, scores: str) -> Iterator[tuple[int, str]]:
         """What is computed and all paths to the scores go through, in order: (how many layers stand before it, its name)."""
@@ -161,7 +173,7 @@ class Side(OnnxGraph):
             side.then("Reshape", f"{self.prefix}reshape", self.store(f"{self.prefix}shape", np.array(self.shapes[scores], np.int64)))
         maker, plain = self.makers[scores], self.unique(f"{scores}_frozen")
         maker.output[list(maker.output).index(scores)] = plain
-        added = helper.make_node("Add", [plain, side.end], [scores], name=self.unique(f"{self.prefix}added"))
+        added = helper.make_node("Add", [plain, side.end], [scores], name=self.unique(self.end))
         at = list(self.proto.node).index(maker) + 1
         behind = list(self.proto.node)[at:]
         del self.proto.node[at:]

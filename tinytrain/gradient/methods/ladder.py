@@ -12,6 +12,7 @@ they are still int8, if they are. V is zero at first: a model with a ladder give
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from tinytrain.errors import ModelError
 from tinytrain.gradient.method import Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.gradient.methods.beside import Beside, Side
@@ -27,15 +29,17 @@ from tinytrain.onnx_graph import Chain
 if TYPE_CHECKING:
     import onnx
 
+REDUCTION, RUNGS = 8, 4
 SPREAD = 32                                               # steps of int8 that a typical value is away from zero
 
 
 @dataclass(frozen=True)
 class Ladder(Beside, Backprop):
-    """The side network has 1/`reduction` of the channels of the last map, and reads the last `rungs` maps that all paths go through."""
+    """The side network has 1/`reduction` of the channels of the last map, and reads the last `rungs` maps that all paths go through. 0 is
+    REDUCTION or RUNGS, or what a ladder has that is there."""
 
-    reduction: int = 8
-    rungs: int = 4
+    reduction: int = 0
+    rungs: int = 0
 
     key = "ladder"
     numbers: ClassVar[tuple[Number, ...]] = (Number("by how much the side network is narrower"), Number("how many maps it reads"))
@@ -51,9 +55,9 @@ class _Ladder(Side):
         self.random = np.random.default_rng(0)
 
     def emit(self, rungs: Sequence[str], count: int) -> Chain:
-        rungs = rungs[-self.method.rungs :]
+        rungs = rungs[-(self.method.rungs or RUNGS) :]
         grid = self.grid(rungs)
-        width = max(1, self.shapes[rungs[-1]][1] // self.method.reduction)
+        width = max(1, self.shapes[rungs[-1]][1] // (self.method.reduction or REDUCTION))
         side = Chain(self, "")
         for number, rung in enumerate(rungs, 1):
             self._step(side, rung, grid, width, f"{self.prefix}{number}")
@@ -61,6 +65,19 @@ class _Ladder(Side):
             side.then("Flatten", f"{self.prefix}flat")
         weight = np.zeros((count, width * math.prod(grid)), np.float32)
         return side.then("Gemm", f"{self.prefix}scores", self.store(f"{self.prefix}scores.weight", weight), transB=1)
+
+    def check(self, added: onnx.NodeProto) -> None:
+        given, number = self.method, re.compile(f"{self.prefix}[0-9]+")
+        shapes = [self.reals(node.input[1]).shape for node in self.proto.node if number.fullmatch(node.name)]
+        (frozen,) = (name for name in added.input if not self.makers[name].name.startswith(self.prefix))
+        rungs, (width, channels) = len(shapes), shapes[-1][:2]
+        alike = not given.reduction or width == max(1, channels // given.reduction)
+        if not alike or (given.rungs and rungs != min(given.rungs, len(self.rungs(frozen)))):
+            asked = f"{self.key}:{given.reduction}{f':{given.rungs}' if given.rungs else ''}"
+            raise ModelError(
+                f"--method {asked} is not what {self.path} has: a ladder of {width} channels beside {channels}, which reads {rungs} maps.",
+                hint="Leave the numbers out to keep it, or give the model without a ladder.",
+            )
 
     def _step(self, side: Chain, rung: str, grid: tuple[int, ...], width: int, name: str) -> None:
         """h → relu(P·pool(rung) + U·h); there is no h yet for the first rung."""

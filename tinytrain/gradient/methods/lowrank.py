@@ -14,36 +14,37 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytrain.errors import SchemeError
+from tinytrain.errors import ModelError, SchemeError
 from tinytrain.gradient.method import Method, Number
 from tinytrain.gradient.methods.backprop import Backprop
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array
 from tinytrain.onnx_graph import LAYERS, Chain, OnnxGraph
 from tinytrain.reading import plain
-from tinytrain.schemes.scheme import Scheme, Select, layers, resolve
+from tinytrain.schemes.scheme import Scheme, Select, layers, resolve, weights_of
 
 if TYPE_CHECKING:
     import onnx
 
-DOWN, UP = "_down", "_up"                                 # behind the name of a layer: A and B
+DOWN, UP, END = "_down", "_up", "_adapted"                # behind the name of a layer: A, B, and the sum
+RANK = 4                                                  # where none is given
 _RANK = r"[1-9][0-9]{0,3}"
 _OF_LAYER = rf"(.+?)=({_RANK})(?:,|$)"
 
 
 @dataclass(frozen=True)
 class LowRank(Backprop):
-    """`layers` are those whose weights the schemes name, in the model as it is. With `ranks` the layers there have adapters alone; 0 is a
-    rank that is still to be chosen."""
+    """`layers` are those whose weights the schemes name. With `ranks` the layers there have adapters alone; rank 0 is
+    still to be chosen, None is RANK, or what adapters have that are there."""
 
-    rank: int = 4
+    rank: int | None = None
     ranks: tuple[tuple[str, int], ...] = ()
     layers: tuple[str, ...] = ()
 
@@ -62,26 +63,34 @@ class LowRank(Backprop):
     def text(self) -> str:
         """As the command line has it."""
         ranks = ",".join(f"{name}={rank}" for name, rank in self.ranks)
-        return f"{self.key}:{ranks or self.rank or 'auto'}"
+        argument = ranks or ("auto" if self.is_auto else self.rank)
+        return f"{self.key}:{argument}" if argument else self.key
 
     @property
     def is_auto(self) -> bool:
-        return not (self.rank or self.ranks)
+        return self.rank == 0 and not self.ranks
 
-    def of_layers(self, names: Collection[str]) -> LowRank:
-        return replace(self, layers=tuple(sorted(names)))
+    def of_schemes(self, schemes: Sequence[str | Scheme], graph: Graph) -> LowRank:
+        return replace(self, layers=tuple(sorted(weights_of(schemes, _own(graph)[0]))))
 
     def change_model(self, model: onnx.ModelProto, path: Path) -> bool:
         if self.is_auto:
             message = f"--method {self.text} chooses ranks by samples under a budget; here are none."
             raise SchemeError(message, hint="Compile with it, --data and --budget; that says what can be given in its place.")
         graph, random = OnnxGraph(model.graph), np.random.default_rng(0)
-        found = {one.node.name: one for one in _adaptable(graph)}
+        found, there = {one.node.name: one for one in _adaptable(graph)}, _adapters(graph)
         for name, rank in self.ranks:
             self._check(name, rank, graph, found.get(name))
         given = dict(self.ranks)
-        chosen = {name: given.get(name, 0 if given else self.rank) for name in self.layers}
+        asked = {name: given.get(name) if given else self.rank for name in self.layers}
+        if other := next((name for name in there if asked.get(name) not in (None, there[name])), None):
+            message = f"--method {self.text} asks for rank {asked[other]} in {plain(other)!r}: it has an adapter of rank {there[other]}."
+            raise SchemeError(message, hint="Leave the rank out to keep it, or give the model without adapters.")
+        chosen = {name: (0 if given else RANK) if rank is None else rank for name, rank in asked.items()}
         added = {name: one for name, one in found.items() if 0 < chosen.get(name, 0) <= one.most}
+        if other := next((name + end for name in added for end in (DOWN, UP, END) if name + end in graph.taken), None):
+            message = f"--method {self.text} does not fit {path}: {plain(other)!r} is called as what the method adds."
+            raise ModelError(message, hint="Rename it, or leave its layer out of the scheme.")
         for name, one in added.items():
             _adapt(graph, one, chosen[name], random)
         return bool(added)
@@ -90,7 +99,7 @@ class LowRank(Backprop):
         """Raise SchemeError where a layer that is given a rank has and gets no adapter."""
         if name not in self.layers:
             why = "whose weight the scheme does not name" if name in graph.taken else "which the model does not have"
-        elif found is None and name + DOWN not in graph.taken:
+        elif found is None and name not in _adapters(graph):
             why = "which has no adapter: it is the last, or depthwise, or small"
         elif found is not None and rank > found.most:
             why = f"whose adapter would be no smaller than its weight above {found.most}"
@@ -100,12 +109,15 @@ class LowRank(Backprop):
         raise SchemeError(message, hint="Correct it, or --scheme.")
 
     def scheme(self, scheme: str | Scheme, graph: Graph) -> Scheme:
-        names = {layer.name for layer in layers(graph)}
-        adapted = {name for name in names if {name + DOWN, name + UP} <= names}
-        own = graph.replace(nodes=tuple(n for n in graph.nodes if n.origin.removesuffix(DOWN).removesuffix(UP) not in adapted - {n.origin}))
+        own, adapted = _own(graph)
         chosen, last = resolve(scheme, own), layers(own)[-1].name
         trained = {name: kinds for name, kinds in chosen.layers.items() if name == last}
         rates = {name: rate for name, rate in chosen.rates.items() if name == last}
+        others = {name: kinds for name, kinds in chosen.layers.items() if name != last}
+        parts = (f"{kind} of {name}" for name, kinds in others.items() for kind, select in kinds.items() if not select.whole)
+        if part := next(parts, None):
+            message = f"--method {self.text} puts an adapter beside whole weights; this scheme takes a part of the {plain(part)}."
+            raise SchemeError(message, hint="Name it whole in the scheme, or leave out --method.")
         for name, kinds in chosen.layers.items():
             if name in adapted and "weight" in kinds:
                 trained |= {name + end: {"weight": Select()} for end in (DOWN, UP)}
@@ -138,6 +150,26 @@ class Adaptable:
         return (self.weight.size - 1) // (self.made + self.read)
 
 
+def _own(graph: Graph) -> tuple[Graph, set[str]]:
+    """The graph without adapters, as schemes see it, and the names of the layers that have one."""
+    origins = {node.origin for node in graph.nodes}
+    adapted = _with_adapters(origins)
+    added = {name + end for name in adapted for end in (DOWN, UP)}
+    return graph.replace(nodes=tuple(node for node in graph.nodes if node.origin not in added)), adapted
+
+
+def _with_adapters(names: set[str]) -> set[str]:
+    """Of names of nodes, those of layers that have an adapter."""
+    return {name for name in names if {name + DOWN, name + UP, name + END} <= names}
+
+
+def _adapters(graph: OnnxGraph) -> dict[str, int]:
+    """Layers that have an adapter, and its rank."""
+    nodes = {node.name: node for node in graph.proto.node}
+    ups = {name: nodes[name + UP] for name in _with_adapters(set(nodes))}
+    return {name: _layer(graph, up).read for name, up in sorted(ups.items())}
+
+
 def adaptable(model: onnx.ModelProto) -> list[Adaptable]:
     """Layers of a prepared model that can have an adapter, and have none, in order."""
     return _adaptable(OnnxGraph(model.graph))
@@ -145,15 +177,20 @@ def adaptable(model: onnx.ModelProto) -> list[Adaptable]:
 
 def _adaptable(graph: OnnxGraph) -> list[Adaptable]:
     weighted = [node for node in graph.proto.node if node.op_type in LAYERS and graph.is_stored(node.input[1])]
+    known = {name + end for name in _adapters(graph) for end in ("", DOWN, UP)}
     found = []
     for node in weighted[:-1]:
-        given, weight = {a.name: a.i for a in node.attribute}, graph.reals(node.input[1])
-        matrix = weight.ndim == 2 or (weight.ndim > 2 and node.op_type == "Conv")
+        given, one = {a.name: a.i for a in node.attribute}, _layer(graph, node)
+        matrix = one.weight.ndim == 2 or (one.weight.ndim > 2 and node.op_type == "Conv")
         simple = matrix and given.get("group", 1) == 1 and not given.get("transA")
-        one = Adaptable(node, weight, node.op_type == "Conv" or given.get("transB", 0) == 1)
-        if simple and one.most > 0 and node.name + DOWN not in graph.taken:
+        if simple and one.most > 0 and node.name not in known:
             found.append(one)
     return found
+
+
+def _layer(graph: OnnxGraph, node: onnx.NodeProto) -> Adaptable:
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return Adaptable(node, graph.reals(node.input[1]), node.op_type == "Conv" or transposed)
 
 
 def _adapt(graph: OnnxGraph, layer: Adaptable, rank: int, random: np.random.Generator) -> None:

@@ -16,23 +16,24 @@ function placed(model, { at, bytes, dtype }) {
     return new ARRAYS[dtype](model.slice(at, at + bytes).buffer);
 }
 
-/** The trained initializers with what a device has learned (name → array): name → { data, shape, place }. */
+/** What a device has learned (key → array) by initializer: name → { data, shape, place }, no place where a method of learning added it. */
 export function learned(build, weights) {
     const model = decoded(build.files["learned.onnx"]);
     const places = new Map(build.teaching.places.map((place) => [place.name, place]));
     const found = Object.create(null);                    // a name may be one that objects have of themselves
     for (const { name, key, source } of build.manifest.parameters) {
         const place = places.get(name);
-        const before = found[name]?.data ?? placed(model, place);
-        found[name] = { data: weightToOnnx(weights.get(key), source, before), shape: place.shape, place };
+        const before = found[name]?.data ?? (place ? placed(model, place) : new Float32Array(size(source.onnx_shape)));
+        found[name] = { data: weightToOnnx(weights.get(key), source, before), shape: source.onnx_shape, place };
     }
     for (const [name, array] of Object.entries(found)) {
-        const [least, most] = RANGES[array.place.dtype] ?? [-Infinity, Infinity];
+        const dtype = array.place?.dtype ?? "<f4";
+        const [least, most] = RANGES[dtype] ?? [-Infinity, Infinity];
         if (array.data.some((value) => !Number.isFinite(value))) throw new Error(`${name} is not finite; nothing was kept. Train with a lower learning rate.`);
         if (array.data.some((value) => value < least || value > most)) {
             throw new Error(`${name} has learned numbers that its type in the ONNX file cannot hold. Push the weights to a device, and use \`tinytrain pull\`.`);
         }
-        array.data = ARRAYS[array.place.dtype].from(array.data);
+        array.data = ARRAYS[dtype].from(array.data);
     }
     return found;
 }
@@ -47,7 +48,7 @@ export function learnedNpz(build, weights) {
 export function learnedOnnx(build, weights) {
     const model = decoded(build.files["learned.onnx"]);
     for (const { data, place } of Object.values(learned(build, weights))) {
-        model.set(new Uint8Array(data.buffer), place.at);
+        if (place) model.set(new Uint8Array(data.buffer), place.at);
     }
     return model;
 }
