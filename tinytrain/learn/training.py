@@ -201,15 +201,15 @@ def train(project: Project, session: Session, taught: Lesson, plan: Plan, progre
     return record
 
 
+def _tells_nothing(project: Project, held: Dataset | None) -> bool:
+    """Whether samples have no labels: their loss is least of all where a network says the same class of all."""
+    return held is not None and held.y is not None and are_stand_ins(project.manifest, held.y)
+
+
 def _store(project: Project, session: Session) -> None:
     """Into the flash of firmware that keeps what it learns: what it has saved by itself in an epoch has a rate, and weights, of the way."""
     if project.manifest.store:
         store.save(session)
-
-
-def _tells_nothing(project: Project, held: Dataset | None) -> bool:
-    """Whether samples have no labels: their loss is least of all where a network says the same class of all."""
-    return held is not None and held.y is not None and are_stand_ins(project.manifest, held.y)
 
 
 def _untrained(session: Session, yardstick: Yardstick, held: Dataset | None, progress: Progress) -> Epoch:
