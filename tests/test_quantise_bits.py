@@ -78,7 +78,7 @@ def test_mixed_bits_keep_to_the_budget(cnn: tuple[Path, Path]) -> None:
 
 
 def firmware_bytes(model: onnx.ModelProto, folder: Path, **options: Any) -> tuple[int, dict[str, str]]:
-    """Of flash for layers where nothing is trained, all constants but the scale of the output; and which weights of four bits take a byte."""
+    """Of flash for layers, none of them trained: all constants but the scale of the output; and which weights of four bits take a byte."""
     onnx.save(model, folder / "made.onnx")
     program = compile_model(folder / "made.onnx", Options(loss=None, exact_seconds=0, **options)).program
     scale, = (v for v in program.constants if v.name == "y_q_scale")
