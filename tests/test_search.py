@@ -175,7 +175,7 @@ def test_a_sweep_says_where_no_scheme_is_written(cnn: Path, analysis: Path, tmp_
     monkeypatch.chdir(tmp_path)
     Path("tinytrain.toml").write_text('budget = "9K"\n')         # of a single search: left out of a sweep
     common = "search", cnn, "--contribution", analysis, "--board", BOARD, "--evaluations", 20, "-o", "s.toml", "--sweep"
-    assert succeed(*common, "2K,3K").endswith("scheme     s.toml is not written: nothing fits the last budget\n")
+    assert succeed(*common, "2K,3K").endswith("scheme     s.toml is not written: nothing that fits the last budget gains anything\n")
     assert not Path("s.toml").exists()
     assert "--sram and --sweep are both given" in sentence(*common, "2K,3K", "--sram", "9K")
 
@@ -185,7 +185,7 @@ def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
     pytest.importorskip("matplotlib")
     text = succeed("search", cnn, "--contribution", analysis, "--board", BOARD, "--sweep", "3K:21K:9K", "--evaluations", 20, "--plot", plot,
                    "--report", report)
-    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["3,072", "12,288", "21,504"] and "too small" in text
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["3,072", "12,288", "21,504"] and "nothing gains" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     found = json.loads(report.read_text())
     assert [point["budget_bytes"] for point in found["points"]] == [12_288, 21_504] and found["board"]["name"] == BOARD
