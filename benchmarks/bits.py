@@ -39,7 +39,7 @@ def in_order(layers: Sequence[bits.Sensitivity], budget_bytes: int) -> frozenset
     """4 bits for one layer after the other until the rest fits."""
     left, few = sum(one.bytes_8 for one in layers), set()
     for one in layers:
-        if left > budget_bytes:
+        if left > budget_bytes and one.saved:
             left -= one.saved
             few.add(one.node)
     return frozenset(few)

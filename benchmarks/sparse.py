@@ -17,7 +17,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import click
@@ -53,16 +53,23 @@ LOST = 1e9                                                # the loss of a traini
 
 @dataclass(frozen=True)
 class Run:
-    """Trainings of one scheme, as text: at each of these learning rates with each of these seeds."""
+    """Trainings of one scheme, as text: at each of these learning rates with each of these seeds. `given` stands for all else that is the
+    same for each run of a task."""
 
     task: str
+    given: str
     scheme: str
     rates: tuple[float, ...]
     seeds: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(f"{__version__} {self}".encode()).hexdigest()
+        return digest(self)
+
+    @property
+    def folder(self) -> str:
+        """Of the compiled project."""
+        return digest(self.given, self.scheme)[:16]
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,19 @@ def task_of(name: str) -> Transfer:
     return next(task for task in TRANSFERS if task.name == name)
 
 
+def digest(*parts: object) -> str:
+    """Of what results were made from, by this version."""
+    return hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()
+
+
+def given(task: Transfer, out: Path) -> str:
+    """A digest of a task's network, samples and epochs, and of all options but the scheme."""
+    samples = task.samples()
+    arrays = [array for part in (samples.learn, samples.validate, samples.held) for array in (part.x, part.y) if array is not None]
+    contents = [(array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()) for array in arrays]
+    return digest(hashlib.sha256(task.model(out / task.name).read_bytes()).hexdigest(), contents, task.epochs, options_of())
+
+
 def options_of(scheme: Scheme | str = "full") -> Options:
     return Options(scheme=scheme, optimiser=Optimiser(momentum=MOMENTUM), exact_seconds=0.0)
 
@@ -102,7 +122,7 @@ def options_of(scheme: Scheme | str = "full") -> Options:
 def learn(out: Path, run: Run) -> list[tuple[float, float, float]]:
     """What `Reached` holds of each training, rate by rate."""
     task = task_of(run.task)
-    samples, folder = task.samples(), out / task.name / "projects" / hashlib.sha256(run.scheme.encode()).hexdigest()[:16]
+    samples, folder = task.samples(), out / task.name / "projects" / run.folder
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_suffix(".toml")
@@ -131,9 +151,13 @@ class Trainings:
     jobs: Jobs
     progress: Progress
 
+    @cached_property
+    def given(self) -> str:
+        return given(self.task, self.out)
+
     def reached(self, tries: Tries, first: int, count: int) -> list[list[list[Reached]]]:
         """Of each scheme at each of its rates with each seed. What a rate multiplies is 1."""
-        runs = [Run(self.task.name, scheme.to_toml(), rates, tuple(range(first, first + count))) for scheme, rates in tries]
+        runs = [Run(self.task.name, self.given, scheme.to_toml(), rates, tuple(range(first, first + count))) for scheme, rates in tries]
         found = {}
         self.progress.start("learn", len(set(runs)))
         for run, results in self.jobs.run(partial(learn, self.out), list(dict.fromkeys(runs)), lambda run: run.key):

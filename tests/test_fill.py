@@ -10,11 +10,13 @@ import pytest
 from cli_runs import run, save_model, sentence, succeed
 
 import tinytrain
-from tinytrain.compiler import Options
-from tinytrain.errors import SchemeError
+from tinytrain.compiler import Options, compile_model
+from tinytrain.emit.fit import reserved_bytes
+from tinytrain.errors import SchemeError, TinytrainError
+from tinytrain.gradient.methods import METHODS
 from tinytrain.schemes.scheme import AUTO, Scheme, preset
 from tinytrain.search.cost import Costs
-from tinytrain.search.fill import drawn, resolved, within
+from tinytrain.search.fill import drawn, filled, resolved, within
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,35 @@ def test_refusals(costs: Costs) -> None:
         resolved(costs, "last:auto", None)
     with pytest.raises(SchemeError, match="fills a budget of RAM, and here is none"):
         preset("last:auto", costs.forward)
+
+
+OWN_WORDS = {                                             # of methods that no preset fills a budget for
+    "cascaded": "trains what it puts beside the model", "ladder": "trains what it puts beside the model",
+    "green": "chooses among the schemes that are compiled", "lowrank": "(last|spread):auto names none yet",
+    "noprop": "--method noprop",
+}
+
+
+@pytest.mark.parametrize("auto", AUTO)
+@pytest.mark.parametrize("how", METHODS)
+def test_each_method_takes_it_or_says_why(model: Path, how: str, auto: str) -> None:
+    """A budget for all of the model is filled, also by methods that do not take its last layer alone."""
+    options = Options(scheme=auto, method=how, exact_seconds=0)
+    if how in OWN_WORDS:
+        with pytest.raises(TinytrainError, match=OWN_WORDS[how]):
+            compile_model(model, filled(model, options, 60_000))
+        return
+    chosen = filled(model, options, 60_000).scheme
+    assert isinstance(chosen, Scheme) and chosen.layers == preset("full", Costs(model, options).forward).layers
+    with pytest.raises(SchemeError, match=r"(takes nothing that can|cannot) be trained in 1,024 bytes of RAM"):
+        filled(model, options, 1024)
+
+
+def test_a_method_of_blocks_fills_what_it_takes(model: Path) -> None:
+    """The head alone is too little for it, all is too much."""
+    options = Options(scheme="last:auto", method="local", exact_seconds=0)
+    made = compile_model(model, filled(model, options, 7000))
+    assert len(made.schemes[0].layers) == 2 and made.plan.arena_bytes + reserved_bytes(made.program, made.board) <= 7000
 
 
 def test_commands_agree(model: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -12,10 +14,16 @@ from cli_runs import sentence, succeed
 
 from tinytrain import zoo
 from tinytrain.compiler import Options
+from tinytrain.errors import SchemeError
 from tinytrain.schemes.scheme import AUTO, Scheme, load
+from tinytrain.search import sweep
+from tinytrain.search.contribution import Candidate, Contribution, Contributions
 from tinytrain.search.cost import Costs
 from tinytrain.search.fill import Filler, within
 from tinytrain.search.halving import BIASES, Halving, Tries, Worth, halve, layer_effects
+from tinytrain.search.search import Effort, Method, search_trained, sweep_text
+from tinytrain.search.space import Budget
+from tinytrain.search.trainings import REFUSED, Trainings
 
 BUDGET = 7000
 
@@ -107,6 +115,63 @@ def test_search_trains_and_explains(model: Path, data: Path) -> None:
         assert f"{name} " in text
     scheme = load(out)
     assert set(scheme.rates) <= set(scheme.layers)
+
+
+class Known(Trainings):
+    """Trainings of a made worth, and which seeds were asked for."""
+
+    def __init__(self, worth: Callable[[Scheme], float]) -> None:
+        self.__dict__.update(worth=worth, seeds=[])
+
+    labelled = True
+
+    def worths(self, tries: Tries, first: int, count: int) -> list[list[list[Worth]]]:
+        return [[[Worth(self.worth(scheme), 0.0)] * count for _ in rates] for scheme, rates in tries]
+
+    def accuracies(self, schemes: Sequence[Scheme], first: int, count: int) -> list[float | None]:
+        self.seeds.append((first, count))
+        return [0.5 + self.worth(scheme) for scheme in schemes]
+
+
+@pytest.mark.parametrize("gain", [0.0, REFUSED.gain])
+def test_what_gains_nothing_is_refused(costs: Costs, gain: float) -> None:
+    """Where all schemes lose, or none was taken by the compiler after all."""
+    effort, trainings = Effort("halving", schemes=2, seeds=1), Known(lambda scheme: gain)
+    with pytest.raises(SchemeError, match="Of what fits into the budget, nothing gains anything for mlp"):
+        search_trained(costs, {}, [Budget(BUDGET)], effort, trainings)
+    assert search_trained(costs, {}, [Budget(100), Budget(BUDGET)], effort, trainings) == [None, None]
+
+
+def test_ties_and_what_is_gained_are_said(costs: Costs) -> None:
+    trainings = Known(lambda scheme: 0.25)
+    (one,) = search_trained(costs, {}, [Budget(BUDGET)], Effort("halving", schemes=2, seeds=1), trainings)
+    assert one is not None and "; as well learned " in one.text() and one.trials[1].name in one.text().split("; as well learned ")[1]
+    text = sweep_text([one], [one.budget], [None], [{}])
+    assert "accuracy gained" in text and "contributions" not in text
+
+
+def test_it_keeps_to_the_board(model: Path) -> None:
+    """Of which the budget knows nothing."""
+    small = Costs(model, Options(board="stm32vldiscovery"))
+    (one,) = search_trained(small, {}, [Budget(None, 1 << 20)], Effort("halving", schemes=4, seeds=1), Known(lambda scheme: 0.1))
+    assert one is not None and all(trial.cost.room is not None and trial.cost.room.fits for trial in one.trials)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_other_seeds_judge_than_choose(method: Method) -> None:
+    trainings = Known(lambda scheme: 0.1)
+    sweep._measured(sweep.Request(method=method, measure=True, seeds=3), [], trainings)
+    assert trainings.seeds == [(3, 3)]
+
+
+def test_it_goes_on_where_sums_say_nothing(model: Path, data: Path, costs: Costs) -> None:
+    """An analysis by which nothing gains anything gives it nothing to start from, and no reason to stop."""
+    analysis = model.with_name("nothing.json")
+    nothing = Contribution(Candidate(costs.layers[-1].name, "weight", 1.0), -0.1)
+    Contributions("mlp.onnx", costs.prepared.hash.hex(), "trained", 0.1, {}, (nothing,)).save(analysis)
+    common = "search", model, "--contribution", analysis, "--data", data, "--sram", BUDGET, "--epochs", 1, "--seeds", 1, "--lr", 0.01
+    assert "No candidate of the analysis gains anything" in sentence(*common)
+    assert "learned best of" in succeed(*common, "--method", "halving", "--trials", 2, "--lr-factors", "1")
 
 
 @pytest.mark.parametrize(("given", "said"), [

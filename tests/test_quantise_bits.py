@@ -17,8 +17,10 @@ from test_quantise import outputs, quantised
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model
+from tinytrain.emit.instructions import data_bytes
 from tinytrain.errors import DoesNotFit, TinytrainError
 from tinytrain.onnx_graph import stored_array
+from tinytrain.passes.pack_four_bits import a_byte_each
 from tinytrain.quantise import bits
 from tinytrain.quantise.bits import Sensitivity, fewest_errors
 from tinytrain.quantise.ranges import nearest, weight_scales
@@ -63,7 +65,7 @@ def kinds(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def test_mixed_bits_keep_to_the_budget(cnn: tuple[Path, Path]) -> None:
-    """And move the output less than any other choice of layers of the same kind would."""
+    """Of the file, and the more bits the better."""
     eight, four, mixed = (quantised(*cnn, **given) for given in ({}, {"bits": "4"}, {"bits": "mixed", "flash_budget": 3000}))
     assert four.report.int8_bytes < mixed.report.int8_bytes <= 3000 < eight.report.int8_bytes
     int4, int8 = onnx.TensorProto.INT4, onnx.TensorProto.INT8
@@ -73,6 +75,46 @@ def test_mixed_bits_keep_to_the_budget(cnn: tuple[Path, Path]) -> None:
     assert snrs == sorted(snrs)
     assert "bits" in mixed.report.text() and "bits" not in eight.report.text()
     assert {row.bits for row in mixed.report.rows} == {4, 8}
+
+
+def firmware_bytes(model: onnx.ModelProto, folder: Path, **options: Any) -> tuple[int, dict[str, str]]:
+    """Of flash for layers, none of them trained: all constants but the scale of the output; and which weights of four bits take a byte."""
+    onnx.save(model, folder / "made.onnx")
+    program = compile_model(folder / "made.onnx", Options(loss=None, exact_seconds=0, **options)).program
+    scale, = (v for v in program.constants if v.name == "y_q_scale")
+    return data_bytes(program) - scale.type.nbytes, a_byte_each(program)
+
+
+def test_the_firmware_keeps_to_the_budget_with_the_least_error(
+    cnn: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 2^3 choices of the cnn's layers are made and compiled: none that fits moves the output less by its measured errors."""
+    measured: list[Sensitivity] = []
+    right = bits.fewest_errors
+    monkeypatch.setattr(bits, "fewest_errors", lambda layers, budget: measured.extend(layers) or frozenset())
+    quantised(*cnn, bits="mixed", flash_budget=1)
+    assert [one.saved > 0 for one in measured] == [False, True, True], "conv1 is too small to save anything"
+    sizes, errors = {}, {}
+    for chosen in product((False, True), repeat=len(measured)):
+        few = frozenset(one.node for one, x in zip(measured, chosen, strict=True) if x)
+        monkeypatch.setattr(bits, "fewest_errors", lambda layers, budget, few=few: few)
+        sizes[few], takes = firmware_bytes(quantised(*cnn, bits="mixed", flash_budget=1).model, tmp_path)
+        errors[few] = sum(one.error for one in measured if one.node in few)
+        assert sizes[few] == sum(one.bytes_8 - one.saved * (one.node in few) for one in measured)
+        assert list(takes.values()) == ["of fewer than 512 numbers"] * chosen[0]
+    monkeypatch.setattr(bits, "fewest_errors", right)
+    for budget in sorted({*sizes.values(), 2500, 3000}):
+        made = quantised(*cnn, bits="mixed", flash_budget=budget)
+        assert firmware_bytes(made.model, tmp_path)[0] <= budget
+        least = min(errors[few] for few in sizes if sizes[few] <= budget)
+        assert errors[right(measured, budget)] == least and right(measured, budget) in sizes
+
+
+def test_compile_says_which_take_a_byte(cnn: tuple[Path, Path], tmp_path: Path) -> None:
+    onnx.save(quantised(*cnn, bits="4").model, tmp_path / "four.onnx")
+    text = succeed("compile", tmp_path / "four.onnx", "--scheme", "last:1", "-o", tmp_path / "out")
+    assert "4 bits     a byte each take conv1_weight_q: of fewer than 512 numbers\n" in text
+    assert "4 bits     a byte each take fc_weight_q: trained\n" in text
 
 
 @pytest.mark.parametrize("more", [{}, {"adaround": True}, {"per_tensor": True}])

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from tinytrain.search.contribution import Candidate, Contribution, Contributions
 from tinytrain.search.cost import Costs
 from tinytrain.search.evolve import search_evolution, search_random
 from tinytrain.search.exact import Plans, search_exact
+from tinytrain.search.fill import fill
 from tinytrain.search.rows import Explainer
-from tinytrain.search.search import Effort, search
+from tinytrain.search.search import Effort, on_board, search, sweep_text, too_small
 from tinytrain.search.space import Budget, Choice, Group, Oracle, Selection, Space, Spent, space
+from tinytrain.search.sweep import sweep_json
 
 BOARD = "mps2-an500"
 
@@ -175,7 +178,7 @@ def test_a_sweep_says_where_no_scheme_is_written(cnn: Path, analysis: Path, tmp_
     monkeypatch.chdir(tmp_path)
     Path("tinytrain.toml").write_text('budget = "9K"\n')         # of a single search: left out of a sweep
     common = "search", cnn, "--contribution", analysis, "--board", BOARD, "--evaluations", 20, "-o", "s.toml", "--sweep"
-    assert succeed(*common, "2K,3K").endswith("scheme     s.toml is not written: nothing fits the last budget\n")
+    assert succeed(*common, "2K,3K").endswith("scheme     s.toml is not written: nothing that fits the last budget gains anything\n")
     assert not Path("s.toml").exists()
     assert "--sram and --sweep are both given" in sentence(*common, "2K,3K", "--sram", "9K")
 
@@ -185,11 +188,40 @@ def test_sweep_is_a_table_and_a_plot(cnn: Path, analysis: Path) -> None:
     pytest.importorskip("matplotlib")
     text = succeed("search", cnn, "--contribution", analysis, "--board", BOARD, "--sweep", "3K:21K:9K", "--evaluations", 20, "--plot", plot,
                    "--report", report)
-    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["3,072", "12,288", "21,504"] and "too small" in text
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["3,072", "12,288", "21,504"] and "nothing gains" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     found = json.loads(report.read_text())
     assert [point["budget_bytes"] for point in found["points"]] == [12_288, 21_504] and found["board"]["name"] == BOARD
     assert all(point["ram_bytes"] <= point["budget_bytes"] and point["accuracy"] is None for point in found["points"])
+
+
+def test_a_search_keeps_to_the_board(cnn: Path, of_cnn: Space) -> None:
+    """Whose memory is less than the budget: what is found fits, as do presets beside it; a refusal says who has less."""
+    small, budget = Costs(cnn, Options(board="stm32vldiscovery", exact_seconds=0)), Budget(None, 1 << 20)
+    (one,) = search(small, of_cnn, [budget], Effort(evaluations=20, seconds=600))
+    assert one is not None and one.found.gain < of_cnn.gain(of_cnn.all)
+    assert all(each.cost.room is not None and each.cost.room.fits for each in (one, *one.presets))
+    assert re.search(r"head`, the last layer alone, takes [\d,]+ bytes of RAM, stm32vldiscovery has 8,\d+", str(too_small(small, budget)))
+    assert on_board(small, Budget(9)).ram_bytes == 9 and on_board(small, budget).ram_bytes == 8192
+
+
+def test_presets_that_do_not_fit_are_left_out(costs: Costs, of_cnn: Space) -> None:
+    """Where the head does not fit whole, biases may; a preset has none of the budget's room then, and is none that fills it."""
+    least = costs.cost(fill("last:auto", costs, lambda scheme: False)).ram_bytes
+    for chosen in search(costs, of_cnn, [Budget(n) for n in (least - 1, least, 14_000)], Effort(evaluations=20, seconds=600)):
+        if chosen is not None:
+            assert all(preset.cost.ram_bytes <= (chosen.budget.ram_bytes or 0) for preset in chosen.presets)
+            assert all("at least" in preset.text() for preset in chosen.presets)
+
+
+def test_a_sweep_says_what_presets_reached(costs: Costs, of_cnn: Space) -> None:
+    chosen = search(costs, of_cnn, [Budget(1000), Budget(14_000)], Effort(evaluations=20, seconds=600))
+    presets: list[dict[str, float | None]] = [{}, {"last:auto": 0.5, "spread:auto": 0.625}]
+    heading, first, last = sweep_text(chosen, [Budget(1000), Budget(14_000)], [None, 0.75], presets).splitlines()
+    assert heading.split()[-3:] == ["accuracy", "last:auto", "spread:auto"] and "contributions" in heading
+    assert first.endswith("nothing gains") and last.split()[-3:] == ["75.0%", "50.0%", "62.5%"]
+    (point,) = sweep_json(costs, chosen, [None, 0.75], presets)["points"]
+    assert point["presets"] == presets[1] and point["gained"] == "contributions"
 
 
 @pytest.mark.parametrize(("given", "said"), [

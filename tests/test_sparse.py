@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the benchmark's tasks need scikit-learn")
@@ -48,6 +51,26 @@ def test_margins_are_means_over_tasks_and_budgets(tmp_path: Path) -> None:
     assert "found − last   +3.33   mnist +6.00, har -2.00" in text, "of +10, +2 and −2; what har found for 35 % is what it has for 20 %"
     assert "found − random +1.00   mnist +1.00" in text and "found − bias" not in text
     assert "found        20%            90    85.00 ± 7.07    80.0    -6.00" in text
+
+
+def test_results_are_kept_by_all_that_they_were_made_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The network, samples, epochs and options; and the scheme."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sparse, dataset = importlib.import_module("sparse"), importlib.import_module("tinytrain.data.dataset").Dataset
+
+    def given(weights: bytes = b"w", x: float = 0.0, epochs: int = 2) -> str:
+        (tmp_path / "m.onnx").write_bytes(weights)
+        data = dataset(np.full((2, 3), x, np.float32), np.zeros(2, np.int32))
+        samples = SimpleNamespace(learn=data, validate=data, held=data)
+        return str(sparse.given(SimpleNamespace(
+            name="t", epochs=epochs, samples=lambda: samples, model=lambda folder: tmp_path / "m.onnx"), tmp_path))
+
+    made = [given(), given(b"v"), given(x=1.0), given(epochs=3)]
+    monkeypatch.setattr(sparse, "MOMENTUM", 0.0)
+    made.append(given())
+    assert len(set(made)) == 5 and made[-1] == given()
+    runs = [sparse.Run("t", each, scheme, (1.0,), (0,)) for each in made for scheme in ("a", "b")]
+    assert len({run.key for run in runs}) == len({run.folder for run in runs}) == len(runs)
 
 
 def test_the_page_shows_the_results() -> None:

@@ -201,7 +201,7 @@ def lowered(program: Program, options: Options) -> Program:
     if options.dtype == "fp16":
         stay = absorbed(options.precision, program.entries["infer"], fused.entries["infer"])
         last = (partial(lower_fp16, fp32=stay), watch_gradients)
-    fused = pack_four_bits(fused.map(lambda graph: passes.run(graph, last)), all_of_them=options.optimise == "size")
+    fused = pack_four_bits(fused.map(lambda graph: passes.run(graph, last)), at_any_peak=options.optimise != "speed")
     return replace(share_constants(fused), guards=options.guards)
 
 

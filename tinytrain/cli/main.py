@@ -269,7 +269,7 @@ def verify(model: Path, oracle: str, samples: int, **given: Any) -> Answer:
 @option("--per-tensor", is_flag=True, help="One scale for a whole weight in place of one for each output channel.")
 @option("--bits", type=click.Choice(["8", "4", "mixed"]), default="8", show_default=True,
         help="Bits of weights; mixed: as many in each layer as --flash-budget leaves, where they are missed least.")
-@option("--flash-budget", type=BYTES, only_with="--bits mixed", help="Bytes that weights, biases and scales may take, as 30K.")
+@option("--flash-budget", type=BYTES, only_with="--bits mixed", help="Flash for all layers, none of them trained: 30K.")
 @option("--samples", type=click.IntRange(1), default=256, show_default=True, help="Samples to use, evenly spread over the data.")
 @option("--report", type=click.Path(path_type=Path), help="JSON file for the report.")
 @SHAPES

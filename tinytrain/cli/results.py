@@ -265,8 +265,8 @@ class LearningRate(Result):
 @dataclass(frozen=True)
 class FoundScheme:
     """The best scheme under a budget of RAM, null where none was given: its TOML, what it gains in all, how far from the best one it may be
-    (`gap`, null where nobody knows), what it costs, its accuracy where that was measured; and `why`, lines for people: what was chosen and
-    left out, or what was tried.
+    (`gap`, null where nobody knows), what it costs, its accuracy and those of `presets` that fill the same budget where they were measured;
+    and `why`, lines for people: what was chosen and left out, or what was tried. `gained` says what `gain` is of.
     """
 
     budget_bytes: int | None
@@ -276,6 +276,8 @@ class FoundScheme:
     cost: SchemeCost
     accuracy: float | None
     why: tuple[str, ...]
+    gained: str
+    presets: dict[str, float | None]
 
 
 @dataclass(frozen=True)

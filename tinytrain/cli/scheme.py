@@ -159,7 +159,9 @@ def search(model: Path, board: str, output: Path | None, **given: Any) -> Answer
         found = run(model, compiler_options(board, **given), request, bar)
     schemes = tuple(
         None if one is None
-        else FoundScheme(budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy, one.why)
-        for one, budget, accuracy in zip(found.chosen, request.budgets, found.accuracies, strict=True)
+        else FoundScheme(
+            budget.ram_bytes, one.scheme.to_toml(), one.found.gain, one.found.gap, one.cost, accuracy, one.why, one.gained, others,
+        )
+        for one, budget, accuracy, others in zip(found.chosen, request.budgets, found.accuracies, found.presets, strict=True)
     )
     return Answer(found.text(request), Search(schemes, found.files))

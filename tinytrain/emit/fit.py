@@ -12,6 +12,7 @@ from tinytrain.emit.select import Kernels
 from tinytrain.errors import DoesNotFit, SchemeError
 from tinytrain.ir.graph import Node, Program
 from tinytrain.ir.types import Role, Value
+from tinytrain.ops.four_bits import UnpackFourBits
 from tinytrain.planner import Needs, ProgramPlan
 from tinytrain.target.board import Board
 from tinytrain.target.memory import CODE_PART, constant_memories
@@ -106,13 +107,15 @@ def check_fit(program: Program, plan: ProgramPlan, board: Board) -> None:
     buffers, stack = buffer_bytes(program), board.stack_bytes
     name, worst = max(plan.entries.items(), key=lambda item: item[1].arena_bytes)
     node = worst.peak.node
+    packed = any(isinstance(one.op, UnpackFourBits) for one in worst.graph.nodes)
+    unpacked = "leave weights of four bits unpacked where RAM is short (--optimize speed), " if packed else ""
     largest = ", ".join(f"{v.name} {v.type.nbytes:,}" for v in worst.peak.values[:3])
     raise DoesNotFit(
         f"{program.name} needs {taken.ram_bytes:,} bytes of RAM (arena {plan.arena_bytes:,}, buffers {buffers:,}, stack {stack:,}), "
         f"{board.name} has {', '.join(f'{m.bytes:,} of {m.name}' for m in board.rams)}.",
         f"The peak of {name} is in {node.origin if node else name} ({node.op.name if node else 'graph'}): {largest} bytes"
         f" beside {plan.fixed_bytes:,} bytes of parameters and optimiser state.",
-        hint="Train less of the model (--scheme last:1), or choose a board with more memory (tinytrain boards).",
+        hint=f"Train less of the model (--scheme last:1), {unpacked}or choose a board with more memory (tinytrain boards).",
     )
 
 

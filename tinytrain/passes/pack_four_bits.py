@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """pack_four_bits: y = conv2d(x, w), w in flash and within four bits  ->  w' = unpack_four_bits(p); y = conv2d(x, w')
 
-Each node that reads a weight unpacks it anew: none lies in the arena from the forward pass to the backward one. Where that would be the
-peak of the arena a weight stays int8, unless flash is what counts. Which is the peak is estimated in the order given, without scratch.
+Each node that reads a weight unpacks it anew: none lies in the arena from the forward pass to the backward one. That may be the peak of
+the arena: four bits are asked for where flash is short. For speed alone a weight stays int8 there; which is the peak is then estimated in
+the order given, without scratch.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from tinytrain.planner.updates import bind_updates
 WORTH = 512                                               # weights; what unpacks fewer takes as much code as it saves
 
 
-def pack_four_bits(program: Program, *, all_of_them: bool = False) -> Program:
-    """Needs fused graphs; ensures that of frozen weights whose file gives them four bits, those that fit lie in flash two a byte."""
-    few = {v for v in program.stored(Role.CONST) if _is_few(v)}
-    if few and not all_of_them:
+def pack_four_bits(program: Program, *, at_any_peak: bool = True) -> Program:
+    """Needs fused graphs; ensures that frozen weights whose file gives them four bits, of WORTH numbers or more, lie in flash two a byte:
+    all of them, or those that there is room for below the peak of the arena."""
+    few = {v for v in program.stored(Role.CONST) if _is_few(v) and v.type.numel >= WORTH}
+    if few and not at_any_peak:
         few = _without_peaks(program, few)
     if not few:
         return program
@@ -34,7 +36,14 @@ def pack_four_bits(program: Program, *, all_of_them: bool = False) -> Program:
 
 def _is_few(v: Value) -> bool:
     within = v.source.within if v.source else ()
-    return v.type.dtype is S8 and bool(within) and within[0] >= LOW and within[1] <= HIGH and v.type.numel >= WORTH
+    return v.type.dtype is S8 and bool(within) and within[0] >= LOW and within[1] <= HIGH
+
+
+def a_byte_each(program: Program) -> dict[str, str]:
+    """Weight whose file gives it four bits → why a number of it takes a byte all the same, in a program through this pass."""
+    too_few, peak = f"of fewer than {WORTH} numbers", "unpacked, the peak of the arena"
+    frozen = {v.name: too_few if v.type.numel < WORTH else peak for v in program.stored(Role.CONST) if _is_few(v)}
+    return {**frozen, **{v.name: "trained" for v in program.stored(Role.PARAM) if _is_few(v)}}
 
 
 def _without_peaks(program: Program, few: Collection[Value]) -> set[Value]:

@@ -19,6 +19,7 @@ from tinytrain.errors import DoesNotFit, TinytrainError, ToolError
 from tinytrain.frontend.onnx_import import Imported
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Array, Value
+from tinytrain.passes.pack_four_bits import WORTH
 from tinytrain.quantise import bias
 from tinytrain.quantise.layers import LINEAR_OPS, from_rows, to_rows
 from tinytrain.quantise.lockstep import Options, evaluate
@@ -27,13 +28,14 @@ from tinytrain.quantise.ranges import nearest, weight_scales
 from tinytrain.report.live import Progress
 
 MEASURED_SAMPLES = 32
+_CHANNEL_BYTES = 12                                       # bias, multiplier and shift of an output channel, also where all have one scale
 _UNIT = 1e-9                                              # errors are counted in billionths of the largest
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Of a layer by its node: bytes of weight, bias and scales at 8 bits, what 4 bits save, and the error that they add to the output,
-    in parts of its power."""
+    """Of a layer by its node: bytes that a firmware which only infers has of its weight, biases and factors at 8 bits, what 4 bits save of
+    them, and the error that these add to the output, in parts of its power."""
 
     node: str
     bytes_8: int
@@ -53,7 +55,7 @@ def choose_bits(model: Imported, plan: Plan, samples: Array, options: Options, p
     measured = _measure(model.graph, layers, chosen, options, progress)
     few = fewest_errors(measured, options.flash_budget)
     added = sum(one.error for one in measured if one.node in few)
-    notes = [f"4 bits in {len(few)} of {len(measured)} layers, so that parameters take {options.flash_budget:,} B at most: "
+    notes = [f"4 bits in {len(few)} of {len(measured)} layers, so that they take {options.flash_budget:,} B of flash at most: "
              f"expected error {added:.2g} of the output's power"]
     return {one.node: 4 if one.node in few else 8 for one in measured}, notes
 
@@ -62,7 +64,7 @@ def fewest_errors(layers: Sequence[Sensitivity], budget_bytes: int) -> frozenset
     """The layers that get four bits. Raises DoesNotFit where that is too much even if all do, ToolError without ortools."""
     most, least = sum(one.bytes_8 for one in layers), sum(one.bytes_8 - one.saved for one in layers)
     if least > budget_bytes:
-        message = f"Parameters take {least:,} bytes with 4 bits in all layers; expected {budget_bytes:,} or less, as --flash-budget says."
+        message = f"Layers take {least:,} bytes with 4 bits in all layers; expected {budget_bytes:,} or less, as --flash-budget says."
         raise DoesNotFit(message, hint="Give a larger budget, or a smaller model.")
     if most <= budget_bytes:
         return frozenset()
@@ -109,9 +111,8 @@ def _measure(
                     values[y] = values[y] + bias.shift(exact[y], values[y])
                 changed.update(later.outputs)
         error = float(np.square(values[end].astype(np.float64) - exact[end]).mean()) / power
-        channels = node.outputs[0].shape[-1]
-        of_scales = 1 if options.per_tensor else channels
-        found.append(Sensitivity(name, w.type.numel + 4 * (channels + of_scales), w.type.numel // 2, error))
+        saved = w.type.numel // 2 if w.type.numel >= WORTH else 0
+        found.append(Sensitivity(name, w.type.numel + _CHANNEL_BYTES * node.outputs[0].shape[-1], saved, error))
     return found
 
 

@@ -10,6 +10,7 @@ from tinytrain.emit.tuned import summed
 from tinytrain.errors import printable
 from tinytrain.gradient.replay import held, held_bytes
 from tinytrain.ir.types import Role
+from tinytrain.passes.pack_four_bits import a_byte_each
 from tinytrain.passes.scale_gradients import dead_channels
 from tinytrain.report.lists import boards, ops
 
@@ -102,7 +103,7 @@ def compiled_text(compiled: Compiled) -> str:
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")
     lines += [f"note       {note}" for note in compiled.imported.notes]
-    lines += fp32_text(compiled)
+    lines += [*fp32_text(compiled), *bits_text(compiled)]
     if compiled.imported.float_islands:
         lines.append(f"fp32 parts {', '.join(compiled.imported.float_islands)}: the quantised model leaves them in floating point")
     for v in params:
@@ -177,6 +178,14 @@ def fp32_text(compiled: Compiled) -> list[str]:
     if compiled.options.dtype == "fp16" and not board.half_arithmetic and not board.is_host:
         lines.append(f"halves     are only stored: {board.name} converts each that it reads, and takes more instructions than in fp32")
     return lines
+
+
+def bits_text(compiled: Compiled) -> list[str]:
+    """Which weights of four bits take a byte a number all the same, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in a_byte_each(compiled.program).items():
+        reasons.setdefault(why, []).append(name)
+    return [f"4 bits     a byte each take {', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
 def frozen_text(frozen: Sequence[Frozen]) -> str:

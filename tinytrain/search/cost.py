@@ -132,6 +132,7 @@ class Costs:
 
     def cost(self, scheme: Scheme, exact_seconds: float | None = None) -> SchemeCost:
         """What a scheme costs; the same one is planned only once."""
+        exact_seconds = self.exact_seconds if exact_seconds is None else exact_seconds
         key = f"{exact_seconds} {scheme.to_toml()}"
         if key not in self._known:
             self._known[key] = self._sum(*self.planned(scheme, exact_seconds))

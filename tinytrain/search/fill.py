@@ -17,17 +17,18 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from tinytrain.compiler import Options, chosen_scheme
-from tinytrain.errors import SchemeError
+from tinytrain.errors import ModelError, SchemeError
+from tinytrain.gradient.methods import method
 from tinytrain.ir.graph import Graph
 from tinytrain.schemes.choose import choose
-from tinytrain.schemes.scheme import LAST_AUTO, Layer, Scheme, Select, is_auto, is_shift
-from tinytrain.search.cost import Costs
+from tinytrain.schemes.scheme import LAST_AUTO, Layer, Scheme, Select, is_auto, is_shift, preset
+from tinytrain.search.cost import Costs, SchemeCost
 
 PARTS = tuple(eighths / 8 for eighths in range(9))        # of the input channels of a weight; 0: what is added to its result alone
 _SLICE = 1                                                # of PARTS: where spread:auto begins
 
 Levels = tuple[int, ...]                                  # of each layer how many of its parts are taken, 0: it is frozen
-Fits = Callable[[Scheme], bool]
+Fits = Callable[[Scheme], bool | None]                    # None: the method takes no such scheme
 
 
 def filled(model: Path, options: Options, budget_bytes: int | None) -> Options:
@@ -39,6 +40,9 @@ def filled(model: Path, options: Options, budget_bytes: int | None) -> Options:
     auto = next((scheme for scheme in schemes if is_auto(scheme)), None)
     if auto is None:
         return options
+    if method(options.method).by_layer:
+        message = f"--method {options.method} puts adapters beside the layers that a scheme names, and --scheme {auto} names none yet."
+        raise SchemeError(message, hint="Give --scheme last:6, or full; --method lowrank:auto fills a budget beside them.")
     if len(schemes) > 1:
         message = f"--scheme {auto} fills the budget by itself; expected no other --scheme beside it."
         raise SchemeError(message, hint="Write it to a file by `tinytrain scheme show -o`, and give that.")
@@ -48,7 +52,7 @@ def filled(model: Path, options: Options, budget_bytes: int | None) -> Options:
 def resolved(costs: Costs, scheme: str | Scheme, budget_bytes: int | None) -> Scheme:
     """A scheme, or what a preset that fills a budget comes to: so many bytes of RAM, or else all memory of the board.
 
-    Raises SchemeError.
+    Raises SchemeError, and ModelError where the method does not fit the model.
     """
     if not is_auto(scheme):
         return chosen_scheme(scheme, costs.forward, costs.frozen, costs.options)
@@ -57,6 +61,10 @@ def resolved(costs: Costs, scheme: str | Scheme, budget_bytes: int | None) -> Sc
     found = fill(str(scheme), costs, fits)
     if not fits(found):
         bounds = f"{budget_bytes:,} bytes of RAM" if budget_bytes else f"the memory of {costs.board.name}"
+        if fits(found) is None:
+            costs.cost(preset("full", costs.forward), 0.0)  # the method may say why it never takes this model
+            message = f"{scheme}: of {costs.forward.name}, --method {costs.options.method} takes nothing that can be trained in {bounds}."
+            raise SchemeError(message, hint="Give a larger budget, or leave --method out.")
         layer, kinds = next(iter(found.layers.items()), ("", {}))
         least = f"even {' and '.join(kinds)} of layer {layer!r} alone take {costs.cost(found, 0.0).ram_bytes:,} bytes of RAM"
         message = f"{scheme}: the last of {costs.forward.name} cannot be trained in {bounds}: {least}."
@@ -73,9 +81,17 @@ def check_bounds(scheme: str | Scheme, costs: Costs, budget_bytes: int | None) -
 
 def within(costs: Costs, budget_bytes: int | None) -> Fits:
     """Whether a scheme takes no more RAM than that, and fits the board."""
-    def fits(scheme: Scheme) -> bool:
-        cost = costs.cost(scheme, 0.0)
-        return (cost.room is None or cost.room.fits) and (budget_bytes is None or cost.ram_bytes <= budget_bytes)
+    return bounded(costs, lambda cost: budget_bytes is None or cost.ram_bytes <= budget_bytes)
+
+
+def bounded(costs: Costs, allows: Callable[[SchemeCost], bool]) -> Fits:
+    """Whether what a scheme costs is allowed, and it fits the board."""
+    def fits(scheme: Scheme) -> bool | None:
+        try:
+            cost = costs.cost(scheme, 0.0)
+        except ModelError:                                # such as too little for a method that trains in blocks
+            return None
+        return (cost.room is None or cost.room.fits) and allows(cost)
 
     return fits
 
@@ -170,11 +186,20 @@ class Filler:
         return more(self._largest(self.most[at] - levels[at], more))
 
     def _largest(self, most: int, made: Callable[[int], Levels]) -> int:
-        """The largest number up to `most` for which what is made of it fits, where more takes more; 0 if none does."""
-        low, high, step = 0, most + 1, 1                  # fits, or is nothing; does not
+        """The largest number up to `most` for which what is made of it fits, where more takes more; 0 if none does.
+
+        What is too little for the method is passed over.
+        """
+        def asked(count: int) -> bool | None:
+            return self.fits(self.scheme(made(count)))
+
+        low = next((count for count in range(1, most + 1) if asked(count) is not None), 0)
+        if not (low and asked(low)):
+            return 0
+        high, step = most + 1, 2                          # low fits, high does not
         while high - low > 1:
             middle = min(low + step, (low + high) // 2)
-            fits = self.fits(self.scheme(made(middle)))
+            fits = asked(middle)
             low, high = (middle, high) if fits else (low, middle)
             step = 2 * step if fits else most             # what is left is halved from the first that is too much on
         return low

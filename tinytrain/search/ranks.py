@@ -118,7 +118,7 @@ def fitting(model: Path, options: Options, budget_bytes: int | None, given: Sequ
                 message = f"--method {options.method} fills a budget; found neither --budget nor a board that has bounds."
                 raise SchemeError(message, hint="Give --budget 100K, or --board.")
             scheme = chosen_scheme(options.scheme, costs.forward, costs.frozen, costs.options)
-            tried[count] = within(costs, budget_bytes)(scheme)
+            tried[count] = bool(within(costs, budget_bytes)(scheme))
         return tried[count]
 
     if not fits(1):

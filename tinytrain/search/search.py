@@ -5,24 +5,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from tinytrain.errors import SchemeError
-from tinytrain.ir.graph import Graph
 from tinytrain.report.text import table
 from tinytrain.schemes.scheme import AUTO, Scheme, preset
 from tinytrain.search.cost import Costs, SchemeCost
 from tinytrain.search.evolve import search_evolution, search_random
 from tinytrain.search.exact import Found, Plans, search_exact
-from tinytrain.search.fill import fill
+from tinytrain.search.fill import Fits, bounded, fill
 from tinytrain.search.halving import Halving, Trial, halve, trials_text
 from tinytrain.search.rows import Explainer
 from tinytrain.search.space import Budget, Group, Selection, Space, Spent
 from tinytrain.search.trainings import Trainings
 
 Method = Literal["exact", "evolution", "random", "halving"]
+CONTRIBUTIONS = "contributions"
 _LEFT_OUT = 3                                             # choices of which it is said why
 _UNITS = {"ram_bytes": " bytes of RAM", "flash_bytes": " bytes of flash", "instructions": " instructions a step"}
 
@@ -45,14 +44,15 @@ class Effort:
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset that fills the same budget, its cost, and the contributions that `found` would count for it, if there are any."""
+    """A preset that fills the same budget, its cost, and the contributions that `found` would count for it, if there are any: of each
+    weight the largest part that was analysed and is not more than it trains."""
 
     scheme: Scheme
     cost: SchemeCost
     gain: float | None
 
     def text(self) -> str:
-        counted = "" if self.gain is None else f"contributions of {self.gain:.4f} in all, "
+        counted = "" if self.gain is None else f"contributions of {self.gain:.4f} in all at least, "
         layers = len(self.scheme.layers)
         return f"{self.scheme.preset:<11} {counted}{self.cost.ram_bytes:,} B of RAM, {layers} layer{'s' * (layers > 1)}"
 
@@ -61,6 +61,7 @@ class Preset:
 class Chosen:
     """What was found under a budget: the scheme, its cost as `compile` will have it, and how good it is; presets that fill the same
     budget; `trials` are what a search by training tried, the one that was chosen first; `why` is what was chosen and left out, and why.
+    `gained` names what is gained.
     """
 
     budget: Budget
@@ -72,6 +73,7 @@ class Chosen:
     presets: tuple[Preset, ...] = ()
     trials: tuple[Trial, ...] = ()
     why: tuple[str, ...] = ()
+    gained: str = CONTRIBUTIONS
 
     def text(self) -> str:
         """Lines for people."""
@@ -86,7 +88,9 @@ class Chosen:
             trainings = sum(len(one.worths) for one in self.trials)
             best = self.trials[0]
             at = "" if best.rate == 1.0 else f" at {best.rate:g} times the learning rate"
+            ties = [one.name for one in self.trials[1:] if (one.score, len(one.worths)) == (best.score, len(best.worths))]
             head = f"found      {best.name} learned best of {len(self.trials)} schemes{at}, in {trainings} trainings at their best rates"
+            head += f"; as well learned {', '.join(ties)}" if ties else ""
         return "\n".join((
             head,
             f"trains     {cost.weights:,} weights and {cost.biases:,} biases in {len(self.scheme.layers)} layers",
@@ -113,13 +117,14 @@ def search(
     chosen: list[Chosen | None] = []
     for budget in budgets:
         began = time.monotonic()
-        plans, found, presets = Plans(space, oracle, budget, known), None, list[Scheme]()
+        fits, plans = _allowed(costs, budget), Plans(space, oracle, on_board(costs, budget), known)
+        found, presets = None, list[Scheme]()
         if plans.fits(space.nothing):
-            presets = [fill(name, costs, partial(_allowed, costs, budget)) for name in AUTO]
+            presets = [one for name in AUTO if fits(one := fill(name, costs, fits))]
             found = _by(plans, explainer, effort, [space.within(scheme) for scheme in presets], say)
         if found is None or found.selection == space.nothing:
             if len(budgets) == 1:
-                raise too_small(costs.forward, budget, spent(costs.cost(preset("head", costs.forward))))
+                raise too_small(costs, budget)
             chosen.append(None)
             continue
         scheme = space.scheme(found.selection)
@@ -166,15 +171,14 @@ def search_trained(
 ) -> list[Chosen | None]:
     """As `search`, by training whole schemes; `known` are some to try beside presets, chance and what other budgets have found."""
     chosen: list[Chosen | None] = []
-    known = dict(known)
+    known, gained = dict(known), "accuracy gained" if trainings.labelled else "loss taken away"
     halving = Halving(effort.schemes, effort.seeds, effort.seed, effort.rates)
     for budget in budgets:
         began = time.monotonic()
-        fits = partial(_allowed, costs, budget)
-        trials = halve(costs, fits, known, halving, trainings.worths)
-        if not trials:
+        trials = halve(costs, _allowed(costs, budget), known, halving, trainings.worths)
+        if not trials or trials[0].score[0] <= 0:
             if len(budgets) == 1:
-                raise too_small(costs.forward, budget, spent(costs.cost(preset("head", costs.forward))))
+                raise too_small(costs, budget)
             chosen.append(None)
             continue
         best = trials[0]
@@ -183,40 +187,57 @@ def search_trained(
         why = tuple(trials_text(trials, trainings.labelled).split("\n"))
         cost, seconds = costs.cost(best.chosen, costs.options.exact_seconds), time.monotonic() - began
         found = Found((), best.score[0])
-        chosen.append(Chosen(budget, best.chosen, cost, found, costs.plans, seconds, presets, tuple(trials), why))
+        chosen.append(Chosen(budget, best.chosen, cost, found, costs.plans, seconds, presets, tuple(trials), why, gained))
     return chosen
 
 
-def _allowed(costs: Costs, budget: Budget, scheme: Scheme) -> bool:
-    return budget.allows(spent(costs.cost(scheme)))
+def _allowed(costs: Costs, budget: Budget) -> Fits:
+    return bounded(costs, lambda cost: budget.allows(spent(cost)))
+
+
+def on_board(costs: Costs, budget: Budget) -> Budget:
+    """A budget, or what the board has where that is less: of RAM, and of flash by the code of the last layer's training."""
+    head = costs.cost(preset("head", costs.forward))
+    if head.room is None:
+        return budget
+    has = Budget(head.ram_bytes + head.room.ram_left, head.flash_bytes + head.room.flash_left)
+    given = {one.name: (getattr(budget, one.name), getattr(has, one.name)) for one in fields(budget)}
+    return replace(budget, **{key: min((n for n in both if n is not None), default=None) for key, both in given.items()})
 
 
 def spent(cost: SchemeCost) -> Spent:
     return Spent(cost.ram_bytes, cost.flash_bytes, cost.instructions)
 
 
-def too_small(graph: Graph, budget: Budget, head: Spent) -> SchemeError:
+def too_small(costs: Costs, budget: Budget) -> SchemeError:
     """The refusal of a budget, with its numbers."""
+    name, head = costs.forward.name, spent(costs.cost(preset("head", costs.forward)))
     over = [
-        f"{value:,}{_UNITS[key]}, the budget is {limit:,}"
-        for key, value, limit in budget.compare(head) if value is not None and limit is not None and value > limit
+        f"{value:,}{_UNITS[key]}, {'the budget is' if limit == getattr(budget, key) else f'{costs.board.name} has'} {limit:,}"
+        for key, value, limit in on_board(costs, budget).compare(head) if value is not None and limit is not None and value > limit
     ]
     if not over:
-        message = f"Of what fits into the budget, nothing gains anything for {graph.name}."
-        return SchemeError(message, hint="Give a larger budget, or train longer in the analysis.")
-    message = f"The budget is too small for {graph.name}: even `head`, the last layer alone, takes {' and '.join(over)}."
+        message = f"Of what fits into the budget, nothing gains anything for {name}."
+        return SchemeError(message, hint="Give a larger budget, or train longer (--epochs).")
+    message = f"The budget is too small for {name}: even `head`, the last layer alone, takes {' and '.join(over)}."
     return SchemeError(message, hint="Give a larger budget, or use a smaller model.")
 
 
-def sweep_text(chosen: Sequence[Chosen | None], budgets: Sequence[Budget], accuracies: Sequence[float | None]) -> str:
-    """The table of a sweep, one line a budget; `accuracies` of trained schemes from 0 to 1, None where not measured."""
-    rows = [["RAM budget", "planned RAM", "instructions", "contributions", "gap", "accuracy"]]
-    for one, budget, accuracy in zip(chosen, budgets, accuracies, strict=True):
+def sweep_text(
+    chosen: Sequence[Chosen | None], budgets: Sequence[Budget], accuracies: Sequence[float | None],
+    presets: Sequence[Mapping[str, float | None]],
+) -> str:
+    """The table of a sweep, one line a budget; accuracies of trained schemes and presets are 0 to 1, None where not measured."""
+    gained = next((one.gained for one in chosen if one), CONTRIBUTIONS)
+    beside = [name for name in AUTO if any(name in others for others in presets)]
+    rows = [["RAM budget", "planned RAM", "instructions", gained, "gap", "accuracy", *beside]]
+    for one, budget, accuracy, others in zip(chosen, budgets, accuracies, presets, strict=True):
         limit = f"{budget.ram_bytes:,}"
         if one is None:
-            rows.append([limit, "too small", "", "", "", ""])
+            rows.append([limit, "nothing gains", *("" for _ in rows[0][2:])])
             continue
         gap = "" if one.found.gap is None else f"{100 * one.found.gap:.1f} %"
         step = "" if one.cost.instructions is None else f"{one.cost.instructions:,}"
-        rows.append([limit, f"{one.cost.ram_bytes:,}", step, f"{one.found.gain:.4f}", gap, "" if accuracy is None else f"{accuracy:.1%}"])
+        measured = ["" if part is None else f"{part:.1%}" for part in (accuracy, *(others.get(name) for name in beside))]
+        rows.append([limit, f"{one.cost.ram_bytes:,}", step, f"{one.found.gain:.4f}", gap, *measured])
     return table(rows)

@@ -12,7 +12,7 @@ from typing import Any
 from tinytrain.atomic import write_bytes, write_text
 from tinytrain.compiler import Options
 from tinytrain.data.given import Source
-from tinytrain.errors import DataError, TinytrainError
+from tinytrain.errors import DataError, SchemeError, TinytrainError
 from tinytrain.jobs import Jobs
 from tinytrain.paths import cache_dir
 from tinytrain.report.live import Progress
@@ -21,7 +21,7 @@ from tinytrain.report.plot import figure, png
 from tinytrain.schemes.scheme import LEAST_RATE, MOST_RATE
 from tinytrain.search.contribution import Contributions
 from tinytrain.search.cost import Costs
-from tinytrain.search.search import Chosen, Effort, Method, search, search_trained, sweep_text
+from tinytrain.search.search import CONTRIBUTIONS, Chosen, Effort, Method, search, search_trained, sweep_text
 from tinytrain.search.space import Budget, space
 from tinytrain.search.trainings import Trainings
 
@@ -73,7 +73,7 @@ class Found:
     def text(self, request: Request) -> str:
         """Lines for people."""
         if request.sweep:
-            lines = [sweep_text(self.chosen, request.budgets, self.accuracies)]
+            lines = [sweep_text(self.chosen, request.budgets, self.accuracies, self.presets)]
         else:
             lines = [one.text() for one in self.chosen if one]
             for accuracy, others in zip(self.accuracies, self.presets, strict=True):
@@ -82,7 +82,7 @@ class Found:
         kinds = {request.plot: "plot", request.report: "report"}
         lines += [f"{kinds.get(path, 'scheme'):<10} {path}" for path in self.files]
         if request.output is not None and request.output not in self.files:
-            lines.append(f"scheme     {request.output} is not written: nothing fits the last budget")
+            lines.append(f"scheme     {request.output} is not written: nothing that fits the last budget gains anything")
         return "\n".join(lines)
 
 
@@ -104,7 +104,12 @@ def run(model: Path, options: Options, request: Request, progress: Progress) -> 
     if found is not None:
         progress.start("search", request.evaluations * len(request.budgets))
         by_sum = replace(effort, method="exact") if trainings and request.method == HALVING else effort
-        chosen = search(costs, space(costs.layers, found.found), request.budgets, by_sum, progress.advance)
+        try:
+            chosen = search(costs, space(costs.layers, found.found), request.budgets, by_sum, progress.advance)
+        except (DataError, SchemeError) as error:
+            if request.method != HALVING:
+                raise
+            progress.say(f"{error.args[0]} The search by training starts without sums.")
     if request.method == HALVING:
         assert trainings is not None
         known = {f"sum under {one.budget.ram_bytes:,} B": one.scheme for one in chosen if one}
@@ -115,7 +120,7 @@ def run(model: Path, options: Options, request: Request, progress: Progress) -> 
         write_bytes(request.plot, _plotted(chosen, accuracies))
         files.append(request.plot)
     if request.report is not None:
-        write_text(request.report, json.dumps(sweep_json(costs, chosen, accuracies)) + "\n")
+        write_text(request.report, json.dumps(sweep_json(costs, chosen, accuracies, presets)) + "\n")
         files.append(request.report)
     if request.output is not None and chosen[-1] is not None:
         write_text(request.output, chosen[-1].scheme.to_toml())
@@ -169,29 +174,30 @@ def _measured(
 ) -> tuple[list[float | None], list[dict[str, float | None]]]:
     """Accuracies on held-back samples after training each scheme, and each preset of its budget; means over the seeds.
 
-    Seeds by which a scheme was chosen are not those that say how good it is.
+    Seeds by which a scheme was chosen, whole or in parts, are not those that say how good it is.
     """
     if not request.measure or trainings is None:
         return [None] * len(chosen), [{} for _ in chosen]
-    first = request.seeds if request.method == HALVING else 0
     schemes = [scheme for one in chosen if one for scheme in (one.scheme, *(preset.scheme for preset in one.presets))]
-    found = dict(zip(map(repr, schemes), trainings.accuracies(schemes, first, request.seeds), strict=True))
+    found = dict(zip(map(repr, schemes), trainings.accuracies(schemes, request.seeds, request.seeds), strict=True))
     return (
         [found[repr(one.scheme)] if one else None for one in chosen],
         [{preset.scheme.preset: found[repr(preset.scheme)] for preset in one.presets} if one else {} for one in chosen],
     )
 
 
-def sweep_json(costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]) -> dict[str, Any]:
+def sweep_json(
+    costs: Costs, chosen: Sequence[Chosen | None], accuracies: Sequence[float | None], presets: Sequence[dict[str, float | None]]
+) -> dict[str, Any]:
     """What a page shows of a sweep (docs/page.md): the schemes that were found, with what they cost and gain. Accuracies are 0 to 1."""
     points = [
         {
             "budget_bytes": one.budget.ram_bytes, "ram_bytes": one.cost.ram_bytes, "flash_bytes": one.cost.flash_bytes,
             "instructions": one.cost.instructions, "milliseconds": one.cost.estimate and one.cost.estimate.milliseconds,
-            "gain": one.found.gain, "accuracy": accuracy,
+            "gain": one.found.gain, "gained": one.gained, "accuracy": accuracy, "presets": others,
             "weights": one.cost.weights, "biases": one.cost.biases, "layers": list(one.scheme.layers), "scheme": one.scheme.to_toml(),
         }
-        for one, accuracy in zip(chosen, accuracies, strict=True) if one
+        for one, accuracy, others in zip(chosen, accuracies, presets, strict=True) if one
     ]
     return {
         "format": SWEEP_FORMAT, "model": costs.prepared.path.name, "model_sha256": costs.prepared.hash.hex(),
@@ -206,7 +212,7 @@ def _plotted(chosen: Sequence[Chosen | None], accuracies: Sequence[float | None]
     axes = drawn.add_subplot()
     measured = all(accuracy is not None for _, accuracy in points)
     x = [one.cost.ram_bytes / 1024 for one, _ in points]
-    gained = "accuracy, %" if measured else "sum of contributions"
+    gained = "accuracy, %" if measured else next((one.gained for one, _ in points), CONTRIBUTIONS)
     lines = axes.plot(x, [(accuracy or 0) * 100 if measured else one.found.gain for one, accuracy in points], "o-", label=gained)
     axes.set(xlabel="planned RAM, KB", ylabel=gained)
     if all(one.cost.instructions is not None for one, _ in points):

@@ -13,7 +13,7 @@ const FAR = 3;                                            // times the dearest s
 export function pareto(sweep) {
     const measured = sweep.points.every((point) => point.accuracy !== null);
     const gain = measured ? (point) => point.accuracy * 100 : (point) => point.gain;
-    const gained = measured ? "accuracy, %" : "sum of contributions";
+    const gained = measured ? "accuracy, %" : sweep.points[0]?.gained ?? "sum of contributions";
     const known = Object.keys(COSTS).filter((key) => sweep.points.every((point) => point[key] !== null));
     const picture = html("div", { class: "arena plot" });
     const cost = html("select", { id: "cost", onchange: draw }, known.map((key) => html("option", { value: key }, COSTS[key][0])));
