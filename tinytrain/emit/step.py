@@ -19,7 +19,7 @@ from tinytrain.target.board import Board
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one call, which is a training step with its update, of several schemes the dearest one's, or an inference where nothing is trained:
+    """Of one call, which is a training step with its update, of several schemes the dearest's, or an inference where nothing is trained:
     instructions, cycles, and those as milliseconds at the clock that the firmware sets, None where it sets none, or where several cores
     share them; `code_bytes` is all code of the firmware. `counted_on` is the core where kernels were counted, which may be one that the
     board's is like; `uncounted` stand in it as others of their kind.
