@@ -18,6 +18,7 @@ import math
 import os
 import statistics
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -317,6 +318,8 @@ def table(rows: Sequence[Row]) -> str:
         before = 100 * statistics.mean(row.before for row in rows if row.task == task)
         lines += ["", f"{task}: {task_of(task).title}; {before:.1f} % before it learns"]
         lines.append(lined([HEADER, *(one.cells for one in all_of if one.task == task)]))
+        there = {row.method for row in rows if row.task == task}
+        lines += textwrap.wrap(f"not measured: {', '.join(way.name for way in WAYS if way.name not in there)}", 140)
     whole = {one.task: one for one in all_of if one.method == WAYS[0].name}
     body = [[f"less {WAYS[0].name}, in points", "accuracy", "old world", "part of its RAM", "worst task"]]
     for way in WAYS:

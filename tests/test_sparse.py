@@ -50,6 +50,13 @@ def test_margins_are_means_over_tasks_and_budgets(tmp_path: Path) -> None:
     assert "found        20%            90    85.00 ± 7.07    80.0    -6.00" in text
 
 
+def test_one_figure_is_no_mean(tmp_path: Path) -> None:
+    made = [*rows("mnist", "full", 1.0, 0.9), *rows("mnist", "found", 0.2, 0.8), *rows("mnist", "last", 0.2, 0.7)]
+    (tmp_path / "rows.json").write_text(json.dumps(made))
+    text = shown(tmp_path / "rows.json")
+    assert "\nin points\n" in text and "mean over" not in text
+
+
 def test_the_page_shows_the_results() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     missing = [line for line in shown(RESULTS).splitlines() if line not in page]
