@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-ranks bench-goodness bench-rates bench-speed bench-models bench-pieces conformance fp16-ablation learning methods bench-worth faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-ranks bench-goodness bench-bits bench-rates bench-speed bench-models bench-pieces conformance fp16-ablation learning methods bench-worth faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-ranks: setup ## who chooses the ranks of adapters under a budget: all alik
 
 bench-goodness: setup ## untrained networks that learn by losses of their own for each layer, beside back-propagation (half an hour)
 	@$(PYTHON) benchmarks/goodness.py
+
+bench-bits: setup ## accuracy with weights of 8 and 4 bits: the choice of `quantize --bits mixed` beside others of the same bytes
+	@$(PYTHON) benchmarks/bits.py $(ARGS)
 
 bench-rates: setup ## learning rates that `tinytrain lr` finds, beside the default and a grid (an hour; goes on when interrupted)
 	@$(PYTHON) benchmarks/rates.py $(ARGS)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of 8 and 4 bits: the integer program of `quantize --bits mixed` beside other choices that fit the same bytes.
 
-The tasks are those of the learning benchmark, before their world changes: the pretrained float model is quantised by samples without
-labels, accuracy is that on samples of the same world which nobody has seen. Rows go to benchmarks/results/bits.json as they come.
+Run it with `make bench-bits`. The tasks are those of the learning benchmark, before their world changes: the pretrained float model is
+quantised by samples without labels, accuracy is that on samples of the same world which nobody has seen. Rows go to
+benchmarks/results/bits.json as they come.
 """
 
 from __future__ import annotations

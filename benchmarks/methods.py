@@ -2,10 +2,12 @@
 """Every way of learning that the tool has, on four worlds that change: accuracy, what is left of the old world, RAM and instructions.
 
 Run it with `make methods`. A network was trained for a world (benchmarks/tasks.py), which then changes; each method learns the new one
-from the same samples by `Device.train` at its defaults, which is what `tinytrain train` does. Its learning rate is the best of as many
-candidates as all others have, by a fifth of those samples that is not learned from, with a seed of no row; the rows are accuracies on
-held-back samples. RAM and instructions are those that `tinytrain compile` states for a Cortex-M4. What is finished is kept in
-benchmarks/out, so that an interrupted run goes on where it stopped. Writes benchmarks/results/methods.json and docs/images/methods.svg.
+from the same samples by `Device.train`, which is what `tinytrain train` does, for EPOCHS epochs with a tenth of the samples held out. Its
+learning rate is the best of as many candidates as all others have, by a fifth of those samples that is not learned from, with a seed of
+no row; the rows are accuracies on held-back samples. A training that fails (where `train` exits 3) is never the best, and counts with the
+accuracy of what the device then has: that is what a user has. RAM and instructions are those that `tinytrain compile` states for a
+Cortex-M4. What is finished is kept in benchmarks/out, so that an interrupted run goes on where it stopped. Writes
+benchmarks/results/methods.json and docs/images/methods.svg.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import math
 import os
 import statistics
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -32,8 +35,9 @@ from tinytrain.atomic import write_text
 from tinytrain.data.dataset import Dataset
 from tinytrain.errors import LearningError, ModelError, SchemeError, TinytrainError
 from tinytrain.jobs import Jobs
-from tinytrain.report.live import Progress, training_bar
+from tinytrain.report.live import Progress, Quiet, training_bar
 from tinytrain.report.text import table as lined
+from tinytrain.schemes.scheme import Scheme
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "methods.json"
@@ -47,7 +51,7 @@ MOST = {"mnist": (800, 1000), "har": (1000, 1500)}       # samples to learn from
 EPOCHS = {"digits": 8, "har": 6, "keyword": 10, "mnist": 3}
 
 
-MEASURED = ("accuracy", "old", "before", "ram_bytes", "temporary_bytes", "step_instructions", "steps")
+MEASURED = ("failed", "accuracy", "old", "before", "ram_bytes", "temporary_bytes", "step_instructions", "steps", "scheme")
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracies from 0 to 1, on held-back samples of the new world and of the old one; `steps` are those up to the epoch that is kept.
+    """Accuracies from 0 to 1, on held-back samples of the new world and of the old one, of what the device has after training, also where
+    that `failed`; `steps` are all that were run, 0 where nobody counted those of a failed one.
 
-    RAM in all, what of it a training step has besides weights and state, and instructions of one step, as `compile` states them for BOARD.
+    RAM in all, what of it a training step has besides weights and state, and instructions of one step, as `compile` states them for BOARD:
+    of several schemes those of the dearest. `scheme` is what was trained where that is all by which a method differs from `full`.
     """
 
     task: str
     method: str
     seed: int
     rate: float
+    failed: bool
     accuracy: float
     old: float
     before: float
@@ -79,6 +86,7 @@ class Row:
     temporary_bytes: int
     step_instructions: int
     steps: int
+    scheme: str
     command: str
 
 
@@ -126,27 +134,51 @@ def built(task: str, name: str, out: Path, seed: int) -> tinytrain.Build:
     return tinytrain.load(at.model).compile(BOARD, **choices)
 
 
+class Steps(Quiet):
+    """Counts the steps of a training, whatever comes of it."""
+
+    def __init__(self) -> None:
+        self.run, self._trains = 0, False
+
+    def start(self, label: str, total: int) -> None:
+        self._trains = label.startswith("epoch")
+
+    def advance(self, note: str) -> None:
+        self.run += self._trains
+
+
+def costs(build: tinytrain.Build, way: Way) -> dict[str, Any]:
+    """Of the dearest scheme where there are several; and the scheme itself where nothing else makes the method."""
+    room, plan, step = build.compiled.room, build.compiled.plan, build.compiled.estimate
+    assert room is not None and step is not None, BOARD
+    most = max(plan.entries[train].arena_bytes for train in build.compiled.program.trains)
+    plain = not way.int8 and way.choices.keys() <= {"scheme"}
+    return {
+        "ram_bytes": room.ram_bytes, "temporary_bytes": most - plan.fixed_bytes, "step_instructions": step.instructions,
+        "scheme": Scheme(build.compiled.schemes[0].layers).to_toml() if plain else "",
+    }
+
+
 def learn(out: Path, run: Run) -> dict[str, Any]:
-    """Accuracies after training, that of a model which got worse as it is left; `refused` where the method does not fit the model."""
+    """Accuracies after training, of a failed one those of what it leaves; `refused` where the method does not fit the model."""
     samples = world(run.task, run.tuning)
     try:
         build = built(run.task, run.method, out, run.seed if way_of(run.method).by_seed else TUNING_SEED)
     except (ModelError, SchemeError) as error:
         return {"refused": str(error).splitlines()[0]}
-    room, plan, step = build.compiled.room, build.compiled.plan, build.compiled.estimate
-    assert room is not None and step is not None and samples.learn.y is not None, BOARD
+    assert samples.learn.y is not None
     with build.twin() as device:
-        before, _ = measure(device, samples.held)
-        steps = 0
+        (before, _), steps, failed = measure(device, samples.held), Steps(), False
         try:
-            history = device.train(samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], lr=run.rate, seed=run.seed, holdout=0.1)
-            steps = sum(epoch.steps for epoch in history)
-        except LearningError:                             # it says so, and gives back what was there before
-            pass
+            device.train(
+                samples.learn.x, samples.learn.y, epochs=EPOCHS[run.task], lr=run.rate, seed=run.seed, holdout=0.1, progress=steps
+            )
+        except LearningError:
+            failed = True
         (reached, loss), (old, _) = measure(device, samples.held), (0.0, 0.0) if run.tuning else measure(device, samples.old)
     return {
-        "accuracy": reached, "loss": loss, "old": old, "before": before, "steps": steps, "ram_bytes": room.ram_bytes,
-        "temporary_bytes": plan.entries["train"].arena_bytes - plan.fixed_bytes, "step_instructions": step.instructions,
+        "failed": failed, "accuracy": reached, "loss": loss, "old": old, "before": before, "steps": steps.run,
+        **costs(build, way_of(run.method)),
     }
 
 
@@ -165,12 +197,16 @@ def key(run: Run) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def text_of(result: dict[str, Any]) -> str:
+    return f"{result['accuracy']:.2%}{', failed' if result['failed'] else ''}"
+
+
 def finished(runs: Sequence[Run], what: str, out: Path, jobs: Jobs, progress: Progress) -> dict[Run, dict[str, Any]]:
     """Results of runs whose method fits the model; of others it is said why not."""
     progress.start(what, len(runs))
     found, refused = {}, set[tuple[str, str]]()
     for run, result in jobs.run(partial(learn, out), runs, key):
-        line = f"{run.task} {run.method} rate {run.rate:g} seed {run.seed}: {result.get('refused') or format(result['accuracy'], '.2%')}"
+        line = f"{run.task} {run.method} rate {run.rate:g} seed {run.seed}: {result.get('refused') or text_of(result)}"
         progress.advance(line)
         if "refused" not in result:
             found[run] = result
@@ -180,6 +216,11 @@ def finished(runs: Sequence[Run], what: str, out: Path, jobs: Jobs, progress: Pr
             refused.add((run.task, run.method))
         progress.say(line)
     return found
+
+
+def rank(result: dict[str, Any]) -> tuple[bool, float, float]:
+    """Of two candidates the better one has more: none that failed is better than one that did not."""
+    return not result["failed"], result["accuracy"], -result["loss"]
 
 
 def measured(chosen: Sequence[str], ways: Sequence[Way], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
@@ -193,7 +234,7 @@ def measured(chosen: Sequence[str], ways: Sequence[Way], out: Path, jobs: Jobs, 
         for task in chosen for way in ways for step in CANDIDATES
     ]
     reached = finished(tries, "tune", out, jobs, progress)
-    ranked = sorted(reached, key=lambda run: (reached[run]["accuracy"], -reached[run]["loss"]))
+    ranked = sorted(reached, key=lambda run: rank(reached[run]))
     best = {(run.task, run.method): run for run in ranked}
     runs = [replace(run, seed=seed, tuning=False) for run in best.values() for seed in SEEDS]
     found = finished(runs, "learn", out, jobs, progress)
@@ -208,7 +249,7 @@ def measured(chosen: Sequence[str], ways: Sequence[Way], out: Path, jobs: Jobs, 
 
 @dataclass(frozen=True)
 class Summary:
-    """The seeds of a method on a task, accuracies in %."""
+    """The seeds of a method on a task, accuracies in %; `same` are further methods that came to the same scheme."""
 
     task: str
     method: str
@@ -219,31 +260,50 @@ class Summary:
     ram_bytes: int
     temporary_bytes: int
     instructions: float                                   # of the whole training
+    runs: int
+    failed: int
+    at_edge: bool                                         # the rate is the first or the last candidate
+    same: tuple[str, ...] = ()
 
     @property
     def cells(self) -> list[str]:
         return [
-            self.method, f"{self.mean:.1f} ± {self.deviation:.1f}", f"{self.worst:.1f}", f"{self.old:.1f}", f"{self.ram_bytes:,}",
-            f"{self.temporary_bytes:,}", f"{self.instructions / 1e9:.2f} G",
+            ", ".join((self.method, *self.same)) + " *" * self.at_edge, f"{self.mean:.1f} ± {self.deviation:.1f}", f"{self.worst:.1f}",
+            f"{self.old:.1f}", f"{self.ram_bytes:,}", f"{self.temporary_bytes:,}", f"{self.instructions / 1e9:.2f} G",
+            f"{self.failed} of {self.runs} failed" if self.failed else "",
         ]
 
 
-HEADER = ["method", "accuracy %", "worst", "old world", "RAM in bytes", "temporaries", "instructions"]
+HEADER = ["method", "accuracy %", "worst", "old world", "RAM in bytes", "temporaries", "instructions", ""]
+EDGE = "* the least or the largest of the learning rates that were tried: one beyond may be better"
 
 
 def summaries(rows: Iterable[Row]) -> list[Summary]:
-    """Schemes by chance, of which each seed has another, count with the bytes of the largest."""
+    """Methods that came to the same scheme are one, with the results of the first. Schemes by chance, of which each seed has another, count
+    with the bytes of the largest."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row.task, row.method), []).append(row)
-    return [
-        Summary(
-            task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * _deviation([r.accuracy for r in of]),
-            100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in of), max(r.ram_bytes for r in of),
-            max(r.temporary_bytes for r in of), statistics.mean(r.step_instructions * r.steps for r in of),
-        )
-        for (task, method), of in found.items()
-    ]
+    once: dict[tuple[str, tuple[str, ...]], Summary] = {}
+    for (task, method), of in found.items():
+        schemes = tuple(row.scheme for row in of)
+        what = task, schemes if all(schemes) else (method,)
+        first = once.get(what)
+        once[what] = replace(first, same=(*first.same, method)) if first else _summary(task, method, of)
+    return list(once.values())
+
+
+def _summary(task: str, method: str, of: Sequence[Row]) -> Summary:
+    """A seed that failed has the accuracy of what it left, which lowers the mean; the old world, which that has not left, and instructions
+    are means of the others, where there are any."""
+    learned = [row for row in of if not row.failed] or of
+    grid = [way_of(method).rate(task) * step for step in (CANDIDATES[0], CANDIDATES[-1])]
+    return Summary(
+        task, method, 100 * statistics.mean(r.accuracy for r in of), 100 * _deviation([r.accuracy for r in of]),
+        100 * min(r.accuracy for r in of), 100 * statistics.mean(r.old for r in learned), max(r.ram_bytes for r in of),
+        max(r.temporary_bytes for r in of), statistics.mean(r.step_instructions * r.steps for r in learned), len(of),
+        sum(r.failed for r in of), any(math.isclose(of[0].rate, end) for end in grid),
+    )
 
 
 def _deviation(numbers: Sequence[float]) -> float:
@@ -258,6 +318,8 @@ def table(rows: Sequence[Row]) -> str:
         before = 100 * statistics.mean(row.before for row in rows if row.task == task)
         lines += ["", f"{task}: {task_of(task).title}; {before:.1f} % before it learns"]
         lines.append(lined([HEADER, *(one.cells for one in all_of if one.task == task)]))
+        there = {row.method for row in rows if row.task == task}
+        lines += textwrap.wrap(f"not measured: {', '.join(way.name for way in WAYS if way.name not in there)}", 140)
     whole = {one.task: one for one in all_of if one.method == WAYS[0].name}
     body = [[f"less {WAYS[0].name}, in points", "accuracy", "old world", "part of its RAM", "worst task"]]
     for way in WAYS:
@@ -268,7 +330,7 @@ def table(rows: Sequence[Row]) -> str:
             ram = statistics.mean(one.ram_bytes / full.ram_bytes for one, full in pairs)
             tasks_of = f"{len(pairs)} tasks" if len(pairs) > 1 else pairs[0][0].task
             body.append([f"{way.name} ({tasks_of})", f"{statistics.mean(apart):+.1f}", f"{old:+.1f}", f"{ram:.0%}", f"{min(apart):+.1f}"])
-    return "\n".join([*lines, "", lined(body)])
+    return "\n".join([*lines, "", EDGE, "", lined(body)])
 
 
 def read(path: Path) -> list[Row]:

@@ -62,7 +62,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
         for plot in list(axes)[len(tasks):]:
             plot.set_visible(False)
         named = [f"{number} {method}" for method, number in numbers.items()]
-        lines = ["   ".join(named[at : at + PER_LINE]) for at in range(0, len(named), PER_LINE)]
+        lines = [" · ".join(named[at : at + PER_LINE]) for at in range(0, len(named), PER_LINE)]
         figure.supxlabel("\n".join(lines), fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
         written = BytesIO()

@@ -217,8 +217,10 @@ def table(rows: Sequence[Row]) -> str:
             size = f"  {method:<8}{budget:>8.0%}{bytes_:>14,}"
             here = statistics.mean(reached)
             lines.append(f"{size}{here:>9.2f} ± {spread:.2f}{min(reached):>8.1f}{here - 100 * full:>+9.2f}")
-    lines += ["", "mean over tasks and budgets, in points; what was found for two budgets counts once"]
-    for method, each in ((method, each) for method in OTHERS if (each := margins(rows, method))):
+    each_of = {method: each for method in OTHERS if (each := margins(rows, method))}
+    several = any(len(of_task) > 1 for each in each_of.values() for of_task in (each, *each.values()))
+    lines += ["", "mean over tasks and budgets, in points; what was found for two budgets counts once" if several else "in points"]
+    for method, each in each_of.items():
         by_task = ", ".join(f"{task} {100 * statistics.mean(of_task):+.2f}" for task, of_task in each.items())
         whole = statistics.mean(one for of_task in each.values() for one in of_task)
         lines.append(f"  found − {method:<7}{100 * whole:+.2f}   {by_task}")

@@ -99,7 +99,7 @@ def _pretrained(name: str) -> Callable[[Path], Path]:
 TRANSFERS = (
     Transfer("digits", "small CNN; digits turned by 90 degrees", (), _pretrained("digits"), digits, 8, (3e-3, 1e-2, 3e-2)),
     Transfer(
-        "keyword", "DS-CNN trained for commands, a new head; digits of a speaker never heard before",
+        "keyword", "DS-CNN trained for commands, a new head; digits of two speakers that it does not learn from",
         ("models/mlperf_kws_dscnn_bn.onnx", "sets/fsdd_mfcc49x10.npz"), _new_head_of(tasks.keyword_model), keyword, 4,
         (1e-3, 3e-3, 1e-2, 3e-2),
     ),

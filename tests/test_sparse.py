@@ -73,6 +73,13 @@ def test_results_are_kept_by_all_that_they_were_made_from(monkeypatch: pytest.Mo
     assert len({run.key for run in runs}) == len({run.folder for run in runs}) == len(runs)
 
 
+def test_one_figure_is_no_mean(tmp_path: Path) -> None:
+    made = [*rows("mnist", "full", 1.0, 0.9), *rows("mnist", "found", 0.2, 0.8), *rows("mnist", "last", 0.2, 0.7)]
+    (tmp_path / "rows.json").write_text(json.dumps(made))
+    text = shown(tmp_path / "rows.json")
+    assert "\nin points\n" in text and "mean over" not in text
+
+
 def test_the_page_shows_the_results() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     missing = [line for line in shown(RESULTS).splitlines() if line not in page]

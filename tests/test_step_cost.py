@@ -48,6 +48,20 @@ def test_estimates_are_near_to_counts(tmp_path: Path) -> None:
     assert "\nguards" not in said["none"]
 
 
+def test_of_several_schemes_the_dearest_is_said(tmp_path: Path) -> None:
+    """In whatever order they are given; a device that chooses evaluates the samples of its trials again."""
+    model, several = save_model(tmp_path, "cnn"), ("--scheme", "head", "--scheme", "full")
+    lines = {
+        name: re.findall(r"^step       ([\d,]+) instructions.*", text, re.MULTILINE)[0]
+        for name, given in {"full": (), "head": ("--scheme", "head"), "both": several, "green": (*several, "--method", "green:80")}.items()
+        if (text := succeed("compile", model, "--board", BOARD, "--no-build", *given, "-o", tmp_path / name))
+        and ("of the dearest scheme" in text) == (name in ("both", "green"))
+    }
+    full, head, both, green = (int(lines[name].replace(",", "")) for name in ("full", "head", "both", "green"))
+    assert head < full == both < green < full * 1.1
+    assert json.loads((tmp_path / "both" / "plan.json").read_text())["estimate"]["instructions"] == full
+
+
 KINDS: tuple[dict[str, object], ...] = ({}, {"optimiser": Optimiser(accumulate=2)}, {"dtype": "fp16"}, {"further_schemes": ("bias",)})
 
 

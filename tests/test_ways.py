@@ -62,8 +62,8 @@ def test_head_and_biases(bench: ModuleType, place: Any) -> None:
 
 def row(**given: Any) -> dict[str, Any]:
     return {
-        "task": "har", "method": "full", "seed": 0, "rate": 0.1, "accuracy": 0.9, "old": 0.5, "before": 0.2, "ram_bytes": 1000,
-        "temporary_bytes": 400, "step_instructions": 10**6, "steps": 2000, "command": "", **given,
+        "task": "har", "method": "full", "seed": 0, "rate": 0.1, "failed": False, "accuracy": 0.9, "old": 0.5, "before": 0.2,
+        "ram_bytes": 1000, "temporary_bytes": 400, "step_instructions": 10**6, "steps": 2000, "scheme": "", "command": "", **given,
     }
 
 
@@ -82,6 +82,49 @@ def test_sums(bench: ModuleType, tmp_path: Path) -> None:
     lines = [line.split() for line in shown(bench, tmp_path / "rows.json").splitlines()]
     assert ["full", "85.0", "±", "7.1", "80.0", "50.0", "1,000", "400", "2.00", "G"] in lines
     assert ["head", "(2", "tasks)", "-2.5", "+5.0", "60%", "-15.0"] in lines
+
+
+def test_a_failed_training_lowers_the_mean_and_is_said(bench: ModuleType, tmp_path: Path) -> None:
+    """The old world that it has not left, and steps that nobody counted, flatter nobody."""
+    rows = [row(), row(seed=1, failed=True, accuracy=0.2, old=0.9, steps=0), row(task="digits", failed=True, accuracy=0.1, steps=0)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    lines = [line.split() for line in shown(bench, tmp_path / "rows.json").splitlines()]
+    assert ["full", "55.0", "±", "49.5", "20.0", "50.0", "1,000", "400", "2.00", "G", "1", "of", "2", "failed"] in lines
+    assert ["full", "10.0", "±", "0.0", "10.0", "50.0", "1,000", "400", "0.00", "G", "1", "of", "1", "failed"] in lines
+
+
+def test_a_failed_candidate_wins_no_rate(bench: ModuleType) -> None:
+    good, bad = {"failed": False, "accuracy": 0.3, "loss": 2.0}, {"failed": True, "accuracy": 0.9, "loss": 0.1}
+    assert max(good, bad, key=bench.rank) is good
+    worse = {**bad, "accuracy": 0.2}
+    assert max(worse, bad, key=bench.rank) is bad, "where all failed"
+
+
+def test_a_training_that_fails_is_a_row(bench: ModuleType, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what it really took."""
+    monkeypatch.setattr(bench.tasks, "start", lambda *_: bench.tasks.Start(place.model, place.model, 0.1, 0.1))
+    found = bench.learn(place.folder, bench.Run("digits", "full", 100.0, 0, True))
+    assert found["failed"] and found["steps"] >= 360, found
+    assert 'layers."fc"' in found["scheme"]
+
+
+def test_of_several_schemes_the_dearest_counts(bench: ModuleType, place: Any) -> None:
+    costs = {
+        name: bench.costs(tinytrain.load(place.model).compile(bench.BOARD, **bench.way_of(name).choices), bench.way_of(name))
+        for name in ("full", "green")
+    }
+    assert costs["green"]["temporary_bytes"] == costs["full"]["temporary_bytes"]
+    assert costs["green"]["step_instructions"] > costs["full"]["step_instructions"]
+
+
+def test_one_scheme_is_one_row_and_a_rate_at_the_edge_has_a_mark(bench: ModuleType, tmp_path: Path) -> None:
+    same = {"task": "digits", "scheme": "a", "rate": bench.RATES["digits"]}
+    edge = row(task="digits", method="head", rate=bench.way_of("head").rate("digits") * bench.CANDIDATES[-1])
+    rows = [row(task="digits"), row(**same, method="last:auto"), row(**same, method="spread:auto"), edge]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    lines = [line.split("  ")[0] for line in shown(bench, tmp_path / "rows.json").splitlines()]
+    assert {"full", "last:auto, spread:auto", "head *", "last:auto (digits)"} <= set(lines)
+    assert not {"spread:auto", "spread:auto (digits)"} & set(lines)
 
 
 def test_the_page_shows_the_results(bench: ModuleType) -> None:

@@ -246,7 +246,7 @@ def compile_model(path: Path, options: Options) -> Compiled:
     if options.store:
         check_kept(program, board)
     names = class_names(options.classes, model.prepared, program.entries["infer"])
-    took = estimate(plan, kernels, board)
+    took = estimate(program, plan, kernels, board)
     emitter = Emitter(program, plan, board, model.prepared.hash, elsewhere, kernels, names)
     return Compiled(
         model.prepared, model.imported, model.schemes, program, plan, board, model.options, tuning, emitter.files(),

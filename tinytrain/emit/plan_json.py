@@ -24,7 +24,7 @@ FORMAT = 1
 def plan_json(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> dict[str, Any]:
     """Sizes in bytes, offsets from the arena's start; instructions and cycles are estimates, None on a core where nothing was counted."""
     table = load_table(board.core)
-    known = estimate(plan, kernels, board)
+    known = estimate(program, plan, kernels, board)
     choices: dict[Selection, int] = {}
     entries = {key: _entry(entry, plan, kernels, table, choices) for key, entry in plan.entries.items() if key != "evaluate"}
     owners = _owners(program)

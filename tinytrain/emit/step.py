@@ -10,8 +10,8 @@ import numpy as np
 
 from tinytrain.emit.instructions import GUARD, Table, Work, code, load_table
 from tinytrain.emit.project import CLook, Emitter
-from tinytrain.emit.select import Kernels
-from tinytrain.ir.graph import Program, apply_of, replay_of
+from tinytrain.emit.select import Kernels, Selection
+from tinytrain.ir.graph import TRIALS, Node, Program, apply_of, replay_of
 from tinytrain.ir.types import F32
 from tinytrain.planner import Plan, ProgramPlan
 from tinytrain.target.board import Board
@@ -19,10 +19,10 @@ from tinytrain.target.board import Board
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one call, which is a training step with its update, or an inference where nothing is trained: instructions, cycles, and those as
-    milliseconds at the clock that the firmware sets, None where it sets none, or where several cores share them; `code_bytes` is all code
-    of the firmware. `counted_on` is the core where kernels were counted, which may be one that the board's is like; `uncounted` stand in it
-    as others of their kind.
+    """Of one call, which is a training step with its update, of several schemes the dearest's, or an inference where nothing is trained:
+    instructions, cycles, and those as milliseconds at the clock that the firmware sets, None where it sets none, or where several cores
+    share them; `code_bytes` is all code of the firmware. `counted_on` is the core where kernels were counted, which may be one that the
+    board's is like; `uncounted` stand in it as others of their kind.
     """
 
     instructions: int
@@ -33,19 +33,28 @@ class Estimate:
     uncounted: tuple[str, ...] = ()
 
 
-def estimate(plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | None:
-    """Of the first scheme; None on a core where nothing was counted."""
+def estimate(program: Program, plan: ProgramPlan, kernels: Kernels, board: Board) -> Estimate | None:
+    """Of the scheme that takes most, where the device chooses with its share of the trials; None on a core where nothing was counted."""
     table = load_table(board.core)
     if table is None:
         return None
-    entries = _step(plan, "train") or [plan.entries["infer"]]
-    calls = [(node, kernels.select(node, spare=entry.room(node))) for entry in entries for node in entry.graph.nodes if not node.op.view]
-    taken = [table.taken(*call) for call in calls]
-    cycles = round(sum(one.cycles for one in taken))
-    uncounted = dict.fromkeys(name for call in calls for name in table.uncounted(*call))
+
+    def calls(entries: Sequence[Plan]) -> list[tuple[Node, Selection]]:
+        return [(node, kernels.select(node, spare=entry.room(node))) for entry in entries for node in entry.graph.nodes if not node.op.view]
+
+    def taken(entries: Sequence[Plan]) -> tuple[float, float]:
+        each = [table.taken(*call) for call in calls(entries)]
+        return sum(one.cycles for one in each), sum(one.instructions for one in each)
+
+    steps = [_step(plan, train) for train in program.trains] or [[plan.entries["infer"]]]
+    (cycles, instructions), most = max(((taken(step), step) for step in steps), key=lambda one: one[0])
+    if program.every:                                     # the sample of a trial is evaluated again
+        trial, share = taken([plan.entries["evaluate"]]), TRIALS * len(steps) / program.every
+        cycles, instructions = cycles + share * trial[0], instructions + share * trial[1]
+    uncounted = dict.fromkeys(name for call in calls(most) for name in table.uncounted(*call))
     alone = board.clock_hz and board.cores == 1
     return Estimate(
-        round(sum(one.instructions for one in taken)), cycles, cycles / board.clock_hz * 1000 if alone else None,
+        round(instructions), round(cycles), round(cycles) / board.clock_hz * 1000 if alone else None,
         table.code_bytes(code(plan, kernels)), table.core, tuple(uncounted),
     )
 

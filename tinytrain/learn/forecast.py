@@ -47,4 +47,5 @@ def step_text(project: Project) -> str | None:
     if step is None:
         return None
     time = "" if step.milliseconds is None else f", {step.milliseconds:.3g} ms at {board.clock_hz / 1e6:,.4g} MHz"
-    return f"step       {step.instructions:,} instructions{time} (estimate)"
+    which = ", of the dearest scheme" if (project.folder / "scheme_1.toml").is_file() else ""
+    return f"step       {step.instructions:,} instructions{time} (estimate){which}"

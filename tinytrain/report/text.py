@@ -98,7 +98,8 @@ def compiled_text(compiled: Compiled) -> str:
         for name, entry in plan.entries.items()
     ]
     if compiled.estimate is not None:
-        lines.append(f"step       {estimate_text(compiled.estimate, compiled.board)}")
+        which = ", of the dearest scheme" if len(compiled.schemes) > 1 else ""
+        lines.append(f"step       {estimate_text(compiled.estimate, compiled.board)}{which}")
     lines += step_text(compiled)
     if compiled.options.loss is None and compiled.options.loss_by_default:
         lines.append("note       nothing can be trained, no weight, bias or factor was learned: compiled for inference only")

@@ -159,7 +159,7 @@ class Costs:
         forward = train.graph.needed(train.graph.outputs[:1])
         parts = self._by_layer(program, train, kernels, forward)
         macs = {node: _macs(node) for node in train.graph.nodes}
-        found, data = estimate(plan, kernels, self.board), data_bytes(program)
+        found, data = estimate(program, plan, kernels, self.board), data_bytes(program)
         code_bytes = found.code_bytes if found else 0
         return SchemeCost(
             weights=sum(p.weights for p in parts), biases=sum(p.biases for p in parts), updated_bytes=sum(p.updated_bytes for p in parts),
