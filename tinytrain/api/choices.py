@@ -257,7 +257,7 @@ def schedule_of(course: Mapping[str, Any], learning_rate: float | None, *, ends:
             raise TinytrainError(message, hint="Leave it out.")
     if steps is None and kind in users["schedule_steps"] and not (ends and kind == "cosine"):
         raise TinytrainError(f"--schedule {kind} is given without --schedule-steps; expected a number of updates.", hint="An epoch has "
-                             "as many updates as samples, divided by --accumulate.")
+                             "as many updates as samples, and those of --replay, divided by --accumulate.")
     if kind == "cosine" and steps is not None and steps <= warmup:
         message = f"--schedule-steps {steps} ends the cosine before --warmup {warmup} does; expected more updates than that."
         raise TinytrainError(message, hint="They count from the first update on.")
