@@ -18,8 +18,8 @@ class Step:
 class Counters:
     """`instructions` of the last call; `stack_bytes` is the deepest use since start-up, of `stack_reserved_bytes`. 0 on the host.
 
-    `skipped` counts training samples since start-up or reset whose loss was below the threshold. `clock_hz` is the rate that the
-    processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
+    `skipped` counts training samples since start-up or reset whose loss was below or above the thresholds. `clock_hz` is the rate
+    that the processor runs at: that of reset where an oscillator did not start, as in an emulator without one.
     `shared` are the instructions of each of several cores in what they shared of that call: the slowest one's are in `instructions`.
     """
 

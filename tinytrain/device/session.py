@@ -208,7 +208,7 @@ class Session:
         return Scale(2.0 ** record[EXPONENT], record[GOOD], record[SKIPPED], record[IN_A_ROW])
 
     def reset(self) -> None:
-        """Back to the compiled parameters, optimiser state and learning rate, to the first scheme, and to no threshold."""
+        """Back to the compiled parameters, optimiser state and learning rate, to the first scheme, and to the compiled thresholds."""
         self.link.call(Command.RESET)
 
     def _instructions(self, ticks: int) -> int | None:

@@ -16,9 +16,9 @@ _STATS = struct.Struct("<4Ii4I")
 
 @dataclass(frozen=True)
 class Stats:
-    """Training samples since start-up or reset: `skipped`, whose loss was below the threshold, and `not_finite`, left out since something
-    was not finite. `overflowed` counts steps whose fp16 gradients did, which are multiplied by 2^`loss_scale` on their way; both are 0
-    where there are none. `kept`: all samples behind the weights, and what the last save or load found.
+    """Training samples since start-up or reset: `skipped`, whose loss was below or above the thresholds, and `not_finite`, left out
+    since something was not. `overflowed` counts steps whose fp16 gradients did, which are multiplied by 2^`loss_scale` on their way;
+    both are 0 where there are none. `kept`: all samples behind the weights, and what the last save or load found.
     """
 
     skipped: int

@@ -37,8 +37,8 @@ _HINT = "Train the project again."
 class Epoch:
     """Means over one epoch: loss before each update; accuracy and loss on the validation samples, None where there are none.
 
-    Of the `steps` samples, `skipped` had a loss below the threshold and changed nothing; loss or gradients of `overflowed` were infinite,
-    or not a number. The loss is that of all others.
+    Of the `steps` samples, `skipped` had a loss below or above the thresholds and changed nothing; loss or gradients of `overflowed` were
+    infinite, or not a number. The loss is that of all but those above, and those whose loss is not finite.
     """
 
     epoch: int

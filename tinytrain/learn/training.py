@@ -267,9 +267,10 @@ def train_epoch(
 ) -> Epoch:
     """One pass in an order that only (seed, number) decides, then a pass over the validation samples.
 
-    With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that a checkpoint
-    never falls between two updates. `rates` sets the learning rate of each, counted from 0 in the first epoch, and in the end its base.
-    Samples of a loss above `highest`, which are left out, are not part of the mean.
+    With gradients accumulated over N samples the last few that make no update are left out of this epoch, so that it ends with an update.
+    Where samples are skipped, or a memory adds others, a few may be summed in vain all the same: the next epoch drops them.
+    `rates` sets the learning rate of each update, counted from 0 in the first epoch, and in the end its base.
+    Samples of a loss above `highest`, which are left out, are not part of the mean. Raises Diverged.
     """
     assert samples.y is not None
     began = time.monotonic()
@@ -303,7 +304,7 @@ def train_epoch(
 
 
 def _left_out(session: Session) -> tuple[int, int | None]:
-    """Samples so far whose loss was below the threshold, and such whose loss or gradients overflowed: None where that is not looked at."""
+    """Samples so far whose loss was beyond a threshold, and such whose loss or gradients overflowed: None where nobody looks at that."""
     scale = session.scale()
     return session.counters().skipped, scale.overflowed if scale else None
 
