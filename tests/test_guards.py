@@ -19,6 +19,7 @@ from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.device.commands import Status
 from tinytrain.emit.golden import golden_vectors
 from tinytrain.emit.guards import Watch, most_bits, operands, watch
+from tinytrain.gradient.replay import Replay
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.paths import data_dir
@@ -243,3 +244,16 @@ def test_one_number_that_is_too_large_is_seen_wherever_it_stands(flags: tuple[st
             for bad in (np.nan, np.inf, -np.inf, *((most, -most) if exponent < 128 else ())):
                 for at in {0, n // 2, n - 1}:
                     assert look(_pointer(with_one(x, bad, at)), n, limit), (exponent, n, bad, at)
+
+
+@pytest.mark.parametrize("kind", ["rest", "step"])
+def test_a_sample_whose_gradients_are_not_finite_is_not_remembered(kind: str, tmp_path: Path) -> None:
+    options = {"guards": kind, "loss": "l1", "replay": Replay.of("4")}
+    program = compiled(steep(), tmp_path, **options)
+    golden = golden_vectors(compiled(steep(), tmp_path, loss="l1").program, 1)
+    device = Library(program, tmp_path).instance()
+    before = {name: array for name, array in device.stored().items() if name.startswith("replay")}
+    status, _ = step(device, (golden.x[0] * np.float32(1e-38)).astype(np.float32), golden.target[0])
+    assert status is Status.NOT_FINITE and before
+    for name, array in before.items():
+        np.testing.assert_array_equal(device.stored()[name], array, err_msg=name)

@@ -169,7 +169,7 @@ def test_what_is_made_of_a_kept_sample_is_made_again(model: Path) -> None:
     assert [v.name for v in held(made.program)] == ["x"]
 
 
-@pytest.mark.parametrize("scheme, loss", [("last:1", "ce"), ("full", "ce")])
+@pytest.mark.parametrize("scheme, loss", [("last:1", "ce"), ("full", "ce"), ("last:1", "mse")])
 def test_what_the_start_said_is_kept_as_it_is(scheme: str, loss: str, model: Path) -> None:
     """Beside the rounded sample or latent."""
     made = compile_model(model, Options(scheme=scheme, loss=loss, distil=Distil(), replay=Replay.of("6")))

@@ -136,7 +136,7 @@ class _Steps:
         names = Counter(v.name for v in dict.fromkeys(v for graph in graphs for v in graph.values()))
         g = Builder("replay", (v for graph in graphs for v in graph.values()))
         once: dict[object, Node] = {}
-        shared = []
+        shared, compared = list[Graph](), set[Value]()
         for graph in graphs:
             changing, alive = _behind(graph.nodes, {*moving, graph.inputs[1]}), graph.needed(graph.kept())
             mapping = {own: one for own, one in zip(graph.inputs, graphs[0].inputs, strict=True) if own is not one}
@@ -151,10 +151,11 @@ class _Steps:
                     mapping |= {old: new for old, new in zip(node.outputs, once[key].outputs, strict=True) if old is not new}
                     node = once[key]
                 nodes.append(node)
+            compared |= {mapping.get(v, v) for node in graph.nodes if isinstance(node.op, Loss) for v in node.inputs[1:]}
             shared.append(graph.replace(inputs=graphs[0].inputs).substitute(mapping, dict.fromkeys(nodes)))
         still = Graph("still", graphs[0].inputs, (), tuple(once.values()))
-        said = {v for graph in shared for node in graph.nodes if isinstance(node.op, Loss) for v in node.inputs[1:] if v.type.dtype is F32}
-        made = cls(shared, still, set(), frozenset(said.intersection(still.values()) - set(still.inputs)))
+        said = (v for node in still.nodes for v in node.outputs if v in compared and v.type.dtype is F32)
+        made = cls(shared, still, set(), frozenset(said))
         return made if replay.kept == "samples" else made._with_front(replay)
 
     def _with_front(self, replay: Replay) -> _Steps:

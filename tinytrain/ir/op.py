@@ -189,6 +189,7 @@ class Op:
     training_only: ClassVar[bool] = False                 # the identity when the model only infers (Dropout)
     wide: ClassVar[frozenset[int]] = frozenset()          # operands (~i: output i) never stored as fp16: statistics, sums in memory
     lends: ClassVar[bool] = False                         # output 0 stands where input 0 does, a PARAM to be given back (`Graph.lent`)
+    concludes: ClassVar[bool] = False                     # runs when all that does not follow from it has; it may be left out
     per_update: ClassVar[bool] = False                    # runs once an update, on sums over its samples: has `scale` and `clear`, as SGD
     examples: ClassVar[tuple[Example, ...]] = ()
 

@@ -44,6 +44,7 @@ class Reservoir(Op):
     name = "reservoir"
     args = ("seen",)
     results = ("place", "next")
+    concludes = True
     kernels = (Kernel("replay", (S32,)),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -71,6 +72,7 @@ class Balanced(Op):
     name = "balanced"
     args = ("seen", "label", "labels")
     results = ("place", "next")
+    concludes = True
     kernels = (Kernel("replay", (S32,)),)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

@@ -64,7 +64,7 @@ def may_overwrite(node: Node, output: int, target: Value, content: dict[Value, V
 def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
     """Decide for each update: in place (with the edges that make it right), or a copy at the end.
 
-    `together`: none before all else is computed that does not follow from another update.
+    `together`: none before all else is computed that does not follow from another update; so it is always with what is `Op.concludes`.
     """
     content = contents(graph)
     producer = {v: (p, o) for p, node in enumerate(graph.nodes) if not node.op.view for o, v in enumerate(node.outputs)}
@@ -101,10 +101,15 @@ def bind_updates(graph: Graph, *, together: bool = False) -> Bound:
                     edges.append((r, writer))
                 continue
         copies.append((old, new))
+    groups = [[p for p, node in enumerate(graph.nodes) if node.op.concludes]]
     if together:
-        writers = [producer[v][0] for v in targets if v not in homes]
+        groups.append([producer[v][0] for v in targets if v not in homes])
+    for writers in groups:
         late = {*writers, *_behind(writers, after)}
-        edges += [(p, w) for p, node in enumerate(graph.nodes) if not node.op.view and p not in late for w in writers]
+        waited = [(p, w) for p, node in enumerate(graph.nodes) if not node.op.view and p not in late for w in writers]
+        for before, writer in waited:
+            after[before].append(writer)
+        edges += waited
     return Bound(targets, _sequence(copies, content), tuple(edges))
 
 
