@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -310,3 +311,18 @@ def test_the_manifest_says_what_holds_on(models: dict[str, Path]) -> None:
     made = describe(bound(models, "fp32"))
     assert made["distil"] == {"weight": 0.5, "temperature": 3.0} and made["elastic"]["strength"] == 3.0
     assert dataclasses.asdict(Distil.of("2")) == {"weight": 2.0, "temperature": None}
+
+
+@pytest.mark.parametrize("asked", [
+    {"distil": Distil(2.0, 3.0)}, {"elastic": Elastic(30.0, {})}, {"method": "local"}, {"method": "zeroth"},
+], ids=str)
+def test_what_trains_nothing_has_no_use_for_them(asked: dict[str, Any], tmp_path: Path) -> None:
+    """Whether nothing is to be trained, or there is nothing that could be."""
+    onnx.save(zoo.model("mlp"), tmp_path / "mlp.onnx")
+    plain = ModelMaker(1, 6)
+    plain.node("Relu")
+    onnx.save(plain.model(), tmp_path / "plain.onnx")
+    for name, options in (("mlp", Options(loss=None)), ("plain", Options(loss_by_default=True))):
+        assert not compile_model(tmp_path / f"{name}.onnx", options).program.trains
+        with pytest.raises(ModelError, match=r"trains nothing, so --.* would have no effect"):
+            compile_model(tmp_path / f"{name}.onnx", replace(options, **asked))

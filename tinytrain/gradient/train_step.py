@@ -48,11 +48,15 @@ def build_program(
     Raises SchemeError where the scheme does not fit, ModelError where a gradient does not exist, nothing reaches the loss, or the method
     does not fit the model.
     """
+    if loss is None:
+        given = {"--distil": distil, "--elastic": elastic, f"--method {method.key}": None if method == BACKPROP else method}
+        if unused := [name for name, what in given.items() if what]:
+            message = f"{forward.name} trains nothing, so {' and '.join(unused)} would have no effect."
+            raise ModelError(message, hint="Leave it out, or choose a --loss and a model with something to train.")
+        return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
     if (distil or elastic) and not isinstance(method, Backprop):
         message = f"{forward.name}: --method {method.key} has losses of its own; {'--distil' if distil else '--elastic'} goes with that of "
         raise ModelError(f"{message}the model.", hint="Leave out --method, or keep old samples: --replay 64.")
-    if loss is None:
-        return Program(forward.name, {"infer": inference(forward).replace(name="infer")})
     return program_of(*choose_all([scheme, *further_schemes], forward), loss, optimiser, method, distil, elastic)
 
 
