@@ -17,6 +17,8 @@ from quant_models import Qdq, assert_layers_agree
 from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.errors import ModelError
 from tinytrain.frontend.export import export
+from tinytrain.frontend.new_head import NewHead
+from tinytrain.frontend.prepare import prepare
 from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Role
 from tinytrain.onnx_graph import stored_array, stored_tensor
@@ -174,3 +176,14 @@ def test_activations_of_four_bits_are_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="x_q is of type int4; expected int8 or uint8"):
         compile_model(tmp_path / "m.onnx", Options(exact_seconds=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_head_has_the_bits_of_the_old_one(kind: str, tmp_path: Path) -> None:
+    onnx.save(four_bits(kind), tmp_path / "m.onnx")
+    model = prepare(tmp_path / "m.onnx", new_head=NewHead(7)).model
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "w1_q")
+    dtype, zero = KINDS[kind]
+    array = stored_array(weight).astype(int) - zero
+    assert (weight.data_type, tuple(weight.dims)) == (dtype, (7, 40)) and array.min() >= -8 and array.max() <= 7 and array.any()
+    onnx.checker.check_model(model)

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinytrain.errors import ModelError
 from tinytrain.ir.types import Array
-from tinytrain.onnx_graph import LAYERS, OnnxGraph
+from tinytrain.onnx_graph import FOUR_BITS, LAYERS, OnnxGraph, stored_tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -110,23 +110,27 @@ class _Replacement(OnnxGraph):
             return
         stored, scale, zero = self.integers(maker)
         step, middle, limits = np.median(scale), int(np.median(zero)), np.iinfo(stored.dtype)
+        low, high = FOUR_BITS.get(self._tensor(maker.input[0]).data_type, (limits.min, limits.max))
         many = (self.head.classes,) if scale.size == count > 1 else scale.shape
-        self._put(maker, 0, np.clip(np.rint(reals / step) + middle, limits.min, limits.max).astype(stored.dtype))
+        self._put(maker, 0, np.clip(np.rint(reals / step) + middle, low, high).astype(stored.dtype))
         self._put(maker, 1, np.full(many, step, scale.dtype))
         if len(maker.input) > 2:
             self._put(maker, 2, np.full(many, middle, zero.dtype))
 
     def _put(self, node: onnx.NodeProto, index: int, array: Array) -> None:
-        """Another array in place of a stored one, under its name unless others read that."""
-        from onnx import numpy_helper
-
+        """Another array in place of a stored one, of its bits, under its name unless others read that."""
         name = node.input[index]
+        old = self._tensor(name)
         if self.readers[name] == 1:
-            next(t for t in self.proto.initializer if t.name == name).CopyFrom(numpy_helper.from_array(array, name))
+            old.CopyFrom(stored_tensor(name, array, old.data_type))
             return
         self.readers[name] -= 1
         while name in self.readers:
             name += "_head"
         self.readers[name] = 1
-        self.proto.initializer.append(numpy_helper.from_array(array, name))
+        self.proto.initializer.append(stored_tensor(name, array, old.data_type))
         node.input[index] = name
+
+    def _tensor(self, name: str) -> onnx.TensorProto:
+        found: onnx.TensorProto = next(tensor for tensor in self.proto.initializer if tensor.name == name)
+        return found
