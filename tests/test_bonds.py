@@ -234,7 +234,8 @@ def test_first_values_lie_in_flash_once(models: dict[str, Path], tmp_path: Path)
     weights = sum(v.type.numel for v in plain.program.stored(Role.PARAM))
     roots = sum(v.type.nbytes for v in made.program.constants if v.type.dtype is S8)
     more = describe(made)["constants_bytes"] - describe(plain)["constants_bytes"]
-    assert roots == weights and weights <= more <= weights + 16, "one byte a weight, and a few constants of losses"
+    bounds = 4 * len(plain.program.stored(Role.PARAM))
+    assert roots == weights and weights <= more <= weights + bounds + 16, "a byte a weight, the most of an update, few constants of losses"
     text = "".join(made.files.values())
     assert not [v for v in made.program.stored(Role.CONST) if f"data_{v.name}[" in text and v.name.endswith("_start")]
 

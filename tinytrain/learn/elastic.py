@@ -33,6 +33,8 @@ SAMPLES = 200                                             # at most, evenly spre
 def consolidated(model: Path, old: Source, options: Options, strength: float, progress: Progress) -> Options:
     """The same options, by which weights are pulled to where they start. Raises DataError for samples that do not fit the model or have no
     gradient, ModelError where nothing is trained, and what `compile_model` raises."""
+    if options.grad == "int8":
+        raise ModelError("--elastic: weights are pulled in fp32; --grad int8 trains with integers alone.", hint="Leave one of them out.")
     # of a sum of gradients that starts from 0 one step makes the gradient
     summed = dataclasses.replace(options.optimiser, accumulate=2, clip_norm=0.0, clip_value=0.0)
     plain = dataclasses.replace(
