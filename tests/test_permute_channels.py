@@ -6,13 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx_models import ModelMaker, imported
 from random_graphs import random_graph, sample
 from test_int8_training import int8_model
 
 from tinytrain import passes
-from tinytrain.compiler import Options, load_model
+from tinytrain.compiler import Options, compile_model, load_model
 from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import S8, Role
@@ -68,6 +69,14 @@ def test_int8_gives_the_same_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(moved, [x]).outputs[0], run(graph, [x]).outputs[0])
     changed = [v for v in moved.stored(Role.CONST) if v.source and v.type.dtype is S8 and v.source.take]
     assert len(changed) == 5, "every convolution, and the head behind the flattened map"
+
+
+def test_halves_move_too(tmp_path: Path) -> None:
+    """A scheme of parts that are no runs of channels, of a model whose weights are stored as fp16."""
+    onnx.save(residual().model(), tmp_path / "m.onnx")
+    parts = Scheme({"n_conv_2": {"weight": Select(channels=(1, 3, 5))}, "n_conv_4": {"weight": Select(channels=(3, 5), side="out")}})
+    made = compile_model(tmp_path / "m.onnx", Options(scheme=parts, dtype="fp16", exact_seconds=0.0))
+    assert any(v.source and v.source.take for v in made.program.stored(Role.CONST, Role.PARAM))
 
 
 def test_learned_weights_go_back_to_their_places(tmp_path: Path) -> None:

@@ -91,11 +91,11 @@ def permute_channels(graph: Graph, orders: Mapping[Group, Sequence[int]]) -> tup
     made: dict[Value, Value] = dict(stored)
     nodes = []
     for node in graph.nodes:
-        inputs = tuple(made.get(v, v) for v in node.inputs)
-        for v, kind in zip(node.outputs, node.op.infer(*(v.type for v in inputs)), strict=True):
-            if kind != v.type:
+        moved = dataclasses.replace(node, inputs=tuple(made.get(v, v) for v in node.inputs))
+        for v, kind in zip(node.outputs, node.op.infer(*moved.kinds), strict=True):
+            if kind != v.type.computed:
                 made[v] = dataclasses.replace(v, type=kind)
-        nodes.append(dataclasses.replace(node, inputs=inputs, outputs=tuple(made.get(v, v) for v in node.outputs)))
+        nodes.append(dataclasses.replace(moved, outputs=tuple(made.get(v, v) for v in node.outputs)))
     updates = {made.get(old, old): made.get(new, new) for old, new in graph.updates.items()}
     return verify(graph.replace(nodes=tuple(nodes), updates=updates), after="permute_channels"), stored
 
