@@ -44,11 +44,14 @@ PART = '[layers.conv2]\nweight = 0.5\nbias = true\n\n[layers.fc]\nbias = true\n'
 
 
 def compiled(folder: Path, name: str = "cnn", int8: bool = False, **options: object) -> Compiled:
-    onnx.save(MODELS["int8"]() if int8 else zoo.model(name), folder / f"{name}.onnx")
+    """Of one folder it is the same model each time: that of int8 is a random one."""
+    path = folder / f"{'int8' if int8 else name}.onnx"
+    if not path.exists():
+        onnx.save(MODELS["int8"]() if int8 else zoo.model(name), path)
     (folder / "part.toml").write_text(PART)
     if options.get("scheme") == "part":
         options["scheme"] = str(folder / "part.toml")
-    return compile_model(folder / f"{name}.onnx", Options(exact_seconds=0.0, **{"method": "zeroth", **options}))  # type: ignore[arg-type]
+    return compile_model(path, Options(exact_seconds=0.0, **{"method": "zeroth", **options}))  # type: ignore[arg-type]
 
 
 def weights(device: Instance) -> dict[str, Array]:
