@@ -11,14 +11,13 @@ import numpy as np
 
 from tinytrain.api.build import Build
 from tinytrain.api.choices import AUTO, BALANCED, DEFAULTS, is_word
-from tinytrain.compiler import Options, compile_model, describe
+from tinytrain.compiler import Options, compile_model
 from tinytrain.data.given import Source
-from tinytrain.device.manifest import Manifest
-from tinytrain.device.project import Project
 from tinytrain.errors import DataError, TinytrainError
 from tinytrain.learn.find_rate import RateCurve, RateSearch, find_rate
 from tinytrain.learn.samples import classes_of, load_with_targets
 from tinytrain.learn.scale import scale_doubt
+from tinytrain.learn.unwritten import unwritten
 from tinytrain.ops.schedule import Schedule
 from tinytrain.report.live import Progress
 from tinytrain.schemes.scheme import is_auto
@@ -58,7 +57,7 @@ def balanced(model: Path, options: Options, source: Source, progress: Progress) 
     if is_ranked(options):
         plain = replace(plain, method="backprop")
     compiled = compile_model(model, plain)
-    project = Project(model, Manifest.of(describe(compiled), model))
+    project = unwritten(compiled, model)
     samples = load_with_targets(project, source, "train", None, progress)
     classes = classes_of(samples, f"--class-weights {BALANCED}")
     count = int(np.prod(project.manifest.output.shape))

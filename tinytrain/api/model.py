@@ -139,7 +139,7 @@ class Model:
         options = options_of(board, [scheme], {**choices, **decided_by_samples(choices)})
         if is_word(choices.get("class_weights"), BALANCED):
             options = balanced(self.path, options, source, progress)
-        if method(options.method).key == "green":
+        if method(options.method).chooses:
             message = f"--method {options.method} chooses among several schemes as it learns; a rate is looked for with one."
             raise TinytrainError(message, hint="Leave it out, or let `tinytrain compile --lr auto --data` find the rate of all of them.")
         options = filled(self.path, ranked(self.path, source, options, budget, progress), budget)

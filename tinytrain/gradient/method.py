@@ -101,8 +101,9 @@ class Number:
 class Method:
     """Base of all methods. `key` is its name on the command line, behind which `:` and an argument may stand; `backward` says whether there
     are gradients of activations, `by_layer` whether it changes just the layers whose weights the schemes name, `labels` whether it adds
-    parts that know nothing before labels teach them, `reals` whether what it adds is fp32 even beside an int8 model. `numbers` are what
-    may stand in the argument, one behind the other: the first fields of the method, which keep their defaults where they are left out."""
+    parts that know nothing before labels teach them, `reals` whether what it adds is fp32 even beside an int8 model, `chooses` whether the
+    device chooses among several schemes by it. `numbers` are what may stand in the argument, one behind the other: the first fields of the
+    method, which keep their defaults where they are left out."""
 
     key: ClassVar[str] = ""
     numbers: ClassVar[tuple[Number, ...]] = ()
@@ -110,6 +111,7 @@ class Method:
     by_layer: ClassVar[bool] = False
     labels: ClassVar[bool] = False
     reals: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
 
     @classmethod
     def of(cls, argument: str) -> Method:

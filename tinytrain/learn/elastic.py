@@ -14,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytrain.compiler import Compiled, Options, compile_model, describe
+from tinytrain.compiler import Compiled, Options, compile_model
 from tinytrain.data.given import Source
-from tinytrain.device.manifest import Manifest
-from tinytrain.device.project import Project
 from tinytrain.errors import DataError, ModelError
 from tinytrain.gradient.elastic import Elastic
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.update import factor_shape
 from tinytrain.ir.types import Array, Role, Value
 from tinytrain.learn.samples import load_with_targets
+from tinytrain.learn.unwritten import unwritten
 from tinytrain.report.live import Progress
 from tinytrain.verify.reference import run
 
@@ -40,7 +39,7 @@ def consolidated(model: Path, old: Source, options: Options, strength: float, pr
     plain = dataclasses.replace(
         options, board="host", cores=1, store=0, tuned=None, optimiser=summed, exact_seconds=0.0, replay=None, distil=None, dtype="fp32",
         grad="fp32", precision=(), int8_input=False,     # the reference quantises samples, which are real numbers
-        method="backprop" if method(options.method).key == "green" else options.method,        # which chooses among several such steps
+        method="backprop" if method(options.method).chooses else options.method,               # of which each step is one
     )
     compiled = compile_model(model, plain)
     if not compiled.program.trains:
@@ -56,7 +55,7 @@ def consolidated(model: Path, old: Source, options: Options, strength: float, pr
 
 def _squares(compiled: Compiled, model: Path, old: Source, progress: Progress) -> dict[str, Array]:
     """Of each PARAM the sum of the squared gradients, with respect to real weights."""
-    project = Project(model, Manifest.of(describe(compiled), model))
+    project = unwritten(compiled, model)
     samples = load_with_targets(project, old, "train", None, progress)
     assert samples.y is not None
     at = np.unique(np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).astype(int))

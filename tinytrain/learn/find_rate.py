@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
-from tinytrain.errors import DataError, Overflowed, TinytrainError
+from tinytrain.errors import DataError, TinytrainError
 from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.rates import Rates
 from tinytrain.learn.samples import split
@@ -165,7 +165,7 @@ def _trial(session: Session, seen: Dataset, held: Dataset, rate: float, search: 
             for number in range(1, epochs + 1):
                 train_epoch(session, seen, None, number, search.seed * ORDERS + order, Quiet(), accumulate, rates)
             found.append(evaluate(session, held, Quiet()))
-    except (Diverged, Overflowed):
+    except Diverged:
         return Trial(rate, None, None)
     loss = sum(one.loss for one in found) / ORDERS
     right = [one.accuracy for one in found if one.accuracy is not None]

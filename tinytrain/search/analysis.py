@@ -18,10 +18,9 @@ import numpy as np
 
 from tinytrain import __version__
 from tinytrain.atomic import write_bytes
-from tinytrain.compiler import Compiled, Options, compile_model, describe, load_forward, write
+from tinytrain.compiler import Compiled, Options, compile_model, load_forward, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.given import Source
-from tinytrain.device.manifest import Manifest
 from tinytrain.device.project import Project
 from tinytrain.device.session import Session
 from tinytrain.errors import DataError, ModelError, SchemeError
@@ -30,6 +29,7 @@ from tinytrain.jobs import Jobs
 from tinytrain.learn.outputs import evaluate
 from tinytrain.learn.samples import load, split
 from tinytrain.learn.training import train_decaying
+from tinytrain.learn.unwritten import unwritten
 from tinytrain.learn.yardstick import Diverged
 from tinytrain.report.live import Progress, Quiet
 from tinytrain.schemes.choose import choose
@@ -112,7 +112,7 @@ def _data(
     compiled: Compiled, model: Path, data: Source, validation: Source | None, settings: Settings, progress: Progress | None
 ) -> tuple[Dataset, Dataset | None]:
     """(samples to learn from and, without a validation file, to measure on; samples of the validation file)."""
-    project = Project(model, Manifest.of(describe(compiled), model))
+    project = unwritten(compiled, model)
     samples = _some(load(project, data, "train", progress=progress), settings.samples or (None if settings.score == TRAINED else FEW))
     held = load(project, validation, "test", progress=progress, classes=samples.classes) if validation else None
     for path, found in ((data, samples), (validation, held)):

@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytrain.compiler import Options, compile_model, describe, understand
+from tinytrain.compiler import Options, compile_model, understand
 from tinytrain.data.dataset import Dataset
 from tinytrain.data.given import Source
-from tinytrain.device.manifest import Manifest
-from tinytrain.device.project import Project
 from tinytrain.ir.graph import Graph, Node, Program
 from tinytrain.ir.types import F16, Array, Role, Value
 from tinytrain.learn.samples import load
+from tinytrain.learn.unwritten import unwritten
 from tinytrain.passes.halve_weights import HALF_MAX
 from tinytrain.report.live import Progress
 from tinytrain.schemes.precision import Rule
@@ -69,7 +68,7 @@ def calibrated(model: Path, data: Source, options: Options, tolerance: float, pr
     summed = dataclasses.replace(options.rule, accumulate=2)
     narrow = dataclasses.replace(options, board="host", cores=1, store=0, tuned=None, optimiser=summed, exact_seconds=0.0)
     wide = compile_model(model, dataclasses.replace(narrow, dtype="fp32"))
-    project = Project(model, Manifest.of(describe(wide), model))
+    project = unwritten(wide, model)
     samples = some(load(project, data, "train", targets=bool(wide.program.trains), progress=progress))
     rules: list[Rule] = []
     # a layer that reads what another one cannot store is none the worse once that stays fp32

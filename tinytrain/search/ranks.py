@@ -19,16 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytrain.compiler import Options, chosen_scheme, compile_model, describe, load_forward
+from tinytrain.compiler import Options, chosen_scheme, compile_model, load_forward
 from tinytrain.data.given import Source
-from tinytrain.device.manifest import Manifest
-from tinytrain.device.project import Project
 from tinytrain.errors import SchemeError, TinytrainError
 from tinytrain.gradient.methods import method
 from tinytrain.gradient.methods.lowrank import LowRank, adaptable
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.types import Array
 from tinytrain.learn.samples import load
+from tinytrain.learn.unwritten import unwritten
 from tinytrain.report.live import Progress
 from tinytrain.schemes.scheme import is_auto, layers
 from tinytrain.search.cost import Costs
@@ -85,7 +84,7 @@ def ranked(model: Path, data: Source | None, options: Options, budget_bytes: int
     if not free:
         message = f"--method {options.method} finds no layer to adapt in {forward.name}: none is trained, plain and free of an adapter."
         raise SchemeError(message, hint="Name more layers (--scheme last:6); depthwise layers, and the last one, have none.")
-    samples = some(load(Project(model, Manifest.of(describe(compile_model(model, plain)), model)), data, "train", progress=progress))
+    samples = some(load(unwritten(compile_model(model, plain), model), data, "train", progress=progress))
     assert options.objective is not None
     found = mean_gradients(forward, options.objective, samples)
     return fitting(model, options, budget_bytes, list(ladders(forward, {name: found[name, "weight"] for name in free}, free)))

@@ -28,6 +28,7 @@ class Green(Backprop):
     every: int = 200
 
     key = "green"
+    chooses = True
     numbers = (Number("after how many steps the device chooses anew", most=10**6),)
 
     def check(self, grad: str, dtype: str, schemes: int, accumulate: int, replay: bool) -> None:
