@@ -95,12 +95,13 @@ def test_a_board_saves_and_loads(tmp_path: Path) -> None:
     with board_on_a_port(project.elf(), board, kept) as port:
         assert "its flash has no weights of this model" in sentence("store", out, "load", "--port", port.url)
         succeed("train", out, "--data", data, "--holdout", 0, "--port", port.url)
-        assert succeed("store", out, "save", "--port", port.url) .startswith("samples    6 trained\nflash      save 1 counts;")
+        assert "save 1 counts" in succeed("stats", out, "--port", port.url)              # train saves what it has learned
+        assert succeed("store", out, "save", "--port", port.url).startswith("samples    6 trained\nflash      save 2 counts;")
         assert "samples    6 trained, 0 skipped" in succeed("stats", out, "--port", port.url)
         learned = weights(out, port)
     with board_on_a_port(project.elf(), board, kept) as port:
         assert weights(out, port) == learned
-        assert "save 2 counts" in succeed("store", out, "factory-reset", "--port", port.url)
+        assert "save 3 counts" in succeed("store", out, "factory-reset", "--port", port.url)
         assert weights(out, port) != learned
     assert "store save is for a real board, whose flash keeps it; expected --port" in sentence("store", out, "save")
 
