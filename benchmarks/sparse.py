@@ -3,8 +3,10 @@
 
 Run it with `make sparse`. For each task and budget: successive halving finds a scheme; beside it stand the last layers and small slices of
 all layers, filled to the same bytes (`last:auto`, `spread:auto`), biases and head, and schemes by chance. All of them choose from the same
-learning rates. Schemes and rates are chosen on validation samples; accuracy is that on held-back ones. What is finished is kept in
-benchmarks/out, so that an interrupted run goes on where it stopped. Writes benchmarks/results/sparse.json.
+learning rates: its best two by one training each, of these the better one by SEEDS trainings. Schemes and rates are chosen on validation
+samples; accuracy is that on held-back ones. A budget is the RAM that training the last layer takes, and a part of what training all takes
+more: with less, last layers have nothing to train. What is finished is kept in benchmarks/out, so that an interrupted run goes on where it
+stopped. Writes benchmarks/results/sparse.json.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -43,7 +45,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "sparse.json"
 OUT = HERE / "out" / "sparse"
 NAMES = tuple(task.name for task in TRANSFERS)
-BUDGETS = (0.2, 0.35)                                    # of the planned RAM of full update
+BUDGETS = (0.1, 0.25)                                    # of the planned RAM that full update takes more than the last layer
+CONFIRMED = 2                                             # learning rates of each scheme
 SEEDS = 3
 SCHEMES = 6                                               # that the search tries beside presets: half by chance, which are `random` here
 OTHERS = {"last": AUTO[0], "spread": AUTO[1], "bias": BIASES, "random": CHANCE}
@@ -53,14 +56,13 @@ LOST = 1e9                                                # the loss of a traini
 
 @dataclass(frozen=True)
 class Run:
-    """Trainings of one scheme, as text: at each of these learning rates with each of these seeds. `given` stands for all else that is the
-    same for each run of a task."""
+    """A training of a scheme, as text. `given` stands for all else that is the same for each run of a task."""
 
     task: str
     given: str
     scheme: str
-    rates: tuple[float, ...]
-    seeds: tuple[int, ...]
+    rate: float
+    seed: int
 
     @property
     def key(self) -> str:
@@ -83,7 +85,8 @@ class Reached:
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracy on held-back samples, from 0 to 1. `budget` is a part of full update's RAM; all bytes are planned ones."""
+    """Accuracy on held-back samples, from 0 to 1. `budget` is a part of what full update takes more than the last layer; all bytes are
+    planned ones."""
 
     task: str
     budget: float
@@ -119,27 +122,31 @@ def options_of(scheme: Scheme | str = "full") -> Options:
     return Options(scheme=scheme, optimiser=Optimiser(momentum=MOMENTUM), exact_seconds=0.0)
 
 
-def learn(out: Path, run: Run) -> list[tuple[float, float, float]]:
-    """What `Reached` holds of each training, rate by rate."""
+def project(out: Path, run: Run) -> Path:
+    """That all trainings of a scheme have."""
+    return out / run.task / "projects" / run.folder
+
+
+def build(out: Path, run: Run) -> None:
+    folder = project(out, run)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = folder.with_suffix(".toml")
+    file.write_text(run.scheme, encoding="utf-8")
+    write(compile_model(task_of(run.task).model(out / run.task), options_of(load(file))), folder)
+
+
+def learn(out: Path, run: Run) -> tuple[float, float, float]:
+    """What `Reached` holds."""
     task = task_of(run.task)
-    samples, folder = task.samples(), out / task.name / "projects" / run.folder
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = folder.with_suffix(".toml")
-        file.write_text(run.scheme, encoding="utf-8")
-        write(compile_model(task.model(out / task.name), options_of(load(file))), folder)
-    found = []
-    with Project.open(folder).session() as session:
-        for rate, seed in ((rate, seed) for rate in run.rates for seed in run.seeds):
-            session.reset()
-            try:
-                train_decaying(session, samples.learn, rate, task.epochs, seed)
-                validated, held = (evaluate(session, part, Quiet()) for part in (samples.validate, samples.held))
-                loss = validated.loss if math.isfinite(validated.loss) else LOST
-                found.append((validated.accuracy or 0.0, min(loss, LOST), held.accuracy or 0.0))
-            except Diverged:
-                found.append((0.0, LOST, 0.0))
-    return found
+    samples = task.samples()
+    with Project.open(project(out, run)).session() as session:
+        try:
+            train_decaying(session, samples.learn, run.rate, task.epochs, run.seed)
+            validated, held = (evaluate(session, part, Quiet()) for part in (samples.validate, samples.held))
+        except Diverged:
+            return 0.0, LOST, 0.0
+    loss = validated.loss if math.isfinite(validated.loss) else LOST
+    return validated.accuracy or 0.0, min(loss, LOST), held.accuracy or 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +164,20 @@ class Trainings:
 
     def reached(self, tries: Tries, first: int, count: int) -> list[list[list[Reached]]]:
         """Of each scheme at each of its rates with each seed. What a rate multiplies is 1."""
-        runs = [Run(self.task.name, self.given, scheme.to_toml(), rates, tuple(range(first, first + count))) for scheme, rates in tries]
+        runs = [
+            [[Run(self.task.name, self.given, scheme.to_toml(), rate, first + seed) for seed in range(count)] for rate in rates]
+            for scheme, rates in tries
+        ]
+        each = list(dict.fromkeys(run for of_scheme in runs for of_rate in of_scheme for run in of_rate))
+        absent = {run.folder: run for run in each if not project(self.out, run).is_dir()}
+        for _ in replace(self.jobs, cache=None).run(partial(build, self.out), list(absent.values()), lambda run: run.folder):
+            pass                                          # before several processes want one
         found = {}
-        self.progress.start("learn", len(set(runs)))
-        for run, results in self.jobs.run(partial(learn, self.out), list(dict.fromkeys(runs)), lambda run: run.key):
-            each = [Reached(*result) for result in results]
-            found[run] = [each[at : at + count] for at in range(0, len(each), count)]
+        self.progress.start("learn", len(each))
+        for run, result in self.jobs.run(partial(learn, self.out), each, lambda run: run.key):
+            found[run] = Reached(*result)
             self.progress.advance("")
-        return [found[run] for run in runs]
+        return [[[found[run] for run in of_rate] for of_rate in of_scheme] for of_scheme in runs]
 
     def worths(self, tries: Tries, first: int, count: int) -> list[list[list[Worth]]]:
         """What a search measures by: samples to validate alone."""
@@ -172,29 +185,38 @@ class Trainings:
         return [[[Worth(one.validated, -one.loss) for one in of_rate] for of_rate in of_scheme] for of_scheme in found]
 
     def rows(self, budget: float, limit: int, named: Sequence[tuple[str, Trial]]) -> Iterator[Row]:
-        """(method, trial) with each seed at its best rate; schemes by chance with the first one, which trained all of them already."""
-        for method, one in named:
-            rates = self.task.rates
-            reached = self.reached([(one.scheme, rates)], 0, 1)[0][rates.index(one.rate)]
-            if method != "random":
-                reached += self.reached([(one.scheme, (one.rate,))], 1, SEEDS - 1)[0][0]
-            for seed, found in enumerate(reached):
+        """Of each (method, trial) all seeds at its best rate."""
+        first = self.reached([(one.scheme, self.task.rates) for _, one in named], 0, 1)
+        tries = [(one.scheme, self._best(of)) for (_, one), of in zip(named, first, strict=True)]
+        for (method, one), (scheme, rates), of in zip(named, tries, self.reached(tries, 0, SEEDS), strict=True):
+            at = max(range(CONFIRMED), key=lambda i: _gained(of[i]))
+            for seed, found in enumerate(of[at]):
                 yield Row(
-                    self.task.name, budget, limit, method, one.scheme.preset or one.scheme.to_toml(), one.rate, seed, found.held,
+                    self.task.name, budget, limit, method, scheme.preset or scheme.to_toml(), rates[at], seed, found.held,
                     one.cost.ram_bytes, one.cost.backward_macs, f"python benchmarks/sparse.py --task {self.task.name}",
                 )
+
+    def _best(self, reached: Sequence[Sequence[Reached]]) -> tuple[float, ...]:
+        """CONFIRMED of the rates, those with which most was reached, in their order."""
+        best = sorted(range(len(reached)), key=lambda at: _gained(reached[at]), reverse=True)[:CONFIRMED]
+        return tuple(self.task.rates[at] for at in sorted(best))
+
+
+def _gained(reached: Sequence[Reached]) -> tuple[float, float]:
+    """Mean accuracy and, for equals, loss where a choice is made."""
+    return statistics.mean(one.validated for one in reached), -statistics.mean(one.loss for one in reached)
 
 
 def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, progress: Progress) -> Iterator[Row]:
     """Full update, and each method at each budget."""
     trainings, rates = Trainings(task, out, jobs, progress), task.rates
     costs = Costs(task.model(out / task.name), options_of())
-    whole = preset("full", costs.forward)
+    whole, least = preset("full", costs.forward), costs.cost(preset("head", costs.forward)).ram_bytes
     (full,) = at_best_rate([Trial("full", whole, costs.cost(whole))], trainings.worths, rates)
     yield from trainings.rows(1.0, full.cost.ram_bytes, [("full", full)])
     known: dict[str, Scheme] = {}
     for budget in budgets:
-        limit = int(budget * full.cost.ram_bytes)
+        limit = int(least + budget * (full.cost.ram_bytes - least))
         trials = halve(costs, within(costs, limit), known, Halving(SCHEMES, SEEDS, rates=rates), trainings.worths)
         progress.say(f"{task.name}, {limit:,} B\n{trials_text(trials, points=True)}\n{trials[0].chosen.to_toml()}")
         known[f"found at {budget:.0%}"] = trials[0].scheme
@@ -247,7 +269,7 @@ def margins(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
 
 @click.command()
 @click.option("--task", "names", multiple=True, type=click.Choice(NAMES), help="Only this task; its rows replace those in the file.")
-@click.option("--budget", "budgets", multiple=True, type=float, default=BUDGETS, show_default=True, help="Part of the RAM of full update.")
+@click.option("--budget", "budgets", multiple=True, type=float, default=BUDGETS, show_default=True, help="Part of what full update adds.")
 @click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
