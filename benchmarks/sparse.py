@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Found schemes against what the same bytes buy without a search, on networks that learn something new.
 
-Run it with `make sparse`. For each task and budget: successive halving finds a scheme; beside it stand the last layers and small slices of
-all layers, filled to the same bytes (`last:auto`, `spread:auto`), biases and head, and schemes by chance. All of them choose from the same
-learning rates: its best two by one training each, of these the better one by SEEDS trainings. Schemes and rates are chosen on validation
-samples; accuracy is that on held-back ones. A budget is the RAM that training the last layer takes, and a part of what training all takes
-more: with less, last layers have nothing to train. What is finished is kept in benchmarks/out, so that an interrupted run goes on where it
-stopped. Writes benchmarks/results/sparse.json.
+Run it with `make sparse`. For each task and budget: successive halving finds a scheme; beside it stand the last layers and small slices
+of all layers, filled to the same bytes (`last:auto`, `spread:auto`), biases and head, and schemes by chance. All of them choose from
+the same learning rates: its best two by one training each, of these the better one by SEEDS trainings. Schemes and rates are chosen on
+validation samples; accuracy is that on held-back ones. Where a budget leaves a method no weight to train, its row is shown, but counts
+in no mean: what is found would be compared with nothing. What is finished is kept in benchmarks/out, so that an interrupted run goes on
+where it stopped. Writes benchmarks/results/sparse.json.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "sparse.json"
 OUT = HERE / "out" / "sparse"
 NAMES = tuple(task.name for task in TRANSFERS)
-BUDGETS = (0.1, 0.25)                                    # of the planned RAM that full update takes more than the last layer
+BUDGETS = (0.2, 0.35)                                    # of the planned RAM of full update
 CONFIRMED = 2                                             # learning rates of each scheme
 SEEDS = 3
 SCHEMES = 6                                               # that the search tries beside presets: half by chance, which are `random` here
@@ -85,8 +85,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracy on held-back samples, from 0 to 1. `budget` is a part of what full update takes more than the last layer; all bytes are
-    planned ones."""
+    """Accuracy on held-back samples, from 0 to 1. `budget` is a part of full update's RAM; all bytes are planned ones."""
 
     task: str
     budget: float
@@ -192,7 +191,7 @@ class Trainings:
             at = max(range(CONFIRMED), key=lambda i: _gained(of[i]))
             for seed, found in enumerate(of[at]):
                 yield Row(
-                    self.task.name, budget, limit, method, scheme.preset or scheme.to_toml(), rates[at], seed, found.held,
+                    self.task.name, budget, limit, method, scheme.to_toml(), rates[at], seed, found.held,
                     one.cost.ram_bytes, one.cost.backward_macs, f"python benchmarks/sparse.py --task {self.task.name}",
                 )
 
@@ -211,12 +210,12 @@ def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, pro
     """Full update, and each method at each budget."""
     trainings, rates = Trainings(task, out, jobs, progress), task.rates
     costs = Costs(task.model(out / task.name), options_of())
-    whole, least = preset("full", costs.forward), costs.cost(preset("head", costs.forward)).ram_bytes
+    whole = preset("full", costs.forward)
     (full,) = at_best_rate([Trial("full", whole, costs.cost(whole))], trainings.worths, rates)
     yield from trainings.rows(1.0, full.cost.ram_bytes, [("full", full)])
     known: dict[str, Scheme] = {}
     for budget in budgets:
-        limit = int(least + budget * (full.cost.ram_bytes - least))
+        limit = int(budget * full.cost.ram_bytes)
         trials = halve(costs, within(costs, limit), known, Halving(SCHEMES, SEEDS, rates=rates), trainings.worths)
         progress.say(f"{task.name}, {limit:,} B\n{trials_text(trials, points=True)}\n{trials[0].chosen.to_toml()}")
         known[f"found at {budget:.0%}"] = trials[0].scheme
@@ -238,7 +237,8 @@ def table(rows: Sequence[Row]) -> str:
             spread = statistics.stdev(reached) if len(reached) > 1 else 0.0
             size = f"  {method:<8}{budget:>8.0%}{bytes_:>14,}"
             here = statistics.mean(reached)
-            lines.append(f"{size}{here:>9.2f} ± {spread:.2f}{min(reached):>8.1f}{here - 100 * full:>+9.2f}")
+            none = "" if trains_weights(of_task, method, budget) else "   no weight"
+            lines.append(f"{size}{here:>9.2f} ± {spread:.2f}{min(reached):>8.1f}{here - 100 * full:>+9.2f}{none}")
     each_of = {method: each for method in OTHERS if (each := margins(rows, method))}
     several = any(len(of_task) > 1 for each in each_of.values() for of_task in (each, *each.values()))
     lines += ["", "mean over tasks and budgets, in points; what was found for two budgets counts once" if several else "in points"]
@@ -253,15 +253,20 @@ def mean(rows: Iterable[Row], method: str, budget: float) -> float:
     return statistics.mean(row.accuracy for row in rows if (row.method, row.budget) == (method, budget))
 
 
+def trains_weights(rows: Iterable[Row], method: str, budget: float) -> bool:
+    return any("weight" in row.scheme for row in rows if (row.method, row.budget) == (method, budget))
+
+
 def margins(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
-    """Of each task: accuracy of each scheme that was found over that of a method at the least budget for which it was found."""
+    """Of each task: accuracy of each scheme that was found over that of a method at the least budget for which it was found, where the
+    method has a weight to train."""
     found: dict[str, list[float]] = {}
     for task in dict.fromkeys(row.task for row in rows):
         of_task = [row for row in rows if row.task == task]
         counted = set()
         for budget in dict.fromkeys(row.budget for row in of_task if row.method == method):
             scheme = {(row.scheme, row.rate) for row in of_task if (row.budget, row.method) == (budget, "found")}
-            if not scheme <= counted:
+            if not scheme <= counted and trains_weights(of_task, method, budget):
                 found.setdefault(task, []).append(mean(of_task, "found", budget) - mean(of_task, method, budget))
             counted |= scheme
     return found
@@ -269,7 +274,7 @@ def margins(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
 
 @click.command()
 @click.option("--task", "names", multiple=True, type=click.Choice(NAMES), help="Only this task; its rows replace those in the file.")
-@click.option("--budget", "budgets", multiple=True, type=float, default=BUDGETS, show_default=True, help="Part of what full update adds.")
+@click.option("--budget", "budgets", multiple=True, type=float, default=BUDGETS, show_default=True, help="Part of the RAM of full update.")
 @click.option("--show", is_flag=True, help="Only print the table of the results that are there.")
 @click.option("--jobs", "processes", type=click.IntRange(1), help="Trainings at once; one a core unless given.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)

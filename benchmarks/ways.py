@@ -25,7 +25,7 @@ from tinytrain.search.sweep import run as search
 
 BOARD = "mps2-an386"
 ABOVE_HEAD = 0.25
-RATES = {"digits": 0.06, "har": 0.005, "keyword": 0.003, "mnist": 0.005}  # of plain SGD
+RATES = {"digits": 0.06, "har": 0.01, "keyword": 0.003, "mnist": 0.005}  # of plain SGD
 
 
 @dataclass(frozen=True)

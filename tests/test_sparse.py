@@ -28,7 +28,7 @@ def shown(path: Path) -> str:
     return done.stdout
 
 
-def rows(task: str, method: str, budget: float, *accuracies: float, scheme: str = "") -> list[dict[str, Any]]:
+def rows(task: str, method: str, budget: float, *accuracies: float, scheme: str = "weight") -> list[dict[str, Any]]:
     return [
         {
             "task": task, "budget": budget, "budget_bytes": 100, "method": method, "scheme": scheme, "rate": 0.1, "seed": seed,
@@ -41,7 +41,7 @@ def rows(task: str, method: str, budget: float, *accuracies: float, scheme: str 
 def test_margins_are_means_over_tasks_and_budgets(tmp_path: Path) -> None:
     made = [
         *rows("mnist", "full", 1.0, 0.9, 0.92), *rows("mnist", "found", 0.2, 0.8, 0.9), *rows("mnist", "last", 0.2, 0.7, 0.8),
-        *rows("mnist", "found", 0.35, 0.9, 0.9, scheme="more"), *rows("mnist", "last", 0.35, 0.88, 0.88),
+        *rows("mnist", "found", 0.35, 0.9, 0.9, scheme="weight of more"), *rows("mnist", "last", 0.35, 0.88, 0.88),
         *rows("mnist", "random", 0.2, 0.84),
         *rows("har", "full", 1.0, 0.9, 0.9), *rows("har", "found", 0.2, 0.89, 0.91), *rows("har", "last", 0.2, 0.92, 0.92),
         *rows("har", "found", 0.35, 0.89, 0.91), *rows("har", "last", 0.35, 0.7, 0.7),
@@ -71,6 +71,16 @@ def test_results_are_kept_by_all_that_they_were_made_from(monkeypatch: pytest.Mo
     assert len(set(made)) == 5 and made[-1] == given()
     runs = [sparse.Run("t", each, scheme, (1.0,), (0,)) for each in made for scheme in ("a", "b")]
     assert len({run.key for run in runs}) == len({run.folder for run in runs}) == len(runs)
+
+
+def test_what_trains_no_weight_counts_in_no_mean(tmp_path: Path) -> None:
+    made = [
+        *rows("mnist", "full", 1.0, 0.9, 0.9), *rows("mnist", "found", 0.2, 0.8, 0.8), *rows("mnist", "last", 0.2, 0.1, 0.1, scheme="bias"),
+        *rows("mnist", "found", 0.35, 0.9, 0.9, scheme="weight of more"), *rows("mnist", "last", 0.35, 0.88, 0.88),
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(made))
+    text = shown(tmp_path / "rows.json")
+    assert "10.0   -80.00   no weight" in text and "found − last   +2.00   mnist +2.00" in text
 
 
 def test_one_figure_is_no_mean(tmp_path: Path) -> None:
