@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-ranks bench-goodness bench-bits bench-rates bench-speed bench-models bench-pieces conformance fp16-ablation learning methods bench-worth faults fuzz-link sparse lint clean
+.PHONY: help setup demo docs test test-long bench bench-deltas bench-host bench-browser bench-page bench-fp16 bench-guards bench-store bench-mcunet bench-replay bench-side bench-ranks bench-goodness bench-bits bench-rates bench-saturation bench-speed bench-models bench-pieces conformance fp16-ablation learning methods bench-worth faults fuzz-link sparse lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-long: setup ## the same with the long tests and many more random cases
 
 bench: setup ## count instructions and bytes of the benchmark workloads
 	@$(PYTHON) benchmarks/micro.py $(ARGS)
+
+bench-saturation: setup ## how many int8 weights training leaves at the ends of their range (half an hour; goes on when interrupted)
+	@$(PYTHON) benchmarks/saturation.py $(ARGS)
 
 learning: setup ## table of how well int8 training learns, method by method (45 minutes; goes on when interrupted)
 	@$(PYTHON) benchmarks/int8_learning.py $(ARGS)
