@@ -48,8 +48,9 @@ NAMES = tuple(task.name for task in TRANSFERS)
 BUDGETS = (0.2, 0.35)                                    # of the planned RAM of full update
 CONFIRMED = 2                                             # learning rates of each scheme
 SEEDS = 3
-SCHEMES = 6                                               # that the search tries beside presets: half by chance, which are `random` here
-OTHERS = {"last": AUTO[0], "spread": AUTO[1], "bias": BIASES, "random": CHANCE}
+CHANCES = 3                                               # of the schemes by chance that the search tries: these are `random` here
+FILLED = {"last": AUTO[0], "spread": AUTO[1], "bias": BIASES}
+OTHERS = (*FILLED, "random")
 MOMENTUM = 0.9
 LOST = 1e9                                                # the loss of a training that diverged
 
@@ -216,11 +217,18 @@ def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, pro
     known: dict[str, Scheme] = {}
     for budget in budgets:
         limit = int(budget * full.cost.ram_bytes)
-        trials = halve(costs, within(costs, limit), known, Halving(SCHEMES, SEEDS, rates=rates), trainings.worths)
+        trials = halve(costs, within(costs, limit), known, Halving(seeds=SEEDS, rates=rates), trainings.worths)
         progress.say(f"{task.name}, {limit:,} B\n{trials_text(trials, points=True)}\n{trials[0].chosen.to_toml()}")
         known[f"found at {budget:.0%}"] = trials[0].scheme
-        named = [(method, one) for method, name in OTHERS.items() for one in trials if name in one.name]
+        named = [(method, one) for method, name in FILLED.items() for one in trials if name in one.name]
+        named += [("random", one) for one in by_chance(trials)]
         yield from trainings.rows(budget, limit, [("found", trials[0]), *named])
+
+
+def by_chance(trials: Sequence[Trial]) -> list[Trial]:
+    """The first CHANCES that were drawn, however they fared."""
+    drawn = {int(name.removeprefix(CHANCE)): one for one in trials for name in one.name.split(", ") if name.startswith(CHANCE)}
+    return [drawn[number] for number in sorted(drawn)[:CHANCES]]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -83,6 +83,14 @@ def test_what_trains_no_weight_counts_in_no_mean(tmp_path: Path) -> None:
     assert "10.0   -80.00   no weight" in text and "found − last   +2.00   mnist +2.00" in text
 
 
+def test_schemes_by_chance_are_those_that_were_drawn_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sparse = importlib.import_module("sparse")
+    names = ("chance 10", "child 0", "last:auto, chance 2", "chance 7", "chance 1")
+    chosen = sparse.by_chance([SimpleNamespace(name=name) for name in names])
+    assert [one.name for one in chosen] == ["chance 1", "last:auto, chance 2", "chance 7"]
+
+
 def test_one_figure_is_no_mean(tmp_path: Path) -> None:
     made = [*rows("mnist", "full", 1.0, 0.9), *rows("mnist", "found", 0.2, 0.8), *rows("mnist", "last", 0.2, 0.7)]
     (tmp_path / "rows.json").write_text(json.dumps(made))
