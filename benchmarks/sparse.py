@@ -51,6 +51,7 @@ SEEDS = 3
 CHANCES = 3                                               # of the schemes by chance that the search tries: these are `random` here
 FILLED = {"last": AUTO[0], "spread": AUTO[1], "bias": BIASES}
 OTHERS = (*FILLED, "random")
+LIMIT = "limit"                                           # of all that was tried the best on held-back samples: no choice exceeds that
 MOMENTUM = 0.9
 LOST = 1e9                                                # the loss of a training that diverged
 
@@ -196,6 +197,11 @@ class Trainings:
                     one.cost.ram_bytes, one.cost.backward_macs, f"python benchmarks/sparse.py --task {self.task.name}",
                 )
 
+    def best_held(self, trials: Sequence[Trial]) -> Trial:
+        """By what no search may look at."""
+        reached = self.reached([(one.scheme, (one.rate,)) for one in trials], 0, 1)
+        return max(zip(trials, reached, strict=True), key=lambda pair: pair[1][0][0].held)[0]
+
     def _best(self, reached: Sequence[Sequence[Reached]]) -> tuple[float, ...]:
         """CONFIRMED of the rates, those with which most was reached, in their order."""
         best = sorted(range(len(reached)), key=lambda at: _gained(reached[at]), reverse=True)[:CONFIRMED]
@@ -222,7 +228,7 @@ def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, pro
         known[f"found at {budget:.0%}"] = trials[0].scheme
         named = [(method, one) for method, name in FILLED.items() for one in trials if name in one.name]
         named += [("random", one) for one in by_chance(trials)]
-        yield from trainings.rows(budget, limit, [("found", trials[0]), *named])
+        yield from trainings.rows(budget, limit, [("found", trials[0]), *named, (LIMIT, trainings.best_held(trials))])
 
 
 def by_chance(trials: Sequence[Trial]) -> list[Trial]:
@@ -247,13 +253,14 @@ def table(rows: Sequence[Row]) -> str:
             here = statistics.mean(reached)
             none = "" if trains_weights(of_task, method, budget) else "   no weight"
             lines.append(f"{size}{here:>9.2f} ± {spread:.2f}{min(reached):>8.1f}{here - 100 * full:>+9.2f}{none}")
-    each_of = {method: each for method in OTHERS if (each := margins(rows, method))}
+    pairs = [*(("found", method) for method in OTHERS), (LIMIT, "last")]
+    each_of = {pair: each for pair in pairs if (each := margins(rows, *pair))}
     several = any(len(of_task) > 1 for each in each_of.values() for of_task in (each, *each.values()))
     lines += ["", "mean over tasks and budgets, in points; what was found for two budgets counts once" if several else "in points"]
-    for method, each in each_of.items():
+    for (one, other), each in each_of.items():
         by_task = ", ".join(f"{task} {100 * statistics.mean(of_task):+.2f}" for task, of_task in each.items())
-        whole = statistics.mean(one for of_task in each.values() for one in of_task)
-        lines.append(f"  found − {method:<7}{100 * whole:+.2f}   {by_task}")
+        whole = statistics.mean(cell for of_task in each.values() for cell in of_task)
+        lines.append(f"  {one} − {other:<7}{100 * whole:+.2f}   {by_task}")
     return "\n".join(lines)
 
 
@@ -265,17 +272,17 @@ def trains_weights(rows: Iterable[Row], method: str, budget: float) -> bool:
     return any("weight" in row.scheme for row in rows if (row.method, row.budget) == (method, budget))
 
 
-def margins(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
-    """Of each task: accuracy of each scheme that was found over that of a method at the least budget for which it was found, where the
-    method has a weight to train."""
+def margins(rows: Sequence[Row], method: str, other: str) -> dict[str, list[float]]:
+    """Of each task: accuracy of each scheme of a method over that of another one at the least budget for which it was found, where the
+    other one has a weight to train."""
     found: dict[str, list[float]] = {}
     for task in dict.fromkeys(row.task for row in rows):
         of_task = [row for row in rows if row.task == task]
         counted = set()
-        for budget in dict.fromkeys(row.budget for row in of_task if row.method == method):
-            scheme = {(row.scheme, row.rate) for row in of_task if (row.budget, row.method) == (budget, "found")}
-            if not scheme <= counted and trains_weights(of_task, method, budget):
-                found.setdefault(task, []).append(mean(of_task, "found", budget) - mean(of_task, method, budget))
+        for budget in dict.fromkeys(row.budget for row in of_task if row.method == other):
+            scheme = {(row.scheme, row.rate) for row in of_task if (row.budget, row.method) == (budget, method)}
+            if not scheme <= counted and trains_weights(of_task, other, budget):
+                found.setdefault(task, []).append(mean(of_task, method, budget) - mean(of_task, other, budget))
             counted |= scheme
     return found
 
@@ -302,7 +309,7 @@ def main(names: tuple[str, ...], budgets: tuple[float, ...], show: bool, process
     again = {(row.task, row.budget) for row in made}
     kept = [Row(**row) for row in json.loads(results.read_text(encoding="utf-8"))] if results.is_file() else []
     rows = [*(row for row in kept if (row.task, row.budget) not in again), *made]
-    rows.sort(key=lambda row: (NAMES.index(row.task), row.budget, ("full", "found", *OTHERS).index(row.method)))
+    rows.sort(key=lambda row: (NAMES.index(row.task), row.budget, ("full", "found", *OTHERS, LIMIT).index(row.method)))
     results.parent.mkdir(parents=True, exist_ok=True)
     write_text(results, "[\n" + ",\n".join("  " + json.dumps(asdict(row)) for row in rows) + "\n]\n")
     print(table(rows))
