@@ -39,7 +39,7 @@ from tinytrain.schemes.scheme import resolve
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph, model_gradients
 from tinytrain.verify.reference import ReferenceModel
 
-METHODS = ("local", "local:2", "local:3:2", "mono", "forward-forward", "counter-current")
+METHODS = ("local", "local:2", "local:3:2", "local-momentum", "local-momentum:3", "mono", "forward-forward", "counter-current")
 
 
 @pytest.fixture
