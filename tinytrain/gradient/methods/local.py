@@ -111,8 +111,8 @@ class Local(Method):
 
 
 def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:
-    """Emit all that a value of the forward pass is made by once more, but for weights that are put together: gradients are of those. What is
-    given stands in for values of the forward pass."""
+    """Emit all that a value of the forward pass is made by once more, but for weights that are put together, whose gradients are asked for.
+    What is given stands in for values of the forward pass."""
     made = {**{t.read: t.read for t in step.targets}, **(given or {})}
     needed = step.forward.needed([value], made)
     for node in step.forward.nodes:

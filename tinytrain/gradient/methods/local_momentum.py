@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""local-momentum: what teaches a block is a slow copy of the layer that follows it (momentum auxiliary networks: Su et al., arXiv 2407.05623).
+"""local-momentum: a slow copy of the layer that follows a block teaches it (momentum auxiliary networks: Su et al., arXiv 2407.05623).
 
     x → block 1 → block 2 → loss               block 2 learns from that
     x → block 1 → copy of the first layer of block 2, with a bias of its own → means over 4x4 → dense → scores → loss 1
@@ -82,8 +82,8 @@ class _Layer:
         copies: dict[Value, Value] = {}
         for param in (t.param for t in self.trained):
             if not param.type.dtype.is_float:
-                message = f"{step.forward.name}: --method local-momentum follows what is trained in steps far smaller than those of integers; "
-                raise ModelError(f"{message}{param.name} is {param.type}.", hint="Try --method local, or leave that layer out of the scheme.")
+                message = f"{step.forward.name}: --method local-momentum averages weights, in steps that integers are too coarse for; "
+                raise ModelError(f"{message}{param.name} is {param.type}.", hint="Take --method local, or a scheme without that layer.")
             assert param.data is not None
             copies[param] = step.auxiliary.take(g, f"{param.name}_copy", param.data).param
             step.averages[copies[param]] = param
