@@ -47,7 +47,7 @@ class LocalMomentum(Local):
         def teach(number: int) -> tuple[Value, Sequence[Target]]:
             cut, layer = cuts[number], _Layer(step, blocks, cuts[number])
             head = Head(step, f"{cut.value.name}_head", cut.position)
-            made = again(step, layer.end, {cut.value: again(step, cut.value), **layer.copied(head)})
+            made = again(step, layer.end, layer.copied(head))
             step.g.origin = head.name
             return loss_of(step, made) if layer.is_last else head.loss(made), head.targets
 
@@ -66,7 +66,7 @@ class _Layer:
         nodes = [node for node in forward.nodes[cut.position + 1 :] if node in needed]
         read = {v for node in nodes for v in node.inputs}
         self.trained = [t for t in step.targets if t.read in read]
-        self.biases = list(dict.fromkeys(v for node in nodes for v in self._biases(node)))
+        self.biases = [v for v in dict.fromkeys(v for node in nodes for v in self._biases(node)) if blocks.first[v] > cut.position]
 
     def _biases(self, node: Node) -> Iterator[Value]:
         whole = {t.read for t in self.trained}            # of a part that is trained, and the rest
