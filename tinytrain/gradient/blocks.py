@@ -86,15 +86,16 @@ class Blocks:
 
     def even(self, blocks: int) -> tuple[Cut, ...]:
         """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
-        return self._ways[blocks][2]
+        return self._ways[blocks]
 
-    def most_bytes(self, blocks: int) -> int:
-        """Of the maps of that block, where so many are `even`."""
-        return self._ways[blocks][0]
+    def most_bytes(self, cuts: Sequence[Cut]) -> int:
+        """Of the maps of that block, where the network is cut there."""
+        begins = [-1, *(cut.position for cut in cuts)]
+        return max(map(self._bytes, begins, [*cuts, self.end]))
 
     @cached_property
-    def _ways(self) -> dict[int, tuple[int, int, tuple[Cut, ...]]]:
-        """By the number of blocks: bytes of the one that has most, of all, and the cuts."""
+    def _ways(self) -> dict[int, tuple[Cut, ...]]:
+        """By the number of blocks."""
         ends = [*self.places, self.end]
         whole = [self._bytes(-1, end) for end in ends]
         best: dict[tuple[int, int], tuple[int, int, tuple[Cut, ...]]] = {(1, i): (size, size, ()) for i, size in enumerate(whole)}
@@ -106,17 +107,19 @@ class Blocks:
                     for size in [self._bytes(ends[before].position, ends[i])]
                 ]
                 best[count, i] = min(ways, key=lambda way: way[:2])
-        return {count: best[count, len(ends) - 1] for count in range(1, len(ends) + 1)}
+        return {count: best[count, len(ends) - 1][2] for count in range(1, len(ends) + 1)}
 
     def _bytes(self, begin: int, end: Cut) -> int:
         """The most that the gradients of a block behind node number `begin` have in memory at once: what its layers up to one of them read,
-        which the gradients of their weights do again, and the gradients of that one's output and input."""
+        which the gradients of their weights do again, and the gradients of that one's output and input. Of what goes on behind it no
+        weights have gradients."""
         flows, read, most = set[Value](), dict[Value, None](), 0
         last = self.after(end) if self.further else end
-        for node in self.graph.nodes[begin + 1 : last.position + 1]:
+        for position, node in enumerate(self.graph.nodes[begin + 1 : last.position + 1], begin + 1):
             if node in self.begin:
                 x, y = node.inputs[0], node.outputs[0]
-                read[x] = None
+                if position <= end.position:
+                    read[x] = None
                 most = max(most, sum(v.type.nbytes for v in read) + y.type.nbytes + (x.type.nbytes if x in flows else 0))
                 flows.update(node.outputs)
             elif flows.intersection(node.inputs):

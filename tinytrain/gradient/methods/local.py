@@ -103,11 +103,16 @@ class Local(Method):
 
     def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         """Where the network is cut, of the places that there are."""
-        def nbytes(count: int) -> int:
-            shapes = [shape for cut in blocks.even(count) for shape in self.added(step, blocks, cut)]
-            return blocks.most_bytes(count) + F32.np.itemsize * sum(map(math.prod, shapes))
+        def nbytes(cuts: Sequence[Cut]) -> int:
+            shapes = [shape for cut in cuts for shape in self.added(step, blocks, cut)]
+            return blocks.most_bytes(cuts) + F32.np.itemsize * sum(map(math.prod, shapes))
 
-        return blocks.even(self.blocks or min(range(2, len(blocks.places) + 2), key=nbytes))
+        return min(self.ways(blocks), key=nbytes)
+
+    def ways(self, blocks: Blocks) -> Iterator[tuple[Cut, ...]]:
+        """Those that are compared."""
+        for count in [self.blocks] if self.blocks else range(2, len(blocks.places) + 2):
+            yield blocks.even(count)
 
 
 def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:

@@ -36,6 +36,12 @@ class LocalMomentum(Local):
     def places(self, step: Step) -> Blocks:
         return Blocks(step.forward, step.targets, further=True)
 
+    def ways(self, blocks: Blocks) -> Iterator[tuple[Cut, ...]]:
+        """Where maps are small, copies of the next layer may be large: one cut anywhere is compared too."""
+        yield from super().ways(blocks)
+        if self.blocks in (0, 2):
+            yield from ((place,) for place in blocks.places)
+
     def added(self, step: Step, blocks: Blocks, cut: Cut) -> Sequence[tuple[int, ...]]:
         layer = _Layer(step, blocks, cut)
         last = () if layer.is_last else weights(layer.end.shape, (), step.forward.outputs[step.aims[0].output].type.numel)
