@@ -106,6 +106,7 @@ WAYS = (
     Way("random", "a scheme by chance that fills the budget, another for each seed", scheme=by_chance, by_seed=True),
     Way("found", "what `tinytrain search` finds under the budget", scheme=found),
     Way("local", "a loss of its own for each block", {"method": "local"}),
+    Way("local-momentum", "the same; slow copies of the next layer teach", {"method": "local-momentum"}),
     Way("mono", "a loss of its own for each layer", {"method": "mono"}),
     Way("forward-forward", "goodness of right and wrong labels, layer by layer", {"method": "forward-forward"}),
     Way("counter-current", "a second network carries classes backwards", {"method": "counter-current"}),

@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_said(case: str, tmp_path: Path) -> None:
         compile_model(made(tmp_path), options)
 
 
-@pytest.mark.parametrize("name", ["local", "mono", "counter-current", "cascaded", "ladder", "lowrank"])
+@pytest.mark.parametrize("name", ["local", "local-momentum", "mono", "counter-current", "cascaded", "ladder", "lowrank"])
 def test_methods_that_add_reals_refuse_integers_alone(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"--method {name} adds parts that are fp32; --grad int8 trains with integers alone"):
         compile_model(saved(MODELS["int8"](), tmp_path), Options(method=name, grad="int8"))

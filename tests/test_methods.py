@@ -4,6 +4,7 @@ crosses no cut, boards have the bits of the twin, and what does not fit is said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,11 +36,11 @@ from tinytrain.quantise import lockstep
 from tinytrain.quantise.convert import quantise_model
 from tinytrain.report.live import Quiet
 from tinytrain.schemes.choose import choose_all
-from tinytrain.schemes.scheme import resolve
+from tinytrain.schemes.scheme import Scheme, Select, resolve
 from tinytrain.verify.checks import GRADIENT_RTOL, check_graph, model_gradients
 from tinytrain.verify.reference import ReferenceModel
 
-METHODS = ("local", "local:2", "local:3:2", "mono", "forward-forward", "counter-current")
+METHODS = ("local", "local:2", "local:3:2", "local-momentum", "local-momentum:3", "mono", "forward-forward", "counter-current")
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ def test_learns_as_the_reference(name: str, cnn: Path, tmp_path: Path) -> None:
     assert_learns_as_reference(Library(compile_model(cnn, Options(method=name)), tmp_path))
 
 
+PIECES = Scheme({"conv1": {"weight": Select(0.5, side="out")}, "conv2": {"weight": Select(0.5)}, "fc": {"weight": Select(0.25)}})
 OTHERS = {
     "momentum": Options(method="local", optimiser=Optimiser(0.01, 0.9, weight_decay=1e-3)),
     "summed": Options(method="local", optimiser=Optimiser(0.01, accumulate=3)),
@@ -85,6 +87,9 @@ OTHERS = {
     "mean square": Options(method="local", loss="mse"),
     "smoothed": Options(method="mono", loss_options={"label_smoothing": 0.1}),
     "in part": Options(method="local", scheme="last:2"),
+    "pieces": Options(method="local:3", scheme=PIECES),
+    "pieces of each layer": Options(method="mono", scheme=PIECES),
+    "pieces and goodness": Options(method="forward-forward", scheme=PIECES),
     "several": Options(method="local", further_schemes=("last:2",)),
     "all or nothing": Options(method="local", guards="step"),
 }
@@ -116,10 +121,10 @@ def test_batch_norms_that_follow_the_samples(tmp_path: Path) -> None:
 # --- gradients ----------------------------------------------------------------------------------------------------
 
 
-def goals(path: Path, name: str) -> tuple[Step, Graph, list[Goal]]:
-    """What a method differentiates of a model that is trained in full."""
+def goals(path: Path, name: str, scheme: str | Scheme = "full") -> tuple[Step, Graph, list[Goal]]:
+    """What a method differentiates of a model that is trained by a scheme."""
     _, _, forward = load_forward(path, Options())
-    forward, (targets,) = with_targets(*choose_all([resolve("full", forward)], forward))
+    forward, (targets,) = with_targets(*choose_all([resolve(scheme, forward)], forward))
     aims = aims_of("ce", forward)
     _, g, loss = with_loss(forward, aims)
     step = Step(g, forward, aims, loss, targets, {}, Auxiliary(forward), States(Optimiser()))
@@ -130,7 +135,15 @@ def goals(path: Path, name: str) -> tuple[Step, Graph, list[Goal]]:
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_of_each_loss(name: str, residual: Path) -> None:
     """Against central differences in float64, heads included; what a block does not train, its loss does not move."""
-    step, graph, found = goals(residual, name)
+    check_goals(*goals(residual, name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_of_parts_of_weights(name: str, cnn: Path) -> None:
+    check_goals(*goals(cnn, name, PIECES))
+
+
+def check_goals(step: Step, graph: Graph, found: Sequence[Goal]) -> None:
     rng = np.random.default_rng(5)
     inputs = [rng.normal(size=v.shape) if v.type.dtype.is_float else np.array([2], np.int32) for v in graph.inputs]
     trained: list[Value] = []

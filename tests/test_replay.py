@@ -51,7 +51,10 @@ SCHEMES: dict[str, tuple[Scheme | str, ...]] = {
 TABLE = (
     *(("backprop", name, distil) for name in SCHEMES for distil in (None, Distil())),
     *(("green", name, distil) for name in ("two", "sliced_two") for distil in (None, Distil())),
-    *((method, name, None) for method in ("local", "mono", "counter-current", "forward-forward") for name in ("whole", "all")),
+    *(
+        (method, name, None) for name in ("whole", "all")
+        for method in ("local", "local-momentum", "mono", "counter-current", "forward-forward")
+    ),
     ("lowrank:1", "whole", None),
 )
 CASES |= {
@@ -158,7 +161,7 @@ def test_counts_that_nobody_has_written_are_harmless(model: Path, tmp_path: Path
         np.testing.assert_array_equal(device.stored()[SEEN], reference._named(SEEN))
 
 
-@pytest.mark.parametrize("method", ["local", "mono", "counter-current"])
+@pytest.mark.parametrize("method", ["local", "local-momentum", "mono", "counter-current"])
 def test_what_a_method_makes_again_is_kept_once(method: str, model: Path) -> None:
     made = compile_model(model, Options(scheme="last:2", method=method, replay=Replay.of("16")))
     assert held_bytes(made.program) == held_bytes(compile_model(model, Options(scheme="last:2", replay=Replay.of("16"))).program)

@@ -88,9 +88,9 @@ def filled_by(what: str) -> Callable[[Decorated], Decorated]:
 
 FILLED = filled_by("--scheme last:auto|spread:auto")
 METHOD = chosen("--method", default="backprop", show_default=True, metavar="NAME[:ARG]",
-                help="How it is trained: backprop, or with less memory: local[:BLOCKS], mono, forward-forward, counter-current, "
-                "noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK|auto], zeroth; green[:STEPS] chooses among several "
-                "--scheme (docs/methods.md).")
+                help="How it is trained: backprop, or with less memory: local[:BLOCKS], local-momentum[:BLOCKS], mono, "
+                "forward-forward, counter-current, noprop, cascaded, ladder[:REDUCTION[:RUNGS]], lowrank[:RANK|auto], zeroth; "
+                "green[:STEPS] chooses among several --scheme (docs/methods.md).")
 RATES = chosen("--rate", "rates", multiple=True, metavar="LAYER=FACTOR", help="Multiply the learning rate of a layer.")
 
 # Which gradients there are: of which loss, with respect to what.

@@ -8,7 +8,7 @@ What is read behind a cut passes it: at a shortcut more than one map does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,11 +29,13 @@ class Cut:
 class Blocks:
     """The places to cut a graph at, in execution order, with something that is trained before and behind each.
 
-    No weight is read on both sides of one.
+    No weight is read on both sides of one. `further`: what teaches a block reads what the next layer makes of its map.
     """
 
-    def __init__(self, graph: Graph, targets: Sequence[Target]) -> None:
+    def __init__(self, graph: Graph, targets: Sequence[Target], further: bool = False) -> None:
         self.graph = graph
+        self.further = further
+        self.begin = set(layers(graph))
         self.first: dict[Value, int] = {}
         self.last: dict[Value, int] = {v: len(graph.nodes) for v in graph.outputs}
         for position, node in enumerate(graph.nodes):
@@ -41,7 +43,17 @@ class Blocks:
                 self.first.setdefault(v, position)
                 self.last[v] = max(self.last.get(v, -1), position)
         self.trained = [(self.first[t.read], self.last[t.read]) for t in targets if t.read in self.first]
-        self.places = self._apart(self._places())
+        self.all = self._places()
+        self.places = self._apart(self.all)
+
+    def after(self, cut: Cut) -> Cut:
+        """The place behind the next layer."""
+        return next((place for place in self.all if place.position > cut.position), self.end)
+
+    @cached_property
+    def end(self) -> Cut:
+        """That of the whole network."""
+        return Cut(len(self.graph.nodes) - 1, self.graph.outputs[0], 0)
 
     def _places(self) -> list[Cut]:
         """The last place behind each layer at which the fewest bytes pass."""
@@ -53,7 +65,7 @@ class Blocks:
                 flows.update(node.outputs)
                 live.update(node.outputs)
             live = {v for v in live if self.last.get(v, -1) > position}
-            layer += begins_layer(node)
+            layer += node in self.begin
             value = node.outputs[0]
             if value not in live or not value.shape or node.op.view or any(a <= position < b for a, b in self.trained):
                 continue
@@ -74,16 +86,17 @@ class Blocks:
 
     def even(self, blocks: int) -> tuple[Cut, ...]:
         """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
-        return self._ways[blocks][2]
+        return self._ways[blocks]
 
-    def most_bytes(self, blocks: int) -> int:
-        """Of the maps of that block, where so many are `even`."""
-        return self._ways[blocks][0]
+    def most_bytes(self, cuts: Sequence[Cut]) -> int:
+        """Of the maps of that block, where the network is cut there."""
+        begins = [-1, *(cut.position for cut in cuts)]
+        return max(map(self._bytes, begins, [*cuts, self.end]))
 
     @cached_property
-    def _ways(self) -> dict[int, tuple[int, int, tuple[Cut, ...]]]:
-        """By the number of blocks: bytes of the one that has most, of all, and the cuts."""
-        ends = [*self.places, Cut(len(self.graph.nodes) - 1, self.graph.outputs[0], 0)]
+    def _ways(self) -> dict[int, tuple[Cut, ...]]:
+        """By the number of blocks."""
+        ends = [*self.places, self.end]
         whole = [self._bytes(-1, end) for end in ends]
         best: dict[tuple[int, int], tuple[int, int, tuple[Cut, ...]]] = {(1, i): (size, size, ()) for i, size in enumerate(whole)}
         for count in range(2, len(ends) + 1):
@@ -94,16 +107,19 @@ class Blocks:
                     for size in [self._bytes(ends[before].position, ends[i])]
                 ]
                 best[count, i] = min(ways, key=lambda way: way[:2])
-        return {count: best[count, len(ends) - 1] for count in range(1, len(ends) + 1)}
+        return {count: best[count, len(ends) - 1][2] for count in range(1, len(ends) + 1)}
 
     def _bytes(self, begin: int, end: Cut) -> int:
         """The most that the gradients of a block behind node number `begin` have in memory at once: what its layers up to one of them read,
-        which the gradients of their weights do again, and the gradients of that one's output and input."""
+        which the gradients of their weights do again, and the gradients of that one's output and input. Of what goes on behind it no
+        weights have gradients."""
         flows, read, most = set[Value](), dict[Value, None](), 0
-        for node in self.graph.nodes[begin + 1 : end.position + 1]:
-            if begins_layer(node):
+        last = self.after(end) if self.further else end
+        for position, node in enumerate(self.graph.nodes[begin + 1 : last.position + 1], begin + 1):
+            if node in self.begin:
                 x, y = node.inputs[0], node.outputs[0]
-                read[x] = None
+                if position <= end.position:
+                    read[x] = None
                 most = max(most, sum(v.type.nbytes for v in read) + y.type.nbytes + (x.type.nbytes if x in flows else 0))
                 flows.update(node.outputs)
             elif flows.intersection(node.inputs):
@@ -111,6 +127,12 @@ class Blocks:
         return most
 
 
-def begins_layer(node: Node) -> bool:
-    """Whether a node computes with a weight, and does not only follow another that does."""
-    return not node.op.extends_layer and any(node.inputs[i].role is not Role.TEMP for i in node.op.parameters)
+def layers(graph: Graph) -> Iterator[Node]:
+    """The nodes that compute with a weight what a sample leads to, and do not only follow another that does."""
+    flows = set(graph.inputs)
+    for node in graph.nodes:
+        if flows.isdisjoint(node.inputs):
+            continue                                      # puts a weight together that is trained in part
+        flows.update(node.outputs)
+        if not node.op.extends_layer and any(node.inputs[i] not in flows for i in node.op.parameters):
+            yield node

@@ -76,11 +76,12 @@ class Head:
     def _layer(self, x: Value, shape: tuple[int, ...], gain: float, suffix: str) -> Value:
         """A convolution of the same size, or a dense layer, with its bias."""
         op: Op = Conv2d((1, 1), Pad(1, 1, 1, 1)) if len(shape) == 4 else Dense()
-        weight = self._parameter(f"weight{suffix}", self.rng.normal(0, math.sqrt(gain / math.prod(shape[1:])), shape))
-        bias = self._parameter(f"bias{suffix}", np.zeros(shape[0]))
+        weight = self.parameter(f"weight{suffix}", self.rng.normal(0, math.sqrt(gain / math.prod(shape[1:])), shape))
+        bias = self.parameter(f"bias{suffix}", np.zeros(shape[0]))
         return self.g.emit(Add(), self.g.emit(op, x, weight), bias, name=f"scores{suffix}")
 
-    def _parameter(self, name: str, data: Array) -> Value:
+    def parameter(self, name: str, data: Array) -> Value:
+        """One that the loss of this head teaches, starting from `data`."""
         self.targets.append(self.step.auxiliary.take(self.g, f"{self.name}_{name}", data.astype(np.float32)))
         return self.targets[-1].param
 
@@ -97,15 +98,21 @@ def coarse(g: Builder, x: Value, grid: int) -> Value:
 
 def loss_of(step: Step, scores: Value) -> Value:
     """The model's loss of these scores, behind a softmax or sigmoid as the model ends in one, where the loss does not contain it."""
-    aim, made = step.aims[0], step.forward.producers()
-    output = step.forward.outputs[aim.output]
-    last, scores = made.get(output), shaped(step.g, scores, output.shape)
+    aim = step.aims[0]
+    scores, end = shaped(step.g, scores, step.forward.outputs[aim.output].shape), ending(step)[1]
+    if end is not None and not isinstance(end, aim.loss.absorbs):
+        scores = step.g.emit(end, scores)
+    return aim.loss.emit(step.g, scores, step.g.inputs[-1])
+
+
+def ending(step: Step) -> tuple[Value, Op | None]:
+    """(the scores that the model ends in, the softmax or sigmoid that it makes of them, if any, in reals)."""
+    output, made = step.forward.outputs[step.aims[0].output], step.forward.producers()
+    last = made.get(output)
     if last is not None and isinstance(last.op, Dequantise):
         last = made.get(last.inputs[0])
     end = None if last is None else _in_reals(last.op)
-    if isinstance(end, (Softmax, LogSoftmax, Sigmoid)) and not isinstance(end, aim.loss.absorbs):
-        scores = step.g.emit(end, scores)
-    return aim.loss.emit(step.g, scores, step.g.inputs[-1])
+    return (last.inputs[0], end) if last is not None and isinstance(end, (Softmax, LogSoftmax, Sigmoid)) else (output, None)
 
 
 def _in_reals(op: Op) -> Op:

@@ -9,7 +9,7 @@ it makes as they treat any other graph.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -80,6 +80,7 @@ class Step:
     updates: dict[Value, Value]
     auxiliary: Auxiliary
     states: States
+    averages: dict[Value, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

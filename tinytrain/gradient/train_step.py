@@ -86,11 +86,12 @@ def program_of(
 class _Sums:
     """What an update is made of, where it is one of several samples: STATE that a `train` adds to and `apply` clears.
 
-    Each target with that of its gradients; nodes that run once an update, with operands that may be such.
+    Each target with that of its gradients; nodes that run once an update, with operands that may be such; `Step.averages`.
     """
 
     totals: list[tuple[Target, Value]] = field(default_factory=list)
     followers: list[tuple[Node, list[Value]]] = field(default_factory=list)
+    averages: dict[Value, Value] = field(default_factory=dict)
 
 
 def _train(
@@ -134,8 +135,10 @@ def _train(
             total, updater.updates[total] = summed(grad, target.param.name)
             sums.totals.append((target, total))
         sums.followers = [(node, [v if v.data is not None else followed(v) for v in node.inputs]) for node in later]
+        sums.averages = step.averages
     else:
         updater.add_all([(target.param, grad, target.rate) for target, grad in grads.items()])
+        updater.follow_all(step.averages)
     return g.graph([loss if distil else step.loss], {**updates, **updater.updates}), sums
 
 
@@ -177,6 +180,7 @@ def _apply(train: Graph, sums: _Sums, optimiser: Optimiser, states: States) -> G
     if optimiser.loss_scale:
         updater.factor = g.emit(SumsFactor(optimiser.accumulate), states.known(g, LOSS_SCALE), name="sums_factor")
     updater.add_all([(target.param, total, target.rate) for target, total in sums.totals])
+    updater.follow_all(sums.averages)
     for node, operands in sums.followers:
         g.origin = node.origin
         once = node.with_op(scale=1 / optimiser.accumulate, clear=True)

@@ -19,6 +19,7 @@ from tinytrain.ir.op import Elementwise
 from tinytrain.ir.types import F16, Array, Role, TensorType, Value
 from tinytrain.ops.adam import Adam
 from tinytrain.ops.adaptive import Adagrad, RmsProp
+from tinytrain.ops.average import MovingAverage
 from tinytrain.ops.binary import Div, Max
 from tinytrain.ops.clipping import ClipGradient, NormFactor, SquareSum
 from tinytrain.ops.direction import Direction
@@ -150,6 +151,12 @@ class Updater:
             norm = self.g.emit(NormFactor(self.optimiser.clip_norm, self.optimiser.mean), norm, name="norm_factor")
         for old, grad, rate in given:
             self._add(old, grad, rate, norm)
+
+    def follow_all(self, averages: Mapping[Value, Value]) -> None:
+        """Move each average towards what its parameter has become."""
+        for average, of in averages.items():
+            self.g.origin = average.name
+            self.updates[average], = self._emit_rule(MovingAverage(), self.updates[of], average, name=f"{average.name}_new")
 
     def _add(self, old: Value, grad: Value, rate: float, norm: Value | None) -> None:
         """Update a parameter; `rate` multiplies its learning rate. A summed gradient (a STATE) starts from zero again."""

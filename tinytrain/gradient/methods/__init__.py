@@ -12,6 +12,7 @@ from tinytrain.gradient.methods.forward_forward import ForwardForward
 from tinytrain.gradient.methods.green import Green
 from tinytrain.gradient.methods.ladder import Ladder
 from tinytrain.gradient.methods.local import Local
+from tinytrain.gradient.methods.local_momentum import LocalMomentum
 from tinytrain.gradient.methods.lowrank import LowRank
 from tinytrain.gradient.methods.mono import Mono
 from tinytrain.gradient.methods.noprop import NoProp
@@ -19,7 +20,9 @@ from tinytrain.gradient.methods.zeroth import Zeroth
 
 METHODS: dict[str, type[Method]] = {
     kind.key: kind
-    for kind in (Backprop, Cascaded, CounterCurrent, ForwardForward, Green, Ladder, Local, LowRank, Mono, NoProp, Zeroth)
+    for kind in (
+        Backprop, Cascaded, CounterCurrent, ForwardForward, Green, Ladder, Local, LocalMomentum, LowRank, Mono, NoProp, Zeroth,
+    )
 }
 
 

@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from tinytrain.errors import ModelError
-from tinytrain.gradient.blocks import Blocks, Cut, begins_layer
+from tinytrain.gradient.blocks import Blocks, Cut, layers
 from tinytrain.gradient.heads import Head, weights
 from tinytrain.gradient.method import Goal, Method, Number, Step
 from tinytrain.gradient.partial import Target
@@ -72,7 +72,8 @@ class Local(Method):
         """Output channels of the hidden layers of a head with so many heads `behind` it, of `most`: as layers that follow have, and no more
         than the map."""
         count = round(self.hidden * behind / most) if most else 0
-        following = [node for node in step.forward.nodes[cut.position + 1 :] if begins_layer(node)][:-1]
+        behind_cut = set(step.forward.nodes[cut.position + 1 :])
+        following = [node for node in layers(step.forward) if node in behind_cut][:-1]
         chosen = [following[i * len(following) // count] for i in range(min(count, len(following)))] if count else []
         return [min(node.outputs[0].shape[-1], cut.value.shape[-1]) for node in chosen]
 
@@ -81,7 +82,7 @@ class Local(Method):
         if len(step.aims) > 1:
             message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
             raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
-        blocks = Blocks(step.forward, step.targets)
+        blocks = self.places(step)
         most = len(blocks.places) + 1
         if most < max(self.blocks, 2):
             what = f"in {most} blocks" if blocks.places else "nowhere"
@@ -92,20 +93,32 @@ class Local(Method):
             )
         return self.chosen(step, blocks)
 
+    def places(self, step: Step) -> Blocks:
+        """Where it can be cut."""
+        return Blocks(step.forward, step.targets)
+
+    def added(self, step: Step, blocks: Blocks, cut: Cut) -> Sequence[tuple[int, ...]]:
+        """Shapes of what the head behind a cut adds."""
+        return weights(cut.value.shape, (), step.forward.outputs[step.aims[0].output].type.numel)
+
     def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         """Where the network is cut, of the places that there are."""
-        scores = step.forward.outputs[step.aims[0].output].type.numel
+        def nbytes(cuts: Sequence[Cut]) -> int:
+            shapes = [shape for cut in cuts for shape in self.added(step, blocks, cut)]
+            return blocks.most_bytes(cuts) + F32.np.itemsize * sum(map(math.prod, shapes))
 
-        def nbytes(count: int) -> int:
-            shapes = [shape for cut in blocks.even(count) for shape in weights(cut.value.shape, (), scores)]
-            return blocks.most_bytes(count) + F32.np.itemsize * sum(map(math.prod, shapes))
+        return min(self.ways(blocks), key=nbytes)
 
-        return blocks.even(self.blocks or min(range(2, len(blocks.places) + 2), key=nbytes))
+    def ways(self, blocks: Blocks) -> Iterator[tuple[Cut, ...]]:
+        """Those that are compared."""
+        for count in [self.blocks] if self.blocks else range(2, len(blocks.places) + 2):
+            yield blocks.even(count)
 
 
 def again(step: Step, value: Value, given: Mapping[Value, Value] | None = None) -> Value:
-    """Emit all that a value of the forward pass is made by once more; what is given stands in for values of the forward pass."""
-    made = dict(given or {})
+    """Emit all that a value of the forward pass is made by once more, but for weights that are put together, whose gradients are asked for.
+    What is given stands in for values of the forward pass."""
+    made = {**{t.read: t.read for t in step.targets}, **(given or {})}
     needed = step.forward.needed([value], made)
     for node in step.forward.nodes:
         if node in needed:
