@@ -276,6 +276,20 @@ def test_a_weight_that_two_layers_share_is_not_cut_apart(tmp_path: Path) -> None
     assert len(Blocks(step.forward, step.targets).places) == 1
 
 
+@pytest.mark.parametrize("key", ["local", "local-momentum"])
+def test_of_parallel_branches_none_ends_a_block_alone(key: str, tmp_path: Path) -> None:
+    """What is trained in a block leads to the map that teaches it: `denoiser` reads its sample anew in each of its blocks."""
+    onnx.save(zoo.model("denoiser"), path := tmp_path / "denoiser.onnx")
+    counts = list[int]()
+    for blocks in range(2, 8):
+        try:
+            compile_model(path, Options(method=f"{key}:{blocks}"))
+            counts.append(blocks)
+        except ModelError as error:
+            assert f"cut in {counts[-1]} blocks" in str(error), error
+    assert len(counts) > 1 and counts == list(range(2, counts[-1] + 1))
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 

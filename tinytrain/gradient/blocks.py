@@ -29,7 +29,8 @@ class Cut:
 class Blocks:
     """The places to cut a graph at, in execution order, with something that is trained before and behind each.
 
-    No weight is read on both sides of one. `further`: what teaches a block reads what the next layer makes of its map.
+    No weight is read on both sides of one, and all that is trained in a block leads to the map that it hands on: of parallel branches none
+    ends a block alone. `further`: what teaches a block reads what the next layer makes of its map.
     """
 
     def __init__(self, graph: Graph, targets: Sequence[Target], further: bool = False) -> None:
@@ -42,7 +43,8 @@ class Blocks:
             for v in node.inputs:
                 self.first.setdefault(v, position)
                 self.last[v] = max(self.last.get(v, -1), position)
-        self.trained = [(self.first[t.read], self.last[t.read]) for t in targets if t.read in self.first]
+        self.read = [t.read for t in targets if t.read in self.first]
+        self.trained = [(self.first[v], self.last[v]) for v in self.read]
         self.all = self._places()
         self.places = self._apart(self.all)
 
@@ -84,6 +86,11 @@ class Blocks:
                 before = cut.position
         return kept
 
+    @property
+    def counts(self) -> list[int]:
+        """In how many blocks the network can be cut, upwards; none where nowhere."""
+        return sorted(self._ways)[1:]
+
     def even(self, blocks: int) -> tuple[Cut, ...]:
         """The `blocks` − 1 places that leave the fewest bytes of maps to the block that has most."""
         return self._ways[blocks]
@@ -97,17 +104,34 @@ class Blocks:
     def _ways(self) -> dict[int, tuple[Cut, ...]]:
         """By the number of blocks."""
         ends = [*self.places, self.end]
-        whole = [self._bytes(-1, end) for end in ends]
-        best: dict[tuple[int, int], tuple[int, int, tuple[Cut, ...]]] = {(1, i): (size, size, ()) for i, size in enumerate(whole)}
+        best: dict[tuple[int, int], tuple[int, int, tuple[Cut, ...]]] = {}
+        for i, end in enumerate(ends):
+            if self.taught(-1, end):
+                best[1, i] = (size := self._bytes(-1, end), size, ())
         for count in range(2, len(ends) + 1):
             for i in range(count - 1, len(ends)):
                 ways = [
                     (max(most, size), total + size, (*chosen, ends[before]))
-                    for before in range(count - 2, i) for most, total, chosen in [best[count - 1, before]]
-                    for size in [self._bytes(ends[before].position, ends[i])]
+                    for before in range(count - 2, i)
+                    if (count - 1, before) in best and self.taught(ends[before].position, ends[i])
+                    for most, total, chosen in [best[count - 1, before]] for size in [self._bytes(ends[before].position, ends[i])]
                 ]
-                best[count, i] = min(ways, key=lambda way: way[:2])
-        return {count: best[count, len(ends) - 1][2] for count in range(1, len(ends) + 1)}
+                if ways:
+                    best[count, i] = min(ways, key=lambda way: way[:2])
+        return {1: (), **{count: chosen for (count, i), (_, _, chosen) in best.items() if i == len(ends) - 1}}
+
+    def taught(self, begin: int, end: Cut) -> bool:
+        """Whether all that is trained behind node number `begin` leads to the map at `end`, and that to what teaches it; what the network
+        ends in is not asked."""
+        if end is self.end:
+            return True
+        passes = not self.further or end.value in self._leading[self.after(end)]
+        return passes and all(v in self._leading[end] for v in self.read if begin < self.last[v] <= end.position)
+
+    @cached_property
+    def _leading(self) -> dict[Cut, set[Value]]:
+        """What is read on the way to the map at each place."""
+        return {cut: {v for node in self.graph.needed([cut.value]) for v in node.inputs} for cut in [*self.all, self.end]}
 
     def _bytes(self, begin: int, end: Cut) -> int:
         """The most that the gradients of a block behind node number `begin` have in memory at once: what its layers up to one of them read,

@@ -83,13 +83,14 @@ class Local(Method):
             message = f"{name}: --method {self.key} gives each block the loss of the one output; {len(step.aims)} have a loss here."
             raise ModelError(message, hint="Give a --loss for one output alone, as --loss label=ce, or leave --method out.")
         blocks = self.places(step)
-        most = len(blocks.places) + 1
-        if most < max(self.blocks, 2):
-            what = f"in {most} blocks" if blocks.places else "nowhere"
+        counts = blocks.counts
+        if not counts or self.blocks not in (0, *counts):
+            near = min(counts, key=lambda count: abs(count - self.blocks), default=0)
+            what = f"in {near} blocks" if counts else "nowhere"
             raise ModelError(
                 f"{name}: --method {self.key}{f':{self.blocks}' if self.blocks else ''} cuts the network in blocks, of which each trains "
                 f"something and hands on one map; what this scheme trains can be cut {what}.",
-                hint=f"Try --method {self.key}:{most}." if blocks.places else "Train more layers, or leave --method out.",
+                hint=f"Try --method {self.key}:{near}." if counts else "Train more layers, or leave --method out.",
             )
         return self.chosen(step, blocks)
 
@@ -111,7 +112,7 @@ class Local(Method):
 
     def ways(self, blocks: Blocks) -> Iterator[tuple[Cut, ...]]:
         """Those that are compared."""
-        for count in [self.blocks] if self.blocks else range(2, len(blocks.places) + 2):
+        for count in [self.blocks] if self.blocks else blocks.counts:
             yield blocks.even(count)
 
 

@@ -40,7 +40,7 @@ class LocalMomentum(Local):
         """Where maps are small, copies of the next layer may be large: one cut anywhere is compared too."""
         yield from super().ways(blocks)
         if self.blocks in (0, 2):
-            yield from ((place,) for place in blocks.places)
+            yield from ((place,) for place in blocks.places if blocks.taught(-1, place))
 
     def added(self, step: Step, blocks: Blocks, cut: Cut) -> Sequence[tuple[int, ...]]:
         layer = _Layer(step, blocks, cut)

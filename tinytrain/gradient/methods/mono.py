@@ -22,4 +22,4 @@ class Mono(Local):
     numbers = ()
 
     def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
-        return tuple(blocks.places)
+        return blocks.even(blocks.counts[-1])
