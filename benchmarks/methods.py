@@ -119,10 +119,15 @@ def world(name: str, tuning: bool) -> World:
     return World(adapt, tasks.parts(made.held, held)[0], tasks.parts(old, min(len(old), held))[0])
 
 
-def place(task: str, way: Way, out: Path, seed: int) -> Place:
+def model_of(task: str, way: Way, out: Path) -> Path:
+    if way.norms:
+        return tasks.start_with_norms(task_of(task), out)
     start = tasks.start(task_of(task), out)
-    model = start.quantised if way.int8 else start.model
-    return Place(model, world(task, tuning=True).learn, RATES[task], out / task, seed)
+    return start.quantised if way.int8 else start.model
+
+
+def place(task: str, way: Way, out: Path, seed: int) -> Place:
+    return Place(model_of(task, way, out), world(task, tuning=True).learn, RATES[task], out / task, seed)
 
 
 @cache
@@ -192,7 +197,7 @@ def measure(device: tinytrain.Device, samples: Dataset) -> tuple[float, float]:
 def key(run: Run) -> str:
     """What the result of a run depends on: the code of the compiler does not count, as --anew is for that."""
     way = way_of(run.method)
-    chosen = [way.name, ABOVE_HEAD] if way.scheme else way.choices
+    chosen = [way.name, ABOVE_HEAD] if way.scheme or way.norms else way.choices
     said = [run.task, chosen, way.int8, run.rate, run.seed, run.tuning, EPOCHS[run.task], MOST.get(run.task)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -225,10 +230,10 @@ def rank(result: dict[str, Any]) -> tuple[bool, float, float]:
 
 def measured(chosen: Sequence[str], ways: Sequence[Way], out: Path, jobs: Jobs, progress: Progress) -> list[Row]:
     for name in chosen:
-        for way in ways:
+        for way in ways:                                  # what is kept, before several processes want it
             if way.scheme:
-                way.scheme(place(name, way, out, TUNING_SEED))  # what it keeps, before several processes want it
-        tasks.start(task_of(name), out)
+                way.scheme(place(name, way, out, TUNING_SEED))
+            model_of(name, way, out)
     tries = [
         Run(task, way.name, way.rate(task) * step, TUNING_SEED, True)
         for task in chosen for way in ways for step in CANDIDATES

@@ -100,6 +100,22 @@ def start(task: Task, out: Path) -> Start:
     return Start(model, quantised, before, shifted)
 
 
+def start_with_norms(task: Task, out: Path) -> Path:
+    """The model pretrained with its batch norms, which `start` folds, unless an earlier run left it in `out`."""
+    folder = out / task.name
+    if not (folder / "norms.onnx").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / "untrained.onnx", task.model().SerializeToString())
+        rate, before = task.pretrain_rate, task.world().before
+        options = Options(optimiser=Optimiser(rate, momentum=0.9), fold_batchnorm=False)
+        write(compile_model(folder / "untrained.onnx", options), folder / "norms", force=True)
+        project = Project.open(folder / "norms")
+        with project.session() as session:
+            train_decaying(session, parts(before, len(before) * 9 // 10)[0], rate, task.pretrain_epochs, seed=0)
+            write_bytes(folder / "norms.onnx", export_learned(project, session).read_bytes())
+    return folder / "norms.onnx"
+
+
 def parts(samples: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """(the first `count` samples, the others)."""
     assert samples.y is not None

@@ -80,7 +80,8 @@ def found(place: Place) -> Scheme:
 @dataclass(frozen=True, eq=False)
 class Way:
     """`choices` are those of `tinytrain compile`, `scheme` makes one that has no name there, `by_seed` another a seed; candidates for
-    learning rates lie around the rate of the task times `times`."""
+    learning rates lie around the rate of the task times `times`. The model is that with int8 weights, or that which was pretrained with its
+    batch norms (`norms`), or else the fp32 one without."""
 
     name: str
     title: str
@@ -89,6 +90,7 @@ class Way:
     by_seed: bool = False
     times: float = 1.0
     int8: bool = False
+    norms: bool = False
 
     def rate(self, task: str) -> float:
         return self.times * RATES[task]
@@ -100,7 +102,7 @@ WAYS = (
     Way("head", "the last layer", {"scheme": "head"}, times=3),
     Way("bias", "biases alone", {"scheme": "bias"}, times=3),
     Way("head + biases", "the last layer and all biases", scheme=head_and_biases, times=3),
-    Way("batchnorm", "batch norms alone", {"scheme": "batchnorm", "keep_batchnorm": True}, times=3),
+    Way("batchnorm", "batch norms alone", {"scheme": "batchnorm", "keep_batchnorm": True}, times=3, norms=True),
     Way("last:auto", "the last layers, as many as fill the budget", scheme=filled("last:auto")),
     Way("spread:auto", "slices of all layers that fill the budget", scheme=filled("spread:auto")),
     Way("random", "a scheme by chance that fills the budget, another for each seed", scheme=by_chance, by_seed=True),

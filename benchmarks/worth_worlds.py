@@ -13,15 +13,9 @@ import onnx
 import tasks
 from onnx import helper, numpy_helper
 
-from tinytrain.atomic import write_bytes
-from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
-from tinytrain.device.project import Project
 from tinytrain.device.session import Session
-from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.types import Array
-from tinytrain.learn.training import train_decaying
-from tinytrain.learn.weights import export_learned
 
 TURN = 20.0                                               # degrees
 STREAM = 900
@@ -60,20 +54,7 @@ class Changed:
 
     def model(self, out: Path) -> Path:
         """Trained for the world before, by an earlier run or now; with its batch norms, if they are to be kept."""
-        if not self.norms:
-            return tasks.start(self.task, out).model
-        folder = out / self.name
-        if not (folder / "norms.onnx").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / "untrained.onnx", self.task.model().SerializeToString())
-            rate, before = self.task.pretrain_rate, self.task.world().before
-            options = Options(optimiser=Optimiser(rate, momentum=0.9), fold_batchnorm=False)
-            write(compile_model(folder / "untrained.onnx", options), folder / "norms", force=True)
-            project = Project.open(folder / "norms")
-            with project.session() as session:
-                train_decaying(session, tasks.parts(before, len(before) * 9 // 10)[0], rate, self.task.pretrain_epochs, seed=0)
-                write_bytes(folder / "norms.onnx", export_learned(project, session).read_bytes())
-        return folder / "norms.onnx"
+        return tasks.start_with_norms(self.task, out) if self.norms else tasks.start(self.task, out).model
 
 
 def missing(name: str) -> tuple[str, ...]:
