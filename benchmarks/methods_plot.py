@@ -11,6 +11,7 @@ from typing import Protocol
 from tinytrain.atomic import write_bytes
 
 PER_LINE = 8                                              # names in the legend
+SHOWN = 12.0                                              # points below the best: what is lower lies at the edge, with its number
 
 
 class Point(Protocol):
@@ -35,11 +36,12 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 def draw(path: Path, points: Sequence[Point]) -> None:
     """An SVG, the same bytes for the same points: RAM across, accuracy up to the worst seed below, a circle by the instructions, in it the
-    number of the method, which the legend below names."""
+    number of the method, which the legend below names. What is far below the best is a triangle at the lower edge."""
     import matplotlib
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(point.task for point in points))
+    colours = matplotlib.colormaps["tab20"]
     numbers = {method: number for number, method in enumerate(dict.fromkeys(point.method for point in points), 1)}
     rows, columns = (len(tasks) + 1) // 2, min(2, len(tasks))
     with matplotlib.rc_context({"svg.hashsalt": "tinytrain", "font.size": 8, "svg.fonttype": "none"}):
@@ -48,12 +50,18 @@ def draw(path: Path, points: Sequence[Point]) -> None:
         for plot, task in zip(axes, tasks, strict=False):
             here = [point for point in points if point.task == task]
             most = max(point.instructions for point in here)
-            plot.step([p.ram_bytes / 1024 for p in front(here)], [p.mean for p in front(here)], where="post", color="0.75", zorder=0)
+            low = max(point.mean for point in here) - SHOWN
+            best = front(here)
+            plot.step([p.ram_bytes / 1024 for p in best], [max(p.mean, low) for p in best], where="post", color="0.75", zorder=0)
             for one in here:
-                x = one.ram_bytes / 1024
-                plot.plot([x, x], [one.worst, one.mean], color="0.6", linewidth=0.8, zorder=1)
-                plot.scatter([x], [one.mean], s=60 + 240 * one.instructions / most, alpha=0.5, zorder=2)
-                plot.annotate(str(numbers[one.method]), (x, one.mean), ha="center", va="center", fontsize=6, zorder=3)
+                x, y, number = one.ram_bytes / 1024, max(one.mean, low), numbers[one.method]
+                plot.plot([x, x], [max(one.worst, low), y], color="0.6", linewidth=0.8, zorder=1)
+                plot.scatter(
+                    [x], [y], s=60 + 240 * one.instructions / most, color=colours(number % colours.N), alpha=0.6, zorder=2,
+                    marker="o" if y == one.mean else "v",
+                )
+                text, above = (f"{number}", 0) if y == one.mean else (f"{number}: {one.mean:.0f} %", 11)
+                plot.annotate(text, (x, y), (0, above), textcoords="offset points", ha="center", va="center", fontsize=6, zorder=3)
             plot.set(title=task, xlabel="RAM in KB", ylabel="accuracy in %, line to the worst seed", xscale="log")
             for axis_format in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
                 axis_format("{x:,.0f}")                   # kilobytes, not powers of ten
