@@ -102,6 +102,7 @@ WAYS = (
     Way("head", "the last layer", {"scheme": "head"}, times=3),
     Way("bias", "biases alone", {"scheme": "bias"}, times=3),
     Way("head + biases", "the last layer and all biases", scheme=head_and_biases, times=3),
+    Way("smallest:25", "a quarter of each weight: channels with the smallest norms", {"scheme": "smallest:25"}),
     Way("batchnorm", "batch norms alone", {"scheme": "batchnorm", "keep_batchnorm": True}, times=3, norms=True),
     Way("last:auto", "the last layers, as many as fill the budget", scheme=filled("last:auto")),
     Way("spread:auto", "slices of all layers that fill the budget", scheme=filled("spread:auto")),

@@ -355,9 +355,10 @@ def test_scheme_file(text: str, built: Path, tmp_path: Path) -> None:
 
 
 def test_scheme_name(built: Path) -> None:
-    for name in ("last:0", "last:x", "last:1" + "0" * 150, "some"):
+    for name in ("last:0", "last:x", "smallest:0", "smallest:100", "last:1" + "0" * 150, "some"):
         text = refused(built, "scheme", built / "mlp.onnx", "--scheme", name)
-        expected = "full, last:K, head, bias, bias-last:K, batchnorm, none, last:auto or spread:auto, or the path of a .toml"
+        presets = "full, last:K, head, bias, bias-last:K, batchnorm, smallest:PERCENT, none, last:auto or spread:auto"
+        expected = f"{presets}, or the path of a .toml"
         assert f"Unknown scheme '{name}'; expected {expected}" in text
     assert "gone.toml: cannot be read (No such file or directory)" in refused(built, "scheme", built / "mlp.onnx", "--scheme", "gone.toml")
 

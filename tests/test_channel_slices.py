@@ -88,6 +88,15 @@ def test_most_important_channels_are_chosen(tmp_path: Path) -> None:
     np.testing.assert_array_equal(param.data, weight.transpose(0, 2, 3, 1)[..., best])
 
 
+@pytest.mark.parametrize("scheme", ["smallest:25", Scheme({"conv2": {"weight": Select(fraction=0.25, smallest=True)}})])
+def test_channels_with_the_smallest_norms_are_chosen(scheme: str | Scheme, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(zoo.model("cnn").SerializeToString())
+    made = compile_model(tmp_path / "m.onnx", Options(scheme=scheme))
+    param = next(v for v in made.program.stored(Role.PARAM) if "conv2" in v.name)
+    least = np.argsort(np.square(initializer("cnn", "conv2_weight")).sum(axis=(0, 2, 3)))[:2]
+    assert param.source is not None and dict(param.source.take)[3] == tuple(int(i) for i in least)
+
+
 def test_rate_multiplies_the_step(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(zoo.model("mlp").SerializeToString())
     before = initializer("mlp", "fc2_weight")
@@ -106,6 +115,8 @@ def test_rate_multiplies_the_step(tmp_path: Path) -> None:
     ("weight = 1.5", "updates 1.5 of its weight; expected a fraction above 0 and not above 1."),
     ("weight = 0", "updates 0 of its weight; expected a fraction above 0 and not above 1."),
     ('weight = "5:2"', "expected `weight = true`, a fraction as 0.25, a range"),
+    ("weight = { smallest = 1.5 }", "expected a fraction above 0 and not above 1."),
+    ('weight = { smallest = "0:2" }', "expected `weight = true`, a fraction as 0.25, a range"),
     ("bias = 0.5", "The scheme updates a part of 'bias' of layer 'conv2'; only a weight has parts."),
     ("rate = -1", "layer 'conv2' has the rate -1; expected a number: 0, or 1e-06 to 1,000,000."),
 ])

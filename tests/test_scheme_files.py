@@ -32,7 +32,9 @@ TEXTS = st.text(max_size=12) | st.sampled_from(ODD)
 CHANNELS = st.lists(st.integers(0, 40), min_size=1, max_size=6, unique=True).map(lambda found: tuple(sorted(found)))
 SELECTS = st.just(Select()) | st.builds(
     Select, fraction=st.floats(1e-6, 1.0, exclude_max=True), side=st.sampled_from(["in", "out"])
-) | st.builds(Select, channels=CHANNELS, side=st.sampled_from(["in", "out"]))
+) | st.builds(Select, channels=CHANNELS, side=st.sampled_from(["in", "out"])) | st.builds(
+    Select, fraction=st.floats(1e-6, 1.0, exclude_max=True), smallest=st.just(True)
+)
 RATES = st.just(0.0) | st.floats(1e-6, 1e6)
 SCHEMES = st.dictionaries(TEXTS, st.tuples(st.dictionaries(st.sampled_from(["weight", "bias"]), SELECTS), st.none() | RATES), max_size=4)
 

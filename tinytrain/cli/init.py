@@ -21,8 +21,8 @@ from tinytrain.errors import DataError, OutputError
 @MODEL
 @BOARD
 @option("--data", type=click.Path(path_type=Path), help="Samples to train with.")
-@option("--scheme", help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or last:auto or "
-        "spread:auto, which fill the budget.")
+@option("--scheme", help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, smallest:PERCENT, none, a scheme.toml, or "
+        "last:auto or spread:auto, which fill the budget.")
 @option("--budget", type=BYTES, help="RAM that it may take, as 100K; `search` finds the best scheme in it.")
 @option("-o", "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder for the compiled project.")
 @option("--force", is_flag=True, help="Replace a project file.")

@@ -75,7 +75,7 @@ LOSS = option("--loss", section="Loss", show_default="ce",
               help="Loss of training; none compiles for inference only. With several outputs one for each that is trained for, and its "
               "weight: label=ce,box=mse:0.5. entropy and pseudo learn without labels.")
 SCHEME = chosen("--scheme", "schemes", default=("full",), show_default=True, multiple=True,
-                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, none, a scheme.toml, or as "
+                help="What is trained: full, last:K, head, bias, bias-last:K, batchnorm, smallest:PERCENT, none, a scheme.toml, or as "
                 "much as there is room for: last:auto, spread:auto. "
                 "`compile` takes several: the device starts with the first and can switch.")
 

@@ -11,7 +11,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Array, Value
 from tinytrain.reading import plain
-from tinytrain.schemes.permute_channels import Group, channel_groups, permute_channels
+from tinytrain.schemes.permute_channels import Group, channel_axis, channel_groups, permute_channels, reader_of_another_layout
 from tinytrain.schemes.scheme import Scheme, Select, layers
 
 
@@ -116,26 +115,13 @@ def _parts(graph: Graph, partial: Mapping[tuple[Value, Select], str]) -> list[_P
         if axes.setdefault(value, axis) != axis:
             message = f"One scheme trains some input channels of the weight of layer {layer!r}, another one some output channels."
             raise SchemeError(message, hint="Schemes of one model cut a weight on the same side.")
-        found.append(_Part(layer, value, axis, groups[value, axis], select, _importance(value, axis)))
+        found.append(_Part(layer, value, axis, groups[value, axis], select, _importance(value, axis, select.smallest)))
     return found
-
-
-def channel_axis(graph: Graph, value: Value, side: Literal["in", "out"]) -> int | None:
-    """The axis of a weight that counts the channels of its input, or of its output; None where they cannot be told apart."""
-    node = next(n for n in graph.nodes if value in n.inputs)
-    at = node.inputs.index(value)
-    other = 0 if side == "in" else ~0
-    for tie in node.op.ties(*(v.type for v in node.inputs)):
-        axes = [axis for operand, axis in tie if operand == at]
-        if axes and any(operand == other for operand, _ in tie):
-            return axes[0] % len(value.shape)
-    return None
 
 
 def _axis(graph: Graph, value: Value, layer: str, select: Select) -> int:
     axis = channel_axis(graph, value, select.side)
-    moved = next((n for n in graph.nodes if value in n.inputs and value not in (n.inputs[i] for i in n.op.parameters)), None)
-    if moved is not None:
+    if moved := reader_of_another_layout(graph, value):
         message = f"The scheme updates a part of the weight of layer {layer!r}, which {moved.origin} reads in another layout."
         raise SchemeError(message, hint="Update all of it: weight = true.")
     if axis is None:
@@ -145,8 +131,8 @@ def _axis(graph: Graph, value: Value, layer: str, select: Select) -> int:
     return axis
 
 
-def _importance(value: Value, axis: int) -> Array:
-    """Σ w² over all of each index of the axis, of real weights."""
+def _importance(value: Value, axis: int, smallest: bool) -> Array:
+    """Σ w² over all of each index of the axis, of real weights; or how far that is below the largest."""
     assert value.data is not None
     real = value.data.astype(np.float64)
     if value.type.quant is not None:
@@ -154,7 +140,8 @@ def _importance(value: Value, axis: int) -> Array:
         shape = [1] * real.ndim
         shape[quant.axis or 0] = len(quant.scale)
         real = real * np.array(quant.scale).reshape(shape)
-    return np.asarray(np.square(real).sum(axis=tuple(a for a in range(real.ndim) if a != axis)))
+    found = np.asarray(np.square(real).sum(axis=tuple(a for a in range(real.ndim) if a != axis)))
+    return found.max() - found if smallest else found
 
 
 def _orders(parts: Sequence[_Part]) -> dict[Group, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,23 @@ class Group:
     slots: tuple[Slot, ...]
     size: int
     pinned: str
+
+
+def channel_axis(graph: Graph, value: Value, side: Literal["in", "out"]) -> int | None:
+    """The axis of a weight that counts the channels of its input, or of its output; None where they cannot be told apart."""
+    node = next(n for n in graph.nodes if value in n.inputs)
+    at = node.inputs.index(value)
+    other = 0 if side == "in" else ~0
+    for tie in node.op.ties(*(v.type for v in node.inputs)):
+        axes = [axis for operand, axis in tie if operand == at]
+        if axes and any(operand == other for operand, _ in tie):
+            return axes[0] % len(value.shape)
+    return None
+
+
+def reader_of_another_layout(graph: Graph, value: Value) -> Node | None:
+    """The node that reads a weight turned or reshaped, if any: that is trained as a whole."""
+    return next((n for n in graph.nodes if value in n.inputs and value not in (n.inputs[i] for i in n.op.parameters)), None)
 
 
 def channel_groups(graph: Graph) -> dict[Slot, Group]:

@@ -6,6 +6,7 @@
     [layers."conv7"]               # the name of the ONNX node
     weight = true                  # all; or of its input channels: 0.25 = the most important quarter, "0:12" = 0 to 11, [3, 7] = these
                                    # or of its output channels: { out = 0.25 }, { out = "0:12" }, { out = [3, 7] }
+                                   # or the quarter of its input channels that matters least: { smallest = 0.25 }
     bias = true                    # likewise gamma and beta, scale, and a second one of a kind as bias_2
     rate = 0.5                     # multiplies the learning rate of this layer
 """
@@ -25,13 +26,15 @@ from tinytrain.errors import SchemeError
 from tinytrain.ir.graph import Graph, Node
 from tinytrain.ir.types import Role, Value
 from tinytrain.reading import plain, reading
+from tinytrain.schemes.permute_channels import channel_axis, reader_of_another_layout
 from tinytrain.schemes.toml import read_toml
 
 LAST_AUTO, SPREAD_AUTO = AUTO = ("last:auto", "spread:auto")
-PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm, none, last:auto or spread:auto"
+PRESETS = "full, last:K, head, bias, bias-last:K, batchnorm, smallest:PERCENT, none, last:auto or spread:auto"
 WRITE_ONE = "`tinytrain scheme MODEL -o scheme.toml` writes one that can be edited."
 RATE = "rate"
 SHIFTS = ("bias", "beta")
+SMALLEST = "smallest"
 LEAST_RATE, MOST_RATE = 1e-6, 1e6                         # between them no learning rate leaves the range of fp32
 MOST_CHANNELS = 1_000_000                                 # that a file names one by one or by ranges
 EXPECTED = "a scheme file"
@@ -42,7 +45,8 @@ _RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 @dataclass(frozen=True)
 class Select:
-    """What of a parameter is updated: all; the most important `fraction` of its channels; or the `channels` given, in ascending order.
+    """What of a parameter is updated: all; the most important `fraction` of its channels, or the least important one (`smallest`); or the
+    `channels` given, in ascending order.
 
     `side` says which channels of a weight: those that it reads ("in") or those that it makes ("out").
     """
@@ -50,20 +54,22 @@ class Select:
     fraction: float = 1.0
     channels: tuple[int, ...] = ()
     side: Literal["in", "out"] = "in"
+    smallest: bool = False
 
     @property
     def whole(self) -> bool:
         return self.fraction == 1.0 and not self.channels
 
     def plain(self) -> Any:
-        """As it stands in a file: true, a fraction, "first:end" or a list; output channels as a table {"out": ...}."""
+        """As it stands in a file: true, a fraction, "first:end" or a list; output channels as a table {"out": ...}, and the least important
+        fraction as {"smallest": ...}."""
         if self.whole:
             return True
         part: Any = self.fraction
         if self.channels:
             first, end = self.channels[0], self.channels[-1] + 1
             part = f"{first}:{end}" if end - first == len(self.channels) else list(self.channels)
-        return {"out": part} if self.side == "out" else part
+        return {SMALLEST: part} if self.smallest else {"out": part} if self.side == "out" else part
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def _quoted(text: str) -> str:
 
 
 def _toml(part: Any) -> str:
-    return f"{{ out = {json.dumps(part['out'])} }}" if isinstance(part, dict) else json.dumps(part)
+    return f"{{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in part.items())} }}" if isinstance(part, dict) else json.dumps(part)
 
 
 def layers(graph: Graph) -> list[Layer]:
@@ -163,7 +169,8 @@ def preset(text: str, graph: Graph) -> Scheme:
     """A scheme by its name. Raises SchemeError for anything else, and for what fills a budget.
 
     `full`; `last:K`, all of the last K layers; `head`, the last one; `bias`, all shifts (arXiv 2007.11622); `bias-last:K`, those of the
-    last K layers (arXiv 2206.15472); `batchnorm`, γ and β alone (arXiv 2003.00152); `none`.
+    last K layers (arXiv 2206.15472); `batchnorm`, γ and β alone (arXiv 2003.00152); `smallest:P`, of each weight whose channels can be told
+    apart the P % of its input channels with the smallest norms (arXiv 2409.06633, there single weights); `none`.
     """
     all_layers = layers(graph)
     name, _, number = text.partition(":")
@@ -174,6 +181,10 @@ def preset(text: str, graph: Graph) -> Scheme:
     }
     if text in plain:
         chosen = plain[text]
+    elif name == SMALLEST and 0 < last < 100:
+        part = Select(last / 100, smallest=True)
+        found = {layer.name: {"weight": part} for layer in all_layers if _divides(graph, layer.parameters.get("weight"))}
+        return Scheme(found, text)
     elif name in ("last", "bias-last") and last:
         if last > len(all_layers) > 0:
             there = f"{len(all_layers)} layer{'s' if len(all_layers) > 1 else ''}"
@@ -191,6 +202,11 @@ def preset(text: str, graph: Graph) -> Scheme:
     shifts = name in ("bias", "bias-last")
     updates = {layer.name: {k: Select() for k in layer.parameters if is_shift(k) or not shifts} for layer in chosen}
     return Scheme({name: selected for name, selected in updates.items() if selected}, text)
+
+
+def _divides(graph: Graph, weight: Value | None) -> bool:
+    """Whether some of the input channels of a weight can be trained alone."""
+    return weight is not None and channel_axis(graph, weight, "in") is not None and not reader_of_another_layout(graph, weight)
 
 
 def load(path: Path) -> Scheme:
@@ -235,6 +251,9 @@ def _rate(where: str, value: object) -> float:
 def _select(where: str, value: Any) -> Select | None:
     """What a line of a file says; None where it is false."""
     side: Literal["in", "out"] = "in"
+    smallest = isinstance(value, dict) and value.keys() == {SMALLEST} and type(value[SMALLEST]) is float
+    if smallest:
+        value = value[SMALLEST]
     if isinstance(value, dict) and len(value) == 1 and set(value) <= {"in", "out"}:
         side = "out" if "out" in value else "in"
         value = next(iter(value.values()))
@@ -243,7 +262,7 @@ def _select(where: str, value: Any) -> Select | None:
     if isinstance(value, (int, float)):
         if not 0 < value <= 1:
             raise SchemeError(f"{where}; expected a fraction above 0 and not above 1.", hint="Channels are given as a list: [0, 3].")
-        return Select(float(value), side=side)
+        return Select(float(value), side=side, smallest=smallest and value < 1)
     if isinstance(value, str) and (found := _RANGE.fullmatch(value)):
         first, end = map(int, found.groups())
         if end - first > MOST_CHANNELS:

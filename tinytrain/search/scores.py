@@ -25,7 +25,7 @@ from tinytrain.gradient.update import Optimiser
 from tinytrain.ir.graph import Graph
 from tinytrain.ir.op import Want
 from tinytrain.ir.types import Array, Value
-from tinytrain.schemes.choose import channel_axis
+from tinytrain.schemes.permute_channels import channel_axis
 from tinytrain.schemes.scheme import layers
 from tinytrain.verify.reference import run
 
