@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -138,6 +139,17 @@ def test_stopping_early_ends_the_workers(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_text().split()) < 50
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def stopped_as_it_leaves(item: int) -> int:
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    return item
+
+
+def test_what_a_worker_cleans_up_is_not_interrupted(capfd: pytest.CaptureFixture[str]) -> None:
+    """It leaves when its pipe is closed; the signal to end may come while it does."""
+    assert list(Jobs(1).run(stopped_as_it_leaves, [1], name)) == [(1, 1)]
+    assert capfd.readouterr().err == ""
 
 
 def test_ctrl_c_does_not_reach_a_worker_that_still_starts() -> None:

@@ -143,7 +143,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
     """Body of a worker. It ends with the pipe, so that it does not outlive the process at the other end by more than one job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)          # Ctrl-C reaches all processes of a terminal; the first of them ends the others
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))              # so that what it made (temporary folders, twins) goes
+    signal.signal(signal.SIGTERM, _leave)                 # so that what it made (temporary folders, twins) goes
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             item = pipe.recv()
@@ -153,6 +153,12 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             except Exception as error:
                 answer = None, error, traceback.format_exc()
             pipe.send(answer)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)         # it leaves by itself: nothing interrupts what is cleaned up then
+
+
+def _leave(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _here(processes: int, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
