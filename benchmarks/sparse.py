@@ -51,7 +51,7 @@ SEEDS = 3
 CHANCES = 3                                               # of the schemes by chance that the search tries: these are `random` here
 FILLED = {"last": AUTO[0], "spread": AUTO[1], "bias": BIASES}
 OTHERS = (*FILLED, "random")
-LIMIT = "limit"                                           # of all that was tried the best on held-back samples: no choice exceeds that
+LIMIT = "limit"                                           # of all that was tried the best on held-back samples in one training
 MOMENTUM = 0.9
 LOST = 1e9                                                # the loss of a training that diverged
 
