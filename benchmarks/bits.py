@@ -25,6 +25,7 @@ from tinytrain.atomic import write_text
 from tinytrain.compiler import Options, compile_model, write
 from tinytrain.data.dataset import Dataset
 from tinytrain.device.project import Project
+from tinytrain.errors import DoesNotFit
 from tinytrain.learn.outputs import evaluate
 from tinytrain.quantise import bits, lockstep
 from tinytrain.quantise.convert import quantise_model
@@ -100,7 +101,12 @@ def rows_of(task: tasks.Task, out: Path, results: Path) -> list[Row]:
         return found
 
     made = [row("8", 1.0), row("4", 0.0)]
-    return made + [row(how, part, int(part * made[0].parameter_bytes)) for part in PARTS for how in RULES]
+    for part in PARTS:
+        try:
+            made += [row(how, part, int(part * made[0].parameter_bytes)) for how in RULES]
+        except DoesNotFit as error:
+            print(f"{task.name}, {part:.0%} of the bytes: {error.sentences[0]}")
+    return made
 
 
 def table(rows: Sequence[Row]) -> str:
