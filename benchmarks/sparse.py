@@ -39,7 +39,7 @@ from tinytrain.report.live import Progress, Quiet, training_bar
 from tinytrain.schemes.scheme import AUTO, Scheme, load, preset
 from tinytrain.search.cost import Costs
 from tinytrain.search.fill import within
-from tinytrain.search.halving import BIASES, CHANCE, Halving, Trial, Tries, Worth, at_best_rate, halve, trials_text
+from tinytrain.search.halving import BIASES, CHANCE, Halving, Trial, Tries, Worth, at_best_rate, halve, score, trials_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "sparse.json"
@@ -83,6 +83,11 @@ class Reached:
     validated: float
     loss: float
     held: float
+
+    @property
+    def worth(self) -> Worth:
+        """What a choice is made by: samples to validate alone."""
+        return Worth(self.validated, -self.loss)
 
 
 @dataclass(frozen=True)
@@ -181,16 +186,15 @@ class Trainings:
         return [[[found[run] for run in of_rate] for of_rate in of_scheme] for of_scheme in runs]
 
     def worths(self, tries: Tries, first: int, count: int) -> list[list[list[Worth]]]:
-        """What a search measures by: samples to validate alone."""
-        found = self.reached(tries, first, count)
-        return [[[Worth(one.validated, -one.loss) for one in of_rate] for of_rate in of_scheme] for of_scheme in found]
+        """What a search measures by."""
+        return [[[one.worth for one in of_rate] for of_rate in of_scheme] for of_scheme in self.reached(tries, first, count)]
 
     def rows(self, budget: float, limit: int, named: Sequence[tuple[str, Trial]]) -> Iterator[Row]:
         """Of each (method, trial) all seeds at its best rate."""
         first = self.reached([(one.scheme, self.task.rates) for _, one in named], 0, 1)
         tries = [(one.scheme, self._best(of)) for (_, one), of in zip(named, first, strict=True)]
         for (method, one), (scheme, rates), of in zip(named, tries, self.reached(tries, 0, SEEDS), strict=True):
-            at = max(range(CONFIRMED), key=lambda i: _gained(of[i]))
+            at = max(range(CONFIRMED), key=lambda i: score([one.worth for one in of[i]]))
             for seed, found in enumerate(of[at]):
                 yield Row(
                     self.task.name, budget, limit, method, scheme.to_toml(), rates[at], seed, found.held,
@@ -204,13 +208,8 @@ class Trainings:
 
     def _best(self, reached: Sequence[Sequence[Reached]]) -> tuple[float, ...]:
         """CONFIRMED of the rates, those with which most was reached, in their order."""
-        best = sorted(range(len(reached)), key=lambda at: _gained(reached[at]), reverse=True)[:CONFIRMED]
+        best = sorted(range(len(reached)), key=lambda at: score([one.worth for one in reached[at]]), reverse=True)[:CONFIRMED]
         return tuple(self.task.rates[at] for at in sorted(best))
-
-
-def _gained(reached: Sequence[Reached]) -> tuple[float, float]:
-    """Mean accuracy and, for equals, loss where a choice is made."""
-    return statistics.mean(one.validated for one in reached), -statistics.mean(one.loss for one in reached)
 
 
 def rows_of(task: Transfer, budgets: Sequence[float], out: Path, jobs: Jobs, progress: Progress) -> Iterator[Row]:

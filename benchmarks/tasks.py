@@ -83,16 +83,8 @@ def start(task: Task, out: Path) -> Start:
     if accuracies.is_file():
         return Start(model, quantised, **json.loads(accuracies.read_text(encoding="utf-8")))
     world = task.world()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "untrained.onnx", task.model().SerializeToString())
-    options = Options(optimiser=Optimiser(task.pretrain_rate, momentum=0.9))
-    write(compile_model(folder / "untrained.onnx", options), folder / "pretraining", force=True)
-    project = Project.open(folder / "pretraining")
-    seen, unseen = parts(world.before, len(world.before) * 9 // 10)
-    with project.session() as session:
-        train_decaying(session, seen, task.pretrain_rate, task.pretrain_epochs, seed=0)
-        before, shifted = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, world.held))
-        write_bytes(model, export_learned(project, session).read_bytes())
+    before, shifted = _pretrain(task, world, model)
+    seen, _ = parts(world.before, len(world.before) * 9 // 10)
     np.savez(folder / "calibration.npz", x=np.concatenate([seen.x[:CALIBRATION], world.adapt.x[:CALIBRATION]]))
     converted = quantise_model(model, folder / "calibration.npz", lockstep.Options(equalise=task.equalise), Quiet())
     write_bytes(quantised, converted.model.SerializeToString())
@@ -102,18 +94,26 @@ def start(task: Task, out: Path) -> Start:
 
 def start_with_norms(task: Task, out: Path) -> Path:
     """The model pretrained with its batch norms, which `start` folds, unless an earlier run left it in `out`."""
-    folder = out / task.name
-    if not (folder / "norms.onnx").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / "untrained.onnx", task.model().SerializeToString())
-        rate, before = task.pretrain_rate, task.world().before
-        options = Options(optimiser=Optimiser(rate, momentum=0.9), fold_batchnorm=False)
-        write(compile_model(folder / "untrained.onnx", options), folder / "norms", force=True)
-        project = Project.open(folder / "norms")
-        with project.session() as session:
-            train_decaying(session, parts(before, len(before) * 9 // 10)[0], rate, task.pretrain_epochs, seed=0)
-            write_bytes(folder / "norms.onnx", export_learned(project, session).read_bytes())
-    return folder / "norms.onnx"
+    model = out / task.name / "norms.onnx"
+    if not model.is_file():
+        _pretrain(task, task.world(), model, norms=True)
+    return model
+
+
+def _pretrain(task: Task, world: World, model: Path, norms: bool = False) -> tuple[float, float]:
+    """Train the task's model for the world before, into that file; accuracy there and in the new world."""
+    folder = model.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "untrained.onnx", task.model().SerializeToString())
+    options = Options(optimiser=Optimiser(task.pretrain_rate, momentum=0.9), fold_batchnorm=not norms)
+    write(compile_model(folder / "untrained.onnx", options), model.with_suffix(""), force=True)
+    project = Project.open(model.with_suffix(""))
+    seen, unseen = parts(world.before, len(world.before) * 9 // 10)
+    with project.session() as session:
+        train_decaying(session, seen, task.pretrain_rate, task.pretrain_epochs, seed=0)
+        before, shifted = (evaluate(session, samples, Quiet()).accuracy or 0.0 for samples in (unseen, world.held))
+        write_bytes(model, export_learned(project, session).read_bytes())
+    return before, shifted
 
 
 def parts(samples: Dataset, count: int) -> tuple[Dataset, Dataset]:

@@ -11,9 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from ctypes_model import Library, assert_learns_as_reference
-from onnx_models import ModelMaker
 from test_ladder import MODELS
-from test_methods import boards_learn, deep, saved
+from test_methods import boards_learn, deep, normed, saved
 
 from tinytrain import zoo
 from tinytrain.compiler import Options, compile_model, write
@@ -70,13 +69,7 @@ def test_learns_as_the_reference(case: str, cnn: Path, tmp_path: Path) -> None:
 
 
 def test_a_softmax_that_the_loss_does_not_contain_stands_behind_copied_scores(tmp_path: Path) -> None:
-    m = ModelMaker(1, 2, 6, 6)
-    for channels, before in ((6, 2), (8, 6)):
-        m.conv(channels, before, pads=[1] * 4)
-        m.batch_norm(channels)
-        m.node("Relu")
-    m.node("Flatten")
-    m.dense(3, 8 * 36)
+    m = normed(6, 8)
     m.node("Softmax", axis=-1)
     path = saved(m, tmp_path / "softmax.onnx")
     assert_learns_as_reference(Library(compile_model(path, three_blocks(Options(loss="mse", running_statistics=True))), tmp_path))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,16 +106,21 @@ def test_maps_that_pass_a_cut(name: str, residual: Path, tmp_path: Path) -> None
     assert_learns_as_reference(Library(compile_model(residual, Options(method=name)), tmp_path))
 
 
-def test_batch_norms_that_follow_the_samples(tmp_path: Path) -> None:
-    """What moves statistics runs once, though what leads to a block runs again."""
+def normed(*channels: int) -> ModelMaker:
+    """Convolutions with batch norms, and scores of three classes."""
     m = ModelMaker(1, 2, 6, 6)
-    for channels, before in ((4, 2), (5, 4)):
-        m.conv(channels, before, pads=[1] * 4)
-        m.batch_norm(channels)
+    for before, now in pairwise((2, *channels)):
+        m.conv(now, before, pads=[1] * 4)
+        m.batch_norm(now)
         m.node("Relu")
     m.node("Flatten")
-    m.dense(3, 5 * 36)
-    path = saved(m, tmp_path / "bn.onnx")
+    m.dense(3, channels[-1] * 36)
+    return m
+
+
+def test_batch_norms_that_follow_the_samples(tmp_path: Path) -> None:
+    """What moves statistics runs once, though what leads to a block runs again."""
+    path = saved(normed(4, 5), tmp_path / "bn.onnx")
     assert_learns_as_reference(Library(compile_model(path, Options(method="local", running_statistics=True)), tmp_path))
 
 

@@ -63,8 +63,7 @@ class Head:
     def loss(self, x: Value, widths: Sequence[int] = ()) -> Value:
         """The model's loss of the scores that the head makes of x; `widths` are output channels of its hidden layers."""
         self.g.origin = self.name
-        output = self.step.forward.outputs[self.step.aims[0].output]
-        *hidden, last = weights(x.shape, widths, output.type.numel)
+        *hidden, last = weights(x.shape, widths, self.step.output.type.numel)
         x = coarse(self.g, x, GRID if widths else LAST_GRID)
         x = x if x.type.dtype is F32 else dequantised(self.g, x)
         for number, shape in enumerate(hidden):
@@ -99,7 +98,7 @@ def coarse(g: Builder, x: Value, grid: int) -> Value:
 def loss_of(step: Step, scores: Value) -> Value:
     """The model's loss of these scores, behind a softmax or sigmoid as the model ends in one, where the loss does not contain it."""
     aim = step.aims[0]
-    scores, end = shaped(step.g, scores, step.forward.outputs[aim.output].shape), ending(step)[1]
+    scores, end = shaped(step.g, scores, step.output.shape), ending(step)[1]
     if end is not None and not isinstance(end, aim.loss.absorbs):
         scores = step.g.emit(end, scores)
     return aim.loss.emit(step.g, scores, step.g.inputs[-1])
@@ -107,7 +106,7 @@ def loss_of(step: Step, scores: Value) -> Value:
 
 def ending(step: Step) -> tuple[Value, Op | None]:
     """(the scores that the model ends in, the softmax or sigmoid that it makes of them, if any, in reals)."""
-    output, made = step.forward.outputs[step.aims[0].output], step.forward.producers()
+    output, made = step.output, step.forward.producers()
     last = made.get(output)
     if last is not None and isinstance(last.op, Dequantise):
         last = made.get(last.inputs[0])

@@ -69,7 +69,8 @@ class Step:
     """A training step while it is built: forward pass and loss stand in `g`, whose last input are the targets.
 
     `targets` are what the scheme trains, `aims` what the outputs are trained for. `loss` is what the step reports, `updates` are those that
-    are no target's: a method that changes the forward pass puts others there. `states` are what is kept from step to step.
+    are no target's: a method that changes the forward pass puts others there. `states` are what is kept from step to step, `averages`
+    what follows a target, by which.
     """
 
     g: Builder
@@ -81,6 +82,11 @@ class Step:
     auxiliary: Auxiliary
     states: States
     averages: dict[Value, Value] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Value:
+        """What the model gives that its first loss is of."""
+        return self.forward.outputs[self.aims[0].output]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class CounterCurrent(Mono):
     key = "counter-current"
 
     def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
-        g, feedback = step.g, _Feedback(step, step.forward.outputs[step.aims[0].output].type.numel)
+        g, feedback = step.g, _Feedback(step, step.output.type.numel)
 
         def teach(number: int) -> tuple[Value, Sequence[Target]]:
             cut = cuts[number]

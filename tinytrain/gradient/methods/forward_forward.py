@@ -46,7 +46,7 @@ class ForwardForward(Mono):
 
     def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
         g, label, start = step.g, step.g.inputs[-1], step.forward.inputs[0]
-        classes = step.forward.outputs[step.aims[0].output].type.numel
+        classes = step.output.type.numel
         if label.type.dtype is not S32:
             message = f"{step.forward.name}: --method {self.key} tells samples with their label from others; this loss takes no label."
             raise ModelError(message, hint="Give --loss ce, or leave --method out.")

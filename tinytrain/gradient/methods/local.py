@@ -100,13 +100,14 @@ class Local(Method):
 
     def added(self, step: Step, blocks: Blocks, cut: Cut) -> Sequence[tuple[int, ...]]:
         """Shapes of what the head behind a cut adds."""
-        return weights(cut.value.shape, (), step.forward.outputs[step.aims[0].output].type.numel)
+        return weights(cut.value.shape, (), step.output.type.numel)
 
     def chosen(self, step: Step, blocks: Blocks) -> tuple[Cut, ...]:
         """Where the network is cut, of the places that there are."""
+        added = {cut: F32.np.itemsize * sum(map(math.prod, self.added(step, blocks, cut))) for cut in blocks.places}
+
         def nbytes(cuts: Sequence[Cut]) -> int:
-            shapes = [shape for cut in cuts for shape in self.added(step, blocks, cut)]
-            return blocks.most_bytes(cuts) + F32.np.itemsize * sum(map(math.prod, shapes))
+            return blocks.most_bytes(cuts) + sum(added[cut] for cut in cuts)
 
         return min(self.ways(blocks), key=nbytes)
 

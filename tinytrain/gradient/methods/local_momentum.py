@@ -44,7 +44,7 @@ class LocalMomentum(Local):
 
     def added(self, step: Step, blocks: Blocks, cut: Cut) -> Sequence[tuple[int, ...]]:
         layer = _Layer(step, blocks, cut)
-        last = () if layer.is_last else weights(layer.end.shape, (), step.forward.outputs[step.aims[0].output].type.numel)
+        last = () if layer.is_last else weights(layer.end.shape, (), step.output.type.numel)
         return [*(t.param.shape for t in layer.trained), *(v.shape for v in layer.biases), *last]
 
     def teacher(self, step: Step, cuts: Sequence[Cut]) -> Teacher:
